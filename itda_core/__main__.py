@@ -1,0 +1,112 @@
+"""The command line: python -m itda_core COMMAND.
+
+Each command prints a table for people, or one JSON object with --json. Progress and errors go
+to standard error. Exit codes: 0 done, 2 wrong usage or input, 1 anything else.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from itda_core.config import DTYPES, SELECTIONS, TrainConfig, data_directory
+from itda_core.errors import ItdaError
+
+_DEFAULTS = {field.name: field.default for field in TrainConfig.__dataclass_fields__.values()}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    from itda_core import commands
+
+    try:
+        return getattr(commands, options.command)(options)
+    except ItdaError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if os.environ.get("ITDA_DEBUG"):
+            raise
+        print(
+            f"Error: {type(error).__name__}: {error}. This should not happen; set ITDA_DEBUG=1 "
+            "to see where it does.",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m itda_core", description="Dictionaries of a model's own activations."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, help: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=help, description=help)
+        added.add_argument("--json", action="store_true", help="print one JSON object")
+        added.add_argument(
+            "--runs", type=Path, default=data_directory() / "runs", help="folder of the runs"
+        )
+        return added
+
+    _add_train(command("train", "Train a dictionary for each layer."))
+    evaluate = command("evaluate", "Measure dictionaries on held-out prompts.")
+    evaluate.add_argument("run", nargs="+", help="run id or directory")
+    evaluate.add_argument("--corpus", help="other prompts than the run's own held-out ones")
+    evaluate.add_argument("--column", help="the corpus' text column")
+    evaluate.add_argument("--max-tokens", type=int, default=4096, help="tokens to measure on")
+    decompose = command("decompose", "Write a text's activations as sums of latents.")
+    decompose.add_argument("run", help="run id or directory")
+    decompose.add_argument("--text", required=True, help="the text to decompose")
+    decompose.add_argument("--terms", type=int, default=5, help="terms shown for each token")
+    similarity = command("similarity", "Jaccard index of every pair of dictionaries.")
+    similarity.add_argument("run", nargs="+", help="run id or directory, at least two")
+    similarity.add_argument("--key", choices=("token", "word"), default="token")
+    importing = command("import", "Take run directories into the explorer's database.")
+    importing.add_argument("run", nargs="+", help="run id or directory")
+    importing.set_defaults(command="import_runs")
+    command("rebuild", "Make the database anew from the run directories.")
+    command("models", "List the models that can be used.")
+    command("doctor", "Check the installation.")
+    return parser
+
+
+def _add_train(train: argparse.ArgumentParser) -> None:
+    train.add_argument("--model", default="smollm2-135m", help="built-in name, hub id or folder")
+    train.add_argument("--revision", help="revision of a hub model")
+    train.add_argument("--dtype", choices=DTYPES, default="auto", help="data type of the weights")
+    train.add_argument("--layers", help="numbers from 0, such as 7,15,22")
+    train.add_argument("--corpus", default="sotu", help="built-in name, file or hub data set")
+    train.add_argument("--column", help="the corpus' text column")
+    for name, help in (
+        ("max-tokens", "activations read, per layer"),
+        ("context-length", "longer prompts are cut to this many tokens"),
+        ("max-atoms", "size of a dictionary"),
+        ("l0", "terms that one token may use"),
+        ("seed", "order of the prompts"),
+        ("explored-tokens", "activations encoded for browsing"),
+        ("batch-tokens", "tokens in one forward pass"),
+    ):
+        default = _DEFAULTS[name.replace("-", "_")]
+        train.add_argument(f"--{name}", type=int, default=default, help=f"{help} ({default})")
+    train.add_argument("--selection", choices=SELECTIONS, default=SELECTIONS[0])
+    train.add_argument(
+        "--threshold",
+        type=float,
+        default=_DEFAULTS["threshold"],
+        help=f"error above which an activation becomes an atom ({_DEFAULTS['threshold']})",
+    )
+    train.add_argument("--resume", metavar="RUN_ID", help="go on with an interrupted training")
+    train.add_argument("--config", type=Path, help="a TrainConfig as JSON, instead of the options")
+    train.add_argument("--progress", type=Path, help="write progress to this file, one JSON a line")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

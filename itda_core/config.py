@@ -1,0 +1,157 @@
+"""What a training is made of, as frozen dataclasses; their fields are its identity."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from itda_core.errors import InputError
+
+CONFIG_VERSION = 1
+SELECTIONS = ("threshold",)
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def data_directory() -> Path:
+    """Where the app writes: the environment variable ITDA_DATA, or `data/` beside the code."""
+    default = Path(__file__).resolve().parent.parent / "data"
+    return Path(os.environ.get("ITDA_DATA") or default)
+
+
+@dataclass(frozen=True)
+class HookPoint:
+    """Where activations are taken: the output of block `layer` (0 first) of `model`."""
+
+    model: str
+    layer: int
+    site: str = "resid_post"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Which model: a built-in name, a hub id or a local folder."""
+
+    name: str
+    revision: str | None = None
+    dtype: str = "auto"
+    """Data type of the weights: "auto" is bfloat16 on a GPU that has it, else float32."""
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise InputError("Give a model: a built-in name, a hub id or a local folder.")
+        if self.dtype not in DTYPES:
+            raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}.")
+
+
+@dataclass(frozen=True)
+class CorpusSpec:
+    """Which texts: a built-in corpus, a file (.txt .csv .jsonl .parquet) or a hub data set."""
+
+    name: str
+    column: str | None = None
+    """The column that holds the texts, where the format has columns and the choice is open."""
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise InputError("Give a corpus: a built-in name, a file or a hub data set.")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training: several layers in one pass over the prompts, one dictionary for each."""
+
+    model: ModelSpec
+    corpus: CorpusSpec
+    layers: tuple[int, ...]
+    """Blocks whose output is decomposed, 0 first."""
+    max_tokens: int = 65_536
+    """Activations offered to the selection, per layer."""
+    context_length: int = 128
+    """Longer prompts are cut to this many tokens."""
+    max_atoms: int = 2_048
+    """A dictionary with this many atoms is full."""
+    l0: int = 32
+    """Terms that one token may use."""
+    selection: str = "threshold"
+    """Which activations become atoms: "threshold" is the paper's greedy method."""
+    threshold: float = 0.2
+    """Squared distance of unit vectors, in [0, 4], above which an activation becomes an atom."""
+    seed: int = 0
+    """Order of the prompts."""
+    explored_tokens: int = 65_536
+    """Activations encoded after training for browsing; at most `max_tokens` of them."""
+    skip_first: bool = True
+    """Leave out the first position of each prompt, an attention sink in most models."""
+    batch_tokens: int = 4_096
+    """Tokens, padding included, in one forward pass."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))
+        if not self.layers:
+            raise InputError("Choose at least one layer.")
+        if min(self.layers) < 0:
+            raise InputError(f"Layers count from 0, got {min(self.layers)}.")
+        _require_at_least("max_tokens", self.max_tokens, 1)
+        _require_at_least("context_length", self.context_length, 2)
+        _require_at_least("max_atoms", self.max_atoms, 1)
+        _require_at_least("l0", self.l0, 1)
+        _require_at_least("explored_tokens", self.explored_tokens, 0)
+        _require_at_least("batch_tokens", self.batch_tokens, 1)
+        if self.max_atoms > self.max_tokens:
+            raise InputError(
+                f"max_atoms ({self.max_atoms:,}) is more than max_tokens ({self.max_tokens:,}): "
+                "every atom is a token, so ask for fewer atoms or more tokens."
+            )
+        if self.selection not in SELECTIONS:
+            raise InputError(
+                f"selection must be one of {', '.join(SELECTIONS)}, got {self.selection!r}."
+            )
+        if not 0.0 <= self.threshold <= 4.0:
+            raise InputError(f"threshold must be between 0 and 4, got {self.threshold}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON types, with the format's version."""
+        return {"version": CONFIG_VERSION, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "TrainConfig":
+        """The inverse of `to_dict`; unknown or missing fields raise InputError."""
+        fields = dict(fields)
+        version = fields.pop("version", CONFIG_VERSION)
+        if version > CONFIG_VERSION:
+            raise InputError("This configuration is from a newer version: update the explorer.")
+        try:
+            model = ModelSpec(**fields.pop("model"))
+            corpus = CorpusSpec(**fields.pop("corpus"))
+            return cls(model=model, corpus=corpus, layers=tuple(fields.pop("layers")), **fields)
+        except (TypeError, KeyError) as error:
+            raise InputError(f"Not a training configuration: {error}.") from error
+
+    def training_id(self, model_digest: str, corpus_digest: str) -> str:
+        """Names the training after the model and a digest of all that decides its result.
+
+        The digests stand for what the names can't: a folder or file whose content has changed.
+        """
+        fields = {**self.to_dict(), "digests": [model_digest, corpus_digest]}
+        digest = hashlib.blake2b(json.dumps(fields, sort_keys=True).encode(), digest_size=4)
+        return f"{slug(self.model.name)}-{digest.hexdigest()}"
+
+
+def run_id(training_id: str, layer: int) -> str:
+    """One training makes a run for each layer: `smollm2-135m-1f0e9a3c-L07`."""
+    return f"{training_id}-L{layer:02d}"
+
+
+def slug(name: str) -> str:
+    """A short name made of letters, digits, dots and dashes, safe as part of a file name."""
+    last = name.rstrip("/\\").replace("\\", "/").split("/")[-1]
+    return re.sub(r"[^a-z0-9.]+", "-", last.lower()).strip("-.")[:40] or "model"
+
+
+def _require_at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise InputError(f"{name} must be at least {least}, got {value}.")

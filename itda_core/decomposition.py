@@ -1,0 +1,111 @@
+"""One text taken apart: each token's terms in the order of pursuit, and what they leave."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from itda_core.config import TrainConfig
+from itda_core.dictionary import Dictionary
+from itda_core.errors import InputError
+from itda_core.models import Model
+from itda_core.pursuit import Codes, residual_norms
+from itda_core.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """A text's tokens as sums of latents; one row of `codes` for each decomposed token."""
+
+    text: str
+    tokens: Tokens
+    """the one text's tokens, those left out included"""
+    positions: np.ndarray
+    """[n_decomposed] int64, the token position of each row"""
+    codes: Codes
+    residuals: np.ndarray
+    """[n_decomposed, l0 + 1] float32: ‖x − x̂‖ after each step, the whole norm first"""
+    sources: pd.DataFrame
+    """the dictionary's sources"""
+
+    @property
+    def shares_left(self) -> np.ndarray:
+        """‖x − x̂‖² / ‖x‖² of each row after the last step, [n_decomposed] in [0, 1]."""
+        squares = np.square(self.residuals.astype(np.float64))
+        return squares[:, -1] / np.maximum(squares[:, 0], 1e-30)
+
+    def spans(self) -> list[tuple[int, int]]:
+        """The characters of every token, those left out included."""
+        return [tuple(span) for span in self.tokens.spans[0].tolist()]
+
+    def token_text(self, position: int) -> str:
+        return self.tokens.token_text(0, position)
+
+    def terms(self, row: int) -> pd.DataFrame:
+        """The steps of one token's pursuit: step, latent, coefficient, share_left, and the
+        source's columns."""
+        squares = np.square(self.residuals[row].astype(np.float64))
+        latents = self.codes.latents[row].numpy()
+        steps = pd.DataFrame(
+            {
+                "step": np.arange(1, len(latents) + 1),
+                "latent": latents,
+                "coefficient": self.codes.coefficients[row].numpy(),
+                "share_left": squares[1:] / max(squares[0], 1e-30),
+            }
+        )
+        origin = self.sources.set_index("latent").loc[latents].reset_index(drop=True)
+        steps = pd.concat([steps, origin.add_prefix("source_")], axis=1)
+        sizes = steps["coefficient"].abs()
+        return steps[sizes > 1e-5 * sizes.max()]  # what follows an exact match is rounding
+
+    def table(self) -> pd.DataFrame:
+        """All terms of all tokens: position, token, and the columns of `terms`."""
+        parts = []
+        for row, position in enumerate(self.positions.tolist()):
+            terms = self.terms(row)
+            terms.insert(0, "position", position)
+            terms.insert(1, "token", self.token_text(position))
+            parts.append(terms)
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """One record a token: position, token, norm, share_left, and its terms."""
+        return [
+            {
+                "position": position,
+                "token": self.token_text(position),
+                "norm": float(self.residuals[row, 0]),
+                "share_left": float(self.shares_left[row]),
+                "terms": self.terms(row).to_dict("records"),
+            }
+            for row, position in enumerate(self.positions.tolist())
+        ]
+
+
+def decompose(
+    dictionary: Dictionary, model: Model, text: str, config: TrainConfig
+) -> Decomposition:
+    """Decompose every token of `text` but those that training leaves out.
+
+    The text is cut to the model's context length, not to that of the training. Raises InputError
+    for a text of fewer than two tokens.
+    """
+    tokens = model.tokenize([text])
+    activations = model.capture(tokens, [dictionary.hook_point.layer], config.skip_first)
+    x = activations[dictionary.hook_point.layer]
+    if not len(x):
+        raise InputError("The text has fewer than two tokens. Type a few words more.")
+    if not torch.isfinite(x).all():
+        raise InputError("The model gives activations that are not finite for this text.")
+    codes = dictionary.encode(x)
+    return Decomposition(
+        text=text,
+        tokens=tokens,
+        positions=activations.positions,
+        codes=codes,
+        residuals=residual_norms(x - dictionary.offset, codes).numpy(),
+        sources=dictionary.sources,
+    )

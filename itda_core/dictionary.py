@@ -1,0 +1,203 @@
+"""A dictionary: atoms, the tokens they come from, and the offset taken off before pursuit."""
+
+import io
+import json
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import safetensors
+import safetensors.torch
+import torch
+
+from itda_core.config import HookPoint
+from itda_core.errors import RunError
+from itda_core.pursuit import Codes, matching_pursuit
+
+FORMAT_VERSION = 1
+FILE_NAME = "dictionary.safetensors"
+SOURCE_COLUMNS = ["latent", "prompt_id", "position", "start", "end", "token"]
+
+
+@dataclass(frozen=True)
+class Dictionary:
+    """Atoms and where each of them came from; never one without the other."""
+
+    atoms: torch.Tensor
+    """[n_atoms, d_model] float32, unit rows"""
+    offset: torch.Tensor
+    """[d_model] float32, subtracted before pursuit and added after; zero as published"""
+    l0: int
+    hook_point: HookPoint
+    sources: pd.DataFrame
+    """One row a latent: latent, prompt_id, position (token index), start, end (character span),
+    token (its text)"""
+    words: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    """[n_atoms] int64: the character where the source's white-space word begins, -1 for special
+    tokens; what a source is called by when tokenizers differ"""
+    prompt_ids: tuple[str, ...] = ()
+    """The prompts offered in training, in order; two dictionaries compare on these"""
+    tokenizer: str = ""
+    """Digest of the tokenizer: token positions compare only where these are equal"""
+
+    def __len__(self) -> int:
+        return len(self.atoms)
+
+    @property
+    def d_model(self) -> int:
+        return self.atoms.shape[1]
+
+    def encode(self, activations: torch.Tensor, l0: int | None = None) -> Codes:
+        """Raw activations [n_tokens, d_model] to codes, by matching pursuit of `l0` steps."""
+        return matching_pursuit(activations.float() - self.offset, self.atoms, l0 or self.l0)
+
+    def decode(self, codes: Codes) -> torch.Tensor:
+        """Codes to raw activations, [n_tokens, d_model] float32."""
+        return codes.reconstruct(self.atoms) + self.offset
+
+    def save(self, path: str | Path) -> Path:
+        """Write one file: `path`, or dictionary.safetensors inside it where it is a folder.
+
+        Without the ending .safetensors, `path` is taken for a folder and made. The file appears
+        whole or not at all.
+        """
+        path = Path(path)
+        if path.suffix != ".safetensors":
+            path.mkdir(parents=True, exist_ok=True)
+            path = path / FILE_NAME
+        write_atomically(path, self.to_bytes())
+        return path
+
+    def to_bytes(self) -> bytes:
+        """The content of a dictionary file: safetensors, with the sources as a Parquet table."""
+        table = io.BytesIO()
+        self.sources.assign(word=self.word_starts()).to_parquet(table, index=False)
+        prompt_ids = np.array([int(name, 16) for name in self.prompt_ids], np.uint64)
+        tensors = {
+            "atoms": self.atoms.contiguous(),
+            "offset": self.offset.contiguous(),
+            "sources": torch.frombuffer(bytearray(table.getvalue()), dtype=torch.uint8),
+            "prompt_ids": torch.from_numpy(prompt_ids.view(np.int64)),
+        }
+        header = {
+            "version": FORMAT_VERSION,
+            "l0": self.l0,
+            "hook_point": asdict(self.hook_point),
+            "tokenizer": self.tokenizer,
+        }
+        return safetensors.torch.save(tensors, {"itda": json.dumps(header)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Dictionary":
+        """Read a run directory or a dictionary file. Raises RunError with the reason."""
+        path = Path(path)
+        file = path / FILE_NAME if path.is_dir() else path
+        try:
+            with safetensors.safe_open(file, "pt") as opened:
+                header = json.loads((opened.metadata() or {}).get("itda", "null"))
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        except FileNotFoundError:
+            raise RunError(f"There is no dictionary at {path}. Check the path.") from None
+        except (safetensors.SafetensorError, OSError) as error:
+            raise RunError(f"{file} can't be read as a dictionary: {error}.") from error
+        if header is None:
+            raise RunError(f"{file} is a safetensors file, but not a dictionary of this explorer.")
+        if header["version"] > FORMAT_VERSION:
+            raise RunError(f"{file} was written by a newer version: update the explorer.")
+        return cls._from_tensors(header, tensors)
+
+    @classmethod
+    def _from_tensors(cls, header: dict, tensors: dict[str, torch.Tensor]) -> "Dictionary":
+        table = pd.read_parquet(io.BytesIO(tensors["sources"].numpy().tobytes()))
+        prompt_ids = tensors["prompt_ids"].numpy().view(np.uint64)
+        return cls(
+            atoms=tensors["atoms"],
+            offset=tensors["offset"],
+            l0=header["l0"],
+            hook_point=HookPoint(**header["hook_point"]),
+            sources=table[SOURCE_COLUMNS],
+            words=table["word"].to_numpy(),
+            prompt_ids=tuple(f"{number:016x}" for number in prompt_ids.tolist()),
+            tokenizer=header["tokenizer"],
+        )
+
+    def word_starts(self) -> np.ndarray:
+        """[n_atoms] int64; without `words` each token counts as a word of its own."""
+        return self.words if len(self.words) == len(self) else self.sources["start"].to_numpy()
+
+
+class GrowingDictionary:
+    """Atoms with their sources and their Gram matrix while a dictionary is being built.
+
+    Everything grows by one call, in place: room for `max_atoms` is set aside once.
+    """
+
+    def __init__(self, d_model: int, max_atoms: int):
+        self.max_atoms = max_atoms
+        self._atoms = torch.zeros(max_atoms, d_model)
+        self._gram = torch.zeros(max_atoms, max_atoms)
+        self._sources: list[tuple] = []
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self) == self.max_atoms
+
+    @property
+    def atoms(self) -> torch.Tensor:
+        """[n_atoms, d_model] float32, a view that stays valid until the next `append`."""
+        return self._atoms[: len(self)]
+
+    @property
+    def sources(self) -> list[tuple]:
+        """(prompt_id, position, start, end, token, word) of each atom."""
+        return self._sources
+
+    def append(self, activations: torch.Tensor, sources: Sequence[tuple]) -> None:
+        """Add unit-normalised `activations`, [n, d_model], as atoms; one source for each."""
+        if not len(sources):
+            return
+        first, last = len(self), len(self) + len(sources)
+        self._atoms[first:last] = torch.nn.functional.normalize(activations, dim=1)
+        new_rows = self._atoms[first:last] @ self._atoms[:last].T
+        self._gram[first:last, :last] = new_rows
+        self._gram[:first, first:last] = new_rows[:, :first].T
+        self._sources.extend(sources)
+
+    def restore(self, atoms: torch.Tensor, sources: Sequence[tuple]) -> None:
+        """Take over the atoms of a checkpoint, as they are: normalising again would change them."""
+        n_atoms = len(sources)
+        self._atoms[:n_atoms] = atoms
+        self._gram[:n_atoms, :n_atoms] = atoms @ atoms.T
+        self._sources = list(sources)
+
+    def encode(self, activations: torch.Tensor, l0: int) -> Codes:
+        """Matching pursuit with the atoms there are so far."""
+        return matching_pursuit(activations, self.atoms, l0, gram=self._gram)
+
+    def source_table(self) -> pd.DataFrame:
+        """Sources as a table: latent, prompt_id, position, start, end, token, word."""
+        columns = [*SOURCE_COLUMNS[1:], "word"]
+        table = pd.DataFrame(self._sources, columns=columns)
+        table.insert(0, "latent", np.arange(len(table)))
+        numbers = ["latent", "position", "start", "end", "word"]
+        return table.astype(dict.fromkeys(numbers, "int64"))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content` under a temporary name and rename: the file is there whole or not at all."""
+    temporary = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

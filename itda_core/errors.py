@@ -1,0 +1,33 @@
+"""Errors that people read: each message says what happened and what to do next."""
+
+
+class ItdaError(Exception):
+    """Something failed; the message names the remedy. The command line exits with 1."""
+
+    exit_code = 1
+
+
+class InputError(ItdaError):
+    """What was asked for can't be done as asked. The command line exits with 2."""
+
+    exit_code = 2
+
+
+class CorpusError(InputError):
+    """The texts can't be read: no such corpus, wrong format, missing column, nothing in it."""
+
+
+class ModelError(InputError):
+    """The model can't be loaded, or it is not one whose layers can be captured."""
+
+
+class ComparisonError(InputError):
+    """Two dictionaries can't be compared, for the reason given."""
+
+
+class StoreError(ItdaError):
+    """The database is locked, damaged or from another version."""
+
+
+class RunError(ItdaError):
+    """A run directory is missing, incomplete, damaged or in use."""

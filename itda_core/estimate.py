@@ -1,0 +1,71 @@
+"""How long a training will take and how much room it needs, before it starts."""
+
+import functools
+import time
+from dataclasses import dataclass
+
+import torch
+
+from itda_core.config import TrainConfig
+from itda_core.loading import ModelShape, best_device, model_shape
+
+_PROBE_SIZE = 1_024
+_FORWARD_EFFICIENCY = 0.45
+"""Share of a plain product's speed that a transformer's forward pass reaches."""
+_PURSUIT_FLOPS_SHARE = 0.15
+"""Share of a plain product's speed that a pursuit's row updates reach."""
+_START_SECONDS = 12.0
+"""Starting the process, importing, loading the model."""
+_BYTES_PER_CODE = 8
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training will need; rough, a factor of two either way."""
+
+    seconds: float
+    memory: int
+    """bytes in main memory at most"""
+    disk: int
+    """bytes on disk while it runs; about half of it is kept"""
+
+
+def estimate(config: TrainConfig) -> Estimate | None:
+    """None where the model's shape is not known without loading it."""
+    shape = model_shape(config.model)
+    if shape is None:
+        return None
+    return Estimate(_seconds(config, shape), _memory(config, shape), _disk(config, shape))
+
+
+def _seconds(config: TrainConfig, shape: ModelShape) -> float:
+    """Forward passes to the last layer, plus one pursuit for each explored token and layer."""
+    forward = 2 * shape.block_weights * (max(config.layers) + 1) * config.max_tokens
+    explored = min(config.explored_tokens, config.max_tokens) * len(config.layers)
+    pursuit = 2 * config.max_atoms * (shape.d_model + config.l0 / _PURSUIT_FLOPS_SHARE) * explored
+    speed = _product_speed(best_device())
+    return _START_SECONDS + forward / (speed * _FORWARD_EFFICIENCY) + 2 * pursuit / speed
+
+
+def _memory(config: TrainConfig, shape: ModelShape) -> int:
+    model = 4 * (shape.block_weights * shape.n_layers + shape.vocabulary * shape.d_model)
+    per_layer = 4 * config.max_atoms * (config.max_atoms + 2 * shape.d_model)
+    return model + per_layer * len(config.layers) + 2**30
+
+
+def _disk(config: TrainConfig, shape: ModelShape) -> int:
+    explored = min(config.explored_tokens, config.max_tokens)
+    per_layer = 4 * explored * shape.d_model + 2 * explored * config.l0 * _BYTES_PER_CODE
+    return len(config.layers) * (per_layer + 8 * config.max_atoms * shape.d_model)
+
+
+@functools.cache
+def _product_speed(device: str) -> float:
+    """Floating-point operations a second of a plain float32 product on this machine."""
+    a = torch.ones(_PROBE_SIZE, _PROBE_SIZE, device=device)
+    best = float("inf")
+    for _ in range(4):
+        started = time.perf_counter()
+        float((a @ a)[0, 0])  # reading a value waits for the device
+        best = min(best, time.perf_counter() - started)
+    return 2 * _PROBE_SIZE**3 / best

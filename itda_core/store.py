@@ -1,0 +1,366 @@
+"""The database: an index of the run directories, and every query that the app makes.
+
+All SQL is in this module. DuckDB locks the whole file to one process, so the app owns it: one
+connection, one cursor for each call. What is stored can be made anew from the run directories.
+"""
+
+import re
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from itda_core.errors import StoreError
+from itda_core.runs import Run, list_runs
+
+SCHEMA_VERSION = 1
+FILE_NAME = "explorer.duckdb"
+
+_SCHEMA = """
+CREATE TABLE meta (version INTEGER);
+CREATE TABLE runs (
+    run INTEGER PRIMARY KEY, run_id VARCHAR UNIQUE, training_id VARCHAR, model VARCHAR,
+    layer INTEGER, d_model INTEGER, n_layers INTEGER, atoms INTEGER, max_atoms INTEGER, l0 INTEGER,
+    tokens BIGINT, explored_tokens BIGINT, fvu DOUBLE, explored_fvu DOUBLE, selection VARCHAR,
+    threshold DOUBLE, seed BIGINT, corpus VARCHAR, dtype VARCHAR, created TIMESTAMPTZ,
+    seconds DOUBLE, directory VARCHAR);
+CREATE TABLE prompts (prompt INTEGER PRIMARY KEY, prompt_id VARCHAR UNIQUE, text VARCHAR,
+    title VARCHAR);
+CREATE TABLE run_prompts (run INTEGER, prompt INTEGER, explored BOOLEAN, starts INTEGER[],
+    ends INTEGER[]);
+CREATE TABLE latents (run INTEGER, latent INTEGER, prompt INTEGER, position INTEGER,
+    "start" INTEGER, "end" INTEGER, token VARCHAR, tokens INTEGER, strongest FLOAT);
+CREATE TABLE codes (run INTEGER, latent INTEGER, prompt INTEGER, position INTEGER,
+    step SMALLINT, coefficient FLOAT);
+"""
+
+_LATENT_COLUMNS = """l.latent, p.prompt_id, p.title, p.text, l.position, l."start", l."end",
+    l.token, l.tokens, l.tokens / greatest(r.explored_tokens, 1) AS density, l.strongest"""
+
+
+class Store:
+    """The explorer's database. Safe to use from several threads."""
+
+    def __init__(self, path: Path | str = ":memory:"):
+        """Open or make the database. Raises StoreError where it is locked, damaged or newer."""
+        self.path = path
+        self._connection = _connect(path)
+        self._writing = threading.Lock()
+        try:
+            self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def query(self, sql: str, *values: Any) -> pd.DataFrame:
+        """The rows of a query as a table."""
+        with self._connection.cursor() as cursor:
+            return cursor.execute(sql, values).df()
+
+    # Import
+
+    def import_run(self, run: Run) -> bool:
+        """Take in a run directory in one transaction; False where it is there already."""
+        with self._transaction() as cursor:
+            if cursor.execute("SELECT 1 FROM runs WHERE run_id = ?", [run.run_id]).fetchone():
+                return False
+            number = cursor.execute("SELECT coalesce(max(run), 0) + 1 FROM runs").fetchone()[0]
+            _insert_run(cursor, number, run)
+            _insert_prompts(cursor, number, run.directory)
+            _insert_codes(cursor, number, run.directory)
+            return True
+
+    def import_new(self, folder: Path) -> list[str]:
+        """Take in every finished run of `folder` that is not there yet; returns their ids."""
+        known = set(self.runs()["run_id"])
+        new = [run for run in list_runs(folder) if run.run_id not in known]
+        return [run.run_id for run in new if self.import_run(run)]
+
+    def forget_run(self, run_id: str) -> None:
+        """Remove a run from the index; its directory is not touched."""
+        with self._transaction() as cursor:
+            for table in ("codes", "latents", "run_prompts", "runs"):
+                cursor.execute(
+                    f"DELETE FROM {table} WHERE run = (SELECT run FROM runs WHERE run_id = ?)",
+                    [run_id],
+                )
+
+    # Queries
+
+    def runs(self) -> pd.DataFrame:
+        """One row a dictionary, in order of model and layer."""
+        return self.query("SELECT * FROM runs ORDER BY model, layer, created")
+
+    def latent_numbers(self, run_id: str, search: str = "", order: str = "number") -> list[int]:
+        """The numbers of a dictionary's latents, searched and ordered.
+
+        search: text that the source token or the 40 characters on either side of it hold,
+        whatever the case; order: "number", "density" or "strength".
+        """
+        by = {"number": "l.latent", "density": "l.tokens DESC", "strength": "l.strongest DESC"}
+        where, values = "r.run_id = ?", [run_id]
+        if search:
+            left = 'greatest(0, l."start" - 40)'
+            around = f'substr(p.text, {left} + 1, l."end" + 40 - {left})'
+            where += f" AND contains(lower({around}), lower(?))"
+            values.append(search)
+        found = self.query(
+            f"""SELECT l.latent FROM latents l JOIN runs r USING (run) JOIN prompts p USING (prompt)
+            WHERE {where} ORDER BY {by[order]}, l.latent""",
+            *values,
+        )
+        return found["latent"].tolist()
+
+    def latents(self, run_id: str, numbers: list[int]) -> pd.DataFrame:
+        """The given latents with their sources, in the order of their numbers."""
+        return self.query(
+            f"""SELECT {_LATENT_COLUMNS} FROM latents l JOIN runs r USING (run)
+            JOIN prompts p USING (prompt)
+            WHERE r.run_id = ? AND list_contains(?::INTEGER[], l.latent) ORDER BY l.latent""",
+            run_id,
+            list(numbers),
+        )
+
+    def strongest_uses(self, run_id: str, latent: int, limit: int = 20) -> pd.DataFrame:
+        """The tokens that use a latent with the largest |coefficient|, strongest first.
+
+        prompt_id, title, text, position, step, coefficient, and the prompt's token spans as
+        lists `starts` and `ends`. A token that used it twice is one row, its coefficients added.
+        """
+        return self.query(
+            """WITH uses AS (
+                SELECT c.run, c.prompt, c.position, min(c.step) AS step,
+                    sum(c.coefficient)::FLOAT AS coefficient
+                FROM codes c JOIN runs r USING (run) WHERE r.run_id = ? AND c.latent = ?
+                GROUP BY ALL ORDER BY abs(sum(c.coefficient)) DESC, c.prompt, c.position LIMIT ?)
+            SELECT p.prompt_id, p.title, p.text, u.position, u.step, u.coefficient, rp.starts,
+                rp.ends
+            FROM uses u JOIN prompts p USING (prompt) JOIN run_prompts rp USING (run, prompt)
+            ORDER BY abs(u.coefficient) DESC, p.prompt, u.position""",
+            run_id,
+            latent,
+            limit,
+        )
+
+    def uses_in_prompts(self, run_id: str, latent: int, prompt_ids: list[str]) -> pd.DataFrame:
+        """Every use of a latent in the given prompts: prompt_id, position, coefficient."""
+        return self.query(
+            """SELECT p.prompt_id, c.position, sum(c.coefficient)::FLOAT AS coefficient
+            FROM codes c JOIN runs r USING (run) JOIN prompts p USING (prompt)
+            WHERE r.run_id = ? AND c.latent = ? AND list_contains(?::VARCHAR[], p.prompt_id)
+            GROUP BY ALL ORDER BY p.prompt_id, c.position""",
+            run_id,
+            latent,
+            list(prompt_ids),
+        )
+
+    def coefficients(self, run_id: str, latent: int) -> pd.Series:
+        """The coefficient of each token that uses a latent, [n_tokens that use it] float32."""
+        return self.query(
+            """SELECT sum(c.coefficient)::FLOAT AS coefficient FROM codes c JOIN runs r USING (run)
+            WHERE r.run_id = ? AND c.latent = ? GROUP BY c.prompt, c.position""",
+            run_id,
+            latent,
+        )["coefficient"]
+
+    def prompt_text(self, prompt_id: str) -> str | None:
+        """The text of a prompt, None where it is not known."""
+        found = self.query("SELECT text FROM prompts WHERE prompt_id = ?", prompt_id)["text"]
+        return None if found.empty else str(found[0])
+
+    def prompt_ids(self) -> list[str]:
+        """The ids of all prompts."""
+        return self.query("SELECT prompt_id FROM prompts")["prompt_id"].tolist()
+
+    def prompt_texts(self, prompt_ids: list[str]) -> dict[str, str]:
+        """Texts by prompt id."""
+        found = self.query(
+            "SELECT prompt_id, text FROM prompts WHERE list_contains(?::VARCHAR[], prompt_id)",
+            list(prompt_ids),
+        )
+        return dict(zip(found["prompt_id"], found["text"], strict=True))
+
+    def contents(self) -> dict[str, pd.DataFrame]:
+        """Everything by name rather than internal number, sorted; equal for equal content."""
+        joins = "JOIN runs r USING (run) JOIN prompts p USING (prompt)"
+        return {
+            "runs": self.query("SELECT * EXCLUDE (run) FROM runs ORDER BY run_id"),
+            "prompts": self.query("SELECT * EXCLUDE (prompt) FROM prompts ORDER BY prompt_id"),
+            "latents": self.query(
+                f"SELECT run_id, prompt_id, l.* EXCLUDE (run, prompt) FROM latents l {joins} "
+                "ORDER BY ALL"
+            ),
+            "codes": self.query(
+                f"SELECT run_id, prompt_id, c.* EXCLUDE (run, prompt) FROM codes c {joins} "
+                "ORDER BY ALL"
+            ),
+        }
+
+    # Plumbing
+
+    def _prepare(self) -> None:
+        tables = set(self.query("SELECT table_name FROM duckdb_tables()")["table_name"])
+        if not tables:
+            with self._transaction() as cursor:
+                cursor.execute(_SCHEMA)
+                cursor.execute("INSERT INTO meta VALUES (?)", [SCHEMA_VERSION])
+            return
+        version = (
+            int(self.query("SELECT version FROM meta")["version"][0]) if "meta" in tables else 0
+        )
+        if version > SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.path} was written by a newer version of the explorer (format {version}, "
+                f"this one knows {SCHEMA_VERSION}). Update the explorer, or set ITDA_DATA to "
+                "another folder."
+            )
+        if version < SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.path} is not in this version's format. Make it anew from the run "
+                "directories: python -m itda_core rebuild"
+            )
+
+    @contextmanager
+    def _transaction(self):
+        with self._writing, self._connection.cursor() as cursor:
+            cursor.execute("BEGIN")
+            try:
+                yield cursor
+            except BaseException:
+                cursor.execute("ROLLBACK")
+                raise
+            cursor.execute("COMMIT")
+
+
+def rebuild(path: Path, runs: Path) -> int:
+    """Make the database anew from the run directories; returns how many there are.
+
+    The old file is replaced only when the new one is whole. Raises StoreError where the old one
+    is open in another process.
+    """
+    if path.exists():
+        _check_not_in_use(path)
+    temporary = path.with_name(f".{path.name}-rebuild")
+    temporary.unlink(missing_ok=True)
+    store = Store(temporary)
+    try:
+        count = len(store.import_new(runs))
+    finally:
+        store.close()
+    temporary.replace(path)
+    path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
+    return count
+
+
+def _connect(path: Path | str) -> duckdb.DuckDBPyConnection:
+    if path != ":memory:":
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return duckdb.connect(str(path))
+    except duckdb.IOException as error:
+        raise StoreError(_why_locked(path, str(error))) from error
+    except duckdb.Error as error:
+        raise StoreError(
+            f"{path} can't be opened as a database ({str(error).splitlines()[0]}). Make it anew "
+            "from the run directories: python -m itda_core rebuild"
+        ) from error
+
+
+def _why_locked(path: Path | str, message: str) -> str:
+    holder = re.search(r"PID (\d+)", message)
+    if holder:
+        return (
+            f"{path} is open in another process (pid {holder[1]}). Use the explorer that is "
+            "running, close it, or start this one with ITDA_DATA=another/folder."
+        )
+    if "serialized" in message or "newer version" in message or "version number" in message:
+        return (
+            f"{path} was written by a newer version of DuckDB. Update the explorer, or set "
+            "ITDA_DATA to another folder."
+        )
+    return (
+        f"{path} can't be opened as a database ({message.splitlines()[0]}). If it is damaged, make "
+        "it anew from the run directories: python -m itda_core rebuild"
+    )
+
+
+def _check_not_in_use(path: Path) -> None:
+    try:
+        duckdb.connect(str(path)).close()
+    except duckdb.Error as error:
+        if "PID" in str(error):
+            raise StoreError(_why_locked(path, str(error))) from error
+
+
+def _insert_run(cursor: duckdb.DuckDBPyConnection, number: int, run: Run) -> None:
+    config, metrics = run.config, run.metrics
+    values = {
+        "run": number,
+        "run_id": run.run_id,
+        "training_id": run.about["training_id"],
+        "model": config.model.name,
+        "layer": run.layer,
+        "d_model": run.about["d_model"],
+        "n_layers": run.about["n_layers"],
+        "atoms": metrics["atoms"],
+        "max_atoms": config.max_atoms,
+        "l0": config.l0,
+        "tokens": metrics["tokens"],
+        "explored_tokens": metrics["explored_tokens"],
+        "fvu": metrics["fvu"],
+        "explored_fvu": metrics["explored_fvu"],
+        "selection": config.selection,
+        "threshold": config.threshold,
+        "seed": config.seed,
+        "corpus": config.corpus.name,
+        "dtype": run.about["dtype"],
+        "created": run.about["created"],
+        "seconds": metrics["seconds"],
+        "directory": str(run.directory),
+    }
+    marks = ", ".join("?" for _ in values)
+    cursor.execute(f"INSERT INTO runs ({', '.join(values)}) VALUES ({marks})", [*values.values()])
+
+
+def _insert_prompts(cursor: duckdb.DuckDBPyConnection, number: int, directory: Path) -> None:
+    path = str(directory / "prompts.parquet")
+    cursor.execute(
+        """INSERT INTO prompts
+        SELECT (SELECT coalesce(max(prompt), 0) FROM prompts) + row_number() OVER (), prompt_id,
+            text, title
+        FROM read_parquet(?) WHERE prompt_id NOT IN (SELECT prompt_id FROM prompts)""",
+        [path],
+    )
+    cursor.execute(
+        """INSERT INTO run_prompts SELECT ?, prompt, explored, starts, ends
+        FROM read_parquet(?) JOIN prompts USING (prompt_id)""",
+        [number, path],
+    )
+
+
+def _insert_codes(cursor: duckdb.DuckDBPyConnection, number: int, directory: Path) -> None:
+    """Codes sorted by latent, so that a latent's uses lie together, then the latents."""
+    cursor.execute(
+        """INSERT INTO codes SELECT ?, latent, prompt, position, step, coefficient
+        FROM read_parquet(?) JOIN prompts USING (prompt_id) ORDER BY latent, prompt, position""",
+        [number, str(directory / "codes.parquet")],
+    )
+    cursor.execute(
+        """INSERT INTO latents
+        WITH uses AS (
+            SELECT latent, count(*) AS tokens, max(abs(coefficient)) AS strongest FROM (
+                SELECT latent, sum(coefficient) AS coefficient FROM codes WHERE run = $run
+                GROUP BY latent, prompt, position)
+            GROUP BY latent)
+        SELECT $run, s.latent, prompt, s.position, s."start", s."end", s.token,
+            coalesce(u.tokens, 0), coalesce(u.strongest, 0)
+        FROM read_parquet($path) s JOIN prompts USING (prompt_id) LEFT JOIN uses u USING (latent)
+        ORDER BY s.latent""",
+        {"run": number, "path": str(directory / "sources.parquet")},
+    )

@@ -1,0 +1,274 @@
+"""Model + corpus + selection -> dictionaries, yielding progress.
+
+One pass over the prompts feeds the selections of all layers. The activations of the explored
+part are kept on disk on the way, so that encoding it needs no second pass. A checkpoint every
+20 s makes an interrupted training resume to the same dictionaries.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from itda_core.config import HookPoint, TrainConfig, run_id
+from itda_core.corpus import Corpus, load_corpus
+from itda_core.dictionary import Dictionary, GrowingDictionary
+from itda_core.errors import InputError, ItdaError
+from itda_core.finishing import Finisher
+from itda_core.loading import load_model
+from itda_core.models import Activations, Model
+from itda_core.plan import Plan, make_plan, sources_of
+from itda_core.runs import Workspace, interrupted_trainings, told_when_disk_is_full
+from itda_core.selection import ThresholdSelection
+
+CHECKPOINT_SECONDS = 20.0
+_TRAINING_SHARE = 0.85
+"""Share of the whole time that the pass over the prompts takes, for the estimate of the rest."""
+
+
+@dataclass
+class Progress:
+    """How far a training is."""
+
+    stage: str
+    """loading, reading, training, encoding or done"""
+    training_id: str = ""
+    tokens: int = 0
+    """activations seen, per layer"""
+    total_tokens: int = 0
+    atoms: dict[int, int] = field(default_factory=dict)
+    """by layer"""
+    max_atoms: int = 0
+    mean_error: dict[int, float] = field(default_factory=dict)
+    """by layer: mean ‖x/‖x‖ − x̂/‖x̂‖‖² of the newest batch"""
+    tokens_per_second: float = 0.0
+    fraction: float = 0.0
+    """of the whole training, in [0, 1]"""
+    seconds_left: float | None = None
+    skipped: dict[str, int] = field(default_factory=dict)
+    """what was left out, and how often"""
+    finished: list[str] = field(default_factory=list)
+    """ids of the runs that are written"""
+
+
+def resume(name: str, runs: Path) -> Iterator[Progress]:
+    """Go on with an interrupted training, given its id or the id of one of its runs."""
+    interrupted = interrupted_trainings(runs)
+    training_id = name if name in interrupted else name.rpartition("-L")[0]
+    if training_id not in interrupted:
+        known = ", ".join(interrupted) or "none"
+        raise InputError(f"There is no interrupted training {name!r}. There are: {known}.")
+    yield from train(interrupted[training_id], runs, expected_id=training_id)
+
+
+def train(config: TrainConfig, runs: Path, expected_id: str | None = None) -> Iterator[Progress]:
+    """Train a dictionary for each layer of `config` and write the run directories.
+
+    What is already written is not made again, and what was interrupted goes on from its
+    checkpoint. Closing the generator keeps a checkpoint. Raises ItdaError with the remedy.
+    """
+    yield Progress("loading")
+    model = load_model(config.model)
+    model.check_layers(config.layers)
+    yield Progress("reading")
+    corpus = load_corpus(config.corpus)
+    training_id = config.training_id(f"{model.digest} {model.dtype}", corpus.digest)
+    if expected_id not in (None, training_id):
+        raise InputError(
+            f"{expected_id} can't be resumed: its model or corpus has changed since. Start anew."
+        )
+    wanted = [run_id(training_id, layer) for layer in config.layers]
+    if all((runs / name).exists() for name in wanted):
+        yield Progress("done", training_id, fraction=1.0, finished=wanted)
+        return
+    workspace = Workspace(runs, training_id)
+    with workspace.locked(config), told_when_disk_is_full(runs):
+        training = _Training(config, model, corpus, workspace)
+        yield from training.run()
+    workspace.remove()
+
+
+class _Training:
+    """One training under way: the state that a checkpoint keeps, and the steps on it."""
+
+    def __init__(self, config: TrainConfig, model: Model, corpus: Corpus, workspace: Workspace):
+        self.config, self.model, self.workspace = config, model, workspace
+        self.plan = make_plan(model, corpus.training(config.seed), config, config.max_tokens)
+        _check_enough_tokens(self.plan, config)
+        self.explored_rows = min(config.explored_tokens, self.plan.total_rows)
+        self.kept = {
+            layer: workspace.array(f"activations-{layer}", (self.explored_rows, model.d_model))
+            for layer in (config.layers if self.explored_rows else ())
+        }
+        self.selections = {
+            layer: ThresholdSelection(
+                GrowingDictionary(model.d_model, config.max_atoms), config.l0, config.threshold
+            )
+            for layer in config.layers
+        }
+        self.batch = self.row = 0
+        self.seconds = 0.0
+        self.bad_rows = dict.fromkeys(config.layers, 0)
+        self.progress = Progress(
+            "training", workspace.training_id, total_tokens=self.plan.total_rows
+        )
+        self.progress.max_atoms = config.max_atoms
+        self.finisher = Finisher(config, model, corpus, self.plan, workspace)
+        self._restore()
+
+    def run(self) -> Iterator[Progress]:
+        """The pass over the prompts, then a run directory for each layer."""
+        yield from self._pass()
+        self.progress.stage, self.progress.tokens_per_second = "encoding", 0.0
+        dictionaries = self.dictionaries()
+        for number, layer in enumerate(self.config.layers):
+            started = time.monotonic()
+            self._estimate(_TRAINING_SHARE + (1 - _TRAINING_SHARE) * number / len(dictionaries))
+            yield self.progress
+            facts = {"tokens": self.row, "seconds": self.seconds, "skipped": self._skipped(layer)}
+            name = self.finisher.finish(layer, dictionaries[layer], self.kept.get(layer), facts)
+            self.progress.finished.append(name)
+            self.seconds += time.monotonic() - started
+        self.progress.stage, self.progress.fraction, self.progress.seconds_left = "done", 1.0, 0.0
+        self._log()
+        yield self.progress
+
+    def dictionaries(self) -> dict[int, Dictionary]:
+        """The dictionaries as they stand, by layer."""
+        made = {}
+        for layer, selection in self.selections.items():
+            growing = selection.dictionary
+            table = growing.source_table()
+            made[layer] = Dictionary(
+                atoms=growing.atoms.clone(),
+                offset=torch.zeros(self.model.d_model),
+                l0=self.config.l0,
+                hook_point=HookPoint(self.config.model.name, layer),
+                sources=table.drop(columns="word"),
+                words=table["word"].to_numpy(),
+                prompt_ids=tuple(prompt.prompt_id for prompt in self.plan.prompts),
+                tokenizer=self.model.tokenizer_digest,
+            )
+        return made
+
+    def _pass(self) -> Iterator[Progress]:
+        recent: deque[tuple[float, int]] = deque([(time.monotonic(), self.row)], maxlen=8)
+        last_checkpoint = time.monotonic()
+        while not self._is_done():
+            started = time.monotonic()
+            self._one_batch()
+            self.seconds += time.monotonic() - started
+            recent.append((time.monotonic(), self.row))
+            self._report(recent)
+            if time.monotonic() - last_checkpoint > CHECKPOINT_SECONDS:
+                self._checkpoint()
+                last_checkpoint = time.monotonic()
+            try:
+                yield self.progress
+            except GeneratorExit:  # cancelled between two batches, where the state is whole
+                self._checkpoint()
+                raise
+        self._checkpoint()
+        self._check_usable()
+
+    def _is_done(self) -> bool:
+        """At the end of the plan, or when all is full and the explored part is captured."""
+        if self.batch == len(self.plan.passes):
+            return True
+        full = all(selection.dictionary.is_full for selection in self.selections.values())
+        return full and self.row >= self.explored_rows
+
+    def _one_batch(self) -> None:
+        first, last = self.plan.passes[self.batch]
+        tokens = self.plan.tokens(self.model, first, last)
+        activations = self.model.capture(tokens, self.config.layers, self.config.skip_first)
+        sources = sources_of(tokens, self.plan.prompts[first:last], activations)
+        for layer in self.config.layers:
+            self._offer(layer, activations, sources)
+        self.row += len(sources)
+        self.batch += 1
+
+    def _offer(self, layer: int, activations: Activations, sources: list[tuple]) -> None:
+        x = activations[layer]
+        if self.row < self.explored_rows:
+            room = self.explored_rows - self.row
+            self.kept[layer][self.row : self.row + len(x)] = x[:room].numpy()
+        norms = x.norm(dim=1)
+        usable = (torch.isfinite(norms) & (norms > 0)).nonzero()[:, 0].tolist()
+        if len(usable) < len(x):
+            self.bad_rows[layer] += len(x) - len(usable)
+            x, sources = x[usable], [sources[row] for row in usable]
+        offer = self.selections[layer].offer(x, sources)
+        if offer.mean_error is not None:
+            self.progress.mean_error[layer] = offer.mean_error
+
+    def _report(self, recent: deque) -> None:
+        (start, first_row), (now, row) = recent[0], recent[-1]
+        self.progress.tokens = row
+        self.progress.tokens_per_second = (row - first_row) / max(now - start, 1e-9)
+        self.progress.atoms = {
+            layer: len(selection.dictionary) for layer, selection in self.selections.items()
+        }
+        self.progress.skipped = self._skipped()
+        self._estimate(_TRAINING_SHARE * row / self.plan.total_rows)
+        self._log()
+
+    def _estimate(self, fraction: float) -> None:
+        self.progress.fraction = fraction
+        if fraction > 0:
+            self.progress.seconds_left = self.seconds * (1 - fraction) / fraction
+
+    def _log(self) -> None:
+        self.finisher.log(self.progress)
+
+    def _skipped(self, layer: int | None = None) -> dict[str, int]:
+        layers = self.config.layers if layer is None else [layer]
+        counts = {
+            "prompts shorter than two tokens": self.plan.too_short,
+            "prompts cut to the context length": self.plan.cut,
+            "activations not finite or zero": sum(self.bad_rows[layer] for layer in layers),
+        }
+        return {what: count for what, count in counts.items() if count}
+
+    def _check_usable(self) -> None:
+        empty = [layer for layer, s in self.selections.items() if not len(s.dictionary)]
+        if empty:
+            self.workspace.remove()
+            raise ItdaError(
+                f"Layer {empty[0]} of {self.config.model.name} gives no finite activation. Choose "
+                "dtype float32, or check the model's weights."
+            )
+
+    def _checkpoint(self) -> None:
+        for array in self.kept.values():
+            array.flush()
+        state = {
+            "batch": self.batch,
+            "row": self.row,
+            "seconds": self.seconds,
+            "bad_rows": {str(layer): count for layer, count in self.bad_rows.items()},
+        }
+        self.workspace.save_checkpoint(self.batch, self.dictionaries(), state)
+
+    def _restore(self) -> None:
+        checkpoint = self.workspace.load_checkpoint()
+        if checkpoint is None:
+            return
+        dictionaries, state = checkpoint
+        self.batch, self.row, self.seconds = state["batch"], state["row"], state["seconds"]
+        self.bad_rows = {int(layer): count for layer, count in state["bad_rows"].items()}
+        for layer, dictionary in dictionaries.items():
+            table = dictionary.sources.drop(columns="latent").assign(word=dictionary.words)
+            sources = [tuple(row) for row in table.itertuples(index=False)]
+            self.selections[layer].dictionary.restore(dictionary.atoms, sources)
+
+
+def _check_enough_tokens(plan: Plan, config: TrainConfig) -> None:
+    if plan.total_rows < config.max_atoms:
+        raise InputError(
+            f"The corpus gives {plan.total_rows:,} tokens, fewer than the {config.max_atoms:,} "
+            f"atoms asked for. Ask for at most {plan.total_rows:,} atoms, or add texts."
+        )

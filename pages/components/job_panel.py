@@ -1,0 +1,110 @@
+"""Training jobs on a page: live progress, cancel, resume, logs."""
+
+import time
+
+import streamlit as st
+
+from itda_core.jobs import Job
+from pages.components.session import explorer
+from pages.components.text import literal, seconds_text
+
+_STAGES = {
+    "loading": "Loading the model (the first time it is unpacked, which takes half a minute)",
+    "reading": "Reading the corpus",
+    "training": "Building the dictionary",
+    "encoding": "Encoding the explored tokens",
+    "done": "Done",
+}
+_SIGNS = {"done": "✓", "failed": "✗", "cancelled": "–", "interrupted": "–"}
+
+
+def watch_active_jobs() -> bool:
+    """Show what is running or waiting and keep it up to date; true where there is anything.
+
+    When a run is finished the whole page is drawn again, so that the new dictionary is on it.
+    """
+    queue = explorer().queue
+    if not any(job.is_active for job in queue.jobs()):
+        return False
+    st.session_state["_runs_seen"] = len(explorer().store.runs())
+    _panel()
+    return True
+
+
+@st.fragment(run_every=1.0)
+def _panel() -> None:
+    active = [job for job in explorer().queue.jobs() if job.is_active]
+    new_runs = len(explorer().store.runs()) != st.session_state["_runs_seen"]
+    if not active or new_runs:
+        st.rerun()
+    for job in active:
+        with st.container(border=True):
+            _show_active(job)
+
+
+def _show_active(job: Job) -> None:
+    title, button = st.columns([5, 1], vertical_alignment="center")
+    title.markdown(f"**{literal(job.title)}**")
+    if button.button("Cancel", key=f"cancel_{job.job_id}", width="stretch"):
+        explorer().queue.cancel(job.job_id)
+        st.rerun()
+    if job.state == "queued":
+        st.caption("Waiting for the training before it.")
+        return
+    progress = explorer().queue.progress(job)
+    if progress is None:
+        st.progress(0.0, "Starting")
+        return
+    st.progress(min(1.0, progress["fraction"]), _headline(progress, job))
+    if progress["atoms"]:
+        st.caption(_details(progress))
+
+
+def _headline(progress: dict, job: Job) -> str:
+    parts = [_STAGES[progress["stage"]]]
+    if progress["seconds_left"] and progress["stage"] in ("training", "encoding"):
+        parts.append(f"about {seconds_text(progress['seconds_left'])} left")
+    elif job.started:
+        parts.append(f"{seconds_text(time.time() - job.started)} so far")
+    return " · ".join(parts)
+
+
+def _details(progress: dict) -> str:
+    parts = [f"{progress['tokens']:,} of {progress['total_tokens']:,} tokens"]
+    if progress["tokens_per_second"]:
+        parts.append(f"{progress['tokens_per_second']:,.0f} tokens/s")
+    for layer, atoms in progress["atoms"].items():
+        error = progress["mean_error"].get(layer)
+        told = f", mean error {error:.3f}" if error is not None else ""
+        parts.append(f"layer {layer}: {atoms:,} atoms{told}")
+    parts += [f"{count:,} {what}" for what, count in progress["skipped"].items()]
+    return literal(" · ".join(parts))
+
+
+def show_ended_jobs() -> None:
+    """The trainings that are over, newest first, with their logs and what can be done."""
+    ended = [job for job in explorer().queue.jobs() if not job.is_active]
+    if not ended:
+        st.caption("No training has ended yet.")
+    for job in reversed(ended):
+        sign = _SIGNS.get(job.state, "")
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.created))
+        with st.expander(f"{sign} {literal(job.title)} · {job.state} · {when}"):
+            _show_ended(job)
+
+
+def _show_ended(job: Job) -> None:
+    queue = explorer().queue
+    if job.error:
+        st.error(literal(job.error.removeprefix("Error: ")))
+    resume, forget, _ = st.columns([1, 1, 3])
+    if job.state != "done":
+        label = "Try again" if job.state == "failed" else "Resume"
+        if resume.button(label, key=f"resume_{job.job_id}", width="stretch"):
+            queue.resume(job.job_id)
+            st.rerun()
+    if forget.button("Remove from list", key=f"forget_{job.job_id}", width="stretch"):
+        queue.forget(job.job_id)
+        st.rerun()
+    st.caption("Log")
+    st.code(queue.log(job)[-20_000:] or "(nothing printed)", language=None, height=200)

@@ -1,0 +1,87 @@
+"""What is shown of one latent: its source, its strongest uses, its histogram."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from pages.components.charts import coefficient_histogram
+from pages.components.session import explorer
+from pages.components.text import literal
+from pages.components.token_strip import show_rows, strength, token_row
+
+_CONTEXT_TOKENS = 8
+"""Tokens on each side of a use in the short view: about 16 in all."""
+
+
+def show_card(run, latent: pd.Series) -> None:
+    """The whole card. run: a row of Store.runs(); latent: a row of Store.latent_page()."""
+    show_source(latent, key=f"source_{run.run_id}_{latent.latent}")
+    uses, tokens = int(latent.tokens), int(run.explored_tokens)
+    density, strongest, where = st.columns(3)
+    density.metric(
+        "tokens that use it", f"{latent.density:.2%}", help=f"{uses:,} of {tokens:,} explored"
+    )
+    strongest.metric("strongest coefficient", f"{latent.strongest:.2f}")
+    where.metric("layer", f"{run.layer} of {run.n_layers - 1}", help=literal(run.model))
+    if not uses:
+        st.info("No explored token uses this latent: another atom is always nearer.")
+        return
+    st.markdown("##### Strongest uses")
+    _show_uses(run, latent)
+    st.markdown("##### Coefficients")
+    coefficients = explorer().store.coefficients(run.run_id, int(latent.latent))
+    negative = int((coefficients < 0).sum())
+    st.caption(
+        f"Used on {uses:,} of {tokens:,} tokens ({latent.density:.2%}); negative on {negative:,}."
+    )
+    st.plotly_chart(
+        coefficient_histogram(coefficients.to_numpy()), key=f"histogram_{latent.latent}"
+    )
+
+
+def show_source(latent: pd.Series, key: str, around: int = 90) -> None:
+    """The source token boxed in its context, with the title of its prompt."""
+    start, end = int(latent.start), int(latent.end)
+    left, right = max(0, start - around), min(len(latent.text), end + around)
+    text = latent.text[left:right]
+    spans = [(0, start - left), (start - left, end - left), (end - left, len(text))]
+    row = token_row(
+        text,
+        spans,
+        values=[0, 0, 0],
+        hovers=["", f"{latent.token!r}, token {latent.position} of prompt {latent.prompt_id}", ""],
+        boxed=1,
+        title=latent.title,
+        names=["", latent.token, ""],
+    )
+    show_rows([row], key=key)
+
+
+def _show_uses(run, latent: pd.Series) -> None:
+    store, number = explorer().store, int(latent.latent)
+    uses = store.strongest_uses(run.run_id, number)
+    prompts = uses["prompt_id"].unique().tolist()
+    everywhere = store.uses_in_prompts(run.run_id, number, prompts)
+    by_prompt = dict(list(everywhere.groupby("prompt_id")))
+    rows = [_use_row(use, by_prompt[use.prompt_id], latent.strongest) for use in uses.itertuples()]
+    show_rows(rows, key=f"uses_{run.run_id}_{number}")
+
+
+def _use_row(use, in_prompt: pd.DataFrame, largest: float) -> dict:
+    spans = list(zip(use.starts.tolist(), use.ends.tolist(), strict=True))
+    coefficients = np.zeros(len(spans))
+    coefficients[in_prompt["position"].to_numpy()] = in_prompt["coefficient"].to_numpy()
+    hovers = [
+        f"{use.text[start:end]!r}\ncoefficient {value:+.4f}" if value else ""
+        for (start, end), value in zip(spans, coefficients, strict=True)
+    ]
+    return token_row(
+        use.text,
+        spans,
+        strength(coefficients, largest),
+        hovers,
+        boxed=int(use.position),
+        around=_CONTEXT_TOKENS,
+        chip=f"{use.coefficient:+.2f}",
+        title=use.title,
+    )

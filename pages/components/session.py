@@ -1,0 +1,175 @@
+"""What the pages share: the store, the job queue, loaded models, and the frame of a page."""
+
+import atexit
+import os
+import sys
+import traceback
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from itda_core.config import CorpusSpec, ModelSpec, TrainConfig, data_directory
+from itda_core.dictionary import Dictionary
+from itda_core.errors import ItdaError
+from itda_core.jobs import JobQueue
+from itda_core.models import Model
+from itda_core.runs import Run, delete_run, read_run
+from itda_core.store import FILE_NAME, Store
+from pages.components.text import literal
+
+DEMO_LAYERS = ((7,), (15, 22))
+"""The demo is two trainings: one short layer first, so that there is something to browse early."""
+
+
+_FRAME_CSS = """
+.stMainBlockContainer { padding: 3.5rem 2.5rem 3rem; max-width: 96rem; margin: 0 auto; }
+h1 { font-size: 2rem !important; padding: 0.5rem 0 !important; }
+h2, h3 { font-size: 1.25rem !important; }
+[data-testid="stMetricValue"] { font-size: 1.5rem; }
+@media (max-width: 640px) { .stMainBlockContainer { padding: 3.5rem 1rem 2rem; } }
+"""
+"""Streamlit's own margins leave a third of a laptop's screen empty."""
+
+
+class Explorer:
+    """One data folder: its database, its runs and its jobs."""
+
+    def __init__(self, data: Path):
+        self.data = data
+        self.runs_folder = data / "runs"
+        self.store = Store(data / FILE_NAME)
+        self.import_error = ""
+        self._import_finished()
+        self.queue = JobQueue(data / "jobs", self.runs_folder, self._import_finished)
+        if os.environ.get("ITDA_DEMO") and self.is_new:
+            self.start_demo()
+        atexit.register(self.close)
+
+    @property
+    def is_new(self) -> bool:
+        """Nothing trained yet and nothing under way."""
+        return self.store.runs().empty and not self.queue.jobs()
+
+    def close(self) -> None:
+        """Stop the queue and let go of the database."""
+        self.queue.close()
+        self.store.close()
+
+    def start_demo(self) -> None:
+        """Train SmolLM2 on the built-in corpus, the first layer on its own."""
+        for layers in DEMO_LAYERS:
+            self.queue.submit(demo_config(layers))
+
+    def delete(self, run: Run) -> None:
+        """Remove a run's directory and its rows."""
+        delete_run(run)
+        self.store.forget_run(run.run_id)
+
+    def _import_finished(self) -> None:
+        try:
+            self.store.import_new(self.runs_folder)
+            self.import_error = ""
+        except ItdaError as error:
+            self.import_error = str(error)
+
+
+def demo_config(layers: tuple[int, ...]) -> TrainConfig:
+    """SmolLM2 on the annual messages; all other settings are the defaults."""
+    return TrainConfig(ModelSpec("smollm2-135m"), CorpusSpec("sotu"), layers)
+
+
+def explorer() -> Explorer:
+    """The explorer of this process and data folder, opened on first use."""
+    return _open_explorer(str(data_directory().resolve()))
+
+
+@st.cache_resource(show_spinner="Opening the database …")
+def _open_explorer(data: str) -> Explorer:
+    return Explorer(Path(data))
+
+
+@st.cache_resource(max_entries=2, show_spinner="Loading the model (only once) …")
+def loaded_model(spec: ModelSpec) -> Model:
+    """A model that stays in memory; the two used last are kept."""
+    from itda_core.loading import load_model
+
+    return load_model(spec)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def loaded_dictionary(directory: str) -> Dictionary:
+    """A run's dictionary that stays in memory."""
+    return Dictionary.load(directory)
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def loaded_run(directory: str) -> Run:
+    return read_run(Path(directory))
+
+
+@contextmanager
+def page(title: str):
+    """The frame of a page: its title, and errors as sentences, never as tracebacks."""
+    st.set_page_config(page_title=f"{title} · ITDA explorer", layout="wide")
+    st.html(f"<style>{_FRAME_CSS}</style>")
+    try:
+        yield
+    except ItdaError as error:
+        st.error(literal(str(error)))
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)
+        st.error(
+            "This page could not be shown: "
+            f"{literal(type(error).__name__)}: {literal(str(error)[:300])}. Nothing stored was "
+            "changed. Reload the page; the terminal that runs the explorer shows the details.",
+        )
+
+
+def run_label(run) -> str:
+    """How a dictionary is called in lists: model, layer, and what tells it from its siblings."""
+    name = run.model.rstrip("/").split("/")[-1]
+    digest = run.training_id.rpartition("-")[2]
+    return f"{name} · layer {run.layer} · {run.atoms:,} atoms · L0 {run.l0} · {digest}"
+
+
+def choose_run(runs: pd.DataFrame, label: str = "Dictionary", name: str = "run"):
+    """A select box of dictionaries that follows and writes the URL; returns the chosen row."""
+    ids = runs["run_id"].tolist()
+    follow_url(name, ids)
+    labels = {row.run_id: run_label(row) for row in runs.itertuples()}
+    chosen = st.selectbox(label, ids, format_func=labels.get, key=name)
+    write_url(name, chosen)
+    return next(row for row in runs.itertuples() if row.run_id == chosen)
+
+
+def follow_url(name: str, options: list) -> None:
+    """Take a widget's value from the URL when the URL is not of our own writing."""
+    wanted = st.query_params.get(name)
+    if wanted is not None and wanted != st.session_state.get(f"_written_{name}"):
+        for option in options:
+            if str(option) == wanted:
+                st.session_state[name] = option
+    if options and st.session_state.get(name) not in options:
+        st.session_state[name] = options[0]
+
+
+def write_url(name: str, value) -> None:
+    """Put a value into the URL, so that the link is the state."""
+    if value is None:
+        st.query_params.pop(name, None)
+    else:
+        st.query_params[name] = str(value)
+    st.session_state[f"_written_{name}"] = None if value is None else str(value)
+
+
+def nothing_yet() -> None:
+    """What a page shows while there is no dictionary: where to get one."""
+    active = [job for job in explorer().queue.jobs() if job.is_active]
+    if active:
+        st.info("The first dictionary is being trained. It appears here as soon as it is done.")
+        st.page_link("pages/overview.py", label="Watch it on the Overview page")
+    else:
+        st.info("There is no dictionary yet. The demo trains one in about a minute.")
+        st.page_link("pages/overview.py", label="Start the demo on the Overview page")

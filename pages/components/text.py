@@ -1,0 +1,65 @@
+"""Text made safe and short for showing. Pure functions."""
+
+import re
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&=^])")
+_CONTROL = {"\n": "↵", "\r": "␍", "\t": "⇥"}
+
+
+def literal(text: str) -> str:
+    """Markdown that shows `text` as it is, on one line."""
+    return _MARKDOWN.sub(r"\\\1", visible(text))
+
+
+def visible(text: str) -> str:
+    """Line breaks and tabs as signs, so that text stays on one line."""
+    return "".join(_CONTROL.get(character, character) for character in text)
+
+
+def token_label(token: str) -> str:
+    """A token for lists: without the space it begins with, and white space alone as signs."""
+    return visible(token.removeprefix(" ")) if token.strip(" ") else "␣" * len(token)
+
+
+def snippet(text: str, start: int, end: int, around: int = 40) -> str:
+    """A source in its context, as one line: "…ratify the ⟦treaty⟧ with Spain…"."""
+    left, right = max(0, start - around), min(len(text), end + around)
+    # The space that many tokens begin with stands better outside of the box.
+    while start < end - 1 and text[start] == " ":
+        start += 1
+    marked = f"{text[left:start]}⟦{text[start:end]}⟧{text[end:right]}"
+    return visible(f"{'…' if left else ''}{marked}{'…' if right < len(text) else ''}")
+
+
+def pieces(text: str, spans: list[tuple[int, int]]) -> list[tuple[str, str]]:
+    """What to print for each token: the characters before it that no token has, and its own.
+
+    A character split over several tokens is printed with the first of them; the others get "·".
+    Special tokens, which have no characters, get nothing.
+    """
+    printed, out = 0, []
+    for start, end in spans:
+        if start == end:
+            out.append(("", ""))
+            continue
+        before = text[printed:start] if start > printed else ""
+        own = text[max(start, printed) : end] or "·"
+        printed = max(printed, end)
+        out.append((before, own))
+    return out
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration for people: "45 s", "3 min", "2.5 h"."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5_400 else f"{seconds / 3600:.1f} h"
+
+
+def bytes_text(count: float) -> str:
+    """A size for people: "12 MB", "1.5 GB"."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

@@ -1,0 +1,91 @@
+"""The token strip: rows of coloured tokens, drawn by one component of the project's own.
+
+Text reaches the component as data and is drawn as text, never as HTML.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from pages.components.text import pieces, visible
+
+_HERE = Path(__file__).parent
+_strip = st.components.v2.component(
+    "itda.token_strip",
+    html='<div class="strip"></div>',
+    css=(_HERE / "strip.css").read_text(),
+    js=(_HERE / "strip.js").read_text(),
+)
+
+Row = dict[str, Any]
+
+
+def show_rows(rows: Sequence[Row], key: str) -> None:
+    """Draw rows that only show."""
+    _strip(data={"rows": list(rows), "clickable": False}, key=key)
+
+
+def choose_token(row: Row, key: str) -> int | None:
+    """Draw one row whose tokens lock on a click; returns the locked token's number, if any."""
+    locked = (st.session_state.get(key) or {}).get("locked")
+    result = _strip(
+        data={"rows": [row], "clickable": True, "locked": locked},
+        default={"locked": None},
+        on_locked_change=lambda: None,
+        key=key,
+    )
+    return result.locked
+
+
+def token_row(
+    text: str,
+    spans: Sequence[tuple[int, int]],
+    values: Sequence[float],
+    hovers: Sequence[str] = (),
+    *,
+    boxed: int | None = None,
+    dimmed: Sequence[int] = (),
+    around: int | None = None,
+    breaks: bool = False,
+    chip: str = "",
+    title: str = "",
+    names: Sequence[str] = (),
+) -> Row:
+    """One row of the strip.
+
+    values: colour of each token in [-1, 1]; boxed: the token to frame; dimmed: tokens left out;
+    around: show only so many tokens on each side of the boxed one at first; breaks: keep line
+    breaks as such; names: what to print for tokens without characters.
+    """
+    tokens = []
+    for index, (before, own) in enumerate(pieces(text, list(spans))):
+        own = own or (names[index] if len(names) else "")
+        tokens.append(
+            {
+                "before": _shown(before, breaks),
+                "text": _shown(own, breaks),
+                "value": float(values[index]),
+                "hover": hovers[index] if len(hovers) else "",
+                "boxed": index == boxed,
+                "dim": index in set(dimmed),
+            }
+        )
+    row: Row = {"tokens": tokens, "chip": chip, "title": title}
+    if around is not None and boxed is not None:
+        row["from"] = max(0, boxed - around)
+        row["to"] = min(len(tokens), boxed + around + 1)
+    return row
+
+
+def strength(coefficients: np.ndarray, largest: float) -> np.ndarray:
+    """Colours in [-1, 1] on a log scale: a hundredth of the largest is hardly to be seen."""
+    share = np.abs(coefficients) / max(largest, 1e-30)
+    scaled = np.clip(1 + np.log10(np.maximum(share, 1e-9)) / 2, 0, 1)
+    return np.sign(coefficients) * scaled
+
+
+def _shown(text: str, breaks: bool) -> str:
+    return "↵\n".join(map(visible, text.split("\n"))) if breaks else visible(text)

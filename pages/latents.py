@@ -1,0 +1,146 @@
+"""Latents: a list to search by source text, and the card of the chosen latent."""
+
+import random
+
+import pandas as pd
+import streamlit as st
+
+from pages.components.latent_card import show_card
+from pages.components.session import choose_run, explorer, nothing_yet, page, write_url
+from pages.components.text import literal, snippet, token_label
+
+_ROWS = 50
+_ORDERS = {"number": "Number", "density": "Most used", "strength": "Strongest"}
+
+
+def show() -> None:
+    st.title("Latents")
+    runs = explorer().store.runs()
+    if runs.empty:
+        nothing_yet()
+        return
+    where, search, order = st.columns([3, 3, 1])
+    with where:
+        run = choose_run(runs)
+    text = search.text_input(
+        "Search the sources",
+        key="search",
+        placeholder="a word, such as treaty",
+        help="Finds latents whose source token, or the text within 40 characters of it, holds "
+        "this text.",
+    )
+    by = order.selectbox("Order", list(_ORDERS), format_func=_ORDERS.get, key="order")
+    numbers = explorer().store.latent_numbers(run.run_id, text, by)
+    if not numbers:
+        st.info(f"No source of this dictionary has “{literal(text)}” near it. Try a shorter word.")
+        return
+    chosen = _chosen_latent(run.run_id, numbers)
+    left, right = st.columns([2, 3], gap="large")
+    with left:
+        _show_list(run.run_id, numbers, chosen)
+    with right:
+        latent = explorer().store.latents(run.run_id, [chosen]).iloc[0]
+        _show_head(numbers, latent, run)
+        show_card(run, latent)
+
+
+def _chosen_latent(run_id: str, numbers: list[int]) -> int:
+    """The latent to show: the one in the URL or chosen last, else the first of the list."""
+    wanted = st.query_params.get("latent", "")
+    if wanted != st.session_state.get("_written_latent") and wanted.isdigit():
+        st.session_state["latent"] = int(wanted)
+    if st.session_state.get("_latent_run", run_id) != run_id:
+        st.session_state.pop("latent", None)
+    st.session_state["_latent_run"] = run_id
+    if st.session_state.get("latent") not in numbers:
+        st.session_state["latent"] = numbers[0]
+    write_url("latent", st.session_state["latent"])
+    return st.session_state["latent"]
+
+
+def _show_head(numbers: list[int], latent: pd.Series, run) -> None:
+    number = int(latent.latent)
+    place = numbers.index(number)
+
+    def go(target: int) -> None:
+        st.session_state["latent"] = numbers[target % len(numbers)]
+
+    st.markdown(f"#### {literal(token_label(latent.token))}")
+    st.caption(
+        literal(f"{run.model} · layer {run.layer} · latent {number} · {latent.title or 'prompt'} ")
+        + f"· prompt {latent.prompt_id}, token {latent.position}"
+    )
+    previous, following, any_one, decompose = st.columns(
+        [1, 1, 1, 1.4], vertical_alignment="center"
+    )
+    previous.button("Previous", on_click=go, args=[place - 1], shortcut="Left", width="stretch")
+    following.button("Next", on_click=go, args=[place + 1], shortcut="Right", width="stretch")
+    any_one.button("Random", on_click=go, args=[random.randrange(len(numbers))], width="stretch")
+    decompose.page_link(
+        "pages/decompose.py",
+        label="Decompose its text",
+        query_params={"run": run.run_id, "prompt": latent.prompt_id},
+    )
+
+
+def _show_list(run_id: str, numbers: list[int], chosen: int) -> None:
+    place = numbers.index(chosen)
+    n_pages = (len(numbers) + _ROWS - 1) // _ROWS
+    page_number = place // _ROWS
+    shown = numbers[page_number * _ROWS : (page_number + 1) * _ROWS]
+    table = explorer().store.latents(run_id, shown).set_index("latent").loc[shown].reset_index()
+    table["source"] = [
+        snippet(row.text, row.start, row.end, around=24) for row in table.itertuples()
+    ]
+    table["token"] = table["token"].map(token_label)
+    table["percent"] = table["density"] * 100
+    key = f"list_{run_id}_{page_number}_{st.session_state.get('search')}_{chosen}"
+
+    def choose() -> None:
+        rows = st.session_state[key]["selection"]["rows"]
+        if rows:
+            st.session_state["latent"] = shown[rows[0]]
+
+    st.caption(f"{len(numbers):,} latents · page {page_number + 1} of {n_pages}")
+    st.dataframe(
+        table,
+        column_order=["latent", "token", "percent", "source"],
+        column_config={
+            "latent": st.column_config.NumberColumn("no.", width=50, format="%d"),
+            "token": st.column_config.TextColumn("token", width=80),
+            "source": "source in context",
+            "percent": st.column_config.NumberColumn("used on", format="%.2f %%", width=70),
+        },
+        hide_index=True,
+        height=600,
+        on_select=choose,
+        selection_mode="single-row",
+        selection_default={"selection": {"rows": [place % _ROWS]}},
+        key=key,
+    )
+    _show_pager(numbers, page_number, n_pages)
+
+
+def _show_pager(numbers: list[int], page_number: int, n_pages: int) -> None:
+    def turn(target: int) -> None:
+        st.session_state["latent"] = numbers[target * _ROWS]
+
+    before, after = st.columns(2)
+    before.button(
+        "Page before",
+        on_click=turn,
+        args=[page_number - 1],
+        disabled=page_number == 0,
+        width="stretch",
+    )
+    after.button(
+        "Page after",
+        on_click=turn,
+        args=[page_number + 1],
+        disabled=page_number == n_pages - 1,
+        width="stretch",
+    )
+
+
+with page("Latents"):
+    show()

@@ -1,0 +1,114 @@
+"""Overview: the dictionaries there are, disk use, and what to do next."""
+
+import pandas as pd
+import streamlit as st
+
+from itda_core.runs import list_runs
+from pages.components.job_panel import watch_active_jobs
+from pages.components.session import Explorer, explorer, page
+from pages.components.text import bytes_text, literal
+
+_COLUMNS = {
+    "model": "model",
+    "layer": "layer",
+    "atoms": "atoms",
+    "tokens": "tokens",
+    "l0": "L0",
+    "fvu": st.column_config.NumberColumn(
+        "FVU",
+        format="%.3f",
+        help="Fraction of variance unexplained on held-out prompts: 0 is perfect, 1 is no better "
+        "than the mean.",
+    ),
+    "corpus": "corpus",
+    "created": st.column_config.DatetimeColumn("trained", format="YYYY-MM-DD HH:mm"),
+    "run_id": "run",
+}
+
+
+def show() -> None:
+    st.title("ITDA explorer")
+    st.markdown(
+        "Dictionaries made of a language model's own activations. Every latent *is* the "
+        "activation of a token in a text, so it can be read at once; every other activation is "
+        "written as a short sum of them."
+    )
+    here = explorer()
+    if here.import_error:
+        st.warning(literal(here.import_error))
+    busy = watch_active_jobs()
+    runs = here.store.runs()
+    if runs.empty:
+        if not busy:
+            _offer_demo(here)
+        return
+    _show_runs(runs)
+    _show_next(runs)
+
+
+def _offer_demo(here: Explorer) -> None:
+    with st.container(border=True):
+        st.subheader("Nothing here yet")
+        st.markdown(
+            "The demo trains three small dictionaries on SmolLM2-135M, layers 7, 15 and 22, from "
+            "65,536 tokens of the US annual messages to Congress. It needs no network. The first "
+            "one can be browsed after about a minute."
+        )
+        start, own, _ = st.columns([1, 1, 2])
+        if start.button("Start the demo", type="primary", width="stretch"):
+            here.start_demo()
+            st.rerun()
+        own.page_link("pages/train.py", label="Train on a model and texts of your own")
+
+
+def _show_runs(runs: pd.DataFrame) -> None:
+    st.subheader("Dictionaries")
+    st.caption("Choose a row to open it.")
+    event = st.dataframe(
+        runs,
+        column_order=list(_COLUMNS),
+        column_config=_COLUMNS,
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        key="runs",
+    )
+    chosen = event["selection"]["rows"]
+    if chosen:
+        run_id = runs.iloc[chosen[0]]["run_id"]
+        browse, decompose, _ = st.columns([1, 1, 2])
+        link = {"run": run_id}
+        browse.page_link("pages/latents.py", label="Browse its latents", query_params=link)
+        decompose.page_link("pages/decompose.py", label="Decompose with it", query_params=link)
+
+
+def _show_next(runs: pd.DataFrame) -> None:
+    st.subheader("What to do next")
+    columns = st.columns(4)
+    for column, page_file, label, about in (
+        (columns[0], "latents", "Browse latents", "Read what the layers are made of."),
+        (columns[1], "decompose", "Decompose a prompt", "See your own text taken apart."),
+        (columns[2], "similarity", "Compare layers", "Which tokens do two layers share?"),
+        (columns[3], "train", "Train another", "Other layers, models or texts."),
+    ):
+        with column.container(border=True):
+            st.page_link(f"pages/{page_file}.py", label=f"**{label}**")
+            st.caption(about)
+    used = _disk_use(len(runs))
+    st.caption(
+        f"{len(runs)} dictionaries · {used} in {literal(str(explorer().data))} · delete "
+        "dictionaries on the Train page"
+    )
+
+
+@st.cache_data(ttl=60, show_spinner=False)
+def _disk_use(_n_runs: int) -> str:
+    """Size of the runs and the database, measured again when a run comes or goes."""
+    here = explorer()
+    files = [path for run in list_runs(here.runs_folder) for path in run.directory.iterdir()]
+    files += list(here.data.glob("explorer.duckdb*"))
+    return bytes_text(sum(path.stat().st_size for path in files))
+
+
+with page("Overview"):
+    show()

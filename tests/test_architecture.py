@@ -1,0 +1,202 @@
+"""The rules of the house: who imports whom, and what may stand where."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CORE = REPOSITORY / "itda_core"
+
+# Each module imports only modules to its left.
+ROOMS = [
+    "errors", "config", "corpus", "tokens", "models", "loading", "estimate", "pursuit",
+    "dictionary", "selection", "plan", "metrics", "evaluation", "decomposition", "similarity",
+    "runs", "finishing", "training", "store", "jobs", "commands", "__main__",
+]  # fmt: skip
+
+SQL = re.compile(
+    r"\b(SELECT|UPDATE)\s+[\w\"*(]|(?i:\b(insert\s+(or\s+\w+\s+)?into\s+\w"
+    r"|create\s+(or\s+replace\s+)?(table|view|index|sequence)\b|delete\s+from\s+\w))"
+)
+HTML = re.compile(
+    r"</?(div|span|p|br|hr|b|i|em|strong|mark|small|pre|code|style|script|table|tr|td|th|ul|ol|li|a"
+    r"|img|svg|html|head|body|button|details|summary|h[1-6])(\s|/?>|$)",
+    re.IGNORECASE,
+)
+UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+UNSAFE_CALLS = {"torch.load", "os.system", "os.popen", "read_pickle", "to_pickle", "eval", "exec"}
+UNSAFE_OPTIONS = {"shell", "trust_remote_code", "allow_pickle", "unsafe_allow_html"}
+
+
+def core_files():
+    return sorted(CORE.glob("*.py"))
+
+
+def product_files():
+    return [*core_files(), *REPOSITORY.glob("*.py"), *sorted((REPOSITORY / "pages").rglob("*.py"))]
+
+
+def in_components(path):
+    return path.is_relative_to(REPOSITORY / "pages" / "components")
+
+
+def parse(path):
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imports(tree):
+    """Dotted names of everything imported, also inside functions."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = ("itda_core." if node.level else "") + (node.module or "")
+            yield from (f"{module.rstrip('.')}.{alias.name}" for alias in node.names)
+
+
+def core_imports(tree):
+    """The modules of itda_core that are imported."""
+    for name in imports(tree):
+        parts = name.split(".")
+        if parts[0] == "itda_core" and len(parts) > 1 and (CORE / f"{parts[1]}.py").exists():
+            yield parts[1]
+
+
+def strings(tree):
+    """String literals, docstrings left out."""
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        is_string = isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if is_string and id(node) not in docstrings:
+            yield node.value
+
+
+def unsafe_uses(tree):
+    """Ways to run what comes as data: unpickling, eval, shells, code from the hub, raw HTML."""
+    for name in imports(tree):
+        if name.split(".")[0] in UNSAFE_MODULES or name == "torch.load":
+            yield f"import {name}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called in UNSAFE_CALLS or called.endswith((".read_pickle", ".to_pickle")):
+                yield f"{called}()"
+            for keyword in node.keywords:
+                if keyword.arg in UNSAFE_OPTIONS and not _is_false(keyword.value):
+                    yield f"{keyword.arg}={ast.unparse(keyword.value)}"
+        elif isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                name = key.value if isinstance(key, ast.Constant) else None
+                if name in UNSAFE_OPTIONS and not _is_false(value):
+                    yield f"{name}: {ast.unparse(value)}"
+
+
+def _is_false(node):
+    return isinstance(node, ast.Constant) and node.value is False
+
+
+def test_the_list_of_rooms_names_every_module_on_disk():
+    unknown = {path.stem for path in core_files()} - {*ROOMS, "__init__"}
+    assert not unknown, (
+        f"itda_core has modules that ROOMS in {Path(__file__).name} does not name: "
+        f"{sorted(unknown)}. Put each to the right of all that it imports."
+    )
+
+
+@pytest.mark.parametrize("path", core_files(), ids=lambda path: path.stem)
+def test_a_module_imports_only_rooms_on_its_left(path):
+    allowed = ROOMS[: ROOMS.index(path.stem)] if path.stem in ROOMS else []
+    # `from itda_core import x` loads x by name through __init__, so it is found here as well.
+    wrong = set(core_imports(parse(path))) - set(allowed) - {path.stem}
+    assert not wrong, f"{path.name} imports {sorted(wrong)}, which are not on its left"
+
+
+@pytest.mark.parametrize("path", core_files(), ids=lambda path: path.stem)
+def test_the_core_knows_nothing_of_streamlit_or_the_pages(path):
+    roots = {name.split(".")[0] for name in imports(parse(path))}
+    assert not roots & {"streamlit", "pages", "app"}
+
+
+def test_only_the_package_itself_imports_by_computed_name():
+    for path in core_files():
+        names = set(imports(parse(path)))
+        if path.stem != "__init__":
+            assert not names & {"importlib", "importlib.import_module"}, path.name
+
+
+def test_only_the_store_holds_sql_and_opens_the_database():
+    for path in product_files():
+        if path == CORE / "store.py":
+            continue
+        tree = parse(path)
+        assert "duckdb" not in {name.split(".")[0] for name in imports(tree)}, path.name
+        found = [text for text in strings(tree) if SQL.search(text)]
+        assert not found, f"{path.name} holds SQL: {found}"
+
+
+def test_only_components_hold_html():
+    for path in product_files():
+        if not in_components(path):
+            found = [text for text in strings(parse(path)) if HTML.search(text)]
+            assert not found, f"{path.name} holds HTML: {found}"
+
+
+def test_nothing_runs_code_that_comes_as_data_or_shows_html_unescaped():
+    for path in product_files():
+        found = list(unsafe_uses(parse(path)))
+        assert not found, f"{path.name} uses {found}"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "from torch import load",
+        "torch.load(path)",
+        "eval(text)",
+        "exec(text)",
+        "subprocess.run(line, shell=True)",
+        "AutoModel.from_pretrained(name, trust_remote_code=True)",
+        "options = {'trust_remote_code': True}",
+        "st.markdown(text, unsafe_allow_html=True)",
+        "pd.read_pickle(path)",
+    ],
+)
+def test_the_check_for_unsafe_code_finds_it(code):
+    assert list(unsafe_uses(ast.parse(code)))
+
+
+@pytest.mark.parametrize("code", ["model.eval()", "f(trust_remote_code=False)", "json.load(x)"])
+def test_the_check_for_unsafe_code_lets_safe_code_pass(code):
+    assert not list(unsafe_uses(ast.parse(code)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["SELECT * FROM runs", "insert into runs values (?)", "CREATE TABLE a (b)", "DELETE FROM runs"],
+)
+def test_the_check_for_sql_finds_it(text):
+    assert SQL.search(text)
+
+
+@pytest.mark.parametrize("text", ["Select a model from the list", "create a table of sources"])
+def test_the_check_for_sql_lets_prose_pass(text):
+    assert not SQL.search(text)
+
+
+@pytest.mark.parametrize("text", ["<div class='a'>", "<span ", "</span>", "a<br>b", "<style>"])
+def test_the_check_for_html_finds_it(text):
+    assert HTML.search(text)
+
+
+@pytest.mark.parametrize("text", ["a < b and b > c", "<|endoftext|>", "run <run_id>", "x<0.1"])
+def test_the_check_for_html_lets_prose_pass(text):
+    assert not HTML.search(text)
