@@ -18,7 +18,7 @@ test: .venv/dev.done
 
 pictures: .venv/dev.done
 	$(BIN)/python tests/browser_setup.py
-	$(BIN)/python -m tests.pictures
+	ITDA_PICTURES=docs/pictures $(BIN)/python -m pytest -q tests/test_browser.py -k whole_road
 
 lint: .venv/dev.done
 	$(BIN)/ruff check --fix .

@@ -86,13 +86,17 @@ class TrainConfig:
     """Activations encoded after training for browsing; at most `max_tokens` of them."""
     skip_first: bool = True
     """Leave out the first position of each prompt, an attention sink in most models."""
-    batch_tokens: int = 4_096
-    """Tokens, padding included, in one forward pass."""
+    batch_tokens: int = 2_048
+    """Tokens, padding included, in one forward pass and one step of the selection, at most; a
+    short training takes smaller ones. Smaller steps choose better, since the atoms of one step do
+    not know of each other."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))
         if not self.layers:
             raise InputError("Choose at least one layer.")
+        if not all(isinstance(layer, int) for layer in self.layers):
+            raise InputError(f"Layers are whole numbers, got {self.layers}.")
         if min(self.layers) < 0:
             raise InputError(f"Layers count from 0, got {min(self.layers)}.")
         _require_at_least("max_tokens", self.max_tokens, 1)
@@ -120,15 +124,14 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "TrainConfig":
         """The inverse of `to_dict`; unknown or missing fields raise InputError."""
-        fields = dict(fields)
-        version = fields.pop("version", CONFIG_VERSION)
-        if version > CONFIG_VERSION:
-            raise InputError("This configuration is from a newer version: update the explorer.")
         try:
+            fields = dict(fields)
+            if fields.pop("version", CONFIG_VERSION) > CONFIG_VERSION:
+                raise InputError("This configuration is from a newer version: update the explorer.")
             model = ModelSpec(**fields.pop("model"))
             corpus = CorpusSpec(**fields.pop("corpus"))
             return cls(model=model, corpus=corpus, layers=tuple(fields.pop("layers")), **fields)
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise InputError(f"Not a training configuration: {error}.") from error
 
     def training_id(self, model_digest: str, corpus_digest: str) -> str:
@@ -153,5 +156,7 @@ def slug(name: str) -> str:
 
 
 def _require_at_least(name: str, value: int, least: int) -> None:
+    if not isinstance(value, int):
+        raise InputError(f"{name} must be a whole number, got {value!r}.")
     if value < least:
         raise InputError(f"{name} must be at least {least}, got {value}.")

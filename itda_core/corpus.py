@@ -134,7 +134,8 @@ def parse_texts(content: bytes, name: str, column: str | None = None) -> list[st
     if ending == ".txt":
         return _paragraphs(_decode(content, name))
     table = parse_table(content, name)
-    return [str(text) for text in table[choose_column(table, name, column)].dropna()]
+    texts = table[choose_column(table, name, column)]
+    return ["" if is_null else str(text) for text, is_null in zip(texts, texts.isna(), strict=True)]
 
 
 def parse_table(content: bytes, name: str) -> pd.DataFrame:

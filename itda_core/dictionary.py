@@ -102,13 +102,16 @@ class Dictionary:
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         except FileNotFoundError:
             raise RunError(f"There is no dictionary at {path}. Check the path.") from None
-        except (safetensors.SafetensorError, OSError) as error:
+        except (safetensors.SafetensorError, OSError, ValueError) as error:
             raise RunError(f"{file} can't be read as a dictionary: {error}.") from error
-        if header is None:
+        if not isinstance(header, dict) or "version" not in header:
             raise RunError(f"{file} is a safetensors file, but not a dictionary of this explorer.")
         if header["version"] > FORMAT_VERSION:
             raise RunError(f"{file} was written by a newer version: update the explorer.")
-        return cls._from_tensors(header, tensors)
+        try:
+            return cls._from_tensors(header, tensors)
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise RunError(f"{file} is damaged ({error}): train it again.") from error
 
     @classmethod
     def _from_tensors(cls, header: dict, tensors: dict[str, torch.Tensor]) -> "Dictionary":

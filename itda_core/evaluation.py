@@ -1,5 +1,6 @@
 """What a dictionary's reconstructions cost the model, on prompts it was not trained on."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -45,8 +46,13 @@ class Evaluation:
         return self.sums[self.l0s[0]].tokens
 
     def by_l0(self) -> list[dict[str, float | int | None]]:
-        """l0, fvu, ce_loss_score, kl (nats) for each L0; None where there is no next token."""
-        return [{"l0": l0, "fvu": self.sums[l0].fvu, **self._cost(l0)} for l0 in self.l0s]
+        """l0, fvu, ce_loss_score, kl (nats) for each L0; None where there is no next token,
+        or no variance."""
+        return [{"l0": l0, "fvu": self._fvu(l0), **self._cost(l0)} for l0 in self.l0s]
+
+    def _fvu(self, l0: int) -> float | None:
+        value = self.sums[l0].fvu
+        return None if math.isnan(value) else value
 
     def _cost(self, l0: int) -> dict[str, float | None]:
         if not self.is_causal or not self.predictions:

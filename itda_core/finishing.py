@@ -15,6 +15,7 @@ import torch
 from itda_core.config import TrainConfig, run_id
 from itda_core.corpus import Corpus, Prompt
 from itda_core.dictionary import Dictionary
+from itda_core.errors import CorpusError
 from itda_core.metrics import ReconstructionSums
 from itda_core.models import Model
 from itda_core.plan import Plan, make_plan
@@ -119,7 +120,7 @@ class Finisher:
                 writer.write_table(table)
         return {
             "explored_tokens": sums.tokens,
-            "explored_fvu": sums.fvu if sums.tokens else None,
+            "explored_fvu": None if np.isnan(sums.fvu) else sums.fvu,
             "unused_share": 1 - float(used.mean()) if sums.tokens else None,
         }
 
@@ -156,10 +157,10 @@ class Finisher:
         return {"held_out_tokens": len(x), "fvu": None if np.isnan(value) else value}
 
     def _capture_held_out(self, prompts: list[Prompt]) -> dict[int, torch.Tensor]:
-        long_enough = [prompt for prompt in prompts if len(prompt.text) > 1]
-        if not long_enough:
+        try:
+            plan = make_plan(self.model, prompts, self.config, HELD_OUT_TOKENS)
+        except CorpusError:  # none of them has two tokens
             return {}
-        plan = make_plan(self.model, long_enough, self.config, HELD_OUT_TOKENS)
         tokens = plan.tokens(self.model, 0, len(plan.prompts))
         return dict(self.model.capture(tokens, self.config.layers, self.config.skip_first))
 

@@ -160,6 +160,11 @@ def _resolve(spec: ModelSpec) -> str:
     if os.path.isdir(path):  # noqa: PTH112
         if not (path / "config.json").exists():
             raise ModelError(f"The folder {path} holds no model: it has no config.json.")
+        if not any(path.glob("*.safetensors")):
+            raise ModelError(
+                f"The folder {path} has no safetensors weights. Other formats can run code when "
+                "they are read; convert it with save_pretrained first."
+            )
         return str(path)
     if path.is_absolute() or spec.name.startswith((".", "~")) or os.path.exists(path):  # noqa: PTH110
         raise ModelError(f"There is no model folder {path}. Check the path.")

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 
@@ -48,16 +47,3 @@ def fvu(activations: torch.Tensor, reconstructions: torch.Tensor) -> float:
 def ce_loss_score(model: float, zeroed: float, spliced: float) -> float:
     """(H_zero − H_spliced) / (H_zero − H_model), H in nats: 1 = nothing lost, 0 = all lost."""
     return (zeroed - spliced) / (zeroed - model)
-
-
-def densities(latents: np.ndarray, n_latents: int) -> np.ndarray:
-    """Share of tokens that use each latent, [n_latents] in [0, 1].
-
-    latents: [n_tokens, l0], the codes' latents, −1 for a term with coefficient 0. A latent that
-    one token uses twice counts once.
-    """
-    by_token = np.sort(latents, axis=1)
-    first_use = np.ones_like(by_token, dtype=bool)
-    first_use[:, 1:] = by_token[:, 1:] != by_token[:, :-1]
-    used = by_token[first_use & (by_token >= 0)]
-    return np.bincount(used, minlength=n_latents) / max(1, len(latents))

@@ -16,6 +16,7 @@ from itda_core.tokens import Tokens, batches, tokenize
 
 DEFAULT_CONTEXT_LENGTH = 1_024
 FORWARD_TOKENS = 4_096
+_PROBE = "The Senate of 1790 didn't re-ratify it:\n naïve 🎉 東京"
 
 
 class Activations(dict):
@@ -68,9 +69,11 @@ class Model:
 
     @functools.cached_property
     def tokenizer_digest(self) -> str:
-        """Names the tokenizer by its vocabulary: token positions compare only where it is one."""
-        vocabulary = json.dumps(sorted(self.tokenizer.get_vocab().items()))
-        return hashlib.blake2b(vocabulary.encode(), digest_size=8).hexdigest()
+        """Names the tokenizer by its vocabulary and by what it makes of a sentence (whether it
+        puts marks around a text, say): token positions compare only where it is one."""
+        vocabulary = sorted(self.tokenizer.get_vocab().items())
+        probe = json.dumps([vocabulary, self.tokenizer(_PROBE)["input_ids"]])
+        return hashlib.blake2b(probe.encode(), digest_size=8).hexdigest()
 
     def tokenize(self, texts: Sequence[str], context_length: int | None = None) -> Tokens:
         """Ids, mask and character spans of `texts`, each cut to `context_length` tokens."""

@@ -9,9 +9,10 @@ from itda_core.config import TrainConfig
 from itda_core.corpus import Prompt
 from itda_core.errors import CorpusError
 from itda_core.models import Model
-from itda_core.tokens import Tokens, batches
+from itda_core.tokens import Tokens, batches, tokenize
 
 _TOKENIZE_TOGETHER = 256
+_LEAST_STEPS = 16
 
 
 @dataclass
@@ -80,7 +81,9 @@ def make_plan(
         room -= used - config.skip_first
     if not plan.prompts:
         raise CorpusError("No prompt of this corpus has at least two tokens. Choose longer texts.")
-    plan.passes = batches(plan.lengths, config.batch_tokens)
+    # The first step only seeds a dictionary, so that a short training has to have several.
+    step = min(config.batch_tokens, max(longest, max_tokens // _LEAST_STEPS))
+    plan.passes = batches(plan.lengths, step)
     return plan
 
 
@@ -107,6 +110,7 @@ def _lengths(
     """Each prompt with its number of tokens, at most `longest`, and whether it was cut."""
     for first in range(0, len(prompts), _TOKENIZE_TOGETHER):
         some = prompts[first : first + _TOKENIZE_TOGETHER]
-        whole = model.tokenize([prompt.text for prompt in some], longest + 1).lengths
+        # Not model.tokenize: its limit may be `longest`, and one token more shows what is cut.
+        whole = tokenize(model.tokenizer, [prompt.text for prompt in some], longest + 1).lengths
         for prompt, length in zip(some, whole.tolist(), strict=True):
             yield prompt, min(length, longest), length > longest

@@ -48,8 +48,8 @@ class Codes:
 
     def reconstruct(self, atoms: torch.Tensor) -> torch.Tensor:
         """Sum of coefficient × atom, [n_tokens, d_model] float32. atoms: [n_atoms, d_model]."""
-        if not len(self):
-            return atoms.new_zeros(0, atoms.shape[1])
+        if not self.latents.numel():  # no tokens, or the prefix of no terms
+            return atoms.new_zeros(len(self), atoms.shape[1])
         return torch.nn.functional.embedding_bag(
             self.latents, atoms, per_sample_weights=self.coefficients.to(atoms.dtype), mode="sum"
         )
@@ -69,7 +69,7 @@ def matching_pursuit(
     finite.
     """
     _check(activations, atoms, l0)
-    x, atoms = activations.float(), atoms.float()
+    x, atoms = activations.detach().float(), atoms.detach().float()
     gram = atoms @ atoms.T if gram is None else gram
     pursue = _pursue_compiled if x.device.type == "cpu" else _pursue_torch
     rows = max(1, _CORRELATION_BYTES // (4 * len(atoms)))

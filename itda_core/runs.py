@@ -5,8 +5,10 @@ runs/<run_id>/           config.json  progress.jsonl  dictionary.safetensors  so
 runs/.<training_id>/     a training under way: its lock, progress and newest checkpoint
 """
 
+import contextlib
 import errno
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +31,8 @@ RUN_FILES = (
     "prompts.parquet",
     "metrics.json",
 )
+_ABOUT = {"run_id", "training_id", "layer", "created", "d_model", "n_layers", "dtype", "config"}
+_METRICS = {"atoms", "tokens", "explored_tokens", "fvu", "explored_fvu", "seconds"}
 
 
 @dataclass(frozen=True)
@@ -70,25 +74,32 @@ def list_runs(folder: Path) -> list[Run]:
 
 
 def read_run(directory: Path) -> Run:
-    """Read one run directory. Raises RunError where something of it is missing."""
+    """Read one run directory. Raises RunError where something of it is missing or damaged."""
     missing = [name for name in RUN_FILES if not (directory / name).exists()]
     if missing:
         raise RunError(f"{directory} is not a whole run: it lacks {', '.join(missing)}.")
     try:
         about = json.loads((directory / "config.json").read_text())
         metrics = json.loads((directory / "metrics.json").read_text())
+        lacking = (_ABOUT - set(about)) | (_METRICS - set(metrics))
+        if lacking:
+            raise ValueError(f"it does not say {', '.join(sorted(lacking))}")
+        TrainConfig.from_dict(about["config"])
         return Run(directory, about, metrics)
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (ValueError, TypeError) as error:  # not JSON, not text, or not what a run says
         raise RunError(f"{directory} is damaged ({error}). Delete it and train again.") from error
+    except InputError as error:
+        raise RunError(f"{directory} can't be used. {error}") from error
 
 
 def find_run(name: str, folder: Path) -> Run:
     """A run by its id in `folder`, or by the path of its directory."""
-    candidates = [Path(name).expanduser()]
+    # pathlib's own tests raise for names that no file can have, such as very long ones.
+    candidates = [Path(os.path.expanduser(name))]  # noqa: PTH111
     if "/" not in name and "\\" not in name and not name.startswith("."):
         candidates.insert(0, folder / name)
     for directory in candidates:
-        if directory.is_dir():
+        if os.path.isdir(directory):  # noqa: PTH112
             return read_run(directory)
     known = ", ".join(run.run_id for run in list_runs(folder)[:8]) or "none yet"
     raise InputError(f"There is no run {name!r} in {folder}. There are: {known}.")
@@ -132,6 +143,8 @@ def told_when_disk_is_full(folder: Path) -> Iterator[None]:
                 f"{folder} can't be written to. Change its rights, or set ITDA_DATA to another "
                 "folder."
             ) from error
+        if error.errno in (errno.EEXIST, errno.ENOTDIR) and not folder.is_dir():
+            raise ItdaError(f"{folder} is not a folder. Choose another place.") from error
         raise
 
 
@@ -166,7 +179,7 @@ class Workspace:
         temporary.mkdir()
         for layer, dictionary in dictionaries.items():
             dictionary.save(temporary / f"{layer}.safetensors")
-        arrays = sorted(path.name for path in self.directory.glob("*.f32"))
+        arrays = {path.name: path.stat().st_size for path in self.directory.glob("*.f32")}
         write_json(temporary / "state.json", {**state, "arrays": arrays})
         older = self._checkpoints()
         temporary.rename(target)
@@ -180,7 +193,8 @@ class Workspace:
             return None
         newest = checkpoints[-1]
         state = json.loads((newest / "state.json").read_text())
-        if not all((self.directory / name).exists() for name in state["arrays"]):
+        sizes = {path.name: path.stat().st_size for path in self.directory.glob("*.f32")}
+        if sizes != state["arrays"]:
             shutil.rmtree(newest)  # without the activations kept so far there is no going on
             return None
         dictionaries = {
@@ -211,14 +225,17 @@ def interrupted_trainings(runs: Path) -> dict[str, TrainConfig]:
     for path in sorted(runs.glob(".*/config.json")):
         if path.parent.name.startswith((".writing-", ".deleted-")):
             continue
-        if not _held_by(path.parent / "lock"):
+        if _held_by(path.parent / "lock"):
+            continue
+        with contextlib.suppress(ValueError, InputError):  # damaged, or of another version
             found[path.parent.name[1:]] = TrainConfig.from_dict(json.loads(path.read_text()))
     return found
 
 
 def delete_interrupted(runs: Path, training_id: str) -> None:
     """Give up an interrupted training; what it has on disk is removed."""
-    Workspace(runs, training_id).remove()
+    if training_id in interrupted_trainings(runs):
+        Workspace(runs, training_id).remove()
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from itda_core.errors import StoreError
+from itda_core.errors import ItdaError, RunError, StoreError
 from itda_core.runs import Run, list_runs
 
 SCHEMA_VERSION = 1
@@ -66,7 +66,16 @@ class Store:
     # Import
 
     def import_run(self, run: Run) -> bool:
-        """Take in a run directory in one transaction; False where it is there already."""
+        """Take in a run directory in one transaction; False where it is there already.
+
+        Raises RunError where its files can't be read, StoreError where there is no space.
+        """
+        try:
+            return self._import_run(run)
+        except duckdb.Error as error:
+            raise _why_not_imported(run, str(error).splitlines()[0]) from error
+
+    def _import_run(self, run: Run) -> bool:
         with self._transaction() as cursor:
             if cursor.execute("SELECT 1 FROM runs WHERE run_id = ?", [run.run_id]).fetchone():
                 return False
@@ -77,10 +86,21 @@ class Store:
             return True
 
     def import_new(self, folder: Path) -> list[str]:
-        """Take in every finished run of `folder` that is not there yet; returns their ids."""
+        """Take in every finished run of `folder` that is not there yet; returns their ids.
+
+        One that can't be read does not keep the others out; its RunError is raised at the end.
+        """
         known = set(self.runs()["run_id"])
-        new = [run for run in list_runs(folder) if run.run_id not in known]
-        return [run.run_id for run in new if self.import_run(run)]
+        taken, failed = [], None
+        for run in list_runs(folder):
+            try:
+                if run.run_id not in known and self.import_run(run):
+                    taken.append(run.run_id)
+            except RunError as error:
+                failed = failed or error
+        if failed:
+            raise failed
+        return taken
 
     def forget_run(self, run_id: str) -> None:
         """Remove a run from the index; its directory is not touched."""
@@ -288,6 +308,12 @@ def _why_locked(path: Path | str, message: str) -> str:
         f"{path} can't be opened as a database ({message.splitlines()[0]}). If it is damaged, make "
         "it anew from the run directories: python -m itda_core rebuild"
     )
+
+
+def _why_not_imported(run: Run, message: str) -> ItdaError:
+    if "No space left" in message:
+        return StoreError(f"There is no space left for the database ({message}). Free some space.")
+    return RunError(f"{run.directory} is damaged ({message}). Delete it and train again.")
 
 
 def _check_not_in_use(path: Path) -> None:

@@ -83,10 +83,12 @@ def tokenize(tokenizer, texts: Sequence[str], context_length: int) -> Tokens:
 
     texts: any strings; each is cut to `context_length` tokens.
     """
+    # Half a character, as a command line can hold, is more than a tokenizer takes.
+    texts = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
     encoded = {"input_ids": []}
-    if len(texts):
+    if texts:
         encoded = tokenizer(
-            list(texts),
+            texts,
             truncation=True,
             max_length=context_length,
             return_offsets_mapping=True,

@@ -84,9 +84,11 @@ def train(config: TrainConfig, runs: Path, expected_id: str | None = None) -> It
     if all((runs / name).exists() for name in wanted):
         yield Progress("done", training_id, fraction=1.0, finished=wanted)
         return
+    plan = make_plan(model, corpus.training(config.seed), config, config.max_tokens)
+    _check_enough_tokens(plan, config)
     workspace = Workspace(runs, training_id)
     with workspace.locked(config), told_when_disk_is_full(runs):
-        training = _Training(config, model, corpus, workspace)
+        training = _Training(config, model, corpus, plan, workspace)
         yield from training.run()
     workspace.remove()
 
@@ -94,10 +96,17 @@ def train(config: TrainConfig, runs: Path, expected_id: str | None = None) -> It
 class _Training:
     """One training under way: the state that a checkpoint keeps, and the steps on it."""
 
-    def __init__(self, config: TrainConfig, model: Model, corpus: Corpus, workspace: Workspace):
-        self.config, self.model, self.workspace = config, model, workspace
-        self.plan = make_plan(model, corpus.training(config.seed), config, config.max_tokens)
-        _check_enough_tokens(self.plan, config)
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: Model,
+        corpus: Corpus,
+        plan: Plan,
+        workspace: Workspace,
+    ):
+        self.config, self.model, self.plan, self.workspace = config, model, plan, workspace
+        self.corpus = corpus
+        checkpoint = workspace.load_checkpoint()  # before the arrays that it needs are made anew
         self.explored_rows = min(config.explored_tokens, self.plan.total_rows)
         self.kept = {
             layer: workspace.array(f"activations-{layer}", (self.explored_rows, model.d_model))
@@ -116,8 +125,9 @@ class _Training:
             "training", workspace.training_id, total_tokens=self.plan.total_rows
         )
         self.progress.max_atoms = config.max_atoms
-        self.finisher = Finisher(config, model, corpus, self.plan, workspace)
-        self._restore()
+        self.finisher = Finisher(config, model, corpus, plan, workspace)
+        if checkpoint is not None:
+            self._restore(*checkpoint)
 
     def run(self) -> Iterator[Progress]:
         """The pass over the prompts, then a run directory for each layer."""
@@ -227,6 +237,8 @@ class _Training:
     def _skipped(self, layer: int | None = None) -> dict[str, int]:
         layers = self.config.layers if layer is None else [layer]
         counts = {
+            "empty texts": self.corpus.empty,
+            "repeated texts": self.corpus.duplicates,
             "prompts shorter than two tokens": self.plan.too_short,
             "prompts cut to the context length": self.plan.cut,
             "activations not finite or zero": sum(self.bad_rows[layer] for layer in layers),
@@ -253,11 +265,7 @@ class _Training:
         }
         self.workspace.save_checkpoint(self.batch, self.dictionaries(), state)
 
-    def _restore(self) -> None:
-        checkpoint = self.workspace.load_checkpoint()
-        if checkpoint is None:
-            return
-        dictionaries, state = checkpoint
+    def _restore(self, dictionaries: dict[int, Dictionary], state: dict) -> None:
         self.batch, self.row, self.seconds = state["batch"], state["row"], state["seconds"]
         self.bad_rows = {int(layer): count for layer, count in state["bad_rows"].items()}
         for layer, dictionary in dictionaries.items():

@@ -150,7 +150,7 @@ def _strip_row(result: Decomposition) -> dict:
         for position in range(len(spans))
     ]
     dimmed = [position for position in range(len(spans)) if position not in kept]
-    names = [result.token_text(position) for position in range(len(spans))]
+    names = ["" if end > start else result.token_text(n) for n, (start, end) in enumerate(spans)]
     return token_row(
         result.text, spans, -np.sqrt(left), hovers, dimmed=dimmed, breaks=True, names=names
     )

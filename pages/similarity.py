@@ -17,7 +17,7 @@ from pages.components.session import (
     page,
     write_url,
 )
-from pages.components.text import literal, snippet
+from pages.components.text import literal, snippet, token_label
 
 _KEYS = {"token": "token (same tokenizer)", "word": "word (any tokenizers)"}
 _VIEWS = {"layers": "Layers of two models", "models": "Whole models"}
@@ -186,8 +186,8 @@ def _hover(cell: Comparison | str, row: str, column: str, key: str) -> str:
     if isinstance(cell, str):
         return "not comparable"
     return (
-        f"A {row} and B {column}<br>Jaccard {cell.jaccard:.4f}<br>|A ∩ B| = {len(cell.shared):,}, "
-        f"|A ∪ B| = {cell.union:,}<br>matched by {key}"
+        f"A {row} and B {column}\nJaccard {cell.jaccard:.4f}\n|A ∩ B| = {len(cell.shared):,}, "
+        f"|A ∪ B| = {cell.union:,}\nmatched by {key}"
     )
 
 
@@ -232,7 +232,7 @@ def _show_sources(table: pd.DataFrame, name: str) -> None:
         for source in shown.itertuples()
     ]
     st.dataframe(
-        shown.assign(context=contexts),
+        shown.assign(context=contexts, token=shown["token"].map(token_label)),
         column_order=["token", "context", "latent", "latent_b", "prompt_id", "position"],
         column_config={
             "token": "source token",

@@ -142,6 +142,7 @@ def test_half_a_character_is_replaced_and_does_no_harm(tmp_path):
     (text,) = texts_of(load(path))
     assert text == "broken ? emoji"
     assert prompt_id(text) == load(path).prompts[0].prompt_id
+    assert texts_of(make_corpus("x", ["a\udcffb", "whole"])) == ["a?b", "whole"]
 
 
 def test_the_digest_changes_with_texts_and_their_order_only():

@@ -86,14 +86,20 @@ def test_a_file_is_no_model(tmp_path):
     refused(file)
 
 
-def test_weights_that_need_unpickling_are_refused_and_never_opened(folder):
+@pytest.mark.parametrize("content", ["harmless weights", "a trap"])
+def test_weights_that_need_unpickling_are_refused_and_never_opened(folder, content):
     class Trap:
         def __reduce__(self):
             return Path.touch, (folder / "sprung",)
 
     (folder / "model.safetensors").unlink()
-    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Trap()))
-    assert str(folder) in refused(folder)
+    pickled = folder / "pytorch_model.bin"
+    if content == "a trap":
+        pickled.write_bytes(pickle.dumps(Trap()))
+    else:
+        vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
+        torch.save(tiny_module(n_vocabulary=vocabulary).state_dict(), pickled)
+    assert "safetensors" in refused(folder)
     assert not (folder / "sprung").exists()
 
 
@@ -145,6 +151,17 @@ def test_known_models_begin_with_the_built_in_ones():
     known = {one["model"]: one["where"] for one in loading.known_models()}
     assert list(known)[:2] == ["smollm2-135m", "minilm-l6"]
     assert known["smollm2-135m"] == known["minilm-l6"] == "built in"
+
+
+def test_the_shape_read_from_a_configuration_is_that_of_the_model(smollm2, tiny_model_folder):
+    minilm = load_model("minilm-l6")
+    tiny = load_model(str(tiny_model_folder))
+    for model in (smollm2, minilm, tiny):
+        shape = loading.model_shape(ModelSpec(model.name))
+        vocabulary, width = model.module.get_input_embeddings().weight.shape
+        assert (shape.n_layers, shape.d_model) == (model.n_layers, width)
+        assert shape.vocabulary == vocabulary
+    assert loading.model_shape(ModelSpec("nobody/no-such-model")) is None
 
 
 # Built-in models

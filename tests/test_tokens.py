@@ -137,6 +137,12 @@ def test_one_string_instead_of_a_list_is_refused(tiny_model):
         tiny_model.tokenize("a b")
 
 
+def test_half_a_character_is_shown_as_a_question_mark(tiny_model):
+    tokens = tiny_model.tokenize(["a\ud83db", "\udcff"])
+    assert tokens.texts == ("a?b", "?")
+    assert pieces(tokens, 0) == [("a", 0, 1), ("?", 1, 2), ("b", 2, 3)]
+
+
 def test_no_text_gives_no_tokens(tiny_model):
     tokens = tiny_model.tokenize([])
     assert len(tokens) == 0

@@ -130,7 +130,7 @@ def _cells(
             "line": {"width": 1, "color": GREY},
         },
         customdata=grid,
-        hovertext=[hovers[r][c] for r, c in grid],
+        hovertext=[hovers[r][c].replace("\n", "<br>") for r, c in grid],
         hovertemplate="%{hovertext}<extra></extra>",
         # A chosen cell must not fade the others: their colours are the content.
         selected={"marker": {"opacity": 1.0}},

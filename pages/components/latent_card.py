@@ -43,8 +43,11 @@ def show_source(latent: pd.Series, key: str, around: int = 90) -> None:
     """The source token boxed in its context, with the title of its prompt."""
     start, end = int(latent.start), int(latent.end)
     left, right = max(0, start - around), min(len(latent.text), end + around)
-    text = latent.text[left:right]
-    spans = [(0, start - left), (start - left, end - left), (end - left, len(text))]
+    before = ("…" if left else "") + latent.text[left:start]
+    after = latent.text[end:right] + ("…" if right < len(latent.text) else "")
+    text = before + latent.text[start:end] + after
+    inner = len(before) + end - start
+    spans = [(0, len(before)), (len(before), inner), (inner, len(text))]
     row = token_row(
         text,
         spans,

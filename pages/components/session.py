@@ -1,6 +1,7 @@
 """What the pages share: the store, the job queue, loaded models, and the frame of a page."""
 
 import atexit
+import dataclasses
 import os
 import sys
 import traceback
@@ -76,8 +77,13 @@ class Explorer:
 
 
 def demo_config(layers: tuple[int, ...]) -> TrainConfig:
-    """SmolLM2 on the annual messages; all other settings are the defaults."""
-    return TrainConfig(ModelSpec("smollm2-135m"), CorpusSpec("sotu"), layers)
+    """SmolLM2 on the annual messages; all other settings are the defaults.
+
+    ITDA_DEMO_TOKENS makes it smaller, for a slow machine or a test.
+    """
+    config = TrainConfig(ModelSpec("smollm2-135m"), CorpusSpec("sotu"), layers)
+    tokens = os.environ.get("ITDA_DEMO_TOKENS", "")
+    return dataclasses.replace(config, max_tokens=int(tokens)) if tokens.isdigit() else config
 
 
 def explorer() -> Explorer:

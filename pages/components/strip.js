@@ -20,7 +20,7 @@ export default function (component) {
     const at = element.getBoundingClientRect();
     const left = Math.min(at.left - box.left, Math.max(0, box.width - tip.offsetWidth));
     tip.style.left = `${left}px`;
-    tip.style.top = `${at.bottom - box.top + 4}px`;
+    tip.style.top = `${at.top - box.top - tip.offsetHeight - 4}px`;
   };
 
   const drawToken = (token, index) => {
@@ -32,6 +32,7 @@ export default function (component) {
       const hue = token.value > 0 ? "47, 111, 143" : "200, 90, 20";
       span.style.backgroundColor = `rgba(${hue}, ${(0.08 + 0.5 * strength).toFixed(3)})`;
     }
+    span.classList.toggle("part", token.text === "");
     span.classList.toggle("boxed", Boolean(token.boxed));
     span.classList.toggle("dim", Boolean(token.dim));
     if (token.hover) {

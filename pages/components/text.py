@@ -2,6 +2,8 @@
 
 import re
 
+import regex
+
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&=^])")
 _CONTROL = {"\n": "↵", "\r": "␍", "\t": "⇥"}
 
@@ -34,19 +36,29 @@ def snippet(text: str, start: int, end: int, around: int = 40) -> str:
 def pieces(text: str, spans: list[tuple[int, int]]) -> list[tuple[str, str]]:
     """What to print for each token: the characters before it that no token has, and its own.
 
-    A character split over several tokens is printed with the first of them; the others get "·".
-    Special tokens, which have no characters, get nothing.
+    The pieces joined are the text. What is one sign to the reader (an emoji of several code
+    points, a letter with its accent) is printed whole with the first token that has a part of
+    it; tokens that are left without a character, as special tokens are, get "".
     """
+    ends = _sign_ends(text)
     printed, out = 0, []
     for start, end in spans:
-        if start == end:
+        if start == end or end <= printed:
             out.append(("", ""))
             continue
         before = text[printed:start] if start > printed else ""
-        own = text[max(start, printed) : end] or "·"
-        printed = max(printed, end)
-        out.append((before, own))
+        whole = ends[end - 1]
+        out.append((before, text[max(start, printed) : whole]))
+        printed = whole
     return out
+
+
+def _sign_ends(text: str) -> list[int]:
+    """For each character the end of the sign (grapheme cluster) that it belongs to."""
+    ends: list[int] = []
+    for sign in regex.finditer(r"\X", text):
+        ends += [sign.end()] * (sign.end() - sign.start())
+    return ends
 
 
 def seconds_text(seconds: float) -> str:

@@ -25,7 +25,10 @@ def upload_texts(label: str, key: str) -> tuple[str, bytes, str | None, list[str
     content = file.getvalue()
     try:
         column = _choose_column(file.name, content, key)
-        return file.name, content, column, parse_texts(content, file.name, column)
+        texts = [text for text in parse_texts(content, file.name, column) if text.strip()]
+        if not texts:
+            raise CorpusError(f"{file.name} holds no text. Choose a file that does.")
+        return file.name, content, column, texts
     except CorpusError as error:
         st.error(literal(str(error)))
         return None
@@ -34,7 +37,9 @@ def upload_texts(label: str, key: str) -> tuple[str, bytes, str | None, list[str
 def _choose_column(name: str, content: bytes, key: str) -> str | None:
     if name.lower().endswith(".txt") or not content.strip():
         return None
-    columns = text_columns(parse_table(content, name))
+    table = parse_table(content, name)
+    columns = text_columns(table)
     if len(columns) < 2:
         return None
-    return st.selectbox("Column that holds the texts", columns, key=f"{key}_column")
+    longest_first = sorted(columns, key=lambda column: -table[column].astype(str).str.len().mean())
+    return st.selectbox("Column that holds the texts", longest_first, key=f"{key}_column")

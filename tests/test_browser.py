@@ -1,0 +1,267 @@
+"""The whole road in a real browser, from an empty data folder to a second dictionary.
+
+Screenshots are kept in screenshots/. With ITDA_PICTURES=folder (`make pictures`) the demo has
+its full size and the pictures of the documentation are written there.
+"""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from browser_setup import find_browser
+from playwright.sync_api import Page, expect, sync_playwright
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SCREENSHOTS = REPOSITORY / "screenshots"
+PICTURES = os.environ.get("ITDA_PICTURES")
+DEMO_TOKENS = "8192"
+PATIENCE = 400_000
+SPECIAL = "A 👩‍👩‍👧 family & <script>alert(1)</script> with $x^2$, **stars**, שלום and `code`."
+expect.set_options(timeout=60_000)
+# Streamlit looks for its server below the page's path first when a page is opened by its link.
+EXPECTED_MISSES = ("_stcore/health", "_stcore/host-config")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        find_browser() is None and os.environ.get("CI") != "true", reason="no browser"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """The app on an empty data folder, in its own process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    data = tmp_path_factory.mktemp("data")
+    environment = {**os.environ, "ITDA_DATA": str(data), "OMP_WAIT_POLICY": "passive"}
+    environment.pop("ITDA_DEMO", None)
+    if not PICTURES:
+        environment["ITDA_DEMO_TOKENS"] = DEMO_TOKENS
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless", "true"]
+    process = subprocess.Popen(
+        [*command, "--server.port", str(port)], cwd=REPOSITORY, env=environment
+    )
+    try:
+        _wait_for_server(f"http://127.0.0.1:{port}/_stcore/health")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(20)
+        shutil.rmtree(data, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-quic"]
+        options += ["--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def problems():
+    """What went wrong in the browser, whatever the test was looking at."""
+    return []
+
+
+@pytest.fixture
+def page(browser, problems):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(60_000)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: _note_console(message, problems))
+    yield page
+    page.close()
+
+
+def test_the_whole_road_from_an_empty_folder_to_a_second_dictionary(address, page, problems):
+    page.goto(address)
+    build_the_demo(page)
+    browse_latents(page)
+    decompose_typed_text(page)
+    decompose_uploaded_text(page)
+    compare_layers(page)
+    train_a_second_dictionary(page)
+    delete_a_dictionary(page)
+    assert problems == []
+
+
+def test_a_copied_link_opens_the_same_latent_in_a_fresh_browser(address, page, problems):
+    page.goto(f"{address}/latents?latent=11")
+    expect(page.get_by_text("latent 11 ·")).to_be_visible()
+    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    assert_nothing_failed(page)
+    assert problems == []
+
+
+@pytest.mark.parametrize("name", ["", "train", "latents", "decompose", "similarity"])
+def test_every_page_fits_a_narrow_screen(address, page, problems, name):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{address}/{name}")
+    expect(page.locator("h1")).to_be_visible()
+    page.wait_for_timeout(1_500)
+    picture(page, f"narrow-{name or 'overview'}")
+    width = page.evaluate("document.querySelector('.stMain').scrollWidth")
+    assert width <= 390
+    assert_nothing_failed(page)
+    assert problems == []
+
+
+def build_the_demo(page: Page) -> None:
+    expect(page.get_by_text("Nothing here yet")).to_be_visible()
+    picture(page, "empty")
+    page.get_by_role("button", name="Start the demo").click()
+    expect(page.get_by_role("progressbar").first).to_be_visible()
+    page.wait_for_timeout(2_000)
+    picture(page, "progress")
+    expect(page.get_by_text("What to do next")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0, timeout=PATIENCE)
+    assert_nothing_failed(page)
+    picture(page, "overview", documented=True)
+
+
+def browse_latents(page: Page) -> None:
+    page.get_by_role("link", name="Browse latents").click()
+    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    page.get_by_role("textbox", name="Search the sources").fill("commerce")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("2,048 latents")).to_have_count(0)
+    first = page.url
+    page.get_by_role("button", name="Next").click()
+    page.wait_for_url(lambda url: url != first)
+    page.locator("h1").click()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_url(first)
+    picture(page, "latents", documented=True)
+    page.get_by_role("button", name="more").first.click()
+    expect(page.get_by_role("button", name="less").first).to_be_visible()
+    assert_nothing_failed(page)
+    page.get_by_role("link", name="Decompose its text").click()
+    expect(page.get_by_text("Latents of this text")).to_be_visible()
+
+
+def decompose_typed_text(page: Page) -> None:
+    box = page.get_by_role("textbox", name="Text")
+    box.fill(SPECIAL)
+    box.press("Control+Enter")
+    strip = page.locator(".strip").first
+    expect(strip).to_contain_text("<script>alert(1)</script>")
+    expect(strip).to_contain_text("$x^2$, **stars**, שלום and `code`")
+    picture(page, "special")
+    page.get_by_role("button", name="Treaty").click()
+    token = page.locator(".token.clickable", has_text="treaty")
+    token.click()
+    expect(page.get_by_text("Token 6:")).to_be_visible()
+    page.mouse.move(5, 5)
+    picture(page, "decompose", documented=True)
+    token.click()
+    expect(page.get_by_text("Latents of this text")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download all terms as CSV").click()
+    header = Path(download.value.path()).read_text().splitlines()[0]
+    assert header.startswith("run,position,token,step,latent,coefficient,share_left")
+    assert_nothing_failed(page)
+
+
+def decompose_uploaded_text(page: Page) -> None:
+    page.get_by_role("tab", name="Upload a file").click()
+    content = 'number,speech\none,"The army marched, and the navy sailed."\n'
+    upload = {"name": "two.csv", "mimeType": "text/csv", "buffer": content.encode()}
+    page.locator("input[type=file]").set_input_files(upload)
+    choose(page, "Column that holds the texts", "speech")
+    chosen = page.get_by_role("combobox", name="Text (1 in the file)")
+    expect(chosen).to_have_value(re.compile("^1: The army marched"))
+    page.get_by_role("button", name="Decompose this text").click()
+    expect(page.locator(".token.clickable", has_text="navy")).to_be_visible()
+    picture(page, "upload")
+    assert_nothing_failed(page)
+
+
+def compare_layers(page: Page) -> None:
+    page.get_by_role("link", name="Similarity").click()
+    cells = page.locator(".scatterlayer .point")
+    expect(cells).to_have_count(9)
+    page.wait_for_timeout(1_000)
+    cells.nth(1).click(force=True)
+    expect(page.get_by_text("A layer 7 and B layer 15")).to_be_visible()
+    page.mouse.move(5, 5)
+    picture(page, "similarity", documented=True)
+    page.get_by_role("tab", name="Only A layer 7").click()
+    picture(page, "only-a")
+    assert_nothing_failed(page)
+
+
+def train_a_second_dictionary(page: Page) -> None:
+    page.get_by_role("link", name="Train", exact=True).click()
+    expect(page.get_by_text("on this machine")).to_be_visible()
+    picture(page, "train", documented=True)
+    for layer in ("15", "22"):
+        page.get_by_role("button", name=f"Remove {layer}").click()
+    for name, value in (("Tokens", "3000"), ("Atoms", "700")):
+        field = page.get_by_role("spinbutton", name=name, exact=True)
+        field.fill(value)
+        field.press("Enter")
+        page.wait_for_timeout(700)
+    page.get_by_role("button", name="Start training").click()
+    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+    picture(page, "training")
+    expect(page.get_by_text("700 atoms").first).to_be_visible(timeout=PATIENCE)
+    assert_nothing_failed(page)
+
+
+def delete_a_dictionary(page: Page) -> None:
+    page.get_by_text("layer 7 · 700 atoms").click()
+    page.get_by_role("button", name="Delete …").click()
+    picture(page, "delete")
+    page.get_by_role("button", name="Delete for good").click()
+    expect(page.get_by_text("layer 7 · 700 atoms")).to_have_count(0)
+    assert_nothing_failed(page)
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    page.get_by_role("combobox", name=label).click()
+    page.get_by_role("option", name=option).click()
+
+
+def assert_nothing_failed(page: Page) -> None:
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+    expect(page.get_by_test_id("stAlertContentError")).to_have_count(0)
+
+
+def picture(page: Page, name: str, documented: bool = False) -> None:
+    """Keep a screenshot; the documented ones also go to the documentation when asked for."""
+    page.wait_for_timeout(1_200)
+    SCREENSHOTS.mkdir(exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+    if documented and PICTURES:
+        folder = REPOSITORY / PICTURES
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(SCREENSHOTS / f"{name}.png", folder / f"{name}.png")
+
+
+def _note_console(message, problems: list[str]) -> None:
+    source = message.location.get("url", "")
+    if message.type == "error" and not source.endswith(EXPECTED_MISSES):
+        problems.append(f"{message.text} ({source})")
+
+
+def _wait_for_server(url: str) -> None:
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(url, timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(f"The app did not answer at {url}.")

@@ -1,0 +1,201 @@
+"""A configuration says what is wrong with it, and names its training by all that decides it."""
+
+import dataclasses
+import json
+
+import pytest
+
+from itda_core.config import (
+    CONFIG_VERSION,
+    SELECTIONS,
+    CorpusSpec,
+    ModelSpec,
+    TrainConfig,
+    data_directory,
+    run_id,
+    slug,
+)
+from itda_core.errors import InputError
+
+CONFIG = TrainConfig(ModelSpec("smollm2-135m"), CorpusSpec("sotu"), layers=(7, 15))
+
+# Another valid value for every field, so that a field added later is not forgotten here.
+OTHER = {
+    "model": [ModelSpec("minilm-l6"), ModelSpec("smollm2-135m", "main"),
+              ModelSpec("smollm2-135m", None, "bfloat16")],
+    "corpus": [CorpusSpec("other.csv"), CorpusSpec("sotu", "body")],
+    "layers": [(7,), (7, 15, 22), (15, 16)],
+    "max_tokens": [65_537],
+    "context_length": [127],
+    "max_atoms": [2_047],
+    "l0": [31],
+    "threshold": [0.2000001],
+    "seed": [1, -1],
+    "explored_tokens": [0],
+    "skip_first": [False],
+    "batch_tokens": [4_095],
+    # "selection" has one choice only; the test below says so when there are more.
+    "selection": [name for name in SELECTIONS if name != CONFIG.selection],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("max_tokens", 0),
+        ("max_tokens", -5),
+        ("context_length", 1),
+        ("max_atoms", 0),
+        ("l0", 0),
+        ("explored_tokens", -1),
+        ("batch_tokens", 0),
+        ("threshold", -0.25),
+        ("threshold", 4.5),
+        ("threshold", float("nan")),
+        ("selection", "the best"),
+    ],
+)
+def test_a_field_out_of_range_is_refused_by_name_with_the_value_given(field, value):
+    with pytest.raises(InputError) as caught:
+        dataclasses.replace(CONFIG, **{field: value})
+    assert field in str(caught.value)
+    assert str(value) in str(caught.value)
+
+
+def test_more_atoms_than_tokens_are_refused_with_both_numbers_and_what_to_do():
+    with pytest.raises(InputError, match=r"max_atoms \(101\).*max_tokens \(100\).*fewer atoms"):
+        dataclasses.replace(CONFIG, max_atoms=101, max_tokens=100)
+    assert dataclasses.replace(CONFIG, max_atoms=100, max_tokens=100).max_atoms == 100
+
+
+def test_no_layer_and_layers_below_zero_are_refused():
+    with pytest.raises(InputError, match="at least one layer"):
+        dataclasses.replace(CONFIG, layers=())
+    with pytest.raises(InputError, match=r"from 0, got -3"):
+        dataclasses.replace(CONFIG, layers=(1, -3))
+
+
+@pytest.mark.parametrize("name", ["", "   ", "\n"])
+def test_a_model_or_corpus_without_a_name_is_refused(name):
+    with pytest.raises(InputError, match="Give a model"):
+        ModelSpec(name)
+    with pytest.raises(InputError, match="Give a corpus"):
+        CorpusSpec(name)
+
+
+def test_an_unknown_dtype_is_refused_with_the_known_ones():
+    with pytest.raises(InputError, match=r"float32.*got 'int8'"):
+        ModelSpec("smollm2-135m", dtype="int8")
+
+
+def test_layers_are_sorted_and_each_stands_once():
+    assert dataclasses.replace(CONFIG, layers=(15, 7, 15)).layers == (7, 15)
+    assert dataclasses.replace(CONFIG, layers=[15, 7]) == CONFIG
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        CONFIG.l0 = 3
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(TrainConfig), ids=lambda field: field.name)
+def test_a_configuration_survives_json_whatever_field_differs(field):
+    for value in [getattr(CONFIG, field.name), *OTHER[field.name]]:
+        config = dataclasses.replace(CONFIG, **{field.name: value})
+        read = TrainConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+        assert read == config
+        assert type(getattr(read, field.name)) is type(getattr(config, field.name))
+
+
+def test_fields_that_were_not_written_take_their_defaults():
+    read = TrainConfig.from_dict(
+        {"model": {"name": "smollm2-135m"}, "corpus": {"name": "sotu"}, "layers": [7, 15]}
+    )
+    assert read == CONFIG
+
+
+def test_a_configuration_of_a_newer_version_is_refused():
+    with pytest.raises(InputError, match=r"newer version: update"):
+        TrainConfig.from_dict({**CONFIG.to_dict(), "version": CONFIG_VERSION + 1})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        [],
+        [1],
+        None,
+        "text",
+        {**CONFIG.to_dict(), "colour": "red"},
+        {**CONFIG.to_dict(), "version": "1"},
+        {**CONFIG.to_dict(), "model": "smollm2-135m"},
+        {**CONFIG.to_dict(), "model": {"name": 5}},
+        {**CONFIG.to_dict(), "model": {}},
+        {**CONFIG.to_dict(), "layers": 7},
+        {**CONFIG.to_dict(), "layers": ["7"]},
+        {**CONFIG.to_dict(), "layers": [7.5]},
+        {**CONFIG.to_dict(), "l0": "32"},
+        {**CONFIG.to_dict(), "l0": 2.5},
+        {**CONFIG.to_dict(), "l0": None},
+        {name: value for name, value in CONFIG.to_dict().items() if name != "layers"},
+    ],
+)
+def test_json_that_is_no_configuration_is_refused(content):
+    with pytest.raises(InputError):
+        TrainConfig.from_dict(content)
+
+
+def test_the_id_of_a_training_depends_on_every_field_and_on_both_digests():
+    assert set(OTHER) == {field.name for field in dataclasses.fields(TrainConfig)}
+    changed = [
+        dataclasses.replace(CONFIG, **{name: value})
+        for name, values in OTHER.items()
+        for value in values
+    ]
+    ids = [config.training_id("model", "corpus") for config in [CONFIG, *changed]]
+    ids += [CONFIG.training_id("other", "corpus"), CONFIG.training_id("model", "other")]
+    assert len(set(ids)) == len(ids) > len(OTHER)
+
+
+def test_the_id_of_a_training_is_the_same_for_the_same_configuration():
+    same = dataclasses.replace(CONFIG, layers=(15, 7, 7))
+    read = TrainConfig.from_dict(json.loads(json.dumps(CONFIG.to_dict())))
+    assert len({one.training_id("model", "corpus") for one in (CONFIG, same, read)}) == 1
+
+
+def test_every_layer_of_a_training_has_a_run_id_of_its_own():
+    training_id = CONFIG.training_id("model", "corpus")
+    ids = {run_id(training_id, layer) for layer in range(120)}
+    assert len(ids) == 120
+    assert all(name.startswith(f"{training_id}-L") for name in ids)
+    assert run_id("smollm2-135m-1f0e9a3c", 7) == "smollm2-135m-1f0e9a3c-L07"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["smollm2-135m", "HuggingFaceTB/SmolLM2-135M", "/home/me/models/tiny/", "C:\\models\\Tiny\\",
+     "..", "../..", "/", ".", ".hidden", "a b\tc\n", "日本語", "émile", "x" * 500, "a/" * 90,
+     "con:*?<>|\"'", "\x00", "-", "- . -", "👩‍👩‍👧", "$(rm -rf)", "%2e%2e"],
+)  # fmt: skip
+def test_a_slug_is_safe_as_the_beginning_of_a_file_name(name):
+    made = slug(name)
+    assert 1 <= len(made) <= 40
+    assert set(made) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-")
+    assert made[0] not in ".-"
+    assert ".." not in made
+
+
+def test_a_slug_keeps_the_last_part_of_the_name():
+    assert slug("HuggingFaceTB/SmolLM2-135M_Instruct") == "smollm2-135m-instruct"
+    assert slug("C:\\models\\Tiny v1.5\\") == "tiny-v1.5"
+
+
+def test_the_data_folder_is_beside_the_code_unless_the_environment_says_otherwise(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setenv("ITDA_DATA", str(tmp_path))
+    assert data_directory() == tmp_path
+    monkeypatch.setenv("ITDA_DATA", "")
+    assert data_directory().name == "data"
+    assert (data_directory().parent / "itda_core" / "config.py").exists()

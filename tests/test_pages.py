@@ -1,0 +1,290 @@
+"""Every page by AppTest, with dictionaries and with an empty store."""
+
+import json
+import shutil
+
+import duckdb
+import pandas as pd
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
+from itda_core.decomposition import decompose
+from itda_core.runs import list_runs
+from itda_core.similarity import jaccard
+from itda_core.training import train
+from pages.components import session
+from pages.components.text import literal, pieces, snippet
+
+PAGES = ["overview", "train", "latents", "decompose", "similarity"]
+SPECIAL = [
+    "A family 👩‍👩‍👧 and a cafe\u0301 by the river Ω, all in one line of text.",
+    "שלום עולם, this line runs from right to left and back مرحبا بالعالم again.",
+    "<script>alert('x')</script> <b>bold</b> &amp; [link](http://example.com) :red[no]",
+    "**stars** _under_ `code` $x^2$ ~~gone~~ # heading | pipe ![image](x.png)",
+    "first line\nsecond line\r\nthird\tline with a tab \\ and a backslash",
+    "word " * 4_000,
+]
+
+
+@pytest.fixture(scope="session")
+def trained_folder(tmp_path_factory, tiny_model_folder, tiny_texts):
+    """A data folder with two trained layers of the tiny model, special texts among the prompts."""
+    folder = tmp_path_factory.mktemp("explorer")
+    corpus = folder / "texts.jsonl"
+    corpus.write_text("\n".join(json.dumps(text) for text in tiny_texts + SPECIAL))
+    config = TrainConfig(
+        ModelSpec(str(tiny_model_folder)),
+        CorpusSpec(str(corpus)),
+        layers=(1, 2),
+        max_tokens=1_500,
+        batch_tokens=256,
+        max_atoms=64,
+        l0=8,
+    )
+    for _ in train(config, folder / "runs"):
+        pass
+    return folder
+
+
+@pytest.fixture
+def data(trained_folder, monkeypatch):
+    monkeypatch.setenv("ITDA_DATA", str(trained_folder))
+    yield trained_folder
+    _close_explorer()
+
+
+@pytest.fixture
+def empty(data_folder):
+    yield data_folder
+    _close_explorer()
+
+
+def _close_explorer():
+    session.explorer().close()
+    st.cache_resource.clear()
+    st.cache_data.clear()
+
+
+def open_page(name, **query):
+    app = AppTest.from_file("../app.py", default_timeout=60)
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.switch_page(f"pages/{name}.py")
+    app.run()
+    assert_no_failure(app)
+    return app
+
+
+def assert_no_failure(app):
+    assert not app.exception
+    assert not [error.value for error in app.error]
+
+
+def newest(folder, layer):
+    return next(run for run in list_runs(folder / "runs") if run.layer == layer)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_opens_on_an_empty_store_and_says_where_to_go(empty, name):
+    app = open_page(name)
+    texts = [element.value for element in [*app.info, *app.subheader]]
+    assert any(
+        "Nothing here" in text or "no dictionary" in text or "new training" in text
+        for text in texts
+    )
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_opens_with_dictionaries(data, name):
+    open_page(name)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_works_when_it_is_opened_alone(data, name):
+    app = AppTest.from_file(f"../pages/{name}.py", default_timeout=60).run()
+    assert not app.exception
+
+
+def test_overview_lists_each_dictionary_with_its_measured_fvu(data):
+    table = open_page("overview").dataframe[0].value
+    expected = {run.run_id: run.metrics["fvu"] for run in list_runs(data / "runs")}
+    assert dict(zip(table["run_id"], table["fvu"], strict=True)) == pytest.approx(expected)
+
+
+def test_overview_starts_the_demo_at_one_click(empty, monkeypatch):
+    started = []
+    monkeypatch.setattr(session.Explorer, "start_demo", lambda self: started.append(self.data))
+    app = open_page("overview")
+    next(button for button in app.button if button.label == "Start the demo").click().run()
+    assert started == [empty]
+
+
+def test_the_demo_is_smollm2_on_the_annual_messages_at_three_layers():
+    configs = [session.demo_config(layers) for layers in session.DEMO_LAYERS]
+    assert sorted(layer for config in configs for layer in config.layers) == [7, 15, 22]
+    assert {(c.model.name, c.corpus.name, c.max_atoms, c.l0) for c in configs} == {
+        ("smollm2-135m", "sotu", 2_048, 32)
+    }
+
+
+def test_a_search_lists_just_the_latents_with_that_text_near_their_source(data):
+    run = newest(data, 1)
+    sources = run.dictionary().sources
+    texts = pd.read_parquet(run.directory / "prompts.parquet").set_index("prompt_id")["text"]
+    word = "family"
+    expected = [
+        source.latent
+        for source in sources.itertuples()
+        if word in texts[source.prompt_id][max(0, source.start - 40) : source.end + 40].lower()
+    ]
+    app = open_page("latents", run=run.run_id)
+    app.text_input(key="search").set_value(word.upper()).run()
+    assert_no_failure(app)
+    if expected:
+        assert any(f"{len(expected):,} latents" in caption.value for caption in app.caption)
+    else:
+        assert app.info
+
+
+def test_a_search_without_a_match_says_what_to_change(data):
+    app = open_page("latents")
+    app.text_input(key="search").set_value("<b>qqq*zzz</b>").run()
+    assert "Try a shorter word" in app.info[0].value
+
+
+def test_next_and_previous_move_through_the_latents_and_the_link_follows(data):
+    app = open_page("latents", run=newest(data, 2).run_id, latent="5")
+    for label, expected in (("Next", "6"), ("Previous", "5"), ("Previous", "4")):
+        next(button for button in app.button if button.label == label).click().run()
+        assert_no_failure(app)
+        assert app.query_params["latent"] in (expected, [expected])
+
+
+def test_a_latents_card_shows_how_many_tokens_use_it(data):
+    run = newest(data, 2)
+    codes = pd.read_parquet(run.directory / "codes.parquet")
+    latent = int(codes["latent"].mode()[0])
+    tokens = len(codes[codes["latent"] == latent][["prompt_id", "position"]].drop_duplicates())
+    app = open_page("latents", run=run.run_id, latent=str(latent))
+    share = tokens / run.metrics["explored_tokens"]
+    assert app.metric[0].value == f"{share:.2%}"
+
+
+def test_decompose_shows_the_share_that_the_terms_leave(data, tiny_model):
+    run = newest(data, 2)
+    text = "The Senate will ratify the treaty."
+    result = decompose(run.dictionary(), tiny_model, text, run.config)
+    x = tiny_model.capture(result.tokens, [2])[2]
+    left = (x - run.dictionary().decode(run.dictionary().encode(x))).square().sum()
+    app = open_page("decompose", run=run.run_id, text=text)
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown["tokens decomposed"] == str(len(x))
+    assert shown["norm left unexplained"] == f"{float(left / x.square().sum()):.1%}"
+
+
+@pytest.mark.parametrize("text", SPECIAL)
+def test_decompose_takes_any_text(data, text):
+    app = open_page("decompose")
+    app.text_area(key="text").set_value(text).run()
+    assert_no_failure(app)
+    assert [metric.value for metric in app.metric]
+
+
+def test_decompose_asks_for_more_where_the_text_is_too_short(data):
+    app = open_page("decompose")
+    app.text_area(key="text").set_value("").run()
+    assert_no_failure(app)
+    assert "Type or upload a text" in app.info[0].value
+
+
+@pytest.mark.parametrize("text", SPECIAL)
+def test_the_pieces_of_any_text_joined_are_the_text(tiny_model, text):
+    tokens = tiny_model.tokenize([text])
+    spans = [tuple(span) for span in tokens.spans[0].tolist()]
+    printed = pieces(text, spans)
+    joined = "".join(before + own for before, own in printed)
+    assert joined == text[: len(joined)]
+    assert len(joined) >= spans[-1][1]
+    assert len(printed) == len(spans)
+
+
+def test_a_letter_keeps_its_accent_and_an_emoji_its_parts():
+    assert pieces("e\u0301a", [(0, 1), (1, 2), (2, 3)]) == [("", "e\u0301"), ("", ""), ("", "a")]
+    family = "👩‍👧"
+    assert pieces(family, [(0, 1), (0, 1), (1, 2), (2, 3)]) == [("", family)] + 3 * [("", "")]
+
+
+def test_markdown_signs_are_shown_and_not_obeyed():
+    assert literal("**a** $x$ <b> :red[x]") == (r"\*\*a\*\* \$x\$ \<b\> \:red\[x\]")
+    assert literal("one\ntwo") == "one↵two"
+
+
+def test_a_snippet_boxes_the_source_in_its_context():
+    assert snippet("ratify the treaty with Spain", 10, 17, around=7) == "…ify the ⟦treaty⟧ with S…"
+
+
+def test_similarity_shows_the_jaccard_index_of_two_layers(data):
+    first, second = newest(data, 1).dictionary(), newest(data, 2).dictionary()
+    app = open_page("similarity")
+    figure = json.loads(app.get("plotly_chart")[0].proto.spec)
+    texts = [text for trace in figure["data"] if trace["mode"] == "text" for text in trace["text"]]
+    assert sorted(texts) == sorted(["1.00", "1.00"] + 2 * [f"{jaccard(first, second):.2f}"])
+
+
+def test_similarity_of_whole_models_says_that_a_second_one_is_needed(data):
+    app = open_page("similarity", view="models")
+    assert "one model only" in app.info[0].value
+
+
+def test_train_queues_what_the_page_shows(empty, monkeypatch, tiny_model_folder):
+    submitted = []
+    monkeypatch.setattr(session.JobQueue, "submit", lambda self, config: submitted.append(config))
+    app = open_page("train")
+    app.number_input(key="max_tokens").set_value(4_096).run()
+    app.number_input(key="max_atoms").set_value(512).run()
+    next(button for button in app.button if button.label == "Start training").click().run()
+    assert_no_failure(app)
+    assert submitted == [
+        TrainConfig(
+            ModelSpec("smollm2-135m"),
+            CorpusSpec("sotu"),
+            layers=(7, 15, 22),
+            max_tokens=4_096,
+            max_atoms=512,
+        )
+    ]
+
+
+def test_train_says_what_is_wrong_with_a_setting_and_does_not_start(empty):
+    app = open_page("train")
+    app.number_input(key="max_tokens").set_value(100).run()
+    assert "fewer atoms or more tokens" in app.warning[0].value.replace("\\", "")
+    assert next(button for button in app.button if button.label == "Start training").disabled
+
+
+def test_deleting_a_dictionary_asks_first_and_then_leaves_nothing(trained_folder, data_folder):
+    shutil.copytree(trained_folder / "runs", data_folder / "runs")
+    try:
+        run = newest(data_folder, 1)
+        app = open_page("train")
+        app.button(key=f"delete_{run.run_id}").click().run()
+        assert any(button.label == "Delete for good" for button in app.button)
+        assert run.directory.exists()
+        session.explorer().delete(run)  # what the dialog's button does; a browser test clicks it
+        assert not run.directory.exists()
+        assert session.explorer().store.runs()["layer"].tolist() == [2]
+    finally:
+        _close_explorer()
+
+
+def test_a_database_from_a_newer_version_is_a_sentence_on_every_page(data_folder):
+    data_folder.mkdir(parents=True)
+    with duckdb.connect(str(data_folder / "explorer.duckdb")) as connection:
+        connection.execute("CREATE TABLE meta (version INTEGER); INSERT INTO meta VALUES (99)")
+    for name in PAGES:
+        app = AppTest.from_file("../app.py", default_timeout=60)
+        app.switch_page(f"pages/{name}.py").run()
+        assert not app.exception
+        assert "newer version" in app.error[0].value

@@ -1,0 +1,314 @@
+"""The database takes runs whole, can be made anew from them, and guards what it holds."""
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pytest
+from trained import shared_runs
+
+from itda_core import store as store_module
+from itda_core.errors import RunError, StoreError
+from itda_core.runs import list_runs
+from itda_core.store import SCHEMA_VERSION, Store, rebuild
+
+
+@pytest.fixture(scope="module")
+def runs_folder(tmp_path_factory, tiny_model_folder, tiny_corpus_file):
+    return shared_runs(tmp_path_factory, tiny_model_folder, tiny_corpus_file)
+
+
+@pytest.fixture(scope="module")
+def runs(runs_folder):
+    return list_runs(runs_folder)
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = Store(tmp_path / "explorer.duckdb")
+    yield opened
+    opened.close()
+
+
+def contents(store):
+    """Everything in the database by name, the prompts of each run with their spans as well."""
+    spans = store.query(
+        "SELECT run_id, prompt_id, explored, starts, ends FROM run_prompts "
+        "JOIN runs USING (run) JOIN prompts USING (prompt) ORDER BY run_id, prompt_id"
+    )
+    for column in ("starts", "ends"):
+        spans[column] = spans[column].map(list)
+    return {**store.contents(), "run_prompts": spans}
+
+
+def assert_same_contents(one, other):
+    assert set(one) == set(other)
+    for name in one:
+        pd.testing.assert_frame_equal(one[name], other[name])
+
+
+def is_empty(store):
+    return all(table.empty for table in contents(store).values())
+
+
+# Import
+
+
+def test_an_imported_run_holds_what_its_files_hold(store, runs):
+    for run in runs:
+        assert store.import_run(run)
+    for name in ("codes.parquet", "prompts.parquet"):
+        files = [pd.read_parquet(run.directory / name) for run in runs]
+        table = contents(store)["codes" if name.startswith("codes") else "run_prompts"]
+        assert len(table) == sum(map(len, files))
+    for run in runs:
+        codes = contents(store)["codes"]
+        found = codes[codes["run_id"] == run.run_id].drop(columns="run_id")
+        expected = pd.read_parquet(run.directory / "codes.parquet")[list(found.columns)]
+        assert sorted(found.itertuples(index=False)) == sorted(expected.itertuples(index=False))
+    table = store.runs().set_index("run_id")
+    assert list(table.index) == [run.run_id for run in runs]
+    for run in runs:
+        row = table.loc[run.run_id]
+        assert (row["layer"], row["atoms"]) == (run.layer, len(run.dictionary()))
+        assert (row["fvu"], row["explored_fvu"]) == (
+            run.metrics["fvu"],
+            run.metrics["explored_fvu"],
+        )
+        assert Path(row["directory"]) == run.directory
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_import_that_fails_midway_leaves_nothing(store, runs, monkeypatch, error):
+    insert = store_module._insert_codes
+
+    def fail(cursor, number, directory):
+        insert(cursor, number, directory)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "_insert_codes", fail)
+        with pytest.raises(error):
+            store.import_run(runs[0])
+    assert is_empty(store)
+    assert store.import_run(runs[0])
+    assert len(store.runs()) == 1
+
+
+def test_importing_twice_changes_nothing(store, runs, runs_folder):
+    assert store.import_new(runs_folder) == [run.run_id for run in runs]
+    before = contents(store)
+    assert store.import_new(runs_folder) == []
+    assert not store.import_run(runs[0])
+    assert_same_contents(contents(store), before)
+
+
+def test_a_forgotten_run_is_gone_and_can_be_imported_again(store, runs, runs_folder):
+    store.import_new(runs_folder)
+    before = contents(store)
+    store.forget_run(runs[1].run_id)
+    for name in ("runs", "latents", "codes", "run_prompts"):
+        kept = before[name][before[name]["run_id"] != runs[1].run_id].reset_index(drop=True)
+        pd.testing.assert_frame_equal(contents(store)[name], kept)
+    assert runs[1].directory.exists()
+    assert store.import_new(runs_folder) == [runs[1].run_id]
+    assert_same_contents(contents(store), before)
+    store.forget_run("nothing")
+    assert_same_contents(contents(store), before)
+
+
+@pytest.mark.parametrize("file", ["codes.parquet", "prompts.parquet", "sources.parquet"])
+def test_a_damaged_run_is_named_and_does_not_keep_the_others_out(
+    store, runs_folder, tmp_path, file
+):
+    copy = tmp_path / "runs"
+    shutil.copytree(runs_folder, copy)
+    damaged = list_runs(copy)[1].directory
+    (damaged / file).write_bytes(b"PAR1 this is no table")
+    with pytest.raises(RunError, match=rf"{damaged.name} is damaged .*Delete it and train again"):
+        store.import_new(copy)
+    assert store.runs()["layer"].tolist() == [0, 2]
+    assert set(contents(store)["codes"]["run_id"]) == set(store.runs()["run_id"])
+
+
+# Rebuild
+
+
+def test_rebuilding_gives_what_importing_one_by_one_gave(tmp_path, runs, runs_folder):
+    path = tmp_path / "explorer.duckdb"
+    store = Store(path)
+    for run in (runs[2], runs[0], runs[1]):
+        store.import_run(run)
+    before = contents(store)
+    store.close()
+    assert rebuild(path, runs_folder) == 3
+    store = Store(path)
+    assert_same_contents(contents(store), before)
+    store.close()
+    assert [file.name for file in tmp_path.glob("*explorer*")] == ["explorer.duckdb"]
+
+
+def test_rebuilding_that_fails_leaves_the_old_file_as_it_was(
+    tmp_path, runs, runs_folder, monkeypatch
+):
+    path = tmp_path / "explorer.duckdb"
+    store = Store(path)
+    store.import_run(runs[0])
+    store.close()
+    before = path.read_bytes()
+
+    def fail(*_arguments):
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "_insert_codes", fail)
+        with pytest.raises(RuntimeError):
+            rebuild(path, runs_folder)
+    assert path.read_bytes() == before
+    assert rebuild(path, runs_folder) == 3
+
+
+def test_what_a_killed_rebuild_left_is_not_in_the_way(tmp_path, runs_folder):
+    path = tmp_path / "explorer.duckdb"
+    left = tmp_path / ".explorer.duckdb-rebuild"
+    code = (
+        "import duckdb, os, sys; store = duckdb.connect(sys.argv[1])\n"
+        "store.execute('CREATE TABLE meta (other INTEGER)'); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(left)], check=True)
+    assert left.with_name(left.name + ".wal").stat().st_size > 0
+    assert rebuild(path, runs_folder) == 3
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no database", b"x" * 100_000])
+def test_rebuilding_needs_no_old_file_and_no_good_one(tmp_path, runs_folder, content):
+    path = tmp_path / "explorer.duckdb"
+    if content is not None:
+        path.write_bytes(content)
+    assert rebuild(path, runs_folder) == 3
+    store = Store(path)
+    assert len(store.runs()) == 3
+    store.close()
+
+
+def test_rebuilding_without_runs_gives_an_empty_database(tmp_path):
+    assert rebuild(tmp_path / "explorer.duckdb", tmp_path / "runs") == 0
+    store = Store(tmp_path / "explorer.duckdb")
+    assert is_empty(store)
+    store.close()
+
+
+# Files that can't be used
+
+
+def make_version(path, version):
+    Store(path).close()
+    with duckdb.connect(str(path)) as database:
+        database.execute("UPDATE meta SET version = ?", [version])
+
+
+def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path):
+    path = tmp_path / "explorer.duckdb"
+    make_version(path, SCHEMA_VERSION + 1)
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"newer version .*Update the explorer, or set ITDA_DATA"):
+        Store(path)
+    assert path.read_bytes() == before
+    assert not path.with_name("explorer.duckdb.wal").exists()
+
+
+def test_a_database_of_an_older_version_is_refused_with_the_command_that_helps(tmp_path):
+    path = tmp_path / "explorer.duckdb"
+    make_version(path, SCHEMA_VERSION - 1)
+    with pytest.raises(StoreError, match="python -m itda_core rebuild"):
+        Store(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK" * 50_000], ids=["empty", "short", "long"])
+def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path, content):
+    path = tmp_path / "explorer.duckdb"
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match="python -m itda_core rebuild"):
+        Store(path)
+    assert path.read_bytes() == content
+
+
+def test_a_damaged_database_is_refused_with_the_command_that_helps(tmp_path, runs_folder):
+    path = tmp_path / "explorer.duckdb"
+    rebuild(path, runs_folder)
+    content = bytearray(path.read_bytes())
+    content[4_096:20_000] = bytes(byte ^ 0x55 for byte in content[4_096:20_000])
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match="python -m itda_core rebuild"):
+        Store(path)
+
+
+def test_a_database_held_by_another_process_is_refused_with_its_pid(tmp_path, runs_folder):
+    path = tmp_path / "explorer.duckdb"
+    rebuild(path, runs_folder)
+    before = path.read_bytes()
+    code = (
+        "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True)\n"
+        "sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        for use in (Store, lambda path: rebuild(path, runs_folder)):
+            with pytest.raises(StoreError, match=rf"\(pid {other.pid}\).*ITDA_DATA=another/folder"):
+                use(path)
+        assert path.read_bytes() == before
+        other.stdin.close()
+    store = Store(path)
+    assert len(store.runs()) == 3
+    store.close()
+
+
+# Threads
+
+
+def test_many_threads_may_ask_while_runs_are_imported(store, runs, runs_folder):
+    """Whoever sees a run sees all of it."""
+    sizes = {
+        run.run_id: (len(run.dictionary()), len(pd.read_parquet(run.directory / "codes.parquet")))
+        for run in runs
+    }
+    done = threading.Event()
+
+    def watch(_):
+        seen = set()
+        while True:
+            last_time = done.is_set()
+            for run_id in store.runs()["run_id"]:
+                latents = store.latent_numbers(run_id)
+                codes = sum(len(store.coefficients(run_id, latent)) for latent in latents[:3])
+                assert len(latents) == sizes[run_id][0]
+                assert codes > 0
+                seen.add(run_id)
+            if last_time:
+                return seen
+
+    with ThreadPoolExecutor(6) as pool:
+        watching = [pool.submit(watch, number) for number in range(4)]
+        importing = [pool.submit(store.import_run, run) for run in (*runs, *runs)]
+        taken = [one.result() for one in importing]
+        done.set()
+        assert [one.result() for one in watching] == [set(sizes)] * 4
+    assert sum(taken) == 3
+    codes = contents(store)["codes"].groupby("run_id").size().to_dict()
+    assert codes == {run_id: size for run_id, (_, size) in sizes.items()}
+
+
+def test_a_store_in_memory_needs_no_file(runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = Store()
+    store.import_run(runs[0])
+    assert json.loads(store.runs()["layer"].to_json(orient="values")) == [0]
+    store.close()
+    assert not list(tmp_path.iterdir())

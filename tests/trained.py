@@ -1,0 +1,82 @@
+"""Tiny trainings: their configuration, the runs that several test files read, comparisons."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
+from itda_core.dictionary import Dictionary
+from itda_core.runs import list_runs
+from itda_core.training import train
+
+_SHARED: dict[tuple, Path] = {}
+
+
+def tiny_config(model, corpus, **changes):
+    """Layers 0, 1 and 2 in 10 batches; some prompts are cut, and layer 1 fills up."""
+    fields = {
+        "layers": (0, 1, 2),
+        "max_tokens": 1_000,
+        "context_length": 32,
+        "max_atoms": 130,
+        "l0": 4,
+        "explored_tokens": 600,
+        "batch_tokens": 128,
+    }
+    return TrainConfig(ModelSpec(str(model)), CorpusSpec(str(corpus)), **{**fields, **changes})
+
+
+def trained(config, runs):
+    """Train to the end; returns a copy of each progress."""
+    return [dataclasses.replace(progress) for progress in train(config, runs)]
+
+
+def shared_runs(tmp_path_factory, model, corpus):
+    """The folder of the runs of `tiny_config`, made once in a test session. Only to be read."""
+    key = (model, corpus)
+    if key not in _SHARED:
+        _SHARED[key] = tmp_path_factory.mktemp("shared") / "runs"
+        trained(tiny_config(model, corpus), _SHARED[key])
+    return _SHARED[key]
+
+
+def assert_same_runs(folder, other):
+    """Both folders hold the same runs: the same dictionaries, codes, prompts and measures."""
+    runs, others = (
+        {run.run_id: run for run in list_runs(one)} for one in (Path(folder), Path(other))
+    )
+    assert runs
+    assert set(runs) == set(others)
+    for name, run in runs.items():
+        assert_same_dictionaries(run.dictionary(), others[name].dictionary())
+        for file in ("codes.parquet", "prompts.parquet", "sources.parquet"):
+            pd.testing.assert_frame_equal(
+                pd.read_parquet(run.directory / file),
+                pd.read_parquet(others[name].directory / file),
+            )
+        assert _without_time(run.metrics) == _without_time(others[name].metrics)
+
+
+def assert_same_dictionaries(one: Dictionary, other: Dictionary):
+    assert torch.equal(one.atoms, other.atoms)
+    assert torch.equal(one.offset, other.offset)
+    pd.testing.assert_frame_equal(one.sources, other.sources)
+    assert one.words.tolist() == other.words.tolist()
+    assert one.prompt_ids == other.prompt_ids
+    assert (one.l0, one.hook_point, one.tokenizer) == (other.l0, other.hook_point, other.tokenizer)
+
+
+def strict_json(text):
+    """Parse JSON as other languages do: NaN and Infinity are no JSON."""
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def _without_time(metrics):
+    return {name: value for name, value in metrics.items() if name != "seconds"}
