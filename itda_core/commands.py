@@ -37,6 +37,8 @@ def evaluate(options: argparse.Namespace) -> int:
     from itda_core.evaluation import evaluate as evaluating
     from itda_core.loading import load_model
 
+    if options.max_tokens < 1:
+        raise InputError(f"--max-tokens must be at least 1, got {options.max_tokens}.")
     results = []
     for run in [find_run(name, options.runs) for name in options.run]:
         model = load_model(run.config.model)

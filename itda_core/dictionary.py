@@ -16,7 +16,7 @@ import torch
 
 from itda_core.config import HookPoint
 from itda_core.errors import RunError
-from itda_core.pursuit import Codes, matching_pursuit
+from itda_core.pursuit import GRAM_ATOMS, Codes, matching_pursuit
 
 FORMAT_VERSION = 1
 FILE_NAME = "dictionary.safetensors"
@@ -142,7 +142,7 @@ class GrowingDictionary:
     def __init__(self, d_model: int, max_atoms: int):
         self.max_atoms = max_atoms
         self._atoms = torch.zeros(max_atoms, d_model)
-        self._gram = torch.zeros(max_atoms, max_atoms)
+        self._gram = torch.zeros(max_atoms, max_atoms) if max_atoms <= GRAM_ATOMS else None
         self._sources: list[tuple] = []
 
     def __len__(self) -> int:
@@ -168,16 +168,18 @@ class GrowingDictionary:
             return
         first, last = len(self), len(self) + len(sources)
         self._atoms[first:last] = torch.nn.functional.normalize(activations, dim=1)
-        new_rows = self._atoms[first:last] @ self._atoms[:last].T
-        self._gram[first:last, :last] = new_rows
-        self._gram[:first, first:last] = new_rows[:, :first].T
+        if self._gram is not None:
+            new_rows = self._atoms[first:last] @ self._atoms[:last].T
+            self._gram[first:last, :last] = new_rows
+            self._gram[:first, first:last] = new_rows[:, :first].T
         self._sources.extend(sources)
 
     def restore(self, atoms: torch.Tensor, sources: Sequence[tuple]) -> None:
         """Take over the atoms of a checkpoint, as they are: normalising again would change them."""
         n_atoms = len(sources)
         self._atoms[:n_atoms] = atoms
-        self._gram[:n_atoms, :n_atoms] = atoms @ atoms.T
+        if self._gram is not None:
+            self._gram[:n_atoms, :n_atoms] = atoms @ atoms.T
         self._sources = list(sources)
 
     def encode(self, activations: torch.Tensor, l0: int) -> Codes:

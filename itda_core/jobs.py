@@ -132,6 +132,7 @@ class JobQueue:
     def close(self) -> None:
         """Stop watching and stop the running process; it is listed as interrupted."""
         self._closed.set()
+        self._thread.join(_PATIENCE_SECONDS)
         with self._lock:
             for job in self.jobs():
                 if job.state == "running" and job.pid and self._process is not None:

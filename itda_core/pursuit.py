@@ -3,10 +3,11 @@
 At each of `l0` steps the atom with the largest |correlation| with the residual is taken, its
 signed correlation becomes a coefficient, and the term is subtracted (Mallat & Zhang 1993).
 
-The residual itself is never formed. With C = X Dᵀ computed once and the Gram matrix G = D Dᵀ,
-subtracting c·d_j from a residual changes its correlations by c·G[j], so a step costs n_atoms
-instead of n_atoms × d_model. On the CPU one compiled pass updates a token's row and finds the
-next maximum while the row is in cache; elsewhere the same is done with torch operations.
+Up to GRAM_ATOMS atoms the residual itself is never formed. With C = X Dᵀ computed once and the
+Gram matrix G = D Dᵀ, subtracting c·d_j from a residual changes its correlations by c·G[j], so a
+step costs n_atoms instead of n_atoms × d_model. On the CPU one compiled pass updates a token's row
+and finds the next maximum while the row is in cache; elsewhere the same is done with torch
+operations.
 """
 
 import functools
@@ -22,6 +23,8 @@ from itda_core.errors import InputError
 
 _CORRELATION_BYTES = 256 * 2**20
 """Upper bound for one block of correlations."""
+GRAM_ATOMS = 16_384
+"""Above this many atoms no Gram matrix is made (1 GiB in float32); each step is a product then."""
 _BLOCK = 128
 """Atoms searched together by the compiled kernel; the inner loops run over one block."""
 
@@ -70,14 +73,18 @@ def matching_pursuit(
     """
     _check(activations, atoms, l0)
     x, atoms = activations.detach().float(), atoms.detach().float()
-    gram = atoms @ atoms.T if gram is None else gram
-    pursue = _pursue_compiled if x.device.type == "cpu" else _pursue_torch
     rows = max(1, _CORRELATION_BYTES // (4 * len(atoms)))
     latents = torch.zeros(len(x), l0, dtype=torch.int64, device=x.device)
     coefficients = torch.zeros(len(x), l0, device=x.device)
+    if gram is None and len(atoms) <= GRAM_ATOMS:
+        gram = atoms @ atoms.T
     for first in range(0, len(x), rows):
         block = slice(first, first + rows)
-        pursue(x[block] @ atoms.T, gram, latents[block], coefficients[block])
+        if gram is None:
+            _pursue_directly(x[block], atoms, latents[block], coefficients[block])
+        else:
+            pursue = _pursue_compiled if x.device.type == "cpu" else _pursue_torch
+            pursue(x[block] @ atoms.T, gram, latents[block], coefficients[block])
     return Codes(latents, coefficients)
 
 
@@ -110,6 +117,17 @@ def _check(activations: torch.Tensor, atoms: torch.Tensor, l0: int) -> None:
         raise InputError("The dictionary has no atoms: train it on at least one token first.")
     if not torch.isfinite(activations).all():
         raise InputError("Some activations are not finite: leave those tokens out first.")
+
+
+def _pursue_directly(x, atoms, latents, coefficients) -> None:
+    """The pursuit as it is defined, with the residual itself; needs no Gram matrix."""
+    residual = x.clone()
+    for step in range(latents.shape[1]):
+        correlations = residual @ atoms.T
+        best = correlations.abs().argmax(1)
+        latents[:, step] = best
+        coefficients[:, step] = correlations.gather(1, best[:, None])[:, 0]
+        residual -= coefficients[:, step, None] * atoms[best]
 
 
 def _pursue_torch(correlations, gram, latents, coefficients) -> None:

@@ -105,11 +105,12 @@ def find_run(name: str, folder: Path) -> Run:
     raise InputError(f"There is no run {name!r} in {folder}. There are: {known}.")
 
 
-def delete_run(run: Run) -> None:
+def delete_run(directory: Path) -> None:
     """Remove a run for good; it is out of sight at once, even if clearing it is interrupted."""
-    hidden = run.directory.with_name(f".deleted-{run.directory.name}")
+    hidden = directory.with_name(f".deleted-{directory.name}")
     shutil.rmtree(hidden, ignore_errors=True)
-    run.directory.rename(hidden)
+    with contextlib.suppress(FileNotFoundError):
+        directory.rename(hidden)
     shutil.rmtree(hidden, ignore_errors=True)
 
 

@@ -14,11 +14,10 @@ from itda_core.loading import known_models, model_shape
 from itda_core.runs import (
     delete_interrupted,
     interrupted_trainings,
-    read_run,
     told_when_disk_is_full,
 )
 from pages.components.job_panel import show_ended_jobs, watch_active_jobs
-from pages.components.session import explorer, page, run_label
+from pages.components.session import errors_as_sentences, explorer, page, run_label
 from pages.components.text import bytes_text, literal, seconds_text
 from pages.components.upload import upload_texts
 
@@ -281,19 +280,20 @@ def _show_dictionaries() -> None:
                 )
             )
             if st.button("Delete …", key=f"delete_{run.run_id}"):
-                _confirm_delete(run.run_id, run.directory)
+                _confirm_delete(run.run_id)
 
 
 @st.dialog("Delete this dictionary?")
-def _confirm_delete(run_id: str, directory: str) -> None:
+def _confirm_delete(run_id: str) -> None:
     st.markdown(
         f"{literal(run_id)} and all that was stored with it will be gone. It can only be had back "
         "by training it again."
     )
     yes, no = st.columns(2)
     if yes.button("Delete for good", type="primary", width="stretch"):
-        explorer().delete(read_run(Path(directory)))
-        st.rerun()
+        with errors_as_sentences():
+            explorer().delete(run_id)
+            st.rerun()
     if no.button("Keep it", width="stretch"):
         st.rerun()
 

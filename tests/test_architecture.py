@@ -11,8 +11,8 @@ CORE = REPOSITORY / "itda_core"
 
 # Each module imports only modules to its left.
 ROOMS = [
-    "errors", "config", "corpus", "tokens", "models", "loading", "estimate", "pursuit",
-    "dictionary", "selection", "plan", "metrics", "evaluation", "decomposition", "similarity",
+    "errors", "config", "corpus", "tokens", "models", "loading", "pursuit", "dictionary",
+    "estimate", "selection", "plan", "metrics", "evaluation", "decomposition", "similarity",
     "runs", "finishing", "training", "store", "jobs", "commands", "__main__",
 ]  # fmt: skip
 

@@ -272,7 +272,9 @@ def test_deleting_a_dictionary_asks_first_and_then_leaves_nothing(trained_folder
         app.button(key=f"delete_{run.run_id}").click().run()
         assert any(button.label == "Delete for good" for button in app.button)
         assert run.directory.exists()
-        session.explorer().delete(run)  # what the dialog's button does; a browser test clicks it
+        session.explorer().delete(
+            run.run_id
+        )  # what the dialog's button does; a browser test clicks it
         assert not run.directory.exists()
         assert session.explorer().store.runs()["layer"].tolist() == [2]
     finally:

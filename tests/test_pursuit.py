@@ -36,6 +36,14 @@ def assert_same(codes, other):
 # Against the reference
 
 
+def test_a_dictionary_too_large_for_a_gram_matrix_gives_the_same_codes(monkeypatch):
+    x, atoms = random_problem(40, 300, 32)
+    with_gram = matching_pursuit(x, atoms, 9)
+    monkeypatch.setattr(pursuit, "GRAM_ATOMS", 299)
+    monkeypatch.setattr(pursuit, "_pursue_compiled", None)
+    assert_same(with_gram, matching_pursuit(x, atoms, 9))
+
+
 @pytest.mark.parametrize(
     ("n_atoms", "d_model", "l0"),
     [(1, 4, 3), (5, 8, 1), (127, 32, 8), (128, 32, 8), (129, 32, 8), (300, 64, 20), (700, 48, 32)],

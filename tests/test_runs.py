@@ -178,7 +178,7 @@ def test_a_name_does_not_lead_out_of_the_folder_of_runs(runs):
 
 def test_a_deleted_run_is_gone_and_the_others_are_whole(runs):
     first, second, third = list_runs(runs)
-    delete_run(second)
+    delete_run(second.directory)
     assert sorted(path.name for path in runs.iterdir()) == sorted([first.run_id, third.run_id])
     assert [read_run(run.directory) for run in (first, third)] == [first, third]
 
@@ -186,13 +186,13 @@ def test_a_deleted_run_is_gone_and_the_others_are_whole(runs):
 def test_deleting_that_was_cut_short_leaves_nothing_in_sight(runs, monkeypatch):
     first = list_runs(runs)[0]
     monkeypatch.setattr(shutil, "rmtree", lambda *_arguments, **_options: None)
-    delete_run(first)
+    delete_run(first.directory)
     monkeypatch.undo()
     assert listed(runs) == [1, 2]
     assert interrupted_trainings(runs) == {}
     again = runs / first.run_id
     shutil.copytree(runs / f".deleted-{first.run_id}", again)
-    delete_run(read_run(again))  # what the first one left is not in the way
+    delete_run(read_run(again).directory)  # what the first one left is not in the way
     assert len(list(runs.iterdir())) == 2
 
 

@@ -60,7 +60,7 @@ def test_an_empty_corpus_is_refused(config, tmp_path, content):
 
 def test_a_corpus_of_one_token_prompts_is_refused(config, tmp_path):
     corpus = write_corpus(tmp_path, ["a", "b", "c", "d"])
-    with pytest.raises(CorpusError, match="at least two tokens. Choose longer texts"):
+    with pytest.raises(CorpusError, match=r"at least two tokens. Choose longer texts"):
         trained(tiny_config(config.model.name, corpus), tmp_path / "runs")
     assert nothing_in(tmp_path / "runs")
 

@@ -5,7 +5,7 @@ import time
 import streamlit as st
 
 from itda_core.jobs import Job
-from pages.components.session import explorer
+from pages.components.session import errors_as_sentences, explorer
 from pages.components.text import literal, seconds_text
 
 _STAGES = {
@@ -33,6 +33,11 @@ def watch_active_jobs() -> bool:
 
 @st.fragment(run_every=1.0)
 def _panel() -> None:
+    with errors_as_sentences():
+        _show_panel()
+
+
+def _show_panel() -> None:
     active = [job for job in explorer().queue.jobs() if job.is_active]
     new_runs = len(explorer().store.runs()) != st.session_state["_runs_seen"]
     if not active or new_runs:

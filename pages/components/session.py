@@ -46,6 +46,7 @@ class Explorer:
         self.queue = JobQueue(data / "jobs", self.runs_folder, self._import_finished)
         if os.environ.get("ITDA_DEMO") and self.is_new:
             self.start_demo()
+        atexit.register(_be_quiet_at_last)  # the last registered runs first
         atexit.register(self.close)
 
     @property
@@ -63,10 +64,10 @@ class Explorer:
         for layers in DEMO_LAYERS:
             self.queue.submit(demo_config(layers))
 
-    def delete(self, run: Run) -> None:
-        """Remove a run's directory and its rows."""
-        delete_run(run)
-        self.store.forget_run(run.run_id)
+    def delete(self, run_id: str) -> None:
+        """Remove a run's directory and its rows; a damaged directory goes too."""
+        delete_run(self.runs_folder / run_id)
+        self.store.forget_run(run_id)
 
     def _import_finished(self) -> None:
         try:
@@ -74,6 +75,12 @@ class Explorer:
             self.import_error = ""
         except ItdaError as error:
             self.import_error = str(error)
+
+
+def _be_quiet_at_last() -> None:
+    """Without torch's modules being freed at exit, DuckDB's bindings list 40 lines of "leaks"."""
+    sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def demo_config(layers: tuple[int, ...]) -> TrainConfig:
@@ -117,9 +124,16 @@ def loaded_run(directory: str) -> Run:
 
 @contextmanager
 def page(title: str):
-    """The frame of a page: its title, and errors as sentences, never as tracebacks."""
+    """The frame of a page: its title, its margins, and errors as sentences."""
     st.set_page_config(page_title=f"{title} · ITDA explorer", layout="wide")
     st.html(f"<style>{_FRAME_CSS}</style>")
+    with errors_as_sentences():
+        yield
+
+
+@contextmanager
+def errors_as_sentences():
+    """Shows an error in place, for pages and for fragments and dialogs, which run on their own."""
     try:
         yield
     except ItdaError as error:

@@ -1,0 +1,268 @@
+"""The command line: what each command prints, and the codes it ends with."""
+
+import json
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from trained import assert_same_runs, shared_runs, strict_json, tiny_config
+
+from itda_core.__main__ import _parser, main
+from itda_core.config import data_directory
+from itda_core.runs import list_runs
+from itda_core.similarity import jaccard_matrix
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+@pytest.fixture(scope="module")
+def runs_folder(tmp_path_factory, tiny_model_folder, tiny_corpus_file):
+    return shared_runs(tmp_path_factory, tiny_model_folder, tiny_corpus_file)
+
+
+@pytest.fixture(scope="module")
+def ids(runs_folder):
+    return [run.run_id for run in list_runs(runs_folder)]
+
+
+@pytest.fixture
+def cli(capsys):
+    """Runs one command in this process; gives its exit code, standard output and error."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def run(*arguments):
+        capsys.readouterr()
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stopped:  # how argparse ends
+            code = stopped.code
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.out + printed.err
+        return code, printed.out, printed.err
+
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def train_options(config):
+    """The command line's options for a configuration."""
+    return [
+        "--model", config.model.name, "--corpus", config.corpus.name,
+        "--layers", ",".join(map(str, config.layers)), "--max-tokens", config.max_tokens,
+        "--context-length", config.context_length, "--max-atoms", config.max_atoms,
+        "--l0", config.l0, "--selection", config.selection, "--threshold", config.threshold,
+        "--seed", config.seed, "--explored-tokens", config.explored_tokens,
+        "--batch-tokens", config.batch_tokens,
+    ]  # fmt: skip
+
+
+def one_json(result):
+    """The single JSON object that a command printed, and nothing else."""
+    code, out, _ = result
+    assert code == 0
+    assert out.count("\n") == 1
+    return strict_json(out)
+
+
+def table(result):
+    """A printed table as a list of rows, each a list of cells; the head first."""
+    code, out, _ = result
+    assert code == 0
+    return [re.split(r" {2,}", line.strip()) for line in out.splitlines()]
+
+
+# train
+
+
+def test_train_makes_a_run_for_each_layer_and_says_so_as_json(
+    cli, tmp_path, tiny_model_folder, tiny_corpus_file, runs_folder
+):
+    config = tiny_config(tiny_model_folder, tiny_corpus_file)
+    command = ["train", *train_options(config), "--runs", tmp_path, "--json"]
+    code, out, err = cli(*command)
+    told = one_json((code, out, err))
+    assert set(told) == {"runs"}
+    written = list_runs(tmp_path)
+    assert len(told["runs"]) == len(written) == 3
+    for one, run in zip(told["runs"], written, strict=True):
+        promised = {"run_id", "directory", "model", "layer", "atoms", "tokens", "seconds"}
+        assert set(one) >= promised
+        assert one["run_id"] == run.run_id
+        assert Path(one["directory"]) == run.directory
+        assert one["model"] == str(tiny_model_folder)
+        assert one["layer"] == run.layer
+        assert one["atoms"] == len(run.dictionary())
+        assert one["tokens"] == 1_000
+        assert one["seconds"] > 0
+    lines = err.splitlines()
+    assert any(line.startswith("Training: ") and "tokens/s" in line for line in lines)
+    assert lines[-1] == "Done"
+    assert_same_runs(tmp_path, runs_folder)  # the options are the configuration, to the letter
+    again = one_json(cli(*command))
+    assert again == told
+
+
+def test_train_writes_progress_to_a_file_where_asked(
+    cli, tmp_path, tiny_model_folder, tiny_corpus_file
+):
+    config = tiny_config(tiny_model_folder, tiny_corpus_file, layers=(1,), max_atoms=20)
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    code, out, _ = cli(
+        "train", "--config", tmp_path / "config.json", "--runs", tmp_path / "runs",
+        "--progress", tmp_path / "progress.jsonl",
+    )  # fmt: skip
+    assert code == 0
+    assert list_runs(tmp_path / "runs")[0].config == config
+    lines = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
+    assert [lines[0]["stage"], lines[-1]["stage"]] == ["loading", "done"]
+    assert lines[-1]["finished"] == [list_runs(tmp_path / "runs")[0].run_id]
+    head, row = table((code, out, ""))
+    assert head[:2] == ["run_id", "directory"]
+    assert row[0] == lines[-1]["finished"][0]
+
+
+# evaluate, decompose, similarity
+
+
+def test_evaluate_measures_each_run_by_l0(cli, runs_folder, ids):
+    told = one_json(cli("evaluate", *ids[:2], "--runs", runs_folder, "--json"))
+    assert set(told) == {"runs"}
+    assert [one["run_id"] for one in told["runs"]] == ids[:2]
+    for one, run in zip(told["runs"], list_runs(runs_folder), strict=False):
+        assert set(one) == {"run_id", "tokens", "by_l0"}
+        assert one["tokens"] == run.metrics["held_out_tokens"]
+        assert [row["l0"] for row in one["by_l0"]] == [1, 2, 4]
+        for row in one["by_l0"]:
+            assert set(row) == {"l0", "fvu", "ce_loss_score", "kl"}
+        assert one["by_l0"][-1]["fvu"] == pytest.approx(run.metrics["fvu"], rel=1e-4)
+    rows = table(cli("evaluate", ids[0], "--runs", runs_folder))
+    assert rows[0] == ["run_id", "l0", "fvu", "ce_loss_score", "kl"]
+    assert [row[1] for row in rows[1:]] == ["1", "2", "4"]
+
+
+def test_evaluate_takes_other_prompts(cli, tmp_path, runs_folder, ids):
+    other = tmp_path / "other.csv"
+    other.write_text('number,body,title\n1,"the treaty with Spain",x\n2,"a7",y\n')
+    options = [ids[0], "--runs", runs_folder, "--json"]
+    code, _, err = cli("evaluate", *options, "--corpus", other)
+    assert code == 2
+    assert "Say which column of other.csv" in err
+    told = one_json(cli("evaluate", *options, "--corpus", other, "--column", "body"))
+    assert 2 < told["runs"][0]["tokens"] < 15
+    told = one_json(
+        cli("evaluate", *options, "--corpus", other, "--column", "body", "--max-tokens", 1)
+    )
+    assert told["runs"][0]["tokens"] == 1
+    nothing = {"fvu": None, "ce_loss_score": None, "kl": None}  # no variance, no next token
+    assert told["runs"][0]["by_l0"] == [{"l0": l0, **nothing} for l0 in (1, 2, 4)]
+
+
+@pytest.mark.parametrize("text", ["a treaty 🎉", "שלום <script>", "-- treaty", "x" * 3_000])
+def test_decompose_lists_the_terms_of_each_token(cli, runs_folder, ids, text):
+    options = ["decompose", ids[1], "--runs", runs_folder, f"--text={text}"]
+    told = one_json(cli(*options, "--json"))
+    assert set(told) == {"run_id", "text", "tokens"}
+    assert (told["run_id"], told["text"]) == (ids[1], text)
+    for token in told["tokens"]:
+        assert set(token) == {"position", "token", "norm", "share_left", "terms"}
+        assert 1 <= len(token["terms"]) <= 4
+        for term in token["terms"]:
+            assert isinstance(term["latent"], int)
+            assert isinstance(term["coefficient"], float)
+            assert isinstance(term["source_token"], str)
+    lines = cli(*options, "--terms", "2")[1].splitlines()
+    assert lines[0].split() == ["position", "token", "share_left", "terms"]
+    assert len(lines) == len(told["tokens"]) + 1
+    first = told["tokens"][0]["terms"][0]
+    assert f"{first['coefficient']:+.2f} {first['latent']} " in lines[1]
+
+
+def test_similarity_prints_the_matrix(cli, runs_folder, ids):
+    for key in ("token", "word"):
+        told = one_json(cli("similarity", *ids, "--runs", runs_folder, "--key", key, "--json"))
+        dictionaries = [run.dictionary() for run in list_runs(runs_folder)]
+        expected = jaccard_matrix(dictionaries, dictionaries, key).tolist()
+        assert told == {"key": key, "runs": ids, "jaccard": expected}
+    rows = table(cli("similarity", *ids, "--runs", runs_folder))
+    assert rows[0] == ["run_id", *ids]
+    assert [row[0] for row in rows[1:]] == ids
+    assert rows[1][1] == "1.0000"
+
+
+def test_a_run_may_be_given_by_its_directory(cli, runs_folder, ids):
+    told = one_json(cli("similarity", runs_folder / ids[0], runs_folder / ids[1], "--json"))
+    assert told["runs"] == ids[:2]
+
+
+# import, rebuild, models, doctor
+
+
+def test_import_and_rebuild_fill_the_database(cli, runs_folder, ids):
+    told = one_json(cli("import", *ids[:2], "--runs", runs_folder, "--json"))
+    assert told == {"runs": [{"run_id": name, "imported": True} for name in ids[:2]]}
+    told = one_json(cli("import", ids[0], "--runs", runs_folder, "--json"))
+    assert told == {"runs": [{"run_id": ids[0], "imported": False}]}
+    told = one_json(cli("rebuild", "--runs", runs_folder, "--json"))
+    assert told == {"database": str(data_directory() / "explorer.duckdb"), "runs": 3}
+    assert table(cli("rebuild"))[1][1] == "0"
+
+
+def test_models_lists_the_built_in_ones(cli):
+    told = one_json(cli("models", "--json"))
+    assert {"smollm2-135m", "minilm-l6"} <= {one["model"] for one in told["models"]}
+    assert table(cli("models"))[0] == ["model", "where", "description"]
+
+
+def test_doctor_ends_with_one_where_something_is_missing(cli, monkeypatch):
+    code, out, _ = cli("doctor", "--json")
+    checks = strict_json(out)["checks"]
+    assert code == (0 if all(one["ok"] for one in checks) else 1)
+    assert {"Python", "torch", "data folder", "free disk"} <= {one["check"] for one in checks}
+    assert str(data_directory()) in {one["found"] for one in checks}
+    monkeypatch.setattr("itda_core.loading.is_installed", lambda _name: False)
+    code, out, _ = cli("doctor")
+    assert code == 1
+    assert "requirements-models.txt" in out
+
+
+# Usage
+
+
+def commands():
+    [choices] = [one.choices for one in _parser()._actions if one.dest == "command"]
+    return list(choices)
+
+
+def test_the_commands_are_those_of_the_contract():
+    contract = ["train", "evaluate", "decompose", "similarity", "import", "rebuild", "models"]
+    assert commands() == [*contract, "doctor"]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_has_help_and_json(cli, command):
+    code, out, _ = cli(command, "--help")
+    assert code == 0
+    assert "--json" in out
+    assert command in cli("--help")[1]
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nothing"], ["train", "--l0", "many"], ["train", "--selection", "best"],
+                  ["train", "--no-such-option"], ["evaluate"], ["decompose", "x"],
+                  ["similarity", "a", "b", "--key", "letter"], ["import"]],
+)  # fmt: skip
+def test_wrong_usage_ends_with_two(cli, arguments):
+    code, out, err = cli(*arguments)
+    assert code == 2
+    assert out == ""
+    assert "usage:" in err
+
+
+@pytest.mark.skipif(not README.exists(), reason="there is no README.md yet")
+@pytest.mark.parametrize("command", commands())
+def test_the_readme_names_every_command(command):
+    assert re.search(rf"itda_core {command}\b", README.read_text()), (
+        f"{command} is not in README.md"
+    )
