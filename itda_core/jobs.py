@@ -5,6 +5,7 @@ A job is a directory, so that a queue survives the app:
     jobs/<job_id>/   job.json (its state)  config.json  progress.jsonl  log.txt
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -124,9 +125,10 @@ class JobQueue:
         return self.submit(self.config(self._get(job_id)))
 
     def forget(self, job_id: str) -> None:
-        """Remove an ended job from the list."""
+        """Remove an ended job from the list; one whose process is still stopping stays."""
         with self._lock:
-            if not self._get(job_id).is_active:
+            job = self._get(job_id)
+            if not job.is_active and (job.pid is None or job.ended):
                 shutil.rmtree(self.folder / job_id, ignore_errors=True)
 
     def close(self) -> None:
@@ -146,8 +148,8 @@ class JobQueue:
             try:
                 if self._step():
                     self.on_change()
-            except (ItdaError, OSError) as error:
-                print(f"Job queue: {error}", file=sys.stderr)
+            except Exception as error:  # whatever it was, the jobs that wait need this thread
+                print(f"Job queue: {type(error).__name__}: {error}", file=sys.stderr)
 
     def _step(self) -> bool:
         """Notice a job's end, start the next one; true where there is anything to show."""
@@ -189,6 +191,11 @@ class JobQueue:
         state, error = job.state, ""
         if code == 0:
             state = "done"
+        elif state == "running" and code < 0:
+            state, error = "failed", (
+                f"The process was ended from outside (signal {-code}), perhaps for want of memory. "
+                "Resume it, or ask for less."
+            )
         elif state == "running":
             lines = [line for line in self.log(job).splitlines() if line.strip()]
             state, error = "failed", (lines[-1] if lines else f"It ended with code {code}.")
@@ -198,7 +205,7 @@ class JobQueue:
         """None while the process lives; a process of an earlier app leaves no code to read."""
         if self._process is not None and self._process.pid == job.pid:
             return self._process.poll()
-        if psutil.pid_exists(job.pid):
+        if _is_ours(job.pid, job.job_id):
             return None
         finished = self.progress(job) or {}
         return 0 if finished.get("stage") == "done" else 1
@@ -206,10 +213,11 @@ class JobQueue:
     def _take_over(self) -> None:
         """What an earlier app left: living processes are watched on, dead ones were interrupted."""
         for job in self.jobs():
-            if job.state == "running" and not (job.pid and _is_ours(job.pid, job.job_id)):
-                done = (self.progress(job) or {}).get("stage") == "done"
-                state = "done" if done else "interrupted"
-                self._save(replace(job, state=state, ended=time.time(), pid=None))
+            if job.ended or job.state == "queued" or _is_ours(job.pid, job.job_id):
+                continue
+            done = (self.progress(job) or {}).get("stage") == "done"
+            state = "done" if done else "interrupted" if job.state == "running" else job.state
+            self._save(replace(job, state=state, ended=time.time(), pid=None))
 
     def _get(self, job_id: str) -> Job:
         for job in self.jobs():
@@ -225,9 +233,11 @@ class JobQueue:
         write_json(self.folder / job.job_id / "job.json", asdict(job))
 
 
-def _is_ours(pid: int, job_id: str) -> bool:
+def _is_ours(pid: int | None, job_id: str) -> bool:
+    """Whether a process lives and is a job's; one that has ended and waits to be asked for its
+    exit code has no command line any more."""
     try:
-        return any(job_id in part for part in psutil.Process(pid).cmdline())
+        return pid is not None and any(job_id in part for part in psutil.Process(pid).cmdline())
     except psutil.Error:
         return False
 
@@ -240,10 +250,11 @@ def _terminate(pid: int) -> None:
     except psutil.Error:
         return
 
+    # Waiting for the process here would take its exit code away from the queue.
     def insist() -> None:
-        try:
-            process.wait(_PATIENCE_SECONDS)
-        except psutil.TimeoutExpired:
+        with contextlib.suppress(psutil.Error):
             process.kill()
 
-    threading.Thread(target=insist, daemon=True).start()
+    timer = threading.Timer(_PATIENCE_SECONDS, insist)
+    timer.daemon = True
+    timer.start()

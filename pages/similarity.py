@@ -6,13 +6,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from itda_core.errors import ComparisonError
-from itda_core.similarity import Comparison, compare, model_comparison
+from itda_core.similarity import Comparison
+from pages.components.cells import Cell, Side, cell, compare_sides
 from pages.components.charts import heatmap
 from pages.components.session import (
     explorer,
     follow_url,
-    loaded_dictionary,
     nothing_yet,
     page,
     write_url,
@@ -48,8 +47,8 @@ def _groups(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Dictionaries of one model with one setting, by a name that tells them from others."""
     runs = runs.assign(
         group=[
-            f"{run.model.rstrip('/').split('/')[-1]} · {run.corpus.split('/')[-1]} · "
-            f"{run.max_atoms:,} atoms · L0 {run.l0} · seed {run.seed}"
+            f"{run.model} · {run.corpus.split('/')[-1]} · {run.max_atoms:,} atoms · L0 {run.l0} · "
+            f"seed {run.seed}"
             for run in runs.itertuples()
         ]
     )
@@ -84,110 +83,69 @@ def _ask_for_view() -> tuple[str, str]:
 
 def _show_layers(groups: dict[str, pd.DataFrame], key: str) -> None:
     names = list(groups)
-    first, second = st.columns(2)
-    for place, name in ((first, "a"), (second, "b")):
+    for place, name in zip(st.columns(2), ("a", "b"), strict=True):
         follow_url(name, names)
         chosen = place.selectbox(f"Model {name.upper()}", names, key=name)
         write_url(name, chosen)
     a, b = groups[st.session_state["a"]], groups[st.session_state["b"]]
-    cells = [[_compared(x, y, key) for y in b["directory"]] for x in a["directory"]]
-    _show_matrix(
-        cells,
-        [f"layer {layer}" for layer in a["layer"]],
-        [f"layer {layer}" for layer in b["layer"]],
-        ("A", "B"),
-        key,
-    )
+    rows = {f"layer {run.layer}": ((0, run.directory),) for run in a.itertuples()}
+    columns = {f"layer {run.layer}": ((0, run.directory),) for run in b.itertuples()}
+    _show_matrix(rows, columns, key)
 
 
 def _show_models(groups: dict[str, pd.DataFrame], key: str) -> None:
-    names = list(groups)
-    if len(names) < 2:
+    if len(groups) < 2:
         st.info("There is one model only. Train a second one on the same corpus to compare them.")
         st.page_link("pages/train.py", label="Train another model")
-    cells = [[_models_compared(groups[x], groups[y], key) for y in names] for x in names]
-    short = [name.split(" · ")[0] + f" ({n + 1})" for n, name in enumerate(names)]
     st.caption("Each value compares the unions of the sources over the layers both models have.")
-    for label, name in zip(short, names, strict=True):
-        layers = ", ".join(str(layer) for layer in groups[name]["layer"])
+    sides = {}
+    for number, (name, runs) in enumerate(groups.items(), start=1):
+        label = f"{name.split(' · ')[0].rstrip('/').split('/')[-1]} ({number})"
+        layers = ", ".join(str(layer) for layer in runs["layer"])
         st.caption(literal(f"{label}: {name} · layers {layers}"))
-    _show_matrix(cells, short, short, ("A", "B"), key)
+        sides[label] = tuple(zip(runs["layer"], runs["directory"], strict=True))
+    _show_matrix(sides, sides, key)
 
 
-@st.cache_data(max_entries=4_096, show_spinner="Comparing …")
-def _compared(a: str, b: str, key: str) -> Comparison | str:
-    """The comparison of two run directories, or the reason why there is none."""
-    try:
-        return compare(loaded_dictionary(a), loaded_dictionary(b), key)
-    except ComparisonError as error:
-        return str(error)
-
-
-def _models_compared(a: pd.DataFrame, b: pd.DataFrame, key: str) -> Comparison | str:
-    a_layers = tuple(zip(a["layer"], a["directory"], strict=True))
-    b_layers = tuple(zip(b["layer"], b["directory"], strict=True))
-    return _unions_compared(a_layers, b_layers, key)
-
-
-@st.cache_data(max_entries=512, show_spinner="Comparing …")
-def _unions_compared(a: tuple, b: tuple, key: str) -> Comparison | str:
-    try:
-        return model_comparison(
-            {layer: loaded_dictionary(directory) for layer, directory in a},
-            {layer: loaded_dictionary(directory) for layer, directory in b},
-            key,
-        )
-    except ComparisonError as error:
-        return str(error)
-
-
-def _show_matrix(
-    cells: list[list[Comparison | str]],
-    rows: list[str],
-    columns: list[str],
-    titles: tuple[str, str],
-    key: str,
-) -> None:
+def _show_matrix(rows: dict[str, Side], columns: dict[str, Side], key: str) -> None:
+    cells = [[cell(a, b, key) for b in columns.values()] for a in rows.values()]
     values = np.array(
-        [
-            [cell.jaccard if isinstance(cell, Comparison) else np.nan for cell in line]
-            for line in cells
-        ]
+        [[one.jaccard if isinstance(one, Cell) else np.nan for one in line] for line in cells]
     )
-    reasons = {cell for line in cells for cell in line if isinstance(cell, str)}
+    reasons = {one for line in cells for one in line if isinstance(one, str)}
     for reason in sorted(reasons)[:3]:
         st.warning(literal(reason))
     if np.isnan(values).all():
         return
     hovers = [
-        [_hover(cell, row, column, key) for cell, column in zip(line, columns, strict=True)]
+        [_hover(one, row, column, key) for one, column in zip(line, columns, strict=True)]
         for line, row in zip(cells, rows, strict=True)
     ]
     st.caption("Click a cell for the tokens behind it.")
     event = st.plotly_chart(
-        heatmap(values, rows, columns, *titles, hovers),
+        heatmap(values, list(rows), list(columns), "A", "B", hovers),
         width="content",
         on_select="rerun",
         selection_mode="points",
         config={"displayModeBar": False},
-        key=f"matrix_{key}_{'_'.join(rows)}_{'_'.join(columns)}",
+        key=f"matrix_{key}_{hash((tuple(rows.items()), tuple(columns.items())))}",
     )
-    _show_export(values, rows, columns)
+    _show_export(values, list(rows), list(columns))
     points = event["selection"]["points"]
-    if not points:
-        return
-    row, column = (int(value) for value in points[0]["customdata"])
-    cell = cells[row][column]
-    if isinstance(cell, Comparison):
-        _show_drilldown(cell, f"A {rows[row]}", f"B {columns[column]}", key)
+    if points:
+        row, column = (int(value) for value in points[0]["customdata"])
+        if isinstance(cells[row][column], Cell):
+            a, b = list(rows)[row], list(columns)[column]
+            compared = compare_sides(rows[a], columns[b], key)
+            _show_drilldown(compared, f"A {a}", f"B {b}", key)
 
 
-def _hover(cell: Comparison | str, row: str, column: str, key: str) -> str:
-    if isinstance(cell, str):
+def _hover(shown: Cell | str, row: str, column: str, key: str) -> str:
+    if isinstance(shown, str):
         return "not comparable"
     return (
-        f"A {row} and B {column}\nJaccard {cell.jaccard:.4f}\n|A ∩ B| = {len(cell.shared):,}, "
-        f"|A ∪ B| = {cell.union:,}\nmatched by {key}"
+        f"A {row} and B {column}\nJaccard {shown.jaccard:.4f}\n|A ∩ B| = {shown.shared:,}, "
+        f"|A ∪ B| = {shown.union:,}\nmatched by {key}"
     )
 
 
@@ -199,23 +157,23 @@ def _show_export(values: np.ndarray, rows: list[str], columns: list[str]) -> Non
     )
 
 
-def _show_drilldown(cell: Comparison, a: str, b: str, key: str) -> None:
+def _show_drilldown(found: Comparison, a: str, b: str, key: str) -> None:
     st.subheader(f"{a} and {b}")
     st.markdown(
-        f"Jaccard **{cell.jaccard:.4f}** · {len(cell.shared):,} shared of {cell.union:,} in "
+        f"Jaccard **{found.jaccard:.4f}** · {len(found.shared):,} shared of {found.union:,} in "
         f"either, matched by {key}"
     )
     shared, only_a, only_b = st.tabs(
         [
-            f"Shared ({len(cell.shared):,})",
-            f"Only {a} ({len(cell.only_a):,})",
-            f"Only {b} ({len(cell.only_b):,})",
+            f"Shared ({len(found.shared):,})",
+            f"Only {a} ({len(found.only_a):,})",
+            f"Only {b} ({len(found.only_b):,})",
         ]
     )
     for tab, name, table in (
-        (shared, "shared", cell.shared),
-        (only_a, "only-a", cell.only_a),
-        (only_b, "only-b", cell.only_b),
+        (shared, "shared", found.shared),
+        (only_a, "only-a", found.only_a),
+        (only_b, "only-b", found.only_b),
     ):
         with tab:
             _show_sources(table, name)

@@ -29,6 +29,15 @@ def tiny_config(model, corpus, **changes):
     return TrainConfig(ModelSpec(str(model)), CorpusSpec(str(corpus)), **{**fields, **changes})
 
 
+def long_config(folder, model, texts, **changes):
+    """A training of about 300 batches, which can be stopped in the middle."""
+    corpus = folder / "long.txt"
+    many = [f"{number} {text}" for number in range(3) for text in texts]
+    corpus.write_text("\n\n".join(many), encoding="utf-8")
+    usual = {"layers": (1,), "max_tokens": 16_000, "batch_tokens": 32, "max_atoms": 300}
+    return tiny_config(model, corpus, **{**usual, **changes})
+
+
 def trained(config, runs):
     """Train to the end; returns a copy of each progress."""
     return [dataclasses.replace(progress) for progress in train(config, runs)]
