@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+st.session_state["framed"] = True
 st.navigation(
     [
         # No icons: a browser would fetch them from another host.

@@ -192,10 +192,8 @@ class JobQueue:
         if code == 0:
             state = "done"
         elif state == "running" and code < 0:
-            state, error = "failed", (
-                f"The process was ended from outside (signal {-code}), perhaps for want of memory. "
-                "Resume it, or ask for less."
-            )
+            state = "failed"
+            error = f"Ended from outside (signal {-code}), perhaps for want of memory. Resume it."
         elif state == "running":
             lines = [line for line in self.log(job).splitlines() if line.strip()]
             state, error = "failed", (lines[-1] if lines else f"It ended with code {code}.")

@@ -2,13 +2,13 @@
 
 import json
 import re
-import signal
 from pathlib import Path
 
 import pytest
+from commanding import one_json, run_command, signal_handlers_kept, table, train_options
 from trained import assert_same_runs, shared_runs, strict_json, tiny_config
 
-from itda_core.__main__ import _parser, main
+from itda_core.__main__ import _parser
 from itda_core.config import data_directory
 from itda_core.runs import list_runs
 from itda_core.similarity import jaccard_matrix
@@ -29,48 +29,8 @@ def ids(runs_folder):
 @pytest.fixture
 def cli(capsys):
     """Runs one command in this process; gives its exit code, standard output and error."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def run(*arguments):
-        capsys.readouterr()
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as stopped:  # how argparse ends
-            code = stopped.code
-        printed = capsys.readouterr()
-        assert "Traceback" not in printed.out + printed.err
-        return code, printed.out, printed.err
-
-    yield run
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-
-
-def train_options(config):
-    """The command line's options for a configuration."""
-    return [
-        "--model", config.model.name, "--corpus", config.corpus.name,
-        "--layers", ",".join(map(str, config.layers)), "--max-tokens", config.max_tokens,
-        "--context-length", config.context_length, "--max-atoms", config.max_atoms,
-        "--l0", config.l0, "--selection", config.selection, "--threshold", config.threshold,
-        "--seed", config.seed, "--explored-tokens", config.explored_tokens,
-        "--batch-tokens", config.batch_tokens,
-    ]  # fmt: skip
-
-
-def one_json(result):
-    """The single JSON object that a command printed, and nothing else."""
-    code, out, _ = result
-    assert code == 0
-    assert out.count("\n") == 1
-    return strict_json(out)
-
-
-def table(result):
-    """A printed table as a list of rows, each a list of cells; the head first."""
-    code, out, _ = result
-    assert code == 0
-    return [re.split(r" {2,}", line.strip()) for line in out.splitlines()]
+    with signal_handlers_kept():
+        yield lambda *arguments: run_command(capsys, *arguments)
 
 
 # train

@@ -1,7 +1,6 @@
 """Bad input on the command line: a sentence with the remedy, the right code, nothing harmed."""
 
 import errno
-import json
 import shutil
 import signal
 import subprocess
@@ -10,7 +9,7 @@ import sys
 import duckdb
 import psutil
 import pytest
-from test_cli import cli, one_json, train_options  # noqa: F401
+from commanding import one_json, run_command, signal_handlers_kept, train_options
 from test_resume import advance
 from trained import assert_same_runs, long_config, shared_runs, tiny_config, trained
 
@@ -32,7 +31,14 @@ def ids(runs_folder):
 
 
 @pytest.fixture
-def fails(cli):  # noqa: F811
+def cli(capsys):
+    """Runs one command in this process; gives its exit code, standard output and error."""
+    with signal_handlers_kept():
+        yield lambda *arguments: run_command(capsys, *arguments)
+
+
+@pytest.fixture
+def fails(cli):
     """Runs a command that has to fail with a code; gives the sentence on standard error."""
 
     def run(expected, *arguments):
@@ -235,7 +241,7 @@ def test_a_database_that_cannot_be_used_is_left_as_it_is(fails, runs_folder, ids
     assert path.read_bytes() == before
 
 
-def test_a_second_process_on_the_same_data_folder(fails, cli, runs_folder, ids):  # noqa: F811
+def test_a_second_process_on_the_same_data_folder(fails, cli, runs_folder, ids):
     path = make_database(SCHEMA_VERSION)
     code = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print(flush=True); input()"
     command = [sys.executable, "-c", code, str(path)]
@@ -263,7 +269,7 @@ def test_a_training_that_runs_already_is_not_started_again(
     steps.close()
 
 
-def test_a_full_disk(fails, cli, tmp_path, monkeypatch, tiny_model_folder, tiny_corpus_file):  # noqa: F811
+def test_a_full_disk(fails, cli, tmp_path, monkeypatch, tiny_model_folder, tiny_corpus_file):
     config = tiny_config(tiny_model_folder, tiny_corpus_file)
 
     def full(*_arguments, **_options):
@@ -282,7 +288,7 @@ def test_a_training_told_to_stop_keeps_a_checkpoint_and_resumes_to_the_same_runs
     cli,
     tmp_path,
     tiny_model_folder,
-    tiny_texts,  # noqa: F811
+    tiny_texts,
 ):
     config = long_config(tmp_path, tiny_model_folder, tiny_texts)
     trained(config, tmp_path / "uninterrupted")

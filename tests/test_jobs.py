@@ -1,4 +1,4 @@
-"""Training processes are started one at a time, watched, cancelled, resumed, and outlive the app."""
+"""Training processes: one at a time, watched, cancelled, resumed, taken over after a crash."""
 
 import json
 import os

@@ -24,8 +24,8 @@ def runs(tmp_path_factory, tiny_model_folder, tiny_texts):
     corpus = folder / "special.jsonl"
     pd.DataFrame({"text": texts}).to_json(corpus, orient="records", lines=True)
     config = tiny_config(
-        tiny_model_folder, corpus, layers=(1, 3), l0=12, max_atoms=300, max_tokens=700,
-        explored_tokens=650, threshold=0.01, context_length=20,
+        tiny_model_folder, corpus, layers=(1, 3), l0=12, max_atoms=350, max_tokens=700,
+        explored_tokens=650, threshold=0.002, context_length=20,
     )  # fmt: skip
     trained(config, folder / "runs")
     return list_runs(folder / "runs")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig, data_directory
 from itda_core.dictionary import Dictionary
@@ -24,6 +25,13 @@ DEMO_LAYERS = ((7,), (15, 22))
 """The demo is two trainings: one short layer first, so that there is something to browse early."""
 
 
+_LINKS = {
+    "app.py": "Overview",
+    "pages/train.py": "Train",
+    "pages/latents.py": "Latents",
+    "pages/decompose.py": "Decompose",
+    "pages/similarity.py": "Similarity",
+}
 _FRAME_CSS = """
 .stMainBlockContainer { padding: 3.5rem 2.5rem 3rem; max-width: 96rem; margin: 0 auto; }
 h1 { font-size: 2rem !important; padding: 0.5rem 0 !important; }
@@ -127,8 +135,22 @@ def page(title: str):
     """The frame of a page: its title, its margins, and errors as sentences."""
     st.set_page_config(page_title=f"{title} · ITDA explorer", layout="wide")
     st.html(f"<style>{_FRAME_CSS}</style>")
+    if not st.session_state.get("framed"):
+        _show_links()
     with errors_as_sentences():
         yield
+
+
+def _show_links() -> None:
+    """Navigation for a page that Streamlit runs without app.py.
+
+    It does so for a link that is opened before any other page since the app's start.
+    """
+    try:
+        for column, (file, label) in zip(st.columns(8), _LINKS.items(), strict=False):
+            column.page_link(file, label=label)
+    except StreamlitAPIException:  # the page was started alone: there are no others
+        return
 
 
 @contextmanager
