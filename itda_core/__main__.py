@@ -103,6 +103,9 @@ def _add_train(train: argparse.ArgumentParser) -> None:
         default=_DEFAULTS["threshold"],
         help=f"error above which an activation becomes an atom ({_DEFAULTS['threshold']})",
     )
+    train.add_argument(
+        "--keep-first", action="store_true", help="keep the first position of each prompt"
+    )
     train.add_argument("--resume", metavar="RUN_ID", help="go on with an interrupted training")
     train.add_argument("--config", type=Path, help="a TrainConfig as JSON, instead of the options")
     train.add_argument("--progress", type=Path, help="write progress to this file, one JSON a line")

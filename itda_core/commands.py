@@ -171,6 +171,7 @@ def _train_config(options: argparse.Namespace) -> TrainConfig:
         model=ModelSpec(options.model, options.revision, options.dtype),
         corpus=CorpusSpec(options.corpus, options.column),
         layers=_layers(options.layers),
+        skip_first=not options.keep_first,
         **plain,
     )
 
@@ -210,11 +211,11 @@ def _describe(progress) -> str:
     if progress.stage == "done":
         return "Done"
     atoms = ", ".join(f"{count:,}" for count in progress.atoms.values())
+    speed = f", {progress.tokens_per_second:,.0f}/s" if progress.tokens_per_second else ""
     left = f", {progress.seconds_left:.0f} s left" if progress.seconds_left else ""
     return (
         f"{progress.stage.capitalize()}: {progress.fraction:.0%}, {progress.tokens:,} of "
-        f"{progress.total_tokens:,} tokens, {progress.tokens_per_second:,.0f} tokens/s, "
-        f"atoms {atoms}{left}"
+        f"{progress.total_tokens:,} tokens{speed}, atoms {atoms}{left}"
     )
 
 
@@ -234,7 +235,13 @@ def _trained(run: Run) -> dict[str, Any]:
 def _evaluation_prompts(options: argparse.Namespace, run: Run):
     if options.corpus:
         return load_corpus(CorpusSpec(options.corpus, options.column)).prompts
-    prompts = load_corpus(run.config.corpus).held_out()
+    corpus = load_corpus(run.config.corpus)
+    if corpus.digest != run.about.get("corpus_digest"):
+        raise InputError(
+            f"The corpus {corpus.name} has changed since {run.run_id} was trained, so what was "
+            "held out then can't be told. Give other prompts with --corpus."
+        )
+    prompts = corpus.held_out()
     if not prompts:
         raise InputError(
             f"The corpus of {run.run_id} has one prompt only, so none is held out. Give others "

@@ -36,6 +36,11 @@ class Decomposition:
         squares = np.square(self.residuals.astype(np.float64))
         return squares[:, -1] / np.maximum(squares[:, 0], 1e-30)
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the text goes on after its last token."""
+        return bool(self.text[int(self.tokens.spans[0, :, 1].max()) :].strip())
+
     def spans(self) -> list[tuple[int, int]]:
         """The characters of every token, those left out included."""
         return [tuple(span) for span in self.tokens.spans[0].tolist()]
@@ -44,13 +49,13 @@ class Decomposition:
         return self.tokens.token_text(0, position)
 
     def terms(self, row: int) -> pd.DataFrame:
-        """The steps of one token's pursuit: step, latent, coefficient, share_left, and the
-        source's columns."""
+        """The steps of one token's pursuit: step (0 first), latent, coefficient, share_left, and
+        the source's columns."""
         squares = np.square(self.residuals[row].astype(np.float64))
         latents = self.codes.latents[row].numpy()
         steps = pd.DataFrame(
             {
-                "step": np.arange(1, len(latents) + 1),
+                "step": np.arange(len(latents)),
                 "latent": latents,
                 "coefficient": self.codes.coefficients[row].numpy(),
                 "share_left": squares[1:] / max(squares[0], 1e-30),
@@ -90,8 +95,8 @@ def decompose(
 ) -> Decomposition:
     """Decompose every token of `text` but those that training leaves out.
 
-    The text is cut to the model's context length, not to that of the training. Raises InputError
-    for a text of fewer than two tokens.
+    The text is cut to 1,024 tokens, or to the model's context length where that is shorter; see
+    `is_cut`. Raises InputError for a text of fewer than two tokens.
     """
     tokens = model.tokenize([text])
     activations = model.capture(tokens, [dictionary.hook_point.layer], config.skip_first)

@@ -1,6 +1,5 @@
 """How long a training will take and how much room it needs, before it starts."""
 
-import functools
 import time
 from dataclasses import dataclass
 
@@ -61,7 +60,6 @@ def _disk(config: TrainConfig, shape: ModelShape) -> int:
     return len(config.layers) * (per_layer + 8 * config.max_atoms * shape.d_model)
 
 
-@functools.cache
 def _product_speed(device: str) -> float:
     """Floating-point operations a second of a plain float32 product on this machine."""
     a = torch.ones(_PROBE_SIZE, _PROBE_SIZE, device=device)

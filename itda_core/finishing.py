@@ -96,6 +96,7 @@ class Finisher:
             "n_layers": self.model.n_layers,
             "dtype": self.model.dtype,
             "device": self.model.device.type,
+            "model_digest": self.model.digest,
             "corpus_digest": self.corpus.digest,
             "config": self.config.to_dict(),
         }

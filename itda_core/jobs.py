@@ -6,6 +6,7 @@ A job is a directory, so that a queue survives the app:
 """
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -26,6 +27,8 @@ from itda_core.runs import told_when_disk_is_full, write_json
 
 STATES = ("queued", "running", "done", "failed", "cancelled", "interrupted")
 _POLL_SECONDS = 0.5
+_IDLE_POLLS = 10
+"""While no job runs, every tenth look is passed on: runs can come from the command line too."""
 _PATIENCE_SECONDS = 30.0
 """A process that is told to stop has this long to write its checkpoint."""
 
@@ -56,7 +59,7 @@ class JobQueue:
 
     def __init__(self, folder: Path, runs: Path, on_change: Callable[[], Any] = lambda: None):
         """on_change: called from the queue's thread about twice a second while a job runs, and
-        once after it has ended."""
+        every few seconds otherwise."""
         self.folder, self.runs, self.on_change = folder, runs, on_change
         self._lock = threading.RLock()
         self._process: subprocess.Popen | None = None
@@ -132,21 +135,25 @@ class JobQueue:
                 shutil.rmtree(self.folder / job_id, ignore_errors=True)
 
     def close(self) -> None:
-        """Stop watching and stop the running process; it is listed as interrupted."""
+        """Stop watching and stop the running process; the next queue goes on with it."""
         self._closed.set()
         self._thread.join(_PATIENCE_SECONDS)
         with self._lock:
             for job in self.jobs():
                 if job.state == "running" and job.pid and self._process is not None:
                     _terminate(job.pid)
-                    self._save(replace(job, state="interrupted", ended=time.time()))
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        self._process.wait(_PATIENCE_SECONDS)
+                    self._save(replace(job, state="queued", started=None, pid=None))
 
     # The thread
 
     def _watch(self) -> None:
-        while not self._closed.wait(_POLL_SECONDS):
+        for count in itertools.count():
+            if self._closed.wait(_POLL_SECONDS):
+                return
             try:
-                if self._step():
+                if self._step() or count % _IDLE_POLLS == 0:
                     self.on_change()
             except Exception as error:  # whatever it was, the jobs that wait need this thread
                 print(f"Job queue: {type(error).__name__}: {error}", file=sys.stderr)

@@ -262,19 +262,25 @@ def rebuild(path: Path, runs: Path) -> int:
     """Make the database anew from the run directories; returns how many there are.
 
     The old file is replaced only when the new one is whole. Raises StoreError where the old one
-    is open in another process.
+    is open in another process or of a newer version, and RunError after all other runs are in
+    where one is damaged.
     """
     if path.exists():
-        _check_not_in_use(path)
+        _check_replaceable(path)
     temporary = path.with_name(f".{path.name}-rebuild")
     temporary.unlink(missing_ok=True)
-    store = Store(temporary)
+    store, damaged = Store(temporary), None
     try:
-        count = len(store.import_new(runs))
+        store.import_new(runs)
+    except RunError as error:  # the others are in all the same
+        damaged = error
     finally:
+        count = len(store.runs())
         store.close()
     temporary.replace(path)
     path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
+    if damaged:
+        raise damaged
     return count
 
 
@@ -316,12 +322,13 @@ def _why_not_imported(run: Run, message: str) -> ItdaError:
     return RunError(f"{run.directory} is damaged ({message}). Delete it and train again.")
 
 
-def _check_not_in_use(path: Path) -> None:
+def _check_replaceable(path: Path) -> None:
+    """A database that another process holds or that a newer version wrote is left alone."""
     try:
-        duckdb.connect(str(path)).close()
-    except duckdb.Error as error:
-        if "PID" in str(error):
-            raise StoreError(_why_locked(path, str(error))) from error
+        Store(path).close()
+    except StoreError as error:
+        if "pid" in str(error) or "newer version" in str(error):
+            raise
 
 
 def _insert_run(cursor: duckdb.DuckDBPyConnection, number: int, run: Run) -> None:

@@ -47,6 +47,9 @@ def show() -> None:
         st.query_params["text"] = text
     else:
         st.query_params.pop("text", None)
+    digest = loaded_run(run.directory).about.get("model_digest")
+    if digest != loaded_model(loaded_run(run.directory).config.model).digest:
+        st.warning("The model has changed since this dictionary was trained: train it anew.")
     result = _decomposed(run.directory, text)
     _show_result(run, result)
 
@@ -120,7 +123,7 @@ def _show_result(run, result: Decomposition) -> None:
     tokens, share, used = st.columns(3)
     tokens.metric("tokens decomposed", f"{len(result.positions):,}")
     share.metric(
-        "norm left unexplained",
+        "left unexplained",
         f"{total:.1%}",
         help="Σ‖x − x̂‖² / Σ‖x‖² over the decomposed tokens",
     )
@@ -130,6 +133,11 @@ def _show_result(run, result: Decomposition) -> None:
         "click a token for its terms, click it again to let it go. Pale tokens are not decomposed: "
         "the first position of a text carries no content."
     )
+    if result.is_cut:
+        st.warning(
+            f"The text is longer than the {len(result.spans()):,} tokens that are decomposed at "
+            "once; the rest of it is pale. Decompose it in parts."
+        )
     locked = choose_token(_strip_row(result), key="strip")
     row = _row_of(result, locked)
     if row is None:
@@ -256,7 +264,11 @@ def _show_summary(result: Decomposition) -> None:
             "context": "source in context",
             "tokens": "tokens that use it",
             "strongest": st.column_config.NumberColumn("strongest", format="%.2f"),
-            "explains": st.column_config.NumberColumn("explains", format="%.1f %% of the norm"),
+            "explains": st.column_config.NumberColumn(
+                "explains",
+                format="%.1f %%",
+                help="Share of Σ‖x‖² over the text that its terms take away.",
+            ),
         },
         hide_index=True,
         height=400,

@@ -49,6 +49,8 @@ def _chosen_latent(run_id: str, numbers: list[int]) -> int:
     wanted = st.query_params.get("latent", "")
     if wanted != st.session_state.get("_written_latent") and wanted.isdigit():
         st.session_state["latent"] = int(wanted)
+        if int(wanted) not in numbers:
+            st.warning(f"There is no latent {literal(wanted)} in this dictionary and search.")
     if st.session_state.get("_latent_run", run_id) != run_id:
         st.session_state.pop("latent", None)
     st.session_state["_latent_run"] = run_id
@@ -90,7 +92,7 @@ def _show_list(run_id: str, numbers: list[int], chosen: int) -> None:
     shown = numbers[page_number * _ROWS : (page_number + 1) * _ROWS]
     table = explorer().store.latents(run_id, shown).set_index("latent").loc[shown].reset_index()
     table["source"] = [
-        snippet(row.text, row.start, row.end, around=24) for row in table.itertuples()
+        snippet(row.text, row.start, row.end, around=40, before=10) for row in table.itertuples()
     ]
     table["token"] = table["token"].map(token_label)
     table["percent"] = table["density"] * 100

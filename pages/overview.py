@@ -52,7 +52,7 @@ def _offer_demo(here: Explorer) -> None:
         st.markdown(
             "The demo trains three small dictionaries on SmolLM2-135M, layers 7, 15 and 22, from "
             "65,536 tokens of the US annual messages to Congress. It needs no network. The first "
-            "one can be browsed after about a minute."
+            "one can be browsed after one to two minutes."
         )
         start, own, _ = st.columns([1, 1, 2])
         if start.button("Start the demo", type="primary", width="stretch"):

@@ -47,8 +47,8 @@ def _groups(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Dictionaries of one model with one setting, by a name that tells them from others."""
     runs = runs.assign(
         group=[
-            f"{run.model} · {run.corpus.split('/')[-1]} · {run.max_atoms:,} atoms · L0 {run.l0} · "
-            f"seed {run.seed}"
+            f"{run.model} · {run.corpus} · {run.max_atoms:,} atoms · L0 {run.l0} · "
+            f"{run.tokens:,} tokens · {run.selection} {run.threshold:g} · seed {run.seed}"
             for run in runs.itertuples()
         ]
     )

@@ -154,7 +154,8 @@ def _ask_for_numbers() -> dict:
             _DEFAULTS["max_tokens"],
             1_024,
             key="max_tokens",
-            help="How many activations of each layer are read. More tokens, better atoms.",
+            help="How many activations of each layer are read. A dictionary that is full takes "
+            "no more of them.",
         ),
         "max_atoms": second.number_input(
             "Atoms",
@@ -248,13 +249,16 @@ def _show_interrupted() -> None:
     here = explorer()
     active = any(job.is_active for job in here.queue.jobs())
     waiting = {} if active else interrupted_trainings(here.runs_folder)
+    listed = [here.queue.config(job) for job in here.queue.jobs() if job.state != "done"]
+    waiting = {name: config for name, config in waiting.items() if config not in listed}
     if not waiting:
         return
     st.subheader("Stopped half-way")
     for training_id, config in waiting.items():
         with st.container(border=True):
             layers = ", ".join(str(layer) for layer in config.layers)
-            st.markdown(f"**{literal(config.model.name)}**, layers {layers}")
+            noun = "layer" if len(config.layers) == 1 else "layers"
+            st.markdown(f"**{literal(config.model.name)}**, {noun} {layers}")
             go_on, discard = st.columns(2)
             if go_on.button("Resume", key=f"go_on_{training_id}", width="stretch"):
                 here.queue.submit(config)
@@ -274,8 +278,8 @@ def _show_dictionaries() -> None:
             fvu = "–" if run.fvu != run.fvu else f"{run.fvu:.3f}"
             st.caption(
                 literal(
-                    f"{run.corpus} · {run.tokens:,} tokens · FVU {fvu} · {run.selection}, "
-                    f"threshold {run.threshold} · seed {run.seed} · {run.dtype} · "
+                    f"{run.corpus} · {run.tokens:,} tokens · FVU {fvu} · {run.selection} "
+                    f"{run.threshold:g} · seed {run.seed} · {run.dtype} · "
                     f"{seconds_text(run.seconds)} of work"
                 )
             )

@@ -58,7 +58,7 @@ def test_the_terms_are_those_of_matching_pursuit(decomposed, dictionary, tiny_mo
     assert result.positions.tolist() == list(range(1, len(x) + 1))
     for row in range(len(x)):
         terms = result.terms(row)
-        assert terms["step"].tolist() == [1, 2, 3, 4]
+        assert terms["step"].tolist() == [0, 1, 2, 3]
         assert terms["latent"].tolist() == latents[row].tolist()
         np.testing.assert_allclose(terms["coefficient"], coefficients[row], rtol=1e-3, atol=1e-4)
 

@@ -214,19 +214,19 @@ def test_a_job_that_is_still_stopping_is_not_forgotten_and_nothing_starts_beside
     assert now(queue, job) is None
 
 
-def test_closing_the_app_stops_the_process_and_leaves_the_job_interrupted(open_queue, config):
+def test_closing_the_app_stops_the_process_and_the_next_one_goes_on_with_it(open_queue, config):
     queue = open_queue("exec sleep 60")
     job, waiting = queue.submit(config), queue.submit(config)
     pid = wait_until(lambda: now(queue, job).pid)
     process = queue._process
     queue.close()
     assert process.wait(10) == -signal.SIGTERM
-    assert now(queue, job).state == "interrupted"
+    assert now(queue, job).state == "queued"
     assert now(queue, waiting).state == "queued"
     assert not jobs_module.psutil.pid_exists(pid)
     again = open_queue("exit 0")  # what waited still waits, and gets its turn
     assert wait_until(lambda: ended(again, waiting)).state == "done"
-    assert now(again, job).state == "interrupted"
+    assert now(again, job).state == "done"
 
 
 # After a crash of the app

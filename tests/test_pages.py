@@ -181,7 +181,7 @@ def test_decompose_shows_the_share_that_the_terms_leave(data, tiny_model):
     app = open_page("decompose", run=run.run_id, text=text)
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown["tokens decomposed"] == str(len(x))
-    assert shown["norm left unexplained"] == f"{float(left / x.square().sum()):.1%}"
+    assert shown["left unexplained"] == f"{float(left / x.square().sum()):.1%}"
 
 
 @pytest.mark.parametrize("text", SPECIAL)

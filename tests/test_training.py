@@ -18,6 +18,8 @@ from trained import (
     trained,
 )
 
+from itda_core import dictionary as dictionary_module
+from itda_core import pursuit
 from itda_core.config import run_id
 from itda_core.corpus import load_corpus
 from itda_core.plan import make_plan
@@ -114,6 +116,17 @@ def test_one_pass_over_three_layers_equals_three_trainings_of_one(config, runs, 
         assert_same_dictionaries(run.dictionary(), other.dictionary())
         codes = [pd.read_parquet(one.directory / "codes.parquet") for one in (run, other)]
         pd.testing.assert_frame_equal(*codes)
+
+
+def test_dictionaries_too_large_for_a_gram_matrix_come_out_the_same(
+    config, runs, tmp_path, monkeypatch
+):
+    for module in (dictionary_module, pursuit):
+        monkeypatch.setattr(module, "GRAM_ATOMS", 20)
+    trained(config, tmp_path)
+    for run, other in zip(runs, list_runs(tmp_path), strict=True):
+        assert_same_dictionaries(run.dictionary(), other.dictionary())
+        assert run.metrics["fvu"] == pytest.approx(other.metrics["fvu"], rel=1e-4)
 
 
 def test_another_seed_reads_other_prompts_first(config, runs, tmp_path):

@@ -108,7 +108,7 @@ def _show_ended(job: Job) -> None:
         if resume.button(label, key=f"resume_{job.job_id}", width="stretch"):
             queue.resume(job.job_id)
             st.rerun()
-    if forget.button("Remove from list", key=f"forget_{job.job_id}", width="stretch"):
+    if forget.button("Forget", key=f"forget_{job.job_id}", width="stretch"):
         queue.forget(job.job_id)
         st.rerun()
     st.caption("Log")

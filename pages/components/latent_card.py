@@ -48,6 +48,8 @@ def show_source(latent: pd.Series, key: str, around: int = 90) -> None:
     text = before + latent.text[start:end] + after
     inner = len(before) + end - start
     spans = [(0, len(before)), (len(before), inner), (inner, len(text))]
+    if start == end:  # a special token: its name goes before the text that it belongs to
+        text, spans = latent.text[: 2 * around], [(0, 0), (0, 0), (0, min(len(latent.text), 180))]
     row = token_row(
         text,
         spans,

@@ -190,9 +190,11 @@ def follow_url(name: str, options: list) -> None:
     """Take a widget's value from the URL when the URL is not of our own writing."""
     wanted = st.query_params.get(name)
     if wanted is not None and wanted != st.session_state.get(f"_written_{name}"):
-        for option in options:
-            if str(option) == wanted:
-                st.session_state[name] = option
+        found = [option for option in options if str(option) == wanted]
+        if found:
+            st.session_state[name] = found[0]
+        else:
+            st.warning(f"The link asks for {literal(wanted)}, which is not here (any more).")
     if options and st.session_state.get(name) not in options:
         st.session_state[name] = options[0]
 
@@ -213,5 +215,5 @@ def nothing_yet() -> None:
         st.info("The first dictionary is being trained. It appears here as soon as it is done.")
         st.page_link("pages/overview.py", label="Watch it on the Overview page")
     else:
-        st.info("There is no dictionary yet. The demo trains one in about a minute.")
+        st.info("There is no dictionary yet. The demo trains one in a minute or two.")
         st.page_link("pages/overview.py", label="Start the demo on the Overview page")

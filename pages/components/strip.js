@@ -77,7 +77,14 @@ export default function (component) {
         if (token.before) { text.append(token.before); }
         text.append(drawToken(token, index));
       }
-      if (to < row.tokens.length) { text.append("…"); }
+      if (to < row.tokens.length) {
+        text.append("…");
+      } else if (row.after) {
+        const rest = document.createElement("span");
+        rest.className = "dim";
+        rest.textContent = row.after;
+        text.append(rest);
+      }
     };
     fill(false);
     line.append(text);

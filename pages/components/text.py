@@ -23,9 +23,16 @@ def token_label(token: str) -> str:
     return visible(token.removeprefix(" ")) if token.strip(" ") else "␣" * len(token)
 
 
-def snippet(text: str, start: int, end: int, around: int = 40) -> str:
-    """A source in its context, as one line: "…ratify the ⟦treaty⟧ with Spain…"."""
-    left, right = max(0, start - around), min(len(text), end + around)
+def snippet(text: str, start: int, end: int, around: int = 40, before: int | None = None) -> str:
+    """A source in its context, as one line: "…ratify the ⟦treaty⟧ with Spain…".
+
+    around: characters on each side, `before` on the left where it is given. A special token has
+    no characters and gets the beginning of its text.
+    """
+    if start == end:
+        return visible(text[: 2 * around]) + ("…" if len(text) > 2 * around else "")
+    left = max(0, start - (around if before is None else before))
+    right = min(len(text), end + around)
     # The space that many tokens begin with stands better outside of the box.
     while start < end - 1 and text[start] == " ":
         start += 1

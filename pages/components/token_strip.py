@@ -3,6 +3,7 @@
 Text reaches the component as data and is drawn as text, never as HTML.
 """
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,8 @@ def token_row(
     breaks as such; names: what to print for tokens without characters.
     """
     tokens = []
-    for index, (before, own) in enumerate(pieces(text, list(spans))):
+    printed = pieces(text, list(spans))
+    for index, (before, own) in enumerate(printed):
         own = own or (names[index] if len(names) else "")
         tokens.append(
             {
@@ -74,6 +76,7 @@ def token_row(
             }
         )
     row: Row = {"tokens": tokens, "chip": chip, "title": title}
+    row["after"] = _shown(text[sum(map(len, itertools.chain.from_iterable(printed))) :], breaks)
     if around is not None and boxed is not None:
         row["from"] = max(0, boxed - around)
         row["to"] = min(len(tokens), boxed + around + 1)

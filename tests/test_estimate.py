@@ -1,0 +1,58 @@
+"""The estimate before a training: there without loading anything, and of the right size."""
+
+import dataclasses
+
+import pytest
+from trained import tiny_config, trained
+
+from itda_core import estimate as estimate_module
+from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
+from itda_core.estimate import estimate
+
+CONFIG = TrainConfig(ModelSpec("smollm2-135m"), CorpusSpec("sotu"), (7,))
+
+
+@pytest.fixture(autouse=True)
+def steady_speed(monkeypatch):
+    monkeypatch.setattr(estimate_module, "_product_speed", lambda _device: 5e10)
+
+
+def test_a_built_in_model_is_estimated_without_loading_it(data_folder):
+    found = estimate(CONFIG)
+    assert found.seconds > 0
+    assert not data_folder.exists()
+
+
+@pytest.mark.parametrize("name", ["nobody/nothing", "/no/such/folder", "x" * 5_000])
+def test_an_unknown_model_has_no_estimate(name):
+    assert estimate(dataclasses.replace(CONFIG, model=ModelSpec(name))) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"max_tokens": 131_072}, {"layers": (20,)}, {"layers": (6, 7)}, {"max_atoms": 4_096},
+     {"l0": 64}],
+    ids=lambda changes: next(iter(changes)),
+)  # fmt: skip
+def test_more_work_is_estimated_to_take_longer(changes):
+    assert estimate(dataclasses.replace(CONFIG, **changes)).seconds > estimate(CONFIG).seconds
+
+
+def test_memory_holds_at_least_the_model_and_the_matrices(tmp_path):
+    found = estimate(CONFIG)
+    weights, gram = 4 * 135_000_000, 4 * 2_048**2
+    assert found.memory > weights + gram + 4 * 2_048 * 576
+    assert found.memory < 8 * (weights + gram)
+    more = dataclasses.replace(CONFIG, max_atoms=10_000)
+    assert estimate(more).memory - found.memory >= 4 * (10_000**2 - 2_048**2)
+
+
+def test_a_training_needs_no_more_disk_than_estimated(
+    tiny_model_folder, tiny_corpus_file, tmp_path
+):
+    config = tiny_config(tiny_model_folder, tiny_corpus_file)
+    activations = 3 * 4 * 600 * 16  # layers, bytes, tokens, d_model
+    assert estimate(config).disk >= activations
+    trained(config, tmp_path)
+    codes = sum(file.stat().st_size for file in tmp_path.glob("*/codes.parquet"))
+    assert 0 < codes <= estimate(config).disk - activations
