@@ -1,67 +1,25 @@
-"""The database: an index of the run directories, and every query that the app makes.
+"""The store: an index of the run directories, and every query that the app makes.
 
-All SQL is in this module. DuckDB locks the whole file to one process, so the app owns it: one
-connection, one cursor for each call. What is stored can be made anew from the run directories.
+All SQL is here and in database.py. What is stored can be made anew from the run directories.
 """
 
-import re
-import threading
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pandas as pd
 
+from itda_core.database import FILE_NAME, SCHEMA_VERSION, Database
 from itda_core.errors import ItdaError, RunError, StoreError
 from itda_core.runs import Run, list_runs
 
-SCHEMA_VERSION = 1
-FILE_NAME = "explorer.duckdb"
-
-_SCHEMA = """
-CREATE TABLE meta (version INTEGER);
-CREATE TABLE runs (
-    run INTEGER PRIMARY KEY, run_id VARCHAR UNIQUE, training_id VARCHAR, model VARCHAR,
-    layer INTEGER, d_model INTEGER, n_layers INTEGER, atoms INTEGER, max_atoms INTEGER, l0 INTEGER,
-    tokens BIGINT, explored_tokens BIGINT, fvu DOUBLE, explored_fvu DOUBLE, selection VARCHAR,
-    threshold DOUBLE, seed BIGINT, corpus VARCHAR, dtype VARCHAR, created TIMESTAMPTZ,
-    seconds DOUBLE, directory VARCHAR);
-CREATE TABLE prompts (prompt INTEGER PRIMARY KEY, prompt_id VARCHAR UNIQUE, text VARCHAR,
-    title VARCHAR);
-CREATE TABLE run_prompts (run INTEGER, prompt INTEGER, explored BOOLEAN, starts INTEGER[],
-    ends INTEGER[]);
-CREATE TABLE latents (run INTEGER, latent INTEGER, prompt INTEGER, position INTEGER,
-    "start" INTEGER, "end" INTEGER, token VARCHAR, tokens INTEGER, strongest FLOAT);
-CREATE TABLE codes (run INTEGER, latent INTEGER, prompt INTEGER, position INTEGER,
-    step SMALLINT, coefficient FLOAT);
-"""
+__all__ = ["FILE_NAME", "SCHEMA_VERSION", "Store", "rebuild"]
 
 _LATENT_COLUMNS = """l.latent, p.prompt_id, p.title, p.text, l.position, l."start", l."end",
     l.token, l.tokens, l.tokens / greatest(r.explored_tokens, 1) AS density, l.strongest"""
 
 
-class Store:
-    """The explorer's database. Safe to use from several threads."""
-
-    def __init__(self, path: Path | str = ":memory:"):
-        """Open or make the database. Raises StoreError where it is locked, damaged or newer."""
-        self.path = path
-        self._connection = _connect(path)
-        self._writing = threading.Lock()
-        try:
-            self._prepare()
-        except BaseException:
-            self._connection.close()
-            raise
-
-    def close(self) -> None:
-        self._connection.close()
-
-    def query(self, sql: str, *values: Any) -> pd.DataFrame:
-        """The rows of a query as a table."""
-        with self._connection.cursor() as cursor:
-            return cursor.execute(sql, values).df()
+class Store(Database):
+    """The explorer's database: import of runs, and the queries of the pages."""
 
     # Import
 
@@ -76,7 +34,7 @@ class Store:
             raise _why_not_imported(run, str(error).splitlines()[0]) from error
 
     def _import_run(self, run: Run) -> bool:
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             if cursor.execute("SELECT 1 FROM runs WHERE run_id = ?", [run.run_id]).fetchone():
                 return False
             number = cursor.execute("SELECT coalesce(max(run), 0) + 1 FROM runs").fetchone()[0]
@@ -104,7 +62,7 @@ class Store:
 
     def forget_run(self, run_id: str) -> None:
         """Remove a run from the index; its directory is not touched."""
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             for table in ("codes", "latents", "run_prompts", "runs"):
                 cursor.execute(
                     f"DELETE FROM {table} WHERE run = (SELECT run FROM runs WHERE run_id = ?)",
@@ -222,41 +180,6 @@ class Store:
             ),
         }
 
-    # Plumbing
-
-    def _prepare(self) -> None:
-        tables = set(self.query("SELECT table_name FROM duckdb_tables()")["table_name"])
-        if not tables:
-            with self._transaction() as cursor:
-                cursor.execute(_SCHEMA)
-                cursor.execute("INSERT INTO meta VALUES (?)", [SCHEMA_VERSION])
-            return
-        version = (
-            int(self.query("SELECT version FROM meta")["version"][0]) if "meta" in tables else 0
-        )
-        if version > SCHEMA_VERSION:
-            raise StoreError(
-                f"{self.path} was written by a newer version of the explorer (format {version}, "
-                f"this one knows {SCHEMA_VERSION}). Update the explorer, or set ITDA_DATA to "
-                "another folder."
-            )
-        if version < SCHEMA_VERSION:
-            raise StoreError(
-                f"{self.path} is not in this version's format. Make it anew from the run "
-                "directories: python -m itda_core rebuild"
-            )
-
-    @contextmanager
-    def _transaction(self):
-        with self._writing, self._connection.cursor() as cursor:
-            cursor.execute("BEGIN")
-            try:
-                yield cursor
-            except BaseException:
-                cursor.execute("ROLLBACK")
-                raise
-            cursor.execute("COMMIT")
-
 
 def rebuild(path: Path, runs: Path) -> int:
     """Make the database anew from the run directories; returns how many there are.
@@ -282,38 +205,6 @@ def rebuild(path: Path, runs: Path) -> int:
     if damaged:
         raise damaged
     return count
-
-
-def _connect(path: Path | str) -> duckdb.DuckDBPyConnection:
-    if path != ":memory:":
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return duckdb.connect(str(path))
-    except duckdb.IOException as error:
-        raise StoreError(_why_locked(path, str(error))) from error
-    except duckdb.Error as error:
-        raise StoreError(
-            f"{path} can't be opened as a database ({str(error).splitlines()[0]}). Make it anew "
-            "from the run directories: python -m itda_core rebuild"
-        ) from error
-
-
-def _why_locked(path: Path | str, message: str) -> str:
-    holder = re.search(r"PID (\d+)", message)
-    if holder:
-        return (
-            f"{path} is open in another process (pid {holder[1]}). Use the explorer that is "
-            "running, close it, or start this one with ITDA_DATA=another/folder."
-        )
-    if "serialized" in message or "newer version" in message or "version number" in message:
-        return (
-            f"{path} was written by a newer version of DuckDB. Update the explorer, or set "
-            "ITDA_DATA to another folder."
-        )
-    return (
-        f"{path} can't be opened as a database ({message.splitlines()[0]}). If it is damaged, make "
-        "it anew from the run directories: python -m itda_core rebuild"
-    )
 
 
 def _why_not_imported(run: Run, message: str) -> ItdaError:

@@ -1,0 +1,130 @@
+"""The database file: its schema, its version, who may open it, and its transactions.
+
+DuckDB locks the whole file to one process, so the app owns it: one connection, one cursor for
+each call.
+"""
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from itda_core.errors import StoreError
+from itda_core.runs import told_when_disk_is_full
+
+SCHEMA_VERSION = 1
+FILE_NAME = "explorer.duckdb"
+
+_SCHEMA = """
+CREATE TABLE meta (version INTEGER);
+CREATE TABLE runs (
+    run INTEGER PRIMARY KEY, run_id VARCHAR UNIQUE, training_id VARCHAR, model VARCHAR,
+    layer INTEGER, d_model INTEGER, n_layers INTEGER, atoms INTEGER, max_atoms INTEGER, l0 INTEGER,
+    tokens BIGINT, explored_tokens BIGINT, fvu DOUBLE, explored_fvu DOUBLE, selection VARCHAR,
+    threshold DOUBLE, seed BIGINT, corpus VARCHAR, dtype VARCHAR, created TIMESTAMPTZ,
+    seconds DOUBLE, directory VARCHAR);
+CREATE TABLE prompts (prompt INTEGER PRIMARY KEY, prompt_id VARCHAR UNIQUE, text VARCHAR,
+    title VARCHAR);
+CREATE TABLE run_prompts (run INTEGER, prompt INTEGER, explored BOOLEAN, starts INTEGER[],
+    ends INTEGER[]);
+CREATE TABLE latents (run INTEGER, latent INTEGER, prompt INTEGER, position INTEGER,
+    "start" INTEGER, "end" INTEGER, token VARCHAR, tokens INTEGER, strongest FLOAT);
+CREATE TABLE codes (run INTEGER, latent INTEGER, prompt INTEGER, position INTEGER,
+    step SMALLINT, coefficient FLOAT);
+"""
+
+
+class Database:
+    """An open database of the current version. Safe to use from several threads."""
+
+    def __init__(self, path: Path | str = ":memory:"):
+        """Open or make the database. Raises StoreError where it is locked, damaged or newer."""
+        self.path = path
+        self._connection = _connect(path)
+        self._writing = threading.Lock()
+        try:
+            self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def query(self, sql: str, *values: Any) -> pd.DataFrame:
+        """The rows of a query as a table."""
+        with self._connection.cursor() as cursor:
+            return cursor.execute(sql, values).df()
+
+    def _prepare(self) -> None:
+        tables = set(self.query("SELECT table_name FROM duckdb_tables()")["table_name"])
+        if not tables:
+            with self.transaction() as cursor:
+                cursor.execute(_SCHEMA)
+                cursor.execute("INSERT INTO meta VALUES (?)", [SCHEMA_VERSION])
+            return
+        version = (
+            int(self.query("SELECT version FROM meta")["version"][0]) if "meta" in tables else 0
+        )
+        if version > SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.path} was written by a newer version of the explorer (format {version}, "
+                f"this one knows {SCHEMA_VERSION}). Update the explorer, or set ITDA_DATA to "
+                "another folder."
+            )
+        if version < SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.path} is not in this version's format. Make it anew from the run "
+                "directories: python -m itda_core rebuild"
+            )
+
+    @contextmanager
+    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor whose changes are kept together or not at all; one writer at a time."""
+        with self._writing, self._connection.cursor() as cursor:
+            cursor.execute("BEGIN")
+            try:
+                yield cursor
+            except BaseException:
+                cursor.execute("ROLLBACK")
+                raise
+            cursor.execute("COMMIT")
+
+
+def _connect(path: Path | str) -> duckdb.DuckDBPyConnection:
+    if path != ":memory:":
+        folder = Path(path).parent
+        with told_when_disk_is_full(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return duckdb.connect(str(path))
+    except duckdb.IOException as error:
+        raise StoreError(_why_locked(path, str(error))) from error
+    except duckdb.Error as error:
+        raise StoreError(
+            f"{path} can't be opened as a database ({str(error).splitlines()[0]}). Make it anew "
+            "from the run directories: python -m itda_core rebuild"
+        ) from error
+
+
+def _why_locked(path: Path | str, message: str) -> str:
+    holder = re.search(r"PID (\d+)", message)
+    if holder:
+        return (
+            f"{path} is open in another process (pid {holder[1]}). Use the explorer that is "
+            "running, close it, or start this one with ITDA_DATA=another/folder."
+        )
+    if "serialized" in message or "newer version" in message or "version number" in message:
+        return (
+            f"{path} was written by a newer version of DuckDB. Update the explorer, or set "
+            "ITDA_DATA to another folder."
+        )
+    return (
+        f"{path} can't be opened as a database ({message.splitlines()[0]}). If it is damaged, make "
+        "it anew from the run directories: python -m itda_core rebuild"
+    )
