@@ -211,7 +211,7 @@ def _describe(progress) -> str:
     if progress.stage == "done":
         return "Done"
     atoms = ", ".join(f"{count:,}" for count in progress.atoms.values())
-    speed = f", {progress.tokens_per_second:,.0f}/s" if progress.tokens_per_second else ""
+    speed = f", {progress.tokens_per_second:,.0f} tokens/s" if progress.tokens_per_second else ""
     left = f", {progress.seconds_left:.0f} s left" if progress.seconds_left else ""
     return (
         f"{progress.stage.capitalize()}: {progress.fraction:.0%}, {progress.tokens:,} of "

