@@ -21,6 +21,9 @@ class Plan:
 
     context_length: int
     skip_first: bool
+    offered: list[str] = field(default_factory=list)
+    """Ids of the prompts that were looked at, those too short to be read included: what counts as
+    too short depends on the tokenizer, and dictionaries of two models compare on these."""
     prompts: list[Prompt] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     """Tokens of each prompt that are read, the first position included"""
@@ -71,6 +74,7 @@ def make_plan(
     for prompt, length, is_cut in _lengths(model, prompts, longest):
         if room < 1:
             break
+        plan.offered.append(prompt.prompt_id)
         if length < 2:
             plan.too_short += 1
             continue

@@ -159,7 +159,7 @@ class _Training:
                 hook_point=HookPoint(self.config.model.name, layer),
                 sources=table.drop(columns="word"),
                 words=table["word"].to_numpy(),
-                prompt_ids=tuple(prompt.prompt_id for prompt in self.plan.prompts),
+                prompt_ids=tuple(self.plan.offered),
                 tokenizer=self.model.tokenizer_digest,
             )
         return made

@@ -31,7 +31,7 @@ def watch_active_jobs() -> bool:
     return True
 
 
-@st.fragment(run_every=1.0)
+@st.fragment(run_every=2.0)
 def _panel() -> None:
     with errors_as_sentences():
         _show_panel()
