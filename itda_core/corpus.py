@@ -143,7 +143,8 @@ def parse_table(content: bytes, name: str) -> pd.DataFrame:
     ending = Path(name).suffix.lower()
     if ending == ".parquet":
         try:
-            return pq.read_table(io.BytesIO(content)).to_pandas()
+            table = pq.read_table(io.BytesIO(content)).to_pandas()
+            return table.rename(columns=str)
         except (pa.ArrowException, OSError) as error:
             raise CorpusError(f"{name} is not a Parquet file, whatever its ending says.") from error
     text = _decode(content, name)

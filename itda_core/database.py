@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from itda_core.errors import StoreError
+from itda_core.errors import StoreError, StoreNotOursError
 from itda_core.runs import told_when_disk_is_full
 
 SCHEMA_VERSION = 1
@@ -72,7 +72,7 @@ class Database:
             int(self.query("SELECT version FROM meta")["version"][0]) if "meta" in tables else 0
         )
         if version > SCHEMA_VERSION:
-            raise StoreError(
+            raise StoreNotOursError(
                 f"{self.path} was written by a newer version of the explorer (format {version}, "
                 f"this one knows {SCHEMA_VERSION}). Update the explorer, or set ITDA_DATA to "
                 "another folder."
@@ -103,28 +103,23 @@ def _connect(path: Path | str) -> duckdb.DuckDBPyConnection:
             folder.mkdir(parents=True, exist_ok=True)
     try:
         return duckdb.connect(str(path))
-    except duckdb.IOException as error:
-        raise StoreError(_why_locked(path, str(error))) from error
     except duckdb.Error as error:
-        raise StoreError(
-            f"{path} can't be opened as a database ({str(error).splitlines()[0]}). Make it anew "
-            "from the run directories: python -m itda_core rebuild"
-        ) from error
+        raise _why_not_opened(path, str(error)) from error
 
 
-def _why_locked(path: Path | str, message: str) -> str:
+def _why_not_opened(path: Path | str, message: str) -> StoreError:
     holder = re.search(r"PID (\d+)", message)
     if holder:
-        return (
+        return StoreNotOursError(
             f"{path} is open in another process (pid {holder[1]}). Use the explorer that is "
             "running, close it, or start this one with ITDA_DATA=another/folder."
         )
     if "serialized" in message or "newer version" in message or "version number" in message:
-        return (
+        return StoreNotOursError(
             f"{path} was written by a newer version of DuckDB. Update the explorer, or set "
             "ITDA_DATA to another folder."
         )
-    return (
+    return StoreError(
         f"{path} can't be opened as a database ({message.splitlines()[0]}). If it is damaged, make "
         "it anew from the run directories: python -m itda_core rebuild"
     )

@@ -61,7 +61,7 @@ class Decomposition:
                 "share_left": squares[1:] / max(squares[0], 1e-30),
             }
         )
-        origin = self.sources.set_index("latent").loc[latents].reset_index(drop=True)
+        origin = self.sources.drop(columns="latent").iloc[latents].reset_index(drop=True)
         steps = pd.concat([steps, origin.add_prefix("source_")], axis=1)
         sizes = steps["coefficient"].abs()
         return steps[sizes > 1e-5 * sizes.max()]  # what follows an exact match is rounding

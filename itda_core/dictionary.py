@@ -1,6 +1,7 @@
 """A dictionary: atoms, the tokens they come from, and the offset taken off before pursuit."""
 
 import io
+import itertools
 import json
 import os
 import threading
@@ -43,6 +44,8 @@ class Dictionary:
     """The prompts offered in training, in order; two dictionaries compare on these"""
     tokenizer: str = ""
     """Digest of the tokenizer: token positions compare only where these are equal"""
+    reading: str = ""
+    """How much of each prompt was offered, such as "128 tokens, without the first" """
 
     def __len__(self) -> int:
         return len(self.atoms)
@@ -88,6 +91,7 @@ class Dictionary:
             "l0": self.l0,
             "hook_point": asdict(self.hook_point),
             "tokenizer": self.tokenizer,
+            "reading": self.reading,
         }
         return safetensors.torch.save(tensors, {"itda": json.dumps(header)})
 
@@ -126,6 +130,7 @@ class Dictionary:
             words=table["word"].to_numpy(),
             prompt_ids=tuple(f"{number:016x}" for number in prompt_ids.tolist()),
             tokenizer=header["tokenizer"],
+            reading=header["reading"],
         )
 
     def word_starts(self) -> np.ndarray:
@@ -144,6 +149,7 @@ class GrowingDictionary:
         self._atoms = torch.zeros(max_atoms, d_model)
         self._gram = torch.zeros(max_atoms, max_atoms) if max_atoms <= GRAM_ATOMS else None
         self._sources: list[tuple] = []
+        self._steps: list[int] = []
 
     def __len__(self) -> int:
         return len(self._sources)
@@ -168,18 +174,30 @@ class GrowingDictionary:
             return
         first, last = len(self), len(self) + len(sources)
         self._atoms[first:last] = torch.nn.functional.normalize(activations, dim=1)
+        self._extend_gram(first, last)
+        self._sources.extend(sources)
+
+    @property
+    def steps(self) -> list[int]:
+        """How many atoms there were after each `append`; what `restore` needs."""
+        return list(self._steps)
+
+    def _extend_gram(self, first: int, last: int) -> None:
+        self._steps.append(last)
         if self._gram is not None:
             new_rows = self._atoms[first:last] @ self._atoms[:last].T
             self._gram[first:last, :last] = new_rows
             self._gram[:first, first:last] = new_rows[:, :first].T
-        self._sources.extend(sources)
 
-    def restore(self, atoms: torch.Tensor, sources: Sequence[tuple]) -> None:
-        """Take over the atoms of a checkpoint, as they are: normalising again would change them."""
+    def restore(self, atoms: torch.Tensor, sources: Sequence[tuple], steps: Sequence[int]) -> None:
+        """Take over the atoms of a checkpoint, as they are: normalising again would change them.
+
+        The Gram matrix grows by the same steps as it did, so that it is rounded in the same way.
+        """
         n_atoms = len(sources)
         self._atoms[:n_atoms] = atoms
-        if self._gram is not None:
-            self._gram[:n_atoms, :n_atoms] = atoms @ atoms.T
+        for first, last in itertools.pairwise([0, *steps]):
+            self._extend_gram(first, last)
         self._sources = list(sources)
 
     def encode(self, activations: torch.Tensor, l0: int) -> Codes:

@@ -29,5 +29,9 @@ class StoreError(ItdaError):
     """The database is locked, damaged or from another version."""
 
 
+class StoreNotOursError(StoreError):
+    """Another process has the database, or a newer version wrote it: it must be left alone."""
+
+
 class RunError(ItdaError):
     """A run directory is missing, incomplete, damaged or in use."""

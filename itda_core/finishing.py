@@ -25,7 +25,7 @@ from itda_core.runs import Workspace, new_run, write_json
 HELD_OUT_TOKENS = 4_096
 ROUNDING = 1e-5
 """A term this small against the token's largest is float32 rounding, not a use of a latent."""
-_ENCODE_TOGETHER = 8_192
+_ENCODE_TOGETHER = 65_536
 _CODE_SCHEMA = pa.schema(
     [
         ("latent", pa.int32()),

@@ -25,7 +25,6 @@ from itda_core.config import TrainConfig
 from itda_core.errors import ItdaError
 from itda_core.runs import told_when_disk_is_full, write_json
 
-STATES = ("queued", "running", "done", "failed", "cancelled", "interrupted")
 _POLL_SECONDS = 0.5
 _IDLE_POLLS = 10
 """While no job runs, every tenth look is passed on: runs can come from the command line too."""
@@ -154,9 +153,16 @@ class JobQueue:
                 return
             try:
                 if self._step() or count % _IDLE_POLLS == 0:
-                    self.on_change()
+                    self._tell()
             except Exception as error:  # whatever it was, the jobs that wait need this thread
                 print(f"Job queue: {type(error).__name__}: {error}", file=sys.stderr)
+
+    def _tell(self) -> None:
+        """Call on_change; its troubles are not the queue's."""
+        try:
+            self.on_change()
+        except Exception as error:
+            print(f"Job queue: {type(error).__name__}: {error}", file=sys.stderr)
 
     def _step(self) -> bool:
         """Notice a job's end, start the next one; true where there is anything to show."""
@@ -165,6 +171,7 @@ class JobQueue:
             for job in running:
                 code = self._exit_code(job)
                 if code is not None:
+                    self._tell()  # first its runs, then its end: a page may look in between
                     self._finish(job, code)
             if not running:
                 waiting = [job for job in self.jobs() if job.state == "queued"]
@@ -175,6 +182,7 @@ class JobQueue:
 
     def _start(self, job: Job) -> None:
         directory = self.folder / job.job_id
+        self._save(job)  # a disk that is full shows here, before there is a process
         command = [sys.executable, "-m", "itda_core", "train", "--runs", str(self.runs)]
         command += ["--config", str(directory / "config.json")]
         command += ["--progress", str(directory / "progress.jsonl")]
@@ -189,9 +197,16 @@ class JobQueue:
                 env={**os.environ, "OMP_WAIT_POLICY": "passive", "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
             )
-        # The pages come first: they answer at once while a training takes what is left.
-        psutil.Process(self._process.pid).nice(10)
-        self._save(replace(job, state="running", started=time.time(), pid=self._process.pid))
+        try:
+            if os.name == "posix":
+                # The pages come first: they answer at once while a training takes what is left.
+                with contextlib.suppress(psutil.Error):
+                    psutil.Process(self._process.pid).nice(10)
+            self._save(replace(job, state="running", started=time.time(), pid=self._process.pid))
+        except BaseException:  # a process that the list does not know must not live on
+            self._process.kill()
+            self._process.wait()
+            raise
 
     def _finish(self, job: Job, code: int) -> None:
         self._process = None

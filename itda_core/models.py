@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import re
+import threading
 from collections.abc import Sequence
 from contextlib import contextmanager
 
@@ -44,6 +45,7 @@ class Model:
         self.module = module.eval()
         self.tokenizer = tokenizer
         self.digest = digest
+        self._lock = threading.RLock()  # hooks sit on the module, which several threads share
         self.blocks = find_blocks(module)
         self.text_config = module.config.get_text_config()
         self.d_model = int(self.text_config.hidden_size)
@@ -65,7 +67,12 @@ class Model:
     @property
     def context_length(self) -> int:
         """The most tokens that the model takes, as its configuration says."""
-        return int(getattr(self.text_config, "max_position_embeddings", DEFAULT_CONTEXT_LENGTH))
+        most = getattr(self.text_config, "max_position_embeddings", None) or DEFAULT_CONTEXT_LENGTH
+        for name, module in self.module.named_modules():
+            # Models of the RoBERTa family count positions from padding_idx + 1 on.
+            if name.endswith("position_embeddings") and getattr(module, "padding_idx", None):
+                most -= module.padding_idx + 1
+        return int(most)
 
     @functools.cached_property
     def tokenizer_digest(self) -> str:
@@ -111,7 +118,7 @@ class Model:
         """Next-token logits, [n_texts, longest, n_vocabulary] float32."""
         if not self.is_causal:
             raise ModelError(f"{self.name} is an encoder: it predicts no next token.")
-        with torch.inference_mode():
+        with self._lock, torch.inference_mode():
             ids, mask = tokens.ids.to(self.device), tokens.mask.to(self.device)
             return self.module(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()
 
@@ -130,11 +137,12 @@ class Model:
             changed = torch.where(where, hidden.to(current.dtype), current)
             return changed if torch.is_tensor(output) else (changed, *output[1:])
 
-        handle = self.blocks[layer].register_forward_hook(replace)
-        try:
-            yield
-        finally:
-            handle.remove()
+        with self._lock:
+            handle = self.blocks[layer].register_forward_hook(replace)
+            try:
+                yield
+            finally:
+                handle.remove()
 
     def check_layers(self, layers: Sequence[int]) -> None:
         """Raises InputError for a layer that does not exist."""
@@ -157,16 +165,19 @@ class Model:
 
             return hook
 
-        handles = [self.blocks[layer].register_forward_hook(keep(layer)) for layer in set(layers)]
-        try:
-            with torch.inference_mode():
-                ids, mask = tokens.ids.to(self.device), tokens.mask.to(self.device)
-                self.module.base_model(input_ids=ids, attention_mask=mask)
-        except _LastLayerReached:
-            pass
-        finally:
-            for handle in handles:
-                handle.remove()
+        with self._lock:
+            handles = [
+                self.blocks[layer].register_forward_hook(keep(layer)) for layer in set(layers)
+            ]
+            try:
+                with torch.inference_mode():
+                    ids, mask = tokens.ids.to(self.device), tokens.mask.to(self.device)
+                    self.module.base_model(input_ids=ids, attention_mask=mask)
+            except _LastLayerReached:
+                pass
+            finally:
+                for handle in handles:
+                    handle.remove()
         return captured
 
 

@@ -76,7 +76,8 @@ def matching_pursuit(
     rows = max(1, _CORRELATION_BYTES // (4 * len(atoms)))
     latents = torch.zeros(len(x), l0, dtype=torch.int64, device=x.device)
     coefficients = torch.zeros(len(x), l0, device=x.device)
-    if gram is None and len(atoms) <= GRAM_ATOMS:
+    # A Gram matrix costs n_atoms products of a token, the direct way l0 of them for each token.
+    if gram is None and len(atoms) <= GRAM_ATOMS and len(x) * l0 > len(atoms):
         gram = atoms @ atoms.T
     for first in range(0, len(x), rows):
         block = slice(first, first + rows)

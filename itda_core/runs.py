@@ -84,6 +84,8 @@ def read_run(directory: Path) -> Run:
         lacking = (_ABOUT - set(about)) | (_METRICS - set(metrics))
         if lacking:
             raise ValueError(f"it does not say {', '.join(sorted(lacking))}")
+        if about["run_id"] != directory.name:
+            raise ValueError(f"it is the run {about['run_id']!r} under another name")
         TrainConfig.from_dict(about["config"])
         return Run(directory, about, metrics)
     except (ValueError, TypeError) as error:  # not JSON, not text, or not what a run says

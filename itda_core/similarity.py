@@ -88,6 +88,11 @@ def common_prompts(a: Dictionary, b: Dictionary, key: str) -> frozenset[str] | N
             f"{_name(a)} and {_name(b)} have different tokenizers, so their token positions do "
             'not match. Compare them by word (key="word").'
         )
+    if a.reading != b.reading:
+        raise ComparisonError(
+            f"{_name(a)} and {_name(b)} read different parts of the prompts ({a.reading}; "
+            f"{b.reading}). Train both with the same context length."
+        )
     common = min(len(a.prompt_ids), len(b.prompt_ids))
     if a.prompt_ids[:common] != b.prompt_ids[:common] or (
         not common and len(a.prompt_ids) != len(b.prompt_ids)

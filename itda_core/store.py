@@ -9,7 +9,7 @@ import duckdb
 import pandas as pd
 
 from itda_core.database import FILE_NAME, SCHEMA_VERSION, Database
-from itda_core.errors import ItdaError, RunError, StoreError
+from itda_core.errors import ItdaError, RunError, StoreError, StoreNotOursError
 from itda_core.runs import Run, list_runs
 
 __all__ = ["FILE_NAME", "SCHEMA_VERSION", "Store", "rebuild"]
@@ -46,11 +46,19 @@ class Store(Database):
     def import_new(self, folder: Path) -> list[str]:
         """Take in every finished run of `folder` that is not there yet; returns their ids.
 
-        One that can't be read does not keep the others out; its RunError is raised at the end.
+        Runs whose directory is gone are forgotten, those that were moved are found again. One that
+        can't be read does not keep the others out; its RunError is raised at the end.
         """
-        known = set(self.runs()["run_id"])
-        taken, failed = [], None
-        for run in list_runs(folder):
+        table = self.runs()
+        known = dict(zip(table["run_id"], table["directory"], strict=True))
+        taken, failed, listed = [], None, list_runs(folder)
+        here = {run.run_id: str(run.directory.resolve()) for run in listed}
+        for run_id, directory in known.items():
+            if run_id not in here and not Path(directory).exists():
+                self.forget_run(run_id)
+            elif here.get(run_id, directory) != directory:
+                self.query("UPDATE runs SET directory = ? WHERE run_id = ?", here[run_id], run_id)
+        for run in listed:
             try:
                 if run.run_id not in known and self.import_run(run):
                     taken.append(run.run_id)
@@ -68,6 +76,9 @@ class Store(Database):
                     f"DELETE FROM {table} WHERE run = (SELECT run FROM runs WHERE run_id = ?)",
                     [run_id],
                 )
+            cursor.execute(
+                "DELETE FROM prompts WHERE prompt NOT IN (SELECT prompt FROM run_prompts)"
+            )
 
     # Queries
 
@@ -210,6 +221,8 @@ def rebuild(path: Path, runs: Path) -> int:
 def _why_not_imported(run: Run, message: str) -> ItdaError:
     if "No space left" in message:
         return StoreError(f"There is no space left for the database ({message}). Free some space.")
+    if "Out of Memory" in message:
+        return StoreError(f"There is not enough memory to import {run.run_id} ({message}).")
     return RunError(f"{run.directory} is damaged ({message}). Delete it and train again.")
 
 
@@ -217,9 +230,10 @@ def _check_replaceable(path: Path) -> None:
     """A database that another process holds or that a newer version wrote is left alone."""
     try:
         Store(path).close()
-    except StoreError as error:
-        if "pid" in str(error) or "newer version" in str(error):
-            raise
+    except StoreNotOursError:
+        raise
+    except StoreError:  # damaged, or of an older version: that is what a rebuild is for
+        return
 
 
 def _insert_run(cursor: duckdb.DuckDBPyConnection, number: int, run: Run) -> None:
@@ -246,7 +260,7 @@ def _insert_run(cursor: duckdb.DuckDBPyConnection, number: int, run: Run) -> Non
         "dtype": run.about["dtype"],
         "created": run.about["created"],
         "seconds": metrics["seconds"],
-        "directory": str(run.directory),
+        "directory": str(run.directory.resolve()),
     }
     marks = ", ".join("?" for _ in values)
     cursor.execute(f"INSERT INTO runs ({', '.join(values)}) VALUES ({marks})", [*values.values()])

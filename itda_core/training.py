@@ -7,7 +7,7 @@ part are kept on disk on the way, so that encoding it needs no second pass. A ch
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,6 +82,7 @@ def train(config: TrainConfig, runs: Path, expected_id: str | None = None) -> It
         )
     wanted = [run_id(training_id, layer) for layer in config.layers]
     if all((runs / name).exists() for name in wanted):
+        Workspace(runs, training_id).remove()
         yield Progress("done", training_id, fraction=1.0, finished=wanted)
         return
     plan = make_plan(model, corpus.training(config.seed), config, config.max_tokens)
@@ -133,8 +134,8 @@ class _Training:
         """The pass over the prompts, then a run directory for each layer."""
         yield from self._pass()
         self.progress.stage, self.progress.tokens_per_second = "encoding", 0.0
-        dictionaries = self.dictionaries()
-        for number, layer in enumerate(self.config.layers):
+        dictionaries = {layer: made for layer, made in self.dictionaries().items() if len(made)}
+        for number, layer in enumerate(dictionaries):
             started = time.monotonic()
             self._estimate(_TRAINING_SHARE + (1 - _TRAINING_SHARE) * number / len(dictionaries))
             yield self.progress
@@ -142,6 +143,7 @@ class _Training:
             name = self.finisher.finish(layer, dictionaries[layer], self.kept.get(layer), facts)
             self.progress.finished.append(name)
             self.seconds += time.monotonic() - started
+        self._check_usable(dictionaries)
         self.progress.stage, self.progress.fraction, self.progress.seconds_left = "done", 1.0, 0.0
         self._log()
         yield self.progress
@@ -161,6 +163,7 @@ class _Training:
                 words=table["word"].to_numpy(),
                 prompt_ids=tuple(self.plan.offered),
                 tokenizer=self.model.tokenizer_digest,
+                reading=_reading(self.config),
             )
         return made
 
@@ -182,7 +185,6 @@ class _Training:
                 self._checkpoint()
                 raise
         self._checkpoint()
-        self._check_usable()
 
     def _is_done(self) -> bool:
         """At the end of the plan, or when all is full and the explored part is captured."""
@@ -245,13 +247,14 @@ class _Training:
         }
         return {what: count for what, count in counts.items() if count}
 
-    def _check_usable(self) -> None:
-        empty = [layer for layer, s in self.selections.items() if not len(s.dictionary)]
+    def _check_usable(self, written: Iterable[int]) -> None:
+        """A layer without an atom is an error; the others are written all the same."""
+        empty = [str(layer) for layer in self.config.layers if layer not in written]
         if empty:
             self.workspace.remove()
             raise ItdaError(
-                f"Layer {empty[0]} of {self.config.model.name} gives no finite activation. Choose "
-                "dtype float32, or check the model's weights."
+                f"Layer {', '.join(empty)} of {self.config.model.name} gives no finite activation. "
+                "Choose dtype float32, or check the model's weights."
             )
 
     def _checkpoint(self) -> None:
@@ -262,6 +265,10 @@ class _Training:
             "row": self.row,
             "seconds": self.seconds,
             "bad_rows": {str(layer): count for layer, count in self.bad_rows.items()},
+            "steps": {
+                str(layer): selection.dictionary.steps
+                for layer, selection in self.selections.items()
+            },
         }
         self.workspace.save_checkpoint(self.batch, self.dictionaries(), state)
 
@@ -271,7 +278,14 @@ class _Training:
         for layer, dictionary in dictionaries.items():
             table = dictionary.sources.drop(columns="latent").assign(word=dictionary.words)
             sources = [tuple(row) for row in table.itertuples(index=False)]
-            self.selections[layer].dictionary.restore(dictionary.atoms, sources)
+            self.selections[layer].dictionary.restore(
+                dictionary.atoms, sources, state["steps"][str(layer)]
+            )
+
+
+def _reading(config: TrainConfig) -> str:
+    first = "without" if config.skip_first else "with"
+    return f"{config.context_length} tokens, {first} the first"
 
 
 def _check_enough_tokens(plan: Plan, config: TrainConfig) -> None:
