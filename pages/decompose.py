@@ -139,12 +139,12 @@ def _show_result(run, result: Decomposition) -> None:
             "once; the rest of it is pale. Decompose it in parts."
         )
     locked = choose_token(_strip_row(result), key="strip")
-    row = _row_of(result, locked)
+    row, table = _row_of(result, locked), result.table()
     if row is None:
-        _show_summary(result)
+        _show_summary(result, table)
     else:
         _show_token(run, result, row)
-    _show_downloads(run, result)
+    _show_downloads(run, table)
 
 
 def _strip_row(result: Decomposition) -> dict:
@@ -231,9 +231,8 @@ def _with_context(terms: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _show_summary(result: Decomposition) -> None:
+def _show_summary(result: Decomposition, table: pd.DataFrame) -> None:
     """The latents of the whole text, while no token is locked."""
-    table = result.table()
     if table.empty:
         return
     st.markdown("##### Latents of this text")
@@ -275,9 +274,8 @@ def _show_summary(result: Decomposition) -> None:
     )
 
 
-def _show_downloads(run, result: Decomposition) -> None:
-    table = result.table()
-    table.insert(0, "run", run.run_id)
+def _show_downloads(run, table: pd.DataFrame) -> None:
+    table = table.assign(run=run.run_id)[["run", *table.columns]]
     st.download_button(
         "Download all terms as CSV",
         table.to_csv(index=False).encode(),

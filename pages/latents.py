@@ -47,13 +47,15 @@ def show() -> None:
 def _chosen_latent(run_id: str, numbers: list[int]) -> int:
     """The latent to show: the one in the URL or chosen last, else the first of the list."""
     wanted = st.query_params.get("latent", "")
-    if wanted != st.session_state.get("_written_latent") and wanted.isdigit():
+    is_other_run = st.session_state.get("_latent_run") != run_id
+    if is_other_run:
+        st.session_state.pop("latent", None)
+    st.session_state["_latent_run"] = run_id
+    is_ours = wanted == st.session_state.get("_written_latent") and not is_other_run
+    if wanted.isdecimal() and not is_ours:
         st.session_state["latent"] = int(wanted)
         if int(wanted) not in numbers:
             st.warning(f"There is no latent {literal(wanted)} in this dictionary and search.")
-    if st.session_state.get("_latent_run", run_id) != run_id:
-        st.session_state.pop("latent", None)
-    st.session_state["_latent_run"] = run_id
     if st.session_state.get("latent") not in numbers:
         st.session_state["latent"] = numbers[0]
     write_url("latent", st.session_state["latent"])

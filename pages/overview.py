@@ -1,9 +1,10 @@
 """Overview: the dictionaries there are, disk use, and what to do next."""
 
+import contextlib
+
 import pandas as pd
 import streamlit as st
 
-from itda_core.runs import list_runs
 from pages.components.job_panel import watch_active_jobs
 from pages.components.session import Explorer, explorer, page
 from pages.components.text import bytes_text, literal
@@ -102,12 +103,13 @@ def _show_next(runs: pd.DataFrame) -> None:
 
 
 @st.cache_data(ttl=60, show_spinner=False)
-def _disk_use(_n_runs: int) -> str:
-    """Size of the runs and the database, measured again when a run comes or goes."""
-    here = explorer()
-    files = [path for run in list_runs(here.runs_folder) for path in run.directory.iterdir()]
-    files += list(here.data.glob("explorer.duckdb*"))
-    return bytes_text(sum(path.stat().st_size for path in files))
+def _disk_use(n_runs: int) -> str:  # noqa: ARG001 (measured again when a run comes or goes)
+    """Size of all that is in the data folder."""
+    total = 0
+    for path in explorer().data.rglob("*"):
+        with contextlib.suppress(OSError):  # a training makes and removes files meanwhile
+            total += path.stat().st_size
+    return bytes_text(total)
 
 
 with page("Overview"):

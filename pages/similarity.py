@@ -1,17 +1,20 @@
 """Similarity: Jaccard between layers and models, and the tokens behind each cell."""
 
+import dataclasses
 import io
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
+from itda_core.config import TrainConfig
 from itda_core.similarity import Comparison
 from pages.components.cells import Cell, Side, cell, compare_sides
 from pages.components.charts import heatmap
 from pages.components.session import (
     explorer,
     follow_url,
+    loaded_run,
     nothing_yet,
     page,
     write_url,
@@ -44,20 +47,23 @@ def show() -> None:
 
 
 def _groups(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Dictionaries of one model with one setting, by a name that tells them from others."""
-    runs = runs.assign(
-        group=[
-            f"{run.model} · {run.corpus} · {run.max_atoms:,} atoms · L0 {run.l0} · "
-            f"{run.tokens:,} tokens · {run.selection} {run.threshold:g} · seed {run.seed}"
-            for run in runs.itertuples()
-        ]
-    )
-    # Of several dictionaries for one layer the newest counts.
-    newest = runs.sort_values("created").drop_duplicates(["group", "layer"], keep="last")
-    return {
-        name: members.sort_values("layer").reset_index(drop=True)
-        for name, members in newest.groupby("group")
-    }
+    """Dictionaries that differ in nothing but the layer, by a name that tells them from others."""
+    groups: dict[TrainConfig, list] = {}
+    for run in runs.sort_values("created").itertuples():
+        config = loaded_run(run.directory).config
+        groups.setdefault(dataclasses.replace(config, layers=(0,)), []).append(run)
+    named: dict[str, pd.DataFrame] = {}
+    for config, members in groups.items():
+        name = (
+            f"{config.model.name} · {config.corpus.name} · {config.max_atoms:,} atoms · "
+            f"L0 {config.l0} · {config.max_tokens:,} tokens · {config.selection} "
+            f"{config.threshold:g} · seed {config.seed}"
+        )
+        name += f" ({len(named) + 1})" if name in named else ""
+        # Of several dictionaries for one layer the newest counts.
+        table = pd.DataFrame(members).drop_duplicates("layer", keep="last")
+        named[name] = table.sort_values("layer").reset_index(drop=True)
+    return named
 
 
 def _ask_for_view() -> tuple[str, str]:
@@ -158,7 +164,7 @@ def _show_export(values: np.ndarray, rows: list[str], columns: list[str]) -> Non
 
 
 def _show_drilldown(found: Comparison, a: str, b: str, key: str) -> None:
-    st.subheader(f"{a} and {b}")
+    st.subheader(literal(f"{a} and {b}"))
     st.markdown(
         f"Jaccard **{found.jaccard:.4f}** · {len(found.shared):,} shared of {found.union:,} in "
         f"either, matched by {key}"
@@ -166,8 +172,8 @@ def _show_drilldown(found: Comparison, a: str, b: str, key: str) -> None:
     shared, only_a, only_b = st.tabs(
         [
             f"Shared ({len(found.shared):,})",
-            f"Only {a} ({len(found.only_a):,})",
-            f"Only {b} ({len(found.only_b):,})",
+            f"Only {literal(a)} ({len(found.only_a):,})",
+            f"Only {literal(b)} ({len(found.only_b):,})",
         ]
     )
     for tab, name, table in (

@@ -40,11 +40,11 @@ def show() -> None:
 
 
 def _show_settings() -> None:
-    model = _ask_for_model()
-    layers = _ask_for_layers(model)
-    corpus = _ask_for_corpus()
-    numbers = _ask_for_numbers()
     try:
+        model = _ask_for_model()
+        layers = _ask_for_layers(model)
+        corpus = _ask_for_corpus()
+        numbers = _ask_for_numbers()
         if model is None or corpus is None:
             st.button("Start training", type="primary", disabled=True)
             return

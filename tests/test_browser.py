@@ -246,6 +246,7 @@ def assert_nothing_failed(page: Page) -> None:
 
 def picture(page: Page, name: str, documented: bool = False) -> None:
     """Keep a screenshot; the documented ones also go to the documentation when asked for."""
+    page.evaluate("document.activeElement.blur()")
     page.wait_for_timeout(1_200)
     SCREENSHOTS.mkdir(exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}.png")

@@ -1,5 +1,7 @@
 """Capture and splice, for every family of models, against transformers itself."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -251,6 +253,16 @@ def test_capture_leaves_no_hook_behind(tiny_model):
     before = [list(block._forward_hooks) for block in tiny_model.blocks]
     tiny_model.capture(tiny_model.tokenize(TEXTS), [0, 1])
     assert [list(block._forward_hooks) for block in tiny_model.blocks] == before
+
+
+def test_captures_from_several_threads_at_once_do_not_mix(tiny_model):
+    jobs = [(tiny_model.tokenize([text]), [layer]) for text in TEXTS for layer in (0, 1, 2)] * 4
+    alone = [tiny_model.capture(tokens, layers) for tokens, layers in jobs]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda job: tiny_model.capture(*job), jobs))
+    for one, other in zip(alone, together, strict=True):
+        for layer, rows in one.items():
+            assert torch.equal(rows, other[layer])
 
 
 # Records

@@ -162,6 +162,19 @@ def test_next_and_previous_move_through_the_latents_and_the_link_follows(data):
         assert app.query_params["latent"] in (expected, [expected])
 
 
+def test_a_link_into_another_dictionary_opens_just_its_latent(data):
+    app = open_page("latents", run=newest(data, 1).run_id, latent="3")
+    app.query_params["run"], app.query_params["latent"] = newest(data, 2).run_id, "9"
+    app.run()
+    assert_no_failure(app)
+    assert any("layer 2 · latent 9 ·" in caption.value for caption in app.caption)
+
+
+def test_a_link_to_what_is_not_there_says_so(data):
+    app = open_page("latents", run="nosuch", latent="99999")
+    assert len(app.warning) == 2
+
+
 def test_a_latents_card_shows_how_many_tokens_use_it(data):
     run = newest(data, 2)
     codes = pd.read_parquet(run.directory / "codes.parquet")

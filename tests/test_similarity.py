@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -289,3 +290,10 @@ def test_a_tokenizer_that_puts_marks_before_the_text_is_another_one():
     )
     assert plain != marked
     assert plain == Model("other", tiny_module(seed=1), tiny_tokenizer()).tokenizer_digest
+
+
+def test_dictionaries_that_read_different_parts_of_the_prompts_are_refused():
+    a, b = made([(P, 1)]), made([(P, 1)])
+    a, b = replace(a, reading="64 tokens"), replace(b, reading="128 tokens")
+    with pytest.raises(ComparisonError, match="64 tokens; 128 tokens"):
+        jaccard(a, b)

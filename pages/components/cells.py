@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from itda_core.errors import ComparisonError
+from itda_core.errors import ItdaError
 from itda_core.similarity import Comparison, model_comparison
 from pages.components.session import loaded_dictionary
 
@@ -35,5 +35,5 @@ def cell(a: Side, b: Side, key: str) -> Cell | str:
     try:
         compared = compare_sides(a, b, key)
         return Cell(compared.jaccard, len(compared.shared), compared.union)
-    except ComparisonError as error:
+    except ItdaError as error:
         return str(error)

@@ -74,14 +74,15 @@ def _show_uses(run, latent: pd.Series) -> None:
 
 def _use_row(use, in_prompt: pd.DataFrame, largest: float) -> dict:
     spans = list(zip(use.starts.tolist(), use.ends.tolist(), strict=True))
+    text = use.text[: max(use.ends) + 1]  # the part that was read; the rest may be a whole book
     coefficients = np.zeros(len(spans))
     coefficients[in_prompt["position"].to_numpy()] = in_prompt["coefficient"].to_numpy()
     hovers = [
-        f"{use.text[start:end]!r}\ncoefficient {value:+.4f}" if value else ""
+        f"{text[start:end]!r}\ncoefficient {value:+.4f}" if value else ""
         for (start, end), value in zip(spans, coefficients, strict=True)
     ]
     return token_row(
-        use.text,
+        text,
         spans,
         strength(coefficients, largest),
         hovers,
@@ -89,4 +90,5 @@ def _use_row(use, in_prompt: pd.DataFrame, largest: float) -> dict:
         around=_CONTEXT_TOKENS,
         chip=f"{use.coefficient:+.2f}",
         title=use.title,
+        names=["" if end > start else "[special]" for start, end in spans],
     )

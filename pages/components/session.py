@@ -189,7 +189,8 @@ def choose_run(runs: pd.DataFrame, label: str = "Dictionary", name: str = "run")
 def follow_url(name: str, options: list) -> None:
     """Take a widget's value from the URL when the URL is not of our own writing."""
     wanted = st.query_params.get(name)
-    if wanted is not None and wanted != st.session_state.get(f"_written_{name}"):
+    is_new = name not in st.session_state  # Streamlit drops it when another page is opened
+    if wanted is not None and (is_new or wanted != st.session_state.get(f"_written_{name}")):
         found = [option for option in options if str(option) == wanted]
         if found:
             st.session_state[name] = found[0]
