@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from commanding import run_command, signal_handlers_kept
 from tiny import TOKENIZER_TEXT, save_tiny_model
+from trained import shared_runs
 
 from itda_core.config import CorpusSpec
 from itda_core.corpus import load_corpus
 from itda_core.loading import load_model
+from itda_core.runs import list_runs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SPICE = ["naïve", "café", "e\u0301tude", "👩‍👩‍👧", "🎉", "Ω≈ç", "東京", "$5 *bold*"]
@@ -85,3 +88,20 @@ def smollm2_activations(smollm2):
     assert len(rows) == 2_600
     assert torch.isfinite(rows).all()
     return rows
+
+
+@pytest.fixture(scope="session")
+def runs_folder(tmp_path_factory, tiny_model_folder, tiny_corpus_file):
+    return shared_runs(tmp_path_factory, tiny_model_folder, tiny_corpus_file)
+
+
+@pytest.fixture(scope="session")
+def ids(runs_folder):
+    return [run.run_id for run in list_runs(runs_folder)]
+
+
+@pytest.fixture
+def cli(capsys):
+    """Runs one command in this process; gives its exit code, standard output and error."""
+    with signal_handlers_kept():
+        yield lambda *arguments: run_command(capsys, *arguments)

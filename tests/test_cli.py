@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from commanding import one_json, run_command, signal_handlers_kept, table, train_options
-from trained import assert_same_runs, shared_runs, strict_json, tiny_config
+from commanding import one_json, table, train_options
+from trained import assert_same_runs, strict_json, tiny_config
 
 from itda_core.__main__ import _parser
 from itda_core.config import data_directory
@@ -14,23 +14,6 @@ from itda_core.runs import list_runs
 from itda_core.similarity import jaccard_matrix
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-
-
-@pytest.fixture(scope="module")
-def runs_folder(tmp_path_factory, tiny_model_folder, tiny_corpus_file):
-    return shared_runs(tmp_path_factory, tiny_model_folder, tiny_corpus_file)
-
-
-@pytest.fixture(scope="module")
-def ids(runs_folder):
-    return [run.run_id for run in list_runs(runs_folder)]
-
-
-@pytest.fixture
-def cli(capsys):
-    """Runs one command in this process; gives its exit code, standard output and error."""
-    with signal_handlers_kept():
-        yield lambda *arguments: run_command(capsys, *arguments)
 
 
 # train
@@ -220,7 +203,6 @@ def test_wrong_usage_ends_with_two(cli, arguments):
     assert "usage:" in err
 
 
-@pytest.mark.skipif(not README.exists(), reason="there is no README.md yet")
 @pytest.mark.parametrize("command", commands())
 def test_the_readme_names_every_command(command):
     text = README.read_text(encoding="utf-8")

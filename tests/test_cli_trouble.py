@@ -9,32 +9,15 @@ import sys
 import duckdb
 import psutil
 import pytest
-from commanding import one_json, run_command, signal_handlers_kept, train_options
+from commanding import one_json, train_options
 from test_resume import advance
-from trained import assert_same_runs, long_config, shared_runs, tiny_config, trained
+from trained import assert_same_runs, long_config, tiny_config, trained
 
 from itda_core import finishing
 from itda_core.config import data_directory
 from itda_core.runs import interrupted_trainings, list_runs
 from itda_core.store import SCHEMA_VERSION, Store
 from itda_core.training import train
-
-
-@pytest.fixture(scope="module")
-def runs_folder(tmp_path_factory, tiny_model_folder, tiny_corpus_file):
-    return shared_runs(tmp_path_factory, tiny_model_folder, tiny_corpus_file)
-
-
-@pytest.fixture(scope="module")
-def ids(runs_folder):
-    return [run.run_id for run in list_runs(runs_folder)]
-
-
-@pytest.fixture
-def cli(capsys):
-    """Runs one command in this process; gives its exit code, standard output and error."""
-    with signal_handlers_kept():
-        yield lambda *arguments: run_command(capsys, *arguments)
 
 
 @pytest.fixture

@@ -11,17 +11,11 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 import pytest
-from trained import shared_runs
 
 from itda_core import store as store_module
 from itda_core.errors import RunError, StoreError
 from itda_core.runs import list_runs
 from itda_core.store import SCHEMA_VERSION, Store, rebuild
-
-
-@pytest.fixture(scope="module")
-def runs_folder(tmp_path_factory, tiny_model_folder, tiny_corpus_file):
-    return shared_runs(tmp_path_factory, tiny_model_folder, tiny_corpus_file)
 
 
 @pytest.fixture(scope="module")
