@@ -221,7 +221,10 @@ def train_a_second_dictionary(page: Page) -> None:
     page.get_by_role("button", name="Start training").click()
     expect(page.get_by_role("button", name="Cancel")).to_be_visible()
     picture(page, "training")
-    expect(page.get_by_text("700 atoms").first).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("layer 7 · 700 atoms")).to_be_visible(timeout=PATIENCE)
+    # Until its job has ended the page is drawn once more, which would close a dialog.
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0, timeout=PATIENCE)
+    page.wait_for_timeout(1_500)
     assert_nothing_failed(page)
 
 
