@@ -1,11 +1,12 @@
 # make app: set up and open the explorer. make test: set up and run every check.
+# make bench: measure it against its limits and its peers, and write docs/performance.md.
 
 PYTHON ?= python3
 PORT ?= 8501
 BIN := .venv/bin
 export OMP_WAIT_POLICY = passive
 
-.PHONY: app test pictures lint clean
+.PHONY: app test bench pictures lint clean
 
 app: .venv/app.done
 	ITDA_DEMO=1 $(BIN)/streamlit run app.py --server.address 127.0.0.1 --server.port $(PORT)
@@ -15,6 +16,14 @@ test: .venv/dev.done
 	$(BIN)/ruff format --check .
 	$(BIN)/python tests/browser_setup.py
 	$(BIN)/python -m pytest -q
+
+bench: .venv/dev.done
+	$(BIN)/python tests/browser_setup.py
+	$(BIN)/python -m benchmarks.bench_pursuit
+	$(BIN)/python -m benchmarks.bench_training
+	$(BIN)/python -m benchmarks.bench_store
+	$(BIN)/python -m benchmarks.bench_app
+	$(BIN)/python -m benchmarks.report
 
 pictures: .venv/dev.done
 	$(BIN)/python tests/browser_setup.py

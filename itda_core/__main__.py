@@ -92,7 +92,7 @@ def _add_train(train: argparse.ArgumentParser) -> None:
         ("l0", "terms that one token may use"),
         ("seed", "order of the prompts"),
         ("explored-tokens", "activations encoded for browsing"),
-        ("batch-tokens", "tokens in one forward pass"),
+        ("batch-tokens", "activations in one step of the selection"),
     ):
         default = _DEFAULTS[name.replace("-", "_")]
         train.add_argument(f"--{name}", type=int, default=default, help=f"{help} ({default})")

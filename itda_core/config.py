@@ -38,7 +38,8 @@ class ModelSpec:
     name: str
     revision: str | None = None
     dtype: str = "auto"
-    """Data type of the weights: "auto" is bfloat16 on a GPU that has it, else float32."""
+    """Data type of the weights: "auto" is bfloat16 where the device computes faster in it, else
+    float32. A run keeps what it came to."""
 
     def __post_init__(self) -> None:
         if not self.name.strip():
@@ -87,9 +88,8 @@ class TrainConfig:
     skip_first: bool = True
     """Leave out the first position of each prompt, an attention sink in most models."""
     batch_tokens: int = 2_048
-    """Tokens, padding included, in one forward pass and one step of the selection, at most; a
-    short training takes smaller ones. Smaller steps choose better, since the atoms of one step do
-    not know of each other."""
+    """Activations in one step of the selection, at most; a short training takes smaller ones.
+    Smaller steps choose better, since the atoms of one step do not know of each other."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))
@@ -116,6 +116,10 @@ class TrainConfig:
             )
         if not 0.0 <= self.threshold <= 4.0:
             raise InputError(f"threshold must be between 0 and 4, got {self.threshold}.")
+
+    def with_dtype(self, dtype: str) -> "TrainConfig":
+        """The same training with the data type that "auto" came to on this machine."""
+        return dataclasses.replace(self, model=dataclasses.replace(self.model, dtype=dtype))
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types, with the format's version."""

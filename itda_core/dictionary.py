@@ -1,7 +1,6 @@
 """A dictionary: atoms, the tokens they come from, and the offset taken off before pursuit."""
 
 import io
-import itertools
 import json
 import os
 import threading
@@ -17,7 +16,14 @@ import torch
 
 from itda_core.config import HookPoint
 from itda_core.errors import RunError
-from itda_core.pursuit import GRAM_ATOMS, Codes, matching_pursuit
+from itda_core.pursuit import (
+    Codes,
+    empty_gram,
+    extend_gram,
+    free_memory,
+    gram_bytes,
+    matching_pursuit,
+)
 
 FORMAT_VERSION = 1
 FILE_NAME = "dictionary.safetensors"
@@ -54,9 +60,15 @@ class Dictionary:
     def d_model(self) -> int:
         return self.atoms.shape[1]
 
-    def encode(self, activations: torch.Tensor, l0: int | None = None) -> Codes:
-        """Raw activations [n_tokens, d_model] to codes, by matching pursuit of `l0` steps."""
-        return matching_pursuit(activations.float() - self.offset, self.atoms, l0 or self.l0)
+    def encode(
+        self, activations: torch.Tensor, l0: int | None = None, gram: torch.Tensor | None = None
+    ) -> Codes:
+        """Raw activations [n_tokens, d_model] to codes, by matching pursuit of `l0` steps.
+
+        gram: `affordable_gram(atoms)`, for callers that encode in several parts.
+        """
+        x = activations.float() - self.offset
+        return matching_pursuit(x, self.atoms, l0 or self.l0, gram=gram)
 
     def decode(self, codes: Codes) -> torch.Tensor:
         """Codes to raw activations, [n_tokens, d_model] float32."""
@@ -141,15 +153,15 @@ class Dictionary:
 class GrowingDictionary:
     """Atoms with their sources and their Gram matrix while a dictionary is being built.
 
-    Everything grows by one call, in place: room for `max_atoms` is set aside once.
+    Everything grows by one call, in place; room is doubled when it runs out. Above a quarter of
+    the free memory there is no Gram matrix, and the pursuit does without.
     """
 
     def __init__(self, d_model: int, max_atoms: int):
         self.max_atoms = max_atoms
-        self._atoms = torch.zeros(max_atoms, d_model)
-        self._gram = torch.zeros(max_atoms, max_atoms) if max_atoms <= GRAM_ATOMS else None
+        self._atoms = torch.zeros(0, d_model)
+        self._gram: torch.Tensor | None = empty_gram(0, self._atoms.device)
         self._sources: list[tuple] = []
-        self._steps: list[int] = []
 
     def __len__(self) -> int:
         return len(self._sources)
@@ -170,35 +182,29 @@ class GrowingDictionary:
 
     def append(self, activations: torch.Tensor, sources: Sequence[tuple]) -> None:
         """Add unit-normalised `activations`, [n, d_model], as atoms; one source for each."""
-        if not len(sources):
-            return
+        if len(sources):
+            self.restore(torch.nn.functional.normalize(activations, dim=1), sources)
+
+    def restore(self, atoms: torch.Tensor, sources: Sequence[tuple]) -> None:
+        """Add the atoms of a checkpoint as they are: normalising again would change them."""
         first, last = len(self), len(self) + len(sources)
-        self._atoms[first:last] = torch.nn.functional.normalize(activations, dim=1)
-        self._extend_gram(first, last)
+        self._make_room(last)
+        self._atoms[first:last] = atoms
+        if self._gram is not None:
+            extend_gram(self._gram, self._atoms, first, last)
         self._sources.extend(sources)
 
-    @property
-    def steps(self) -> list[int]:
-        """How many atoms there were after each `append`; what `restore` needs."""
-        return list(self._steps)
-
-    def _extend_gram(self, first: int, last: int) -> None:
-        self._steps.append(last)
-        if self._gram is not None:
-            new_rows = self._atoms[first:last] @ self._atoms[:last].T
-            self._gram[first:last, :last] = new_rows
-            self._gram[:first, first:last] = new_rows[:, :first].T
-
-    def restore(self, atoms: torch.Tensor, sources: Sequence[tuple], steps: Sequence[int]) -> None:
-        """Take over the atoms of a checkpoint, as they are: normalising again would change them.
-
-        The Gram matrix grows by the same steps as it did, so that it is rounded in the same way.
-        """
-        n_atoms = len(sources)
-        self._atoms[:n_atoms] = atoms
-        for first, last in itertools.pairwise([0, *steps]):
-            self._extend_gram(first, last)
-        self._sources = list(sources)
+    def _make_room(self, n_atoms: int) -> None:
+        if n_atoms <= len(self._atoms):
+            return
+        room, known = min(self.max_atoms, max(n_atoms, 2 * len(self._atoms))), len(self)
+        atoms, gram = self._atoms.new_zeros(room, self._atoms.shape[1]), None
+        atoms[:known] = self._atoms[:known]
+        device = atoms.device
+        if self._gram is not None and gram_bytes(room, device) <= free_memory(device) // 4:
+            gram = empty_gram(room, device)
+            gram[:known, :known] = self._gram[:known, :known]
+        self._atoms, self._gram = atoms, gram
 
     def encode(self, activations: torch.Tensor, l0: int) -> Codes:
         """Matching pursuit with the atoms there are so far."""

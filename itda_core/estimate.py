@@ -7,7 +7,7 @@ import torch
 
 from itda_core.config import TrainConfig
 from itda_core.loading import ModelShape, best_device, model_shape
-from itda_core.pursuit import GRAM_ATOMS
+from itda_core.pursuit import gram_bytes
 
 _PROBE_SIZE = 1_024
 _FORWARD_EFFICIENCY = 0.45
@@ -49,8 +49,8 @@ def _seconds(config: TrainConfig, shape: ModelShape) -> float:
 
 def _memory(config: TrainConfig, shape: ModelShape) -> int:
     model = 4 * (shape.block_weights * shape.n_layers + shape.vocabulary * shape.d_model)
-    gram = config.max_atoms if config.max_atoms <= GRAM_ATOMS else 0
-    per_layer = 4 * config.max_atoms * (gram + 2 * shape.d_model)
+    gram = gram_bytes(config.max_atoms, torch.device("cpu"))
+    per_layer = gram + 8 * config.max_atoms * shape.d_model
     return model + per_layer * len(config.layers) + 2**30
 
 

@@ -1,6 +1,7 @@
 """The end of a training: encode the explored tokens, measure, write the run directory."""
 
 import dataclasses
+import functools
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,13 +20,14 @@ from itda_core.errors import CorpusError
 from itda_core.metrics import ReconstructionSums
 from itda_core.models import Model
 from itda_core.plan import Plan, make_plan
-from itda_core.pursuit import Codes
-from itda_core.runs import Workspace, new_run, write_json
+from itda_core.pursuit import Codes, affordable_gram
+from itda_core.runs import RowFile, Workspace, new_run, write_json
 
 HELD_OUT_TOKENS = 4_096
 ROUNDING = 1e-5
 """A term this small against the token's largest is float32 rounding, not a use of a latent."""
-_ENCODE_TOGETHER = 65_536
+_ENCODE_TOGETHER = 8_192
+"""Tokens encoded, measured and written together; memory holds no more of them."""
 _CODE_SCHEMA = pa.schema(
     [
         ("latent", pa.int32()),
@@ -59,22 +61,20 @@ class Finisher:
             file.write(json.dumps(line) + "\n")
 
     def finish(
-        self, layer: int, dictionary: Dictionary, kept: np.ndarray | None, facts: dict[str, Any]
+        self, layer: int, dictionary: Dictionary, kept: RowFile, facts: dict[str, Any]
     ) -> str:
         """Write the run of one layer and return its id; one that is there already stays.
 
-        kept: the explored activations, [n_explored, d_model], None where nothing is explored;
-        facts: what the training knows, for metrics.json.
+        kept: the explored activations; facts: what the training knows, for metrics.json.
         """
         name = run_id(self.workspace.training_id, layer)
         if (self.workspace.runs / name).exists():
             return name
-        kept = np.zeros((0, self.model.d_model), np.float32) if kept is None else kept
         with new_run(self.workspace.runs, name) as folder:
             dictionary.save(folder)
             dictionary.sources.assign(word=dictionary.words).to_parquet(folder / "sources.parquet")
             explored = self._write_codes(folder / "codes.parquet", dictionary, kept)
-            self._prompt_table(len(kept)).to_parquet(folder / "prompts.parquet")
+            self._prompt_table.to_parquet(folder / "prompts.parquet")
             metrics = {
                 **facts,
                 "atoms": len(dictionary),
@@ -102,19 +102,20 @@ class Finisher:
         }
 
     def _write_codes(
-        self, path: Path, dictionary: Dictionary, kept: np.ndarray
+        self, path: Path, dictionary: Dictionary, kept: RowFile
     ) -> dict[str, float | int]:
         """Encode the explored activations in blocks; returns what that shows."""
         prompts, positions = self.plan.first_rows(len(kept))
         names = pa.array([prompt.prompt_id for prompt in self.plan.prompts])
         sums, used = ReconstructionSums(), np.zeros(len(dictionary), bool)
+        gram = affordable_gram(dictionary.atoms) if len(kept) else None
         with pq.ParquetWriter(path, _CODE_SCHEMA, compression="zstd") as writer:
             for first in range(0, len(kept), _ENCODE_TOGETHER):
                 block = slice(first, first + _ENCODE_TOGETHER)
-                x = torch.from_numpy(np.array(kept[block]))
+                x = kept.read(first, _ENCODE_TOGETHER)
                 finite = torch.isfinite(x).all(1)
                 x, rows = x[finite], finite.numpy()
-                codes = dictionary.encode(x)
+                codes = dictionary.encode(x, gram=gram)
                 sums.add(x, dictionary.decode(codes))
                 table = _code_table(codes, prompts[block][rows], positions[block][rows], names)
                 used[table.column("latent").to_numpy()] = True
@@ -125,11 +126,12 @@ class Finisher:
             "unused_share": 1 - float(used.mean()) if sums.tokens else None,
         }
 
-    def _prompt_table(self, explored_rows: int) -> pd.DataFrame:
+    @functools.cached_property
+    def _prompt_table(self) -> pd.DataFrame:
         """The prompts that were read, with the character span of each token that was."""
-        explored = np.cumsum(self.plan.rows) - self.plan.rows < explored_rows
+        explored = np.cumsum(self.plan.rows) - self.plan.rows < self.config.explored_tokens
         starts, ends = [], []
-        for first, last in self.plan.passes:
+        for first, last in self.plan.windows:
             tokens = self.plan.tokens(self.model, first, last)
             for row, length in enumerate(tokens.lengths):
                 starts.append(tokens.spans[row, :length, 0].astype(np.int32))

@@ -16,7 +16,8 @@ from itda_core.errors import InputError, ModelError
 from itda_core.tokens import Tokens, batches, tokenize
 
 DEFAULT_CONTEXT_LENGTH = 1_024
-FORWARD_TOKENS = 4_096
+FORWARD_TOKENS = {"cpu": 1_024, "mps": 8_192, "cuda": 16_384}
+"""Tokens of one forward pass, padding included: enough to keep the device busy."""
 _PROBE = "The Senate of 1790 didn't re-ratify it:\n naïve 🎉 東京"
 
 
@@ -103,16 +104,24 @@ class Model:
         if skip_first:
             kept[:, :1] = False
         prompts, positions = kept.nonzero(as_tuple=True)
-        starts = np.concatenate([[0], np.cumsum(kept.sum(1).numpy())])
-        rows = {layer: torch.empty(int(starts[-1]), self.d_model) for layer in layers}
-        for first, last in batches(tokens.lengths.tolist(), FORWARD_TOKENS):
-            if starts[first] == starts[last]:  # nothing is kept, perhaps no token is there at all
+        counts = kept.sum(1)
+        starts = counts.cumsum(0) - counts
+        rows = {layer: torch.empty(len(prompts), self.d_model) for layer in layers}
+        for part in self._forward_batches(tokens.lengths):
+            taken, places = kept[part], _ranges(starts[part], counts[part])
+            if not len(places):  # nothing is kept, perhaps no token is there at all
                 continue
-            part = tokens.select(range(first, last))
-            part_kept = kept[first:last, : part.ids.shape[1]].to(self.device)
-            for layer, hidden in self._hidden(part, layers).items():
-                rows[layer][starts[first] : starts[last]] = hidden[part_kept].float().cpu()
+            some = tokens.select(part)
+            taken = taken[:, : some.ids.shape[1]].to(self.device)
+            for layer, hidden in self._hidden(some, layers).items():
+                rows[layer][places] = hidden[taken].float().cpu()
         return Activations(rows, prompts.numpy(), positions.numpy())
+
+    def _forward_batches(self, lengths: np.ndarray) -> list[np.ndarray]:
+        """The numbers of the texts in batches of similar length, so that little is padded."""
+        order = np.argsort(-lengths, kind="stable")
+        together = FORWARD_TOKENS.get(self.device.type, FORWARD_TOKENS["cpu"])
+        return [order[a:b] for a, b in batches(lengths[order].tolist(), together)]
 
     def logits(self, tokens: Tokens) -> torch.Tensor:
         """Next-token logits, [n_texts, longest, n_vocabulary] float32."""
@@ -200,6 +209,12 @@ def find_blocks(module: nn.Module) -> nn.ModuleList:
             "Mistral, Qwen, Gemma, Phi, GPT-2, GPT-NeoX, OPT and BERT families are known to work."
         )
     return max(lists, key=lambda blocks: sum(weight.numel() for weight in blocks.parameters()))
+
+
+def _ranges(starts: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """starts[i], starts[i] + 1 … (counts[i] numbers) for each i, one after another."""
+    ends = counts.cumsum(0)
+    return torch.arange(int(counts.sum())) + (starts - ends + counts).repeat_interleave(counts)
 
 
 def _hidden_of(output) -> torch.Tensor:

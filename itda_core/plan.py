@@ -1,5 +1,6 @@
-"""Which prompts a training reads, how long each is, and how they fall into batches."""
+"""Which prompts a training reads, how long each is, and how they fall into windows."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -8,11 +9,12 @@ import numpy as np
 from itda_core.config import TrainConfig
 from itda_core.corpus import Prompt
 from itda_core.errors import CorpusError
-from itda_core.models import Model
-from itda_core.tokens import Tokens, batches, tokenize
+from itda_core.models import Activations, Model
+from itda_core.tokens import Tokens, tokenize
 
 _TOKENIZE_TOGETHER = 256
 _LEAST_STEPS = 16
+_WINDOW_TOKENS = 8_192
 
 
 @dataclass
@@ -27,8 +29,11 @@ class Plan:
     prompts: list[Prompt] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     """Tokens of each prompt that are read, the first position included"""
-    passes: list[tuple[int, int]] = field(default_factory=list)
-    """First prompt of each forward pass and the one after its last"""
+    windows: list[tuple[int, int]] = field(default_factory=list)
+    """First prompt of each window and the one after its last. A window is captured as a whole, in
+    forward passes of prompts of similar length."""
+    step: int = 1
+    """Activations in one step of the selection, at most"""
     too_short: int = 0
     """Prompts left out because they have fewer than two tokens"""
     cut: int = 0
@@ -86,26 +91,53 @@ def make_plan(
     if not plan.prompts:
         raise CorpusError("No prompt of this corpus has at least two tokens. Choose longer texts.")
     # The first step only seeds a dictionary, so that a short training has to have several.
-    step = min(config.batch_tokens, max(longest, max_tokens // _LEAST_STEPS))
-    plan.passes = batches(plan.lengths, step)
+    sixteenth = max(longest, max_tokens // _LEAST_STEPS)
+    plan.step = min(config.batch_tokens, sixteenth)
+    plan.windows = _windows(plan.lengths, max(plan.step, min(_WINDOW_TOKENS, sixteenth)))
     return plan
 
 
-def sources_of(tokens: Tokens, prompts: Sequence[Prompt], activations) -> list[tuple]:
-    """(prompt_id, position, start, end, token, word) for each row of captured activations."""
-    return [
-        (
-            prompts[row].prompt_id,
+class Sources(Sequence):
+    """(prompt_id, position, start, end, token, word) of each row of captured activations.
+
+    Made when they are looked at: few rows become atoms.
+    """
+
+    def __init__(self, tokens: Tokens, prompts: Sequence[Prompt], places: np.ndarray):
+        """places: [n_rows, 2] int, the prompt's number and the token's position of each row."""
+        self._tokens, self._prompts, self._places = tokens, prompts, places
+
+    def take(self, rows: np.ndarray) -> "Sources":
+        """The sources of these rows only."""
+        return Sources(self._tokens, self._prompts, self._places[rows])
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, row: int) -> tuple:
+        prompt, position = (int(number) for number in self._places[row])
+        start, end = self._tokens.spans[prompt, position]
+        return (
+            self._prompts[prompt].prompt_id,
             position,
-            int(tokens.spans[row, position, 0]),
-            int(tokens.spans[row, position, 1]),
-            tokens.token_text(row, position),
-            tokens.word_start(row, position),
+            int(start),
+            int(end),
+            self._tokens.token_text(prompt, position),
+            self._tokens.word_start(prompt, position),
         )
-        for row, position in zip(
-            activations.prompts.tolist(), activations.positions.tolist(), strict=True
-        )
-    ]
+
+
+def sources_of(tokens: Tokens, prompts: Sequence[Prompt], activations: Activations) -> Sources:
+    """The source of each row of captured activations."""
+    places = np.stack([activations.prompts, activations.positions], axis=1)
+    return Sources(tokens, prompts, places)
+
+
+def _windows(lengths: Sequence[int], tokens: int) -> list[tuple[int, int]]:
+    """Runs of consecutive prompts of about `tokens` tokens: first and the one after the last."""
+    numbers = np.cumsum(lengths) // tokens
+    edges = [0, *(np.nonzero(np.diff(numbers))[0] + 1).tolist(), len(lengths)]
+    return list(itertools.pairwise(edges))
 
 
 def _lengths(

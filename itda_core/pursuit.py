@@ -3,11 +3,9 @@
 At each of `l0` steps the atom with the largest |correlation| with the residual is taken, its
 signed correlation becomes a coefficient, and the term is subtracted (Mallat & Zhang 1993).
 
-Up to GRAM_ATOMS atoms the residual itself is never formed. With C = X Dᵀ computed once and the
-Gram matrix G = D Dᵀ, subtracting c·d_j from a residual changes its correlations by c·G[j], so a
-step costs n_atoms instead of n_atoms × d_model. On the CPU one compiled pass updates a token's row
-and finds the next maximum while the row is in cache; elsewhere the same is done with torch
-operations.
+With C = X Dᵀ computed once and the Gram matrix G = D Dᵀ, subtracting c·d_j from a residual changes
+its correlations by c·G[j], so a step costs n_atoms instead of n_atoms × d_model. Which way is
+taken, and in what blocks, follows from shapes, device and memory; the codes are the same.
 """
 
 import functools
@@ -16,17 +14,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import psutil
 import torch
-from numba import njit
 
 from itda_core.errors import InputError
+from itda_core.kernels import GRAM_SCALE, ROUNDING, pursue_rows
 
-_CORRELATION_BYTES = 256 * 2**20
-"""Upper bound for one block of correlations."""
-GRAM_ATOMS = 16_384
-"""Above this many atoms no Gram matrix is made (1 GiB in float32); each step is a product then."""
-_BLOCK = 128
-"""Atoms searched together by the compiled kernel; the inner loops run over one block."""
+_CORRELATION_BYTES = 32 * 2**20
+"""Correlations computed together on a CPU: enough rows for the product to run at full speed."""
+_GRAM_ROWS = 1_024
+"""Rows of a Gram matrix computed together."""
+_COPIES = 4
+"""Arrays as large as a block's correlations and residuals that a step has at the same time."""
 
 
 @dataclass(frozen=True)
@@ -59,34 +58,94 @@ class Codes:
 
 
 def matching_pursuit(
-    activations: torch.Tensor, atoms: torch.Tensor, l0: int, gram: torch.Tensor | None = None
+    activations: torch.Tensor,
+    atoms: torch.Tensor,
+    l0: int,
+    gram: torch.Tensor | None = None,
+    memory: int | None = None,
 ) -> Codes:
     """Decompose each activation into `l0` signed atoms.
 
     activations: [n_tokens, d_model], any float type; atoms: [n_atoms, d_model], unit rows;
-    gram: atoms @ atoms.T where the caller has it already, float32, at least [n_atoms, n_atoms]
-    (more rows and columns, as a growing dictionary has them, are not looked at).
+    gram: `gram_matrix(atoms)` where the caller has it already (more rows and columns, as a growing
+    dictionary has them, are not looked at); memory: bytes that the call may use beyond its result,
+    by default a quarter of what is free.
 
-    Of equal correlations the atom with the lower number is taken. A zero vector gets latent 0
-    with coefficient 0. Raises InputError for shapes that don't fit and for values that are not
-    finite.
+    Of equal correlations the atom with the lower number is taken. Where the residual is down to
+    rounding (1e-6 of the activation), the remaining terms are latent 0 with coefficient 0, and so
+    are all terms of a zero vector. Raises InputError for shapes that don't fit and for values that
+    are not finite.
     """
-    _check(activations, atoms, l0)
-    x, atoms = activations.detach().float(), atoms.detach().float()
-    rows = max(1, _CORRELATION_BYTES // (4 * len(atoms)))
+    _check(activations, atoms, l0, gram)
+    x, atoms = activations.detach(), atoms.detach().float().contiguous()
     latents = torch.zeros(len(x), l0, dtype=torch.int64, device=x.device)
     coefficients = torch.zeros(len(x), l0, device=x.device)
+    memory = free_memory(x.device) // 4 if memory is None else memory
+    for_blocks = memory // 4
     # A Gram matrix costs n_atoms products of a token, the direct way l0 of them for each token.
-    if gram is None and len(atoms) <= GRAM_ATOMS and len(x) * l0 > len(atoms):
-        gram = atoms @ atoms.T
+    if gram is None and len(x) * l0 > len(atoms):
+        gram = affordable_gram(atoms, memory - for_blocks)
+    on_cpu = x.device.type == "cpu"
+    rows = for_blocks // (4 * _COPIES * sum(atoms.shape))
+    rows = min(rows, _CORRELATION_BYTES // (4 * len(atoms))) if on_cpu else rows
+    rows = max(1, min(len(x), rows))
+    room = atoms.new_empty(rows, len(atoms))  # for the correlations of a block, touched only once
+    pursue = _pursue_directly if gram is None else _pursue_compiled if on_cpu else _pursue_torch
     for first in range(0, len(x), rows):
         block = slice(first, first + rows)
-        if gram is None:
-            _pursue_directly(x[block], atoms, latents[block], coefficients[block])
-        else:
-            pursue = _pursue_compiled if x.device.type == "cpu" else _pursue_torch
-            pursue(x[block] @ atoms.T, gram, latents[block], coefficients[block])
+        residuals, scale = _scaled(x[block])
+        found = latents[block], coefficients[block]
+        pursue(room[: len(residuals)], residuals, atoms, gram, *found)
+        found[1].mul_(scale)
     return Codes(latents, coefficients)
+
+
+def gram_matrix(atoms: torch.Tensor) -> torch.Tensor:
+    """Products of all pairs of atoms, [n_atoms, n_atoms], as the pursuit on their device takes
+    them: int16 in units of 1 / GRAM_SCALE on a CPU, else float32. atoms: [n_atoms, d_model],
+    float32 unit rows."""
+    gram = empty_gram(len(atoms), atoms.device)
+    extend_gram(gram, atoms, 0, len(atoms))
+    return gram
+
+
+def affordable_gram(atoms: torch.Tensor, memory: int | None = None) -> torch.Tensor | None:
+    """`gram_matrix(atoms)`, None where it is larger than `memory` bytes, by default a quarter of
+    what is free."""
+    memory = free_memory(atoms.device) // 4 if memory is None else memory
+    return gram_matrix(atoms) if gram_bytes(len(atoms), atoms.device) <= memory else None
+
+
+def empty_gram(n_atoms: int, device: torch.device) -> torch.Tensor:
+    """Room for the Gram matrix of `n_atoms` atoms."""
+    return torch.zeros(n_atoms, n_atoms, dtype=_gram_type(device), device=device)
+
+
+def extend_gram(gram: torch.Tensor, atoms: torch.Tensor, first: int, last: int) -> None:
+    """Fill in the products of atoms `first` to `last` (not included) with all before them."""
+    for start in range(first, last, _GRAM_ROWS):
+        end = min(last, start + _GRAM_ROWS)
+        new = atoms[start:end] @ atoms[:end].T
+        if gram.dtype == torch.int16:
+            new = new.mul_(GRAM_SCALE).round_().clamp_(-GRAM_SCALE, GRAM_SCALE)
+        gram[start:end, :end] = new
+        gram[:start, start:end] = gram[start:end, :start].T
+
+
+def gram_bytes(n_atoms: int, device: torch.device) -> int:
+    """Size of a Gram matrix."""
+    return n_atoms**2 * _gram_type(device).itemsize
+
+
+def _gram_type(device: torch.device) -> torch.dtype:
+    return torch.int16 if device.type == "cpu" else torch.float32
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be had on a device now; for MPS, which shares it, main memory."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
 
 
 def residual_norms(activations: torch.Tensor, codes: Codes) -> torch.Tensor:
@@ -106,7 +165,9 @@ def direction_errors(activations: torch.Tensor, reconstructions: torch.Tensor) -
     return (x - torch.nn.functional.normalize(reconstructions.float(), dim=1)).square().sum(1)
 
 
-def _check(activations: torch.Tensor, atoms: torch.Tensor, l0: int) -> None:
+def _check(
+    activations: torch.Tensor, atoms: torch.Tensor, l0: int, gram: torch.Tensor | None
+) -> None:
     if activations.ndim != 2 or atoms.ndim != 2 or activations.shape[1] != atoms.shape[1]:
         raise InputError(
             "matching_pursuit takes activations [n_tokens, d_model] and atoms [n_atoms, d_model], "
@@ -116,79 +177,73 @@ def _check(activations: torch.Tensor, atoms: torch.Tensor, l0: int) -> None:
         raise InputError(f"l0 must be at least 1, got {l0}.")
     if not len(atoms):
         raise InputError("The dictionary has no atoms: train it on at least one token first.")
-    if not torch.isfinite(activations).all():
+    if gram is None:
+        return
+    if gram.dtype != _gram_type(atoms.device) or min(gram.shape) < len(atoms):
+        raise InputError(
+            f"gram has to be gram_matrix(atoms) of all {len(atoms)} atoms, got {gram.dtype} of "
+            f"shape {list(gram.shape)}."
+        )
+
+
+def _scaled(activations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A copy in float32 with each row divided by a power of two, so that its largest entry lies in
+    [1, 2) and no norm over- or underflows, and the divisors, [n_tokens, 1]. Rounds nothing."""
+    x = torch.empty(activations.shape, dtype=torch.float32, device=activations.device)
+    x.copy_(activations)  # in C order whatever the order of the activations
+    largest = x.abs().amax(1, keepdim=True)
+    if not torch.isfinite(largest).all():
         raise InputError("Some activations are not finite: leave those tokens out first.")
+    exponent_only = largest.view(torch.int32) & 0x7F800000
+    scale = exponent_only.view(torch.float32).clamp(min=torch.finfo(torch.float32).tiny)
+    return x.div_(scale), scale
 
 
-def _pursue_directly(x, atoms, latents, coefficients) -> None:
-    """The pursuit as it is defined, with the residual itself; needs no Gram matrix."""
-    residual = x.clone()
+def _pursue_directly(room, residuals, atoms, _gram, latents, coefficients) -> None:
+    """The pursuit as it is defined, one product a step; needs no Gram matrix."""
+    floor = ROUNDING * residuals.norm(dim=1)
     for step in range(latents.shape[1]):
-        correlations = residual @ atoms.T
-        best = correlations.abs().argmax(1)
-        latents[:, step] = best
-        coefficients[:, step] = correlations.gather(1, best[:, None])[:, 0]
-        residual -= coefficients[:, step, None] * atoms[best]
+        best = torch.mm(residuals, atoms.T, out=room).abs_().argmax(1)
+        _take(step, best, floor, residuals, atoms, latents, coefficients)
 
 
-def _pursue_torch(correlations, gram, latents, coefficients) -> None:
-    """The pursuit in torch operations; the outputs are filled, the correlations used up."""
-    n_atoms = correlations.shape[1]
+def _pursue_torch(correlations, residuals, atoms, gram, latents, coefficients) -> None:
+    """The pursuit in torch operations, for devices that the compiled kernel is not for. Nothing
+    in the loop waits for the device."""
+    floor = ROUNDING * residuals.norm(dim=1)
+    torch.mm(residuals, atoms.T, out=correlations)
     for step in range(latents.shape[1]):
         best = correlations.abs().argmax(1)
-        latents[:, step] = best
-        coefficients[:, step] = correlations.gather(1, best[:, None])[:, 0]
-        correlations -= coefficients[:, step, None] * gram[best, :n_atoms]
+        _take(step, best, floor, residuals, atoms, latents, coefficients)
+        correlations -= coefficients[:, step, None] * gram[best, : len(atoms)]
 
 
-def _pursue_compiled(correlations, gram, latents, coefficients) -> None:
+def _take(step, best, floor, residuals, atoms, latents, coefficients) -> None:
+    """Write down one term of each token and subtract it; nothing where only rounding is left."""
+    chosen = atoms[best]
+    more = residuals.norm(dim=1) > floor
+    latents[:, step] = best * more
+    coefficients[:, step] = (residuals * chosen).sum(1) * more
+    residuals -= coefficients[:, step, None] * chosen
+
+
+def _pursue_compiled(correlations, residuals, atoms, gram, latents, coefficients) -> None:
     """The pursuit by the compiled kernel, the tokens shared out among torch's threads."""
-    c, g = correlations.numpy(), gram.numpy()
-    out_latents, out_coefficients = latents.numpy(), coefficients.numpy()
+    torch.mm(residuals, atoms.T, out=correlations)
+    shared, own = (gram.numpy(), atoms.numpy()), (correlations, residuals, latents, coefficients)
+    c, r, out_latents, out_coefficients = (tensor.numpy() for tensor in own)
     bounds = np.linspace(0, len(c), min(torch.get_num_threads(), len(c)) + 1).astype(int)
     parts = [
-        (c[a:b], g, out_latents[a:b], out_coefficients[a:b]) for a, b in itertools.pairwise(bounds)
+        (c[a:b], r[a:b], *shared, out_latents[a:b], out_coefficients[a:b])
+        for a, b in itertools.pairwise(bounds)
     ]
     if len(parts) == 1:
-        _pursue_rows(*parts[0])
+        pursue_rows(*parts[0])
     else:
-        list(_threads().map(lambda part: _pursue_rows(*part), parts))
+        list(_threads().map(lambda part: pursue_rows(*part), parts))
 
 
 @functools.cache
 def _threads() -> ThreadPoolExecutor:
     """Plain threads rather than numba's own: those abort the process when two callers meet."""
     return ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="pursuit")
-
-
-@njit(nogil=True, cache=True, fastmath={"nnan", "ninf", "nsz", "reassoc", "contract"})
-def _pursue_rows(correlations, gram, latents, coefficients):
-    n_tokens, n_atoms = correlations.shape
-    n_blocks = (n_atoms + _BLOCK - 1) // _BLOCK
-    peaks = np.empty(n_blocks, np.float32)
-    for token in range(n_tokens):
-        row = correlations[token]
-        for block in range(n_blocks):
-            peak = np.float32(0.0)
-            for atom in range(block * _BLOCK, min(n_atoms, block * _BLOCK + _BLOCK)):
-                peak = max(peak, abs(row[atom]))
-            peaks[block] = peak
-        for step in range(latents.shape[1]):
-            best_block = 0
-            for block in range(1, n_blocks):
-                if peaks[block] > peaks[best_block]:
-                    best_block = block
-            best = best_block * _BLOCK
-            while best < n_atoms - 1 and abs(row[best]) < peaks[best_block]:
-                best += 1
-            coefficient = row[best]
-            latents[token, step] = best
-            coefficients[token, step] = coefficient
-            gram_row = gram[best]
-            for block in range(n_blocks):
-                peak = np.float32(0.0)
-                for atom in range(block * _BLOCK, min(n_atoms, block * _BLOCK + _BLOCK)):
-                    value = row[atom] - coefficient * gram_row[atom]
-                    row[atom] = value
-                    peak = max(peak, abs(value))
-                peaks[block] = peak

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import torch
 
 from itda_core.config import TrainConfig
 from itda_core.dictionary import Dictionary, write_atomically
@@ -50,7 +51,8 @@ class Run:
 
     @property
     def config(self) -> TrainConfig:
-        return TrainConfig.from_dict(self.about["config"])
+        """What the run was trained with, its data type as it came to."""
+        return TrainConfig.from_dict(self.about["config"]).with_dtype(self.about["dtype"])
 
     @property
     def layer(self) -> int:
@@ -173,7 +175,7 @@ class Workspace:
                 lock.unlink(missing_ok=True)
 
     def save_checkpoint(self, number: int, dictionaries: dict[int, Dictionary], state: dict):
-        """Keep the dictionaries and the state after batch `number`, then drop older ones."""
+        """Keep the dictionaries and the state after window `number`, then drop older ones."""
         target = self.directory / f"checkpoint-{number:09d}"
         if target.exists():
             return
@@ -197,7 +199,8 @@ class Workspace:
         newest = checkpoints[-1]
         state = json.loads((newest / "state.json").read_text())
         sizes = {path.name: path.stat().st_size for path in self.directory.glob("*.f32")}
-        if sizes != state["arrays"]:
+        is_whole = all(sizes.get(name, 0) >= size for name, size in state["arrays"].items())
+        if not is_whole or "window" not in state:  # an earlier version counted otherwise
             shutil.rmtree(newest)  # without the activations kept so far there is no going on
             return None
         dictionaries = {
@@ -205,21 +208,54 @@ class Workspace:
         }
         return dictionaries, state
 
-    def array(self, name: str, shape: tuple[int, int]) -> np.ndarray:
-        """A float32 array in a file: made on first use, found again after an interruption."""
+    def rows(self, name: str, length: int, width: int) -> "RowFile":
+        """Room for `length` rows in a file, found again after an interruption. Raises OSError
+        where the disk has no space for them."""
         path = self.directory / f"{name}.f32"
-        exists = path.exists() and path.stat().st_size == 4 * shape[0] * shape[1]
-        if not exists:
-            free, needed = shutil.disk_usage(self.directory).free, 4 * shape[0] * shape[1]
-            if needed > free:
-                raise OSError(errno.ENOSPC, "not enough space for the activations")
-        return np.memmap(path, np.float32, "r+" if exists else "w+", shape=shape)
+        there = path.stat().st_size if path.exists() else 0
+        if 4 * length * width - there > shutil.disk_usage(self.directory).free:
+            raise OSError(errno.ENOSPC, "not enough space for the activations")
+        return RowFile(path, length, width)
 
     def remove(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _checkpoints(self) -> list[Path]:
         return sorted(self.directory.glob("checkpoint-*"))
+
+
+class RowFile:
+    """Float32 rows in a file, written in order and read in blocks: memory holds one block.
+
+    A memory map would do the same, but a disk that fills up under it ends the process.
+    """
+
+    def __init__(self, path: Path, length: int, width: int):
+        self._length, self._width = length, width
+        path.touch()
+        self._file = path.open("r+b")
+
+    def __len__(self) -> int:
+        return self._length
+
+    def write(self, first: int, rows: torch.Tensor) -> None:
+        """Put rows, [n, width] float32, at row `first` and after."""
+        self._file.seek(4 * first * self._width)
+        self._file.write(rows.contiguous().numpy())
+
+    def read(self, first: int, count: int) -> torch.Tensor:
+        """Up to `count` rows from row `first` on, [n, width] float32; zero where none was
+        written."""
+        rows = torch.zeros(max(0, min(count, self._length - first)), self._width)
+        self._file.seek(4 * first * self._width)
+        self._file.readinto(rows.numpy().reshape(-1).view(np.uint8))
+        return rows
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def interrupted_trainings(runs: Path) -> dict[str, TrainConfig]:

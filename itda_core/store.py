@@ -1,25 +1,37 @@
 """The store: an index of the run directories, and every query that the app makes.
 
-All SQL is here and in database.py. What is stored can be made anew from the run directories.
+All SQL is here, in importing.py and in database.py. What is stored can be made anew from the run
+directories.
 """
 
+import time
 from pathlib import Path
 
 import duckdb
 import pandas as pd
 
 from itda_core.database import FILE_NAME, SCHEMA_VERSION, Database
-from itda_core.errors import ItdaError, RunError, StoreError, StoreNotOursError
+from itda_core.errors import RunError, StoreError, StoreNotOursError
+from itda_core.importing import insert_run, stamp, why_not_imported
 from itda_core.runs import Run, list_runs
 
 __all__ = ["FILE_NAME", "SCHEMA_VERSION", "Store", "rebuild"]
 
 _LATENT_COLUMNS = """l.latent, p.prompt_id, p.title, p.text, l.position, l."start", l."end",
     l.token, l.tokens, l.tokens / greatest(r.explored_tokens, 1) AS density, l.strongest"""
+_RETRY_SECONDS = 60.0
+"""What kept a run from being read may pass without a trace in its files, such as a limit of open
+files."""
 
 
 class Store(Database):
     """The explorer's database: import of runs, and the queries of the pages."""
+
+    def __init__(self, path: Path | str = ":memory:"):
+        """Open or make the database. Raises StoreError where it is locked, damaged or newer."""
+        super().__init__(path)
+        self._looked: tuple[object, RunError | None, float] | None = None
+        """What `import_new` saw last, what it could not read, and when that was"""
 
     # Import
 
@@ -29,44 +41,65 @@ class Store(Database):
         Raises RunError where its files can't be read, StoreError where there is no space.
         """
         try:
-            return self._import_run(run)
-        except duckdb.Error as error:
-            raise _why_not_imported(run, str(error).splitlines()[0]) from error
-
-    def _import_run(self, run: Run) -> bool:
-        with self.transaction() as cursor:
-            if cursor.execute("SELECT 1 FROM runs WHERE run_id = ?", [run.run_id]).fetchone():
-                return False
-            number = cursor.execute("SELECT coalesce(max(run), 0) + 1 FROM runs").fetchone()[0]
-            _insert_run(cursor, number, run)
-            _insert_prompts(cursor, number, run.directory)
-            _insert_codes(cursor, number, run.directory)
-            return True
+            with self.transaction() as cursor:
+                return insert_run(cursor, run)
+        except duckdb.Error as error:  # the commit's as well: that is when a disk is full
+            raise why_not_imported(run, error) from error
 
     def import_new(self, folder: Path) -> list[str]:
         """Take in every finished run of `folder` that is not there yet; returns their ids.
 
         Runs whose directory is gone are forgotten, those that were moved are found again. One that
-        can't be read does not keep the others out; its RunError is raised at the end.
+        can't be read does not keep the others out; its RunError is raised at the end. No file is
+        opened while neither the folder nor the database has changed since the call before; a run
+        that could not be read is then tried again after a minute.
         """
-        table = self.runs()
-        known = dict(zip(table["run_id"], table["directory"], strict=True))
-        taken, failed, listed = [], None, list_runs(folder)
+        seen = self._seen(folder)
+        if self._looked and self._looked[0] == seen:
+            _, failed, when = self._looked
+            if failed is None:
+                return []
+            if time.monotonic() < when + _RETRY_SECONDS:
+                raise failed.with_traceback(None)  # it would grow by every raise
+        listed = list_runs(folder)
+        self._follow(listed)
+        taken, failed = self._import_all(listed)
+        # What came while the files were read is not in `seen`, and is looked at the next time.
+        known = self._directories()
+        self._looked = ((*seen[:2], known, _existing(known)), failed, time.monotonic())
+        if failed:
+            raise failed
+        return taken
+
+    def _seen(self, folder: Path) -> tuple:
+        """All that decides what there is to import."""
+        known = self._directories()
+        return str(folder.absolute()), stamp(folder), known, _existing(known)
+
+    def _directories(self) -> dict[str, str]:
+        """The directory of every run that is known, by id."""
+        found = self.query("SELECT run_id, directory FROM runs")
+        return dict(zip(found["run_id"], found["directory"], strict=True))
+
+    def _follow(self, listed: list[Run]) -> None:
+        """Forget the runs whose directory is gone, and note where others were moved."""
         here = {run.run_id: str(run.directory.resolve()) for run in listed}
-        for run_id, directory in known.items():
+        for run_id, directory in self._directories().items():
             if run_id not in here and not Path(directory).exists():
                 self.forget_run(run_id)
             elif here.get(run_id, directory) != directory:
                 self.query("UPDATE runs SET directory = ? WHERE run_id = ?", here[run_id], run_id)
+
+    def _import_all(self, listed: list[Run]) -> tuple[list[str], RunError | None]:
+        """Import what is new of `listed`: the ids of what was, and the first error."""
+        taken, failed, known = [], None, self._directories()
         for run in listed:
             try:
                 if run.run_id not in known and self.import_run(run):
                     taken.append(run.run_id)
             except RunError as error:
                 failed = failed or error
-        if failed:
-            raise failed
-        return taken
+        return taken, failed
 
     def forget_run(self, run_id: str) -> None:
         """Remove a run from the index; its directory is not touched."""
@@ -218,14 +251,6 @@ def rebuild(path: Path, runs: Path) -> int:
     return count
 
 
-def _why_not_imported(run: Run, message: str) -> ItdaError:
-    if "No space left" in message:
-        return StoreError(f"There is no space left for the database ({message}). Free some space.")
-    if "Out of Memory" in message:
-        return StoreError(f"There is not enough memory to import {run.run_id} ({message}).")
-    return RunError(f"{run.directory} is damaged ({message}). Delete it and train again.")
-
-
 def _check_replaceable(path: Path) -> None:
     """A database that another process holds or that a newer version wrote is left alone."""
     try:
@@ -236,69 +261,6 @@ def _check_replaceable(path: Path) -> None:
         return
 
 
-def _insert_run(cursor: duckdb.DuckDBPyConnection, number: int, run: Run) -> None:
-    config, metrics = run.config, run.metrics
-    values = {
-        "run": number,
-        "run_id": run.run_id,
-        "training_id": run.about["training_id"],
-        "model": config.model.name,
-        "layer": run.layer,
-        "d_model": run.about["d_model"],
-        "n_layers": run.about["n_layers"],
-        "atoms": metrics["atoms"],
-        "max_atoms": config.max_atoms,
-        "l0": config.l0,
-        "tokens": metrics["tokens"],
-        "explored_tokens": metrics["explored_tokens"],
-        "fvu": metrics["fvu"],
-        "explored_fvu": metrics["explored_fvu"],
-        "selection": config.selection,
-        "threshold": config.threshold,
-        "seed": config.seed,
-        "corpus": config.corpus.name,
-        "dtype": run.about["dtype"],
-        "created": run.about["created"],
-        "seconds": metrics["seconds"],
-        "directory": str(run.directory.resolve()),
-    }
-    marks = ", ".join("?" for _ in values)
-    cursor.execute(f"INSERT INTO runs ({', '.join(values)}) VALUES ({marks})", [*values.values()])
-
-
-def _insert_prompts(cursor: duckdb.DuckDBPyConnection, number: int, directory: Path) -> None:
-    path = str(directory / "prompts.parquet")
-    cursor.execute(
-        """INSERT INTO prompts
-        SELECT (SELECT coalesce(max(prompt), 0) FROM prompts) + row_number() OVER (), prompt_id,
-            text, title
-        FROM read_parquet(?) WHERE prompt_id NOT IN (SELECT prompt_id FROM prompts)""",
-        [path],
-    )
-    cursor.execute(
-        """INSERT INTO run_prompts SELECT ?, prompt, explored, starts, ends
-        FROM read_parquet(?) JOIN prompts USING (prompt_id)""",
-        [number, path],
-    )
-
-
-def _insert_codes(cursor: duckdb.DuckDBPyConnection, number: int, directory: Path) -> None:
-    """Codes sorted by latent, so that a latent's uses lie together, then the latents."""
-    cursor.execute(
-        """INSERT INTO codes SELECT ?, latent, prompt, position, step, coefficient
-        FROM read_parquet(?) JOIN prompts USING (prompt_id) ORDER BY latent, prompt, position""",
-        [number, str(directory / "codes.parquet")],
-    )
-    cursor.execute(
-        """INSERT INTO latents
-        WITH uses AS (
-            SELECT latent, count(*) AS tokens, max(abs(coefficient)) AS strongest FROM (
-                SELECT latent, sum(coefficient) AS coefficient FROM codes WHERE run = $run
-                GROUP BY latent, prompt, position)
-            GROUP BY latent)
-        SELECT $run, s.latent, prompt, s.position, s."start", s."end", s.token,
-            coalesce(u.tokens, 0), coalesce(u.strongest, 0)
-        FROM read_parquet($path) s JOIN prompts USING (prompt_id) LEFT JOIN uses u USING (latent)
-        ORDER BY s.latent""",
-        {"run": number, "path": str(directory / "sources.parquet")},
-    )
+def _existing(directories: dict[str, str]) -> list[str]:
+    """The runs whose directory is there; it may lie outside the folder that is looked at."""
+    return [run_id for run_id, directory in directories.items() if Path(directory).exists()]

@@ -19,9 +19,14 @@ from itda_core.dictionary import Dictionary, GrowingDictionary
 from itda_core.errors import InputError, ItdaError
 from itda_core.finishing import Finisher
 from itda_core.loading import load_model
-from itda_core.models import Activations, Model
-from itda_core.plan import Plan, make_plan, sources_of
-from itda_core.runs import Workspace, interrupted_trainings, told_when_disk_is_full
+from itda_core.models import Model
+from itda_core.plan import Plan, Sources, make_plan, sources_of
+from itda_core.runs import (
+    Workspace,
+    interrupted_trainings,
+    list_runs,
+    told_when_disk_is_full,
+)
 from itda_core.selection import ThresholdSelection
 
 CHECKPOINT_SECONDS = 20.0
@@ -43,7 +48,7 @@ class Progress:
     """by layer"""
     max_atoms: int = 0
     mean_error: dict[int, float] = field(default_factory=dict)
-    """by layer: mean ‖x/‖x‖ − x̂/‖x̂‖‖² of the newest batch"""
+    """by layer: mean ‖x/‖x‖ − x̂/‖x̂‖‖² of the newest step"""
     tokens_per_second: float = 0.0
     fraction: float = 0.0
     """of the whole training, in [0, 1]"""
@@ -71,7 +76,8 @@ def train(config: TrainConfig, runs: Path, expected_id: str | None = None) -> It
     checkpoint. Closing the generator keeps a checkpoint. Raises ItdaError with the remedy.
     """
     yield Progress("loading")
-    model = load_model(config.model)
+    model = load_model(_as_before(config, runs).model)
+    config = config.with_dtype(model.dtype)
     model.check_layers(config.layers)
     yield Progress("reading")
     corpus = load_corpus(config.corpus)
@@ -110,8 +116,8 @@ class _Training:
         checkpoint = workspace.load_checkpoint()  # before the arrays that it needs are made anew
         self.explored_rows = min(config.explored_tokens, self.plan.total_rows)
         self.kept = {
-            layer: workspace.array(f"activations-{layer}", (self.explored_rows, model.d_model))
-            for layer in (config.layers if self.explored_rows else ())
+            layer: workspace.rows(f"activations-{layer}", self.explored_rows, model.d_model)
+            for layer in config.layers
         }
         self.selections = {
             layer: ThresholdSelection(
@@ -119,7 +125,7 @@ class _Training:
             )
             for layer in config.layers
         }
-        self.batch = self.row = 0
+        self.window = self.row = 0
         self.seconds = 0.0
         self.bad_rows = dict.fromkeys(config.layers, 0)
         self.progress = Progress(
@@ -140,7 +146,8 @@ class _Training:
             self._estimate(_TRAINING_SHARE + (1 - _TRAINING_SHARE) * number / len(dictionaries))
             yield self.progress
             facts = {"tokens": self.row, "seconds": self.seconds, "skipped": self._skipped(layer)}
-            name = self.finisher.finish(layer, dictionaries[layer], self.kept.get(layer), facts)
+            name = self.finisher.finish(layer, dictionaries[layer], self.kept[layer], facts)
+            self.kept[layer].close()
             self.progress.finished.append(name)
             self.seconds += time.monotonic() - started
         self._check_usable(dictionaries)
@@ -172,7 +179,7 @@ class _Training:
         last_checkpoint = time.monotonic()
         while not self._is_done():
             started = time.monotonic()
-            self._one_batch()
+            self._one_window()
             self.seconds += time.monotonic() - started
             recent.append((time.monotonic(), self.row))
             self._report(recent)
@@ -181,41 +188,40 @@ class _Training:
                 last_checkpoint = time.monotonic()
             try:
                 yield self.progress
-            except GeneratorExit:  # cancelled between two batches, where the state is whole
+            except GeneratorExit:  # cancelled between two windows, where the state is whole
                 self._checkpoint()
                 raise
         self._checkpoint()
 
     def _is_done(self) -> bool:
         """At the end of the plan, or when all is full and the explored part is captured."""
-        if self.batch == len(self.plan.passes):
+        if self.window == len(self.plan.windows):
             return True
         full = all(selection.dictionary.is_full for selection in self.selections.values())
         return full and self.row >= self.explored_rows
 
-    def _one_batch(self) -> None:
-        first, last = self.plan.passes[self.batch]
+    def _one_window(self) -> None:
+        first, last = self.plan.windows[self.window]
         tokens = self.plan.tokens(self.model, first, last)
         activations = self.model.capture(tokens, self.config.layers, self.config.skip_first)
         sources = sources_of(tokens, self.plan.prompts[first:last], activations)
-        for layer in self.config.layers:
-            self._offer(layer, activations, sources)
+        for layer, rows in activations.items():
+            if self.row < self.explored_rows:
+                self.kept[layer].write(self.row, rows[: self.explored_rows - self.row])
+            self._offer(layer, rows, sources)
         self.row += len(sources)
-        self.batch += 1
+        self.window += 1
 
-    def _offer(self, layer: int, activations: Activations, sources: list[tuple]) -> None:
-        x = activations[layer]
-        if self.row < self.explored_rows:
-            room = self.explored_rows - self.row
-            self.kept[layer][self.row : self.row + len(x)] = x[:room].numpy()
-        norms = x.norm(dim=1)
-        usable = (torch.isfinite(norms) & (norms > 0)).nonzero()[:, 0].tolist()
-        if len(usable) < len(x):
-            self.bad_rows[layer] += len(x) - len(usable)
-            x, sources = x[usable], [sources[row] for row in usable]
-        offer = self.selections[layer].offer(x, sources)
-        if offer.mean_error is not None:
-            self.progress.mean_error[layer] = offer.mean_error
+    def _offer(self, layer: int, activations: torch.Tensor, sources: Sources) -> None:
+        """Offer the activations of one window to the selection, step by step."""
+        norms = activations.norm(dim=1)
+        usable = torch.isfinite(norms) & (norms > 0)
+        self.bad_rows[layer] += int((~usable).sum())
+        for first in range(0, len(activations), self.plan.step):
+            rows = first + usable[first : first + self.plan.step].nonzero()[:, 0]
+            offer = self.selections[layer].offer(activations[rows], sources.take(rows.numpy()))
+            if offer.mean_error is not None:
+                self.progress.mean_error[layer] = offer.mean_error
 
     def _report(self, recent: deque) -> None:
         (start, first_row), (now, row) = recent[0], recent[-1]
@@ -258,29 +264,32 @@ class _Training:
             )
 
     def _checkpoint(self) -> None:
-        for array in self.kept.values():
-            array.flush()
+        for rows in self.kept.values():
+            rows.flush()
         state = {
-            "batch": self.batch,
+            "window": self.window,
             "row": self.row,
             "seconds": self.seconds,
             "bad_rows": {str(layer): count for layer, count in self.bad_rows.items()},
-            "steps": {
-                str(layer): selection.dictionary.steps
-                for layer, selection in self.selections.items()
-            },
         }
-        self.workspace.save_checkpoint(self.batch, self.dictionaries(), state)
+        self.workspace.save_checkpoint(self.window, self.dictionaries(), state)
 
     def _restore(self, dictionaries: dict[int, Dictionary], state: dict) -> None:
-        self.batch, self.row, self.seconds = state["batch"], state["row"], state["seconds"]
+        self.window, self.row, self.seconds = state["window"], state["row"], state["seconds"]
         self.bad_rows = {int(layer): count for layer, count in state["bad_rows"].items()}
         for layer, dictionary in dictionaries.items():
             table = dictionary.sources.drop(columns="latent").assign(word=dictionary.words)
             sources = [tuple(row) for row in table.itertuples(index=False)]
-            self.selections[layer].dictionary.restore(
-                dictionary.atoms, sources, state["steps"][str(layer)]
-            )
+            self.selections[layer].dictionary.restore(dictionary.atoms, sources)
+
+
+def _as_before(config: TrainConfig, runs: Path) -> TrainConfig:
+    """With the data type that "auto" came to when this training was started before, if it was: a
+    probe may change its mind, and the training is the same."""
+    if config.model.dtype != "auto":
+        return config
+    before = [*interrupted_trainings(runs).values(), *(run.config for run in list_runs(runs))]
+    return next((one for one in before if one == config.with_dtype(one.model.dtype)), config)
 
 
 def _reading(config: TrainConfig) -> str:

@@ -98,7 +98,11 @@ def _show_list(run_id: str, numbers: list[int], chosen: int) -> None:
     ]
     table["token"] = table["token"].map(token_label)
     table["percent"] = table["density"] * 100
-    key = f"list_{run_id}_{page_number}_{st.session_state.get('search')}_{chosen}"
+    key = f"list_{run_id}_{page_number}_{st.session_state.get('search')}"
+    selection = {"rows": [place % _ROWS], "columns": [], "cells": []}
+    if (st.session_state.get(key) or {}).get("selection", {}).get("rows") != selection["rows"]:
+        # The table stays the same element, so that the browser need not build it anew.
+        st.session_state[key] = {"selection": selection}
 
     def choose() -> None:
         rows = st.session_state[key]["selection"]["rows"]
@@ -119,7 +123,6 @@ def _show_list(run_id: str, numbers: list[int], chosen: int) -> None:
         height=600,
         on_select=choose,
         selection_mode="single-row",
-        selection_default={"selection": {"rows": [place % _ROWS]}},
         key=key,
     )
     _show_pager(numbers, page_number, n_pages)

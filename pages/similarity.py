@@ -8,8 +8,8 @@ import pandas as pd
 import streamlit as st
 
 from itda_core.config import TrainConfig
-from itda_core.similarity import Comparison
-from pages.components.cells import Cell, Side, cell, compare_sides
+from itda_core.similarity import Comparison, Matrix
+from pages.components.cells import Side, compare_all_sides, compare_sides
 from pages.components.charts import heatmap
 from pages.components.session import (
     explorer,
@@ -114,22 +114,15 @@ def _show_models(groups: dict[str, pd.DataFrame], key: str) -> None:
 
 
 def _show_matrix(rows: dict[str, Side], columns: dict[str, Side], key: str) -> None:
-    cells = [[cell(a, b, key) for b in columns.values()] for a in rows.values()]
-    values = np.array(
-        [[one.jaccard if isinstance(one, Cell) else np.nan for one in line] for line in cells]
-    )
-    reasons = {one for line in cells for one in line if isinstance(one, str)}
-    for reason in sorted(reasons)[:3]:
+    matrix = compare_all_sides(tuple(rows.values()), tuple(columns.values()), key)
+    values, is_known = matrix.jaccard, matrix.reasons == ""
+    for reason in sorted(set(matrix.reasons[~is_known]))[:3]:
         st.warning(literal(reason))
-    if np.isnan(values).all():
+    if not is_known.any():
         return
-    hovers = [
-        [_hover(one, row, column, key) for one, column in zip(line, columns, strict=True)]
-        for line, row in zip(cells, rows, strict=True)
-    ]
-    st.caption("Click a cell for the tokens behind it.")
+    st.caption("Hover a cell for its value, click it for the tokens behind it.")
     event = st.plotly_chart(
-        heatmap(values, list(rows), list(columns), "A", "B", hovers),
+        heatmap(values, list(rows), list(columns), "A", "B", _hovers(matrix, rows, columns, key)),
         width="content",
         on_select="rerun",
         selection_mode="points",
@@ -140,19 +133,26 @@ def _show_matrix(rows: dict[str, Side], columns: dict[str, Side], key: str) -> N
     points = event["selection"]["points"]
     if points:
         row, column = (int(value) for value in points[0]["customdata"])
-        if isinstance(cells[row][column], Cell):
+        if is_known[row, column]:
             a, b = list(rows)[row], list(columns)[column]
             compared = compare_sides(rows[a], columns[b], key)
             _show_drilldown(compared, f"A {a}", f"B {b}", key)
 
 
-def _hover(shown: Cell | str, row: str, column: str, key: str) -> str:
-    if isinstance(shown, str):
-        return "not comparable"
-    return (
-        f"A {row} and B {column}\nJaccard {shown.jaccard:.4f}\n|A ∩ B| = {shown.shared:,}, "
-        f"|A ∪ B| = {shown.union:,}\nmatched by {key}"
-    )
+def _hovers(
+    matrix: Matrix, rows: dict[str, Side], columns: dict[str, Side], key: str
+) -> list[list[str]]:
+    def hover(row: int, column: int, a: str, b: str) -> str:
+        if matrix.reasons[row, column]:
+            return "not comparable"
+        return (
+            f"A {a} and B {b}\nJaccard {index[row, column]:.4f}\n"
+            f"|A ∩ B| = {matrix.shared[row, column]:,}, |A ∪ B| = {matrix.union[row, column]:,}\n"
+            f"matched by {key}"
+        )
+
+    index = matrix.jaccard
+    return [[hover(i, j, a, b) for j, b in enumerate(columns)] for i, a in enumerate(rows)]
 
 
 def _show_export(values: np.ndarray, rows: list[str], columns: list[str]) -> None:

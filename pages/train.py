@@ -5,7 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from itda_core.config import CorpusSpec, ModelSpec, TrainConfig, slug
+from itda_core.config import DTYPES, CorpusSpec, ModelSpec, TrainConfig, slug
 from itda_core.corpus import BUILT_IN as BUILT_IN_CORPORA
 from itda_core.dictionary import write_atomically
 from itda_core.errors import InputError
@@ -250,6 +250,8 @@ def _show_interrupted() -> None:
     active = any(job.is_active for job in here.queue.jobs())
     waiting = {} if active else interrupted_trainings(here.runs_folder)
     listed = [here.queue.config(job) for job in here.queue.jobs() if job.state != "done"]
+    # A job may leave the data type open; the training it started has written down what it took.
+    listed += [config.with_dtype(dtype) for config in listed for dtype in DTYPES]
     waiting = {name: config for name, config in waiting.items() if config not in listed}
     if not waiting:
         return

@@ -1,6 +1,9 @@
 """Slow and plain implementations of what the product does fast, in float64."""
 
 import numpy as np
+import torch
+
+from itda_core import pursuit
 
 
 def unit_rows(x):
@@ -27,6 +30,30 @@ def slow_pursuit(activations, atoms, l0):
         coefficients[:, step] = correlations[tokens, best]
         residuals -= coefficients[:, step, None] * atoms[best]
     return latents, coefficients, np.asarray(activations, dtype=np.float64) - residuals
+
+
+def assert_is_the_pursuit(codes, activations, atoms, share=1.0, beside_the_norm=3e-7):
+    """The latents of `slow_pursuit` for at least `share` of the tokens, and there its coefficients,
+    each to 1e-4 of itself plus `beside_the_norm` of the activation's norm, float32 rounding."""
+    latents, coefficients, _ = slow_pursuit(activations, atoms, codes.l0)
+    same = (codes.latents.numpy() == latents).all(axis=1)
+    assert same.mean() >= share
+    scale = np.linalg.norm(np.asarray(activations, np.float64), axis=1, keepdims=True)[same]
+    scale[scale == 0] = 1
+    found = codes.coefficients.numpy()[same]
+    np.testing.assert_allclose(
+        found / scale, coefficients[same] / scale, rtol=1e-4, atol=beside_the_norm
+    )
+
+
+def take_path(monkeypatch, path):
+    """Let pursuits take one of the ways there are: compiled, direct, or the torch operations that
+    other devices use, with their float32 Gram matrix."""
+    if path == "direct":
+        monkeypatch.setattr(pursuit, "affordable_gram", lambda *_: None)
+    elif path == "torch":
+        monkeypatch.setattr(pursuit, "_gram_type", lambda _device: torch.float32)
+        monkeypatch.setattr(pursuit, "_pursue_compiled", pursuit._pursue_torch)
 
 
 def slow_errors(activations, reconstructions):

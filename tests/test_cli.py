@@ -23,7 +23,7 @@ def test_train_makes_a_run_for_each_layer_and_says_so_as_json(
     cli, tmp_path, tiny_model_folder, tiny_corpus_file, runs_folder
 ):
     config = tiny_config(tiny_model_folder, tiny_corpus_file)
-    command = ["train", *train_options(config), "--runs", tmp_path, "--json"]
+    command = ["train", *train_options(config), "--dtype", "float32", "--runs", tmp_path, "--json"]
     code, out, err = cli(*command)
     told = one_json((code, out, err))
     assert set(told) == {"runs"}

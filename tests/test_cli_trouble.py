@@ -20,6 +20,10 @@ from itda_core.store import SCHEMA_VERSION, Store
 from itda_core.training import train
 
 
+def options_of(config):
+    return [*train_options(config), "--dtype", config.model.dtype]
+
+
 @pytest.fixture
 def fails(cli):
     """Runs a command that has to fail with a code; gives the sentence on standard error."""
@@ -42,7 +46,7 @@ def fails_to_train(fails, tmp_path, tiny_model_folder, tiny_corpus_file):
     """The same for a training that is wrong in some options; nothing may be left of it."""
 
     def run(*changes, code=2):
-        usual = train_options(tiny_config(tiny_model_folder, tiny_corpus_file))
+        usual = options_of(tiny_config(tiny_model_folder, tiny_corpus_file))
         sentence = fails(code, "train", *usual, "--runs", tmp_path / "runs", *changes)
         assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
         return sentence
@@ -247,7 +251,7 @@ def test_a_training_that_runs_already_is_not_started_again(
     config = tiny_config(tiny_model_folder, tiny_corpus_file)
     steps = train(config, tmp_path)
     advance(steps, "training", 2)
-    sentence = fails(1, "train", *train_options(config), "--runs", tmp_path)
+    sentence = fails(1, "train", *options_of(config), "--runs", tmp_path)
     assert f"already running (pid {psutil.Process().pid})" in sentence
     steps.close()
 
@@ -260,7 +264,7 @@ def test_a_full_disk(fails, cli, tmp_path, monkeypatch, tiny_model_folder, tiny_
 
     with monkeypatch.context() as patch:
         patch.setattr(finishing.pq.ParquetWriter, "write_table", full)
-        sentence = fails(1, "train", *train_options(config), "--runs", tmp_path)
+        sentence = fails(1, "train", *options_of(config), "--runs", tmp_path)
     assert "no space left on the disk" in sentence
     assert list_runs(tmp_path) == []
     [at] = interrupted_trainings(tmp_path)
@@ -275,7 +279,7 @@ def test_a_training_told_to_stop_keeps_a_checkpoint_and_resumes_to_the_same_runs
 ):
     config = long_config(tmp_path, tiny_model_folder, tiny_texts)
     trained(config, tmp_path / "uninterrupted")
-    options = [*train_options(config), "--runs", tmp_path / "runs", "--json"]
+    options = [*options_of(config), "--runs", tmp_path / "runs", "--json"]
     command = [sys.executable, "-m", "itda_core", "train", *map(str, options)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

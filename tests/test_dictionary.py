@@ -10,9 +10,12 @@ import safetensors.torch
 import torch
 from reference import slow_pursuit, unit_rows
 
+from itda_core import dictionary as dictionary_module
 from itda_core.config import HookPoint
 from itda_core.dictionary import FILE_NAME, Dictionary, GrowingDictionary
 from itda_core.errors import RunError
+from itda_core.kernels import GRAM_SCALE
+from itda_core.pursuit import gram_matrix
 
 COLUMNS = ["latent", "prompt_id", "position", "start", "end", "token"]
 TOKENS = [" treaty", "🎉", "\u0301", "שלום", "\n", "<script>", "", "`$|"]
@@ -238,7 +241,27 @@ def test_the_gram_matrix_is_that_of_the_atoms_after_every_append():
         growing, _ = grown([3, 1, 9, 10][:steps])
         expected = growing.atoms.double() @ growing.atoms.double().T
         n_atoms = len(growing)
-        np.testing.assert_allclose(growing._gram[:n_atoms, :n_atoms], expected, atol=1e-6)
+        found = growing._gram[:n_atoms, :n_atoms].double() / GRAM_SCALE
+        np.testing.assert_allclose(found, expected, atol=0.51 / GRAM_SCALE)
+
+
+def test_a_gram_matrix_that_grew_is_the_one_of_all_atoms():
+    growing, _ = grown([1, 2, 90, 1, 130, 76], max_atoms=300, d_model=33)
+    whole = gram_matrix(growing.atoms)
+    assert growing._gram.dtype == whole.dtype == torch.int16
+    assert growing._gram.shape == whole.shape == (300, 300)
+    assert (growing._gram.int() - whole.int()).abs().max() <= 1
+
+
+def test_room_is_doubled_rather_than_made_for_each_batch():
+    growing = GrowingDictionary(5, 1_000)
+    draw, places = torch.Generator().manual_seed(0), set()
+    for number in range(500):
+        growing.append(torch.randn(2, 5, generator=draw), [(f"{number}", 1, 0, 1, "t", 0)] * 2)
+        places.add(growing.atoms.data_ptr())
+        assert len(growing._atoms) == len(growing._gram) <= 1_000
+    assert len(growing) == 1_000
+    assert len(places) <= 10
 
 
 def test_a_growing_dictionary_encodes_with_the_atoms_it_has():
@@ -254,12 +277,32 @@ def test_a_restored_dictionary_goes_on_as_if_never_interrupted():
     whole, x = grown([4, 7, 6])
     part, _ = grown([4, 7])
     restored = GrowingDictionary(5, 30)
-    restored.restore(part.atoms.clone(), list(part.sources), part.steps)
+    restored.restore(part.atoms.clone(), list(part.sources))
     assert torch.equal(restored.atoms, part.atoms)
     restored.append(x[11:], whole.sources[11:])
     assert torch.equal(restored.atoms, whole.atoms)
     assert restored.sources == whole.sources
-    assert torch.equal(restored._gram, whole._gram)
+    y = torch.randn(40, 5, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(restored.encode(y, 6).latents, whole.encode(y, 6).latents)
+    assert torch.equal(restored.encode(y, 6).coefficients, whole.encode(y, 6).coefficients)
+
+
+def test_without_memory_for_a_gram_matrix_a_growing_dictionary_does_without(monkeypatch):
+    roomy, x = grown([4, 7, 6])
+    monkeypatch.setattr(dictionary_module, "free_memory", lambda _device: 0)
+    tight, _ = grown([4, 7, 6])
+    assert tight._gram is None
+    assert torch.equal(tight.encode(x, 4).latents, roomy.encode(x, 4).latents)
+
+
+def test_a_gram_matrix_that_no_longer_fits_is_given_up(monkeypatch):
+    roomy, x = grown([4, 7, 9])
+    monkeypatch.setattr(dictionary_module, "free_memory", lambda _device: 4 * 2 * 11**2)
+    assert len(grown([4, 7])[0]._gram) == 11
+    tight, _ = grown([4, 7, 9])
+    assert tight._gram is None
+    assert torch.equal(tight.atoms, roomy.atoms)
+    assert torch.equal(tight.encode(x, 4).latents, roomy.encode(x, 4).latents)
 
 
 def test_the_source_table_numbers_the_latents():

@@ -8,7 +8,7 @@ import torch
 from tiny import FAMILIES, save_tiny_model
 
 from itda_core import models
-from itda_core.errors import InputError, ModelError
+from itda_core.errors import ModelError
 from itda_core.loading import load_model
 
 TEXTS = [
@@ -114,112 +114,6 @@ def test_replacing_one_activation_changes_that_token_and_later_ones_only(family_
     close(spliced[0, :5], plain[0, :5])
     assert not torch.allclose(spliced[0, 5], plain[0, 5])
     close(family_model.logits(tokens), plain)  # nothing stays behind
-
-
-# What capture promises, on the tiny Llama
-
-
-def test_padding_is_left_out_and_rows_name_prompt_and_position(tiny_model):
-    tokens = tiny_model.tokenize(TEXTS)
-    activations = tiny_model.capture(tokens, [1], skip_first=False)
-    expected = [
-        (row, position) for row in range(4) for position in range(int(tokens.mask[row].sum()))
-    ]
-    assert list(zip(activations.prompts, activations.positions, strict=True)) == expected
-    assert len(activations[1]) == len(expected) < tokens.mask.numel()
-
-
-def test_the_first_position_is_left_out_unless_asked_for(tiny_model):
-    tokens = tiny_model.tokenize(TEXTS)
-    with_first = tiny_model.capture(tokens, [1], skip_first=False)
-    without = tiny_model.capture(tokens, [1])
-    assert 0 not in without.positions
-    later = with_first.positions > 0
-    assert (without.positions == with_first.positions[later]).all()
-    assert (without.prompts == with_first.prompts[later]).all()
-    assert torch.equal(without[1], with_first[1][later])
-    assert (with_first.positions == 0).sum() == 4
-
-
-def test_capture_stops_after_the_last_layer_asked_for(tiny_model):
-    calls = []
-    handles = [
-        block.register_forward_pre_hook(lambda *_, layer=layer: calls.append(layer))
-        for layer, block in enumerate(tiny_model.blocks)
-    ]
-    tiny_model.capture(tiny_model.tokenize(["the treaty"]), [0, 1])
-    for handle in handles:
-        handle.remove()
-    assert calls == [0, 1]
-
-
-def test_many_texts_keep_their_order_over_several_forward_passes(tiny_model, tiny_texts):
-    texts = tiny_texts * 3
-    tokens = tiny_model.tokenize(texts)
-    calls = []
-    handle = tiny_model.blocks[0].register_forward_pre_hook(lambda *_: calls.append(1))
-    activations = tiny_model.capture(tokens, [0, 2])
-    handle.remove()
-    assert len(calls) > 1
-    assert tokens.mask.sum() > models.FORWARD_TOKENS
-    row = 0
-    for number, text in enumerate(texts[:120]):
-        alone = tiny_model.capture(tiny_model.tokenize([text]), [0, 2])
-        rows = slice(row, row + len(alone[0]))
-        assert (activations.prompts[rows] == number).all()
-        assert (activations.positions[rows] == alone.positions).all()
-        close(activations[0][rows], alone[0])
-        close(activations[2][rows], alone[2])
-        row += len(alone[0])
-    assert torch.allclose(activations[2][:row], activations[2][row : 2 * row], atol=1e-5)
-    assert len(activations[0]) == 3 * row
-
-
-@pytest.mark.parametrize("forward_tokens", [1, 40, 97])
-def test_the_size_of_a_forward_pass_changes_nothing(tiny_model, monkeypatch, forward_tokens):
-    tokens = tiny_model.tokenize(TEXTS)
-    whole = tiny_model.capture(tokens, [1])
-    monkeypatch.setattr(models, "FORWARD_TOKENS", forward_tokens)
-    parts = tiny_model.capture(tokens, [1])
-    close(parts[1], whole[1])
-    assert (parts.prompts == whole.prompts).all()
-    assert (parts.positions == whole.positions).all()
-
-
-def test_a_shortened_text_gives_its_first_tokens(tiny_model):
-    tokens = tiny_model.tokenize(TEXTS)
-    whole, cut = tiny_model.capture(tokens, [2]), tiny_model.capture(tokens.shortened(0, 4), [2])
-    kept = (whole.prompts > 0) | (whole.positions < 4)
-    close(cut[2], whole[2][kept])
-    assert (cut.positions == whole.positions[kept]).all()
-
-
-@pytest.mark.parametrize("texts", [[], [""], ["", ""], ["a"], ["", "the treaty"]])
-def test_texts_without_a_second_token_give_no_rows(tiny_model, texts):
-    activations = tiny_model.capture(tiny_model.tokenize(texts), [0, 3])
-    expected = 0 if "the treaty" not in texts else len(tiny_model.tokenize(texts[1:]).ids[0]) - 1
-    assert activations[0].shape == activations[3].shape == (expected, 16)
-    assert len(activations.prompts) == len(activations.positions) == expected
-    assert torch.isfinite(activations[3]).all()
-
-
-def test_a_layer_asked_for_twice_and_out_of_order_is_captured_once(tiny_model):
-    tokens = tiny_model.tokenize(TEXTS)
-    activations = tiny_model.capture(tokens, [2, 0, 2])
-    assert set(activations) == {0, 2}
-    close(activations[0], tiny_model.capture(tokens, [0])[0])
-
-
-@pytest.mark.parametrize("layer", [4, -1, 1_000_000])
-def test_a_layer_that_does_not_exist_is_refused_with_those_that_do(tiny_model, layer):
-    tokens = tiny_model.tokenize(TEXTS)
-    with pytest.raises(InputError, match=rf"layers 0 to 3.* {layer}\."):
-        tiny_model.capture(tokens, [0, layer])
-    with (
-        pytest.raises(InputError, match="layers 0 to 3"),
-        tiny_model.splice(layer, torch.zeros(1), torch.zeros(1)),
-    ):
-        pass
 
 
 # Splice

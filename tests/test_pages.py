@@ -1,5 +1,6 @@
 """Every page by AppTest, with dictionaries and with an empty store."""
 
+import dataclasses
 import json
 import shutil
 
@@ -11,8 +12,10 @@ from streamlit.testing.v1 import AppTest
 
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.decomposition import decompose
+from itda_core.dictionary import Dictionary
+from itda_core.errors import RunError
 from itda_core.runs import list_runs
-from itda_core.similarity import jaccard
+from itda_core.similarity import jaccard, model_comparison
 from itda_core.training import train
 from pages.components import session
 from pages.components.text import literal, pieces, snippet
@@ -35,7 +38,7 @@ def trained_folder(tmp_path_factory, tiny_model_folder, tiny_texts):
     corpus = folder / "texts.jsonl"
     corpus.write_text("\n".join(json.dumps(text) for text in tiny_texts + SPECIAL))
     config = TrainConfig(
-        ModelSpec(str(tiny_model_folder)),
+        ModelSpec(str(tiny_model_folder), dtype="float32"),
         CorpusSpec(str(corpus)),
         layers=(1, 2),
         max_tokens=1_500,
@@ -52,6 +55,19 @@ def trained_folder(tmp_path_factory, tiny_model_folder, tiny_texts):
 def data(trained_folder, monkeypatch):
     monkeypatch.setenv("ITDA_DATA", str(trained_folder))
     yield trained_folder
+    _close_explorer()
+
+
+@pytest.fixture
+def two_models(trained_folder, tmp_path, monkeypatch):
+    """The trained folder with another training of layer 1 on the same prompts."""
+    folder = tmp_path / "two"
+    shutil.copytree(trained_folder / "runs", folder / "runs")
+    config = list_runs(trained_folder / "runs")[0].config
+    for _ in train(dataclasses.replace(config, layers=(1,), max_atoms=40), folder / "runs"):
+        pass
+    monkeypatch.setenv("ITDA_DATA", str(folder))
+    yield folder
     _close_explorer()
 
 
@@ -249,6 +265,37 @@ def test_similarity_shows_the_jaccard_index_of_two_layers(data):
 def test_similarity_of_whole_models_says_that_a_second_one_is_needed(data):
     app = open_page("similarity", view="models")
     assert "one model only" in app.info[0].value
+
+
+def test_similarity_shows_what_compares_beside_what_can_not_be_read(data, monkeypatch):
+    damaged = str(newest(data, 2).directory.resolve())
+    load = Dictionary.load
+
+    def load_all_but_one(path):
+        if str(path) == damaged:
+            raise RunError("This dictionary is damaged.")
+        return load(path)
+
+    monkeypatch.setattr(Dictionary, "load", load_all_but_one)
+    app = open_page("similarity")
+    figure = json.loads(app.get("plotly_chart")[0].proto.spec)
+    texts = [text for trace in figure["data"] if trace["mode"] == "text" for text in trace["text"]]
+    assert sorted(texts) == ["1.00", "–", "–", "–"]
+    assert [warning.value for warning in app.warning] == [literal("This dictionary is damaged.")]
+
+
+def test_similarity_of_whole_models_compares_the_layers_they_share(two_models):
+    """A second model with one layer of the two."""
+    app = open_page("similarity", view="models")
+    runs = list_runs(two_models / "runs")
+    first = {run.layer: run.dictionary() for run in runs if len(run.config.layers) == 2}
+    second = {run.layer: run.dictionary() for run in runs if len(run.config.layers) == 1}
+    assert list(second) == [1]
+    expected = f"{model_comparison(first, second).jaccard:.2f}"
+    figure = json.loads(app.get("plotly_chart")[0].proto.spec)
+    texts = [text for trace in figure["data"] if trace["mode"] == "text" for text in trace["text"]]
+    assert sorted(texts) == sorted(["1.00", "1.00", expected, expected])
+    assert expected != "1.00"
 
 
 def test_train_queues_what_the_page_shows(empty, monkeypatch, tiny_model_folder):

@@ -1,4 +1,4 @@
-"""What a training reads: an exact number of tokens, in batches that fit, and nothing unsaid."""
+"""What a training reads: an exact number of tokens, in windows, and nothing unsaid."""
 
 import dataclasses
 
@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from trained import tiny_config
 
+from itda_core import plan as plan_module
 from itda_core.corpus import Prompt, prompt_id
 from itda_core.errors import CorpusError
+from itda_core.models import Activations
 from itda_core.plan import make_plan, sources_of
+from itda_core.tokens import Tokens
 
 EVERYTHING = 10**9
 
@@ -111,17 +114,82 @@ def test_a_prompt_of_exactly_the_context_length_is_not_counted_as_cut(tiny_model
     assert make_plan(tiny_model, prompts_of([text]), exact, EVERYTHING).cut == 0
 
 
-@pytest.mark.parametrize("batch_tokens", [1, 33, 128, 4_096])
-def test_batches_take_all_prompts_in_order_and_stay_within_their_size(
-    tiny_model, texts, config, batch_tokens
+@pytest.mark.parametrize(
+    ("batch_tokens", "max_tokens"), [(1, 700), (33, 700), (33, 2_400), (900, 2_400)]
+)
+def test_windows_take_all_prompts_in_order_and_are_about_a_sixteenth_of_the_tokens(
+    tiny_model, texts, config, batch_tokens, max_tokens
 ):
     config = dataclasses.replace(config, batch_tokens=batch_tokens)
-    plan = make_plan(tiny_model, prompts_of(texts), config, EVERYTHING)
-    read = [number for first, last in plan.passes for number in range(first, last)]
+    plan = make_plan(tiny_model, prompts_of(texts), config, max_tokens)
+    read = [number for first, last in plan.windows for number in range(first, last)]
     assert read == list(range(len(plan.prompts)))
-    for first, last in plan.passes:
-        padded = max(plan.lengths[first:last]) * (last - first)
-        assert padded <= batch_tokens or last - first == 1
+    sixteenth = max(config.context_length, max_tokens // 16)
+    assert plan.step == min(batch_tokens, sixteenth)
+    sizes = [sum(plan.lengths[first:last]) for first, last in plan.windows]
+    assert all(abs(size - sixteenth) <= max(plan.lengths) for size in sizes[:-1])
+    assert len(sizes) > 8
+
+
+@pytest.mark.parametrize(
+    ("batch_tokens", "context_length", "max_tokens", "step"),
+    [
+        (2_048, 32, 32_000, 2_000),  # a sixteenth of a short training
+        (2_048, 32, 10**9, 2_048),
+        (100, 32, 32_000, 100),
+        (2_048, 200, 1_000, 200),  # a prompt as long as can be fits into a step
+        (2_048, 5_000, 1_000, 256),  # the tiny model takes no more
+    ],
+)
+def test_a_step_is_a_sixteenth_of_a_training_and_a_batch_at_most(
+    tiny_model, texts, config, batch_tokens, context_length, max_tokens, step
+):
+    config = dataclasses.replace(config, batch_tokens=batch_tokens, context_length=context_length)
+    assert make_plan(tiny_model, prompts_of(texts), config, max_tokens).step == step
+
+
+def test_a_window_ends_where_the_tokens_so_far_have_filled_it():
+    """By hand, for windows of 10: 3 | 28 | 32 35 37 | 67 68 tokens so far, of which the second
+    prompt and the one before the last are longer than a window."""
+    windows = plan_module._windows([3, 25, 4, 3, 2, 30, 1], 10)
+    assert windows == [(0, 1), (1, 2), (2, 5), (5, 7)]
+    assert plan_module._windows([40, 40, 40], 10) == [(0, 1), (1, 2), (2, 3)]
+    assert plan_module._windows([2, 2], 10) == [(0, 2)]
+    assert plan_module._windows([1], 1) == [(0, 1)]
+
+
+def test_windows_of_a_long_training_are_of_8192_tokens():
+    lengths = np.random.default_rng(0).integers(2, 129, 5_000).tolist()
+    sizes = [sum(lengths[first:last]) for first, last in plan_module._windows(lengths, 8_192)]
+    assert plan_module._WINDOW_TOKENS == 8_192
+    assert sum(sizes) == sum(lengths)
+    assert all(abs(size - 8_192) <= 128 for size in sizes[:-1])
+
+
+@pytest.mark.parametrize(("window", "batch_tokens"), [(1, 1), (10, 1), (10, 7), (100, 64)])
+def test_prompts_longer_than_a_window_are_read_whole_and_once(
+    tiny_model, texts, config, monkeypatch, window, batch_tokens
+):
+    monkeypatch.setattr(plan_module, "_WINDOW_TOKENS", window)
+    config = dataclasses.replace(config, batch_tokens=batch_tokens, context_length=200)
+    plan = make_plan(tiny_model, prompts_of([*texts, " ".join(texts)]), config, EVERYTHING)
+    assert max(plan.lengths) == 200 > window
+    read = [number for first, last in plan.windows for number in range(first, last)]
+    assert read == list(range(len(plan.prompts)))
+    sizes = [sum(plan.lengths[first:last]) for first, last in plan.windows]
+    assert min(sizes) > 0
+    assert all(size < window + max(plan.lengths) for size in sizes)
+
+
+def test_a_step_larger_than_a_window_makes_the_window_larger(
+    tiny_model, texts, config, monkeypatch
+):
+    monkeypatch.setattr(plan_module, "_WINDOW_TOKENS", 10)
+    config = dataclasses.replace(config, batch_tokens=500)
+    plan = make_plan(tiny_model, prompts_of(texts), config, EVERYTHING)
+    assert plan.step == 500
+    sizes = [sum(plan.lengths[first:last]) for first, last in plan.windows]
+    assert all(abs(size - 500) <= 32 for size in sizes[:-1])
 
 
 @pytest.mark.parametrize("skip_first", [True, False])
@@ -129,7 +197,7 @@ def test_first_rows_are_the_rows_that_capture_gives(tiny_model, texts, config, s
     config = dataclasses.replace(config, skip_first=skip_first)
     plan = make_plan(tiny_model, prompts_of(texts), config, 700)
     prompts, positions = [], []
-    for first, last in plan.passes:
+    for first, last in plan.windows:
         rows = tiny_model.capture(plan.tokens(tiny_model, first, last), [0], skip_first)
         prompts += (rows.prompts + first).tolist()
         positions += rows.positions.tolist()
@@ -146,7 +214,7 @@ def test_sources_say_which_prompt_characters_and_word_a_row_is(tiny_model):
     prompts = prompts_of(texts)
     tokens = tiny_model.tokenize(texts)
     rows = tiny_model.capture(tokens, [0])
-    assert sources_of(tokens, prompts, rows) == [
+    assert list(sources_of(tokens, prompts, rows)) == [
         *[(prompts[0].prompt_id, position, 1, 2, "🎉", 0) for position in (1, 2, 3, 4)],
         (prompts[0].prompt_id, 5, 2, 3, "b", 0),
         (prompts[1].prompt_id, 1, 1, 2, "\n", 2),
@@ -154,6 +222,52 @@ def test_sources_say_which_prompt_characters_and_word_a_row_is(tiny_model):
         (prompts[2].prompt_id, 1, 0, 1, "ש", 0),
         *[(prompts[2].prompt_id, position, 1, 2, "ת", 0) for position in (2, 3)],
     ]
+
+
+def test_the_first_position_has_a_source_where_it_is_kept(tiny_model):
+    texts = ["a treaty", "x y"]
+    tokens = tiny_model.tokenize(texts)
+    rows = tiny_model.capture(tokens, [0], skip_first=False)
+    found = list(sources_of(tokens, prompts_of(texts), rows))
+    assert len(found) == len(rows[0]) == tokens.mask.sum()
+    firsts = [source for source in found if source[1] == 0]
+    assert firsts == [(prompt_id(text), 0, 0, 1, text[0], 0) for text in texts]
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The (prompt, position) of every token whose text is asked for."""
+    asked, token_text = [], Tokens.token_text
+
+    def counting(self, row, position):
+        asked.append((row, position))
+        return token_text(self, row, position)
+
+    monkeypatch.setattr(Tokens, "token_text", counting)
+    return asked
+
+
+def test_only_sources_that_are_looked_at_are_made(tiny_model, texts, counted):
+    tokens = tiny_model.tokenize(texts)
+    rows = tiny_model.capture(tokens, [0])
+    sources = sources_of(tokens, prompts_of(texts), rows)
+    some = sources.take(np.array([7, 3, 3, len(rows[0]) - 1]))
+    assert len(sources) == len(rows[0]) > 1_000
+    assert len(some) == 4
+    assert counted == []
+    assert some[1] == some[2] == sources[3]
+    places = list(zip(rows.prompts.tolist(), rows.positions.tolist(), strict=True))
+    assert counted == [places[3]] * 3
+    assert list(some) == [sources[row] for row in (7, 3, 3, len(sources) - 1)]
+    assert list(some.take(np.array([3, 0]))) == [sources[-1], sources[7]]
+    assert list(sources.take(np.array([], dtype=np.int64))) == []
+
+
+def test_sources_hold_the_numbers_that_json_and_parquet_take(tiny_model):
+    tokens = tiny_model.tokenize(["the treaty"])
+    rows = Activations({}, np.array([0]), np.array([1]))
+    [source] = sources_of(tokens, prompts_of(["the treaty"]), rows)
+    assert [type(part) for part in source] == [str, int, int, int, str, int]
 
 
 def test_the_rows_of_a_plan_without_prompts_left_over_add_up(tiny_model, texts, config):

@@ -1,15 +1,32 @@
 """Matching pursuit against a slow float64 reference, and its promises by property."""
 
+import functools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
-from reference import slow_pursuit, unit_rows
+from reference import assert_is_the_pursuit, slow_pursuit, take_path, unit_rows
 
 from itda_core import pursuit
 from itda_core.errors import InputError
-from itda_core.pursuit import Codes, direction_errors, matching_pursuit, residual_norms
+from itda_core.pursuit import (
+    Codes,
+    direction_errors,
+    gram_bytes,
+    gram_matrix,
+    matching_pursuit,
+    residual_norms,
+)
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=["compiled", "torch", "direct"])
+def path(request, monkeypatch):
+    """Each of the ways that a pursuit may take."""
+    take_path(monkeypatch, request.param)
+    return request.param
 
 
 def random_problem(n_tokens, n_atoms, d_model, seed=0):
@@ -36,19 +53,11 @@ def assert_same(codes, other):
 # Against the reference
 
 
-def test_a_dictionary_too_large_for_a_gram_matrix_gives_the_same_codes(monkeypatch):
-    x, atoms = random_problem(40, 300, 32)
-    with_gram = matching_pursuit(x, atoms, 9)
-    monkeypatch.setattr(pursuit, "GRAM_ATOMS", 299)
-    monkeypatch.setattr(pursuit, "_pursue_compiled", None)
-    assert_same(with_gram, matching_pursuit(x, atoms, 9))
-
-
 @pytest.mark.parametrize(
     ("n_atoms", "d_model", "l0"),
     [(1, 4, 3), (5, 8, 1), (127, 32, 8), (128, 32, 8), (129, 32, 8), (300, 64, 20), (700, 48, 32)],
 )
-def test_equals_the_slow_reference_on_random_data(n_atoms, d_model, l0):
+def test_equals_the_slow_reference_on_random_data(path, n_atoms, d_model, l0):
     x, atoms = random_problem(200, n_atoms, d_model, seed=n_atoms)
     codes = matching_pursuit(x, atoms, l0)
     latents, coefficients, reconstructions = slow_pursuit(x, atoms, l0)
@@ -62,20 +71,18 @@ def test_equals_the_slow_reference_on_random_data(n_atoms, d_model, l0):
     assert codes.coefficients.dtype == torch.float32
 
 
-def test_equals_the_slow_reference_on_activations_of_a_language_model(smollm2_activations):
-    atoms = torch.nn.functional.normalize(smollm2_activations[:900], dim=1)
-    x = smollm2_activations[900:]
-    codes = matching_pursuit(x, atoms, 32)
-    latents, coefficients, _ = slow_pursuit(x, atoms, 32)
-    same = (codes.latents.numpy() == latents).all(axis=1)  # the others are decided by rounding
-    assert same.mean() >= 0.995
-    scale = x.norm(dim=1, keepdim=True).numpy()[same]
-    np.testing.assert_allclose(
-        codes.coefficients.numpy()[same] / scale, coefficients[same] / scale, atol=1e-4
-    )
+@pytest.mark.parametrize("l0", [1, 64])
+def test_equals_the_slow_reference_on_activations_of_a_language_model(
+    path, smollm2_activations, l0
+):
+    atoms = torch.nn.functional.normalize(smollm2_activations[:2_000], dim=1)
+    x = smollm2_activations[2_000:]
+    codes = matching_pursuit(x, atoms, l0, gram=None if path == "direct" else gram_matrix(atoms))
+    # float32 rounding decides the other tokens
+    assert_is_the_pursuit(codes, x, atoms, share=0.995, beside_the_norm=0)
 
 
-def test_equals_the_reference_to_the_last_bit_where_nothing_is_rounded():
+def test_equals_the_reference_to_the_last_bit_where_nothing_is_rounded(path):
     x, atoms = exact_problem(500, 40)
     latents, coefficients, _ = slow_pursuit(x, atoms, 3)
     codes = matching_pursuit(x, atoms, 3)
@@ -97,7 +104,7 @@ def test_orthogonal_atoms_give_back_a_planted_support_largest_first():
     )
 
 
-def test_worked_by_hand():
+def test_worked_by_hand(path):
     # From (3, 4): atom 1 = (0.6, 0.8) explains 5, all of it; of (2, -1) first atom 0 takes 2,
     # then atom 1 takes -0.8 of (0, -1), leaving (0.48, -0.36), of which atom 0 takes 0.48.
     atoms = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
@@ -111,17 +118,66 @@ def test_worked_by_hand():
 # Paths that must agree
 
 
-@pytest.mark.parametrize("n_atoms", [3, 128, 500])
-def test_the_torch_path_equals_the_compiled_path(n_atoms):
-    x, atoms = random_problem(150, n_atoms, 24)
-    compiled = matching_pursuit(x, atoms, 10)
-    latents = torch.zeros(150, 10, dtype=torch.int64)
-    coefficients = torch.zeros(150, 10)
-    pursuit._pursue_torch(x @ atoms.T, atoms @ atoms.T, latents, coefficients)
-    assert_same(Codes(latents, coefficients), compiled)
+def spied(monkeypatch):
+    """The (path, tokens of the block) of every block that is pursued from now on."""
+    blocks = []
+    ways = {name: getattr(pursuit, f"_pursue_{name}") for name in ("compiled", "torch", "directly")}
+
+    def spy(name, room, residuals, *rest):
+        blocks.append((name, len(residuals)))
+        ways[name](room, residuals, *rest)
+
+    for name in ways:
+        monkeypatch.setattr(pursuit, f"_pursue_{name}", functools.partial(spy, name))
+    return blocks
 
 
-def test_a_pursuit_in_blocks_of_tokens_gives_the_same(monkeypatch):
+@pytest.mark.parametrize(
+    ("memory", "takes"),
+    [(0, "directly"), (20_000, "directly"), (239_000, "directly"), (240_000, "compiled"),
+     (10**12, "compiled")],
+)  # fmt: skip
+def test_the_path_follows_from_the_memory_and_the_codes_do_not(memory, takes, monkeypatch):
+    x, atoms = random_problem(40, 300, 32)  # a Gram matrix of 180,000 bytes, three quarters of 240k
+    assert gram_bytes(300, CPU) == 180_000
+    blocks = spied(monkeypatch)
+    codes = matching_pursuit(x, atoms, 9, memory=memory)
+    assert {name for name, _ in blocks} == {takes}
+    assert_is_the_pursuit(codes, x, atoms)
+
+
+def test_by_default_a_quarter_of_the_free_memory_is_used(monkeypatch):
+    x, atoms = random_problem(40, 300, 32)
+    blocks = spied(monkeypatch)
+    for free, takes in [(4 * 239_000, "directly"), (4 * 240_000, "compiled")]:
+        monkeypatch.setattr(pursuit, "free_memory", lambda _device, free=free: free)
+        blocks.clear()
+        matching_pursuit(x, atoms, 9)
+        assert {name for name, _ in blocks} == {takes}
+
+
+def test_a_gram_matrix_is_made_only_where_it_saves_work(monkeypatch):
+    x, atoms = random_problem(40, 300, 32)
+    blocks = spied(monkeypatch)
+    for tokens in (10, 11):  # 300 products with all atoms, against 10 or 11 tokens × 30 steps
+        matching_pursuit(x[:tokens], atoms, 30)
+    assert blocks == [("directly", 10), ("compiled", 11)]
+
+
+@pytest.mark.parametrize(("n_atoms", "d_model"), [(16, 8), (4, 64)])
+def test_many_tokens_are_taken_in_blocks_that_fit_the_memory(n_atoms, d_model, monkeypatch):
+    x, atoms = random_problem(200_000, n_atoms, d_model)
+    whole = matching_pursuit(x, atoms, 2)
+    blocks, memory = spied(monkeypatch), 2**20
+    assert_same(matching_pursuit(x, atoms, 2, memory=memory), whole)
+    sizes = [tokens for _, tokens in blocks]
+    assert sum(sizes) == 200_000
+    gram = gram_bytes(n_atoms, CPU)
+    assert max(sizes) * 4 * (n_atoms + 2 * d_model) + gram <= memory
+    assert max(sizes) > 100
+
+
+def test_a_pursuit_in_blocks_of_tokens_gives_the_same(path, monkeypatch):
     x, atoms = random_problem(100, 50, 16)
     whole = matching_pursuit(x, atoms, 6)
     for tokens in (1, 7, 99):
@@ -129,14 +185,13 @@ def test_a_pursuit_in_blocks_of_tokens_gives_the_same(monkeypatch):
         assert_same(matching_pursuit(x, atoms, 6), whole)
 
 
-@pytest.mark.parametrize("path", ["compiled", "torch"])
 def test_a_gram_matrix_with_room_to_grow_gives_the_same(path, monkeypatch):
     x, atoms = random_problem(60, 80, 16)
     expected = matching_pursuit(x, atoms, 6)
-    roomy = torch.full((120, 120), float("nan"))
-    roomy[:80, :80] = atoms @ atoms.T
-    if path == "torch":
-        monkeypatch.setattr(pursuit, "_pursue_compiled", pursuit._pursue_torch)
+    gram = gram_matrix(atoms)
+    unused = float("nan") if gram.is_floating_point() else -12_345
+    roomy = torch.full((120, 120), unused, dtype=gram.dtype)
+    roomy[:80, :80] = gram
     assert_same(matching_pursuit(x, atoms, 6, gram=roomy), expected)
 
 
@@ -161,10 +216,7 @@ def test_the_first_terms_are_the_pursuit_of_fewer_steps():
 # Edges
 
 
-@pytest.mark.parametrize("path", ["compiled", "torch"])
-def test_of_equal_correlations_the_lower_number_is_taken(path, monkeypatch):
-    if path == "torch":
-        monkeypatch.setattr(pursuit, "_pursue_compiled", pursuit._pursue_torch)
+def test_of_equal_correlations_the_lower_number_is_taken(path):
     x, atoms = exact_problem(300, 150)
     twice = torch.cat([atoms, atoms, -atoms])
     codes = matching_pursuit(x, twice, 3)
@@ -172,17 +224,20 @@ def test_of_equal_correlations_the_lower_number_is_taken(path, monkeypatch):
     assert np.array_equal(codes.latents.numpy(), expected)
 
 
-def test_a_zero_vector_gets_latent_0_with_coefficient_0():
-    _, atoms = random_problem(1, 200, 16)
-    codes = matching_pursuit(torch.zeros(3, 16), atoms, 4)
-    assert not codes.latents.any()
-    assert not codes.coefficients.any()
-    assert not codes.reconstruct(atoms).any()
+def test_a_zero_vector_gets_latent_0_with_coefficient_0(path):
+    x, atoms = random_problem(5, 200, 16)
+    x[[0, 1, 3]] = 0
+    codes = matching_pursuit(x, atoms, 60)  # enough steps for a Gram matrix
+    assert not codes.latents[[0, 1, 3]].any()
+    assert not codes.coefficients[[0, 1, 3]].any()
+    assert not codes.reconstruct(atoms)[[0, 1, 3]].any()
+    assert_is_the_pursuit(codes.prefix(6), x, atoms)
 
 
-def test_fewer_atoms_than_steps_take_atoms_again():
+def test_fewer_atoms_than_steps_take_atoms_again(path):
     x, atoms = random_problem(50, 3, 8)
     codes = matching_pursuit(x, atoms, 20)
+    assert_is_the_pursuit(codes.prefix(4), x, atoms)
     assert codes.latents.max() <= 2
     # What remains is what three atoms can't explain: the distance to the space they span.
     basis, _ = torch.linalg.qr(atoms.T.double())
@@ -192,7 +247,7 @@ def test_fewer_atoms_than_steps_take_atoms_again():
     )
 
 
-def test_one_token_and_no_token():
+def test_one_token_and_no_token(path):
     x, atoms = random_problem(2, 30, 8)
     both = matching_pursuit(x, atoms, 4)
     one = matching_pursuit(x[:1], atoms, 4)
@@ -204,7 +259,7 @@ def test_one_token_and_no_token():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_float_types_are_taken_at_their_float32_value(dtype):
+def test_other_float_types_are_taken_at_their_float32_value(path, dtype):
     x, atoms = random_problem(40, 60, 16)
     assert_same(
         matching_pursuit(x.to(dtype), atoms.to(dtype), 5),
@@ -212,7 +267,7 @@ def test_other_float_types_are_taken_at_their_float32_value(dtype):
     )
 
 
-def test_memory_layout_and_gradients_do_not_matter():
+def test_memory_layout_and_gradients_do_not_matter(path):
     x, atoms = random_problem(40, 60, 16)
     expected = matching_pursuit(x, atoms, 5)
     strided = x.T.contiguous().T, atoms.repeat_interleave(2, dim=0)[::2]
@@ -224,7 +279,7 @@ def test_memory_layout_and_gradients_do_not_matter():
 
 def test_the_arguments_are_left_as_they_were():
     x, atoms = random_problem(40, 60, 16)
-    gram = atoms @ atoms.T
+    gram = gram_matrix(atoms)
     before = [tensor.clone() for tensor in (x, atoms, gram)]
     matching_pursuit(x, atoms, 5, gram=gram)
     assert all(map(torch.equal, (x, atoms, gram), before))
@@ -250,6 +305,15 @@ GOOD = torch.ones(2, 4)
 def test_what_can_not_be_decomposed_is_refused_with_the_reason(x, atoms, l0, says):
     with pytest.raises(InputError, match=says):
         matching_pursuit(x, atoms, l0)
+
+
+@pytest.mark.parametrize(
+    "gram", [torch.eye(40), torch.eye(39, dtype=torch.int16), torch.zeros(99, 39).short()]
+)
+def test_a_gram_matrix_of_another_kind_or_size_is_refused(gram):
+    x, atoms = random_problem(40, 40, 16)
+    with pytest.raises(InputError, match=r"gram has to be gram_matrix\(atoms\) of all 40 atoms"):
+        matching_pursuit(x, atoms, 3, gram=gram)
 
 
 # Codes

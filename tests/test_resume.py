@@ -1,11 +1,13 @@
 """An interrupted training goes on to the same runs, and nobody else writes to it meanwhile."""
 
+import dataclasses
 import json
 import shutil
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import psutil
 import pytest
 from trained import assert_same_runs, shared_runs, tiny_config, trained
@@ -57,7 +59,10 @@ def finish(name, runs):
 
 @pytest.mark.parametrize(
     ("stage", "number"),
-    [("training", 1), ("training", 4), ("training", 8), ("encoding", 1), ("encoding", 3)],
+    [
+        *[("training", number) for number in (1, 4, 9, 13)],
+        *[("encoding", number) for number in (1, 2, 3)],
+    ],
 )
 def test_a_closed_training_resumes_to_the_same_runs(config, uninterrupted, tmp_path, stage, number):
     steps = train(config, tmp_path)
@@ -69,7 +74,7 @@ def test_a_closed_training_resumes_to_the_same_runs(config, uninterrupted, tmp_p
     assert_same_runs(tmp_path, uninterrupted)
 
 
-def test_a_training_closed_after_every_single_batch_gives_the_same_runs(
+def test_a_training_closed_after_every_single_window_gives_the_same_runs(
     config, uninterrupted, tmp_path
 ):
     tokens = [0]
@@ -79,7 +84,7 @@ def test_a_training_closed_after_every_single_batch_gives_the_same_runs(
             if progress.tokens > tokens[-1]:
                 tokens.append(progress.tokens)
                 steps.close()
-    assert len(tokens) > 6
+    assert len(tokens) > 12
     assert tokens[-1] == 1_000
     assert_same_runs(tmp_path, uninterrupted)
 
@@ -91,7 +96,7 @@ def test_what_a_killed_process_leaves_at_any_moment_resumes_to_the_same_runs(
     """The folder is copied while the training runs: what a kill at that moment would leave."""
     steps = train(config, tmp_path / "running")
     advance(steps, "training", number)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 1e9)  # two more batches, to be lost
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 1e9)  # two more windows, to be lost
     at = advance(steps, "training", 2).training_id
     left = tmp_path / "left"
     shutil.copytree(tmp_path / "running", left)
@@ -149,20 +154,80 @@ def test_a_half_written_checkpoint_is_not_used(config, uninterrupted, tmp_path):
     assert_same_runs(tmp_path, uninterrupted)
 
 
-@pytest.mark.parametrize("how", ["gone", "cut short"])
-def test_activations_lost_since_the_checkpoint_are_captured_again(
-    config, uninterrupted, tmp_path, how
-):
-    steps = train(config, tmp_path)
-    at = advance(steps, "training", 4).training_id
+def left_at(config, runs, number):
+    """Close a training at its `number`th window; its id, its tokens, and the file of layer 1."""
+    steps = train(config, runs)
+    progress = advance(steps, "training", number)
+    at, tokens = progress.training_id, progress.tokens
     steps.close()
-    [file] = (tmp_path / f".{at}").glob("activations-1.*")
-    if how == "gone":
+    [file] = (runs / f".{at}").glob("activations-1.*")
+    return at, tokens, file
+
+
+def tokens_at_first(name, runs):
+    """Resume to the end; the tokens that the first progress of the pass tells."""
+    steps = [dataclasses.replace(step) for step in resume(name, runs)]
+    assert steps[-1].stage == "done"
+    return next(step.tokens for step in steps if step.stage == "training")
+
+
+@pytest.mark.parametrize("kept_bytes", [None, 0, 1_000, -1], ids=["gone", "empty", "cut", "a byte"])
+@pytest.mark.parametrize("number", [4, 13])
+def test_activations_lost_since_the_checkpoint_are_captured_again(
+    config, uninterrupted, tmp_path, kept_bytes, number
+):
+    at, tokens, file = left_at(config, tmp_path, number)
+    assert file.stat().st_size == min(tokens, 600) * 16 * 4
+    if kept_bytes is None:
         file.unlink()
     else:
-        file.write_bytes(file.read_bytes()[:1_000])
-    finish(at, tmp_path)
+        file.write_bytes(file.read_bytes()[:kept_bytes])
+    assert tokens_at_first(at, tmp_path) < 100  # it starts anew
     assert_same_runs(tmp_path, uninterrupted)
+
+
+@pytest.mark.parametrize("number", [1, 4, 9])
+def test_rows_written_after_the_checkpoint_are_written_again(
+    config, uninterrupted, tmp_path, number
+):
+    """Whatever they are: a kill can leave a part of a window, a row cut in the middle."""
+    at, tokens, file = left_at(config, tmp_path, number)
+    more = np.full((600 - tokens) * 16, np.nan, np.float32).tobytes()
+    with file.open("ab") as opened:
+        opened.write(more[: -7 if number == 4 else None])
+    assert tokens_at_first(at, tmp_path) > tokens  # it goes on
+    assert_same_runs(tmp_path, uninterrupted)
+
+
+def test_a_training_that_starts_anew_takes_nothing_from_the_rows_left_behind(
+    config, uninterrupted, tmp_path
+):
+    at, _, file = left_at(config, tmp_path, 13)
+    for other in file.parent.glob("activations-*"):
+        other.write_bytes(np.full(600 * 16, np.nan, np.float32).tobytes())
+    [checkpoint] = file.parent.glob("checkpoint-*")
+    shutil.rmtree(checkpoint)
+    assert tokens_at_first(at, tmp_path) < 100
+    assert_same_runs(tmp_path, uninterrupted)
+
+
+def test_a_training_killed_twice_resumes_to_the_same_runs(
+    config, uninterrupted, tmp_path, checkpoint_always, monkeypatch
+):
+    """The second checkpoint is made with the first kill's rows still in the file."""
+    at, _, _ = left_at(config, tmp_path / "0", 2)
+    for kill in (1, 2):
+        before, after = tmp_path / str(kill - 1), tmp_path / str(kill)
+        monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+        steps = resume(at, before)
+        advance(steps, "training", 2)
+        monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 1e9)
+        advance(steps, "training", 3)
+        shutil.copytree(before, after)
+        steps.close()
+        (after / f".{at}" / "lock").unlink()
+    finish(at, after)
+    assert_same_runs(after, uninterrupted)
 
 
 def test_progress_goes_on_from_where_it_stopped(config, tmp_path):

@@ -11,19 +11,27 @@ import torch
 from tiny import save_tiny_model, tiny_module, tiny_tokenizer
 from trained import shared_runs, tiny_config, trained
 
+from itda_core import similarity
 from itda_core.config import HookPoint
 from itda_core.corpus import prompt_id
 from itda_core.dictionary import Dictionary
 from itda_core.errors import ComparisonError
 from itda_core.models import Model
 from itda_core.runs import list_runs
-from itda_core.similarity import compare, jaccard, jaccard_matrix, model_comparison
+from itda_core.similarity import (
+    SourceSet,
+    compare,
+    compare_all,
+    jaccard,
+    jaccard_matrix,
+    model_comparison,
+)
 
 PROMPT_IDS = tuple(prompt_id(f"prompt {number}") for number in range(6))
 P, Q, R = PROMPT_IDS[:3]
 
 
-def made(sources, prompt_ids=PROMPT_IDS, tokenizer="one", words=None, layer=0):
+def made(sources, prompt_ids=PROMPT_IDS, tokenizer="one", words=None, layer=0, reading=""):
     """A dictionary of given sources (prompt, position); words: the character of each, or none."""
     table = pd.DataFrame(
         {
@@ -44,6 +52,7 @@ def made(sources, prompt_ids=PROMPT_IDS, tokenizer="one", words=None, layer=0):
         words=np.array([] if words is None else words, dtype=np.int64),
         prompt_ids=tuple(prompt_ids),
         tokenizer=tokenizer,
+        reading=reading,
     )
 
 
@@ -119,6 +128,132 @@ def test_different_tokenizers_are_refused_by_token_and_compared_by_word():
 def test_an_unknown_key_is_refused_with_those_there_are():
     with pytest.raises(ComparisonError, match="token, word, got 'letter'"):
         jaccard(made([]), made([]), "letter")
+
+
+# Matrices
+
+
+def many_made(seed, prompt_ids=PROMPT_IDS, **changes):
+    """Dictionaries of all sizes down to none, drawn from tokens of which three share a word."""
+    random = np.random.default_rng(seed)
+    tokens = [(prompt, position) for prompt in prompt_ids[:4] for position in range(10)]
+    found = []
+    for layer, n_atoms in enumerate((25, 12, 0, 30, 1)):
+        sources = [tokens[number] for number in random.permutation(len(tokens))[:n_atoms]]
+        words = [-1 if position == 0 else position // 3 for _, position in sources]
+        found.append(made(sources, prompt_ids, words=words, layer=layer, **changes))
+    return found
+
+
+def plain_set(dictionary, key, prompts):
+    """Keys of the sources of the given prompts, for dictionaries made by `made`."""
+    found = set()
+    for (prompt, position), word in zip(rows(dictionary.sources), dictionary.words, strict=True):
+        name = ("token", position) if key == "token" or word < 0 else ("word", int(word))
+        if prompt in prompts:
+            found.add((prompt, *name))
+    return found
+
+
+def assert_is_pairwise(matrix, a, b, key):
+    """The matrix against set arithmetic, each pair on the prompts that both were offered."""
+    for (i, one), (j, other) in itertools.product(enumerate(a), enumerate(b)):
+        prompts = set(one.prompt_ids) & set(other.prompt_ids)
+        set_a, set_b = plain_set(one, key, prompts), plain_set(other, key, prompts)
+        assert matrix.shared[i, j] == len(set_a & set_b)
+        assert matrix.union[i, j] == len(set_a | set_b)
+        assert matrix.reasons[i, j] == ""
+        expected = len(set_a & set_b) / len(set_a | set_b) if set_a | set_b else 0.0
+        assert matrix.jaccard[i, j] == expected
+
+
+def single(dictionaries):
+    return [{0: SourceSet.of(one)} for one in dictionaries]
+
+
+@pytest.mark.parametrize("key", ["token", "word"])
+@pytest.mark.parametrize("block", [None, 70, 1])
+def test_a_matrix_is_what_plain_sets_give_pair_by_pair(key, block, monkeypatch):
+    if block:  # a few keys at a time, or one
+        monkeypatch.setattr(similarity, "_BLOCK", block)
+    a, b = many_made(0), many_made(1)[:4]
+    matrix = compare_all(single(a), single(b), key)
+    assert matrix.shared.shape == (5, 4)
+    assert matrix.shared.max() > 5
+    assert_is_pairwise(matrix, a, b, key)
+    assert np.array_equal(jaccard_matrix(a, b, key), matrix.jaccard)
+
+
+@pytest.mark.parametrize("key", ["token", "word"])
+def test_in_a_matrix_each_pair_has_its_own_common_prompts(key):
+    a = [*many_made(2), *many_made(3, prompt_ids=PROMPT_IDS[:2])]
+    b = [*many_made(4, prompt_ids=PROMPT_IDS[:3]), *many_made(5), *many_made(6)]
+    matrix = compare_all(single(a), single(b), key)
+    assert_is_pairwise(matrix, a, b, key)
+    everything = [*b, *a]
+    assert_is_pairwise(
+        compare_all(single(everything), single(everything), key), everything, everything, key
+    )
+
+
+def test_what_cannot_be_compared_has_its_reason_beside_the_rest():
+    marked = many_made(3, tokenizer="other")
+    a, b = many_made(0), [*many_made(1), *marked]
+    matrix = compare_all(single(a), single(b), "token")
+    for (i, one), (j, other) in itertools.product(enumerate(a), enumerate(marked, start=5)):
+        with pytest.raises(ComparisonError, match="different tokenizers") as caught:
+            jaccard(one, other)
+        assert matrix.reasons[i, j] == str(caught.value)
+        assert np.isnan(matrix.jaccard[i, j])
+        assert matrix.shared[i, j] == matrix.union[i, j] == 0
+    assert (matrix.reasons[:, :5] == "").all()
+    assert np.array_equal(matrix.jaccard[:, :5], jaccard_matrix(a, b[:5]))
+    assert_is_pairwise(compare_all(single(a), single(b), "word"), a, b, "word")
+    with pytest.raises(ComparisonError, match="different tokenizers"):
+        jaccard_matrix(a, b)
+
+
+def test_dictionaries_that_name_no_prompts_are_compared_by_all_their_sources():
+    a, b = made([(P, 1), (Q, 1)], ()), made([(Q, 1), (R, 1)], ())
+    assert jaccard_matrix([a, b], [a, b]).tolist() == [[1, 1 / 3], [1 / 3, 1]]
+
+
+def test_a_matrix_of_nothing_is_empty():
+    assert jaccard_matrix([], [made([])]).shape == (0, 1)
+    assert jaccard_matrix([made([])], [made([])]).tolist() == [[0.0]]
+
+
+def test_a_matrix_refuses_an_unknown_key():
+    with pytest.raises(ComparisonError, match="token, word, got 'letter'"):
+        compare_all([], [], "letter")
+
+
+@pytest.mark.parametrize("key", ["token", "word"])
+def test_a_matrix_of_models_is_their_comparison_pair_by_pair(key):
+    usual, short = many_made(0), many_made(1, prompt_ids=PROMPT_IDS[:2])
+    far, other = many_made(2), many_made(3, reading="64 tokens")
+    models = [
+        {0: usual[0], 1: usual[1], 2: usual[2]},
+        {0: far[3], 1: far[0], 2: far[1]},
+        {0: short[0], 1: short[3]},
+        {1: usual[3], 2: far[0], 5: short[1]},
+        {2: other[0]},
+        {2: usual[3]},
+        {9: usual[0]},
+    ]
+    sides = [{layer: SourceSet.of(one) for layer, one in model.items()} for model in models]
+    matrix = compare_all(sides, sides, key)
+    for (i, a), (j, b) in itertools.product(enumerate(models), enumerate(models)):
+        try:
+            found = model_comparison(a, b, key)
+            expected = found.jaccard, len(found.shared), found.union, ""
+        except ComparisonError as error:
+            expected = None, 0, 0, str(error)
+        known = None if np.isnan(matrix.jaccard[i, j]) else matrix.jaccard[i, j]
+        assert (known, matrix.shared[i, j], matrix.union[i, j], matrix.reasons[i, j]) == expected
+    assert "no layer in common" in matrix.reasons[0, 6]
+    assert "64 tokens" in matrix.reasons[0, 4]
+    assert matrix.reasons[0, 3] == matrix.reasons[2, 0] == ""
 
 
 # Prompts
@@ -213,6 +348,8 @@ def test_the_index_is_symmetric_and_one_with_itself(dictionaries, others, key):
     assert np.array_equal(matrix, matrix.T)
     assert np.array_equal(np.diag(matrix), np.ones(6))
     assert ((matrix >= 0) & (matrix <= 1)).all()
+    pairwise = [[jaccard(one, other, key) for other in everything] for one in everything]
+    assert matrix.tolist() == pairwise
     part = jaccard_matrix(everything[:2], everything[3:], key)
     assert np.array_equal(part, matrix[:2, 3:])
     assert part[1, 0] == jaccard(everything[1], everything[3], key)

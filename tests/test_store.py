@@ -12,6 +12,7 @@ import duckdb
 import pandas as pd
 import pytest
 
+from itda_core import importing as importing_module
 from itda_core import store as store_module
 from itda_core.errors import RunError, StoreError
 from itda_core.runs import list_runs
@@ -80,14 +81,14 @@ def test_an_imported_run_holds_what_its_files_hold(store, runs):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_import_that_fails_midway_leaves_nothing(store, runs, monkeypatch, error):
-    insert = store_module._insert_codes
+    insert = importing_module._insert_codes
 
     def fail(cursor, number, directory):
         insert(cursor, number, directory)
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "_insert_codes", fail)
+        patch.setattr(importing_module, "_insert_codes", fail)
         with pytest.raises(error):
             store.import_run(runs[0])
     assert is_empty(store)
@@ -131,6 +132,122 @@ def test_a_damaged_run_is_named_and_does_not_keep_the_others_out(
     assert set(contents(store)["codes"]["run_id"]) == set(store.runs()["run_id"])
 
 
+# Looking for new runs
+
+
+@pytest.fixture
+def copied(runs_folder, tmp_path):
+    """A folder of runs that a test may change."""
+    return Path(shutil.copytree(runs_folder, tmp_path / "copied"))
+
+
+@pytest.fixture
+def readings(monkeypatch):
+    """The folders whose runs were read, one entry each time."""
+    read = []
+
+    def counted(folder):
+        read.append(folder)
+        return list_runs(folder)
+
+    monkeypatch.setattr(store_module, "list_runs", counted)
+    return read
+
+
+def test_no_run_is_read_again_while_nothing_has_changed(store, copied, readings):
+    assert len(store.import_new(copied)) == 3
+    for _ in range(5):
+        assert store.import_new(copied) == []
+    (copied / ".smollm2-12345678").mkdir()  # the workspace of a training
+    assert store.import_new(copied) == []
+    assert readings == [copied]
+
+
+def test_a_folder_that_is_not_there_yet_holds_nothing(store, tmp_path, runs_folder, readings):
+    folder = tmp_path / "later"
+    assert store.import_new(folder) == store.import_new(folder) == []
+    shutil.copytree(runs_folder, folder)
+    assert len(store.import_new(folder)) == 3
+    assert len(readings) == 2
+
+
+def test_a_new_run_is_noticed_and_so_is_one_that_went(store, copied, tmp_path):
+    away = tmp_path / "away"
+    directory = list_runs(copied)[1].directory
+    directory.rename(away)
+    assert len(store.import_new(copied)) == 2
+    away.rename(directory)
+    assert store.import_new(copied) == [directory.name]
+    shutil.rmtree(directory)
+    assert store.import_new(copied) == []
+    assert store.runs()["layer"].tolist() == [0, 2]
+
+
+def test_a_run_forgotten_by_hand_is_noticed(store, copied, runs):
+    store.import_new(copied)
+    store.import_new(copied)
+    store.forget_run(runs[0].run_id)
+    assert store.import_new(copied) == [runs[0].run_id]
+
+
+def test_another_folder_is_looked_at_anew(store, copied, runs_folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert store.import_new(tmp_path / "empty") == []
+    assert len(store.import_new(copied)) == 3
+    assert store.import_new(runs_folder) == []
+    assert {Path(directory).parent for directory in store.runs()["directory"]} == {runs_folder}
+
+
+def test_a_run_outside_the_folder_is_forgotten_when_its_directory_goes(store, copied, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    outside = list_runs(copied)[2].directory
+    outside = outside.rename(elsewhere / outside.name)
+    store.import_run(list_runs(elsewhere)[0])
+    assert len(store.import_new(copied)) == 2
+    assert len(store.runs()) == 3
+    shutil.rmtree(outside)
+    assert store.import_new(copied) == []
+    assert store.runs()["layer"].tolist() == [0, 1]
+
+
+def test_a_damaged_run_is_told_of_each_time_and_read_again_when_it_changes(
+    store, copied, runs_folder, readings
+):
+    damaged = list_runs(copied)[1].directory
+    (damaged / "codes.parquet").write_bytes(b"PAR1 this is no table")
+    for _ in range(3):
+        with pytest.raises(RunError, match=rf"{damaged.name} is damaged"):
+            store.import_new(copied)
+    assert len(readings) == 1
+    # Written in place, so that the directory itself stays as it was.
+    whole = (runs_folder / damaged.name / "codes.parquet").read_bytes()
+    (damaged / "codes.parquet").write_bytes(whole)
+    assert store.import_new(copied) == [damaged.name]
+    assert store.import_new(copied) == []
+    assert len(readings) == 2
+
+
+def test_a_run_that_could_not_be_read_is_tried_again_after_a_while(
+    store, copied, readings, monkeypatch
+):
+    insert = importing_module._insert_codes
+
+    def fail(*_arguments):
+        raise duckdb.IOException("Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(importing_module, "_insert_codes", fail)
+        with pytest.raises(RunError):
+            store.import_new(copied)
+    assert importing_module._insert_codes is insert
+    with pytest.raises(RunError):
+        store.import_new(copied)
+    monkeypatch.setattr(store_module, "_RETRY_SECONDS", 0.0)
+    assert len(store.import_new(copied)) == 3
+    assert len(readings) == 2
+
+
 # Rebuild
 
 
@@ -161,7 +278,7 @@ def test_rebuilding_that_fails_leaves_the_old_file_as_it_was(
         raise RuntimeError
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "_insert_codes", fail)
+        patch.setattr(importing_module, "_insert_codes", fail)
         with pytest.raises(RuntimeError):
             rebuild(path, runs_folder)
     assert path.read_bytes() == before

@@ -19,7 +19,8 @@ from trained import (
 )
 
 from itda_core import dictionary as dictionary_module
-from itda_core import pursuit
+from itda_core import finishing, pursuit
+from itda_core import plan as plan_module
 from itda_core.config import run_id
 from itda_core.corpus import load_corpus
 from itda_core.plan import make_plan
@@ -37,21 +38,26 @@ def runs(tmp_path_factory, tiny_model_folder, tiny_corpus_file):
 
 
 def captured(model, config):
-    """What a training reads: a list of batches for each layer, and the source of each row."""
+    """What a training reads: a list of steps for each layer, and the source of each row.
+
+    Each window is captured as a whole and falls into steps of `plan.step` rows, the last of them
+    shorter. test_plan.py says which windows and what step.
+    """
     prompts = load_corpus(config.corpus).training(config.seed)
     plan = make_plan(model, prompts, config, config.max_tokens)
-    batches = {layer: [] for layer in config.layers}
+    steps = {layer: [] for layer in config.layers}
     sources = []
-    for first, last in plan.passes:
+    for first, last in plan.windows:
         rows = model.capture(plan.tokens(model, first, last), config.layers, config.skip_first)
         for layer in config.layers:
-            batches[layer].append(rows[layer].numpy())
+            for start in range(0, len(rows[layer]), plan.step):
+                steps[layer].append(rows[layer][start : start + plan.step].numpy())
         for prompt, length in zip(plan.prompts[first:last], plan.lengths[first:last], strict=True):
             spans = model.tokenizer(prompt.text, return_offsets_mapping=True)["offset_mapping"]
             for position in range(config.skip_first, length):
                 start, end = spans[position]
                 sources.append((prompt.prompt_id, position, start, end, prompt.text[start:end]))
-    return batches, sources
+    return steps, sources
 
 
 def by_hand(activations, dictionary, codes):
@@ -67,35 +73,22 @@ def slow_fvu(x, xhat):
     return np.square(x - xhat).sum() / np.square(x - x.mean(0)).sum()
 
 
-# The dictionaries
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"context_length": 8, "batch_tokens": 8, "max_tokens": 200},  # seeds over several batches
-        {"skip_first": False, "max_atoms": 30, "seed": 3},
-        {"max_atoms": 600, "l0": 2, "max_tokens": 700},  # never full
-    ],
-    ids=["usual", "small batches", "first positions too", "never full"],
-)
-def test_the_dictionaries_equal_the_slow_ones_atom_for_atom(tiny_model, config, tmp_path, changes):
-    config = dataclasses.replace(config, **changes)
-    batches, sources = captured(tiny_model, config)
+def assert_slow_dictionaries(model, config, folder):
+    """Train with a threshold that no error comes near, and compare with `slow_selection`."""
+    steps, sources = captured(model, config)
     threshold = next(
         threshold
         for threshold in np.arange(0.08, 0.3, 0.007).tolist()
         if all(
-            slow_selection(batches[layer], config.max_atoms, config.l0, threshold)[2] > NEAR_TIE
+            slow_selection(steps[layer], config.max_atoms, config.l0, threshold)[2] > NEAR_TIE
             for layer in config.layers
         )
     )
     config = dataclasses.replace(config, threshold=threshold)
-    finished = trained(config, tmp_path)[-1].finished
-    assert len(finished) == 3
-    for run in list_runs(tmp_path):
-        x = batches[run.layer]
+    finished = trained(config, folder)[-1].finished
+    assert len(finished) == len(config.layers)
+    for run in list_runs(folder):
+        x = steps[run.layer]
         chosen, _, _ = slow_selection(x, config.max_atoms, config.l0, threshold)
         assert len(chosen) > 16, "nothing but seeds was compared"
         dictionary = run.dictionary()
@@ -105,6 +98,36 @@ def test_the_dictionaries_equal_the_slow_ones_atom_for_atom(tiny_model, config, 
         atoms = unit_rows(np.concatenate(x)[chosen])
         np.testing.assert_allclose(dictionary.atoms.numpy(), atoms, atol=1e-6)
         assert not dictionary.offset.any()
+
+
+# The dictionaries
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"context_length": 8, "batch_tokens": 5, "max_tokens": 300},  # seeds over several steps
+        {"skip_first": False, "max_atoms": 30, "seed": 3},
+        {"max_atoms": 600, "l0": 2, "max_tokens": 700},  # never full
+        {"batch_tokens": 10_000, "max_tokens": 2_000},  # steps as large as a sixteenth
+    ],
+    ids=["usual", "small steps", "first positions too", "never full", "large steps"],
+)
+def test_the_dictionaries_equal_the_slow_ones_atom_for_atom(tiny_model, config, tmp_path, changes):
+    assert_slow_dictionaries(tiny_model, dataclasses.replace(config, **changes), tmp_path)
+
+
+def test_prompts_longer_than_a_window_give_the_slow_dictionaries_too(
+    tiny_model, config, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(plan_module, "_WINDOW_TOKENS", 10)
+    config = dataclasses.replace(config, batch_tokens=7, max_atoms=60, layers=(0, 2))
+    prompts = load_corpus(config.corpus).training(config.seed)
+    plan = make_plan(tiny_model, prompts, config, config.max_tokens)
+    assert sum(length > 10 for length in plan.lengths) > 20
+    assert len(plan.windows) > 20
+    assert_slow_dictionaries(tiny_model, config, tmp_path)
 
 
 def test_one_pass_over_three_layers_equals_three_trainings_of_one(config, runs, tmp_path):
@@ -121,8 +144,8 @@ def test_one_pass_over_three_layers_equals_three_trainings_of_one(config, runs, 
 def test_dictionaries_too_large_for_a_gram_matrix_come_out_the_same(
     config, runs, tmp_path, monkeypatch
 ):
-    for module in (dictionary_module, pursuit):
-        monkeypatch.setattr(module, "GRAM_ATOMS", 20)
+    for module in (dictionary_module, pursuit):  # a quarter of it holds the products of 20 atoms
+        monkeypatch.setattr(module, "free_memory", lambda _device: 4 * 2 * 20**2)
     trained(config, tmp_path)
     for run, other in zip(runs, list_runs(tmp_path), strict=True):
         assert_same_dictionaries(run.dictionary(), other.dictionary())
@@ -179,7 +202,7 @@ def test_prompts_are_written_with_the_span_of_every_token_read(config, runs, tin
 
 
 def test_codes_and_dictionary_give_the_explored_fvu(config, runs, tiny_model):
-    batches, sources = captured(tiny_model, config)
+    steps, sources = captured(tiny_model, config)
     rows = {source[:2]: row for row, source in enumerate(sources[:600])}
     for run in runs:
         codes = pd.read_parquet(run.directory / "codes.parquet")
@@ -188,13 +211,24 @@ def test_codes_and_dictionary_give_the_explored_fvu(config, runs, tiny_model):
         ]
         assert not codes.duplicated(["row", "step"]).any()
         assert codes["step"].between(0, 3).all()
-        explored = np.concatenate(batches[run.layer])[:600]
+        explored = np.concatenate(steps[run.layer])[:600]
         x, xhat = by_hand(explored, run.dictionary(), codes)
         assert run.metrics["explored_fvu"] == pytest.approx(slow_fvu(x, xhat), rel=1e-4)
         assert 0 < run.metrics["explored_fvu"] < 1
         assert run.metrics["explored_tokens"] == codes["row"].nunique() == 600
         unused = 1 - codes["latent"].nunique() / run.metrics["atoms"]
         assert run.metrics["unused_share"] == pytest.approx(unused)
+
+
+@pytest.mark.parametrize("together", [97, 599])
+def test_encoding_in_blocks_changes_nothing(config, runs, tmp_path, monkeypatch, together):
+    monkeypatch.setattr(finishing, "_ENCODE_TOGETHER", together)
+    trained(dataclasses.replace(config, layers=(0,)), tmp_path)
+    [run] = list_runs(tmp_path)
+    codes = [pd.read_parquet(one.directory / "codes.parquet") for one in (runs[0], run)]
+    pd.testing.assert_frame_equal(*codes)
+    for name in ("explored_tokens", "explored_fvu", "unused_share"):
+        assert run.metrics[name] == pytest.approx(runs[0].metrics[name], rel=1e-6)
 
 
 def test_the_fvu_is_that_of_the_held_out_prompts(config, runs, tiny_model):

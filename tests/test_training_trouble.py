@@ -14,7 +14,7 @@ from itda_core import training
 from itda_core.corpus import load_corpus, prompt_id
 from itda_core.errors import CorpusError, InputError, ItdaError
 from itda_core.loading import load_model
-from itda_core.runs import interrupted_trainings, list_runs
+from itda_core.runs import RowFile, interrupted_trainings, list_runs
 
 
 @pytest.fixture
@@ -217,8 +217,10 @@ def raise_no_space(*_arguments, **_options):
         (pq.ParquetWriter, "write_table"),
         (dictionary_module, "write_atomically"),
         (training.Finisher, "log"),
+        (RowFile, "write"),
+        (RowFile, "flush"),
     ],
-    ids=["codes", "checkpoint", "log"],
+    ids=["codes", "checkpoint", "log", "activations", "activations in a buffer"],
 )
 def test_a_full_disk_ends_in_a_sentence_and_spoils_no_run(
     config, tmp_path, undisturbed, owner, name
@@ -243,6 +245,29 @@ def test_a_full_disk_ends_in_a_sentence_and_spoils_no_run(
         if run.config != other:
             shutil.rmtree(run.directory)
     assert_same_runs(runs, tmp_path / "afresh")
+
+
+def test_a_disk_that_fills_up_half_way_resumes_from_the_checkpoint(
+    config, tmp_path, undisturbed, monkeypatch
+):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    write, windows = RowFile.write, []
+
+    def fill_up(self, first, rows):
+        if first > 300:
+            write(self, first, rows[:5])  # what still found room
+            raise_no_space()
+        windows.append(first)
+        write(self, first, rows)
+
+    with pytest.MonkeyPatch.context() as full:
+        full.setattr(RowFile, "write", fill_up)
+        with pytest.raises(ItdaError, match=r"no space left on the disk of .*resume"):
+            trained(config, tmp_path)
+    assert windows[-1] > 200
+    steps = trained(config, tmp_path)
+    assert next(step.tokens for step in steps if step.stage == "training") > 300
+    assert_same_runs(tmp_path, undisturbed)
 
 
 def test_too_little_room_for_the_activations_is_said_before_the_work(config, tmp_path, monkeypatch):

@@ -15,8 +15,11 @@ from itda_core.training import train
 _SHARED: dict[tuple, Path] = {}
 
 
-def tiny_config(model, corpus, **changes):
-    """Layers 0, 1 and 2 in 10 batches; some prompts are cut, and layer 1 fills up."""
+def tiny_config(model, corpus, dtype="float32", **changes):
+    """Layers 0, 1 and 2 in some 16 windows; some prompts are cut, and layer 1 fills up.
+
+    In float32, where the shapes of the forward passes change no more than the last digit.
+    """
     fields = {
         "layers": (0, 1, 2),
         "max_tokens": 1_000,
@@ -26,15 +29,16 @@ def tiny_config(model, corpus, **changes):
         "explored_tokens": 600,
         "batch_tokens": 128,
     }
-    return TrainConfig(ModelSpec(str(model)), CorpusSpec(str(corpus)), **{**fields, **changes})
+    spec = ModelSpec(str(model), dtype=dtype)
+    return TrainConfig(spec, CorpusSpec(str(corpus)), **{**fields, **changes})
 
 
 def long_config(folder, model, texts, **changes):
-    """A training of about 300 batches, which can be stopped in the middle."""
+    """A training of some ten windows and 2,000 steps, which can be stopped in the middle."""
     corpus = folder / "long.txt"
     many = [f"{number} {text}" for number in range(3) for text in texts]
     corpus.write_text("\n\n".join(many), encoding="utf-8")
-    usual = {"layers": (1,), "max_tokens": 16_000, "batch_tokens": 32, "max_atoms": 300}
+    usual = {"layers": (1,), "max_tokens": 16_000, "batch_tokens": 4, "max_atoms": 300}
     return tiny_config(model, corpus, **{**usual, **changes})
 
 

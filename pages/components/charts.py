@@ -5,20 +5,28 @@ import pandas as pd
 import plotly.graph_objects as go
 
 BLUE, ORANGE, GREY = "#2f6f8f", "#c85a14", "#9aa5ab"
-_CELL_PIXELS, _MARGIN_PIXELS = 64, 130
+_MARGIN_PIXELS = 130
 
 
 def coefficient_histogram(coefficients: np.ndarray) -> go.Figure:
     """How often each coefficient occurs, negative and positive ones in their colours."""
-    figure = go.Figure()
     edges = np.histogram_bin_edges(coefficients, bins=40)
+    figure = go.Figure()
     for name, colour, chosen in (
         ("positive", BLUE, coefficients > 0),
         ("negative", ORANGE, coefficients < 0),
     ):
         if chosen.any():
-            bins = {"start": edges[0], "end": edges[-1], "size": edges[1] - edges[0]}
-            figure.add_histogram(x=coefficients[chosen], xbins=bins, name=name, marker_color=colour)
+            # Counted here: the most used latents have more uses than a browser likes to receive.
+            counts, _ = np.histogram(coefficients[chosen], edges)
+            figure.add_bar(
+                x=(edges[:-1] + edges[1:]) / 2,
+                y=counts,
+                width=edges[1] - edges[0],
+                name=name,
+                marker_color=colour,
+                hovertemplate="%{y:,} tokens near %{x:.3g}<extra></extra>",
+            )
     figure.update_layout(
         barmode="overlay",
         height=230,
@@ -58,6 +66,9 @@ def pursuit_waterfall(terms: pd.DataFrame) -> go.Figure:
     return figure
 
 
+_MOST_PRINTED = 20
+"""Rows or columns of a matrix whose values are printed; beyond, they are too small to read and
+take the browser longer than the rest of the picture."""
 _DARK_FROM = 0.55
 """Above this value a cell is dark enough for white text."""
 
@@ -77,12 +88,13 @@ def heatmap(
     """
     grid = [(r, c) for r in range(len(rows)) for c in range(len(columns))]
     flat = np.array([values[r, c] for r, c in grid], dtype=float)
-    size = _CELL_PIXELS - 4 if max(len(rows), len(columns)) <= 10 else 30
+    size = _square_pixels(max(len(rows), len(columns)))
     cell = size + 4
     figure = go.Figure(_cells(grid, flat, size, hovers))
     is_dark = flat > _DARK_FROM
-    for colour, chosen in (("white", is_dark), ("#1b1b1b", ~is_dark)):
-        figure.add_trace(_cell_texts(grid, flat, chosen, colour, 13 if size > 40 else 10))
+    if max(len(rows), len(columns)) <= _MOST_PRINTED:
+        for colour, chosen in (("white", is_dark), ("#1b1b1b", ~is_dark)):
+            figure.add_trace(_cell_texts(grid, flat, chosen, colour, 13 if size > 40 else 10))
     figure.update_layout(
         width=max(420, cell * len(columns) + 2 * _MARGIN_PIXELS),
         height=max(260, cell * len(rows) + _MARGIN_PIXELS),
@@ -96,6 +108,8 @@ def heatmap(
     figure.update_xaxes(
         tickvals=list(range(len(columns))),
         ticktext=columns,
+        # Below narrow columns labels stand upright, each under its own; else plotly turns them.
+        tickangle=None if size > 40 else -90,
         title=column_title,
         range=[-0.6, len(columns) - 0.4],
         **axis,
@@ -108,6 +122,13 @@ def heatmap(
         **axis,
     )
     return figure
+
+
+def _square_pixels(cells_a_side: int) -> int:
+    """The width of a cell; the 30 layers of a model fit a laptop's screen with their values."""
+    if cells_a_side <= 10:
+        return 60
+    return 30 if cells_a_side <= 20 else 26
 
 
 def _cells(

@@ -15,7 +15,7 @@ _CONTEXT_TOKENS = 8
 
 def show_card(run, latent: pd.Series) -> None:
     """The whole card. run: a row of Store.runs(); latent: a row of Store.latent_page()."""
-    show_source(latent, key=f"source_{run.run_id}_{latent.latent}")
+    show_source(latent, key="source")
     uses, tokens = int(latent.tokens), int(run.explored_tokens)
     density, strongest, where = st.columns(3)
     density.metric(
@@ -34,9 +34,7 @@ def show_card(run, latent: pd.Series) -> None:
     st.caption(
         f"Used on {uses:,} of {tokens:,} tokens ({latent.density:.2%}); negative on {negative:,}."
     )
-    st.plotly_chart(
-        coefficient_histogram(coefficients.to_numpy()), key=f"histogram_{latent.latent}"
-    )
+    st.plotly_chart(coefficient_histogram(coefficients.to_numpy()), key="histogram")
 
 
 def show_source(latent: pd.Series, key: str, around: int = 90) -> None:
@@ -69,7 +67,7 @@ def _show_uses(run, latent: pd.Series) -> None:
     everywhere = store.uses_in_prompts(run.run_id, number, prompts)
     by_prompt = dict(list(everywhere.groupby("prompt_id")))
     rows = [_use_row(use, by_prompt[use.prompt_id], latent.strongest) for use in uses.itertuples()]
-    show_rows(rows, key=f"uses_{run.run_id}_{number}")
+    show_rows(rows, key="uses")
 
 
 def _use_row(use, in_prompt: pd.DataFrame, largest: float) -> dict:

@@ -1,6 +1,7 @@
 // Rows of coloured tokens. All text arrives as data and is drawn with textContent.
 //
-// data.rows: [{chip, title, from, to, tokens: [{before, text, hover, value, boxed, dim}]}]
+// data.rows: [{chip, title, from, to, tokens: [{text, before, hover, value, boxed, dim}]}]
+//   what is empty, zero or false of a token may be missing.
 //   value in [-1, 1] gives hue (sign) and strength; from/to: the tokens of the short view.
 // data.clickable: a click on a token sets the state `locked` to its number, a second frees it.
 // data.locked: the token that is locked.

@@ -61,20 +61,20 @@ def token_row(
     around: show only so many tokens on each side of the boxed one at first; breaks: keep line
     breaks as such; names: what to print for tokens without characters.
     """
-    tokens = []
+    tokens, hidden = [], set(dimmed)
     printed = pieces(text, list(spans))
     for index, (before, own) in enumerate(printed):
         own = own or (names[index] if len(names) else "")
-        tokens.append(
-            {
-                "before": _shown(before, breaks),
-                "text": _shown(own, breaks),
-                "value": float(values[index]),
-                "hover": hovers[index] if len(hovers) else "",
-                "boxed": index == boxed,
-                "dim": index in set(dimmed),
-            }
-        )
+        token = {
+            "text": _shown(own, breaks),
+            "before": _shown(before, breaks),
+            "value": round(float(values[index]), 3),
+            "hover": hovers[index] if len(hovers) else "",
+            "boxed": index == boxed,
+            "dim": index in hidden,
+        }
+        # What is empty need not travel: a card sends thousands of tokens to the browser.
+        tokens.append({"text": token.pop("text"), **{k: v for k, v in token.items() if v}})
     row: Row = {"tokens": tokens, "chip": chip, "title": title}
     row["after"] = _shown(text[sum(map(len, itertools.chain.from_iterable(printed))) :], breaks)
     if around is not None and boxed is not None:

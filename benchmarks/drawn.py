@@ -1,0 +1,104 @@
+"""Run directories with many codes without a training: `finishing.Finisher` writes them, from real
+prompts with a real tokenizer's spans, but the codes are drawn.
+
+Latents follow a Zipf-like law, so that the most used one is on a quarter to a third of all tokens;
+coefficients are lognormal and shrink along the pursuit.
+"""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from itda_core.config import CorpusSpec, HookPoint, ModelSpec, TrainConfig
+from itda_core.corpus import load_corpus, make_corpus
+from itda_core.dictionary import Dictionary, GrowingDictionary
+from itda_core.finishing import Finisher
+from itda_core.loading import load_model
+from itda_core.plan import make_plan, sources_of
+from itda_core.pursuit import Codes
+from itda_core.runs import Run, Workspace, read_run
+
+L0 = 32
+LAYERS_OF_A_TRAINING = 5
+ATOMS = (2_048, 4_096)
+"""Of the first training and of the second, and so on in turn, unless said otherwise."""
+_WIDTH = 16
+"""The store never reads the atoms, so they are short here."""
+
+
+class _Drawn(Dictionary):
+    """A dictionary whose codes are drawn instead of pursued."""
+
+    def encode(self, activations: torch.Tensor, l0=None, gram=None) -> Codes:  # noqa: ARG002
+        block = int(1e6 * abs(activations[0, 0]))  # the Finisher encodes in several blocks
+        draw = np.random.default_rng([self.hook_point.layer, block])
+        return draw_codes(draw, len(activations), len(self), l0 or self.l0)
+
+    def decode(self, codes: Codes) -> torch.Tensor:
+        return torch.zeros(len(codes), _WIDTH)
+
+
+def draw_codes(draw: np.random.Generator, n_tokens: int, n_latents: int, l0: int) -> Codes:
+    """[n_tokens, l0] codes: density of the i-th latent by 1 / (i + 15), sizes falling by step."""
+    order = np.random.default_rng(n_latents)  # the same in every block
+    edges = np.cumsum(order.permutation(1 / (np.arange(n_latents) + 15)))
+    latents = np.searchsorted(edges / edges[-1], draw.random((n_tokens, l0)))
+    sizes = -np.sort(-draw.lognormal(0, 0.8, (n_tokens, l0)).astype(np.float32), axis=1)
+    signs = np.where(draw.random((n_tokens, l0)) < 0.25, -1, 1).astype(np.float32)
+    return Codes(torch.from_numpy(latents.clip(max=n_latents - 1)), torch.from_numpy(sizes * signs))
+
+
+def make_runs(folder: Path, dictionaries: int, tokens: int, atoms=ATOMS) -> Iterator[Run]:
+    """Run directories of `tokens` explored tokens each, as a training would have written them."""
+    model, corpus = load_model("minilm-l6", device="cpu"), load_corpus(CorpusSpec("sotu"))
+    firsts = range(0, dictionaries, LAYERS_OF_A_TRAINING)
+    for number, (first, n_atoms) in enumerate(zip(firsts, itertools.cycle(atoms), strict=False)):
+        layers = tuple(range(min(LAYERS_OF_A_TRAINING, dictionaries - first)))
+        config = TrainConfig(
+            ModelSpec("minilm-l6"), CorpusSpec("sotu"), layers, max_tokens=tokens,
+            max_atoms=min(n_atoms, tokens), explored_tokens=tokens, l0=L0, seed=number,
+        )  # fmt: skip
+        yield from _training(folder, config, model, corpus)
+
+
+def _training(folder: Path, config: TrainConfig, model, corpus) -> Iterator[Run]:
+    plan = make_plan(model, corpus.training(config.seed), config, config.max_tokens)
+    workspace = Workspace(folder, config.training_id(model.digest, corpus.digest))
+    workspace.directory.mkdir(parents=True)
+    # Held-out prompts would cost a forward pass and change nothing that the store reads.
+    without_held_out = make_corpus(corpus.name, [corpus.prompts[0].text])
+    finisher = Finisher(config, model, without_held_out, plan, workspace)
+    sources = _all_sources(plan, model)
+    facts = {"tokens": plan.total_rows, "seconds": 60.0, "skipped": {}}
+    for layer in config.layers:
+        draw = np.random.default_rng([config.seed, layer])
+        kept = workspace.rows(f"activations-{layer}", plan.total_rows, _WIDTH)
+        kept.write(0, torch.from_numpy(draw.standard_normal((len(kept), _WIDTH), np.float32)))
+        dictionary = _dictionary(config, layer, sources, draw)
+        yield read_run(folder / finisher.finish(layer, dictionary, kept, facts))
+    workspace.remove()
+
+
+def _all_sources(plan, model) -> list[tuple]:
+    found = []
+    for first, last in plan.windows:
+        tokens = plan.tokens(model, first, last)
+        rows, positions = np.nonzero(tokens.mask.numpy())
+        where = SimpleNamespace(prompts=rows, positions=positions)
+        found += list(sources_of(tokens, plan.prompts[first:last], where))
+    return found
+
+
+def _dictionary(config: TrainConfig, layer: int, sources: list[tuple], draw) -> _Drawn:
+    growing = GrowingDictionary(_WIDTH, config.max_atoms)
+    chosen = np.sort(draw.choice(len(sources), config.max_atoms, replace=False))
+    growing.append(torch.randn(len(chosen), _WIDTH), [sources[place] for place in chosen])
+    table = growing.source_table()
+    return _Drawn(
+        growing.atoms, torch.zeros(_WIDTH), L0, HookPoint(config.model.name, layer),
+        table.drop(columns="word"), table["word"].to_numpy(),
+    )  # fmt: skip

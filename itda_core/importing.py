@@ -1,0 +1,125 @@
+"""A run directory into the tables of the database."""
+
+import os
+from pathlib import Path
+
+import duckdb
+
+from itda_core.errors import ItdaError, RunError, StoreError
+from itda_core.runs import RUN_FILES, Run
+
+
+def insert_run(cursor: duckdb.DuckDBPyConnection, run: Run) -> bool:
+    """Insert a run inside the caller's transaction; False where it is there already.
+
+    Raises duckdb.Error, which `why_not_imported` explains.
+    """
+    if cursor.execute("SELECT 1 FROM runs WHERE run_id = ?", [run.run_id]).fetchone():
+        return False
+    number = cursor.execute("SELECT coalesce(max(run), 0) + 1 FROM runs").fetchone()[0]
+    _insert_run(cursor, number, run)
+    _insert_prompts(cursor, number, run.directory)
+    _insert_codes(cursor, number, run.directory)
+    return True
+
+
+def stamp(folder: Path) -> list[tuple]:
+    """Tells whether run directories came, went or changed, without opening a file.
+
+    [(name, identity, size and times of the directory and of each file), …] in order of names. The
+    time of the last change of rights is among them: a file can become readable by it.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(one.name for one in entries if not one.name.startswith("."))
+    except OSError:  # there is no folder yet
+        return []
+    return [
+        (name, *(_file_stamp(folder / name / file) for file in ("", *RUN_FILES))) for name in names
+    ]
+
+
+def _file_stamp(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def why_not_imported(run: Run, error: duckdb.Error) -> ItdaError:
+    """The error as a sentence: a RunError, or a StoreError where the run is not to blame."""
+    message = str(error).splitlines()[0]
+    if "No space left" in message:
+        return StoreError(f"There is no space left for the database ({message}). Free some space.")
+    if "Out of Memory" in message:
+        return StoreError(f"There is not enough memory to import {run.run_id} ({message}).")
+    return RunError(f"{run.directory} is damaged ({message}). Delete it and train again.")
+
+
+def _insert_run(cursor: duckdb.DuckDBPyConnection, number: int, run: Run) -> None:
+    config, metrics = run.config, run.metrics
+    values = {
+        "run": number,
+        "run_id": run.run_id,
+        "training_id": run.about["training_id"],
+        "model": config.model.name,
+        "layer": run.layer,
+        "d_model": run.about["d_model"],
+        "n_layers": run.about["n_layers"],
+        "atoms": metrics["atoms"],
+        "max_atoms": config.max_atoms,
+        "l0": config.l0,
+        "tokens": metrics["tokens"],
+        "explored_tokens": metrics["explored_tokens"],
+        "fvu": metrics["fvu"],
+        "explored_fvu": metrics["explored_fvu"],
+        "selection": config.selection,
+        "threshold": config.threshold,
+        "seed": config.seed,
+        "corpus": config.corpus.name,
+        "dtype": run.about["dtype"],
+        "created": run.about["created"],
+        "seconds": metrics["seconds"],
+        "directory": str(run.directory.resolve()),
+    }
+    marks = ", ".join("?" for _ in values)
+    cursor.execute(f"INSERT INTO runs ({', '.join(values)}) VALUES ({marks})", [*values.values()])
+
+
+def _insert_prompts(cursor: duckdb.DuckDBPyConnection, number: int, directory: Path) -> None:
+    path = str(directory / "prompts.parquet")
+    cursor.execute(
+        """INSERT INTO prompts
+        SELECT (SELECT coalesce(max(prompt), 0) FROM prompts) + row_number() OVER (), prompt_id,
+            text, title
+        FROM read_parquet(?) WHERE prompt_id NOT IN (SELECT prompt_id FROM prompts)""",
+        [path],
+    )
+    cursor.execute(
+        """INSERT INTO run_prompts SELECT ?, prompt, explored, starts, ends
+        FROM read_parquet(?) JOIN prompts USING (prompt_id)""",
+        [number, path],
+    )
+
+
+def _insert_codes(cursor: duckdb.DuckDBPyConnection, number: int, directory: Path) -> None:
+    """Codes sorted by latent, so that a latent's uses lie together, then the latents."""
+    cursor.execute(
+        """INSERT INTO codes SELECT ?, latent, prompt, position, step, coefficient
+        FROM read_parquet(?) JOIN prompts USING (prompt_id) ORDER BY latent, prompt, position""",
+        [number, str(directory / "codes.parquet")],
+    )
+    cursor.execute(
+        """INSERT INTO latents
+        WITH uses AS (
+            SELECT latent, count(*) AS tokens, max(abs(coefficient)) AS strongest FROM (
+                SELECT latent, sum(coefficient) AS coefficient FROM codes WHERE run = $run
+                GROUP BY latent, prompt, position)
+            GROUP BY latent)
+        SELECT $run, s.latent, prompt, s.position, s."start", s."end", s.token,
+            coalesce(u.tokens, 0), coalesce(u.strongest, 0)
+        FROM read_parquet($path) s JOIN prompts USING (prompt_id) LEFT JOIN uses u USING (latent)
+        ORDER BY s.latent""",
+        {"run": number, "path": str(directory / "sources.parquet")},
+    )
