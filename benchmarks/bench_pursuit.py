@@ -171,7 +171,7 @@ def _agreement(report: Report, x: torch.Tensor, n_atoms: int) -> None:
 def _growth_with_atoms(report: Report, x: torch.Tensor, sizes: tuple[int, ...]) -> None:
     rows, speed = [], {"ours": {}, "one product": {}, "plain pursuit": {}}
     for n_atoms in sizes:
-        few = 4 if n_atoms > 30_000 else 1
+        few = 16 if n_atoms > 60_000 else 4 if n_atoms > 30_000 else 1
         atoms, tokens = _split(x, n_atoms, N_TOKENS // few)
         plain = tokens[: PLAIN_TOKENS // few // 2]
         has_gram, gram_seconds = _gram_or_none(atoms)

@@ -67,6 +67,8 @@ def pursue_rows(correlations, residuals, gram, atoms, latents, coefficients):
                 latents[token, step] = atom
                 coefficients[token, step] = coefficient
                 _subtract(residual, coefficient, atoms[atom])
+                if step + 1 == latents.shape[1]:  # nothing is looked for any more
+                    continue
                 slack[lane] += abs(coefficient) * _GRAM_ERROR
                 upcoming = max(best[lanes - 1 - lane], 0)
                 _prefetch_row(atoms[upcoming])

@@ -85,7 +85,7 @@ def load_model(name: str | ModelSpec, dtype: str | None = None, device: str | No
     """
     spec = name if isinstance(name, ModelSpec) else ModelSpec(name, dtype="float32")
     device = device or best_device()
-    weights = _torch_dtype(dtype or spec.dtype, device)
+    weights = resolved_dtype(dtype or spec.dtype, device)
     source = _resolve(spec)
     module, tokenizer = _from_pretrained(spec.name, source, spec.revision, weights)
     if not getattr(tokenizer, "is_fast", False):
@@ -152,7 +152,8 @@ def _cached_models() -> list[str]:
     return sorted(one.repo_id for one in repositories if one.repo_type == "model")
 
 
-def _torch_dtype(dtype: str, device: str) -> torch.dtype:
+def resolved_dtype(dtype: str, device: str) -> torch.dtype:
+    """What a setting such as "auto" comes to on a device."""
     if dtype == "auto":
         return torch.bfloat16 if _is_bfloat16_faster(device) else torch.float32
     return getattr(torch, dtype)
