@@ -38,7 +38,8 @@ def main() -> None:
     _agreement(report, x, n_atoms)
     _growth_with_atoms(report, x, growth)
     _growth_with_l0(report, x, n_atoms)
-    report.save()
+    if not quick:
+        report.save()
 
 
 def _split(x: torch.Tensor, n_atoms: int, n_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -95,10 +95,6 @@ class Report:
         self.blocks.append(block)
         print(f"{'met' if met else 'MISSED'}: {what}: {block['measured']} ({wanted})", flush=True)
 
-    def text(self, markdown: str) -> None:
-        self.blocks.append({"text": markdown})
-        print(f"\n{markdown}", flush=True)
-
     def save(self) -> Path:
         RESULTS.mkdir(exist_ok=True)
         path = RESULTS / f"{self.name}.json"

@@ -5,6 +5,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -18,9 +19,8 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 NAMES = ("pursuit", "training", "store", "app")
 _INTRODUCTION = """# Performance
 
-Written by `make bench` (benchmarks/report.py) from one run; do not edit. What surrounds the
-figures, the targets that are missed and why, is in [benchmarks/notes.md](../benchmarks/notes.md)
-and copied below.
+Written by `make bench` (benchmarks/report.py) from its results; do not edit. The section on what
+limits each comes from [benchmarks/notes.md](../benchmarks/notes.md).
 
 Times on shared machines drift, so what is compared was measured alternately in one process
 (A B A B …), and ratios are of the same round. Where three numbers stand, they are
@@ -29,7 +29,11 @@ min – **median** – max.
 
 
 def main() -> None:
-    results = [json.loads((RESULTS / f"{name}.json").read_text()) for name in NAMES]
+    files = [RESULTS / f"{name}.json" for name in NAMES]
+    missing = [file.stem for file in files if not file.exists()]
+    if missing:
+        sys.exit(f"No results of {', '.join(missing)} yet: run make bench.")
+    results = [json.loads(file.read_text()) for file in files]
     parts = [_INTRODUCTION, _machine(results[0]["machine"]), _targets(results)]
     notes = Path(__file__).with_name("notes.md")
     parts.append(notes.read_text(encoding="utf-8"))
@@ -62,8 +66,6 @@ def _section(result: dict) -> str:
             lines += [as_markdown(block), ""]
         elif "plot" in block:
             lines += [f"![{block['plot']}](pictures/{_draw(result['name'], block)})", ""]
-        elif "text" in block:
-            lines += [block["text"], ""]
     return "\n".join(lines)
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 from itda_core.errors import InputError
 
-CONFIG_VERSION = 1
+CONFIG_VERSION = 2
+"""2: prompts are captured in windows and selected from in steps; "auto" is written down as what it
+came to. It is part of a training's identity."""
 SELECTIONS = ("threshold",)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 

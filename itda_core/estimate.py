@@ -7,7 +7,7 @@ import torch
 
 from itda_core.config import TrainConfig
 from itda_core.loading import ModelShape, best_device, model_shape, resolved_dtype
-from itda_core.pursuit import gram_bytes
+from itda_core.pursuit import free_memory, gram_bytes
 
 _PROBE_SIZE = 1_024
 _FORWARD_EFFICIENCY = 0.45
@@ -47,14 +47,16 @@ def _seconds(config: TrainConfig, shape: ModelShape) -> float:
     pursuit = 2 * config.max_atoms * (shape.d_model + config.l0 / _PURSUIT_FLOPS_SHARE) * explored
     device = best_device()
     speed = _product_speed(device)
-    is_float32 = resolved_dtype(config.model.dtype, device) is torch.float32
-    forward /= _FORWARD_EFFICIENCY * (1.0 if is_float32 else _BFLOAT16_GAIN)
+    chosen, fastest = (resolved_dtype(name, device) for name in (config.model.dtype, "auto"))
+    gains = chosen is torch.bfloat16 and fastest is torch.bfloat16
+    forward /= _FORWARD_EFFICIENCY * (_BFLOAT16_GAIN if gains else 1.0)
     return _START_SECONDS + (forward + 2 * pursuit) / speed
 
 
 def _memory(config: TrainConfig, shape: ModelShape) -> int:
     model = 4 * (shape.block_weights * shape.n_layers + shape.vocabulary * shape.d_model)
-    gram = gram_bytes(config.max_atoms, torch.device("cpu"))
+    cpu = torch.device("cpu")  # above a quarter of the free memory there is no Gram matrix
+    gram = min(gram_bytes(config.max_atoms, cpu), free_memory(cpu) // 4)
     per_layer = gram + 8 * config.max_atoms * shape.d_model
     return model + per_layer * len(config.layers) + 2**30
 

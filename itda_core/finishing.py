@@ -73,13 +73,14 @@ class Finisher:
         with new_run(self.workspace.runs, name) as folder:
             dictionary.save(folder)
             dictionary.sources.assign(word=dictionary.words).to_parquet(folder / "sources.parquet")
-            explored = self._write_codes(folder / "codes.parquet", dictionary, kept)
+            gram = affordable_gram(dictionary.atoms)
+            explored = self._write_codes(folder / "codes.parquet", dictionary, kept, gram)
             self._prompt_table.to_parquet(folder / "prompts.parquet")
             metrics = {
                 **facts,
                 "atoms": len(dictionary),
                 **explored,
-                **self._held(layer, dictionary),
+                **self._held(layer, dictionary, gram),
             }
             write_json(folder / "metrics.json", metrics)
             write_json(folder / "config.json", self._about(name, layer))
@@ -102,13 +103,12 @@ class Finisher:
         }
 
     def _write_codes(
-        self, path: Path, dictionary: Dictionary, kept: RowFile
+        self, path: Path, dictionary: Dictionary, kept: RowFile, gram: torch.Tensor | None
     ) -> dict[str, float | int]:
         """Encode the explored activations in blocks; returns what that shows."""
         prompts, positions = self.plan.first_rows(len(kept))
         names = pa.array([prompt.prompt_id for prompt in self.plan.prompts])
         sums, used = ReconstructionSums(), np.zeros(len(dictionary), bool)
-        gram = affordable_gram(dictionary.atoms) if len(kept) else None
         with pq.ParquetWriter(path, _CODE_SCHEMA, compression="zstd") as writer:
             for first in range(0, len(kept), _ENCODE_TOGETHER):
                 block = slice(first, first + _ENCODE_TOGETHER)
@@ -147,7 +147,9 @@ class Finisher:
             }
         )
 
-    def _held(self, layer: int, dictionary: Dictionary) -> dict[str, float | int | None]:
+    def _held(
+        self, layer: int, dictionary: Dictionary, gram: torch.Tensor | None
+    ) -> dict[str, float | int | None]:
         """FVU on held-out prompts, where the corpus has any of two tokens."""
         if self._held_out is None:
             self._held_out = self._capture_held_out(self.corpus.held_out())
@@ -155,7 +157,7 @@ class Finisher:
         x = x[torch.isfinite(x).all(1)]
         sums = ReconstructionSums()
         if len(x):
-            sums.add(x, dictionary.decode(dictionary.encode(x)))
+            sums.add(x, dictionary.decode(dictionary.encode(x, gram=gram)))
         value = sums.fvu
         return {"held_out_tokens": len(x), "fvu": None if np.isnan(value) else value}
 

@@ -88,8 +88,9 @@ def read_run(directory: Path) -> Run:
             raise ValueError(f"it does not say {', '.join(sorted(lacking))}")
         if about["run_id"] != directory.name:
             raise ValueError(f"it is the run {about['run_id']!r} under another name")
-        TrainConfig.from_dict(about["config"])
-        return Run(directory, about, metrics)
+        run = Run(directory, about, metrics)
+        _ = run.config  # raises what is wrong with it
+        return run
     except (ValueError, TypeError) as error:  # not JSON, not text, or not what a run says
         raise RunError(f"{directory} is damaged ({error}). Delete it and train again.") from error
     except InputError as error:
@@ -252,7 +253,9 @@ class RowFile:
         return rows
 
     def flush(self) -> None:
+        """Bring what was written to the disk."""
         self._file.flush()
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()

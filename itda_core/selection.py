@@ -1,6 +1,6 @@
 """Which activations become atoms.
 
-A selection is offered the activations of one layer, batch by batch, and grows a dictionary.
+A selection is offered the activations of one layer, step by step, and grows a dictionary.
 "threshold" is the paper's greedy method (arXiv 2505.17769, section 3).
 """
 
@@ -16,7 +16,7 @@ from itda_core.pursuit import direction_errors
 
 @dataclass(frozen=True)
 class Offer:
-    """What became of one batch."""
+    """What became of one step."""
 
     added: int
     """atoms added"""
@@ -27,11 +27,11 @@ class Offer:
 class ThresholdSelection:
     """The first d_model distinct activations; after that, whatever is badly reconstructed.
 
-    Seeding: within a batch the most frequent activations first, ties by order of appearance,
-    across batches until there are d_model atoms. From the next batch on, every activation x
+    Seeding: within a step the most frequent activations first, ties by order of appearance,
+    across steps until there are d_model atoms. From the next step on, every activation x
     with ‖x/‖x‖ − x̂/‖x̂‖‖² > threshold becomes an atom, in order of appearance, until the
     dictionary is full; x̂ is its reconstruction by the dictionary as it stood at the start of
-    the batch. The published code divides that error by d_model: its loss_threshold × d_model is
+    the step. The published code divides that error by d_model: its loss_threshold × d_model is
     `threshold` here.
     """
 
@@ -41,7 +41,7 @@ class ThresholdSelection:
         self.threshold = threshold
 
     def offer(self, activations: torch.Tensor, sources: Sequence[tuple]) -> Offer:
-        """Take what is needed of one batch.
+        """Take what is needed of the activations of one step.
 
         activations: [n_tokens, d_model] float32, finite and not zero; sources: one for each row.
         """

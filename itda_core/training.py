@@ -84,7 +84,8 @@ def train(config: TrainConfig, runs: Path, expected_id: str | None = None) -> It
     training_id = config.training_id(f"{model.digest} {model.dtype}", corpus.digest)
     if expected_id not in (None, training_id):
         raise InputError(
-            f"{expected_id} can't be resumed: its model or corpus has changed since. Start anew."
+            f"{expected_id} can't be resumed: its model or corpus has changed since, or an "
+            "earlier version began it. Start anew."
         )
     wanted = [run_id(training_id, layer) for layer in config.layers]
     if all((runs / name).exists() for name in wanted):
@@ -284,8 +285,8 @@ class _Training:
 
 
 def _as_before(config: TrainConfig, runs: Path) -> TrainConfig:
-    """With the data type that "auto" came to when this training was started before, if it was: a
-    probe may change its mind, and the training is the same."""
+    """With the data type of an equal training that was begun before, where "auto" leaves it open:
+    a probe may change its mind, and the training is the same."""
     if config.model.dtype != "auto":
         return config
     before = [*interrupted_trainings(runs).values(), *(run.config for run in list_runs(runs))]

@@ -226,9 +226,10 @@ def _ask_for_numbers() -> dict:
         }
         third.selectbox(
             "Data type",
-            ["auto", "float32", "bfloat16", "float16"],
+            DTYPES,
             key="dtype",
-            help="Of the model's weights. auto: bfloat16 on a GPU that has it, else float32.",
+            help="Of the model's weights. auto: bfloat16 where this machine "
+            "computes faster in it, else float32.",
         )
     return numbers
 
@@ -251,7 +252,8 @@ def _show_interrupted() -> None:
     waiting = {} if active else interrupted_trainings(here.runs_folder)
     listed = [here.queue.config(job) for job in here.queue.jobs() if job.state != "done"]
     # A job may leave the data type open; the training it started has written down what it took.
-    listed += [config.with_dtype(dtype) for config in listed for dtype in DTYPES]
+    is_open = [config for config in listed if config.model.dtype == "auto"]
+    listed += [config.with_dtype(dtype) for config in is_open for dtype in DTYPES]
     waiting = {name: config for name, config in waiting.items() if config not in listed}
     if not waiting:
         return

@@ -125,7 +125,7 @@ def heatmap(
 
 
 def _square_pixels(cells_a_side: int) -> int:
-    """The width of a cell; the 30 layers of a model fit a laptop's screen with their values."""
+    """The width of a cell; the 30 layers of a model fit a laptop's screen."""
     if cells_a_side <= 10:
         return 60
     return 30 if cells_a_side <= 20 else 26
