@@ -200,8 +200,7 @@ class Workspace:
         newest = checkpoints[-1]
         state = json.loads((newest / "state.json").read_text())
         sizes = {path.name: path.stat().st_size for path in self.directory.glob("*.f32")}
-        is_whole = all(sizes.get(name, 0) >= size for name, size in state["arrays"].items())
-        if not is_whole or "window" not in state:  # an earlier version counted otherwise
+        if any(sizes.get(name, 0) < size for name, size in state["arrays"].items()):
             shutil.rmtree(newest)  # without the activations kept so far there is no going on
             return None
         dictionaries = {
