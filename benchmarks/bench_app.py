@@ -7,12 +7,9 @@ import argparse
 import dataclasses
 import os
 import re
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,15 +22,11 @@ from benchmarks.drawn import L0, make_runs
 from benchmarks.harness import Report, Spread
 from itda_core.store import Store
 from itda_core.training import train
-from tests.browser_setup import find_browser
+from tests.browser_setup import BROWSER_OPTIONS, find_browser, running_app
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 ROUNDS = 9
 _CHART = ".js-plotly-plot:not([data-old])"
 LATENT, DECOMPOSE, HEATMAP, FIRST_PAGE = 0.3, 0.5, 1.0, 1.0
-_OPTIONS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
-]  # fmt: skip
 
 
 def main() -> None:
@@ -54,7 +47,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="itda-bench-") as folder:
         data = Path(folder)
         large, real = _fill(data, small, n_layers)
-        with _app(data) as address, _page() as page:
+        with running_app(data) as address, _page() as page:
             _first_page(report, page, address)
             _latents(report, page, address, large)
             _decompose(report, page, address, real)
@@ -82,44 +75,9 @@ def _fill(data: Path, small: int, n_layers: int) -> tuple[str, str]:
 
 
 @contextmanager
-def _app(data: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {**os.environ, "ITDA_DATA": str(data), "OMP_WAIT_POLICY": "passive"}
-    environment.pop("ITDA_DEMO", None)
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless", "true"]
-    process = subprocess.Popen(
-        [*command, "--server.port", str(port)],
-        cwd=REPOSITORY,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/_stcore/health")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def _wait_for(url: str) -> None:
-    for _ in range(120):
-        try:
-            urllib.request.urlopen(url, timeout=2).close()
-            return
-        except OSError:
-            time.sleep(0.25)
-    raise RuntimeError(f"The app did not answer at {url}.")
-
-
-@contextmanager
 def _page() -> Iterator[Page]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_browser(), args=_OPTIONS)
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=BROWSER_OPTIONS)
         page = browser.new_page(viewport={"width": 1440, "height": 1000})
         page.set_default_timeout(20_000)
         expect.set_options(timeout=20_000)

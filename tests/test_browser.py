@@ -7,18 +7,12 @@ its full size and the pictures of the documentation are written there.
 import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
-from browser_setup import find_browser
+from browser_setup import BROWSER_OPTIONS, REPOSITORY, find_browser, running_app
 from playwright.sync_api import Page, expect, sync_playwright
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 SCREENSHOTS = REPOSITORY / "screenshots"
 PICTURES = os.environ.get("ITDA_PICTURES")
 DEMO_TOKENS = "8192"
@@ -39,33 +33,19 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """The app on an empty data folder, in its own process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     data = tmp_path_factory.mktemp("data")
-    environment = {**os.environ, "ITDA_DATA": str(data), "OMP_WAIT_POLICY": "passive"}
-    environment.pop("ITDA_DEMO", None)
-    if not PICTURES:
-        environment["ITDA_DEMO_TOKENS"] = DEMO_TOKENS
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless", "true"]
-    process = subprocess.Popen(
-        [*command, "--server.port", str(port)], cwd=REPOSITORY, env=environment
-    )
+    variables = {} if PICTURES else {"ITDA_DEMO_TOKENS": DEMO_TOKENS}
     try:
-        _wait_for_server(f"http://127.0.0.1:{port}/_stcore/health")
-        yield f"http://127.0.0.1:{port}"
+        with running_app(data, **variables) as address:
+            yield address
     finally:
-        process.terminate()
-        process.wait(20)
         shutil.rmtree(data, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
 def browser():
     with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-quic"]
-        options += ["--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=find_browser(), args=options)
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=BROWSER_OPTIONS)
         yield browser
         browser.close()
 
@@ -263,13 +243,3 @@ def _note_console(message, problems: list[str]) -> None:
     source = message.location.get("url", "")
     if message.type == "error" and not source.endswith(EXPECTED_MISSES):
         problems.append(f"{message.text} ({source})")
-
-
-def _wait_for_server(url: str) -> None:
-    for _ in range(120):
-        try:
-            urllib.request.urlopen(url, timeout=2).close()
-            return
-        except OSError:
-            time.sleep(0.5)
-    raise AssertionError(f"The app did not answer at {url}.")
