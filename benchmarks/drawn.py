@@ -13,13 +13,13 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
+from itda_core.codes import Codes
 from itda_core.config import CorpusSpec, HookPoint, ModelSpec, TrainConfig
 from itda_core.corpus import load_corpus, make_corpus
 from itda_core.dictionary import Dictionary, GrowingDictionary
 from itda_core.finishing import Finisher
 from itda_core.loading import load_model
 from itda_core.plan import make_plan, sources_of
-from itda_core.pursuit import Codes
 from itda_core.runs import Run, Workspace, read_run
 
 L0 = 32

@@ -8,7 +8,7 @@ import importlib
 
 _HOMES = {
     "matching_pursuit": "pursuit",
-    "Codes": "pursuit",
+    "Codes": "codes",
     "Dictionary": "dictionary",
     "load_model": "loading",
     "Model": "models",

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from itda_core.codes import Codes, residual_norms
 from itda_core.config import TrainConfig
 from itda_core.dictionary import Dictionary
 from itda_core.errors import InputError
 from itda_core.models import Model
-from itda_core.pursuit import Codes, residual_norms
 from itda_core.tokens import Tokens
 
 

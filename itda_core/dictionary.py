@@ -14,10 +14,10 @@ import safetensors
 import safetensors.torch
 import torch
 
+from itda_core.codes import Codes
 from itda_core.config import HookPoint
 from itda_core.errors import RunError
 from itda_core.pursuit import (
-    Codes,
     empty_gram,
     extend_gram,
     free_memory,

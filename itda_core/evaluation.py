@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 
 import torch
 
+from itda_core.codes import Codes
 from itda_core.config import TrainConfig
 from itda_core.corpus import Prompt
 from itda_core.dictionary import Dictionary
 from itda_core.metrics import ReconstructionSums, ce_loss_score
 from itda_core.models import Activations, Model
 from itda_core.plan import make_plan
-from itda_core.pursuit import Codes, affordable_gram
+from itda_core.pursuit import affordable_gram
 from itda_core.tokens import Tokens, batches
 
 EVALUATION_TOKENS = 4_096

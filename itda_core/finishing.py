@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from itda_core.codes import Codes
 from itda_core.config import TrainConfig, run_id
 from itda_core.corpus import Corpus, Prompt
 from itda_core.dictionary import Dictionary
@@ -20,7 +21,7 @@ from itda_core.errors import CorpusError
 from itda_core.metrics import ReconstructionSums
 from itda_core.models import Model
 from itda_core.plan import Plan, make_plan
-from itda_core.pursuit import Codes, affordable_gram
+from itda_core.pursuit import affordable_gram
 from itda_core.runs import RowFile, Workspace, new_run, write_json
 
 HELD_OUT_TOKENS = 4_096

@@ -18,21 +18,21 @@ GRAM_SCALE = 32_767
 """A Gram matrix holds round(d_i · d_j × GRAM_SCALE) as int16: unit atoms, products in [-1, 1]."""
 ROUNDING = 1e-6
 """A residual this small against its activation is rounding: the pursuit ends there."""
-_GRAM_ERROR = np.float32(0.5 / GRAM_SCALE + 2e-6)
+GRAM_ERROR = np.float32(0.5 / GRAM_SCALE + 2e-6)
 """Largest error of a product read from the Gram matrix, the float32 product's own included."""
-_PRODUCT_ERROR = np.float32(4e-6)
+PRODUCT_ERROR = np.float32(4e-6)
 """Error of a float32 correlation, relative to the norm of what is correlated."""
 _LANES = 2
 """Tokens that take turns."""
-_BLOCK = 128
+BLOCK = 128
 """Atoms searched together; the inner loops run over one block."""
 _LINE = 64
 """Bytes that come from memory together."""
 
-_compiled = njit(nogil=True, cache=True, fastmath={"nnan", "ninf", "nsz", "reassoc", "contract"})
+compiled = njit(nogil=True, cache=True, fastmath={"nnan", "ninf", "nsz", "reassoc", "contract"})
 
 
-@_compiled
+@compiled
 def pursue_rows(correlations, residuals, gram, atoms, latents, coefficients):
     """Matching pursuit of each token, one after another.
 
@@ -42,7 +42,7 @@ def pursue_rows(correlations, residuals, gram, atoms, latents, coefficients):
     filled. All in C order. Where a residual is down to rounding, the rest stays zero.
     """
     n_tokens, n_atoms = correlations.shape
-    peaks = np.empty((_LANES, (n_atoms + _BLOCK - 1) // _BLOCK), np.float32)
+    peaks = np.empty((_LANES, (n_atoms + BLOCK - 1) // BLOCK), np.float32)
     best = np.empty(_LANES, np.int64)
     slack = np.empty(_LANES, np.float32)
     floor = np.empty(_LANES, np.float32)
@@ -50,11 +50,11 @@ def pursue_rows(correlations, residuals, gram, atoms, latents, coefficients):
         lanes = min(_LANES, n_tokens - first)
         for lane in range(lanes):
             token = first + lane
-            norm = np.sqrt(_dot(residuals[token], residuals[token]))
+            norm = np.sqrt(dot(residuals[token], residuals[token]))
             floor[lane] = np.float32(ROUNDING) * norm
-            slack[lane] = _PRODUCT_ERROR * norm
-            _find_peaks(correlations[token], peaks[lane])
-            best[lane] = _strongest(
+            slack[lane] = PRODUCT_ERROR * norm
+            find_peaks(correlations[token], peaks[lane])
+            best[lane] = strongest(
                 correlations[token], peaks[lane], residuals[token], atoms, slack, floor, lane
             )
         for step in range(latents.shape[1]):
@@ -63,23 +63,23 @@ def pursue_rows(correlations, residuals, gram, atoms, latents, coefficients):
                 if atom < 0:
                     continue
                 residual = residuals[token]
-                coefficient = _dot(residual, atoms[atom])
+                coefficient = dot(residual, atoms[atom])
                 latents[token, step] = atom
                 coefficients[token, step] = coefficient
-                _subtract(residual, coefficient, atoms[atom])
+                subtract(residual, coefficient, atoms[atom])
                 if step + 1 == latents.shape[1]:  # nothing is looked for any more
                     continue
-                slack[lane] += abs(coefficient) * _GRAM_ERROR
+                slack[lane] += abs(coefficient) * GRAM_ERROR
                 upcoming = max(best[lanes - 1 - lane], 0)
                 _prefetch_row(atoms[upcoming])
                 scaled = coefficient / np.float32(GRAM_SCALE)
                 row = correlations[token]
                 _update(row, peaks[lane], scaled, gram[atom], gram[upcoming])
-                best[lane] = _strongest(row, peaks[lane], residual, atoms, slack, floor, lane)
+                best[lane] = strongest(row, peaks[lane], residual, atoms, slack, floor, lane)
 
 
-@_compiled
-def _strongest(row, peaks, residual, atoms, slack, floor, lane):
+@compiled
+def strongest(row, peaks, residual, atoms, slack, floor, lane):
     """The atom with the largest |correlation|, -1 where only rounding is left to explain.
 
     `row` may be off by slack[lane]. Once that is no longer small against the largest correlation,
@@ -89,97 +89,97 @@ def _strongest(row, peaks, residual, atoms, slack, floor, lane):
     top = _largest(peaks)
     unclear = np.float32(4) * slack[lane] >= top
     if unclear or top <= floor[lane] + slack[lane]:
-        norm = np.sqrt(_dot(residual, residual))
+        norm = np.sqrt(dot(residual, residual))
         if norm <= floor[lane]:
             return -1
     if unclear:
         for atom in range(len(atoms)):
-            row[atom] = _dot(residual, atoms[atom])
-        _find_peaks(row, peaks)
-        slack[lane] = _PRODUCT_ERROR * norm
+            row[atom] = dot(residual, atoms[atom])
+        find_peaks(row, peaks)
+        slack[lane] = PRODUCT_ERROR * norm
         top = _largest(peaks)
     return _exact_best(row, peaks, residual, atoms, top - np.float32(2) * slack[lane])
 
 
-@_compiled
+@compiled
 def _exact_best(row, peaks, residual, atoms, low):
     """Of the atoms whose correlation reaches `low`, the one that truly has the largest."""
     best = -1
     value = np.float32(-1)
     for block in range(len(peaks)):
         if peaks[block] >= low:
-            part = row[block * _BLOCK : (block + 1) * _BLOCK]
+            part = row[block * BLOCK : (block + 1) * BLOCK]
             for i in range(len(part)):
                 if abs(part[i]) >= low:
-                    candidate = block * _BLOCK + i
+                    candidate = block * BLOCK + i
                     if best < 0:
                         best = candidate
                         continue
                     if value < 0:
-                        value = abs(_dot(residual, atoms[best]))
-                    other = abs(_dot(residual, atoms[candidate]))
+                        value = abs(dot(residual, atoms[best]))
+                    other = abs(dot(residual, atoms[candidate]))
                     if other > value:
                         best, value = candidate, other
     return best
 
 
-@_compiled
+@compiled
 def _update(row, peaks, scaled, gram_row, upcoming):
     """row -= scaled × gram_row and the largest |value| of each block, in one pass, while
     `upcoming`, the other token's row of the Gram matrix, is on its way from memory."""
     for block in range(len(peaks)):
-        part = row[block * _BLOCK : (block + 1) * _BLOCK]
-        products = gram_row[block * _BLOCK : block * _BLOCK + len(part)]
+        part = row[block * BLOCK : (block + 1) * BLOCK]
+        products = gram_row[block * BLOCK : block * BLOCK + len(part)]
         for i in range(0, len(part), _LINE // 2):
-            _prefetch(upcoming, block * _BLOCK + i)
+            _prefetch(upcoming, block * BLOCK + i)
         peak = np.float32(0)
         for i in range(len(part)):
             value = part[i] - scaled * np.float32(products[i])
             part[i] = value
-            peak = _maximum(peak, abs(value))
+            peak = maximum(peak, abs(value))
         peaks[block] = peak
 
 
-@_compiled
-def _find_peaks(row, peaks):
+@compiled
+def find_peaks(row, peaks):
     for block in range(len(peaks)):
-        part = row[block * _BLOCK : (block + 1) * _BLOCK]
+        part = row[block * BLOCK : (block + 1) * BLOCK]
         peak = np.float32(0)
         for i in range(len(part)):
-            peak = _maximum(peak, abs(part[i]))
+            peak = maximum(peak, abs(part[i]))
         peaks[block] = peak
 
 
-@_compiled
+@compiled
 def _largest(values):
     top = np.float32(0)
     for i in range(len(values)):
-        top = _maximum(top, values[i])
+        top = maximum(top, values[i])
     return top
 
 
-@_compiled
-def _dot(a, b):
+@compiled
+def dot(a, b):
     total = np.float32(0)
     for i in range(len(a)):
         total += a[i] * b[i]
     return total
 
 
-@_compiled
-def _subtract(residual, coefficient, atom):
+@compiled
+def subtract(residual, coefficient, atom):
     for i in range(len(residual)):
         residual[i] -= coefficient * atom[i]
 
 
-@_compiled
+@compiled
 def _prefetch_row(atom):
     for i in range(0, len(atom), _LINE // 4):
         _prefetch(atom, i)
 
 
 @intrinsic
-def _maximum(_context, a, b):  # noqa: ARG001
+def maximum(_context, a, b):  # noqa: ARG001
     """The larger of two float32. Numba's own max compiles to a branch, and LLVM then leaves the
     loop around it scalar."""
 

@@ -10,13 +10,14 @@ taken, and in what blocks, follows from shapes, device and memory; the codes are
 
 import functools
 import itertools
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import psutil
 import torch
 
+from itda_core.codes import Codes
 from itda_core.errors import InputError
 from itda_core.kernels import GRAM_SCALE, ROUNDING, pursue_rows
 
@@ -26,35 +27,6 @@ _GRAM_ROWS = 1_024
 """Rows of a Gram matrix computed together."""
 _COPIES = 4
 """Arrays as large as a block's correlations and residuals that a step has at the same time."""
-
-
-@dataclass(frozen=True)
-class Codes:
-    """Decompositions of n_tokens activations into l0 terms each, in the order of pursuit."""
-
-    latents: torch.Tensor
-    """[n_tokens, l0] int64; an atom may be taken more than once"""
-    coefficients: torch.Tensor
-    """[n_tokens, l0] float32, signed; 0 where nothing was left to explain"""
-
-    @property
-    def l0(self) -> int:
-        return self.latents.shape[1]
-
-    def __len__(self) -> int:
-        return self.latents.shape[0]
-
-    def prefix(self, l0: int) -> "Codes":
-        """The decomposition that a pursuit of only `l0` steps gives: the first terms."""
-        return Codes(self.latents[:, :l0], self.coefficients[:, :l0])
-
-    def reconstruct(self, atoms: torch.Tensor) -> torch.Tensor:
-        """Sum of coefficient × atom, [n_tokens, d_model] float32. atoms: [n_atoms, d_model]."""
-        if not self.latents.numel():  # no tokens, or the prefix of no terms
-            return atoms.new_zeros(len(self), atoms.shape[1])
-        return torch.nn.functional.embedding_bag(
-            self.latents, atoms, per_sample_weights=self.coefficients.to(atoms.dtype), mode="sum"
-        )
 
 
 def matching_pursuit(
@@ -76,10 +48,30 @@ def matching_pursuit(
     are all terms of a zero vector. Raises InputError for shapes that don't fit and for values that
     are not finite.
     """
-    _check(activations, atoms, l0, gram)
-    x, atoms = activations.detach(), atoms.detach().float().contiguous()
+    check_input(activations, atoms, l0, gram)
+    x = activations
     latents = torch.zeros(len(x), l0, dtype=torch.int64, device=x.device)
     coefficients = torch.zeros(len(x), l0, device=x.device)
+    in_blocks(_way, x, atoms, l0, (coefficients, latents), gram, memory)
+    return Codes(latents, coefficients)
+
+
+def in_blocks(
+    way: Callable[[bool, bool], Callable],
+    activations: torch.Tensor,
+    atoms: torch.Tensor,
+    l0: int,
+    results: Sequence[torch.Tensor],
+    gram: torch.Tensor | None = None,
+    memory: int | None = None,
+) -> None:
+    """Find out which way a pursuit takes and run it block by block.
+
+    way: (has_gram, on_cpu) -> pursue(correlations, residuals, atoms, gram, *results), which fills
+    in `results`, arrays of zeros with a row for each token; the first is in units of the
+    activations. The rest is as for `matching_pursuit`, whose checks are made.
+    """
+    x, atoms = activations.detach(), atoms.detach().float().contiguous()
     memory = free_memory(x.device) // 4 if memory is None else memory
     for_blocks = memory // 4
     # A Gram matrix costs n_atoms products of a token, the direct way l0 of them for each token.
@@ -90,14 +82,13 @@ def matching_pursuit(
     rows = min(rows, _CORRELATION_BYTES // (4 * len(atoms))) if on_cpu else rows
     rows = max(1, min(len(x), rows))
     room = atoms.new_empty(rows, len(atoms))  # for the correlations of a block, touched only once
-    pursue = _pursue_directly if gram is None else _pursue_compiled if on_cpu else _pursue_torch
+    pursue = way(gram is not None, on_cpu)
     for first in range(0, len(x), rows):
         block = slice(first, first + rows)
         residuals, scale = _scaled(x[block])
-        found = latents[block], coefficients[block]
+        found = [result[block] for result in results]
         pursue(room[: len(residuals)], residuals, atoms, gram, *found)
-        found[1].mul_(scale)
-    return Codes(latents, coefficients)
+        found[0].mul_(scale)
 
 
 def gram_matrix(atoms: torch.Tensor) -> torch.Tensor:
@@ -148,29 +139,13 @@ def free_memory(device: torch.device) -> int:
     return psutil.virtual_memory().available
 
 
-def residual_norms(activations: torch.Tensor, codes: Codes) -> torch.Tensor:
-    """‖x − x̂‖ after each step, [n_tokens, l0 + 1] float32, the whole norm first.
-
-    Each step takes the residual's whole component along a unit atom, so the squared norm falls
-    by the squared coefficient. Exact for codes of matching pursuit on these activations only.
-    """
-    total = activations.double().square().sum(1, keepdim=True)
-    explained = codes.coefficients.double().square().cumsum(1)
-    return torch.cat([total, total - explained], 1).clamp(min=0).sqrt().float()
-
-
-def direction_errors(activations: torch.Tensor, reconstructions: torch.Tensor) -> torch.Tensor:
-    """‖x/‖x‖ − x̂/‖x̂‖‖² of each token, [n_tokens] in [0, 4]; 1 where x̂ is zero."""
-    x = torch.nn.functional.normalize(activations.float(), dim=1)
-    return (x - torch.nn.functional.normalize(reconstructions.float(), dim=1)).square().sum(1)
-
-
-def _check(
+def check_input(
     activations: torch.Tensor, atoms: torch.Tensor, l0: int, gram: torch.Tensor | None
 ) -> None:
+    """Raises InputError for shapes that don't fit together and for a foreign Gram matrix."""
     if activations.ndim != 2 or atoms.ndim != 2 or activations.shape[1] != atoms.shape[1]:
         raise InputError(
-            "matching_pursuit takes activations [n_tokens, d_model] and atoms [n_atoms, d_model], "
+            "A pursuit takes activations [n_tokens, d_model] and atoms [n_atoms, d_model], "
             f"got {list(activations.shape)} and {list(atoms.shape)}."
         )
     if l0 < 1:
@@ -199,7 +174,13 @@ def _scaled(activations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return x.div_(scale), scale
 
 
-def _pursue_directly(room, residuals, atoms, _gram, latents, coefficients) -> None:
+def _way(has_gram: bool, on_cpu: bool) -> Callable:
+    if not has_gram:
+        return _pursue_directly
+    return _pursue_compiled if on_cpu else _pursue_torch
+
+
+def _pursue_directly(room, residuals, atoms, _gram, coefficients, latents) -> None:
     """The pursuit as it is defined, one product a step; needs no Gram matrix."""
     floor = ROUNDING * residuals.norm(dim=1)
     for step in range(latents.shape[1]):
@@ -207,7 +188,7 @@ def _pursue_directly(room, residuals, atoms, _gram, latents, coefficients) -> No
         _take(step, best, floor, residuals, atoms, latents, coefficients)
 
 
-def _pursue_torch(correlations, residuals, atoms, gram, latents, coefficients) -> None:
+def _pursue_torch(correlations, residuals, atoms, gram, coefficients, latents) -> None:
     """The pursuit in torch operations, for devices that the compiled kernel is not for. Nothing
     in the loop waits for the device."""
     floor = ROUNDING * residuals.norm(dim=1)
@@ -227,20 +208,24 @@ def _take(step, best, floor, residuals, atoms, latents, coefficients) -> None:
     residuals -= coefficients[:, step, None] * chosen
 
 
-def _pursue_compiled(correlations, residuals, atoms, gram, latents, coefficients) -> None:
-    """The pursuit by the compiled kernel, the tokens shared out among torch's threads."""
+def _pursue_compiled(correlations, residuals, atoms, gram, coefficients, latents) -> None:
+    """The pursuit by the compiled kernel."""
     torch.mm(residuals, atoms.T, out=correlations)
-    shared, own = (gram.numpy(), atoms.numpy()), (correlations, residuals, latents, coefficients)
-    c, r, out_latents, out_coefficients = (tensor.numpy() for tensor in own)
-    bounds = np.linspace(0, len(c), min(torch.get_num_threads(), len(c)) + 1).astype(int)
-    parts = [
-        (c[a:b], r[a:b], *shared, out_latents[a:b], out_coefficients[a:b])
-        for a, b in itertools.pairwise(bounds)
-    ]
+    own = (correlations, residuals, latents, coefficients)
+    in_threads(lambda c, r, *out: pursue_rows(c, r, gram.numpy(), atoms.numpy(), *out), own)
+
+
+def in_threads(kernel: Callable, rows: Sequence[torch.Tensor]) -> None:
+    """Run a compiled kernel on rows of tokens, shared out among torch's threads.
+
+    rows: arrays with a row for each token; the kernel gets the same part of each."""
+    arrays = [tensor.numpy() for tensor in rows]
+    bounds = np.linspace(0, len(rows[0]), min(torch.get_num_threads(), len(rows[0])) + 1)
+    parts = [[array[a:b] for array in arrays] for a, b in itertools.pairwise(bounds.astype(int))]
     if len(parts) == 1:
-        pursue_rows(*parts[0])
+        kernel(*parts[0])
     else:
-        list(_threads().map(lambda part: pursue_rows(*part), parts))
+        list(_threads().map(lambda part: kernel(*part), parts))
 
 
 @functools.cache

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from itda_core.codes import direction_errors
 from itda_core.dictionary import GrowingDictionary
-from itda_core.pursuit import direction_errors
 
 
 @dataclass(frozen=True)

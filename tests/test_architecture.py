@@ -11,8 +11,8 @@ CORE = REPOSITORY / "itda_core"
 
 # Each module imports only modules to its left.
 ROOMS = [
-    "errors", "config", "corpus", "tokens", "models", "loading", "kernels",
-    "pursuit", "dictionary",
+    "errors", "config", "corpus", "tokens", "models", "loading", "codes",
+    "kernels", "pursuit", "orthogonal", "dictionary",
     "estimate", "selection", "plan", "metrics", "evaluation", "decomposition", "similarity",
     "runs", "finishing", "training", "database", "importing", "store", "jobs",
     "commands", "__main__",

@@ -9,15 +9,9 @@ import torch
 from reference import assert_is_the_pursuit, slow_pursuit, take_path, unit_rows
 
 from itda_core import pursuit
+from itda_core.codes import Codes, direction_errors, residual_norms
 from itda_core.errors import InputError
-from itda_core.pursuit import (
-    Codes,
-    direction_errors,
-    gram_bytes,
-    gram_matrix,
-    matching_pursuit,
-    residual_norms,
-)
+from itda_core.pursuit import gram_bytes, gram_matrix, matching_pursuit
 
 CPU = torch.device("cpu")
 

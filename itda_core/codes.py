@@ -1,0 +1,82 @@
+"""Codes: activations written as short signed sums of atoms, and what such sums leave."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Decompositions of n_tokens activations into l0 terms each, in the order of pursuit."""
+
+    latents: torch.Tensor
+    """[n_tokens, l0] int64; plain matching pursuit may take an atom more than once"""
+    coefficients: torch.Tensor
+    """[n_tokens, l0] float32, signed; 0 where nothing was left to explain"""
+    factor: torch.Tensor | None = None
+    """[n_tokens, l0, l0] float32, lower triangular, where coefficients are fitted together by
+    least squares: the Cholesky factor L of the chosen atoms' products. None where each
+    coefficient was final once taken."""
+    projections: torch.Tensor | None = None
+    """[n_tokens, l0] float32 with `factor`: the activation along what each atom adds to the ones
+    before it; the squares are what the steps explain"""
+
+    @classmethod
+    def fitted(
+        cls, latents: torch.Tensor, factor: torch.Tensor, projections: torch.Tensor
+    ) -> "Codes":
+        """Codes whose coefficients solve Lᵀ c = z: least squares on all chosen atoms."""
+        solved = torch.linalg.solve_triangular(factor.mT, projections[..., None], upper=True)
+        return cls(latents, solved[..., 0], factor, projections)
+
+    @property
+    def l0(self) -> int:
+        return self.latents.shape[1]
+
+    def __len__(self) -> int:
+        return self.latents.shape[0]
+
+    @property
+    def gains(self) -> torch.Tensor:
+        """What each step takes off the squared norm of what is left, [n_tokens, l0] float64.
+
+        A step of plain matching pursuit leaves ‖r‖² − c²; a step of an orthogonal one ‖r‖² − z².
+        """
+        taken = self.coefficients if self.projections is None else self.projections
+        return taken.double().square()
+
+    def prefix(self, l0: int) -> "Codes":
+        """The decomposition that only `l0` steps give: the first terms, fitted anew where
+        coefficients are fitted together."""
+        if self.factor is None or l0 >= self.l0:
+            return dataclasses.replace(
+                self, latents=self.latents[:, :l0], coefficients=self.coefficients[:, :l0]
+            )
+        return Codes.fitted(
+            self.latents[:, :l0], self.factor[:, :l0, :l0], self.projections[:, :l0]
+        )
+
+    def reconstruct(self, atoms: torch.Tensor) -> torch.Tensor:
+        """Sum of coefficient × atom, [n_tokens, d_model] float32. atoms: [n_atoms, d_model]."""
+        if not self.latents.numel():  # no tokens, or the prefix of no terms
+            return atoms.new_zeros(len(self), atoms.shape[1])
+        return torch.nn.functional.embedding_bag(
+            self.latents, atoms, per_sample_weights=self.coefficients.to(atoms.dtype), mode="sum"
+        )
+
+
+def residual_norms(activations: torch.Tensor, codes: Codes) -> torch.Tensor:
+    """‖x − x̂‖ after each step, [n_tokens, l0 + 1] float32, the whole norm first.
+
+    For codes of a pursuit on these activations only: the norms follow from the gains.
+    """
+    total = activations.double().square().sum(1, keepdim=True)
+    explained = codes.gains.cumsum(1)
+    return torch.cat([total, total - explained], 1).clamp(min=0).sqrt().float()
+
+
+def direction_errors(activations: torch.Tensor, reconstructions: torch.Tensor) -> torch.Tensor:
+    """‖x/‖x‖ − x̂/‖x̂‖‖² of each token, [n_tokens] in [0, 4]; 1 where x̂ is zero."""
+    x = torch.nn.functional.normalize(activations.float(), dim=1)
+    return (x - torch.nn.functional.normalize(reconstructions.float(), dim=1)).square().sum(1)
