@@ -12,7 +12,7 @@ CORE = REPOSITORY / "itda_core"
 # Each module imports only modules to its left.
 ROOMS = [
     "errors", "config", "corpus", "tokens", "models", "loading", "kernels",
-    "pursuit", "dictionary",
+    "pursuit", "sae", "dictionary",
     "estimate", "selection", "plan", "metrics", "evaluation", "decomposition", "similarity",
     "runs", "finishing", "training", "database", "importing", "store", "jobs",
     "commands", "__main__",
