@@ -7,6 +7,7 @@ to standard error. Exit codes: 0 done, 2 wrong usage or input, 1 anything else.
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from itda_core.config import DTYPES, SELECTIONS, TrainConfig, data_directory
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     importing = command("import", "Take run directories into the explorer's database.")
     importing.add_argument("run", nargs="+", help="run id or directory")
     importing.set_defaults(command="import_runs")
+    _add_exchange(command)
     command("rebuild", "Make the database anew from the run directories.")
     command("models", "List the models that can be used.")
     command("doctor", "Check the installation.")
@@ -109,6 +111,37 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument("--resume", metavar="RUN_ID", help="go on with an interrupted training")
     train.add_argument("--config", type=Path, help="a TrainConfig as JSON, instead of the options")
     train.add_argument("--progress", type=Path, help="write progress to this file, one JSON a line")
+
+
+def _add_exchange(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    export = command("export", "Write a run in the format of another program.")
+    export.add_argument("run", help="run id or directory")
+    export.add_argument("folder", type=Path, help="a new folder")
+    export.add_argument("--format", choices=("saelens", "published", "run"), default="saelens")
+    for name, help, layout in (
+        ("import-sae", "Make a run of a sparse autoencoder.", "a SAELens folder"),
+        ("import-published", "Make a run of a published dictionary.", "folder with atoms.pt"),
+    ):
+        adding = command(name, help)
+        adding.set_defaults(command=name.replace("-", "_"))
+        adding.add_argument("folder", type=Path, help=layout)
+        adding.add_argument("--model", help="built-in name, hub id or folder (what FOLDER says)")
+        adding.add_argument("--layer", type=int, help="number from 0 (what FOLDER says)")
+        adding.add_argument("--corpus", help="built-in name, file or hub data set")
+        adding.add_argument("--column", help="the corpus' text column")
+        adding.add_argument(
+            "--max-tokens", type=int, default=65_536, help="activations encoded (65536)"
+        )
+        adding.add_argument("--context-length", type=int, help="tokens (what FOLDER says)")
+        adding.add_argument("--seed", type=int, default=0, help="order of the prompts")
+        adding.add_argument("--dtype", choices=DTYPES, default="auto", help="of the weights")
+    push = command("push", "Upload a run to the hub, with its texts and a model card.")
+    push.add_argument("run", help="run id or directory")
+    push.add_argument("repository", help="owner/name on the hub")
+    push.add_argument("--public", action="store_true", help="open to all, if it is made anew")
+    pull = command("pull", "Download a run from the hub.")
+    pull.add_argument("repository", help="owner/name on the hub")
+    pull.add_argument("--revision", help="branch, tag or commit")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import platform
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,52 @@ def import_runs(options: argparse.Namespace) -> int:
     return 0
 
 
+def export(options: argparse.Namespace) -> int:
+    """A run as another program's files."""
+    from itda_core.exchange import export as exporting
+
+    run = find_run(options.run, options.runs)
+    done = exporting(run, options.folder, options.format)
+    told = {"run_id": run.run_id, "format": options.format, "folder": str(done.folder)}
+    _print(options, {**told, "files": done.files, "note": done.note}, [told])
+    _status(done.note)
+    return 0
+
+
+def import_sae(options: argparse.Namespace) -> int:
+    """A SAELens folder as a run."""
+    from itda_core.sae_runs import import_sae as importing
+
+    return _import(options, importing)
+
+
+def import_published(options: argparse.Namespace) -> int:
+    """A folder of the published code as a run."""
+    from itda_core.published_runs import import_published as importing
+
+    return _import(options, importing)
+
+
+def push(options: argparse.Namespace) -> int:
+    """A run to the hub."""
+    from itda_core import hub
+
+    run = find_run(options.run, options.runs)
+    address = hub.push(run, options.repository, options.public)
+    told = {"run_id": run.run_id, "repository": options.repository, "address": address}
+    _print(options, told, [told])
+    return 0
+
+
+def pull(options: argparse.Namespace) -> int:
+    """A run from the hub."""
+    from itda_core import hub
+
+    run = hub.pull(options.repository, options.runs, options.revision)
+    _print(options, {"runs": [_trained(run)]}, "runs")
+    return 0
+
+
 def rebuild(options: argparse.Namespace) -> int:
     """Make the database anew."""
     from itda_core.store import FILE_NAME
@@ -176,6 +222,22 @@ def _train_config(options: argparse.Namespace) -> TrainConfig:
     )
 
 
+def _import(options: argparse.Namespace, importing: Callable[..., Iterator]) -> int:
+    from itda_core.adopting import Choices
+
+    fields = [field.name for field in dataclasses.fields(Choices)]
+    choices = Choices(**{name: getattr(options, name) for name in fields})
+    last = None
+    for last in importing(options.folder, options.runs, choices):
+        _status(_describe(last))
+    _status_done()
+    runs = [read_run(options.runs / name) for name in last.finished]
+    _print(
+        options, {"runs": [{**_trained(run), "kind": run.about["kind"]} for run in runs]}, "runs"
+    )
+    return 0
+
+
 def _layers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
@@ -235,6 +297,11 @@ def _trained(run: Run) -> dict[str, Any]:
 def _evaluation_prompts(options: argparse.Namespace, run: Run):
     if options.corpus:
         return load_corpus(CorpusSpec(options.corpus, options.column)).prompts
+    if run.about.get("origin") == "published":
+        raise InputError(
+            f"{run.run_id} was made elsewhere, of texts that would be held out here. Give others "
+            "with --corpus."
+        )
     corpus = load_corpus(run.config.corpus)
     if corpus.digest != run.about.get("corpus_digest"):
         raise InputError(

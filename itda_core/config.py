@@ -15,6 +15,9 @@ CONFIG_VERSION = 2
 """2: prompts are captured in windows and selected from in steps; "auto" is written down as what it
 came to. It is part of a training's identity."""
 SELECTIONS = ("threshold",)
+IMPORTED = "imported"
+"""The selection of a dictionary that was made elsewhere: its configuration says how the prompts
+were read, and can't be trained."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -107,12 +110,12 @@ class TrainConfig:
         _require_at_least("l0", self.l0, 1)
         _require_at_least("explored_tokens", self.explored_tokens, 0)
         _require_at_least("batch_tokens", self.batch_tokens, 1)
-        if self.max_atoms > self.max_tokens:
+        if self.max_atoms > self.max_tokens and self.selection != IMPORTED:
             raise InputError(
                 f"max_atoms ({self.max_atoms:,}) is more than max_tokens ({self.max_tokens:,}): "
                 "every atom is a token, so ask for fewer atoms or more tokens."
             )
-        if self.selection not in SELECTIONS:
+        if self.selection not in (*SELECTIONS, IMPORTED):
             raise InputError(
                 f"selection must be one of {', '.join(SELECTIONS)}, got {self.selection!r}."
             )

@@ -75,14 +75,20 @@ def prompt_id(text: str) -> str:
 
 def load_corpus(spec: CorpusSpec) -> Corpus:
     """Read the corpus that `spec` names. Raises CorpusError with the remedy."""
+    return make_corpus(spec.name, *corpus_texts(spec))
+
+
+def corpus_texts(spec: CorpusSpec) -> tuple[list[str], list[str]]:
+    """Every text of a corpus in its own order, empty and repeated ones too, and their titles,
+    where it has any. Raises CorpusError with the remedy."""
     if spec.name in BUILT_IN:
-        return make_corpus(spec.name, *_sotu_paragraphs())
+        return _sotu_paragraphs()
     # pathlib's own tests raise for names that no file can have, such as very long ones.
     path = Path(os.path.expanduser(spec.name))  # noqa: PTH111
     if path.suffix.lower() in FILE_ENDINGS or os.path.exists(path):  # noqa: PTH110
-        return make_corpus(spec.name, read_texts(path, spec.column))
+        return read_texts(path, spec.column), []
     if re.fullmatch(r"[\w.-]+/[\w.-]+", spec.name):
-        return make_corpus(spec.name, _hub_texts(spec.name, spec.column))
+        return _hub_texts(spec.name, spec.column), []
     raise CorpusError(
         f"There is no corpus {spec.name!r}. Give a built-in one ({', '.join(BUILT_IN)}), "
         f"a file ({' '.join(FILE_ENDINGS)}), or a hub data set as owner/name."
@@ -96,7 +102,7 @@ def make_corpus(name: str, texts: Iterable[str], titles: Iterable[str] = ()) -> 
     prompts: dict[str, Prompt] = {}
     empty = 0
     for text, title in zip(texts, titles, strict=True):
-        text = text.encode("utf-8", "replace").decode("utf-8")  # JSON can hold half a character
+        text = whole_characters(text)
         if not text.strip():
             empty += 1
             continue
@@ -105,6 +111,11 @@ def make_corpus(name: str, texts: Iterable[str], titles: Iterable[str] = ()) -> 
     if not prompts:
         raise CorpusError(f"{name} holds no text. Choose a file with at least one line of words.")
     return Corpus(name, tuple(prompts.values()), len(texts) - empty - len(prompts), empty)
+
+
+def whole_characters(text: str) -> str:
+    """The text with half characters, as JSON can hold them, replaced."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def read_texts(path: Path, column: str | None = None) -> list[str]:

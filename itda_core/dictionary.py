@@ -18,14 +18,17 @@ from itda_core.codes import Codes
 from itda_core.config import HookPoint
 from itda_core.errors import RunError
 from itda_core.pursuit import (
+    affordable_gram,
     empty_gram,
     extend_gram,
     free_memory,
     gram_bytes,
     matching_pursuit,
 )
+from itda_core.sae import SaeEncoder
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: a file may hold an autoencoder's encoder, which version 1 would not have looked for."""
 FILE_NAME = "dictionary.safetensors"
 SOURCE_COLUMNS = ["latent", "prompt_id", "position", "start", "end", "token"]
 
@@ -52,6 +55,9 @@ class Dictionary:
     """Digest of the tokenizer: token positions compare only where these are equal"""
     reading: str = ""
     """How much of each prompt was offered, such as "128 tokens, without the first" """
+    encoder: SaeEncoder | None = None
+    """What takes the place of the pursuit where this is an imported autoencoder. Its atoms are no
+    tokens then, and a source is the token where the latent is strongest"""
 
     def __len__(self) -> int:
         return len(self.atoms)
@@ -60,15 +66,27 @@ class Dictionary:
     def d_model(self) -> int:
         return self.atoms.shape[1]
 
+    @property
+    def kind(self) -> str:
+        """ "itda" where atoms are activations of tokens, "sae" for an autoencoder."""
+        return "itda" if self.encoder is None else "sae"
+
     def encode(
         self, activations: torch.Tensor, l0: int | None = None, gram: torch.Tensor | None = None
     ) -> Codes:
-        """Raw activations [n_tokens, d_model] to codes, by matching pursuit of `l0` steps.
+        """Raw activations [n_tokens, d_model] to codes, by matching pursuit of `l0` steps, or by
+        the encoder of an autoencoder, which may give fewer terms.
 
-        gram: `affordable_gram(atoms)`, for callers that encode in several parts.
+        gram: what `gram()` gives, for callers that encode in several parts.
         """
+        if self.encoder is not None:
+            return self.encoder.encode(activations, l0)
         x = activations.float() - self.offset
         return matching_pursuit(x, self.atoms, l0 or self.l0, gram=gram)
+
+    def gram(self) -> torch.Tensor | None:
+        """What `encode` takes as `gram`; None where it does without."""
+        return affordable_gram(self.atoms) if self.encoder is None else None
 
     def decode(self, codes: Codes) -> torch.Tensor:
         """Codes to raw activations, [n_tokens, d_model] float32."""
@@ -104,7 +122,11 @@ class Dictionary:
             "hook_point": asdict(self.hook_point),
             "tokenizer": self.tokenizer,
             "reading": self.reading,
+            "kind": self.kind,
         }
+        if self.encoder is not None:
+            tensors |= {name: one.contiguous() for name, one in self.encoder.tensors().items()}
+            header |= {"architecture": self.encoder.architecture, "k": self.encoder.k}
         return safetensors.torch.save(tensors, {"itda": json.dumps(header)})
 
     @classmethod
@@ -133,6 +155,9 @@ class Dictionary:
     def _from_tensors(cls, header: dict, tensors: dict[str, torch.Tensor]) -> "Dictionary":
         table = pd.read_parquet(io.BytesIO(tensors["sources"].numpy().tobytes()))
         prompt_ids = tensors["prompt_ids"].numpy().view(np.uint64)
+        encoder = None
+        if header.get("kind", "itda") == "sae":
+            encoder = SaeEncoder.of_tensors(header["architecture"], header["k"], tensors)
         return cls(
             atoms=tensors["atoms"],
             offset=tensors["offset"],
@@ -143,6 +168,7 @@ class Dictionary:
             prompt_ids=tuple(f"{number:016x}" for number in prompt_ids.tolist()),
             tokenizer=header["tokenizer"],
             reading=header["reading"],
+            encoder=encoder,
         )
 
     def word_starts(self) -> np.ndarray:
@@ -214,11 +240,16 @@ class GrowingDictionary:
 
     def source_table(self) -> pd.DataFrame:
         """Sources as a table: latent, prompt_id, position, start, end, token, word."""
-        columns = [*SOURCE_COLUMNS[1:], "word"]
-        table = pd.DataFrame(self._sources, columns=columns)
-        table.insert(0, "latent", np.arange(len(table)))
-        numbers = ["latent", "position", "start", "end", "word"]
-        return table.astype(dict.fromkeys(numbers, "int64"))
+        return source_table(self._sources)
+
+
+def source_table(sources: Sequence[tuple]) -> pd.DataFrame:
+    """(prompt_id, position, start, end, token, word) of each atom as a table: latent, prompt_id,
+    position, start, end, token, word."""
+    table = pd.DataFrame(list(sources), columns=[*SOURCE_COLUMNS[1:], "word"])
+    table.insert(0, "latent", np.arange(len(table)))
+    numbers = ["latent", "position", "start", "end", "word"]
+    return table.astype(dict.fromkeys(numbers, "int64"))
 
 
 def write_atomically(path: Path, content: bytes) -> None:

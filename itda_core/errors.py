@@ -25,6 +25,14 @@ class ComparisonError(InputError):
     """Two dictionaries can't be compared, for the reason given."""
 
 
+class ExchangeError(InputError):
+    """A folder can't be read as the dictionary it is said to be, or written as asked."""
+
+
+class HubError(ItdaError):
+    """The hub can't be reached, or it refuses."""
+
+
 class StoreError(ItdaError):
     """The database is locked, damaged or from another version."""
 

@@ -13,7 +13,6 @@ from itda_core.dictionary import Dictionary
 from itda_core.metrics import ReconstructionSums, ce_loss_score
 from itda_core.models import Activations, Model
 from itda_core.plan import make_plan
-from itda_core.pursuit import affordable_gram
 from itda_core.tokens import Tokens, batches
 
 EVALUATION_TOKENS = 4_096
@@ -85,7 +84,7 @@ def evaluate(
     result = Evaluation(plan.total_rows, l0s, model.is_causal)
     result.spliced = {l0: _Losses() for l0 in l0s}
     result.sums = {l0: ReconstructionSums() for l0 in l0s}
-    gram = affordable_gram(dictionary.atoms)
+    gram = dictionary.gram()
     for first, last in batches(plan.lengths, _LOGIT_TOKENS):
         tokens = plan.tokens(model, first, last)
         activations = model.capture(tokens, [layer], config.skip_first)

@@ -21,7 +21,6 @@ from itda_core.errors import CorpusError
 from itda_core.metrics import ReconstructionSums
 from itda_core.models import Model
 from itda_core.plan import Plan, make_plan
-from itda_core.pursuit import affordable_gram
 from itda_core.runs import RowFile, Workspace, new_run, write_json
 
 HELD_OUT_TOKENS = 4_096
@@ -62,11 +61,17 @@ class Finisher:
             file.write(json.dumps(line) + "\n")
 
     def finish(
-        self, layer: int, dictionary: Dictionary, kept: RowFile, facts: dict[str, Any]
+        self,
+        layer: int,
+        dictionary: Dictionary,
+        kept: RowFile,
+        facts: dict[str, Any],
+        about: dict[str, Any] | None = None,
     ) -> str:
         """Write the run of one layer and return its id; one that is there already stays.
 
-        kept: the explored activations; facts: what the training knows, for metrics.json.
+        kept: the explored activations; facts: what the training knows, for metrics.json; about:
+        what else config.json has to say, of an import for example.
         """
         name = run_id(self.workspace.training_id, layer)
         if (self.workspace.runs / name).exists():
@@ -74,7 +79,7 @@ class Finisher:
         with new_run(self.workspace.runs, name) as folder:
             dictionary.save(folder)
             dictionary.sources.assign(word=dictionary.words).to_parquet(folder / "sources.parquet")
-            gram = affordable_gram(dictionary.atoms)
+            gram = dictionary.gram()
             explored = self._write_codes(folder / "codes.parquet", dictionary, kept, gram)
             self._prompt_table.to_parquet(folder / "prompts.parquet")
             metrics = {
@@ -84,7 +89,7 @@ class Finisher:
                 **self._held(layer, dictionary, gram),
             }
             write_json(folder / "metrics.json", metrics)
-            write_json(folder / "config.json", self._about(name, layer))
+            write_json(folder / "config.json", {**self._about(name, layer), **(about or {})})
             self._copy_log(folder)
         return name
 

@@ -52,6 +52,7 @@ class SourceSet:
     prompt_ids: tuple[str, ...]
     tokenizer: str
     reading: str
+    kind: str = "itda"
 
     @classmethod
     def of(cls, dictionary: Dictionary) -> "SourceSet":
@@ -65,6 +66,7 @@ class SourceSet:
             prompt_ids=tuple(dictionary.prompt_ids),
             tokenizer=dictionary.tokenizer,
             reading=dictionary.reading,
+            kind=dictionary.kind,
         )
 
 
@@ -183,6 +185,11 @@ def _check_key(key: str) -> None:
 
 def _obstacle(a: Dictionary | SourceSet, b: Dictionary | SourceSet, key: str) -> str:
     """What keeps two dictionaries from being compared, to be said after their names; or ""."""
+    if "sae" in (a.kind, b.kind):
+        return (
+            "can't be compared by their sources: the latents of an autoencoder are no tokens, and "
+            "a source is only where one is strongest. Choose dictionaries that were trained here."
+        )
     if key == "token" and a.tokenizer != b.tokenizer:
         return (
             "have different tokenizers, so their token positions do not match. Compare them by "
@@ -217,7 +224,9 @@ def _alike(sides: Sequence[Side]) -> list[list[int]]:
     """
     groups: dict[tuple, list[int]] = {}
     for number, side in enumerate(sides):
-        offers = ((layer, s.tokenizer, s.reading, s.prompt_ids) for layer, s in side.items())
+        offers = (
+            (layer, s.kind, s.tokenizer, s.reading, s.prompt_ids) for layer, s in side.items()
+        )
         groups.setdefault(tuple(sorted(offers, key=lambda offer: offer[0])), []).append(number)
     return list(groups.values())
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from itda_core.config import HookPoint, TrainConfig, run_id
+from itda_core.config import IMPORTED, HookPoint, TrainConfig, run_id
 from itda_core.corpus import Corpus, load_corpus
 from itda_core.dictionary import Dictionary, GrowingDictionary
 from itda_core.errors import InputError, ItdaError
@@ -75,6 +75,8 @@ def train(config: TrainConfig, runs: Path, expected_id: str | None = None) -> It
     What is already written is not made again, and what was interrupted goes on from its
     checkpoint. Closing the generator keeps a checkpoint. Raises ItdaError with the remedy.
     """
+    if config.selection == IMPORTED:
+        raise InputError("This dictionary was made elsewhere and imported: import it again.")
     yield Progress("loading")
     model = load_model(_as_before(config, runs).model)
     config = config.with_dtype(model.dtype)
@@ -171,7 +173,7 @@ class _Training:
                 words=table["word"].to_numpy(),
                 prompt_ids=tuple(self.plan.offered),
                 tokenizer=self.model.tokenizer_digest,
-                reading=_reading(self.config),
+                reading=reading_of(self.config),
             )
         return made
 
@@ -293,7 +295,8 @@ def _as_before(config: TrainConfig, runs: Path) -> TrainConfig:
     return next((one for one in before if one == config.with_dtype(one.model.dtype)), config)
 
 
-def _reading(config: TrainConfig) -> str:
+def reading_of(config: TrainConfig) -> str:
+    """How much of each prompt is offered, as `Dictionary.reading` says it."""
     first = "without" if config.skip_first else "with"
     return f"{config.context_length} tokens, {first} the first"
 

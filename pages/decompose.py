@@ -127,7 +127,8 @@ def _show_result(run, result: Decomposition) -> None:
         f"{total:.1%}",
         help="Σ‖x − x̂‖² / Σ‖x‖² over the decomposed tokens",
     )
-    used.metric("different latents", f"{result.codes.latents.unique().numel():,}")
+    is_term = result.codes.coefficients != 0
+    used.metric("different latents", f"{result.codes.latents[is_term].unique().numel():,}")
     st.caption(
         "The stronger the colour, the more of the token is left unexplained. Hover for its value; "
         "click a token for its terms, click it again to let it go. Pale tokens are not decomposed: "
@@ -236,8 +237,11 @@ def _show_summary(result: Decomposition, table: pd.DataFrame) -> None:
     if table.empty:
         return
     st.markdown("##### Latents of this text")
+    squares = dict(zip(result.positions, np.square(result.residuals[:, 0]), strict=True))
+    before = table.groupby("position")["share_left"].shift(fill_value=1.0)
+    taken = (before - table["share_left"]) * table["position"].map(squares)
     summary = (
-        table.assign(size=table["coefficient"].abs(), square=table["coefficient"] ** 2)
+        table.assign(size=table["coefficient"].abs(), square=taken)
         .groupby("latent")
         .agg(
             tokens=("position", "nunique"),

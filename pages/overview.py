@@ -5,6 +5,7 @@ import contextlib
 import pandas as pd
 import streamlit as st
 
+from pages.components.exchange import show_exchange
 from pages.components.job_panel import watch_active_jobs
 from pages.components.session import Explorer, explorer, page
 from pages.components.text import bytes_text, literal
@@ -76,11 +77,13 @@ def _show_runs(runs: pd.DataFrame) -> None:
     )
     chosen = event["selection"]["rows"]
     if chosen:
-        run_id = runs.iloc[chosen[0]]["run_id"]
+        run = runs.iloc[chosen[0]]
+        run_id = run["run_id"]
         browse, decompose, _ = st.columns([1, 1, 2])
         link = {"run": run_id}
         browse.page_link("pages/latents.py", label="Browse its latents", query_params=link)
         decompose.page_link("pages/decompose.py", label="Decompose with it", query_params=link)
+        show_exchange(run)
 
 
 def _show_next(runs: pd.DataFrame) -> None:

@@ -180,7 +180,8 @@ def commands():
 
 def test_the_commands_are_those_of_the_contract():
     contract = ["train", "evaluate", "decompose", "similarity", "import", "rebuild", "models"]
-    assert commands() == [*contract, "doctor"]
+    exchange = ["export", "import-sae", "import-published", "push", "pull"]
+    assert set(commands()) == {*contract, "doctor", *exchange}
 
 
 @pytest.mark.parametrize("command", commands())
@@ -194,7 +195,8 @@ def test_every_command_has_help_and_json(cli, command):
 @pytest.mark.parametrize(
     "arguments", [[], ["nothing"], ["train", "--l0", "many"], ["train", "--selection", "best"],
                   ["train", "--no-such-option"], ["evaluate"], ["decompose", "x"],
-                  ["similarity", "a", "b", "--key", "letter"], ["import"]],
+                  ["similarity", "a", "b", "--key", "letter"], ["import"], ["export", "a"],
+                  ["export", "a", "b", "--format", "pickle"], ["push", "a"], ["pull"]],
 )  # fmt: skip
 def test_wrong_usage_ends_with_two(cli, arguments):
     code, out, err = cli(*arguments)

@@ -8,13 +8,17 @@ import duckdb
 import pandas as pd
 import pytest
 import streamlit as st
+import torch
+from foreign import N_LATENTS, write_saelens
 from streamlit.testing.v1 import AppTest
 
+from itda_core.adopting import Choices
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.decomposition import decompose
 from itda_core.dictionary import Dictionary
 from itda_core.errors import RunError
 from itda_core.runs import list_runs
+from itda_core.sae_runs import import_sae
 from itda_core.similarity import jaccard, model_comparison
 from itda_core.training import train
 from pages.components import session
@@ -129,6 +133,85 @@ def test_overview_lists_each_dictionary_with_its_measured_fvu(data):
     assert dict(zip(table["run_id"], table["fvu"], strict=True)) == pytest.approx(expected)
 
 
+def test_overview_offers_a_chosen_dictionary_to_other_programs(data):
+    def page():
+        from pages.components.exchange import show_exchange
+        from pages.components.session import explorer
+
+        show_exchange(explorer().store.runs().iloc[0])
+
+    app = AppTest.from_function(page, default_timeout=60).run()
+    assert_no_failure(app)
+    labels = [button.proto.label for button in app.get("download_button")]
+    assert labels == ["SAELens folder (zip)", "Dictionary (safetensors)"]
+    assert "codes are those of the dictionary" in app.caption[0].value
+
+
+def test_a_damaged_dictionary_is_not_offered(data, monkeypatch):
+    def damaged(_path):
+        raise RunError("This dictionary is damaged.")
+
+    monkeypatch.setattr(Dictionary, "load", damaged)
+
+    def page():
+        from pages.components.exchange import show_exchange
+        from pages.components.session import explorer
+
+        show_exchange(explorer().store.runs().iloc[0])
+
+    app = AppTest.from_function(page, default_timeout=60).run()
+    assert_no_failure(app)
+    assert "damaged" in app.warning[0].value
+
+
+@pytest.fixture
+def autoencoder(tmp_path, trained_folder, tiny_model_folder, monkeypatch):
+    """A data folder with a trained layer and an imported autoencoder that is active on few
+    tokens."""
+    folder = tmp_path / "with-autoencoder"
+    shutil.copytree(trained_folder / "runs", folder / "runs")
+    write_saelens(tmp_path / "sae", weights={"b_enc": torch.full((N_LATENTS,), -13.0)})
+    corpus = list_runs(trained_folder / "runs")[0].config.corpus.name
+    choices = Choices(model=str(tiny_model_folder), corpus=corpus, max_tokens=600, dtype="float32")
+    for _ in import_sae(tmp_path / "sae", folder / "runs", choices):
+        pass
+    monkeypatch.setenv("ITDA_DATA", str(folder))
+    yield next(run for run in list_runs(folder / "runs") if run.about.get("kind") == "sae")
+    _close_explorer()
+
+
+def test_an_imported_autoencoder_is_browsed_like_a_dictionary(autoencoder):
+    assert 0 < autoencoder.metrics["mean_l0"] < 4
+    app = open_page("latents", run=autoencoder.run_id, latent="3")
+    source = autoencoder.dictionary().sources.iloc[3]
+    assert any(source.prompt_id in caption.value for caption in app.caption)
+    for name in PAGES:
+        open_page(name, run=autoencoder.run_id)
+
+
+def test_a_text_is_decomposed_with_an_autoencoder_also_where_no_latent_is_active(
+    autoencoder, tiny_model
+):
+    text = "The Senate will ratify the treaty with Spain."
+    result = decompose(autoencoder.dictionary(), tiny_model, text, autoencoder.config)
+    counts = [len(result.terms(row)) for row in range(len(result.positions))]
+    assert min(counts) == 0 < max(counts)
+    app = open_page("decompose", run=autoencoder.run_id, text=text)
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown["tokens decomposed"] == str(len(counts))
+    latents = set(result.table()["latent"])
+    assert shown["different latents"] == str(len(latents))
+    assert set(app.dataframe[0].value["latent"]) == latents
+    assert_shares_add_up(app, result)
+
+
+def assert_shares_add_up(app, result):
+    """What the latents of a text explain and what is left of it are the whole."""
+    squares = result.residuals.astype(float) ** 2
+    left = squares[:, -1].sum() / squares[:, 0].sum()
+    assert app.dataframe[0].value["explains"].sum() == pytest.approx(100 * (1 - left), rel=1e-3)
+
+
 def test_overview_starts_the_demo_at_one_click(empty, monkeypatch):
     started = []
     monkeypatch.setattr(session.Explorer, "start_demo", lambda self: started.append(self.data))
@@ -211,6 +294,7 @@ def test_decompose_shows_the_share_that_the_terms_leave(data, tiny_model):
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown["tokens decomposed"] == str(len(x))
     assert shown["left unexplained"] == f"{float(left / x.square().sum()):.1%}"
+    assert_shares_add_up(app, result)
 
 
 @pytest.mark.parametrize("text", SPECIAL)
