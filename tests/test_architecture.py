@@ -14,7 +14,8 @@ ROOMS = [
     "errors", "config", "corpus", "tokens", "models", "loading", "kernels",
     "pursuit", "dictionary",
     "estimate", "selection", "plan", "metrics", "evaluation", "decomposition", "similarity",
-    "runs", "finishing", "training", "database", "importing", "store", "jobs",
+    "probing", "runs", "uses", "detection", "finishing", "training", "database", "importing",
+    "store", "jobs",
     "commands", "__main__",
 ]  # fmt: skip
 
