@@ -3,7 +3,7 @@
 A latent's title is a token in its context: its source, or for an autoencoder its strongest token.
 Tokens that use the latent are to be told from tokens that do not, by nothing but their nearness to
 the title in the embedding of another model. After the detection scores of Bills et al. (2023) and
-Paulo et al. (2024), with a token for the explanation and a cosine for the judge.
+Paulo et al. (2025), with a token for the explanation and a cosine for the judge.
 """
 
 from collections.abc import Iterator

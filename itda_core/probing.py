@@ -201,8 +201,7 @@ def probe_features(
     for k in SIZES:
         correct = np.zeros(len(answers), bool)
         for (train, test), order in zip(parts, orders, strict=True):
-            some = order if k == "all" else order[:k]
-            x = features[:, some]
+            x = features if k == "all" else features[:, order[:k]]
             correct[test] = _predicted(x[train], answers[train], x[test]) == answers[test]
         low, high = speech_interval(correct, answers, speeches)
         rows.append(
