@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from itda_core.config import DTYPES, SELECTIONS, TrainConfig, data_directory
+from itda_core.config import DTYPES, OFFSETS, PURSUITS, SELECTIONS, TrainConfig, data_directory
 from itda_core.errors import ItdaError
 
 _DEFAULTS = {field.name: field.default for field in TrainConfig.__dataclass_fields__.values()}
@@ -103,11 +103,26 @@ def _add_train(train: argparse.ArgumentParser) -> None:
         ("l0", "terms that one token may use"),
         ("seed", "order of the prompts"),
         ("explored-tokens", "activations encoded for browsing"),
-        ("batch-tokens", "activations in one step of the selection"),
+        ("batch-tokens", "activations in one step of the threshold selection"),
     ):
         default = _DEFAULTS[name.replace("-", "_")]
         train.add_argument(f"--{name}", type=int, default=default, help=f"{help} ({default})")
-    train.add_argument("--selection", choices=SELECTIONS, default=SELECTIONS[0])
+    train.add_argument(
+        "--selection",
+        choices=SELECTIONS,
+        default=SELECTIONS[0],
+        help=f"which activations become atoms; threshold is the paper's method ({SELECTIONS[0]})",
+    )
+    train.add_argument(
+        "--offset",
+        choices=OFFSETS,
+        help="subtracted before pursuit (mean with coverage, zero with threshold)",
+    )
+    train.add_argument(
+        "--pursuit",
+        choices=PURSUITS,
+        help="how activations are decomposed (orthogonal with coverage, matching with threshold)",
+    )
     train.add_argument(
         "--threshold",
         type=float,

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from itda_core.config import IMPORTED, CorpusSpec, HookPoint, ModelSpec, TrainConfig, run_id
@@ -25,7 +24,7 @@ from itda_core.errors import ExchangeError, InputError
 from itda_core.finishing import Finisher
 from itda_core.loading import load_model
 from itda_core.models import Model
-from itda_core.plan import Plan, Sources
+from itda_core.plan import Plan
 from itda_core.runs import RowFile, Workspace, told_when_disk_is_full
 from itda_core.training import Progress, reading_of
 
@@ -205,18 +204,3 @@ class Adoption:
             reading=reading_of(self.config),
             **fields,
         )
-
-
-def sources_at(model: Model, plan: Plan, rows: np.ndarray) -> list[tuple]:
-    """(prompt_id, position, start, end, token, word) of the given rows of a plan."""
-    prompts, positions = plan.first_rows(plan.total_rows)
-    found: dict[int, tuple] = {}
-    wanted = np.unique(rows)
-    for first, last in plan.windows:
-        inside = wanted[(prompts[wanted] >= first) & (prompts[wanted] < last)]
-        if not len(inside):
-            continue
-        places = np.stack([prompts[inside] - first, positions[inside]], axis=1)
-        sources = Sources(plan.tokens(model, first, last), plan.prompts[first:last], places)
-        found.update(zip(inside.tolist(), sources, strict=True))
-    return [found[row] for row in rows.tolist()]

@@ -11,13 +11,18 @@ from typing import Any
 
 from itda_core.errors import InputError
 
-CONFIG_VERSION = 2
+CONFIG_VERSION = 3
 """2: prompts are captured in windows and selected from in steps; "auto" is written down as what it
-came to. It is part of a training's identity."""
-SELECTIONS = ("threshold",)
+came to. 3: offset and pursuit. It is part of a training's identity."""
+SELECTIONS = ("coverage", "threshold")
+OFFSETS = ("mean", "zero")
+PURSUITS = ("orthogonal", "refit", "matching")
 IMPORTED = "imported"
 """The selection of a dictionary that was made elsewhere: its configuration says how the prompts
 were read, and can't be trained."""
+_USUAL = {"coverage": ("mean", "orthogonal")}
+"""Offset and pursuit that go with a selection; the published ones with any other."""
+_PUBLISHED = ("zero", "matching")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -82,8 +87,16 @@ class TrainConfig:
     """A dictionary with this many atoms is full."""
     l0: int = 32
     """Terms that one token may use."""
-    selection: str = "threshold"
-    """Which activations become atoms: "threshold" is the paper's greedy method."""
+    selection: str = "coverage"
+    """Which activations become atoms: "coverage" chooses among many those that explain the others
+    best; "threshold" is the paper's greedy method."""
+    offset: str | None = None
+    """What is subtracted before pursuit: the "mean" activation or "zero". None is what goes with
+    the selection: the mean with coverage, zero with the threshold."""
+    pursuit: str | None = None
+    """How an activation is decomposed: "orthogonal" refits all coefficients after each step,
+    "refit" once at the end, "matching" never, as published. None is what goes with the selection:
+    orthogonal with coverage, matching with the threshold."""
     threshold: float = 0.2
     """Squared distance of unit vectors, in [0, 4], above which an activation becomes an atom."""
     seed: int = 0
@@ -119,8 +132,37 @@ class TrainConfig:
             raise InputError(
                 f"selection must be one of {', '.join(SELECTIONS)}, got {self.selection!r}."
             )
+        self._complete_method()
         if not 0.0 <= self.threshold <= 4.0:
             raise InputError(f"threshold must be between 0 and 4, got {self.threshold}.")
+
+    def _complete_method(self) -> None:
+        offset, pursuit = _USUAL.get(self.selection, _PUBLISHED)
+        for name, usual, known in (("offset", offset, OFFSETS), ("pursuit", pursuit, PURSUITS)):
+            value = getattr(self, name) or usual
+            if value not in known:
+                raise InputError(f"{name} must be one of {', '.join(known)}, got {value!r}.")
+            object.__setattr__(self, name, value)
+        if self.selection == "threshold" and self.offset != "zero":
+            raise InputError(
+                "The threshold selection takes its first atoms before a mean is known: its offset "
+                "is zero. Choose the selection coverage for an offset."
+            )
+
+    @property
+    def method(self) -> str:
+        """Selection, offset and pursuit in a few words, as lists show them."""
+        if self.selection == IMPORTED:
+            return IMPORTED
+        parts = [self.selection]
+        if self.selection == "threshold":
+            parts[0] += f" {self.threshold:g}"
+        usual = _USUAL.get(self.selection, _PUBLISHED)
+        if self.offset != usual[0]:
+            parts.append(f"offset {self.offset}")
+        if self.pursuit != usual[1]:
+            parts.append(f"{self.pursuit} pursuit")
+        return ", ".join(parts)
 
     def with_dtype(self, dtype: str) -> "TrainConfig":
         """The same training with the data type that "auto" came to on this machine."""

@@ -17,6 +17,7 @@ import torch
 from itda_core.codes import Codes
 from itda_core.config import HookPoint
 from itda_core.errors import RunError
+from itda_core.orthogonal import PURSUITS
 from itda_core.pursuit import (
     affordable_gram,
     empty_gram,
@@ -28,7 +29,8 @@ from itda_core.pursuit import (
 from itda_core.sae import SaeEncoder
 
 FORMAT_VERSION = 2
-"""2: a file may hold an autoencoder's encoder, which version 1 would not have looked for."""
+"""2: a file names its pursuit and may hold an autoencoder's encoder, which version 1 did not look
+for."""
 FILE_NAME = "dictionary.safetensors"
 SOURCE_COLUMNS = ["latent", "prompt_id", "position", "start", "end", "token"]
 
@@ -55,6 +57,10 @@ class Dictionary:
     """Digest of the tokenizer: token positions compare only where these are equal"""
     reading: str = ""
     """How much of each prompt was offered, such as "128 tokens, without the first" """
+    pursuit: str = "matching"
+    """How activations are decomposed, a key of orthogonal.PURSUITS"""
+    median_norm: float | None = None
+    """Of the training activations, as they are; what "massive" is measured by"""
     encoder: SaeEncoder | None = None
     """What takes the place of the pursuit where this is an imported autoencoder. Its atoms are no
     tokens then, and a source is the token where the latent is strongest"""
@@ -74,15 +80,15 @@ class Dictionary:
     def encode(
         self, activations: torch.Tensor, l0: int | None = None, gram: torch.Tensor | None = None
     ) -> Codes:
-        """Raw activations [n_tokens, d_model] to codes, by matching pursuit of `l0` steps, or by
-        the encoder of an autoencoder, which may give fewer terms.
+        """Raw activations [n_tokens, d_model] to codes, by the dictionary's own pursuit of `l0`
+        steps, or by the encoder of an autoencoder, which may give fewer terms.
 
         gram: what `gram()` gives, for callers that encode in several parts.
         """
         if self.encoder is not None:
             return self.encoder.encode(activations, l0)
         x = activations.float() - self.offset
-        return matching_pursuit(x, self.atoms, l0 or self.l0, gram=gram)
+        return PURSUITS[self.pursuit](x, self.atoms, l0 or self.l0, gram=gram)
 
     def gram(self) -> torch.Tensor | None:
         """What `encode` takes as `gram`; None where it does without."""
@@ -123,6 +129,8 @@ class Dictionary:
             "tokenizer": self.tokenizer,
             "reading": self.reading,
             "kind": self.kind,
+            "pursuit": self.pursuit,
+            "median_norm": self.median_norm,
         }
         if self.encoder is not None:
             tensors |= {name: one.contiguous() for name, one in self.encoder.tensors().items()}
@@ -169,6 +177,8 @@ class Dictionary:
             tokenizer=header["tokenizer"],
             reading=header["reading"],
             encoder=encoder,
+            pursuit=header.get("pursuit", "matching"),
+            median_norm=header.get("median_norm"),
         )
 
     def word_starts(self) -> np.ndarray:

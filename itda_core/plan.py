@@ -133,6 +133,21 @@ def sources_of(tokens: Tokens, prompts: Sequence[Prompt], activations: Activatio
     return Sources(tokens, prompts, places)
 
 
+def sources_at(model: Model, plan: Plan, rows: np.ndarray) -> list[tuple]:
+    """(prompt_id, position, start, end, token, word) of the given rows of a plan."""
+    prompts, positions = plan.first_rows(plan.total_rows)
+    found: dict[int, tuple] = {}
+    wanted = np.unique(rows)
+    for first, last in plan.windows:
+        inside = wanted[(prompts[wanted] >= first) & (prompts[wanted] < last)]
+        if not len(inside):
+            continue
+        places = np.stack([prompts[inside] - first, positions[inside]], axis=1)
+        sources = Sources(plan.tokens(model, first, last), plan.prompts[first:last], places)
+        found.update(zip(inside.tolist(), sources, strict=True))
+    return [found[row] for row in rows.tolist()]
+
+
 def _windows(lengths: Sequence[int], tokens: int) -> list[tuple[int, int]]:
     """Runs of consecutive prompts of about `tokens` tokens: first and the one after the last."""
     numbers = np.cumsum(lengths) // tokens

@@ -204,7 +204,6 @@ def _unseen(corpus: Corpus, read: Corpus) -> _HeldOut:
 def _dictionary(
     found: PublishedFolder, matched: _Matched, read: Corpus, adoption: Adoption
 ) -> Dictionary:
-    fields = {"pursuit": found.pursuit} if "pursuit" in Dictionary.__dataclass_fields__ else {}
     order = np.argsort(matched.rows)  # the atoms keep the order in which they were taken
     return adoption.dictionary(
         atoms=found.atoms[np.sort(matched.rows)],
@@ -212,5 +211,5 @@ def _dictionary(
         l0=found.l0,
         sources=[matched.sources[row] for row in order],
         prompt_ids=tuple(prompt.prompt_id for prompt in read.prompts),
-        **fields,
+        pursuit=found.pursuit,
     )

@@ -13,12 +13,11 @@ from itda_core.adopting import (
     check_fits,
     digest_of,
     import_config,
-    sources_at,
 )
 from itda_core.config import CorpusSpec
 from itda_core.corpus import load_corpus
 from itda_core.dictionary import Dictionary
-from itda_core.plan import make_plan
+from itda_core.plan import make_plan, sources_at
 from itda_core.sae import DENSE_VALUES, MOST_TERMS, SaeEncoder
 from itda_core.saelens import SaelensFolder, read_saelens
 from itda_core.training import Progress

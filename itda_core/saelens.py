@@ -116,7 +116,7 @@ def pursuit_of(dictionary: Dictionary) -> str:
     """The name of a dictionary's pursuit, or "encoder" where it has none."""
     if dictionary.encoder is not None:
         return "encoder"
-    return getattr(dictionary, "pursuit", "matching")
+    return dictionary.pursuit
 
 
 def read_saelens(folder: Path) -> SaelensFolder:

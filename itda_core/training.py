@@ -1,8 +1,8 @@
 """Model + corpus + selection -> dictionaries, yielding progress.
 
-One pass over the prompts feeds the selections of all layers. The activations of the explored
-part are kept on disk on the way, so that encoding it needs no second pass. A checkpoint every
-20 s makes an interrupted training resume to the same dictionaries.
+One pass over the prompts feeds the builders of all layers' dictionaries. The activations of the
+explored part are kept on disk on the way, so that encoding it needs no second pass. A checkpoint
+every 20 s makes an interrupted training resume to the same dictionaries.
 """
 
 import time
@@ -11,23 +11,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
+from itda_core.building import make_builder, usable
 from itda_core.config import IMPORTED, HookPoint, TrainConfig, run_id
 from itda_core.corpus import Corpus, load_corpus
-from itda_core.dictionary import Dictionary, GrowingDictionary
+from itda_core.dictionary import Dictionary, source_table
 from itda_core.errors import InputError, ItdaError
 from itda_core.finishing import Finisher
 from itda_core.loading import load_model
 from itda_core.models import Model
-from itda_core.plan import Plan, Sources, make_plan, sources_of
+from itda_core.plan import Plan, make_plan, sources_of
 from itda_core.runs import (
     Workspace,
     interrupted_trainings,
     list_runs,
     told_when_disk_is_full,
 )
-from itda_core.selection import ThresholdSelection
 
 CHECKPOINT_SECONDS = 20.0
 _TRAINING_SHARE = 0.85
@@ -39,7 +37,7 @@ class Progress:
     """How far a training is."""
 
     stage: str
-    """loading, reading, training, encoding or done"""
+    """loading, reading, training, choosing, encoding or done"""
     training_id: str = ""
     tokens: int = 0
     """activations seen, per layer"""
@@ -122,11 +120,8 @@ class _Training:
             layer: workspace.rows(f"activations-{layer}", self.explored_rows, model.d_model)
             for layer in config.layers
         }
-        self.selections = {
-            layer: ThresholdSelection(
-                GrowingDictionary(model.d_model, config.max_atoms), config.l0, config.threshold
-            )
-            for layer in config.layers
+        self.builders = {
+            layer: make_builder(config, layer, model, plan, workspace) for layer in config.layers
         }
         self.window = self.row = 0
         self.seconds = 0.0
@@ -142,40 +137,49 @@ class _Training:
     def run(self) -> Iterator[Progress]:
         """The pass over the prompts, then a run directory for each layer."""
         yield from self._pass()
-        self.progress.stage, self.progress.tokens_per_second = "encoding", 0.0
-        dictionaries = {layer: made for layer, made in self.dictionaries().items() if len(made)}
-        for number, layer in enumerate(dictionaries):
+        self.progress.tokens_per_second, written = 0.0, []
+        for number, layer in enumerate(self.config.layers):
             started = time.monotonic()
-            self._estimate(_TRAINING_SHARE + (1 - _TRAINING_SHARE) * number / len(dictionaries))
+            self._estimate(_TRAINING_SHARE + (1 - _TRAINING_SHARE) * number / len(self.builders))
+            self.progress.stage = "choosing"
             yield self.progress
-            facts = {"tokens": self.row, "seconds": self.seconds, "skipped": self._skipped(layer)}
-            name = self.finisher.finish(layer, dictionaries[layer], self.kept[layer], facts)
-            self.kept[layer].close()
-            self.progress.finished.append(name)
+            dictionary = self._dictionary(layer)
+            if len(dictionary):
+                self.progress.atoms[layer] = len(dictionary)
+                self.progress.stage = "encoding"
+                yield self.progress
+                self._finish(layer, dictionary, self.seconds + time.monotonic() - started)
+                written.append(layer)
             self.seconds += time.monotonic() - started
-        self._check_usable(dictionaries)
+        self._check_usable(written)
         self.progress.stage, self.progress.fraction, self.progress.seconds_left = "done", 1.0, 0.0
         self._log()
         yield self.progress
 
-    def dictionaries(self) -> dict[int, Dictionary]:
-        """The dictionaries as they stand, by layer."""
-        made = {}
-        for layer, selection in self.selections.items():
-            growing = selection.dictionary
-            table = growing.source_table()
-            made[layer] = Dictionary(
-                atoms=growing.atoms.clone(),
-                offset=torch.zeros(self.model.d_model),
-                l0=self.config.l0,
-                hook_point=HookPoint(self.config.model.name, layer),
-                sources=table.drop(columns="word"),
-                words=table["word"].to_numpy(),
-                prompt_ids=tuple(self.plan.offered),
-                tokenizer=self.model.tokenizer_digest,
-                reading=reading_of(self.config),
-            )
-        return made
+    def _finish(self, layer: int, dictionary: Dictionary, seconds: float) -> None:
+        """Write the run of one layer."""
+        facts = {"tokens": self.row, "seconds": seconds, "skipped": self._skipped(layer)}
+        name = self.finisher.finish(layer, dictionary, self.kept[layer], facts)
+        self.kept[layer].close()
+        self.progress.finished.append(name)
+
+    def _dictionary(self, layer: int) -> Dictionary:
+        """The dictionary of a layer as it stands."""
+        made = self.builders[layer].atoms()
+        table = source_table(made.sources)
+        return Dictionary(
+            atoms=made.atoms,
+            offset=made.offset,
+            l0=self.config.l0,
+            hook_point=HookPoint(self.config.model.name, layer),
+            sources=table.drop(columns="word"),
+            words=table["word"].to_numpy(),
+            prompt_ids=tuple(self.plan.offered),
+            tokenizer=self.model.tokenizer_digest,
+            reading=reading_of(self.config),
+            pursuit=self.config.pursuit,
+            median_norm=made.median_norm,
+        )
 
     def _pass(self) -> Iterator[Progress]:
         recent: deque[tuple[float, int]] = deque([(time.monotonic(), self.row)], maxlen=8)
@@ -200,7 +204,7 @@ class _Training:
         """At the end of the plan, or when all is full and the explored part is captured."""
         if self.window == len(self.plan.windows):
             return True
-        full = all(selection.dictionary.is_full for selection in self.selections.values())
+        full = all(builder.is_full for builder in self.builders.values())
         return full and self.row >= self.explored_rows
 
     def _one_window(self) -> None:
@@ -211,28 +215,18 @@ class _Training:
         for layer, rows in activations.items():
             if self.row < self.explored_rows:
                 self.kept[layer].write(self.row, rows[: self.explored_rows - self.row])
-            self._offer(layer, rows, sources)
+            self.bad_rows[layer] += int((~usable(rows)).sum())
+            self.builders[layer].offer(self.row, rows, sources)
         self.row += len(sources)
         self.window += 1
-
-    def _offer(self, layer: int, activations: torch.Tensor, sources: Sources) -> None:
-        """Offer the activations of one window to the selection, step by step."""
-        norms = activations.norm(dim=1)
-        usable = torch.isfinite(norms) & (norms > 0)
-        self.bad_rows[layer] += int((~usable).sum())
-        for first in range(0, len(activations), self.plan.step):
-            rows = first + usable[first : first + self.plan.step].nonzero()[:, 0]
-            offer = self.selections[layer].offer(activations[rows], sources.take(rows.numpy()))
-            if offer.mean_error is not None:
-                self.progress.mean_error[layer] = offer.mean_error
 
     def _report(self, recent: deque) -> None:
         (start, first_row), (now, row) = recent[0], recent[-1]
         self.progress.tokens = row
         self.progress.tokens_per_second = (row - first_row) / max(now - start, 1e-9)
-        self.progress.atoms = {
-            layer: len(selection.dictionary) for layer, selection in self.selections.items()
-        }
+        errors = {layer: builder.mean_error for layer, builder in self.builders.items()}
+        self.progress.mean_error = {k: value for k, value in errors.items() if value is not None}
+        self.progress.atoms = {layer: builder.n_atoms for layer, builder in self.builders.items()}
         self.progress.skipped = self._skipped()
         self._estimate(_TRAINING_SHARE * row / self.plan.total_rows)
         self._log()
@@ -267,15 +261,17 @@ class _Training:
             )
 
     def _checkpoint(self) -> None:
-        for rows in self.kept.values():
-            rows.flush()
+        for kept in (*self.kept.values(), *self.builders.values()):
+            kept.flush()
         state = {
             "window": self.window,
             "row": self.row,
             "seconds": self.seconds,
             "bad_rows": {str(layer): count for layer, count in self.bad_rows.items()},
         }
-        self.workspace.save_checkpoint(self.window, self.dictionaries(), state)
+        growing = [layer for layer, builder in self.builders.items() if builder.n_atoms]
+        dictionaries = {layer: self._dictionary(layer) for layer in growing}
+        self.workspace.save_checkpoint(self.window, dictionaries, state)
 
     def _restore(self, dictionaries: dict[int, Dictionary], state: dict) -> None:
         self.window, self.row, self.seconds = state["window"], state["row"], state["seconds"]
@@ -283,7 +279,7 @@ class _Training:
         for layer, dictionary in dictionaries.items():
             table = dictionary.sources.drop(columns="latent").assign(word=dictionary.words)
             sources = [tuple(row) for row in table.itertuples(index=False)]
-            self.selections[layer].dictionary.restore(dictionary.atoms, sources)
+            self.builders[layer].restore(dictionary.atoms, sources)
 
 
 def _as_before(config: TrainConfig, runs: Path) -> TrainConfig:

@@ -36,7 +36,8 @@ def train_options(config):
         "--model", config.model.name, "--corpus", config.corpus.name,
         "--layers", ",".join(map(str, config.layers)), "--max-tokens", config.max_tokens,
         "--context-length", config.context_length, "--max-atoms", config.max_atoms,
-        "--l0", config.l0, "--selection", config.selection, "--threshold", config.threshold,
+        "--l0", config.l0, "--selection", config.selection, "--offset", config.offset,
+        "--pursuit", config.pursuit, "--threshold", config.threshold,
         "--seed", config.seed, "--explored-tokens", config.explored_tokens,
         "--batch-tokens", config.batch_tokens,
     ]  # fmt: skip

@@ -12,10 +12,10 @@ CORE = REPOSITORY / "itda_core"
 # Each module imports only modules to its left.
 ROOMS = [
     "errors", "config", "corpus", "tokens", "models", "loading", "codes",
-    "kernels", "pursuit", "orthogonal", "sae", "dictionary",
-    "estimate", "selection", "plan", "metrics", "evaluation", "decomposition", "similarity",
-    "probing", "runs", "uses", "detection", "finishing", "training", "database", "importing",
-    "store", "jobs",
+    "kernels", "pursuit", "orthogonal_kernel", "orthogonal", "sae", "dictionary",
+    "estimate", "selection", "coverage", "plan", "metrics", "evaluation", "decomposition",
+    "similarity", "probing", "runs", "uses", "detection", "building", "finishing", "training",
+    "database", "importing", "store", "jobs",
     "saelens", "published", "exchange", "adopting", "sae_runs", "published_runs", "card", "hub",
     "commands", "__main__",
 ]  # fmt: skip

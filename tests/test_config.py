@@ -34,9 +34,16 @@ OTHER = {
     "explored_tokens": [0],
     "skip_first": [False],
     "batch_tokens": [4_095],
-    # "selection" has one choice only; the test below says so when there are more.
     "selection": [name for name in SELECTIONS if name != CONFIG.selection],
+    "offset": ["zero"],
+    "pursuit": ["refit", "matching"],
 }  # fmt: skip
+
+
+def changed(name, value):
+    """CONFIG with one field changed; another selection brings its own offset and pursuit."""
+    method = {"offset": None, "pursuit": None} if name == "selection" else {}
+    return dataclasses.replace(CONFIG, **{**method, name: value})
 
 
 @pytest.mark.parametrize(
@@ -101,7 +108,7 @@ def test_a_configuration_cannot_be_changed():
 @pytest.mark.parametrize("field", dataclasses.fields(TrainConfig), ids=lambda field: field.name)
 def test_a_configuration_survives_json_whatever_field_differs(field):
     for value in [getattr(CONFIG, field.name), *OTHER[field.name]]:
-        config = dataclasses.replace(CONFIG, **{field.name: value})
+        config = changed(field.name, value)
         read = TrainConfig.from_dict(json.loads(json.dumps(config.to_dict())))
         assert read == config
         assert type(getattr(read, field.name)) is type(getattr(config, field.name))
@@ -148,12 +155,8 @@ def test_json_that_is_no_configuration_is_refused(content):
 
 def test_the_id_of_a_training_depends_on_every_field_and_on_both_digests():
     assert set(OTHER) == {field.name for field in dataclasses.fields(TrainConfig)}
-    changed = [
-        dataclasses.replace(CONFIG, **{name: value})
-        for name, values in OTHER.items()
-        for value in values
-    ]
-    ids = [config.training_id("model", "corpus") for config in [CONFIG, *changed]]
+    others = [changed(name, value) for name, values in OTHER.items() for value in values]
+    ids = [config.training_id("model", "corpus") for config in [CONFIG, *others]]
     ids += [CONFIG.training_id("other", "corpus"), CONFIG.training_id("model", "other")]
     assert len(set(ids)) == len(ids) > len(OTHER)
 

@@ -26,6 +26,7 @@ def tiny_config(model, corpus, dtype="float32", **changes):
         "context_length": 32,
         "max_atoms": 130,
         "l0": 4,
+        "selection": "threshold",
         "explored_tokens": 600,
         "batch_tokens": 128,
     }

@@ -1,0 +1,163 @@
+"""Which activations become atoms so that few of them cover the data: "coverage".
+
+Real activations near the centres of a spherical k-means (Dhillon & Modha 2001) are the candidates,
+twice as many as atoms are wanted. They then decompose other activations, and those without which
+the least would be lost are dropped. docs/method.md has what was compared.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from itda_core.orthogonal import orthogonal_matching_pursuit
+
+MASSIVE = 10.0
+"""An activation of more than this many times the median norm is a massive one (Sun et al. 2024):
+a few such tokens would decide the mean and every sum of squares."""
+_FOR_MASSIVE = 8
+"""Atoms, at most, for massive activations."""
+_ROUNDS = 3
+"""Rounds of k-means; more change the choice hardly."""
+_COMPONENTS = 128
+"""Principal components in which k-means looks for the nearest centre."""
+_JUDGES = 4_096
+"""Activations, at most, on which the candidates are judged."""
+_TOGETHER = 8_192
+"""Activations compared with all centres at once."""
+
+
+@dataclass(frozen=True)
+class Centre:
+    """Where the activations of a layer lie."""
+
+    mean: torch.Tensor
+    """[d_model] float32, massive activations left out"""
+    median_norm: float
+    """of the activations as they are"""
+
+
+def centre_of(activations: torch.Tensor) -> Centre:
+    """Mean and median norm of [n_tokens, d_model] finite activations."""
+    norms = activations.norm(dim=1)
+    median = float(norms.median()) if len(norms) else 0.0
+    usual = activations[norms <= MASSIVE * median]
+    mean = usual.double().mean(0) if len(usual) else activations.new_zeros(activations.shape[1])
+    return Centre(mean.float(), median)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Activations that become atoms."""
+
+    rows: torch.Tensor
+    """[n_atoms] int64, ascending"""
+    atoms: torch.Tensor
+    """[n_atoms, d_model] float32, unit rows"""
+    centre: Centre
+    offset: torch.Tensor
+    """[d_model] float32, what was subtracted before the atoms were normalised"""
+
+
+def choose(
+    activations: torch.Tensor, n_atoms: int, l0: int, seed: int, offset: str = "mean"
+) -> Choice:
+    """The activations that cover all of them.
+
+    activations: [n_tokens, d_model] float32, finite and not zero; l0: terms that the dictionary
+    will use; offset: "mean" or "zero". A few atoms go to massive activations, where there are
+    any: they share a direction, and without an atom near it they would not be explained at all.
+    """
+    centre = centre_of(activations)
+    taken_off = centre.mean if offset == "mean" else torch.zeros_like(centre.mean)
+    centred = activations - taken_off
+    norms = centred.norm(dim=1)
+    is_massive = activations.norm(dim=1) > MASSIVE * centre.median_norm
+    massive = is_massive.nonzero()[:, 0]
+    usual = (~is_massive & (norms > 0)).nonzero()[:, 0]
+    directions = torch.nn.functional.normalize(centred, dim=1)
+    most = min(_FOR_MASSIVE, n_atoms // 2)
+    taken = massive[cover(directions[massive], most, l0, seed)] if most else massive[:0]
+    rows = torch.cat([taken, usual[cover(directions[usual], n_atoms - len(taken), l0, seed)]])
+    rows = rows.sort().values
+    return Choice(rows, directions[rows], centre, taken_off)
+
+
+def cover(directions: torch.Tensor, n_atoms: int, l0: int, seed: int) -> torch.Tensor:
+    """Rows of the activations that become atoms, [≤ n_atoms] int64 in ascending order.
+
+    directions: [n_tokens, d_model] float32, centred and of unit norm; l0: terms that the
+    dictionary will use. The same input gives the same rows. Fewer than `n_atoms` come back only
+    where there are not as many distinct directions.
+    """
+    if len(directions) <= n_atoms:
+        return _distinct(directions)
+    draw = np.random.default_rng(seed)
+    n_candidates = n_atoms + min(n_atoms, (len(directions) - n_atoms) // 2)
+    candidates = _central(directions, n_candidates, draw)
+    if len(candidates) <= n_atoms:
+        return candidates
+    losses = _losses_without(directions, candidates, l0, draw)
+    return candidates[losses.argsort(descending=True, stable=True)[:n_atoms]].sort().values
+
+
+def _distinct(directions: torch.Tensor) -> torch.Tensor:
+    _, first = np.unique(directions.numpy(), axis=0, return_index=True)
+    return torch.from_numpy(np.sort(first))
+
+
+def _central(directions: torch.Tensor, n_centres: int, draw: np.random.Generator) -> torch.Tensor:
+    """The member nearest to each centre of a spherical k-means, [≤ n_centres] in ascending order.
+
+    The nearest centre is looked for among the first principal components; centres and members
+    are compared whole.
+    """
+    first = torch.from_numpy(draw.choice(len(directions), n_centres, replace=False))
+    reduced = _principal(directions)
+    centres = reduced[first]
+    for _ in range(_ROUNDS):
+        nearest = _nearest(reduced, centres)
+        sums = torch.zeros(n_centres, reduced.shape[1]).index_add_(0, nearest, reduced)
+        centres = torch.nn.functional.normalize(sums, dim=1)
+    whole = torch.zeros(n_centres, directions.shape[1]).index_add_(0, nearest, directions)
+    whole = torch.nn.functional.normalize(whole, dim=1)
+    closeness = (directions * whole[nearest]).sum(1)
+    # The last of each group, sorted by closeness: of equals the first row.
+    order = np.lexsort((-np.arange(len(closeness)), closeness.numpy(), nearest.numpy()))
+    groups = nearest.numpy()[order]
+    return torch.from_numpy(np.sort(order[np.append(np.diff(groups) > 0, True)]))
+
+
+def _principal(directions: torch.Tensor) -> torch.Tensor:
+    """Coordinates in the directions' first principal components, [n_tokens, ≤ 128], unit rows."""
+    if directions.shape[1] <= _COMPONENTS:
+        return directions
+    _, vectors = torch.linalg.eigh(directions.T @ directions)
+    return torch.nn.functional.normalize(directions @ vectors[:, -_COMPONENTS:], dim=1)
+
+
+def _nearest(points: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
+    """The centre with the largest product for each point, [n_points] int64."""
+    return torch.cat([(part @ centres.T).argmax(1) for part in points.split(_TOGETHER)])
+
+
+def _losses_without(
+    directions: torch.Tensor, candidates: torch.Tensor, l0: int, draw: np.random.Generator
+) -> torch.Tensor:
+    """How much worse other activations would be explained without each candidate, [n_candidates].
+
+    The sum over activations of what the squared error of the least-squares fit grows by when one
+    atom is taken out of the support: c² / (G⁻¹)_jj, with G the support's products. No candidate
+    judges itself.
+    """
+    is_judge = np.ones(len(directions), bool)
+    is_judge[candidates.numpy()] = False
+    judges = np.flatnonzero(is_judge)
+    judges = np.sort(draw.choice(judges, min(_JUDGES, len(judges)), replace=False))
+    losses = torch.zeros(len(candidates), dtype=torch.float64)
+    codes = orthogonal_matching_pursuit(directions[judges], directions[candidates], l0)
+    inverse = torch.linalg.solve_triangular(
+        codes.factor, torch.eye(codes.l0).expand_as(codes.factor), upper=False
+    )
+    loss = codes.coefficients.square() / inverse.square().sum(1)  # (G⁻¹)_jj = Σ_i (L⁻¹)_ij²
+    return losses.index_add_(0, codes.latents.flatten(), loss.double().flatten())
