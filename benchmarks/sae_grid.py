@@ -40,7 +40,7 @@ TRIED_AT = 15
 _POINTS = {"sweep": 1, "massive": 1, "curve": 12}
 """Checkpoints at which a training is measured, the end included"""
 _FIRST_POINT = 2_048
-_SPLICED_AT = {"1×": (7,), "10×": (6, 9), "100×": (5, 8, 10)}
+_SPLICED_AT = {"1×": (7,), "10×": (8,), "100×": (5, 8, 10)}
 """Points of a curve, besides the best and the last, at which the model's loss is measured"""
 
 
@@ -222,27 +222,27 @@ def _measured(
 
 def phases() -> dict[str, Iterator[Job]]:
     """What is run, the most needed first. Each phase needs those before it."""
-    layers = (15, 7, 22)
-    each = [(layer, variant) for layer in layers for variant in VARIANTS]
-    small = [(LAYERS[MINILM][0], variant) for variant in VARIANTS]
+    smollm2 = [(layer, variant) for layer in (15, 7, 22) for variant in VARIANTS]
+    minilm = [(LAYERS[MINILM][0], variant) for variant in VARIANTS]
 
-    def curves(budgets, seeds, which=each, model=SMOLLM2):
-        for budget in budgets:
-            for seed in seeds:
-                for layer, variant in which:
-                    yield curve(model, layer, variant, budget, seed)
+    def curves(places, budgets, seeds, model=SMOLLM2):
+        for seed, budget, place in itertools.product(seeds, budgets, places):
+            yield curve(model, *place, budget, seed)
+
+    def sweeps(places, model=SMOLLM2):
+        return itertools.chain.from_iterable(sweep(model, *place) for place in places)
 
     return {
-        "sweep": itertools.chain.from_iterable(sweep(SMOLLM2, *one) for one in each),
+        "sweep": sweeps(smollm2),
         "tried": itertools.chain.from_iterable(tried(budget) for budget in LR_FACTORS),
+        "layer 15": curves(smollm2[:2], BUDGETS, [0]),
+        "layer 7": curves(smollm2[2:4], BUDGETS, [0]),
+        "layer 22": curves(smollm2[4:], BUDGETS, [0]),
         "massive": massive_tried(),
-        "small": curves(("10×", "1×"), [0]),
-        "large": curves(["100×"], [0]),
-        "seeds": curves(("10×", "1×"), [1, 2], each[:2]),
-        "large-seeds": curves(["100×"], [1, 2], each[:2]),
-        "other-seeds": curves(("1×", "10×"), [1, 2], each[2:]),
-        "minilm-sweep": itertools.chain.from_iterable(sweep(MINILM, *one) for one in small),
-        "minilm": curves(BUDGETS, [0], small, MINILM),
+        "seeds": curves(smollm2[:2], BUDGETS, [1, 2]),
+        "other seeds": curves(smollm2[2:], ("1×", "10×"), [1, 2]),
+        "minilm sweep": sweeps(minilm, MINILM),
+        "minilm": curves(minilm, BUDGETS, [0], MINILM),
     }
 
 
