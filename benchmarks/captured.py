@@ -48,18 +48,18 @@ class Captured:
         """[VALIDATION, d_model] float32 of training prompts that nothing is trained on."""
         return self._read("train", 0, VALIDATION)
 
-    @property
-    def rows(self) -> int:
-        """Rows that a training may have."""
-        return int(_progress(self.hook_point.model, "train").read_text() or 0) - VALIDATION
-
     def block(self, tokens: int, seed: int) -> torch.Tensor:
         """[tokens, d_model] float32: the rows that `seed` trains on, the first ones for all seeds
-        where the corpus is too small for blocks of their own."""
-        start = seed * tokens if (seed + 1) * tokens <= self.rows else 0
-        if tokens > self.rows:
-            raise ValueError(f"Only {self.rows:,} rows are captured, {tokens:,} are asked for.")
-        return self._read("train", VALIDATION + start, tokens)
+        where there are too few for blocks of their own."""
+        start = seed * tokens if (seed + 1) * tokens <= ROWS - VALIDATION else 0
+        first, last = VALIDATION + start, VALIDATION + start + tokens
+        there = int(_progress(self.hook_point.model, "train").read_text() or 0)
+        if last > there:
+            raise ValueError(
+                f"{there:,} rows of {self.hook_point.model} are captured, {last:,} are needed: "
+                "run python -m benchmarks.captured."
+            )
+        return self._read("train", first, tokens)
 
     def _read(self, part: str, start: int, count: int) -> torch.Tensor:
         path = _file(self.hook_point, part)
