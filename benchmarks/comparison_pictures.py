@@ -12,7 +12,6 @@ from matplotlib import pyplot
 from benchmarks.comparison import MEASURES, SAE_NAMES, Record, chosen, groups
 
 _DASHES = {"1×": ":", "10×": "--", "100×": "-"}
-_COLOURS = {name: f"C{number}" for number, name in enumerate(SAE_NAMES.values())}
 _MARKS = {"1×": "v", "10×": "s", "100×": "*"}
 
 
@@ -49,6 +48,12 @@ def _draw_measures(some: Sequence[Record], plot, unit: str, path: Path) -> None:
     pyplot.close(figure)
 
 
+def _colours(some: Sequence[Record]) -> dict[str, str]:
+    """The same colour for a method in every picture."""
+    methods = dict.fromkeys([*SAE_NAMES.values(), *sorted({r.method for r in some})])
+    return {method: f"C{number}" for number, method in enumerate(methods)}
+
+
 def _fit(axes, some: Sequence[Record]) -> None:
     """CE loss scores of the first steps are far below all others: cut them off."""
     if axes is None:
@@ -59,14 +64,13 @@ def _fit(axes, some: Sequence[Record]) -> None:
 
 
 def _against_time(axes, some: Sequence[Record], measure: str) -> None:
-    others = iter(f"C{number}" for number in range(len(_COLOURS), 10))
-    colours = dict(_COLOURS)
+    colours = _colours(some)
     for record in some:
         if record.seed:  # one line for each method and budget is enough
             continue
         points = [point for point in record.points if measure in point]
         x, y = [p["seconds"] for p in points], [p[measure] for p in points]
-        colour = colours.setdefault(record.method, next(others, "k"))
+        colour = colours[record.method]
         label = f"{record.method}, {record.tokens:,}"
         if record.is_sae:
             axes.plot(x, y, _DASHES.get(record.budget, "-"), color=colour, label=label)
@@ -76,7 +80,7 @@ def _against_time(axes, some: Sequence[Record], measure: str) -> None:
 
 
 def _against_tokens(axes, some: Sequence[Record], measure: str) -> None:
-    for number, method in enumerate(dict.fromkeys(record.method for record in some)):
+    for method, colour in _colours(some).items():
         points = []
         for (_, _, tokens, name), seeds in groups(some):
             values = [r.best[measure] for r in seeds if measure in r.best]
@@ -84,6 +88,5 @@ def _against_tokens(axes, some: Sequence[Record], measure: str) -> None:
                 points.append((tokens, statistics.fmean(values), min(values), max(values)))
         if points:
             x, y, low, high = zip(*sorted(points), strict=True)
-            colour = _COLOURS.get(method, f"C{number + len(_COLOURS)}")
             axes.plot(x, y, marker="o", color=colour, label=method)
             axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
