@@ -1,0 +1,149 @@
+"""The dictionaries that the autoencoders are compared with, trained and measured like them.
+
+OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.itda_grid [--budget 1× …]
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+
+import numpy as np
+import torch
+
+from benchmarks.activations import use_cache
+from benchmarks.captured import LAYERS, one_quiet_thread
+from benchmarks.quality import reconstruction
+from benchmarks.sae_grid import BUDGETS, MINILM, SMOLLM2, Bench, write_curve
+from itda_core.config import HookPoint
+from itda_core.dictionary import SOURCE_COLUMNS, Dictionary, GrowingDictionary
+from itda_core.selection import ThresholdSelection
+
+N_ATOMS, L0 = 2_048, 32
+PUBLISHED = ("threshold", "matching")
+METHODS = (PUBLISHED,)
+"""(selection, pursuit) of each kind of dictionary that is compared; the last one is ours"""
+_STEP, _LEAST_STEPS = 2_048, 16
+_BISECTIONS = 10
+_FULL_AT = 0.97
+"""The greedy method's threshold is right where the dictionary fills up in this last part of the
+data: with a lower one it would look at less of it, with a higher one have fewer atoms."""
+
+
+@dataclass(frozen=True)
+class ItdaJob:
+    """One dictionary."""
+
+    model: str
+    layer: int
+    selection: str
+    pursuit: str
+    tokens: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """What its file is called."""
+        name = f"itda-{self.model}-{self.layer}-{self.selection}-{self.pursuit}-{self.tokens}"
+        return f"{name}-seed{self.seed}"
+
+
+def jobs(budgets=tuple(BUDGETS)) -> Iterator[ItdaJob]:
+    """Three seeds at 1× and 10×, each with rows of its own; one at 100×, and for MiniLM."""
+    for model, layers in ((SMOLLM2, LAYERS[SMOLLM2]), (MINILM, LAYERS[MINILM])):
+        for budget in budgets:
+            for seed in range(1 if budget == "100×" or model == MINILM else 3):
+                for layer in layers:
+                    for selection, pursuit in METHODS:
+                        yield ItdaJob(model, layer, selection, pursuit, BUDGETS[budget], seed)
+
+
+def run(bench: Bench, job: ItdaJob) -> None:
+    """Train, measure and write, unless it is there."""
+    path = bench.folder / f"{job.name}.json"
+    if path.exists():
+        return
+    data = bench.data(job.model, job.layer)
+    dictionary, seconds, facts = _itda_dictionary(job, data.block(job.tokens, job.seed))
+    point = {
+        "seconds": seconds, "tokens": job.tokens, "distinct": job.tokens,
+        **reconstruction(dictionary, data.held_out), **bench.cost(dictionary),
+    }  # fmt: skip
+    found = {
+        "command": "python -m benchmarks.itda_grid", "purpose": "itda",
+        **asdict(job), "atoms": len(dictionary), **facts,
+        "versions": {"torch": version("torch")}, "points": [point],
+    }  # fmt: skip
+    write_curve(path, found)
+
+
+def _itda_dictionary(job: ItdaJob, x: torch.Tensor) -> tuple[Dictionary, float, dict]:
+    """A dictionary of N_ATOMS of the rows of `x`, [n_tokens, d_model], in the order of the corpus;
+    the CPU seconds that its training took; and what else is worth writing down."""
+    if job.selection != "threshold":
+        raise ValueError(f"There is no selection {job.selection!r} in this comparison.")
+    threshold, atoms, rows, seconds = _fair_threshold(x)
+    hook_point = HookPoint(job.model, job.layer)
+    dictionary = _as_dictionary(atoms, torch.zeros(x.shape[1]), rows, job.pursuit, hook_point)
+    return dictionary, seconds, {"threshold": threshold}
+
+
+def _as_dictionary(
+    atoms: torch.Tensor, offset: torch.Tensor, rows, pursuit: str, hook_point: HookPoint
+) -> Dictionary:
+    """rows: the row of each atom, written down as its position; the benchmark needs no text."""
+    sources = GrowingDictionary(atoms.shape[1], len(atoms)).source_table()[SOURCE_COLUMNS]
+    sources = sources.reindex(range(len(atoms))).assign(latent=np.arange(len(atoms)), position=rows)
+    more = {} if pursuit == "matching" else {"pursuit": pursuit}
+    return Dictionary(atoms, offset, L0, hook_point, sources, **more)
+
+
+def _fair_threshold(x: torch.Tensor) -> tuple[float, torch.Tensor, list[int], float]:
+    """The published method with the threshold at which the dictionary fills up at the end of the
+    data, found by bisection: threshold, atoms, their rows, and the seconds of that one training."""
+    low, high = 0.0, 2.0
+    best = None
+    for _ in range(_BISECTIONS):
+        threshold = (low + high) / 2
+        started = time.process_time()
+        grown, full_at = _greedy(x, threshold)
+        seconds = time.process_time() - started
+        if full_at is None:
+            high = threshold
+            continue
+        best = threshold, grown.atoms.clone(), [source[1] for source in grown.sources], seconds
+        low = threshold
+        if full_at >= _FULL_AT:
+            break
+    if best is None:
+        raise ValueError(f"{len(x):,} tokens don't fill a dictionary of {N_ATOMS:,} atoms.")
+    return best
+
+
+def _greedy(x: torch.Tensor, threshold: float) -> tuple[GrowingDictionary, float | None]:
+    """One pass; and after which share of the data the dictionary was full, None for never."""
+    grown = GrowingDictionary(x.shape[1], N_ATOMS)
+    selection = ThresholdSelection(grown, L0, threshold)
+    step = min(_STEP, max(128, len(x) // _LEAST_STEPS))  # as a training's plan has it
+    for first in range(0, len(x), step):
+        part = x[first : first + step]
+        selection.offer(part, [("", first + i, 0, 0, "", 0) for i in range(len(part))])
+        if grown.is_full:
+            return grown, min(1.0, (first + step) / len(x))
+    return grown, None
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--budget", choices=BUDGETS, action="append", help="default: all")
+    chosen = options.parse_args()
+    one_quiet_thread()
+    use_cache()
+    bench = Bench()
+    for job in jobs(chosen.budget or tuple(BUDGETS)):
+        run(bench, job)
+
+
+if __name__ == "__main__":
+    main()
