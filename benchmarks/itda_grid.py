@@ -16,13 +16,15 @@ from benchmarks.activations import use_cache
 from benchmarks.captured import LAYERS, one_quiet_thread
 from benchmarks.quality import reconstruction
 from benchmarks.sae_grid import BUDGETS, MINILM, SMOLLM2, Bench, write_curve
+from itda_core.building import LEAST_SAMPLE, sample_rows
 from itda_core.config import HookPoint
+from itda_core.coverage import choose
 from itda_core.dictionary import SOURCE_COLUMNS, Dictionary, GrowingDictionary
 from itda_core.selection import ThresholdSelection
 
 N_ATOMS, L0 = 2_048, 32
 PUBLISHED = ("threshold", "matching")
-METHODS = (PUBLISHED,)
+METHODS = (PUBLISHED, ("coverage", "refit"), ("coverage", "orthogonal"))
 """(selection, pursuit) of each kind of dictionary that is compared; the last one is ours"""
 _STEP, _LEAST_STEPS = 2_048, 16
 _BISECTIONS = 10
@@ -81,12 +83,24 @@ def run(bench: Bench, job: ItdaJob) -> None:
 def _itda_dictionary(job: ItdaJob, x: torch.Tensor) -> tuple[Dictionary, float, dict]:
     """A dictionary of N_ATOMS of the rows of `x`, [n_tokens, d_model], in the order of the corpus;
     the CPU seconds that its training took; and what else is worth writing down."""
-    if job.selection != "threshold":
-        raise ValueError(f"There is no selection {job.selection!r} in this comparison.")
+    if job.selection == "coverage":
+        return _covering(job, x)
     threshold, atoms, rows, seconds = _fair_threshold(x)
     hook_point = HookPoint(job.model, job.layer)
     dictionary = _as_dictionary(atoms, torch.zeros(x.shape[1]), rows, job.pursuit, hook_point)
     return dictionary, seconds, {"threshold": threshold}
+
+
+def _covering(job: ItdaJob, x: torch.Tensor) -> tuple[Dictionary, float, dict]:
+    """The product's own method, on as large a sample as a training takes."""
+    sample = torch.from_numpy(sample_rows(len(x), LEAST_SAMPLE, job.seed))
+    choose(x[:64], 16, 2, job.seed)  # compiles
+    started = time.process_time()
+    made = choose(x[sample], N_ATOMS, L0, job.seed)
+    seconds = time.process_time() - started
+    hook_point, rows = HookPoint(job.model, job.layer), sample[made.rows].tolist()
+    dictionary = _as_dictionary(made.atoms, made.offset, rows, job.pursuit, hook_point)
+    return dictionary, seconds, {"sample": len(sample)}
 
 
 def _as_dictionary(
@@ -95,8 +109,7 @@ def _as_dictionary(
     """rows: the row of each atom, written down as its position; the benchmark needs no text."""
     sources = GrowingDictionary(atoms.shape[1], len(atoms)).source_table()[SOURCE_COLUMNS]
     sources = sources.reindex(range(len(atoms))).assign(latent=np.arange(len(atoms)), position=rows)
-    more = {} if pursuit == "matching" else {"pursuit": pursuit}
-    return Dictionary(atoms, offset, L0, hook_point, sources, **more)
+    return Dictionary(atoms, offset, L0, hook_point, sources, pursuit=pursuit)
 
 
 def _fair_threshold(x: torch.Tensor) -> tuple[float, torch.Tensor, list[int], float]:

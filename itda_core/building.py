@@ -18,9 +18,9 @@ from itda_core.plan import Plan, Sources, sources_at
 from itda_core.runs import RowFile, Workspace
 from itda_core.selection import ThresholdSelection
 
-_LEAST_SAMPLE = 65_536
+LEAST_SAMPLE = 65_536
 _SAMPLE_PER_ATOM = 4
-"""The sample holds so many activations for each atom, and at least `_LEAST_SAMPLE`, or all."""
+"""The sample holds so many activations for each atom, and at least `LEAST_SAMPLE`, or all."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class CoverageBuilder:
         self, config: TrainConfig, layer: int, model: Model, plan: Plan, workspace: Workspace
     ):
         self.config, self.model, self.plan = config, model, plan
-        size = max(_LEAST_SAMPLE, _SAMPLE_PER_ATOM * config.max_atoms)
+        size = max(LEAST_SAMPLE, _SAMPLE_PER_ATOM * config.max_atoms)
         self.rows = sample_rows(plan.total_rows, size, config.seed)
         self._kept: RowFile = workspace.rows(f"sample-{layer}", len(self.rows), model.d_model)
 
