@@ -62,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--corpus", help="other prompts than the run's own held-out ones")
     evaluate.add_argument("--column", help="the corpus' text column")
     evaluate.add_argument("--max-tokens", type=int, default=4096, help="tokens to measure on")
+    evaluate.add_argument("--l0s", help="such as 8,32; by default 1, 2, 4 … and the run's own")
+    evaluate.add_argument("--save", action="store_true", help="keep the result with the run")
+    _add_progress(evaluate)
     decompose = command("decompose", "Write a text's activations as sums of latents.")
     decompose.add_argument("run", help="run id or directory")
     decompose.add_argument("--text", required=True, help="the text to decompose")
@@ -108,7 +111,12 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     )
     train.add_argument("--resume", metavar="RUN_ID", help="go on with an interrupted training")
     train.add_argument("--config", type=Path, help="a TrainConfig as JSON, instead of the options")
-    train.add_argument("--progress", type=Path, help="write progress to this file, one JSON a line")
+    _add_progress(train)
+
+
+def _add_progress(command: argparse.ArgumentParser) -> None:
+    help = "write progress to this file, one JSON a line"
+    command.add_argument("--progress", type=Path, help=help)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig, data_directory
-from itda_core.corpus import load_corpus
 from itda_core.errors import InputError, ItdaError
 from itda_core.runs import Run, find_run, read_run
 
@@ -33,21 +32,25 @@ def train(options: argparse.Namespace) -> int:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """FVU, CE loss score and KL by L0."""
-    from itda_core.evaluation import evaluate as evaluating
-    from itda_core.loading import load_model
+    """Every measure by L0; with --save it is kept with the run."""
+    from itda_core.evaluating import EvaluationTask, evaluate_runs
 
     if options.max_tokens < 1:
         raise InputError(f"--max-tokens must be at least 1, got {options.max_tokens}.")
-    results = []
-    for run in [find_run(name, options.runs) for name in options.run]:
-        model = load_model(run.config.model)
-        prompts = _evaluation_prompts(options, run)
-        result = None
-        for result in evaluating(run.dictionary(), model, prompts, run.config, options.max_tokens):
-            _status(f"{run.run_id}: {result.tokens:,} of {result.total_tokens:,} tokens")
-        results.append({"run_id": run.run_id, "tokens": result.tokens, "by_l0": result.by_l0()})
+    task = EvaluationTask(
+        runs=tuple(find_run(name, options.runs) for name in options.run),
+        corpus=CorpusSpec(options.corpus, options.column) if options.corpus else None,
+        max_tokens=options.max_tokens,
+        l0s=_numbers("--l0s", options.l0s) if options.l0s else None,
+        save=options.save,
+    )
+    progress = None
+    for progress in evaluate_runs(task):
+        _keep_progress(options.progress, progress.to_dict())
+        of_tokens = f"{progress.tokens:,} of {progress.total_tokens:,} tokens"
+        _status(f"{progress.run_id}: {progress.stage}, {progress.fraction:.0%}, {of_tokens}")
     _status_done()
+    results = progress.results
     rows = [{"run_id": one["run_id"], **row} for one in results for row in one["by_l0"]]
     _print(options, {"runs": results}, rows)
     return 0
@@ -170,17 +173,17 @@ def _train_config(options: argparse.Namespace) -> TrainConfig:
     return TrainConfig(
         model=ModelSpec(options.model, options.revision, options.dtype),
         corpus=CorpusSpec(options.corpus, options.column),
-        layers=_layers(options.layers),
+        layers=_numbers("--layers", options.layers),
         skip_first=not options.keep_first,
         **plain,
     )
 
 
-def _layers(text: str) -> tuple[int, ...]:
+def _numbers(option: str, text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise InputError(f"--layers takes numbers such as 7,15,22, got {text!r}.") from None
+        raise InputError(f"{option} takes numbers such as 7,15,22, got {text!r}.") from None
 
 
 def _follow(steps: Iterator, progress_file: Path | None):
@@ -190,9 +193,7 @@ def _follow(steps: Iterator, progress_file: Path | None):
         signal.signal(number, lambda *_: stopped.append(True))
     last = None
     for last in steps:
-        if progress_file:
-            with progress_file.open("a") as file:
-                file.write(json.dumps(dataclasses.asdict(last)) + "\n")
+        _keep_progress(progress_file, dataclasses.asdict(last))
         _status(_describe(last))
         if stopped and last.stage != "done":
             steps.close()
@@ -201,6 +202,13 @@ def _follow(steps: Iterator, progress_file: Path | None):
             raise ItdaError(f"Stopped.{resume}")
     _status_done()
     return last
+
+
+def _keep_progress(file: Path | None, progress: dict[str, Any]) -> None:
+    """Add a line to the file that the queue reads, where one is asked for."""
+    if file:
+        with file.open("a") as opened:
+            opened.write(json.dumps(progress) + "\n")
 
 
 def _describe(progress) -> str:
@@ -230,24 +238,6 @@ def _trained(run: Run) -> dict[str, Any]:
         "seconds": run.metrics["seconds"],
         "fvu": run.metrics["fvu"],
     }
-
-
-def _evaluation_prompts(options: argparse.Namespace, run: Run):
-    if options.corpus:
-        return load_corpus(CorpusSpec(options.corpus, options.column)).prompts
-    corpus = load_corpus(run.config.corpus)
-    if corpus.digest != run.about.get("corpus_digest"):
-        raise InputError(
-            f"The corpus {corpus.name} has changed since {run.run_id} was trained, so what was "
-            "held out then can't be told. Give other prompts with --corpus."
-        )
-    prompts = corpus.held_out()
-    if not prompts:
-        raise InputError(
-            f"The corpus of {run.run_id} has one prompt only, so none is held out. Give others "
-            "with --corpus."
-        )
-    return prompts
 
 
 def _status(text: str) -> None:

@@ -13,8 +13,10 @@ CORE = REPOSITORY / "itda_core"
 ROOMS = [
     "errors", "config", "corpus", "tokens", "models", "loading", "kernels",
     "pursuit", "dictionary",
-    "estimate", "selection", "plan", "metrics", "evaluation", "decomposition", "similarity",
-    "runs", "finishing", "training", "database", "importing", "store", "jobs",
+    "estimate", "selection", "plan", "metrics", "splicing", "token_errors", "evaluation",
+    "decomposition", "similarity",
+    "runs", "results", "evaluating", "finishing", "training", "database", "importing", "store",
+    "jobs",
     "commands", "__main__",
 ]  # fmt: skip
 
