@@ -21,7 +21,7 @@ def save_evaluation(run: Run, result: dict[str, Any]) -> Path:
     path = run.directory / EVALUATION_FILE
     created = datetime.now(UTC).isoformat(timespec="microseconds")
     with told_when_disk_is_full(run.directory):
-        write_json(path, {"version": EVALUATION_VERSION, "created": created, **result})
+        write_json(path, {**result, "version": EVALUATION_VERSION, "created": created})
     return path
 
 
