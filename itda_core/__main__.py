@@ -63,6 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--corpus", help="other prompts than the run's own held-out ones")
     evaluate.add_argument("--column", help="the corpus' text column")
     evaluate.add_argument("--max-tokens", type=int, default=4096, help="tokens to measure on")
+    evaluate.add_argument("--l0s", help="such as 8,32; by default 1, 2, 4 … and the run's own")
+    evaluate.add_argument("--save", action="store_true", help="keep the result with the run")
+    _add_progress(evaluate)
     probe = command("probe", "Tell a prompt's labels from a few latents.")
     probe.add_argument("run", nargs="+", help="run id or directory")
     probe.add_argument("--corpus", help="other prompts than the run's own held-out ones")
@@ -134,7 +137,12 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     )
     train.add_argument("--resume", metavar="RUN_ID", help="go on with an interrupted training")
     train.add_argument("--config", type=Path, help="a TrainConfig as JSON, instead of the options")
-    train.add_argument("--progress", type=Path, help="write progress to this file, one JSON a line")
+    _add_progress(train)
+
+
+def _add_progress(command: argparse.ArgumentParser) -> None:
+    help = "write progress to this file, one JSON a line"
+    command.add_argument("--progress", type=Path, help=help)
 
 
 def _add_exchange(command: Callable[[str, str], argparse.ArgumentParser]) -> None:

@@ -33,20 +33,24 @@ def train(options: argparse.Namespace) -> int:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """FVU, CE loss score and KL by L0."""
-    from itda_core.evaluation import evaluate as evaluating
-    from itda_core.loading import load_model
+    """Every measure by L0; with --save it is kept with the run."""
+    from itda_core.evaluating import EvaluationTask, evaluate_runs
 
     _require_positive("max-tokens", options.max_tokens)
-    results = []
-    for run in [find_run(name, options.runs) for name in options.run]:
-        model = load_model(run.config.model)
-        prompts = _evaluation_prompts(options, run)
-        result = None
-        for result in evaluating(run.dictionary(), model, prompts, run.config, options.max_tokens):
-            _status(f"{run.run_id}: {result.tokens:,} of {result.total_tokens:,} tokens")
-        results.append({"run_id": run.run_id, "tokens": result.tokens, "by_l0": result.by_l0()})
+    task = EvaluationTask(
+        runs=tuple(find_run(name, options.runs) for name in options.run),
+        corpus=CorpusSpec(options.corpus, options.column) if options.corpus else None,
+        max_tokens=options.max_tokens,
+        l0s=_numbers("--l0s", options.l0s) if options.l0s else None,
+        save=options.save,
+    )
+    progress = None
+    for progress in evaluate_runs(task):
+        _keep_progress(options.progress, progress.to_dict())
+        of_tokens = f"{progress.tokens:,} of {progress.total_tokens:,} tokens"
+        _status(f"{progress.run_id}: {progress.stage}, {progress.fraction:.0%}, {of_tokens}")
     _status_done()
+    results = progress.results
     rows = [{"run_id": one["run_id"], **row} for one in results for row in one["by_l0"]]
     _print(options, {"runs": results}, rows)
     return 0
@@ -54,6 +58,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def probe(options: argparse.Namespace) -> int:
     """How well k latents, and k dimensions of the activations, tell a prompt's labels."""
+    from itda_core.evaluating import held_out_prompts
     from itda_core.loading import load_model
     from itda_core.probing import probe as probing
 
@@ -61,7 +66,7 @@ def probe(options: argparse.Namespace) -> int:
     results = []
     for run in [find_run(name, options.runs) for name in options.run]:
         model = load_model(run.config.model)
-        prompts = _evaluation_prompts(options, run)
+        prompts = _other_prompts(options) or held_out_prompts(run)
         result = None
         for result in probing(run.dictionary(), model, prompts, run.config, options.max_tokens):
             _status(f"{run.run_id}: {result.tokens:,} of {result.total_tokens:,} tokens")
@@ -261,7 +266,7 @@ def _train_config(options: argparse.Namespace) -> TrainConfig:
     return TrainConfig(
         model=ModelSpec(options.model, options.revision, options.dtype),
         corpus=CorpusSpec(options.corpus, options.column),
-        layers=_layers(options.layers),
+        layers=_numbers("--layers", options.layers),
         skip_first=not options.keep_first,
         **plain,
     )
@@ -283,11 +288,11 @@ def _import(options: argparse.Namespace, importing: Callable[..., Iterator]) -> 
     return 0
 
 
-def _layers(text: str) -> tuple[int, ...]:
+def _numbers(option: str, text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise InputError(f"--layers takes numbers such as 7,15,22, got {text!r}.") from None
+        raise InputError(f"{option} takes numbers such as 7,15,22, got {text!r}.") from None
 
 
 def _follow(steps: Iterator, progress_file: Path | None):
@@ -297,9 +302,7 @@ def _follow(steps: Iterator, progress_file: Path | None):
         signal.signal(number, lambda *_: stopped.append(True))
     last = None
     for last in steps:
-        if progress_file:
-            with progress_file.open("a") as file:
-                file.write(json.dumps(dataclasses.asdict(last)) + "\n")
+        _keep_progress(progress_file, dataclasses.asdict(last))
         _status(_describe(last))
         if stopped and last.stage != "done":
             steps.close()
@@ -308,6 +311,13 @@ def _follow(steps: Iterator, progress_file: Path | None):
             raise ItdaError(f"Stopped.{resume}")
     _status_done()
     return last
+
+
+def _keep_progress(file: Path | None, progress: dict[str, Any]) -> None:
+    """Add a line to the file that the queue reads, where one is asked for."""
+    if file:
+        with file.open("a") as opened:
+            opened.write(json.dumps(progress) + "\n")
 
 
 def _describe(progress) -> str:
@@ -339,32 +349,15 @@ def _trained(run: Run) -> dict[str, Any]:
     }
 
 
+def _other_prompts(options: argparse.Namespace):
+    """The prompts of --corpus, where it is given."""
+    spec = options.corpus and CorpusSpec(options.corpus, options.column)
+    return load_corpus(spec).prompts if spec else None
+
+
 def _require_positive(name: str, value: int) -> None:
     if value < 1:
         raise InputError(f"--{name} must be at least 1, got {value}.")
-
-
-def _evaluation_prompts(options: argparse.Namespace, run: Run):
-    if options.corpus:
-        return load_corpus(CorpusSpec(options.corpus, options.column)).prompts
-    if run.about.get("origin") == "published":
-        raise InputError(
-            f"{run.run_id} was made elsewhere, of texts that would be held out here. Give others "
-            "with --corpus."
-        )
-    corpus = load_corpus(run.config.corpus)
-    if corpus.digest != run.about.get("corpus_digest"):
-        raise InputError(
-            f"The corpus {corpus.name} has changed since {run.run_id} was trained, so what was "
-            "held out then can't be told. Give other prompts with --corpus."
-        )
-    prompts = corpus.held_out()
-    if not prompts:
-        raise InputError(
-            f"The corpus of {run.run_id} has one prompt only, so none is held out. Give others "
-            "with --corpus."
-        )
-    return prompts
 
 
 def _status(text: str) -> None:

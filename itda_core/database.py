@@ -17,7 +17,7 @@ import pandas as pd
 from itda_core.errors import StoreError, StoreNotOursError
 from itda_core.runs import told_when_disk_is_full
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE_NAME = "explorer.duckdb"
 
 _SCHEMA = """
@@ -36,6 +36,10 @@ CREATE TABLE latents (run INTEGER, latent INTEGER, prompt INTEGER, position INTE
     "start" INTEGER, "end" INTEGER, token VARCHAR, tokens INTEGER, strongest FLOAT);
 CREATE TABLE codes (run INTEGER, latent INTEGER, prompt INTEGER, position INTEGER,
     step SMALLINT, coefficient FLOAT);
+CREATE TABLE evaluations (run INTEGER, l0 INTEGER, mean_l0 DOUBLE, mean_latents DOUBLE, fvu DOUBLE,
+    fvu_without_massive DOUBLE, explained_variance DOUBLE, cosine DOUBLE, norm_ratio DOUBLE,
+    ce_loss_score DOUBLE, kl DOUBLE, unused_share DOUBLE, massive_tokens BIGINT, tokens BIGINT,
+    prompts BIGINT, corpus VARCHAR, held_out BOOLEAN, created VARCHAR);
 """
 
 

@@ -1,67 +1,108 @@
-"""What a dictionary's reconstructions cost the model, on prompts it was not trained on."""
+"""What a dictionary explains and what it costs the model, on prompts it was not trained on."""
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import torch
 
 from itda_core.codes import Codes
 from itda_core.config import TrainConfig
 from itda_core.corpus import Prompt
 from itda_core.dictionary import Dictionary
-from itda_core.metrics import ReconstructionSums, ce_loss_score
-from itda_core.models import Activations, Model
+from itda_core.errors import InputError
+from itda_core.metrics import ReconstructionSums, SparsitySums, density_histogram, massive
+from itda_core.models import Model
 from itda_core.plan import make_plan
-from itda_core.tokens import Tokens, batches
+from itda_core.splicing import Losses, SplicedBatch, token_batches
+from itda_core.token_errors import TokenErrors
 
 EVALUATION_TOKENS = 4_096
-_LOGIT_TOKENS = 1_024
-"""Tokens of one forward pass: its logits are kept whole, [n_tokens, n_vocabulary]."""
 
 
 @dataclass
-class _Losses:
-    """Sums over predictions: cross-entropy and KL in nats."""
+class AtL0:
+    """What one L0 gives: sums over the tokens so far."""
 
-    cross_entropy: float = 0.0
-    divergence: float = 0.0
+    sparsity: SparsitySums
+    everything: ReconstructionSums = field(default_factory=ReconstructionSums)
+    usual: ReconstructionSums = field(default_factory=ReconstructionSums)
+    """without massive activations"""
+    spliced: Losses = field(default_factory=Losses)
+
+    def to_dict(self, plain: Losses, zeroed: Losses) -> dict[str, float | None]:
+        """Every measure by name; None where there is nothing to divide by."""
+        has_losses = self.spliced.predictions > 0
+        measures = {
+            "mean_l0": self.sparsity.mean_l0,
+            "mean_latents": self.sparsity.mean_latents,
+            "fvu": self.everything.fvu,
+            "fvu_without_massive": self.usual.fvu,
+            "explained_variance": self.everything.explained_variance,
+            "cosine": self.everything.cosine,
+            "norm_ratio": self.everything.norm_ratio,
+            "ce_loss_score": self.spliced.score(plain, zeroed) if has_losses else math.nan,
+            "kl": self.spliced.kl,
+        }
+        return {name: None if math.isnan(value) else value for name, value in measures.items()}
 
 
 @dataclass
 class Evaluation:
-    """Measures of one dictionary by L0, over the batches so far; the last one is the result."""
+    """Measures of one dictionary by L0, over the tokens so far; the last one is the result."""
 
     total_tokens: int
-    l0s: tuple[int, ...]
-    is_causal: bool
-    predictions: int = 0
-    model: _Losses = field(default_factory=_Losses)
-    zeroed: _Losses = field(default_factory=_Losses)
-    spliced: dict[int, _Losses] = field(default_factory=dict)
-    sums: dict[int, ReconstructionSums] = field(default_factory=dict)
+    prompts: int
+    """how many are read"""
+    at: dict[int, AtL0]
+    """by L0"""
+    capture_share: float
+    """of the whole work, in [0, 1]"""
+    captured: int = 0
+    """tokens whose activation is there"""
+    median_norm: float | None = None
+    """‖x‖ from which massive activations are told: of the training tokens where the dictionary
+    knows it, else of these"""
+    massive_tokens: int = 0
+    plain: Losses = field(default_factory=Losses)
+    zeroed: Losses = field(default_factory=Losses)
+    errors: TokenErrors | None = None
+    """at the dictionary's own L0; there once all tokens are measured"""
 
     @property
     def tokens(self) -> int:
-        return self.sums[self.l0s[0]].tokens
+        return self._largest.everything.tokens
+
+    @property
+    def fraction(self) -> float:
+        """How much of the work is done, in [0, 1]."""
+        done = self.capture_share * self.captured + (1 - self.capture_share) * self.tokens
+        return done / self.total_tokens
+
+    @property
+    def _largest(self) -> AtL0:
+        return self.at[max(self.at)]
 
     def by_l0(self) -> list[dict[str, float | int | None]]:
-        """l0, fvu, ce_loss_score, kl (nats) for each L0; None where there is no next token,
-        or no variance."""
-        return [{"l0": l0, "fvu": self._fvu(l0), **self._cost(l0)} for l0 in self.l0s]
+        """l0 and each measure of metrics.py for each L0; None where there is no next token, or
+        no variance. kl is in nats."""
+        return [{"l0": l0, **one.to_dict(self.plain, self.zeroed)} for l0, one in self.at.items()]
 
-    def _fvu(self, l0: int) -> float | None:
-        value = self.sums[l0].fvu
-        return None if math.isnan(value) else value
-
-    def _cost(self, l0: int) -> dict[str, float | None]:
-        if not self.is_causal or not self.predictions:
-            return {"ce_loss_score": None, "kl": None}
-        spliced = self.spliced[l0]
-        score = ce_loss_score(
-            self.model.cross_entropy, self.zeroed.cross_entropy, spliced.cross_entropy
-        )
-        return {"ce_loss_score": score, "kl": spliced.divergence / self.predictions}
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON types; density and errors are those at the largest L0."""
+        sparsity = self._largest.sparsity
+        return {
+            "tokens": self.tokens,
+            "prompts": self.prompts,
+            "by_l0": self.by_l0(),
+            "median_norm": self.median_norm,
+            "massive_tokens": self.massive_tokens,
+            "unused_share": sparsity.unused_share,
+            "density": density_histogram(sparsity.densities, sparsity.tokens),
+            "errors": self.errors.to_dict() if self.errors else {},
+        }
 
 
 def evaluate(
@@ -70,30 +111,32 @@ def evaluate(
     prompts: Sequence[Prompt],
     config: TrainConfig,
     max_tokens: int = EVALUATION_TOKENS,
+    l0s: Sequence[int] | None = None,
+    frequencies: np.ndarray | None = None,
 ) -> Iterator[Evaluation]:
-    """FVU, CE loss score and KL for L0 = 1, 2, 4 … the dictionary's own, from one pursuit.
+    """Measure a dictionary for several L0, from one pursuit; see `Evaluation`.
 
     The reconstruction replaces the activation at every position but those left out in training
     (the first). The prefix of a pursuit is the pursuit of smaller L0. Yields after each batch;
-    the last is the result. Raises CorpusError where no prompt has two tokens.
+    the last is the result. The activations of all tokens are kept in memory.
+
+    l0s: by default 1, 2, 4 … and the dictionary's own. frequencies: how often each token id occurs
+    in the training part of the corpus, [n_ids]. Raises CorpusError where no prompt has two tokens.
     """
+    l0s = nested_l0s(dictionary.l0) if l0s is None else _checked_l0s(l0s, dictionary.l0)
     layer = dictionary.hook_point.layer
     model.check_layers([layer])
     plan = make_plan(model, prompts, config, max_tokens)
-    l0s = nested_l0s(dictionary.l0)
-    result = Evaluation(plan.total_rows, l0s, model.is_causal)
-    result.spliced = {l0: _Losses() for l0 in l0s}
-    result.sums = {l0: ReconstructionSums() for l0 in l0s}
-    gram = dictionary.gram()
-    for first, last in batches(plan.lengths, _LOGIT_TOKENS):
-        tokens = plan.tokens(model, first, last)
-        activations = model.capture(tokens, [layer], config.skip_first)
-        codes = dictionary.encode(activations[layer], gram=gram)
-        for l0 in l0s:
-            result.sums[l0].add(activations[layer], dictionary.decode(codes.prefix(l0)))
-        if model.is_causal:
-            _add_losses(result, dictionary, model, tokens, activations, codes)
+    at = {l0: AtL0(SparsitySums.of(len(dictionary.atoms))) for l0 in l0s}
+    result = Evaluation(
+        plan.total_rows, len(plan.prompts), at, _capture_share(model, layer, len(l0s))
+    )
+    batches: list[SplicedBatch] = []
+    for tokens in token_batches(model, plan):
+        batches.append(SplicedBatch(model, layer, tokens, config.skip_first))
+        result.captured += len(batches[-1])
         yield result
+    yield from _measure(result, dictionary, batches, frequencies, model.is_causal)
 
 
 def nested_l0s(l0: int) -> tuple[int, ...]:
@@ -104,41 +147,68 @@ def nested_l0s(l0: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys([*powers, l0]))
 
 
-def _add_losses(
+def _checked_l0s(l0s: Sequence[int], most: int) -> tuple[int, ...]:
+    if not l0s or min(l0s) < 1 or max(l0s) > most:
+        raise InputError(f"L0 is from 1 to the dictionary's {most}, got {list(l0s)}.")
+    return tuple(sorted(set(l0s)))
+
+
+def _capture_share(model: Model, layer: int, n_l0s: int) -> float:
+    """The capture's share of all the work, counted in blocks that a token passes through."""
+    after = model.n_layers - layer if model.is_causal else 0  # the unembedding is one more block
+    return (layer + 1) / (layer + 1 + (n_l0s + 2) * after)  # 2: as it is, and zeroed
+
+
+def _measure(
     result: Evaluation,
     dictionary: Dictionary,
-    model: Model,
-    tokens: Tokens,
-    activations: Activations,
-    codes: Codes,
+    batches: list[SplicedBatch],
+    frequencies: np.ndarray | None,
+    is_causal: bool,
+) -> Iterator[Evaluation]:
+    norms = torch.cat([batch.activations.norm(dim=1) for batch in batches])
+    result.median_norm = getattr(dictionary, "median_norm", None) or float(norms.median())
+    result.massive_tokens = int(massive(norms, result.median_norm).sum())
+    gram = dictionary.gram()
+    reconstructions = []
+    for batch in batches:
+        x = batch.activations
+        codes = dictionary.encode(x, gram=gram)
+        found = {l0: dictionary.decode(codes.prefix(l0)) for l0 in result.at}
+        reconstructions.append(found[max(found)])
+        _add_reconstructions(result, x, codes, found)
+        if is_causal:
+            plain, zeroed, *spliced = batch.losses(0.0, *found.values())
+            result.plain.add(plain)
+            result.zeroed.add(zeroed)
+            for one, losses in zip(result.at.values(), spliced, strict=True):
+                one.spliced.add(losses)
+        if batch is batches[-1]:
+            result.errors = _errors(result, batches, reconstructions, frequencies)
+        yield result
+
+
+def _add_reconstructions(
+    result: Evaluation, x: torch.Tensor, codes: Codes, found: dict[int, torch.Tensor]
 ) -> None:
-    layer = dictionary.hook_point.layer
-    where = torch.zeros_like(tokens.mask)
-    where[activations.prompts, activations.positions] = True
-    predicts = where[:, :-1] & tokens.mask[:, 1:]
-    targets = tokens.ids[:, 1:][predicts]
-
-    def log_probabilities(rows: torch.Tensor | None) -> torch.Tensor:
-        if rows is None:
-            logits = model.logits(tokens)
-        else:
-            hidden = torch.zeros(*where.shape, dictionary.d_model)
-            hidden[where] = rows
-            with model.splice(layer, hidden, where):
-                logits = model.logits(tokens)
-        return logits[:, :-1].cpu()[predicts].log_softmax(1)
-
-    plain = log_probabilities(None)
-    result.predictions += len(targets)
-    _add(result.model, plain, plain, targets)
-    zero = torch.zeros(len(activations.prompts), dictionary.d_model)
-    _add(result.zeroed, log_probabilities(zero), plain, targets)
-    for l0 in result.l0s:
-        spliced = log_probabilities(dictionary.decode(codes.prefix(l0)))
-        _add(result.spliced[l0], spliced, plain, targets)
+    usual = ~massive(x.norm(dim=1), result.median_norm)
+    for l0, xhat in found.items():
+        result.at[l0].sparsity.add(codes.prefix(l0))
+        result.at[l0].everything.add(x, xhat)
+        result.at[l0].usual.add(x[usual], xhat[usual])
 
 
-def _add(losses: _Losses, predicted: torch.Tensor, plain: torch.Tensor, targets: torch.Tensor):
-    """Count predictions; `predicted` and `plain` are log-probabilities, [n, n_vocabulary]."""
-    losses.cross_entropy -= float(predicted.gather(1, targets[:, None]).double().sum())
-    losses.divergence += float((plain.exp() * (plain - predicted)).double().sum())
+def _errors(
+    result: Evaluation,
+    batches: list[SplicedBatch],
+    reconstructions: list[torch.Tensor],
+    frequencies: np.ndarray | None,
+) -> TokenErrors:
+    ids = torch.cat([batch.ids for batch in batches]).numpy()
+    return TokenErrors.of(
+        torch.cat([batch.activations for batch in batches]),
+        torch.cat(reconstructions),
+        torch.cat([batch.positions for batch in batches]).numpy(),
+        None if frequencies is None else frequencies[ids],
+        result.median_norm,
+    )

@@ -18,14 +18,12 @@ from itda_core.config import TrainConfig, run_id
 from itda_core.corpus import Corpus, Prompt
 from itda_core.dictionary import Dictionary
 from itda_core.errors import CorpusError
-from itda_core.metrics import ReconstructionSums
+from itda_core.metrics import ReconstructionSums, used_terms
 from itda_core.models import Model
 from itda_core.plan import Plan, make_plan
 from itda_core.runs import RowFile, Workspace, new_run, write_json
 
 HELD_OUT_TOKENS = 4_096
-ROUNDING = 1e-5
-"""A term this small against the token's largest is float32 rounding, not a use of a latent."""
 _ENCODE_TOGETHER = 8_192
 """Tokens encoded, measured and written together; memory holds no more of them."""
 _CODE_SCHEMA = pa.schema(
@@ -188,9 +186,8 @@ def _code_table(
 
     A token that is an atom itself is explained by one term; those that follow are rounding.
     """
-    sizes = codes.coefficients.abs()
     coefficients = codes.coefficients.numpy().ravel()
-    nonzero = (sizes > ROUNDING * sizes.amax(1, keepdim=True)).numpy().ravel()
+    nonzero = used_terms(codes).numpy().ravel()
     steps = np.tile(np.arange(codes.l0, dtype=np.int16), len(codes))
     prompt_numbers = np.repeat(prompts, codes.l0)[nonzero].astype(np.int32)
     columns = [

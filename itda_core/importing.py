@@ -2,11 +2,26 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
 from itda_core.errors import ItdaError, RunError, StoreError
+from itda_core.results import EVALUATION_FILE, read_evaluation
 from itda_core.runs import RUN_FILES, Run
+
+_MEASURES = (
+    "mean_l0",
+    "mean_latents",
+    "fvu",
+    "fvu_without_massive",
+    "explained_variance",
+    "cosine",
+    "norm_ratio",
+    "ce_loss_score",
+    "kl",
+)
+"""Columns of `evaluations` that each row of an evaluation gives, where it knows them"""
 
 
 def insert_run(cursor: duckdb.DuckDBPyConnection, run: Run) -> bool:
@@ -23,6 +38,24 @@ def insert_run(cursor: duckdb.DuckDBPyConnection, run: Run) -> bool:
     return True
 
 
+def insert_evaluation(cursor: duckdb.DuckDBPyConnection, run: Run) -> bool:
+    """Bring the evaluation of a run that is in the database up to date; False where it is.
+
+    Raises RunError where the file is damaged; what was imported of an earlier one stays then.
+    """
+    number = cursor.execute("SELECT run FROM runs WHERE run_id = ?", [run.run_id]).fetchone()[0]
+    [known] = cursor.execute(
+        "SELECT max(created) FROM evaluations WHERE run = ?", [number]
+    ).fetchone()
+    found = read_evaluation(run)
+    if known == (found["created"] if found else None):
+        return False
+    cursor.execute("DELETE FROM evaluations WHERE run = ?", [number])
+    for row in found["by_l0"] if found else []:
+        _insert(cursor, "evaluations", {"run": number, **_evaluation_values(found, row)})
+    return True
+
+
 def stamp(folder: Path) -> list[tuple]:
     """Tells whether run directories came, went or changed, without opening a file.
 
@@ -34,9 +67,8 @@ def stamp(folder: Path) -> list[tuple]:
             names = sorted(one.name for one in entries if not one.name.startswith("."))
     except OSError:  # there is no folder yet
         return []
-    return [
-        (name, *(_file_stamp(folder / name / file) for file in ("", *RUN_FILES))) for name in names
-    ]
+    files = ("", *RUN_FILES, EVALUATION_FILE)
+    return [(name, *(_file_stamp(folder / name / file) for file in files)) for name in names]
 
 
 def _file_stamp(path: Path) -> tuple[int, ...] | None:
@@ -83,8 +115,28 @@ def _insert_run(cursor: duckdb.DuckDBPyConnection, number: int, run: Run) -> Non
         "seconds": metrics["seconds"],
         "directory": str(run.directory.resolve()),
     }
+    _insert(cursor, "runs", values)
+
+
+def _evaluation_values(evaluation: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """A row of `evaluations`; measures that an earlier version did not know are left open."""
+    return {
+        "l0": row["l0"],
+        **{name: row.get(name) for name in _MEASURES},
+        "unused_share": evaluation.get("unused_share"),
+        "massive_tokens": evaluation.get("massive_tokens"),
+        "tokens": evaluation["tokens"],
+        "prompts": evaluation["measured_on"].get("prompts"),
+        "corpus": evaluation["measured_on"].get("corpus"),
+        "held_out": evaluation["measured_on"].get("held_out"),
+        "created": evaluation["created"],
+    }
+
+
+def _insert(cursor: duckdb.DuckDBPyConnection, table: str, values: dict[str, Any]) -> None:
     marks = ", ".join("?" for _ in values)
-    cursor.execute(f"INSERT INTO runs ({', '.join(values)}) VALUES ({marks})", [*values.values()])
+    columns = ", ".join(values)
+    cursor.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", [*values.values()])
 
 
 def _insert_prompts(cursor: duckdb.DuckDBPyConnection, number: int, directory: Path) -> None:

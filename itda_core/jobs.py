@@ -1,8 +1,9 @@
-"""Training processes: started, watched, cancelled and resumed, one at a time.
+"""Processes of the command line: started, watched, cancelled and resumed, one at a time.
 
 A job is a directory, so that a queue survives the app:
 
-    jobs/<job_id>/   job.json (its state)  config.json  progress.jsonl  log.txt
+    jobs/<job_id>/   job.json (its command and state)  progress.jsonl  log.txt
+                     config.json (of a training)
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import psutil
 
 from itda_core.config import TrainConfig
 from itda_core.errors import ItdaError
-from itda_core.runs import told_when_disk_is_full, write_json
+from itda_core.runs import Run, told_when_disk_is_full, write_json
 
 _POLL_SECONDS = 0.5
 _IDLE_POLLS = 10
@@ -34,7 +35,7 @@ _PATIENCE_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Job:
-    """One training as the queue sees it."""
+    """One command as the queue sees it."""
 
     job_id: str
     state: str
@@ -47,10 +48,19 @@ class Job:
     pid: int | None = None
     error: str = ""
     """why it failed, as a sentence"""
+    command: str = "train"
+    """of `python -m itda_core`; the first version knew trainings only and wrote none"""
+    arguments: tuple[str, ...] = ()
+    """its own; the folder of runs, progress and configuration come to them"""
 
     @property
     def is_active(self) -> bool:
         return self.state in ("queued", "running")
+
+    @property
+    def keeps_checkpoints(self) -> bool:
+        """Whether it goes on where it stopped; other commands begin anew."""
+        return self.command == "train"
 
 
 class JobQueue:
@@ -71,14 +81,27 @@ class JobQueue:
 
     def submit(self, config: TrainConfig) -> Job:
         """Queue a training. The same training, interrupted before, goes on where it stopped."""
-        layers = ", ".join(str(layer) for layer in config.layers)
-        noun = "layer" if len(config.layers) == 1 else "layers"
-        title = f"{config.model.name} on {Path(config.corpus.name).name}, {noun} {layers}"
+        title = f"{config.model.name} on {Path(config.corpus.name).name}, "
+        return self.enqueue("train", (), title + _layers(config.layers), config)
+
+    def submit_evaluation(self, runs: Sequence[Run]) -> Job:
+        """Queue an evaluation on held-out prompts; each result is kept with its run."""
+        model = runs[0].config.model.name
+        title = f"Evaluation of {model}, {_layers(sorted({run.layer for run in runs}))}"
+        directories = [str(run.directory.resolve()) for run in runs]
+        return self.enqueue("evaluate", [*directories, "--save"], title)
+
+    def enqueue(
+        self, command: str, arguments: Sequence[str], title: str, config: TrainConfig | None = None
+    ) -> Job:
+        """Queue a command of the command line; config: for one that takes --config."""
         with self._lock, told_when_disk_is_full(self.folder):
             job = Job(self._new_id(), "queued", title, time.time())
+            job = replace(job, command=command, arguments=tuple(arguments))
             directory = self.folder / job.job_id
             directory.mkdir()
-            write_json(directory / "config.json", config.to_dict())
+            if config:
+                write_json(directory / "config.json", config.to_dict())
             self._save(job)
         return job
 
@@ -87,17 +110,21 @@ class JobQueue:
         found = []
         for path in sorted(self.folder.glob("*/job.json")):
             try:
-                found.append(Job(**json.loads(path.read_text())))
-            except (ValueError, TypeError, OSError):
+                fields = json.loads(path.read_text())
+                found.append(Job(**{**fields, "arguments": tuple(fields.get("arguments", ()))}))
+            except (ValueError, TypeError, AttributeError, OSError):
                 continue
         return found
 
-    def config(self, job: Job) -> TrainConfig:
+    def config(self, job: Job) -> TrainConfig | None:
+        """What a training trains; None for other commands."""
+        if job.command != "train":
+            return None
         path = self.folder / job.job_id / "config.json"
         return TrainConfig.from_dict(json.loads(path.read_text()))
 
     def progress(self, job: Job) -> dict[str, Any] | None:
-        """The newest progress of a job as training.Progress' fields; None before the first."""
+        """The newest progress of a job, at least its stage; None before the first."""
         path = self.folder / job.job_id / "progress.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         for line in reversed(lines):
@@ -113,7 +140,7 @@ class JobQueue:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def cancel(self, job_id: str) -> None:
-        """Take a job out of the queue, or stop its process, which keeps a checkpoint."""
+        """Take a job out of the queue, or stop its process; a training keeps a checkpoint."""
         with self._lock:
             job = self._get(job_id)
             if job.state == "queued":
@@ -123,8 +150,9 @@ class JobQueue:
                 _terminate(job.pid)
 
     def resume(self, job_id: str) -> Job:
-        """Queue a job's training again; it goes on from its checkpoint."""
-        return self.submit(self.config(self._get(job_id)))
+        """Queue a job's command again; a training goes on from its checkpoint."""
+        job = self._get(job_id)
+        return self.enqueue(job.command, job.arguments, job.title, self.config(job))
 
     def forget(self, job_id: str) -> None:
         """Remove an ended job from the list; one whose process is still stopping stays."""
@@ -183,9 +211,10 @@ class JobQueue:
     def _start(self, job: Job) -> None:
         directory = self.folder / job.job_id
         self._save(job)  # a disk that is full shows here, before there is a process
-        command = [sys.executable, "-m", "itda_core", "train", "--runs", str(self.runs)]
-        command += ["--config", str(directory / "config.json")]
-        command += ["--progress", str(directory / "progress.jsonl")]
+        command = [sys.executable, "-m", "itda_core", job.command, *job.arguments]
+        command += ["--runs", str(self.runs), "--progress", str(directory / "progress.jsonl")]
+        if (directory / "config.json").exists():
+            command += ["--config", str(directory / "config.json")]
         with (directory / "log.txt").open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -199,7 +228,7 @@ class JobQueue:
             )
         try:
             if os.name == "posix":
-                # The pages come first: they answer at once while a training takes what is left.
+                # The pages come first: they answer at once while a job takes what is left.
                 with contextlib.suppress(psutil.Error):
                     psutil.Process(self._process.pid).nice(10)
             self._save(replace(job, state="running", started=time.time(), pid=self._process.pid))
@@ -251,6 +280,11 @@ class JobQueue:
 
     def _save(self, job: Job) -> None:
         write_json(self.folder / job.job_id / "job.json", asdict(job))
+
+
+def _layers(layers: Sequence[int]) -> str:
+    noun = "layer" if len(layers) == 1 else "layers"
+    return f"{noun} {', '.join(str(layer) for layer in layers)}"
 
 
 def _is_ours(pid: int | None, job_id: str) -> bool:

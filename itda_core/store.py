@@ -5,6 +5,7 @@ directories.
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -12,7 +13,7 @@ import pandas as pd
 
 from itda_core.database import FILE_NAME, SCHEMA_VERSION, Database
 from itda_core.errors import RunError, StoreError, StoreNotOursError
-from itda_core.importing import insert_run, stamp, why_not_imported
+from itda_core.importing import insert_evaluation, insert_run, stamp, why_not_imported
 from itda_core.runs import Run, list_runs
 
 __all__ = ["FILE_NAME", "SCHEMA_VERSION", "Store", "rebuild"]
@@ -36,20 +37,27 @@ class Store(Database):
     # Import
 
     def import_run(self, run: Run) -> bool:
-        """Take in a run directory in one transaction; False where it is there already.
+        """Take in a run directory in one transaction, then its evaluation; False where the run is
+        there already.
 
         Raises RunError where its files can't be read, StoreError where there is no space.
         """
+        is_new = self._import(insert_run, run)
+        self._import(insert_evaluation, run)
+        return is_new
+
+    def _import(self, insert: Callable[..., bool], run: Run) -> bool:
         try:
             with self.transaction() as cursor:
-                return insert_run(cursor, run)
+                return insert(cursor, run)
         except duckdb.Error as error:  # the commit's as well: that is when a disk is full
             raise why_not_imported(run, error) from error
 
     def import_new(self, folder: Path) -> list[str]:
         """Take in every finished run of `folder` that is not there yet; returns their ids.
 
-        Runs whose directory is gone are forgotten, those that were moved are found again. One that
+        Evaluations that are new or were made anew are taken in as well. Runs whose directory is
+        gone are forgotten, those that were moved are found again. One that
         can't be read does not keep the others out; its RunError is raised at the end. No file is
         opened while neither the folder nor the database has changed since the call before; a run
         that could not be read is then tried again after a minute.
@@ -95,8 +103,9 @@ class Store(Database):
         taken, failed, known = [], None, self._directories()
         for run in listed:
             try:
-                if run.run_id not in known and self.import_run(run):
+                if run.run_id not in known and self._import(insert_run, run):
                     taken.append(run.run_id)
+                self._import(insert_evaluation, run)
             except RunError as error:
                 failed = failed or error
         return taken, failed
@@ -104,7 +113,7 @@ class Store(Database):
     def forget_run(self, run_id: str) -> None:
         """Remove a run from the index; its directory is not touched."""
         with self.transaction() as cursor:
-            for table in ("codes", "latents", "run_prompts", "runs"):
+            for table in ("codes", "latents", "run_prompts", "evaluations", "runs"):
                 cursor.execute(
                     f"DELETE FROM {table} WHERE run = (SELECT run FROM runs WHERE run_id = ?)",
                     [run_id],
@@ -118,6 +127,17 @@ class Store(Database):
     def runs(self) -> pd.DataFrame:
         """One row a dictionary, in order of model and layer."""
         return self.query("SELECT * FROM runs ORDER BY model, layer, created")
+
+    def evaluations(self, run_ids: list[str] | None = None) -> pd.DataFrame:
+        """What evaluations found, one row a dictionary and L0: run_id, l0, each measure of
+        metrics.py, and what it was measured on. By default of all dictionaries."""
+        return self.query(
+            """SELECT run_id, e.* EXCLUDE (run) FROM evaluations e JOIN runs r USING (run)
+            WHERE ?::VARCHAR[] IS NULL OR list_contains(?::VARCHAR[], run_id)
+            ORDER BY model, layer, r.created, l0""",
+            run_ids,
+            run_ids,
+        )
 
     def latent_numbers(self, run_id: str, search: str = "", order: str = "number") -> list[int]:
         """The numbers of a dictionary's latents, searched and ordered.
@@ -222,6 +242,7 @@ class Store(Database):
                 f"SELECT run_id, prompt_id, c.* EXCLUDE (run, prompt) FROM codes c {joins} "
                 "ORDER BY ALL"
             ),
+            "evaluations": self.evaluations(),
         }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from trained import assert_same_runs, strict_json, tiny_config
 
 from itda_core.__main__ import _parser
 from itda_core.config import data_directory
+from itda_core.corpus import load_corpus
+from itda_core.results import read_evaluation
 from itda_core.runs import list_runs
 from itda_core.similarity import jaccard_matrix
 
@@ -69,20 +72,28 @@ def test_train_writes_progress_to_a_file_where_asked(
 # evaluate, decompose, similarity
 
 
+CONTRACT = {"l0", "fvu", "ce_loss_score", "kl"}
+
+
 def test_evaluate_measures_each_run_by_l0(cli, runs_folder, ids):
     told = one_json(cli("evaluate", *ids[:2], "--runs", runs_folder, "--json"))
     assert set(told) == {"runs"}
     assert [one["run_id"] for one in told["runs"]] == ids[:2]
     for one, run in zip(told["runs"], list_runs(runs_folder), strict=False):
-        assert set(one) == {"run_id", "tokens", "by_l0"}
         assert one["tokens"] == run.metrics["held_out_tokens"]
         assert [row["l0"] for row in one["by_l0"]] == [1, 2, 4]
         for row in one["by_l0"]:
-            assert set(row) == {"l0", "fvu", "ce_loss_score", "kl"}
+            assert set(row) >= CONTRACT
         assert one["by_l0"][-1]["fvu"] == pytest.approx(run.metrics["fvu"], rel=1e-4)
-    rows = table(cli("evaluate", ids[0], "--runs", runs_folder))
-    assert rows[0] == ["run_id", "l0", "fvu", "ce_loss_score", "kl"]
-    assert [row[1] for row in rows[1:]] == ["1", "2", "4"]
+        assert one["measured_on"] == {
+            "corpus": run.config.corpus.name, "held_out": True, "prompts": 12,
+            "tokens": one["tokens"], "context_length": 32,
+        }  # fmt: skip
+        assert read_evaluation(run) is None
+    rows = table(cli("evaluate", ids[0], "--runs", runs_folder, "--l0s", "4,1"))
+    assert rows[0][:2] == ["run_id", "l0"]
+    assert set(rows[0]) >= CONTRACT
+    assert [row[1] for row in rows[1:]] == ["1", "4"]
 
 
 def test_evaluate_takes_other_prompts(cli, tmp_path, runs_folder, ids):
@@ -94,12 +105,56 @@ def test_evaluate_takes_other_prompts(cli, tmp_path, runs_folder, ids):
     assert "Say which column of other.csv" in err
     told = one_json(cli("evaluate", *options, "--corpus", other, "--column", "body"))
     assert 2 < told["runs"][0]["tokens"] < 15
+    assert told["runs"][0]["measured_on"]["corpus"] == str(other)
+    assert told["runs"][0]["measured_on"]["held_out"] is False
     told = one_json(
         cli("evaluate", *options, "--corpus", other, "--column", "body", "--max-tokens", 1)
     )
     assert told["runs"][0]["tokens"] == 1
-    nothing = {"fvu": None, "ce_loss_score": None, "kl": None}  # no variance, no next token
-    assert told["runs"][0]["by_l0"] == [{"l0": l0, **nothing} for l0 in (1, 2, 4)]
+    for row in told["runs"][0]["by_l0"]:  # no variance, no next token
+        assert {row["fvu"], row["ce_loss_score"], row["kl"]} == {None}
+
+
+def test_evaluate_keeps_what_it_prints_where_asked(cli, tmp_path, runs_folder, ids):
+    copy = tmp_path / "runs"
+    shutil.copytree(runs_folder, copy)
+    told = one_json(
+        cli("evaluate", *ids[:2], "--runs", copy, "--save", "--json",
+            "--progress", tmp_path / "progress.jsonl")
+    )  # fmt: skip
+    for run, printed in zip(list_runs(copy), told["runs"], strict=False):
+        kept = read_evaluation(run)
+        assert {name: kept[name] for name in printed} == printed
+        assert set(kept) - set(printed) == {"version", "created"}
+    lines = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
+    assert [line["stage"] for line in lines[:2]] == ["loading", "reading"]
+    assert lines[-1]["stage"] == "done"
+    assert [line["fraction"] for line in lines] == sorted(line["fraction"] for line in lines)
+    assert {line["run_id"] for line in lines} == set(ids[:2])
+    assert lines[-1]["fraction"] == 1
+
+
+def test_evaluate_counts_the_tokens_of_the_training_part(
+    cli, tmp_path, runs_folder, ids, tiny_model, tiny_texts
+):
+    [one] = one_json(cli("evaluate", ids[1], "--runs", runs_folder, "--json"))["runs"]
+    run = list_runs(runs_folder)[1]
+    corpus = load_corpus(run.config.corpus)
+    trained_on = [
+        token
+        for prompt in corpus.training(0)
+        for token in tiny_model.tokenizer(prompt.text)["input_ids"][:32]
+    ]
+    held_out = [
+        token
+        for prompt in corpus.held_out()
+        for token in tiny_model.tokenizer(prompt.text)["input_ids"][1:32]
+    ]
+    never = sum(trained_on.count(token) == 0 for token in held_out)
+    often = sum(100 <= trained_on.count(token) <= 999 for token in held_out)
+    tokens = {found["from"]: found["tokens"] for found in one["errors"]["frequency"]}
+    assert (tokens.get(0, 0), tokens.get(100, 0)) == (never, often)
+    assert often
 
 
 def test_probe_tells_labels_from_latents_and_from_activations(cli, runs_folder, ids):

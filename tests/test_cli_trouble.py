@@ -1,6 +1,7 @@
 """Bad input on the command line: a sentence with the remedy, the right code, nothing harmed."""
 
 import errno
+import json
 import shutil
 import signal
 import subprocess
@@ -156,6 +157,27 @@ def test_a_configuration_file_that_is_none(fails_to_train, tmp_path, content):
 def test_an_evaluation_of_no_tokens(fails, runs_folder, ids, number):
     sentence = fails(2, "evaluate", ids[0], "--runs", runs_folder, "--max-tokens", number)
     assert f"max-tokens must be at least 1, got {number}" in sentence
+
+
+@pytest.mark.parametrize(
+    ("l0s", "words"),
+    [("0", "from 1 to the dictionary's 4"), ("2,5", "from 1 to"), ("a", "numbers such as")],
+)
+def test_an_evaluation_at_an_l0_that_there_is_not(fails, runs_folder, ids, l0s, words):
+    assert words in fails(2, "evaluate", ids[0], "--runs", runs_folder, "--l0s", l0s)
+
+
+@pytest.mark.parametrize(
+    ("digest", "words"),
+    [("model_digest", "The model"), ("corpus_digest", "what was held out then can't be told")],
+)
+def test_an_evaluation_on_what_has_changed_since(fails, tmp_path, runs_folder, ids, digest, words):
+    shutil.copytree(runs_folder, tmp_path / "runs")
+    about = tmp_path / "runs" / ids[0] / "config.json"
+    about.write_text(json.dumps({**json.loads(about.read_text()), digest: "another"}))
+    sentence = fails(2, "evaluate", ids[0], "--runs", tmp_path / "runs")
+    assert words in sentence
+    assert f"has changed since {ids[0]} was trained" in sentence
 
 
 # Runs

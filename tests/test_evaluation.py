@@ -1,7 +1,8 @@
-"""FVU, CE loss score and KL against a computation of one prompt at a time, without batching."""
+"""Every measure against a computation of one prompt at a time, without batching."""
 
 import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import torch
 from reference import slow_pursuit
 from tiny import save_tiny_model
 from torch.nn.functional import cross_entropy
-from trained import shared_runs
+from trained import shared_runs, strict_json
 
 from itda_core.config import HookPoint
 from itda_core.corpus import Prompt, load_corpus, prompt_id
@@ -54,10 +55,10 @@ def forward(model, ids, layer, replacement=None):
     return logits.double(), outputs[0]
 
 
-def slow_evaluation(dictionary, model, texts, context_length, l0s):
+def slow_evaluation(dictionary, model, texts, context_length, l0s, median_norm=None):
     """What evaluate gives, by the definitions: one prompt after another, all in float64."""
     layer, offset = dictionary.hook_point.layer, dictionary.offset.double().numpy()
-    everything, errors = [], dict.fromkeys(l0s, 0.0)
+    x_parts, xhat_parts, terms = [], {l0: [] for l0 in l0s}, []
     names = ["model", "zero", *l0s]
     entropy, divergence, count = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0), 0
     for text in texts:
@@ -66,11 +67,13 @@ def slow_evaluation(dictionary, model, texts, context_length, l0s):
             continue
         plain, hidden = forward(model, ids, layer)
         x = hidden[1:].double().numpy()
-        everything.append(x)
+        x_parts.append(x)
         replacements = {"zero": np.zeros_like(x)}
         for l0 in l0s:
-            replacements[l0] = slow_pursuit(x - offset, dictionary.atoms, l0)[2] + offset
-            errors[l0] += np.square(x - replacements[l0]).sum()
+            found = slow_pursuit(x - offset, dictionary.atoms, l0)
+            replacements[l0] = found[2] + offset
+            xhat_parts[l0].append(replacements[l0])
+        terms += [list(zip(*term, strict=True)) for term in zip(*found[:2], strict=True)]
         if len(ids) < 3:
             continue  # the second token is the last: nothing follows it
         targets = torch.tensor(ids[2:])
@@ -82,24 +85,43 @@ def slow_evaluation(dictionary, model, texts, context_length, l0s):
             entropy[name] += float(cross_entropy(logits[1:-1], targets, reduction="sum"))
             log_q = logits[1:-1].log_softmax(1)
             divergence[name] += float((p * (p.log() - log_q)).sum())
-    x = np.concatenate(everything)
-    variance = np.square(x - x.mean(0)).sum()
-    lost = entropy["zero"] - entropy["model"]
-    return len(x), [
-        {
-            "l0": l0,
-            "fvu": errors[l0] / variance,
-            "ce_loss_score": (entropy["zero"] - entropy[l0]) / lost,
-            "kl": divergence[l0] / count,
-        }
-        for l0 in l0s
-    ]
+    x = np.concatenate(x_parts)
+    norms = np.linalg.norm(x, axis=1)
+    usual = norms <= 10 * (median_norm or np.median(norms))
+    rows = []
+    for l0 in l0s:
+        xhat = np.concatenate(xhat_parts[l0])
+        sizes = np.linalg.norm(xhat, axis=1)
+        used = [
+            [latent for latent, c in row[:l0] if abs(c) > 1e-5 * abs(row[0][1])] for row in terms
+        ]
+        rows.append(
+            {
+                "l0": l0,
+                "mean_l0": np.mean([len(row) for row in used]),
+                "mean_latents": np.mean([len(set(row)) for row in used]),
+                "fvu": slow_fvu(x, xhat),
+                "fvu_without_massive": slow_fvu(x[usual], xhat[usual]),
+                "explained_variance": 1 - slow_fvu(x, xhat),
+                "cosine": np.mean((x * xhat).sum(1) / norms / sizes),
+                "norm_ratio": np.mean(sizes / norms),
+                "ce_loss_score": (entropy["zero"] - entropy[l0])
+                / (entropy["zero"] - entropy["model"]),
+                "kl": divergence[l0] / count,
+            }
+        )
+    return len(x), rows
+
+
+def slow_fvu(x, xhat):
+    return np.square(x - xhat).sum() / np.square(x - x.mean(0)).sum()
 
 
 def assert_close(found, expected):
     assert [row["l0"] for row in found] == [row["l0"] for row in expected]
     for one, other in zip(found, expected, strict=True):
-        for name in ("fvu", "ce_loss_score", "kl"):
+        assert list(one) == list(other)
+        for name in one:
             assert one[name] == pytest.approx(other[name], rel=2e-3, abs=1e-4), name
 
 
@@ -124,7 +146,7 @@ def test_the_measures_do_not_depend_on_how_prompts_fall_into_batches(
     config = dataclasses.replace(run.config, context_length=200)
     _, expected = slow_evaluation(run.dictionary(), tiny_model, texts, 200, (1, 2, 4))
     for size in (1, 10_000):
-        monkeypatch.setattr("itda_core.evaluation._LOGIT_TOKENS", size)
+        monkeypatch.setattr("itda_core.splicing._LOGIT_TOKENS", size)
         result = last(evaluate(run.dictionary(), tiny_model, prompts, config))
         assert_close(result.by_l0(), expected)
 
@@ -138,10 +160,73 @@ def test_an_offset_is_taken_off_before_and_added_after(run, prompts, tiny_model)
 
 def test_no_more_tokens_are_read_than_asked_for(run, prompts, tiny_model):
     steps = [
-        step.tokens for step in evaluate(run.dictionary(), tiny_model, prompts, run.config, 50)
+        (step.fraction, step.tokens)
+        for step in evaluate(run.dictionary(), tiny_model, prompts, run.config, 50)
     ]
-    assert steps[-1] == 50
+    assert steps[-1] == (1.0, 50)
     assert steps == sorted(steps)
+    assert 0 < steps[0][0] < 1
+
+
+def test_massive_activations_can_be_left_out(run, prompts, tiny_model):
+    """With a tenth of this median norm in training, half of the 301 tokens are massive."""
+    texts = [prompt.text for prompt in prompts]
+    x = tiny_model.capture(tiny_model.tokenize(texts, 32), [1])[1]
+    norms = x.norm(dim=1)
+    middle = float(norms.sort()[0][150:152].mean())
+    told = ToldMedian(run.dictionary(), middle / 10)
+    result = last(evaluate(told, tiny_model, prompts, run.config))
+    assert result.massive_tokens == 150
+    rows = slow_evaluation(run.dictionary(), tiny_model, texts, 32, (1, 2, 4), told.median_norm)[1]
+    assert_close(result.by_l0(), rows)
+    assert rows[0]["fvu"] != pytest.approx(rows[0]["fvu_without_massive"], rel=0.01)
+
+
+class ToldMedian:
+    """A dictionary that knows the median norm of the activations it was trained on."""
+
+    def __init__(self, dictionary, median_norm):
+        self._dictionary, self.median_norm = dictionary, median_norm
+
+    def __getattr__(self, name):
+        return getattr(self._dictionary, name)
+
+
+def test_the_errors_of_single_tokens_add_up_to_the_fvu(run, prompts, tiny_model):
+    frequencies = np.arange(1_000) % 130
+    result = last(
+        evaluate(run.dictionary(), tiny_model, prompts, run.config, frequencies=frequencies)
+    )
+    errors = result.errors
+    tokens = tiny_model.tokenize([prompt.text for prompt in prompts], 32)
+    captured = tiny_model.capture(tokens, [1])
+    places = captured.prompts, captured.positions
+    x = captured[1].double()
+    xhat = run.dictionary().decode(run.dictionary().encode(captured[1])).double()
+    assert errors.positions.tolist() == captured.positions.tolist()
+    assert errors.frequencies.tolist() == frequencies[tokens.ids[places].numpy()].tolist()
+    np.testing.assert_allclose(errors.norms, x.norm(dim=1), rtol=1e-6)
+    np.testing.assert_allclose(errors.squared_errors, (x - xhat).square().sum(1), rtol=1e-4)
+    share = errors.squared_errors.sum() / errors.squared_distances.sum()
+    assert share == pytest.approx(result.by_l0()[-1]["fvu_without_massive"], rel=1e-6)
+
+
+def test_the_uses_of_latents_are_counted_on_the_evaluated_tokens(run, prompts, tiny_model):
+    result = last(evaluate(run.dictionary(), tiny_model, prompts, run.config)).to_dict()
+    tokens = tiny_model.tokenize([prompt.text for prompt in prompts], 32)
+    codes = run.dictionary().encode(tiny_model.capture(tokens, [1])[1])
+    used = codes.latents[codes.coefficients != 0].unique()
+    assert result["unused_share"] == pytest.approx(1 - len(used) / len(run.dictionary()))
+    assert sum(row["latents"] for row in result["density"]) == len(used)
+
+
+def test_chosen_l0s_give_the_same_numbers_as_among_others(run, prompts, tiny_model):
+    everything = last(evaluate(run.dictionary(), tiny_model, prompts, run.config)).by_l0()
+    some = last(evaluate(run.dictionary(), tiny_model, prompts, run.config, l0s=[4, 2])).by_l0()
+    assert some == everything[1:]
+    for wrong in ([0], [5], []):
+        with pytest.raises(InputError, match="from 1 to the dictionary's 4"):
+            last(evaluate(run.dictionary(), tiny_model, prompts, run.config, l0s=wrong))
 
 
 # By property
@@ -223,6 +308,8 @@ def test_one_token_alone_has_no_variance_and_no_next_token(run, tiny_model):
     assert result.tokens == 1
     for row in result.by_l0():
         assert (row["fvu"], row["ce_loss_score"], row["kl"]) == (None, None, None)
+    told = strict_json(json.dumps(result.to_dict()))
+    assert [found["fvu"] for found in told["errors"]["norm"]] == [None]
 
 
 def test_prompts_that_are_too_short_and_layers_that_do_not_exist_are_refused(

@@ -1,4 +1,4 @@
-"""Training processes: one at a time, watched, cancelled, resumed, taken over after a crash."""
+"""Jobs of the queue: one at a time, watched, cancelled, resumed, taken over after a crash."""
 
 import json
 import os
@@ -16,6 +16,7 @@ from trained import assert_same_runs, long_config, tiny_config, trained
 from itda_core import jobs as jobs_module
 from itda_core.errors import ItdaError
 from itda_core.jobs import JobQueue
+from itda_core.results import read_evaluation
 from itda_core.runs import interrupted_trainings, list_runs
 
 
@@ -136,6 +137,20 @@ def test_a_resumed_job_gives_the_runs_of_an_uninterrupted_one(story, tmp_path):
     trained(story.config, tmp_path)
     assert len(list_runs(tmp_path)) == 1
     assert_same_runs(story.folder / "runs", tmp_path)
+
+
+def test_an_evaluation_is_a_job_whose_result_is_kept_with_the_run(story):
+    [run] = list_runs(story.folder / "runs")
+    job = story.queue.submit_evaluation([run])
+    ended_job = wait_until(lambda: ended(story.queue, job))
+    assert ended_job.state == "done", story.queue.log(job)
+    assert story.queue.progress(job)["stage"] == "done"
+    assert story.queue.progress(job)["run_id"] == run.run_id
+    assert story.queue.config(job) is None
+    kept = read_evaluation(run)
+    assert kept["by_l0"][-1]["fvu"] == pytest.approx(run.metrics["fvu"], rel=1e-4)
+    assert job.title == f"Evaluation of {run.config.model.name}, layer 1"
+    story.queue.forget(job.job_id)
 
 
 def test_an_ended_job_can_be_forgotten(story):
@@ -290,6 +305,45 @@ def test_a_process_that_lives_on_is_watched_by_the_next_app(open_queue, config, 
         assert wait_until(lambda: ended(queue, job), 10).state == "failed"
         assert now(queue, job).error == "Error: It went wrong."
         assert wait_until(lambda: ended(queue, following)).state == "done"
+
+
+def test_a_job_of_a_version_that_knew_trainings_only_is_a_training(open_queue, config, tmp_path):
+    job = left_behind(tmp_path, config, state="failed", ended=3.0, pid=None, error="Error: no.")
+    file = tmp_path / "jobs" / job.job_id / "job.json"
+    fields = json.loads(file.read_text())
+    for later in ("command", "arguments"):
+        del fields[later]
+    file.write_text(json.dumps(fields))
+    queue = open_queue()
+    assert queue.jobs() == [job]
+    assert job.keeps_checkpoints
+    again = queue.resume(job.job_id)
+    assert queue.config(again) == config
+    assert again.title == job.title
+
+
+def test_a_jobs_process_is_the_command_line_with_its_arguments(open_queue, config, tmp_path):
+    queue = open_queue('printf "%s\\n" "$@"')
+    jobs = [queue.enqueue("models", ["--json", "a b"], "Models"), queue.submit(config)]
+    folder, runs = tmp_path / "jobs", str(tmp_path / "runs")
+    for job, before, after in (
+        (jobs[0], ["models", "--json", "a b"], []),
+        (jobs[1], ["train"], ["--config", str(folder / jobs[1].job_id / "config.json")]),
+    ):
+        assert wait_until(lambda job=job: ended(queue, job)).state == "done"
+        progress = str(folder / job.job_id / "progress.jsonl")
+        told = ["-m", "itda_core", *before, "--runs", runs, "--progress", progress, *after]
+        assert queue.log(job).splitlines() == told
+
+
+def test_a_command_without_checkpoints_begins_anew_when_it_is_queued_again(open_queue):
+    queue = open_queue("exit 1")
+    job = queue.enqueue("evaluate", ["a", "--save"], "Evaluation")
+    assert wait_until(lambda: ended(queue, job)).state == "failed"
+    assert not job.keeps_checkpoints
+    again = queue.resume(job.job_id)
+    assert (again.command, again.arguments, again.title) == (job.command, job.arguments, job.title)
+    assert wait_until(lambda: ended(queue, again)).arguments == ("a", "--save")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"job_id": "00001"}'])

@@ -7,7 +7,17 @@ import pytest
 import torch
 from sklearn.metrics import r2_score
 
-from itda_core.metrics import ReconstructionSums, ce_loss_score, fvu
+from itda_core.metrics import (
+    ReconstructionSums,
+    SparsitySums,
+    ce_loss_score,
+    cosines,
+    density_histogram,
+    fvu,
+    massive,
+    norm_ratios,
+)
+from itda_core.pursuit import Codes
 
 
 def random_pair(n_tokens=500, d_model=20, noise=0.5, seed=0):
@@ -39,6 +49,9 @@ def test_sums_over_batches_equal_one_batch():
         sums.add(x[first:last], xhat[first:last])
     assert sums.tokens == 500
     assert sums.fvu == pytest.approx(fvu(x, xhat), rel=1e-12)
+    assert sums.explained_variance == pytest.approx(1 - fvu(x, xhat), rel=1e-12)
+    assert sums.cosine == pytest.approx(float(cosines(x, xhat).mean()), rel=1e-12)
+    assert sums.norm_ratio == pytest.approx(float(norm_ratios(x, xhat).mean()), rel=1e-12)
 
 
 def test_fvu_of_float32_far_from_the_origin_loses_no_digits():
@@ -53,11 +66,77 @@ def test_fvu_of_float32_far_from_the_origin_loses_no_digits():
 
 def test_fvu_without_variance_is_not_a_number():
     assert math.isnan(ReconstructionSums().fvu)
+    assert math.isnan(ReconstructionSums().cosine)
+    assert math.isnan(ReconstructionSums().norm_ratio)
     same = torch.ones(5, 3)
     assert math.isnan(fvu(same, same))
+
+
+def test_cosine_and_norm_ratio_worked_by_hand():
+    # (3, 4) has norm 5; along (1, 0) its cosine is 3/5. A zero vector has no direction.
+    x = torch.tensor([[3.0, 4.0], [3.0, 4.0], [0.0, 2.0], [0.0, 0.0]])
+    xhat = torch.tensor([[1.0, 0.0], [6.0, 8.0], [0.0, 0.0], [0.0, 1.0]])
+    assert cosines(x, xhat).tolist() == pytest.approx([0.6, 1, 0, 0])
+    assert norm_ratios(x, xhat).tolist() == pytest.approx([0.2, 2, 0, 1])
+
+
+def test_the_cosine_of_tiny_and_of_huge_vectors_is_that_of_their_directions():
+    x, xhat = random_pair()
+    for scale in (1e-9, 1e12):
+        torch.testing.assert_close(cosines(scale * x, xhat), cosines(x, xhat))
+
+
+def test_explained_variance_is_that_of_saelens():
+    calculator = pytest.importorskip("sae_lens.evals").ExplainedVarianceCalculator()
+    x, xhat = random_pair()
+    sums = ReconstructionSums()
+    for first in range(0, 500, 100):
+        part = slice(first, first + 100)
+        sums.add(x[part], xhat[part])
+        calculator.add_batch(sae_output=xhat[part], hidden_acts=x[part])
+    assert sums.explained_variance == pytest.approx(calculator.compute(), rel=1e-6)
+
+
+def test_massive_activations_are_ten_times_longer_than_the_median():
+    norms = torch.tensor([1.0, 2.0, 19.9, 20.0, 20.1, 500.0])
+    assert massive(norms, 2.0).tolist() == [False, False, False, False, True, True]
+
+
+# Token 1 takes latent 2 twice, token 2 an exact match and then rounding, token 3 is zero.
+CODES = Codes(
+    torch.tensor([[0, 1, 2], [2, 1, 2], [3, 0, 0], [0, 0, 0]]),
+    torch.tensor([[5.0, -1.0, 0.5], [4.0, 3.0, -1.0], [7.0, 6e-5, 0.0], [0.0, 0.0, 0.0]]),
+)
+
+
+def test_terms_and_latents_are_counted_without_rounding():
+    assert SparsitySums.of(6).unused_share == 1
+    assert math.isnan(SparsitySums.of(6).mean_l0)
+    sums = SparsitySums.of(6)
+    sums.add(Codes(CODES.latents[:2], CODES.coefficients[:2]))
+    sums.add(Codes(CODES.latents[2:], CODES.coefficients[2:]))
+    assert sums.tokens == 4
+    assert sums.mean_l0 == (3 + 3 + 1 + 0) / 4
+    assert sums.mean_latents == (3 + 2 + 1 + 0) / 4
+    assert sums.densities.tolist() == [1 / 4, 2 / 4, 2 / 4, 1 / 4, 0, 0]
+    assert sums.unused_share == 2 / 6
+
+
+def test_densities_fall_into_bins_of_a_quarter_of_a_decade():
+    densities = torch.tensor([0.0, 0.001, 0.0017, 0.01, 0.099, 0.1, 1.0], dtype=torch.float64)
+    bins = density_histogram(densities, tokens=1_000)
+    assert [(found["from"], found["to"]) for found in bins] == [
+        (-3 + number / 4, -3 + (number + 1) / 4) for number in range(12)
+    ]
+    assert [found["latents"] for found in bins] == [2, 0, 0, 0, 1, 0, 0, 1, 1, 0, 0, 1]
+    assert [found["latents"] for found in density_histogram(densities[:1], tokens=1)] == [0]
 
 
 # The model loses 3 nats a token, zeroing the activations 8.
 @pytest.mark.parametrize(("spliced", "score"), [(3.0, 1.0), (8.0, 0.0), (4.0, 0.8), (9.0, -0.2)])
 def test_ce_loss_score_worked_by_hand(spliced, score):
     assert ce_loss_score(model=3.0, zeroed=8.0, spliced=spliced) == pytest.approx(score)
+
+
+def test_there_is_no_ce_loss_score_where_zeroing_costs_nothing():
+    assert math.isnan(ce_loss_score(model=3.0, zeroed=3.0, spliced=3.1))

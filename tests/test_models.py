@@ -116,7 +116,35 @@ def test_replacing_one_activation_changes_that_token_and_later_ones_only(family_
     close(family_model.logits(tokens), plain)  # nothing stays behind
 
 
+@causal_families
+def test_a_pass_that_begins_after_a_block_gives_what_the_whole_pass_gives(
+    family_model, tokens, reference
+):
+    draw = torch.Generator().manual_seed(0)
+    for layer, plain in enumerate(reference):
+        hidden = plain + torch.randn(plain.shape, generator=draw)
+        with family_model.splice(layer, hidden, tokens.mask):
+            whole = family_model.logits(tokens)
+        assert family_model.can_begin_after(layer, tokens)
+        close(family_model.logits_after(tokens, layer, hidden)[tokens.mask], whole[tokens.mask])
+        close(family_model.hidden(tokens, layer)[tokens.mask], plain[tokens.mask])
+
+
 # Splice
+
+
+def test_blocks_that_are_needed_later_are_not_left_out(tmp_path, tokens):
+    """A model whose last block adds what the first one saw, as some share keys and values."""
+    model = load_model(str(save_tiny_model(tmp_path / "tiny")), device="cpu")
+    seen = []
+    model.blocks[0].register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    model.blocks[3].register_forward_hook(lambda *given: given[2] + seen.pop())
+    hidden = torch.randn((*tokens.ids.shape, 16), generator=torch.Generator().manual_seed(0))
+    with model.splice(1, hidden, tokens.mask):
+        whole = model.logits(tokens)
+    assert not model.can_begin_after(1, tokens)
+    close(model.logits_after(tokens, 1, hidden)[tokens.mask], whole[tokens.mask])
+    assert not any("forward" in vars(block) for block in model.blocks)
 
 
 def test_splice_equals_finishing_the_forward_pass_by_hand(tiny_model):

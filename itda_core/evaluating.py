@@ -1,0 +1,172 @@
+"""Evaluate runs one after another, for the command line and the queue: what each needs is loaded
+once, and results are kept as they come."""
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from itda_core.config import CorpusSpec
+from itda_core.corpus import Corpus, Prompt, load_corpus
+from itda_core.errors import CorpusError, InputError
+from itda_core.evaluation import EVALUATION_TOKENS, Evaluation, evaluate
+from itda_core.loading import load_model
+from itda_core.models import Model
+from itda_core.results import save_evaluation
+from itda_core.runs import Run
+from itda_core.token_errors import token_frequencies
+
+
+@dataclass(frozen=True)
+class EvaluationTask:
+    """What to measure, and on what."""
+
+    runs: tuple[Run, ...]
+    corpus: CorpusSpec | None = None
+    """other prompts than each run's own held-out ones"""
+    max_tokens: int = EVALUATION_TOKENS
+    l0s: tuple[int, ...] | None = None
+    """by default 1, 2, 4 … and the dictionary's own"""
+    save: bool = False
+    """keep each result in the run's directory"""
+
+
+@dataclass
+class EvaluationProgress:
+    """How far an evaluation of several runs is."""
+
+    stage: str
+    """loading, reading, evaluating or done"""
+    run_id: str = ""
+    tokens: int = 0
+    """measured, of this run"""
+    total_tokens: int = 0
+    fraction: float = 0.0
+    """of all runs, in [0, 1]"""
+    seconds_left: float | None = None
+    results: list[dict[str, Any]] = field(default_factory=list)
+    """of the runs that are done, each as it is saved and printed"""
+
+    def to_dict(self) -> dict[str, Any]:
+        """A line of a progress file: everything but the results."""
+        return {name: value for name, value in asdict(self).items() if name != "results"}
+
+
+def evaluate_runs(task: EvaluationTask) -> Iterator[EvaluationProgress]:
+    """Evaluate each run of `task`; the last progress holds the results. Raises ItdaError."""
+    progress, loaded = EvaluationProgress("loading"), _Loaded()
+    for number, run in enumerate(task.runs):
+        yield from _evaluate_run(task, run, loaded, progress, number / len(task.runs))
+    progress.stage, progress.fraction, progress.seconds_left = "done", 1.0, 0.0
+    yield progress
+
+
+class _Loaded:
+    """Models, corpora and token frequencies, each loaded once for runs that share them."""
+
+    def __init__(self):
+        self.model = functools.lru_cache(maxsize=1)(load_model)
+        self.corpus = functools.lru_cache(maxsize=2)(load_corpus)
+        self.frequencies = functools.lru_cache(maxsize=2)(_frequencies)
+
+
+def _evaluate_run(
+    task: EvaluationTask, run: Run, loaded: _Loaded, progress: EvaluationProgress, before: float
+) -> Iterator[EvaluationProgress]:
+    """before: the fraction of the task that is done."""
+    progress.run_id, progress.stage, progress.tokens = run.run_id, "loading", 0
+    yield progress
+    model = loaded.model(run.config.model)
+    _check_model(run, model)
+    progress.stage = "reading"
+    yield progress
+    started = time.monotonic()
+    prompts = _prompts(run, task.corpus, loaded)
+    frequencies = _training_frequencies(run, model, loaded)
+    for step in evaluate(
+        run.dictionary(), model, prompts, run.config, task.max_tokens, task.l0s, frequencies
+    ):
+        progress.stage = "evaluating"
+        progress.tokens, progress.total_tokens = step.tokens, step.total_tokens
+        progress.fraction = before + step.fraction / len(task.runs)
+        whole = (time.monotonic() - started) / step.fraction  # the runs that follow cost the same
+        progress.seconds_left = whole * (1 - progress.fraction) * len(task.runs)
+        yield progress
+    result = {
+        "run_id": run.run_id,
+        **step.to_dict(),
+        "measured_on": _measured_on(run, task.corpus, step),
+        "dtype": model.dtype,
+        "seconds": time.monotonic() - started,
+    }
+    if task.save:
+        save_evaluation(run, result)
+    progress.results.append(result)
+
+
+def _check_model(run: Run, model: Model) -> None:
+    if run.about.get("model_digest", model.digest) != model.digest:
+        raise InputError(
+            f"The model {model.name} has changed since {run.run_id} was trained, so its dictionary "
+            "no longer fits it. Train it anew."
+        )
+
+
+def _prompts(run: Run, other: CorpusSpec | None, loaded: _Loaded) -> Sequence[Prompt]:
+    if other:
+        return loaded.corpus(other).prompts
+    return held_out_prompts(run, loaded.corpus)
+
+
+def held_out_prompts(run: Run, load: Callable[[CorpusSpec], Corpus] = load_corpus) -> list[Prompt]:
+    """The prompts that were held out when a run was made. Raises InputError where they can't be
+    told (any more)."""
+    if run.about.get("origin") == "published":
+        raise InputError(
+            f"{run.run_id} was made elsewhere, of texts that would be held out here. Give others "
+            "with --corpus."
+        )
+    corpus = load(run.config.corpus)
+    if corpus.digest != run.about.get("corpus_digest"):
+        raise InputError(
+            f"The corpus {corpus.name} has changed since {run.run_id} was trained, so what was "
+            "held out then can't be told. Give other prompts with --corpus."
+        )
+    prompts = corpus.held_out()
+    if not prompts:
+        raise InputError(
+            f"The corpus of {run.run_id} has one prompt only, so none is held out. Give others "
+            "with --corpus."
+        )
+    return prompts
+
+
+def _training_frequencies(run: Run, model: Model, loaded: _Loaded) -> np.ndarray | None:
+    """How often each token id occurs in the training part of the run's corpus; None where that
+    corpus can't be had any more."""
+    try:
+        corpus = loaded.corpus(run.config.corpus)
+    except CorpusError:
+        return None
+    if corpus.digest != run.about.get("corpus_digest"):
+        return None
+    return loaded.frequencies(model, corpus, run.config.seed, run.config.context_length)
+
+
+def _frequencies(model: Model, corpus: Corpus, seed: int, context_length: int) -> np.ndarray:
+    longest = min(context_length, model.context_length)
+    return token_frequencies(model, corpus.training(seed), longest)
+
+
+def _measured_on(run: Run, other: CorpusSpec | None, step: Evaluation) -> dict[str, Any]:
+    """What the measures are of, for those who read them later."""
+    return {
+        "corpus": (other or run.config.corpus).name,
+        "held_out": other is None,
+        "prompts": step.prompts,
+        "tokens": step.tokens,
+        "context_length": run.config.context_length,
+    }

@@ -1,0 +1,94 @@
+"""What is measured after a training is kept with the run, whole, and read back or refused."""
+
+import json
+import shutil
+
+import pytest
+
+from itda_core.errors import ItdaError, RunError
+from itda_core.evaluating import EvaluationTask, evaluate_runs
+from itda_core.results import EVALUATION_FILE, read_evaluation, save_evaluation
+from itda_core.runs import list_runs, read_run
+
+
+@pytest.fixture
+def run(runs_folder, tmp_path):
+    shutil.copytree(runs_folder, tmp_path / "runs")
+    return list_runs(tmp_path / "runs")[0]
+
+
+@pytest.fixture
+def result(run):
+    *_, last = evaluate_runs(EvaluationTask((run,), max_tokens=50))
+    return last.results[0]
+
+
+def test_what_is_saved_is_read_back_and_the_run_stays_whole(run, result):
+    assert read_evaluation(run) is None
+    path = save_evaluation(run, result)
+    assert path == run.directory / "evaluation.json"
+    kept = read_evaluation(run)
+    assert {name: kept[name] for name in result} == result
+    assert read_run(run.directory) == run
+    save_evaluation(run, {**result, "seconds": 1.5})
+    again = read_evaluation(run)
+    assert again["seconds"] == 1.5
+    assert again["created"] > kept["created"]
+    assert not list(run.directory.glob(".evaluation*"))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "damaged"),
+        (b"\xff\xfe", "damaged"),
+        (b"[]", "damaged"),
+        (b"{}", "damaged"),
+        (b'{"version": 1, "by_l0": []}', "it does not say created, density"),
+        (b'{"version": 99}', "newer version"),
+    ],
+)
+def test_a_file_that_is_not_what_it_should_be_is_refused_with_the_remedy(run, content, words):
+    (run.directory / EVALUATION_FILE).write_bytes(content)
+    with pytest.raises(RunError, match=words) as caught:
+        read_evaluation(run)
+    if "newer" not in words:
+        assert f"itda_core evaluate {run.run_id} --save" in str(caught.value)
+
+
+def test_rows_without_an_fvu_are_refused(run, result):
+    path = save_evaluation(run, result)
+    content = json.loads(path.read_text())
+    del content["by_l0"][1]["fvu"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(RunError, match="a row does not say its L0 and FVU"):
+        read_evaluation(run)
+
+
+def test_a_folder_that_can_not_be_written_to_is_a_sentence(run, result, monkeypatch):
+    def refuse(*_arguments):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("itda_core.results.write_json", refuse)
+    with pytest.raises(ItdaError, match="can't be written to"):
+        save_evaluation(run, result)
+
+
+def test_one_model_serves_several_runs_and_progress_goes_up(run, monkeypatch):
+    from itda_core import evaluating
+
+    loaded = []
+    load = evaluating.load_model
+    monkeypatch.setattr(evaluating, "load_model", lambda spec: loaded.append(spec) or load(spec))
+    runs = tuple(list_runs(run.directory.parent))
+    steps = [
+        (step.stage, step.run_id, step.fraction, step.seconds_left)
+        for step in evaluate_runs(EvaluationTask(runs, max_tokens=60))
+    ]
+    assert loaded == [run.config.model]
+    fractions = [fraction for _, _, fraction, _ in steps]
+    assert fractions == sorted(fractions)
+    assert steps[-1] == ("done", runs[-1].run_id, 1, 0)
+    stages = list(dict.fromkeys((stage, run_id) for stage, run_id, *_ in steps))
+    assert stages[:3] == [(stage, runs[0].run_id) for stage in ("loading", "reading", "evaluating")]
+    assert all(left >= 0 for stage, *_, left in steps if stage == "evaluating")
