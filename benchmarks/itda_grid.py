@@ -4,6 +4,7 @@ OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.itda_grid [--budget 1× …]
 """
 
 import argparse
+import dataclasses
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,14 +18,15 @@ from benchmarks.captured import LAYERS, one_quiet_thread
 from benchmarks.quality import reconstruction
 from benchmarks.sae_grid import BUDGETS, MINILM, SMOLLM2, Bench, write_curve
 from itda_core.building import LEAST_SAMPLE, sample_rows
-from itda_core.config import HookPoint
-from itda_core.coverage import choose
+from itda_core.config import MEAN_BUDGET_CAP, HookPoint
+from itda_core.coverage import choose, least_projection
 from itda_core.dictionary import SOURCE_COLUMNS, Dictionary, GrowingDictionary
 from itda_core.selection import ThresholdSelection
 
 N_ATOMS, L0 = 2_048, 32
 PUBLISHED = ("threshold", "matching")
-METHODS = (PUBLISHED, ("coverage", "refit"), ("coverage", "orthogonal"))
+SPREAD = "orthogonal, L0 on average"
+METHODS = (PUBLISHED, ("coverage", "refit"), ("coverage", "orthogonal"), ("coverage", SPREAD))
 """(selection, pursuit) of each kind of dictionary that is compared; the last one is ours"""
 _STEP, _LEAST_STEPS = 2_048, 16
 _BISECTIONS = 10
@@ -47,7 +49,8 @@ class ItdaJob:
     @property
     def name(self) -> str:
         """What its file is called."""
-        name = f"itda-{self.model}-{self.layer}-{self.selection}-{self.pursuit}-{self.tokens}"
+        pursuit = self.pursuit.replace(", ", "-").replace(" ", "-").lower()
+        name = f"itda-{self.model}-{self.layer}-{self.selection}-{pursuit}-{self.tokens}"
         return f"{name}-seed{self.seed}"
 
 
@@ -97,9 +100,15 @@ def _covering(job: ItdaJob, x: torch.Tensor) -> tuple[Dictionary, float, dict]:
     choose(x[:64], 16, 2, job.seed)  # compiles
     started = time.process_time()
     made = choose(x[sample], N_ATOMS, L0, job.seed)
+    least = 0.0
+    if job.pursuit == SPREAD:
+        least = least_projection(x[sample], made, L0, MEAN_BUDGET_CAP * L0, job.seed)
     seconds = time.process_time() - started
     hook_point, rows = HookPoint(job.model, job.layer), sample[made.rows].tolist()
-    dictionary = _as_dictionary(made.atoms, made.offset, rows, job.pursuit, hook_point)
+    pursuit = job.pursuit.split(",")[0]
+    dictionary = _as_dictionary(made.atoms, made.offset, rows, pursuit, hook_point)
+    if least:
+        dictionary = dataclasses.replace(dictionary, l0=MEAN_BUDGET_CAP * L0, least=least)
     return dictionary, seconds, {"sample": len(sample)}
 
 

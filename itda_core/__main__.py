@@ -10,7 +10,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from itda_core.config import DTYPES, OFFSETS, PURSUITS, SELECTIONS, TrainConfig, data_directory
+from itda_core.config import (
+    BUDGETS,
+    DTYPES,
+    OFFSETS,
+    PURSUITS,
+    SELECTIONS,
+    TrainConfig,
+    data_directory,
+)
 from itda_core.errors import ItdaError
 
 _DEFAULTS = {field.name: field.default for field in TrainConfig.__dataclass_fields__.values()}
@@ -125,6 +133,12 @@ def _add_train(train: argparse.ArgumentParser) -> None:
         "--pursuit",
         choices=PURSUITS,
         help="how activations are decomposed (orthogonal with coverage, matching with threshold)",
+    )
+    train.add_argument(
+        "--budget",
+        choices=BUDGETS,
+        default=BUDGETS[0],
+        help=f"whether L0 holds for every token or on average ({BUDGETS[0]})",
     )
     train.add_argument(
         "--threshold",

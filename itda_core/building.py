@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from itda_core.config import TrainConfig
-from itda_core.coverage import choose
+from itda_core.coverage import choose, least_projection
 from itda_core.dictionary import GrowingDictionary
 from itda_core.models import Model
 from itda_core.plan import Plan, Sources, sources_at
@@ -34,6 +34,7 @@ class Atoms:
     sources: list[tuple] = field(repr=False)
     """(prompt_id, position, start, end, token, word) of each atom"""
     median_norm: float | None = None
+    least: float = 0.0
 
     def __len__(self) -> int:
         return len(self.atoms)
@@ -151,9 +152,13 @@ class CoverageBuilder:
         x = self._kept.read(0, len(self.rows))
         good = usable(x).nonzero()[:, 0]
         config = self.config
-        made = choose(x[good], config.max_atoms, config.l0, config.seed, config.offset)
+        x = x[good]
+        made = choose(x, config.max_atoms, config.l0, config.seed, config.offset)
+        least = 0.0
+        if config.budget == "mean":
+            least = least_projection(x, made, config.l0, config.most_terms, config.seed)
         sources = sources_at(self.model, self.plan, self.rows[good[made.rows].numpy()])
-        return Atoms(made.atoms, made.offset, sources, made.centre.median_norm)
+        return Atoms(made.atoms, made.offset, sources, made.centre.median_norm, least)
 
     def restore(self, atoms: torch.Tensor, sources: list[tuple]) -> None:
         """What was kept is on disk."""

@@ -17,6 +17,9 @@ came to. 3: offset and pursuit. It is part of a training's identity."""
 SELECTIONS = ("coverage", "threshold")
 OFFSETS = ("mean", "zero")
 PURSUITS = ("orthogonal", "refit", "matching")
+BUDGETS = ("token", "mean")
+MEAN_BUDGET_CAP = 2
+"""With the budget "mean" a token may use so many times L0 terms."""
 IMPORTED = "imported"
 """The selection of a dictionary that was made elsewhere: its configuration says how the prompts
 were read, and can't be trained."""
@@ -86,7 +89,7 @@ class TrainConfig:
     max_atoms: int = 2_048
     """A dictionary with this many atoms is full."""
     l0: int = 32
-    """Terms that one token may use."""
+    """Terms that one token may use; see `budget`."""
     selection: str = "coverage"
     """Which activations become atoms: "coverage" chooses among many those that explain the others
     best; "threshold" is the paper's greedy method."""
@@ -97,6 +100,9 @@ class TrainConfig:
     """How an activation is decomposed: "orthogonal" refits all coefficients after each step,
     "refit" once at the end, "matching" never, as published. None is what goes with the selection:
     orthogonal with coverage, matching with the threshold."""
+    budget: str = "token"
+    """What L0 holds for: every "token", or the "mean" over tokens. Then tokens that are easy to
+    explain use fewer terms, and others up to twice as many."""
     threshold: float = 0.2
     """Squared distance of unit vectors, in [0, 4], above which an activation becomes an atom."""
     seed: int = 0
@@ -133,6 +139,7 @@ class TrainConfig:
                 f"selection must be one of {', '.join(SELECTIONS)}, got {self.selection!r}."
             )
         self._complete_method()
+        self._check_budget()
         if not 0.0 <= self.threshold <= 4.0:
             raise InputError(f"threshold must be between 0 and 4, got {self.threshold}.")
 
@@ -149,6 +156,20 @@ class TrainConfig:
                 "is zero. Choose the selection coverage for an offset."
             )
 
+    def _check_budget(self) -> None:
+        if self.budget not in BUDGETS:
+            raise InputError(f"budget must be one of {', '.join(BUDGETS)}, got {self.budget!r}.")
+        if self.budget == "mean" and (self.selection, self.pursuit) != ("coverage", "orthogonal"):
+            raise InputError(
+                "An L0 that holds on average needs the selection coverage and the orthogonal "
+                "pursuit. Choose those, or the budget token."
+            )
+
+    @property
+    def most_terms(self) -> int:
+        """Terms that one token may use."""
+        return self.l0 * (MEAN_BUDGET_CAP if self.budget == "mean" else 1)
+
     @property
     def method(self) -> str:
         """Selection, offset and pursuit in a few words, as lists show them."""
@@ -162,6 +183,8 @@ class TrainConfig:
             parts.append(f"offset {self.offset}")
         if self.pursuit != usual[1]:
             parts.append(f"{self.pursuit} pursuit")
+        if self.budget == "mean":
+            parts.append("L0 on average")
         return ", ".join(parts)
 
     def with_dtype(self, dtype: str) -> "TrainConfig":

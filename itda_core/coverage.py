@@ -83,6 +83,27 @@ def choose(
     return Choice(rows, directions[rows], centre, taken_off)
 
 
+def least_projection(
+    activations: torch.Tensor, choice: Choice, l0: int, most_terms: int, seed: int
+) -> float:
+    """The smallest projection worth a term, so that tokens use `l0` terms on average and none more
+    than `most_terms`; in units of the activations.
+
+    With it, each token's next term is bought at the same price: over all tokens, no other way to
+    share out the terms that steps offer explains more, but for steps that take more than the one
+    before. Measured on activations that are no atoms themselves, massive ones left out.
+    """
+    others = np.setdiff1d(np.arange(len(activations)), choice.rows.numpy())
+    draw = np.random.default_rng(seed)
+    x = activations[draw.choice(others, min(_JUDGES // 2, len(others)), replace=False)]
+    x = x[x.norm(dim=1) <= MASSIVE * choice.centre.median_norm] - choice.offset
+    taken = orthogonal_matching_pursuit(x, choice.atoms, most_terms).gains.sqrt()
+    lowest = taken.cummin(1).values.flatten().sort(descending=True).values
+    # A token uses the steps before the first small one: those whose running minimum is not small.
+    wanted = min(len(lowest), l0 * len(x))
+    return float(lowest[wanted - 1]) if wanted else 0.0
+
+
 def cover(directions: torch.Tensor, n_atoms: int, l0: int, seed: int) -> torch.Tensor:
     """Rows of the activations that become atoms, [≤ n_atoms] int64 in ascending order.
 

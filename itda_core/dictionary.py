@@ -59,6 +59,9 @@ class Dictionary:
     """How much of each prompt was offered, such as "128 tokens, without the first" """
     pursuit: str = "matching"
     """How activations are decomposed, a key of orthogonal.PURSUITS"""
+    least: float = 0.0
+    """The orthogonal pursuit of a token ends where a step would take less than this, in units of
+    the activations; with 0 every token uses `l0` terms"""
     median_norm: float | None = None
     """Of the training activations, as they are; what "massive" is measured by"""
     encoder: SaeEncoder | None = None
@@ -88,7 +91,8 @@ class Dictionary:
         if self.encoder is not None:
             return self.encoder.encode(activations, l0)
         x = activations.float() - self.offset
-        return PURSUITS[self.pursuit](x, self.atoms, l0 or self.l0, gram=gram)
+        more = {"least": self.least} if self.least else {}
+        return PURSUITS[self.pursuit](x, self.atoms, l0 or self.l0, gram=gram, **more)
 
     def gram(self) -> torch.Tensor | None:
         """What `encode` takes as `gram`; None where it does without."""
@@ -130,6 +134,7 @@ class Dictionary:
             "reading": self.reading,
             "kind": self.kind,
             "pursuit": self.pursuit,
+            "least": self.least,
             "median_norm": self.median_norm,
         }
         if self.encoder is not None:
@@ -178,6 +183,7 @@ class Dictionary:
             reading=header["reading"],
             encoder=encoder,
             pursuit=header.get("pursuit", "matching"),
+            least=header.get("least", 0.0),
             median_norm=header.get("median_norm"),
         )
 

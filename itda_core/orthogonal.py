@@ -5,6 +5,8 @@ orthogonal to all atoms taken and each choice is made on what they can't explain
 `refitted_pursuit` chooses as plain matching pursuit does and refits once, at the end.
 """
 
+import functools
+
 import torch
 
 from itda_core.codes import Codes
@@ -25,11 +27,13 @@ def orthogonal_matching_pursuit(
     l0: int,
     gram: torch.Tensor | None = None,
     memory: int | None = None,
+    least: float = 0.0,
 ) -> Codes:
     """Decompose each activation into `l0` signed atoms, refitting all coefficients at each step.
 
     Arguments, ties, zeros and errors are those of `matching_pursuit`. No atom is taken twice. The
-    pursuit of a token ends early where no atom adds anything to those taken.
+    pursuit of a token ends early where no atom adds anything to those taken, and before the first
+    step whose projection would be smaller than `least`, in units of the activations.
     """
     check_input(activations, atoms, l0, gram)
     n_tokens, device = len(activations), activations.device
@@ -37,7 +41,7 @@ def orthogonal_matching_pursuit(
     projections = torch.zeros(n_tokens, l0, device=device)
     factor = torch.zeros(n_tokens, l0, l0, device=device)
     results = (projections, latents, factor)
-    in_blocks(_way, activations, atoms, l0, results, gram, memory)
+    in_blocks(functools.partial(_way, least), activations, atoms, l0, results, gram, memory)
     return Codes.fitted(latents, factor, projections)
 
 
@@ -86,19 +90,24 @@ def _first_uses(latents: torch.Tensor, used: torch.Tensor) -> torch.Tensor:
     return used & ~same.tril(-1).any(2)
 
 
-def _way(has_gram: bool, on_cpu: bool):
-    return _pursue_compiled if has_gram and on_cpu else _pursue_by_products
+def _way(least: float, has_gram: bool, on_cpu: bool):
+    pursue = _pursue_compiled if has_gram and on_cpu else _pursue_by_products
+    return functools.partial(pursue, least)
 
 
-def _pursue_compiled(correlations, residuals, atoms, gram, projections, latents, factor) -> None:
+def _pursue_compiled(
+    least, correlations, residuals, atoms, gram, scale, projections, latents, factor
+) -> None:
     """The pursuit by the compiled kernel."""
     torch.mm(residuals, atoms.T, out=correlations)
-    own = (correlations, residuals, latents, factor, projections)
+    own = (correlations, residuals, (least / scale)[:, 0], latents, factor, projections)
     shared = gram.numpy(), atoms.numpy()
-    in_threads(lambda c, r, *out: pursue_orthogonally_rows(c, r, *shared, *out), own)
+    in_threads(lambda c, r, *own: pursue_orthogonally_rows(c, r, *shared, *own), own)
 
 
-def _pursue_by_products(room, residuals, atoms, _gram, projections, latents, factor) -> None:
+def _pursue_by_products(
+    least, room, residuals, atoms, _gram, scale, projections, latents, factor
+) -> None:
     """The pursuit as it is defined, one product a step, an orthonormal basis for each token."""
     n_tokens, l0 = latents.shape
     basis = residuals.new_zeros(n_tokens, l0, residuals.shape[1])
@@ -114,7 +123,9 @@ def _pursue_by_products(room, residuals, atoms, _gram, projections, latents, fac
             along += part
         size = new.norm(dim=1)
         more = more & (residuals.norm(dim=1) > floor) & (size > LEAST_NEW)
-        basis[:, step] = new / size.clamp(min=LEAST_NEW)[:, None] * more[:, None]
+        new = new / size.clamp(min=LEAST_NEW)[:, None]
+        more = more & ((residuals * new).sum(1).abs() >= least / scale[:, 0])
+        basis[:, step] = new * more[:, None]
         factor[:, step] = along * more[:, None]
         factor[:, step, step] = torch.where(more, size, 1.0)
         latents[:, step] = best * more

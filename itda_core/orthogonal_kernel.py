@@ -30,12 +30,15 @@ _CLEAN = np.float32(0.1)
 
 
 @compiled
-def pursue_orthogonally_rows(correlations, residuals, gram, atoms, latents, factor, projections):
+def pursue_orthogonally_rows(
+    correlations, residuals, gram, atoms, least, latents, factor, projections
+):
     """Orthogonal matching pursuit of each token.
 
     correlations: [n_tokens, n_atoms] float32, used up; residuals: [n_tokens, d_model] float32,
     the activations, left as what is not explained; gram: [≥ n_atoms, ≥ n_atoms] int16; atoms:
-    [n_atoms, d_model] float32; latents: [n_tokens, l0], projections: [n_tokens, l0] and factor:
+    [n_atoms, d_model] float32; least: [n_tokens] float32, smaller projections are not taken;
+    latents: [n_tokens, l0], projections: [n_tokens, l0] and factor:
     [n_tokens, l0, l0], zeros, filled; see codes.Codes. The factor of a term that is not taken
     is a row of the identity.
     """
@@ -58,12 +61,12 @@ def pursue_orthogonally_rows(correlations, residuals, gram, atoms, latents, fact
             if atom < 0:
                 break
             size = _new_direction(atoms[atom], basis, along[step], step)
-            if size < LEAST_NEW:
+            taken = dot(residual, basis[step])
+            if size < LEAST_NEW or abs(taken) < least[token]:
                 along[step, :step] = 0
                 break
             along[step, step] = size
             latents[token, step] = atom
-            taken = dot(residual, basis[step])
             projections[token, step] = taken
             subtract(residual, taken, basis[step])
             if step + 1 == l0:  # nothing is looked for any more

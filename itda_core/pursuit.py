@@ -67,9 +67,10 @@ def in_blocks(
 ) -> None:
     """Find out which way a pursuit takes and run it block by block.
 
-    way: (has_gram, on_cpu) -> pursue(correlations, residuals, atoms, gram, *results), which fills
-    in `results`, arrays of zeros with a row for each token; the first is in units of the
-    activations. The rest is as for `matching_pursuit`, whose checks are made.
+    way: (has_gram, on_cpu) -> pursue(correlations, residuals, atoms, gram, scale, *results), which
+    fills in `results`, arrays of zeros with a row for each token. The residuals are activations
+    divided by `scale`, [n_tokens, 1], and the first of the results is multiplied by it. The rest
+    is as for `matching_pursuit`, whose checks are made.
     """
     x, atoms = activations.detach(), atoms.detach().float().contiguous()
     memory = free_memory(x.device) // 4 if memory is None else memory
@@ -87,7 +88,7 @@ def in_blocks(
         block = slice(first, first + rows)
         residuals, scale = _scaled(x[block])
         found = [result[block] for result in results]
-        pursue(room[: len(residuals)], residuals, atoms, gram, *found)
+        pursue(room[: len(residuals)], residuals, atoms, gram, scale, *found)
         found[0].mul_(scale)
 
 
@@ -180,7 +181,7 @@ def _way(has_gram: bool, on_cpu: bool) -> Callable:
     return _pursue_compiled if on_cpu else _pursue_torch
 
 
-def _pursue_directly(room, residuals, atoms, _gram, coefficients, latents) -> None:
+def _pursue_directly(room, residuals, atoms, _gram, _scale, coefficients, latents) -> None:
     """The pursuit as it is defined, one product a step; needs no Gram matrix."""
     floor = ROUNDING * residuals.norm(dim=1)
     for step in range(latents.shape[1]):
@@ -188,7 +189,7 @@ def _pursue_directly(room, residuals, atoms, _gram, coefficients, latents) -> No
         _take(step, best, floor, residuals, atoms, latents, coefficients)
 
 
-def _pursue_torch(correlations, residuals, atoms, gram, coefficients, latents) -> None:
+def _pursue_torch(correlations, residuals, atoms, gram, _scale, coefficients, latents) -> None:
     """The pursuit in torch operations, for devices that the compiled kernel is not for. Nothing
     in the loop waits for the device."""
     floor = ROUNDING * residuals.norm(dim=1)
@@ -208,7 +209,7 @@ def _take(step, best, floor, residuals, atoms, latents, coefficients) -> None:
     residuals -= coefficients[:, step, None] * chosen
 
 
-def _pursue_compiled(correlations, residuals, atoms, gram, coefficients, latents) -> None:
+def _pursue_compiled(correlations, residuals, atoms, gram, _scale, coefficients, latents) -> None:
     """The pursuit by the compiled kernel."""
     torch.mm(residuals, atoms.T, out=correlations)
     own = (correlations, residuals, latents, coefficients)

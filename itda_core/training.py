@@ -170,7 +170,7 @@ class _Training:
         return Dictionary(
             atoms=made.atoms,
             offset=made.offset,
-            l0=self.config.l0,
+            l0=self.config.most_terms,
             hook_point=HookPoint(self.config.model.name, layer),
             sources=table.drop(columns="word"),
             words=table["word"].to_numpy(),
@@ -178,6 +178,7 @@ class _Training:
             tokenizer=self.model.tokenizer_digest,
             reading=reading_of(self.config),
             pursuit=self.config.pursuit,
+            least=made.least,
             median_norm=made.median_norm,
         )
 

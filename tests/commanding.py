@@ -37,7 +37,7 @@ def train_options(config):
         "--layers", ",".join(map(str, config.layers)), "--max-tokens", config.max_tokens,
         "--context-length", config.context_length, "--max-atoms", config.max_atoms,
         "--l0", config.l0, "--selection", config.selection, "--offset", config.offset,
-        "--pursuit", config.pursuit, "--threshold", config.threshold,
+        "--pursuit", config.pursuit, "--budget", config.budget, "--threshold", config.threshold,
         "--seed", config.seed, "--explored-tokens", config.explored_tokens,
         "--batch-tokens", config.batch_tokens,
     ]  # fmt: skip

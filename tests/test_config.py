@@ -37,6 +37,7 @@ OTHER = {
     "selection": [name for name in SELECTIONS if name != CONFIG.selection],
     "offset": ["zero"],
     "pursuit": ["refit", "matching"],
+    "budget": ["mean"],
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from itda_core import coverage
 from itda_core.building import sample_rows
 from itda_core.config import TrainConfig
 from itda_core.corpus import load_corpus
-from itda_core.coverage import centre_of, choose, cover
+from itda_core.coverage import centre_of, choose, cover, least_projection
 from itda_core.errors import InputError
 from itda_core.metrics import fvu
 from itda_core.orthogonal import orthogonal_matching_pursuit
@@ -212,6 +212,35 @@ def test_without_an_offset_nothing_is_subtracted(config, tmp_path):
         assert run.dictionary().pursuit == "matching"
 
 
+def test_an_l0_on_average_is_kept_on_average(config, tiny_model, tmp_path):
+    config = dataclasses.replace(config, budget="mean", l0=4, max_tokens=3_000)
+    trained(config, tmp_path)
+    for run in list_runs(tmp_path):
+        dictionary = run.dictionary()
+        assert dictionary.l0 == 8
+        assert dictionary.least > 0
+        codes = pd.read_parquet(run.directory / "codes.parquet")
+        lengths = codes.groupby(["prompt_id", "position"]).size()
+        assert lengths.max() <= 8
+        assert lengths.nunique() > 2
+        assert lengths.mean() == pytest.approx(4, abs=0.7)  # on tokens that did not set the limit
+
+
+def test_terms_shared_out_over_tokens_explain_more_than_as_many_for_each(smollm2_activations):
+    usual = smollm2_activations[
+        smollm2_activations.norm(dim=1) < 10 * centre_of(smollm2_activations).median_norm
+    ]
+    made = choose(usual[:2_000], 256, 8, seed=0)
+    least = least_projection(usual[:2_000], made, 8, 16, seed=0)
+    x = usual[2_000:] - made.offset
+    shared = orthogonal_matching_pursuit(x, made.atoms, 16, least=least)
+    mean = float((shared.coefficients != 0).sum(1).double().mean())
+    assert mean == pytest.approx(8, abs=1)
+    each = orthogonal_matching_pursuit(x, made.atoms, round(mean))
+    left = [fvu(x, codes.reconstruct(made.atoms)) for codes in (shared, each)]
+    assert left[0] < left[1]
+
+
 # The configuration
 
 
@@ -229,5 +258,7 @@ def test_what_does_not_go_together_is_refused_with_the_reason():
     fields = {"model": {"name": "m"}, "corpus": {"name": "c"}, "layers": [1]}
     with pytest.raises(InputError, match="its offset is zero"):
         TrainConfig.from_dict({**fields, "selection": "threshold", "offset": "mean"})
+    with pytest.raises(InputError, match="needs the selection coverage"):
+        TrainConfig.from_dict({**fields, "selection": "threshold", "budget": "mean"})
     with pytest.raises(InputError, match="pursuit must be one of"):
         TrainConfig.from_dict({**fields, "pursuit": "greedy"})

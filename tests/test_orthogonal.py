@@ -17,8 +17,10 @@ from itda_core.pursuit import gram_matrix, matching_pursuit
 def pursue(request, monkeypatch):
     """Each of the ways that an orthogonal pursuit may take."""
     if request.param == "products":
-        monkeypatch.setattr(orthogonal, "_way", lambda *_: orthogonal._pursue_by_products)
-    return lambda x, atoms, l0: orthogonal_matching_pursuit(x, atoms, l0, gram=gram_matrix(atoms))
+        monkeypatch.setattr(orthogonal, "_pursue_compiled", orthogonal._pursue_by_products)
+    return lambda x, atoms, l0, **more: orthogonal_matching_pursuit(
+        x, atoms, l0, gram=gram_matrix(atoms), **more
+    )
 
 
 def random_problem(n_tokens, n_atoms, d_model, seed=0):
@@ -137,6 +139,23 @@ def test_equal_and_nearly_equal_atoms_give_finite_coefficients(pursue):
     assert torch.isfinite(codes.coefficients).all()
     # 16 independent atoms span the space, so that nothing need be left
     assert (x - codes.reconstruct(doubled)).norm() < 0.02 * x.norm()
+
+
+def test_ends_before_the_first_step_that_takes_less_than_is_asked_for(pursue):
+    x, atoms = random_problem(60, 120, 32)
+    whole = pursue(x, atoms, 16)
+    taken = whole.gains.sqrt()
+    least = float(taken.median())
+    codes = pursue(x, atoms, 16, least=least)
+    lengths = (taken < least).long().cumsum(1).eq(0).sum(1)  # steps before the first small one
+    assert len(set(lengths.tolist())) > 3
+    for row, length in enumerate(lengths.tolist()):
+        expected = whole.prefix(max(1, length)).coefficients[row] if length else torch.zeros(0)
+        torch.testing.assert_close(codes.coefficients[row, :length], expected[:length])
+        assert not codes.coefficients[row, length:].any()
+        assert torch.equal(codes.latents[row, :length], whole.latents[row, :length])
+    left = (x - codes.reconstruct(atoms)).norm(dim=1)
+    torch.testing.assert_close(residual_norms(x, codes)[:, -1], left, rtol=1e-3, atol=1e-3)
 
 
 def test_huge_and_tiny_activations(pursue):
