@@ -21,13 +21,14 @@ import torch
 
 from benchmarks.activations import LAYERS, config, smollm2, use_cache
 from benchmarks.harness import Report, Spread, in_turn
-from itda_core import finishing, training
+from itda_core import coverage, finishing, training
 from itda_core.config import TrainConfig
 from itda_core.corpus import load_corpus
-from itda_core.dictionary import Dictionary, GrowingDictionary
+from itda_core.dictionary import Dictionary
 from itda_core.models import Model
+from itda_core.orthogonal import orthogonal_matching_pursuit
 from itda_core.plan import Plan, make_plan
-from itda_core.pursuit import gram_matrix, matching_pursuit
+from itda_core.pursuit import gram_matrix
 from itda_core.runs import RowFile, Workspace
 
 TOKENS, ATOMS = 65_536, 4_096
@@ -38,8 +39,8 @@ _STAGES = {
     "forward pass": (Model, "_hidden"),
     "tokenising": (Plan, "tokens"),
     "keeping the explored activations": (RowFile, "write"),
-    "selection: pursuit": (GrowingDictionary, "encode"),
-    "selection: Gram matrix": (GrowingDictionary, "append"),
+    "choice: k-means": (coverage, "_central"),
+    "choice: judging": (coverage, "_losses_without"),
     "encoding: pursuit": (Dictionary, "encode"),
     "encoding: reconstruction": (Dictionary, "decode"),
     "encoding: table of codes": (finishing, "_code_table"),
@@ -96,7 +97,7 @@ def _against_forward(report: Report, n_tokens: int, n_atoms: int) -> None:
     bare, trained, spent_bare = [], [], defaultdict(float)
     with _begun(model, settings) as work, _stopwatches() as spent:
         _bare_forward(model, work.plan, 0, LAYERS)
-        matching_pursuit(torch.ones(2, 4), torch.eye(4), 2, gram_matrix(torch.eye(4)))  # compiles
+        orthogonal_matching_pursuit(torch.ones(2, 4), torch.eye(4), 2, gram_matrix(torch.eye(4)))
         spent.clear()
         for window in range(len(work.plan.windows)):
             before = dict(spent)
@@ -109,19 +110,29 @@ def _against_forward(report: Report, n_tokens: int, n_atoms: int) -> None:
         for name, seconds in spent_bare.items():
             spent[name] -= seconds
         started = time.perf_counter()
-        for layer, dictionary in work.dictionaries().items():
+        dictionaries = {layer: work._dictionary(layer) for layer in LAYERS}
+        choosing_seconds = time.perf_counter() - started
+        started = time.perf_counter()
+        for layer, dictionary in dictionaries.items():
             facts = {"tokens": work.row, "seconds": 0.0, "skipped": {}}
             work.finisher.finish(layer, dictionary, work.kept[layer], facts)
         finishing_seconds = time.perf_counter() - started
-        sizes = [len(one.dictionary) for one in work.selections.values()]
+        sizes = [len(dictionary) for dictionary in dictionaries.values()]
     windows = Spread(tuple(trained)) / Spread(tuple(bare))
-    ratio, whole = sum(trained) / sum(bare), (sum(trained) + finishing_seconds) / sum(bare)
+    training_seconds = sum(trained) + choosing_seconds
+    ratio = training_seconds / sum(bare)
+    whole = (training_seconds + finishing_seconds) / sum(bare)
     rows = [
         {"until": "the bare forward pass", "seconds": sum(bare), "of the forward pass": 1.0},
-        {"until": "the dictionaries", "seconds": sum(trained), "of the forward pass": ratio},
+        {
+            "until": "the last token is read",
+            "seconds": sum(trained),
+            "of the forward pass": sum(trained) / sum(bare),
+        },
+        {"until": "the dictionaries", "seconds": training_seconds, "of the forward pass": ratio},
         {
             "until": "all tokens encoded, measured and written",
-            "seconds": sum(trained) + finishing_seconds,
+            "seconds": training_seconds + finishing_seconds,
             "of the forward pass": whole,
         },
     ]
@@ -132,7 +143,15 @@ def _against_forward(report: Report, n_tokens: int, n_atoms: int) -> None:
         f"Bare pass and training in turn, window by window ({len(bare)} windows); their ratio by "
         f"window: {windows}.",
     )
-    _show_stages(report, spent, sum(trained) + finishing_seconds)
+    _show_stages(report, spent, training_seconds + finishing_seconds)
+    chosen = choosing_seconds / sum(bare)
+    report.target(
+        f"Choosing the atoms of three layers, {n_tokens:,} tokens and {n_atoms:,} atoms each, "
+        "against the forward pass",
+        "≤ 0.25×",
+        chosen,
+        chosen <= 0.25,
+    )
     report.target(
         "Training three layers against the bare forward pass", "≤ 1.25×", ratio, ratio <= 1.25
     )

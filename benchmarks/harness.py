@@ -102,6 +102,11 @@ class Report:
         return path
 
 
+def results_of(name: str) -> dict:
+    """What the newest run of a benchmark has saved."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
 def as_markdown(block: Mapping) -> str:
     """A table block as Markdown."""
     lines = [f"**{block['table']}**", "", " | ".join(["", *block["columns"], ""]).strip()]

@@ -19,15 +19,16 @@ from benchmarks.quality import reconstruction
 from benchmarks.sae_grid import BUDGETS, MINILM, SMOLLM2, Bench, write_curve
 from itda_core.building import LEAST_SAMPLE, sample_rows
 from itda_core.config import MEAN_BUDGET_CAP, HookPoint
-from itda_core.coverage import choose, least_projection
+from itda_core.coverage import choose, choose_on_average
 from itda_core.dictionary import SOURCE_COLUMNS, Dictionary, GrowingDictionary
 from itda_core.selection import ThresholdSelection
 
 N_ATOMS, L0 = 2_048, 32
 PUBLISHED = ("threshold", "matching")
 SPREAD = "orthogonal, L0 on average"
-METHODS = (PUBLISHED, ("coverage", "refit"), ("coverage", "orthogonal"), ("coverage", SPREAD))
-"""(selection, pursuit) of each kind of dictionary that is compared; the last one is ours"""
+OURS = (("coverage", "orthogonal"), ("coverage", SPREAD))
+METHODS = (PUBLISHED, ("coverage", "refit"), *OURS)
+"""(selection, pursuit) of each kind of dictionary that is compared"""
 _STEP, _LEAST_STEPS = 2_048, 16
 _BISECTIONS = 10
 _FULL_AT = 0.97
@@ -99,10 +100,10 @@ def _covering(job: ItdaJob, x: torch.Tensor) -> tuple[Dictionary, float, dict]:
     sample = torch.from_numpy(sample_rows(len(x), LEAST_SAMPLE, job.seed))
     choose(x[:64], 16, 2, job.seed)  # compiles
     started = time.process_time()
-    made = choose(x[sample], N_ATOMS, L0, job.seed)
-    least = 0.0
     if job.pursuit == SPREAD:
-        least = least_projection(x[sample], made, L0, MEAN_BUDGET_CAP * L0, job.seed)
+        made, least = choose_on_average(x[sample], N_ATOMS, L0, MEAN_BUDGET_CAP * L0, job.seed)
+    else:
+        made, least = choose(x[sample], N_ATOMS, L0, job.seed), 0.0
     seconds = time.process_time() - started
     hook_point, rows = HookPoint(job.model, job.layer), sample[made.rows].tolist()
     pursuit = job.pursuit.split(",")[0]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from itda_core.config import TrainConfig
-from itda_core.coverage import choose, least_projection
+from itda_core.coverage import choose, choose_on_average
 from itda_core.dictionary import GrowingDictionary
 from itda_core.models import Model
 from itda_core.plan import Plan, Sources, sources_at
@@ -153,10 +153,11 @@ class CoverageBuilder:
         good = usable(x).nonzero()[:, 0]
         config = self.config
         x = x[good]
-        made = choose(x, config.max_atoms, config.l0, config.seed, config.offset)
-        least = 0.0
+        sizes, least = (config.max_atoms, config.l0), 0.0
         if config.budget == "mean":
-            least = least_projection(x, made, config.l0, config.most_terms, config.seed)
+            made, least = choose_on_average(x, *sizes, config.most_terms, config.seed)
+        else:
+            made = choose(x, *sizes, config.seed, config.offset)
         sources = sources_at(self.model, self.plan, self.rows[good[made.rows].numpy()])
         return Atoms(made.atoms, made.offset, sources, made.centre.median_norm, least)
 

@@ -159,10 +159,10 @@ class TrainConfig:
     def _check_budget(self) -> None:
         if self.budget not in BUDGETS:
             raise InputError(f"budget must be one of {', '.join(BUDGETS)}, got {self.budget!r}.")
-        if self.budget == "mean" and (self.selection, self.pursuit) != ("coverage", "orthogonal"):
+        if self.budget == "mean" and (self.offset, self.pursuit) != ("mean", "orthogonal"):
             raise InputError(
-                "An L0 that holds on average needs the selection coverage and the orthogonal "
-                "pursuit. Choose those, or the budget token."
+                "An L0 that holds on average needs the selection coverage with the mean as offset "
+                "and the orthogonal pursuit. Choose those, or the budget token."
             )
 
     @property

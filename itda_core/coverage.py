@@ -23,6 +23,8 @@ _COMPONENTS = 128
 """Principal components in which k-means looks for the nearest centre."""
 _JUDGES = 4_096
 """Activations, at most, on which the candidates are judged."""
+_APART = 2_048
+"""Activations, at most, on which a budget is measured."""
 _TOGETHER = 8_192
 """Activations compared with all centres at once."""
 
@@ -83,23 +85,31 @@ def choose(
     return Choice(rows, directions[rows], centre, taken_off)
 
 
-def least_projection(
-    activations: torch.Tensor, choice: Choice, l0: int, most_terms: int, seed: int
-) -> float:
-    """The smallest projection worth a term, so that tokens use `l0` terms on average and none more
-    than `most_terms`; in units of the activations.
+def choose_on_average(
+    activations: torch.Tensor, n_atoms: int, l0: int, most_terms: int, seed: int
+) -> tuple[Choice, float]:
+    """The activations that cover all, and the smallest projection worth a term, so that tokens use
+    `l0` terms on average and none more than `most_terms`.
 
-    With it, each token's next term is bought at the same price: over all tokens, no other way to
-    share out the terms that steps offer explains more, but for steps that take more than the one
-    before. Measured on activations that are no atoms themselves, massive ones left out.
+    activations: as for `choose`, in the order of the prompts. The last tenth of them, at most
+    2,048, are not chosen from: what is measured on the prompts that atoms come from is too good.
     """
-    others = np.setdiff1d(np.arange(len(activations)), choice.rows.numpy())
-    draw = np.random.default_rng(seed)
-    x = activations[draw.choice(others, min(_JUDGES // 2, len(others)), replace=False)]
-    x = x[x.norm(dim=1) <= MASSIVE * choice.centre.median_norm] - choice.offset
+    apart = min(_APART, len(activations) // 10)
+    choice = choose(activations[: len(activations) - apart], n_atoms, l0, seed)
+    return choice, least_projection(activations[len(activations) - apart :], choice, l0, most_terms)
+
+
+def least_projection(activations: torch.Tensor, choice: Choice, l0: int, most_terms: int) -> float:
+    """The smallest projection worth a term, in units of the activations.
+
+    With it each token's next term is bought at the same price: no other way to share the terms out
+    over these tokens explains more, as long as steps take less and less. Massive activations are
+    left out. activations: [n_tokens, d_model], of prompts that no atom comes from.
+    """
+    x = activations[activations.norm(dim=1) <= MASSIVE * choice.centre.median_norm] - choice.offset
     taken = orthogonal_matching_pursuit(x, choice.atoms, most_terms).gains.sqrt()
-    lowest = taken.cummin(1).values.flatten().sort(descending=True).values
     # A token uses the steps before the first small one: those whose running minimum is not small.
+    lowest = taken.cummin(1).values.flatten().sort(descending=True).values
     wanted = min(len(lowest), l0 * len(x))
     return float(lowest[wanted - 1]) if wanted else 0.0
 

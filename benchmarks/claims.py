@@ -1,0 +1,99 @@
+"""docs/claims.md: each claim of the paper and of this project, its figure, and whether it holds.
+
+.venv/bin/python -m benchmarks.claims
+
+The figures come from the results of the benchmarks that `make claims` has run before, and from the
+curves that ship in benchmarks/curves.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import bench_method, interpretability, itda_vs_sae
+from benchmarks.harness import as_markdown, machine, results_of
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "claims.md"
+_OPEN = "not measured"
+
+
+def main() -> None:
+    lines = [Path(__file__).with_name("claims_intro.md").read_text(encoding="utf-8")]
+    for title, rows in (("The paper's claims", paper()), ("This project's claims", ours())):
+        block = {"table": title, "columns": ["claim", "figure", "", "command"], "note": ""}
+        block["rows"] = [_row(row) for row in rows]
+        lines += [as_markdown(block), ""]
+    lines += ["**Machine**", "", *[f"- {name}: {value}" for name, value in machine().items()], ""]
+    DOCUMENT.write_text("\n".join(lines), encoding="utf-8")
+    print(f"written: {DOCUMENT.relative_to(DOCUMENT.parent.parent)}")
+
+
+def paper() -> list[dict[str, object]]:
+    """What arXiv 2505.17769 claims and concedes."""
+    comparison = {row["claim"]: row for row in itda_vs_sae.claims()}
+    return [
+        *_those("1 % of an autoencoder's time and data", comparison, "With 1 % of the tokens"),
+        {
+            "claim": "Models of any size on one consumer GPU",
+            "command": "make bench",
+            "figure": "no GPU was at hand; what a training needs beyond the model: "
+            + _target("training", "Peak memory beyond the model"),
+            "holds": None,
+        },
+        {
+            "claim": "The Jaccard index tells layers apart better than CKA and SVCCA",
+            "command": "",
+            "figure": "these measures are not in the explorer yet",
+            "holds": None,
+        },
+        *_those(
+            "Conceded by the paper: reconstruction is worse than an autoencoder's at the same L0. "
+            "Overcome here",
+            comparison,
+            "At the same",
+        ),
+    ]
+
+
+def ours() -> list[dict[str, object]]:
+    """What this project sets out to do."""
+    comparison = [row for row in itda_vs_sae.claims() if "published greedy" in row["claim"]]
+    cost = {
+        "claim": "Choosing atoms costs at most a quarter of the forward pass",
+        "command": "python -m benchmarks.bench_training",
+        "figure": _target("training", "Choosing the atoms"),
+        "holds": _is_met("training", "Choosing the atoms"),
+    }
+    return [*comparison, *bench_method.claims(), cost, *interpretability.claims()]
+
+
+def _those(title: str, rows: dict[str, dict], part: str) -> list[dict[str, object]]:
+    """The rows whose claim has a part, under a title of the paper's own."""
+    found = [row for claim, row in rows.items() if part in claim]
+    return [{**row, "claim": f"{title}. {row['claim']}"} for row in found]
+
+
+def _row(row: dict[str, object]) -> list[str]:
+    holds = {True: "holds", False: "**does not hold**", None: _OPEN}[row["holds"]]
+    command = f"`{row['command']}`" if row["command"] else ""
+    return [str(row["claim"]), str(row["figure"]), holds, command]
+
+
+def _target(name: str, what: str) -> str:
+    return _of_target(name, what, lambda block: f"{block['measured']} (wanted: {block['wanted']})")
+
+
+def _is_met(name: str, what: str) -> bool | None:
+    return _of_target(name, what, lambda block: block["met"], None)
+
+
+def _of_target(name: str, what: str, tell: Callable, otherwise=_OPEN):
+    try:
+        blocks = results_of(name)["blocks"]
+    except FileNotFoundError:
+        return otherwise
+    found = [block for block in blocks if what in block.get("target", "")]
+    return tell(found[0]) if found else otherwise
+
+
+if __name__ == "__main__":
+    main()
