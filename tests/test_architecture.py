@@ -13,7 +13,7 @@ CORE = REPOSITORY / "itda_core"
 ROOMS = [
     "errors", "config", "corpus", "tokens", "models", "loading", "kernels",
     "pursuit", "dictionary",
-    "estimate", "selection", "plan", "metrics", "splicing", "token_errors", "evaluation",
+    "selection", "plan", "metrics", "splicing", "token_errors", "evaluation", "estimate",
     "decomposition", "similarity",
     "runs", "results", "evaluating", "finishing", "training", "database", "importing", "store",
     "jobs",
