@@ -11,6 +11,7 @@ st.navigation(
         st.Page("pages/latents.py", title="Latents"),
         st.Page("pages/decompose.py", title="Decompose"),
         st.Page("pages/similarity.py", title="Similarity"),
+        st.Page("pages/evaluate.py", title="Evaluate"),
     ],
     position="top",
 ).run()

@@ -1,11 +1,13 @@
-"""How long a training will take and how much room it needs, before it starts."""
+"""How long a training or an evaluation will take and how much room it needs, before it starts."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from itda_core.config import TrainConfig
+from itda_core.evaluation import EVALUATION_TOKENS, nested_l0s
 from itda_core.loading import ModelShape, best_device, model_shape, resolved_dtype
 from itda_core.pursuit import free_memory, gram_bytes
 
@@ -16,6 +18,8 @@ _BFLOAT16_GAIN = 2.0
 """How much faster a forward pass is in bfloat16 where that is taken; 2 to 4 were seen."""
 _PURSUIT_FLOPS_SHARE = 0.15
 """Share of a plain product's speed that a pursuit's row updates reach."""
+_LOSS_COST = 2.0
+"""Logits, their cross-entropy and KL, in units of the product that makes the logits."""
 _START_SECONDS = 12.0
 """Starting the process, importing, loading the model."""
 _BYTES_PER_CODE = 8
@@ -46,11 +50,33 @@ def _seconds(config: TrainConfig, shape: ModelShape) -> float:
     explored = min(config.explored_tokens, config.max_tokens) * len(config.layers)
     pursuit = 2 * config.max_atoms * (shape.d_model + config.l0 / _PURSUIT_FLOPS_SHARE) * explored
     device = best_device()
-    speed = _product_speed(device)
+    forward /= _FORWARD_EFFICIENCY * _gain(config, device)
+    return _START_SECONDS + (forward + 2 * pursuit) / _product_speed(device)
+
+
+def evaluation_seconds(
+    dictionaries: Sequence[tuple[TrainConfig, int]], tokens: int = EVALUATION_TOKENS
+) -> float | None:
+    """Seconds to evaluate dictionaries, each given by its training and its layer; None where a
+    model's shape is not known without loading it."""
+    device, work = best_device(), 0.0
+    for config, layer in dictionaries:
+        shape = model_shape(config.model)
+        if shape is None:
+            return None
+        passes = len(nested_l0s(config.l0)) + 2  # as it is, and zeroed
+        blocks = layer + 1 + passes * (shape.n_layers - layer - 1)
+        forward = 2 * shape.block_weights * blocks * tokens / _FORWARD_EFFICIENCY
+        unembedding = 2 * shape.vocabulary * shape.d_model * passes * tokens
+        work += forward / _gain(config, device) + _LOSS_COST * unembedding
+    return _START_SECONDS + work / _product_speed(device)
+
+
+def _gain(config: TrainConfig, device: str) -> float:
+    """How much faster than in float32 a forward pass is with the data type it is made in."""
     chosen, fastest = (resolved_dtype(name, device) for name in (config.model.dtype, "auto"))
     gains = chosen is torch.bfloat16 and fastest is torch.bfloat16
-    forward /= _FORWARD_EFFICIENCY * (_BFLOAT16_GAIN if gains else 1.0)
-    return _START_SECONDS + (forward + 2 * pursuit) / speed
+    return _BFLOAT16_GAIN if gains else 1.0
 
 
 def _memory(config: TrainConfig, shape: ModelShape) -> int:

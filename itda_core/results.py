@@ -13,7 +13,10 @@ from itda_core.runs import Run, told_when_disk_is_full, write_json
 
 EVALUATION_FILE = "evaluation.json"
 EVALUATION_VERSION = 1
-_TOLD = {"created", "seconds", "measured_on", "tokens", "by_l0", "density", "errors"}
+_TOLD = {
+    "created", "seconds", "measured_on", "tokens", "massive_tokens", "unused_share", "by_l0",
+    "density", "errors",
+}  # fmt: skip
 
 
 def save_evaluation(run: Run, result: dict[str, Any]) -> Path:

@@ -124,6 +124,16 @@ class Store(Database):
 
     # Queries
 
+    def stored(self) -> tuple[int, int, str | None]:
+        """How many runs and evaluated rows there are, and when the newest was evaluated: what
+        changes when something has come or gone."""
+        found = self.query(
+            """SELECT (SELECT count(*) FROM runs) AS runs, count(*) AS evaluated,
+                max(created) AS newest FROM evaluations"""
+        ).iloc[0]
+        newest = found["newest"]
+        return int(found["runs"]), int(found["evaluated"]), newest if newest == newest else None
+
     def runs(self) -> pd.DataFrame:
         """One row a dictionary, in order of model and layer."""
         return self.query("SELECT * FROM runs ORDER BY model, layer, created")

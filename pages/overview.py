@@ -79,21 +79,25 @@ def _show_runs(runs: pd.DataFrame) -> None:
     if chosen:
         run = runs.iloc[chosen[0]]
         run_id = run["run_id"]
-        browse, decompose, _ = st.columns([1, 1, 2])
+        browse, decompose, evaluate, _ = st.columns([1, 1, 1, 1])
         link = {"run": run_id}
         browse.page_link("pages/latents.py", label="Browse its latents", query_params=link)
         decompose.page_link("pages/decompose.py", label="Decompose with it", query_params=link)
+        evaluate.page_link(
+            "pages/evaluate.py", label="Evaluate it", query_params={"compare": run_id}
+        )
         show_exchange(run)
 
 
 def _show_next(runs: pd.DataFrame) -> None:
     st.subheader("What to do next")
-    columns = st.columns(4)
+    columns = st.columns(5)
     for column, page_file, label, about in (
         (columns[0], "latents", "Browse latents", "Read what the layers are made of."),
         (columns[1], "decompose", "Decompose a prompt", "See your own text taken apart."),
         (columns[2], "similarity", "Compare layers", "Which tokens do two layers share?"),
-        (columns[3], "train", "Train another", "Other layers, models or texts."),
+        (columns[3], "evaluate", "Evaluate", "How much do they explain?"),
+        (columns[4], "train", "Train another", "Other layers, models or texts."),
     ):
         with column.container(border=True):
             st.page_link(f"pages/{page_file}.py", label=f"**{label}**")

@@ -36,7 +36,7 @@ def show() -> None:
         st.subheader("Dictionaries")
         _show_dictionaries()
         st.subheader("Past trainings")
-        show_ended_jobs()
+        show_ended_jobs("train", "No training has ended yet.")
 
 
 def _show_settings() -> None:
@@ -250,7 +250,8 @@ def _show_interrupted() -> None:
     here = explorer()
     active = any(job.is_active for job in here.queue.jobs())
     waiting = {} if active else interrupted_trainings(here.runs_folder)
-    listed = [here.queue.config(job) for job in here.queue.jobs() if job.state != "done"]
+    left = [here.queue.config(job) for job in here.queue.jobs() if job.state != "done"]
+    listed = [config for config in left if config]
     # A job may leave the data type open; the training it started has written down what it took.
     is_open = [config for config in listed if config.model.dtype == "auto"]
     listed += [config.with_dtype(dtype) for config in is_open for dtype in DTYPES]

@@ -4,6 +4,7 @@ Screenshots are kept in screenshots/. With ITDA_PICTURES=folder (`make pictures`
 its full size and the pictures of the documentation are written there.
 """
 
+import json
 import os
 import re
 import shutil
@@ -73,6 +74,7 @@ def test_the_whole_road_from_an_empty_folder_to_a_second_dictionary(address, pag
     decompose_typed_text(page)
     decompose_uploaded_text(page)
     compare_layers(page)
+    evaluate_dictionaries(page)
     train_a_second_dictionary(page)
     delete_a_dictionary(page)
     assert problems == []
@@ -86,7 +88,7 @@ def test_a_copied_link_opens_the_same_latent_in_a_fresh_browser(address, page, p
     assert problems == []
 
 
-@pytest.mark.parametrize("name", ["", "train", "latents", "decompose", "similarity"])
+@pytest.mark.parametrize("name", ["", "train", "latents", "decompose", "similarity", "evaluate"])
 def test_every_page_fits_a_narrow_screen(address, page, problems, name):
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto(f"{address}/{name}")
@@ -184,6 +186,33 @@ def compare_layers(page: Page) -> None:
     picture(page, "similarity", documented=True)
     page.get_by_role("tab", name="Only A layer 7").click()
     picture(page, "only-a")
+    assert_nothing_failed(page)
+
+
+def evaluate_dictionaries(page: Page) -> None:
+    """Only the last layer, which is the quickest, unless the picture is for the documentation."""
+    page.get_by_role("link", name="Evaluate", exact=True).click()
+    for layer in () if PICTURES else (7, 15):
+        page.get_by_role("button", name=re.compile(f"Remove .*layer {layer} ")).click()
+        page.wait_for_timeout(1_500)
+    page.get_by_role("button", name="Evaluate (about").click()
+    expect(page.get_by_role("progressbar").first).to_be_visible()
+    expect(page.get_by_text("One dictionary")).to_be_visible(timeout=4 * PATIENCE)
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0, timeout=PATIENCE)
+    points = page.locator(".js-plotly-plot").first.locator(".scatterlayer .point")
+    expect(points.nth(3)).to_be_attached()
+    page.wait_for_timeout(1_500)
+    points.nth(3).click(force=True)
+    expect(page.get_by_text("at L0 8")).to_be_visible()
+    assert "at_l0=8" in page.url
+    page.mouse.move(5, 5)
+    picture(page, "evaluate", documented=True)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download as JSON").click()
+    [found, *_] = json.loads(Path(download.value.path()).read_text())
+    assert found["by_l0"][3]["l0"] == 8
+    page.get_by_text("How often latents are used").scroll_into_view_if_needed()
+    picture(page, "evaluate-details")
     assert_nothing_failed(page)
 
 

@@ -7,7 +7,7 @@ from trained import tiny_config, trained
 
 from itda_core import estimate as estimate_module
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
-from itda_core.estimate import estimate
+from itda_core.estimate import estimate, evaluation_seconds
 
 CONFIG = TrainConfig(ModelSpec("smollm2-135m"), CorpusSpec("sotu"), (7,))
 
@@ -56,3 +56,18 @@ def test_a_training_needs_no_more_disk_than_estimated(
     trained(config, tmp_path)
     codes = sum(file.stat().st_size for file in tmp_path.glob("*/codes.parquet"))
     assert 0 < codes <= estimate(config).disk - activations
+
+
+def test_more_to_evaluate_is_estimated_to_take_longer():
+    """An early layer leaves more blocks to run for every L0, and so does a larger L0."""
+    one = evaluation_seconds([(CONFIG, 7)])
+    assert evaluation_seconds([(CONFIG, 7)], tokens=8_192) > one
+    assert evaluation_seconds([(CONFIG, 7), (CONFIG, 7)]) > one
+    assert evaluation_seconds([(CONFIG, 1)]) > one > evaluation_seconds([(CONFIG, 22)])
+    assert evaluation_seconds([(dataclasses.replace(CONFIG, l0=64), 7)]) > one
+    assert evaluation_seconds([]) < one
+
+
+def test_an_evaluation_with_an_unknown_model_has_no_estimate():
+    unknown = dataclasses.replace(CONFIG, model=ModelSpec("nobody/nothing"))
+    assert evaluation_seconds([(CONFIG, 7), (unknown, 7)]) is None

@@ -24,7 +24,7 @@ from itda_core.training import train
 from pages.components import session
 from pages.components.text import literal, pieces, snippet
 
-PAGES = ["overview", "train", "latents", "decompose", "similarity"]
+PAGES = ["overview", "train", "latents", "decompose", "similarity", "evaluate"]
 SPECIAL = [
     "A family 👩‍👩‍👧 and a cafe\u0301 by the river Ω, all in one line of text.",
     "שלום עולם, this line runs from right to left and back مرحبا بالعالم again.",

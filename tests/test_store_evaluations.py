@@ -110,12 +110,11 @@ def test_measures_that_a_version_did_not_know_are_left_open(store, evaluated_cop
     run = list_runs(evaluated_copy)[0]
     content = read_evaluation(run)
     content["by_l0"] = [{"l0": 4, "fvu": 0.5, "kl": None}]
-    del content["unused_share"]
     save_evaluation(run, content)
     store.import_run(run)
     row = store.evaluations().iloc[0]
     assert (row["l0"], row["fvu"]) == (4, 0.5)
-    assert row[["kl", "cosine", "ce_loss_score", "unused_share"]].isna().all()
+    assert row[["kl", "cosine", "ce_loss_score"]].isna().all()
 
 
 def test_evaluations_are_forgotten_with_their_run_and_come_back_by_a_rebuild(evaluated, tmp_path):

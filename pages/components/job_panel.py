@@ -1,4 +1,4 @@
-"""Training jobs on a page: live progress, cancel, resume, logs."""
+"""Jobs on a page: live progress, cancel, resume, logs."""
 
 import time
 
@@ -13,6 +13,7 @@ _STAGES = {
     "reading": "Reading the corpus",
     "training": "Building the dictionary",
     "encoding": "Encoding the explored tokens",
+    "evaluating": "Measuring",
     "done": "Done",
 }
 _SIGNS = {"done": "✓", "failed": "✗", "cancelled": "–", "interrupted": "–"}
@@ -21,12 +22,12 @@ _SIGNS = {"done": "✓", "failed": "✗", "cancelled": "–", "interrupted": "�
 def watch_active_jobs() -> bool:
     """Show what is running or waiting and keep it up to date; true where there is anything.
 
-    When a run is finished the whole page is drawn again, so that the new dictionary is on it.
+    When a run or an evaluation is there the whole page is drawn again, so that it is on it.
     """
     queue = explorer().queue
     if not any(job.is_active for job in queue.jobs()):
         return False
-    st.session_state["_runs_seen"] = len(explorer().store.runs())
+    st.session_state["_stored_seen"] = explorer().store.stored()
     _panel()
     return True
 
@@ -39,8 +40,8 @@ def _panel() -> None:
 
 def _show_panel() -> None:
     active = [job for job in explorer().queue.jobs() if job.is_active]
-    new_runs = len(explorer().store.runs()) != st.session_state["_runs_seen"]
-    if not active or new_runs:
+    is_new = explorer().store.stored() != st.session_state["_stored_seen"]
+    if not active or is_new:
         st.rerun()
     for job in active:
         with st.container(border=True):
@@ -54,20 +55,20 @@ def _show_active(job: Job) -> None:
         explorer().queue.cancel(job.job_id)
         st.rerun()
     if job.state == "queued":
-        st.caption("Waiting for the training before it.")
+        st.caption("Waiting for what is before it.")
         return
     progress = explorer().queue.progress(job)
     if progress is None:
         st.progress(0.0, "Starting")
         return
     st.progress(min(1.0, progress["fraction"]), _headline(progress, job))
-    if progress["atoms"]:
+    if progress["total_tokens"]:
         st.caption(_details(progress))
 
 
 def _headline(progress: dict, job: Job) -> str:
     parts = [_STAGES[progress["stage"]]]
-    if progress["seconds_left"] and progress["stage"] in ("training", "encoding"):
+    if progress["seconds_left"] and progress["stage"] not in ("loading", "reading"):
         parts.append(f"about {seconds_text(progress['seconds_left'])} left")
     elif job.started:
         parts.append(f"{seconds_text(time.time() - job.started)} so far")
@@ -76,21 +77,25 @@ def _headline(progress: dict, job: Job) -> str:
 
 def _details(progress: dict) -> str:
     parts = [f"{progress['tokens']:,} of {progress['total_tokens']:,} tokens"]
-    if progress["tokens_per_second"]:
+    if progress.get("tokens_per_second"):
         parts.append(f"{progress['tokens_per_second']:,.0f} tokens/s")
-    for layer, atoms in progress["atoms"].items():
+    if progress.get("run_id"):
+        parts.append(progress["run_id"])
+    for layer, atoms in progress.get("atoms", {}).items():
         error = progress["mean_error"].get(layer)
         told = f", mean error {error:.3f}" if error is not None else ""
         parts.append(f"layer {layer}: {atoms:,} atoms{told}")
-    parts += [f"{count:,} {what}" for what, count in progress["skipped"].items()]
+    parts += [f"{count:,} {what}" for what, count in progress.get("skipped", {}).items()]
     return literal(" · ".join(parts))
 
 
-def show_ended_jobs() -> None:
-    """The trainings that are over, newest first, with their logs and what can be done."""
-    ended = [job for job in explorer().queue.jobs() if not job.is_active]
+def show_ended_jobs(command: str, none_yet: str) -> None:
+    """The jobs of one command that are over, newest first, with their logs and what can be done;
+    none_yet: what to say where there are none."""
+    jobs = explorer().queue.jobs()
+    ended = [job for job in jobs if job.command == command and not job.is_active]
     if not ended:
-        st.caption("No training has ended yet.")
+        st.caption(none_yet)
     for job in reversed(ended):
         sign = _SIGNS.get(job.state, "")
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.created))
@@ -104,7 +109,7 @@ def _show_ended(job: Job) -> None:
         st.error(literal(job.error.removeprefix("Error: ")))
     resume, forget, _ = st.columns([1, 1, 3])
     if job.state != "done":
-        label = "Try again" if job.state == "failed" else "Resume"
+        label = "Resume" if job.keeps_checkpoints and job.state != "failed" else "Try again"
         if resume.button(label, key=f"resume_{job.job_id}", width="stretch"):
             queue.resume(job.job_id)
             st.rerun()

@@ -31,6 +31,7 @@ _LINKS = {
     "pages/latents.py": "Latents",
     "pages/decompose.py": "Decompose",
     "pages/similarity.py": "Similarity",
+    "pages/evaluate.py": "Evaluate",
 }
 _FRAME_CSS = """
 .stMainBlockContainer { padding: 3.5rem 2.5rem 3rem; max-width: 96rem; margin: 0 auto; }
@@ -198,6 +199,21 @@ def follow_url(name: str, options: list) -> None:
             st.warning(f"The link asks for {literal(wanted)}, which is not here (any more).")
     if options and st.session_state.get(name) not in options:
         st.session_state[name] = options[0]
+
+
+def follow_url_list(name: str, options: list[str], default: list[str]) -> None:
+    """`follow_url` for a widget with several values, in the URL with commas between them."""
+    wanted = st.query_params.get(name)
+    is_new = name not in st.session_state
+    if wanted is not None and (is_new or wanted != st.session_state.get(f"_written_{name}")):
+        asked = [value for value in wanted.split(",") if value]
+        st.session_state[name] = [value for value in asked if value in options]
+        for value in asked:
+            if value not in options:
+                st.warning(f"The link asks for {literal(value)}, which is not here (any more).")
+    elif is_new:
+        st.session_state[name] = default
+    st.session_state[name] = [value for value in st.session_state[name] if value in options]
 
 
 def write_url(name: str, value) -> None:

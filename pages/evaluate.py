@@ -1,0 +1,308 @@
+"""Evaluate: what dictionaries explain and what they cost the model, by L0, side by side."""
+
+import json
+
+import pandas as pd
+import streamlit as st
+
+from itda_core.estimate import evaluation_seconds
+from itda_core.results import read_evaluation
+from itda_core.token_errors import COUNTED_TOKENS
+from pages.components.charts_evaluation import density_histogram, error_bars, pareto
+from pages.components.job_panel import show_ended_jobs, watch_active_jobs
+from pages.components.labels import short_labels
+from pages.components.measures import MASSIVE_HELP, MEASURES, columns, shown
+from pages.components.session import (
+    explorer,
+    follow_url,
+    follow_url_list,
+    loaded_run,
+    nothing_yet,
+    page,
+    run_label,
+    write_url,
+)
+from pages.components.text import literal, seconds_text
+
+_MOST_AT_FIRST = 8
+
+
+def show() -> None:
+    st.title("Evaluate")
+    runs = explorer().store.runs()
+    if runs.empty:
+        nothing_yet()
+        return
+    st.caption(
+        "Reconstructions are compared with the activations, and put in their place to see what the "
+        "model's predictions lose, on prompts that no dictionary was trained on."
+    )
+    evaluated = explorer().store.evaluations()
+    chosen = _choose_runs(runs, evaluated)
+    watch_active_jobs()
+    if chosen.empty:
+        st.info("Choose at least one dictionary.")
+        return
+    found = evaluated[evaluated["run_id"].isin(chosen["run_id"])]
+    _offer_evaluation(chosen[~chosen["run_id"].isin(found["run_id"])])
+    if not found.empty:
+        _show_found(chosen[chosen["run_id"].isin(found["run_id"])], found)
+    _show_ended()
+
+
+def _choose_runs(runs: pd.DataFrame, evaluated: pd.DataFrame) -> pd.DataFrame:
+    """The dictionaries to compare, as rows of `runs`; at first those that were evaluated."""
+    ids = runs["run_id"].tolist()
+    known = set(evaluated["run_id"])
+    first = [run_id for run_id in ids if run_id in known] or ids
+    follow_url_list("compare", ids, first[:_MOST_AT_FIRST])
+    labels = {row.run_id: run_label(row) for row in runs.itertuples()}
+    chosen = st.multiselect(
+        "Dictionaries",
+        ids,
+        format_func=lambda run_id: labels[run_id] + ("" if run_id in known else " · not evaluated"),
+        key="compare",
+        placeholder="Choose dictionaries",
+    )
+    write_url("compare", ",".join(chosen) if chosen else None)
+    others = len(set(ids) - known - set(chosen))
+    if others:
+        it = "it" if others == 1 else "them"
+        st.caption(f"{others:,} more can be evaluated: choose {it} in the list.")
+    return runs[runs["run_id"].isin(chosen)]
+
+
+def _offer_evaluation(missing: pd.DataFrame) -> None:
+    """A button for the dictionaries that have no evaluation and are in no job."""
+    queue = explorer().queue
+    busy = {path for job in queue.jobs() if job.is_active for path in job.arguments}
+    directories = [path for path in missing["directory"] if path not in busy]
+    if not directories:
+        return
+    with st.container(border=True):
+        text, button = st.columns([3, 1], vertical_alignment="center")
+        count = len(directories)
+        text.markdown(
+            f"**{count} of the chosen dictionaries {'is' if count == 1 else 'are'} not evaluated "
+            "yet.** An evaluation runs in the background; you can leave this page."
+        )
+        seconds = _seconds(tuple(directories))
+        label = "Evaluate" if seconds is None else f"Evaluate (about {seconds_text(seconds)})"
+        if button.button(label, type="primary", width="stretch"):
+            _submit(directories)
+
+
+def _submit(directories: list[str]) -> None:
+    explorer().queue.submit_evaluation([loaded_run(directory) for directory in directories])
+    st.rerun()
+
+
+@st.cache_data(ttl=300, show_spinner=False)
+def _seconds(directories: tuple[str, ...]) -> float | None:
+    runs = [loaded_run(directory) for directory in directories]
+    return evaluation_seconds([(run.config, run.layer) for run in runs])
+
+
+def _show_found(runs: pd.DataFrame, found: pd.DataFrame) -> None:
+    saes = frozenset(row.run_id for row in runs.itertuples() if _is_sae(row.directory))
+    labels = short_labels(runs, saes)
+    found = found.assign(
+        dictionary=found["run_id"].map(labels), is_sae=found["run_id"].isin(saes)
+    ).reset_index(drop=True)
+    _follow_point(found)
+    _show_pareto(found)
+    _show_point(found)
+    _show_table(runs, found)
+    _show_details(runs, labels)
+
+
+def _is_sae(directory: str) -> bool:
+    return loaded_run(directory).about.get("kind") == "sae"
+
+
+def _follow_point(found: pd.DataFrame) -> None:
+    """The dictionary and L0 that are looked at closely: of the URL, or those last clicked."""
+    follow_url("run", list(dict.fromkeys(found["run_id"])))
+    of_run = found[found["run_id"] == st.session_state["run"]]
+    l0s = of_run["l0"].tolist()
+    follow_url("at_l0", [l0s[-1], *l0s[:-1]])  # its own comes first
+    for name in ("run", "at_l0"):
+        write_url(name, st.session_state[name])
+
+
+def _look_at(run_id: str, l0: int) -> None:
+    st.session_state["run"], st.session_state["at_l0"] = run_id, int(l0)
+
+
+def _show_pareto(found: pd.DataFrame) -> None:
+    st.subheader("What each L0 gives")
+    fvu = "fvu"
+    if (found["massive_tokens"] > 0).any():
+        without = st.toggle(
+            "FVU without massive activations", value=True, key="without", help=MASSIVE_HELP
+        )
+        fvu = "fvu_without_massive" if without else "fvu"
+    left, right = st.columns(2, gap="large")
+    with left:
+        _show_curve(found, fvu, "FVU: variance unexplained", "lower")
+    with right:
+        if found["ce_loss_score"].isna().all():
+            st.info("These models predict no next token, so they have no CE loss score.")
+        else:
+            _show_curve(found, "ce_loss_score", "CE loss score", "higher")
+
+
+def _show_curve(found: pd.DataFrame, measure: str, title: str, better: str) -> None:
+    points = found.rename(columns={measure: "value", "dictionary": "label"})
+    points = points[["run_id", "label", "is_sae", "l0", "mean_l0", "value"]].dropna()
+    point = (st.session_state["run"], st.session_state["at_l0"])
+    key = f"curve_{measure}"
+
+    def choose() -> None:
+        clicked = st.session_state[key]["selection"]["points"]
+        if clicked:
+            run_id, l0, _ = clicked[0]["customdata"]
+            _look_at(run_id, l0)
+
+    st.plotly_chart(
+        pareto(points, title, better, point),
+        on_select=choose,
+        selection_mode="points",
+        config={"displayModeBar": False},
+        key=key,
+    )
+
+
+def _show_point(found: pd.DataFrame) -> None:
+    """The point that is looked at: its numbers, and where to go with it."""
+    run_id, l0 = st.session_state["run"], st.session_state["at_l0"]
+    row = found[(found["run_id"] == run_id) & (found["l0"] == l0)].iloc[0]
+    with st.container(border=True):
+        head, browse, decompose = st.columns([4, 1, 1], vertical_alignment="center")
+        head.markdown(f"**{literal(row['dictionary'])}** at L0 {l0}")
+        browse.page_link("pages/latents.py", label="Browse latents", query_params={"run": run_id})
+        decompose.page_link("pages/decompose.py", label="Decompose", query_params={"run": run_id})
+        names = ["fvu", "ce_loss_score", "kl", "cosine", "norm_ratio", "mean_latents"]
+        for place, name in zip(st.columns(len(names)), names, strict=True):
+            place.metric(MEASURES[name].label, shown(name, row[name]), help=MEASURES[name].help)
+        st.caption("Click a point of the curves, or choose a row below, to look at another.")
+
+
+def _show_table(runs: pd.DataFrame, found: pd.DataFrame) -> None:
+    table = found.assign(unused_share=100 * found["unused_share"])
+
+    def choose() -> None:
+        rows = st.session_state["measures"]["selection"]["rows"]
+        if rows:
+            _look_at(*table.iloc[rows[0]][["run_id", "l0"]])
+
+    st.dataframe(
+        table,
+        column_order=["dictionary", *MEASURES],
+        column_config=columns(),
+        hide_index=True,
+        on_select=choose,
+        selection_mode="single-row",
+        key="measures",
+    )
+    as_csv, as_json, _ = st.columns([1, 1, 4])
+    as_csv.download_button(
+        "Download as CSV",
+        found.drop(columns=["dictionary"]).to_csv(index=False).encode(),
+        file_name="evaluations.csv",
+        mime="text/csv",
+        width="stretch",
+    )
+    as_json.download_button(
+        "Download as JSON",
+        _as_json(tuple(runs["directory"]), found["created"].max()),
+        file_name="evaluations.json",
+        mime="application/json",
+        width="stretch",
+        help="Everything that was measured, errors of single tokens and densities included.",
+    )
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _as_json(directories: tuple[str, ...], newest: str) -> str:  # noqa: ARG001 (part of the key)
+    found = [read_evaluation(loaded_run(directory)) for directory in directories]
+    return json.dumps(found, ensure_ascii=False, indent=1)
+
+
+def _show_details(runs: pd.DataFrame, labels: dict[str, str]) -> None:
+    """Densities and errors of single tokens of one dictionary."""
+    st.subheader("One dictionary")
+    choice, again = st.columns([4, 1], vertical_alignment="bottom")
+    run_id = choice.selectbox(
+        "Dictionary", runs["run_id"].tolist(), format_func=labels.get, key="run"
+    )
+    directory = runs[runs["run_id"] == run_id].iloc[0]["directory"]
+    if again.button("Evaluate again", width="stretch"):
+        _submit([directory])
+    result = read_evaluation(loaded_run(directory))
+    if result is None:
+        st.info("Its evaluation has just been removed.")
+        return
+    _show_measured_on(result)
+    measure = st.segmented_control(
+        "Error shown as",
+        ["fvu", "cosine"],
+        format_func={"fvu": "variance unexplained", "cosine": "cosine"}.get,
+        default="fvu",
+        required=True,
+        key="measure",
+        help="Both at the dictionary's largest L0. Σ‖x − x̂‖² / Σ‖x − x̄‖² over the tokens of a bar, "
+        "with x̄ the mean of all tokens; or the mean of cos(x, x̂).",
+    )
+    _show_charts(result, measure)
+
+
+def _show_measured_on(result: dict) -> None:
+    on = result["measured_on"]
+    prompts = f"{on['prompts']:,} {'held-out ' if on['held_out'] else ''}prompts of {on['corpus']}"
+    parts = [
+        f"{result['tokens']:,} tokens of {prompts}",
+        f"{result['massive_tokens']:,} of them massive activations",
+        f"{result['unused_share']:.1%} of the latents used by none",
+        f"{result['created'][:16].replace('T', ' ')} UTC",
+    ]
+    st.caption(literal(" · ".join(parts)))
+
+
+def _show_charts(result: dict, measure: str) -> None:
+    errors = result["errors"]
+    by_position, by_norm = st.columns(2, gap="large")
+    by_frequency, density = st.columns(2, gap="large")
+    with by_position:
+        st.markdown("**By position in the prompt**")
+        bars = error_bars(errors["position"], measure, "position, the first token being 0")
+        st.plotly_chart(bars, key="by_position")
+    with by_norm:
+        st.markdown("**By norm of the activation**", help=f"Tenths of the tokens. {MASSIVE_HELP}")
+        bins, special = errors["norm"] + errors["massive"], "massive" if errors["massive"] else ""
+        st.plotly_chart(error_bars(bins, measure, "‖x‖", special), key="by_norm")
+    with by_frequency:
+        st.markdown(
+            "**By frequency of the token**",
+            help=f"Counted in the first {COUNTED_TOKENS:,} tokens of the prompts that are not held "
+            "out.",
+        )
+        if errors["frequency"]:
+            title = "times it occurs in the training part of the corpus"
+            st.plotly_chart(error_bars(errors["frequency"], measure, title), key="by_frequency")
+        else:
+            st.info("The corpus it was trained on can't be read any more.")
+    with density:
+        st.markdown("**How often latents are used**", help="At the dictionary's largest L0.")
+        st.plotly_chart(density_histogram(result["density"]), key="density")
+
+
+def _show_ended() -> None:
+    queue = explorer().queue
+    if any(job.command == "evaluate" and not job.is_active for job in queue.jobs()):
+        st.subheader("Past evaluations")
+        show_ended_jobs("evaluate", "")
+
+
+with page("Evaluate"):
+    show()
