@@ -104,16 +104,17 @@ class TrainConfig:
     """What L0 holds for: every "token", or the "mean" over tokens. Then tokens that are easy to
     explain use fewer terms, and others up to twice as many."""
     threshold: float = 0.2
-    """Squared distance of unit vectors, in [0, 4], above which an activation becomes an atom."""
+    """Of the threshold selection: squared distance of unit vectors, in [0, 4], above which an
+    activation becomes an atom."""
     seed: int = 0
-    """Order of the prompts."""
+    """Order of the prompts, and what the coverage draws by chance."""
     explored_tokens: int = 65_536
     """Activations encoded after training for browsing; at most `max_tokens` of them."""
     skip_first: bool = True
     """Leave out the first position of each prompt, an attention sink in most models."""
     batch_tokens: int = 2_048
-    """Activations in one step of the selection, at most; a short training takes smaller ones.
-    Smaller steps choose better, since the atoms of one step do not know of each other."""
+    """Activations in one step of the threshold selection, at most; a short training takes smaller
+    ones. Smaller steps choose better, since the atoms of one step do not know of each other."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))

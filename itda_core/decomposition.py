@@ -26,13 +26,14 @@ class Decomposition:
     """[n_decomposed] int64, the token position of each row"""
     codes: Codes
     residuals: np.ndarray
-    """[n_decomposed, l0 + 1] float32: ‖x − x̂‖ after each step, the whole norm first"""
+    """[n_decomposed, l0 + 1] float32: ‖x − x̂‖ after each step, ‖x − offset‖ first"""
     sources: pd.DataFrame
     """the dictionary's sources"""
 
     @property
     def shares_left(self) -> np.ndarray:
-        """‖x − x̂‖² / ‖x‖² of each row after the last step, [n_decomposed] in [0, 1]."""
+        """‖x − x̂‖² / ‖x − offset‖² of each row after the last step, [n_decomposed]; in [0, 1] for
+        pursuits."""
         squares = np.square(self.residuals.astype(np.float64))
         return squares[:, -1] / np.maximum(squares[:, 0], 1e-30)
 
@@ -77,7 +78,7 @@ class Decomposition:
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
     def to_records(self) -> list[dict[str, Any]]:
-        """One record a token: position, token, norm, share_left, and its terms."""
+        """One record a token: position, token, norm (‖x − offset‖), share_left, and its terms."""
         return [
             {
                 "position": position,

@@ -33,7 +33,7 @@ class Plan:
     """First prompt of each window and the one after its last. A window is captured as a whole, in
     forward passes of prompts of similar length."""
     step: int = 1
-    """Activations in one step of the selection, at most"""
+    """Activations in one step of the threshold selection, at most"""
     too_short: int = 0
     """Prompts left out because they have fewer than two tokens"""
     cut: int = 0

@@ -1,7 +1,7 @@
-"""Which activations become atoms.
+"""Which activations become atoms: "threshold", the paper's greedy method.
 
-A selection is offered the activations of one layer, step by step, and grows a dictionary.
-"threshold" is the paper's greedy method (arXiv 2505.17769, section 3).
+It is offered the activations of one layer, step by step, and grows a dictionary (arXiv 2505.17769,
+section 3).
 """
 
 from collections.abc import Sequence
