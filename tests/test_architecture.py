@@ -14,9 +14,9 @@ ROOMS = [
     "errors", "config", "corpus", "tokens", "models", "loading", "codes",
     "kernels", "pursuit", "orthogonal_kernel", "orthogonal", "sae", "dictionary",
     "selection", "coverage", "plan", "metrics", "splicing", "token_errors",
-    "evaluation", "estimate", "decomposition", "similarity", "probing", "runs", "results", "evaluating",
-    "uses", "detection", "building", "finishing", "training",
-    "database", "importing", "store", "jobs",
+    "evaluation", "estimate", "decomposition", "similarity", "probing", "runs", "results",
+    "evaluating", "uses", "detection", "building", "finishing", "training", "database",
+    "importing", "store", "jobs",
     "saelens", "published", "exchange", "adopting", "sae_runs", "published_runs", "card", "hub",
     "commands", "__main__",
 ]  # fmt: skip
