@@ -27,10 +27,11 @@ _DEFAULTS = {field.name: field.default for field in TrainConfig.__dataclass_fiel
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(arguments)
-    from itda_core import commands
+    from itda_core import commands, exchange_commands, measuring_commands
 
+    known = {**vars(measuring_commands), **vars(exchange_commands), **vars(commands)}
     try:
-        return getattr(commands, options.command)(options)
+        return known[options.command](options)
     except ItdaError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code

@@ -18,7 +18,7 @@ ROOMS = [
     "evaluating", "uses", "detection", "building", "finishing", "training", "database",
     "importing", "store", "jobs",
     "saelens", "published", "exchange", "adopting", "sae_runs", "published_runs", "card", "hub",
-    "commands", "__main__",
+    "console", "measuring_commands", "exchange_commands", "commands", "__main__",
 ]  # fmt: skip
 
 SQL = re.compile(

@@ -1,0 +1,128 @@
+"""The commands that measure, decompose and compare; see __main__ for their options."""
+
+import argparse
+
+from itda_core.config import CorpusSpec
+from itda_core.console import keep_progress, numbers, require_positive, show, status, status_done
+from itda_core.corpus import load_corpus
+from itda_core.errors import InputError
+from itda_core.runs import find_run
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Every measure by L0; with --save it is kept with the run."""
+    from itda_core.evaluating import EvaluationTask, evaluate_runs
+
+    require_positive("max-tokens", options.max_tokens)
+    task = EvaluationTask(
+        runs=tuple(find_run(name, options.runs) for name in options.run),
+        corpus=CorpusSpec(options.corpus, options.column) if options.corpus else None,
+        max_tokens=options.max_tokens,
+        l0s=numbers("--l0s", options.l0s) if options.l0s else None,
+        save=options.save,
+    )
+    progress = None
+    for progress in evaluate_runs(task):
+        keep_progress(options.progress, progress.to_dict())
+        of_tokens = f"{progress.tokens:,} of {progress.total_tokens:,} tokens"
+        status(f"{progress.run_id}: {progress.stage}, {progress.fraction:.0%}, {of_tokens}")
+    status_done()
+    results = progress.results
+    rows = [{"run_id": one["run_id"], **row} for one in results for row in one["by_l0"]]
+    show(options, {"runs": results}, rows)
+    return 0
+
+
+def probe(options: argparse.Namespace) -> int:
+    """How well k latents, and k dimensions of the activations, tell a prompt's labels."""
+    from itda_core.evaluating import held_out_prompts
+    from itda_core.loading import load_model
+    from itda_core.probing import probe as probing
+
+    require_positive("max-tokens", options.max_tokens)
+    results = []
+    for run in [find_run(name, options.runs) for name in options.run]:
+        model = load_model(run.config.model)
+        prompts = _other_prompts(options) or held_out_prompts(run)
+        result = None
+        for result in probing(run.dictionary(), model, prompts, run.config, options.max_tokens):
+            status(f"{run.run_id}: {result.tokens:,} of {result.total_tokens:,} tokens")
+        results.append({"run_id": run.run_id, "tokens": result.tokens, "results": result.results})
+    status_done()
+    rows = [{"run_id": one["run_id"], **row} for one in results for row in one["results"]]
+    for row in rows:
+        row["chosen"] = "  ".join(
+            str(one["feature"]) if one["token"] is None else f"{one['feature']} {one['token']!r}"
+            for one in row["chosen"]
+        )
+    show(options, {"runs": results}, rows)
+    return 0
+
+
+def detect(options: argparse.Namespace) -> int:
+    """How well the titles of latents tell the tokens that use them."""
+    from itda_core.detection import EMBEDDER
+    from itda_core.detection import detect as detecting
+    from itda_core.loading import load_model
+
+    require_positive("latents", options.latents)
+    embedder = load_model(EMBEDDER)
+    results = []
+    for run in [find_run(name, options.runs) for name in options.run]:
+        result = None
+        for result in detecting(run, embedder, options.latents, options.seed):
+            status(f"{run.run_id}: {result.prompts:,} of {result.total_prompts:,} prompts")
+        found = {"scores": result.scores, "latents": result.latents}
+        results.append({"run_id": run.run_id, "embedder": EMBEDDER, **found})
+    status_done()
+    rows = [{"run_id": one["run_id"], **row} for one in results for row in one["scores"]]
+    show(options, {"runs": results}, rows)
+    return 0
+
+
+def decompose(options: argparse.Namespace) -> int:
+    """Each token's terms in the order of pursuit."""
+    from itda_core.decomposition import decompose as decomposing
+    from itda_core.loading import load_model
+
+    run = find_run(options.run, options.runs)
+    result = decomposing(run.dictionary(), load_model(run.config.model), options.text, run.config)
+    tokens = result.to_records()
+    rows = [
+        {
+            "position": token["position"],
+            "token": token["token"],
+            "share_left": token["share_left"],
+            "terms": "  ".join(
+                f"{term['coefficient']:+.2f} {term['latent']} {term['source_token']!r}"
+                for term in token["terms"][: options.terms]
+            ),
+        }
+        for token in tokens
+    ]
+    show(options, {"run_id": run.run_id, "text": options.text, "tokens": tokens}, rows)
+    return 0
+
+
+def similarity(options: argparse.Namespace) -> int:
+    """The Jaccard matrix of the given runs."""
+    from itda_core.similarity import jaccard_matrix
+
+    if len(options.run) < 2:
+        raise InputError("Give at least two runs to compare.")
+    runs = [find_run(name, options.runs) for name in options.run]
+    dictionaries = [run.dictionary() for run in runs]
+    matrix = jaccard_matrix(dictionaries, dictionaries, options.key).tolist()
+    names = [run.run_id for run in runs]
+    rows = [
+        {"run_id": name, **dict(zip(names, values, strict=True))}
+        for name, values in zip(names, matrix, strict=True)
+    ]
+    show(options, {"key": options.key, "runs": names, "jaccard": matrix}, rows)
+    return 0
+
+
+def _other_prompts(options: argparse.Namespace):
+    """The prompts of --corpus, where it is given."""
+    spec = options.corpus and CorpusSpec(options.corpus, options.column)
+    return load_corpus(spec).prompts if spec else None
