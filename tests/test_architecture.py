@@ -13,9 +13,9 @@ CORE = REPOSITORY / "itda_core"
 ROOMS = [
     "errors", "config", "corpus", "tokens", "models", "loading", "codes",
     "kernels", "pursuit", "orthogonal_kernel", "orthogonal", "sae", "dictionary",
-    "estimate", "selection", "coverage", "plan", "metrics", "splicing", "token_errors",
+    "selection", "coverage", "plan", "metrics", "splicing", "token_errors",
     "evaluation", "decomposition", "similarity", "probing", "runs", "results", "evaluating",
-    "uses", "detection", "building", "finishing", "training",
+    "uses", "detection", "building", "estimate", "finishing", "training",
     "database", "importing", "store", "jobs",
     "saelens", "published", "exchange", "adopting", "sae_runs", "published_runs", "card", "hub",
     "commands", "__main__",
