@@ -125,7 +125,8 @@ def _show_result(run, result: Decomposition) -> None:
     share.metric(
         "left unexplained",
         f"{total:.1%}",
-        help="Σ‖x − x̂‖² / Σ‖x‖² over the decomposed tokens",
+        help="Σ‖x − x̂‖² / Σ‖x − o‖² over the decomposed tokens, o the dictionary's offset: the "
+        "mean activation, or zero with the published method",
     )
     is_term = result.codes.coefficients != 0
     used.metric("different latents", f"{result.codes.latents[is_term].unique().numel():,}")
@@ -270,7 +271,7 @@ def _show_summary(result: Decomposition, table: pd.DataFrame) -> None:
             "explains": st.column_config.NumberColumn(
                 "explains",
                 format="%.1f %%",
-                help="Share of Σ‖x‖² over the text that its terms take away.",
+                help="Share of Σ‖x − o‖² over the text that its terms take away, o the offset.",
             ),
         },
         hide_index=True,

@@ -144,7 +144,7 @@ def test_overview_offers_a_chosen_dictionary_to_other_programs(data):
     assert_no_failure(app)
     labels = [button.proto.label for button in app.get("download_button")]
     assert labels == ["SAELens folder (zip)", "Dictionary (safetensors)"]
-    assert "codes are those of the dictionary" in app.caption[0].value
+    assert "sae\\-lens finds them by plain matching pursuit" in app.caption[0].value
 
 
 def test_a_damaged_dictionary_is_not_offered(data, monkeypatch):
@@ -290,10 +290,11 @@ def test_decompose_shows_the_share_that_the_terms_leave(data, tiny_model):
     result = decompose(run.dictionary(), tiny_model, text, run.config)
     x = tiny_model.capture(result.tokens, [2])[2]
     left = (x - run.dictionary().decode(run.dictionary().encode(x))).square().sum()
+    whole = (x - run.dictionary().offset).square().sum()
     app = open_page("decompose", run=run.run_id, text=text)
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown["tokens decomposed"] == str(len(x))
-    assert shown["left unexplained"] == f"{float(left / x.square().sum()):.1%}"
+    assert shown["left unexplained"] == f"{float(left / whole):.1%}"
     assert_shares_add_up(app, result)
 
 
