@@ -106,9 +106,9 @@ def _choices(report: Report, x: torch.Tensor, held: torch.Tensor, n_atoms: int) 
             directions, n_atoms, draw
         ),
         "random tokens, judged and thinned out": lambda draw: _thinned(
-            directions, torch.from_numpy(draw.choice(len(x), 2 * n_atoms, replace=False)), draw
+            directions, torch.from_numpy(draw.choice(len(x), 3 * n_atoms // 2, replace=False)), draw
         ),
-        "coverage: nearest to twice as many centres, judged and thinned out": lambda draw: (
+        "coverage: nearest to half as many centres again, judged and thinned out": lambda draw: (
             coverage.cover(directions, n_atoms, L0, int(draw.integers(2**31)))
         ),
     }
@@ -144,7 +144,7 @@ def _thinned(
     directions: torch.Tensor, candidates: torch.Tensor, draw: np.random.Generator
 ) -> torch.Tensor:
     losses = coverage._losses_without(directions, candidates, L0, draw)
-    return candidates[losses.argsort(descending=True)[: len(candidates) // 2]]
+    return candidates[losses.argsort(descending=True)[: 2 * len(candidates) // 3]]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Which activations become atoms so that few of them cover the data: "coverage".
 
 Real activations near the centres of a spherical k-means (Dhillon & Modha 2001) are the candidates,
-twice as many as atoms are wanted. They then decompose other activations, and those without which
-the least would be lost are dropped. docs/method.md has what was compared.
+half as many again as atoms are wanted. They then decompose other activations, and those without
+which the least would be lost are dropped. docs/method.md has what was compared.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,9 @@ MASSIVE = 10.0
 a few such tokens would decide the mean and every sum of squares."""
 _FOR_MASSIVE = 8
 """Atoms, at most, for massive activations."""
+CANDIDATES_PER_ATOM = 1.5
+"""With more, the judges tell near-equal candidates apart and drop both; with fewer they have
+nothing to choose from."""
 ROUNDS = 3
 """Rounds of k-means; more change the choice hardly."""
 COMPONENTS = 128
@@ -124,7 +127,8 @@ def cover(directions: torch.Tensor, n_atoms: int, l0: int, seed: int) -> torch.T
     if len(directions) <= n_atoms:
         return _distinct(directions)
     draw = np.random.default_rng(seed)
-    n_candidates = n_atoms + min(n_atoms, (len(directions) - n_atoms) // 2)
+    more = int((CANDIDATES_PER_ATOM - 1) * n_atoms)
+    n_candidates = n_atoms + min(more, (len(directions) - n_atoms) // 2)
     candidates = _central(directions, n_candidates, draw)
     if len(candidates) <= n_atoms:
         return candidates

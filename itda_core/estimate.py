@@ -8,7 +8,7 @@ import torch
 
 from itda_core.building import sample_size
 from itda_core.config import TrainConfig
-from itda_core.coverage import COMPONENTS, JUDGES, ROUNDS
+from itda_core.coverage import CANDIDATES_PER_ATOM, COMPONENTS, JUDGES, ROUNDS
 from itda_core.evaluation import EVALUATION_TOKENS, nested_l0s
 from itda_core.loading import ModelShape, best_device, model_shape, resolved_dtype
 from itda_core.pursuit import free_memory, gram_bytes
@@ -24,8 +24,6 @@ _LOSS_COST = 2.0
 """Logits, their cross-entropy and KL, in units of the product that makes the logits."""
 _PURSUIT_COSTS = {"matching": 1.0, "refit": 1.3, "orthogonal": 3.7}
 """Time of a pursuit against plain matching pursuit's, with 2,048 atoms and L0 32."""
-_CENTRES_PER_ATOM = 2
-"""The coverage chooses among so many candidates for each atom."""
 _START_SECONDS = 12.0
 """Starting the process, importing, loading the model."""
 _BYTES_PER_CODE = 8
@@ -102,7 +100,7 @@ def _selection_operations(config: TrainConfig, d_model: int, pursuit: float) -> 
     finds its candidates by k-means and decomposes some activations with them."""
     if config.selection == "threshold":
         return pursuit
-    sample, centres = _sample(config), _CENTRES_PER_ATOM * config.max_atoms
+    sample, centres = _sample(config), CANDIDATES_PER_ATOM * config.max_atoms
     components = min(COMPONENTS, d_model)
     principal = 2 * sample * d_model * (d_model + components)
     nearest = 2 * ROUNDS * sample * centres * components
