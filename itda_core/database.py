@@ -25,9 +25,10 @@ CREATE TABLE meta (version INTEGER);
 CREATE TABLE runs (
     run INTEGER PRIMARY KEY, run_id VARCHAR UNIQUE, training_id VARCHAR, model VARCHAR,
     layer INTEGER, d_model INTEGER, n_layers INTEGER, atoms INTEGER, max_atoms INTEGER, l0 INTEGER,
-    tokens BIGINT, explored_tokens BIGINT, fvu DOUBLE, explored_fvu DOUBLE, selection VARCHAR,
-    threshold DOUBLE, seed BIGINT, corpus VARCHAR, dtype VARCHAR, created TIMESTAMPTZ,
-    seconds DOUBLE, directory VARCHAR);
+    tokens BIGINT, explored_tokens BIGINT, fvu DOUBLE, explored_fvu DOUBLE, kind VARCHAR,
+    method VARCHAR, selection VARCHAR, threshold DOUBLE, "offset" VARCHAR, pursuit VARCHAR,
+    budget VARCHAR, mean_l0 DOUBLE, seed BIGINT, corpus VARCHAR, dtype VARCHAR,
+    created TIMESTAMPTZ, seconds DOUBLE, directory VARCHAR);
 CREATE TABLE prompts (prompt INTEGER PRIMARY KEY, prompt_id VARCHAR UNIQUE, text VARCHAR,
     title VARCHAR);
 CREATE TABLE run_prompts (run INTEGER, prompt INTEGER, explored BOOLEAN, starts INTEGER[],

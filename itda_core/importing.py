@@ -22,6 +22,8 @@ _MEASURES = (
     "kl",
 )
 """Columns of `evaluations` that each row of an evaluation gives, where it knows them"""
+_OPEN = dict.fromkeys(("offset", "pursuit", "budget"))
+"""Columns of `runs` that say how atoms are used; an autoencoder has an encoder instead."""
 
 
 def insert_run(cursor: duckdb.DuckDBPyConnection, run: Run) -> bool:
@@ -106,8 +108,12 @@ def _insert_run(cursor: duckdb.DuckDBPyConnection, number: int, run: Run) -> Non
         "explored_tokens": metrics["explored_tokens"],
         "fvu": metrics["fvu"],
         "explored_fvu": metrics["explored_fvu"],
+        "kind": run.kind,
+        "method": run.method,
         "selection": config.selection,
         "threshold": config.threshold,
+        **(_OPEN if run.kind == "sae" else {name: getattr(config, name) for name in _OPEN}),
+        "mean_l0": metrics.get("mean_l0"),
         "seed": config.seed,
         "corpus": config.corpus.name,
         "dtype": run.about["dtype"],
@@ -135,7 +141,7 @@ def _evaluation_values(evaluation: dict[str, Any], row: dict[str, Any]) -> dict[
 
 def _insert(cursor: duckdb.DuckDBPyConnection, table: str, values: dict[str, Any]) -> None:
     marks = ", ".join("?" for _ in values)
-    columns = ", ".join(values)
+    columns = ", ".join(f'"{name}"' for name in values)
     cursor.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", [*values.values()])
 
 

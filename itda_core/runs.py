@@ -32,6 +32,7 @@ RUN_FILES = (
     "prompts.parquet",
     "metrics.json",
 )
+_ARCHITECTURES = {"standard": "Standard", "topk": "TopK", "jumprelu": "JumpReLU"}
 _ABOUT = {"run_id", "training_id", "layer", "created", "d_model", "n_layers", "dtype", "config"}
 _METRICS = {"atoms", "tokens", "explored_tokens", "fvu", "explored_fvu", "seconds"}
 
@@ -57,6 +58,19 @@ class Run:
     @property
     def layer(self) -> int:
         return self.about["layer"]
+
+    @property
+    def kind(self) -> str:
+        """ "itda", or "sae" for an imported autoencoder."""
+        return self.about.get("kind", "itda")
+
+    @property
+    def method(self) -> str:
+        """How the dictionary was made, in a few words: "coverage", or "TopK SAE"."""
+        if self.kind == "sae":
+            name = self.about.get("architecture", "")
+            return f"{_ARCHITECTURES.get(name, name)} SAE".strip()
+        return self.config.method
 
     def dictionary(self) -> Dictionary:
         return Dictionary.load(self.directory)

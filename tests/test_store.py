@@ -77,6 +77,9 @@ def test_an_imported_run_holds_what_its_files_hold(store, runs):
             run.metrics["explored_fvu"],
         )
         assert Path(row["directory"]) == run.directory
+        assert (row["kind"], row["method"]) == ("itda", "threshold 0.2")
+        assert (row["offset"], row["pursuit"], row["budget"]) == ("zero", "matching", "token")
+        assert pd.isna(row["mean_l0"])
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
