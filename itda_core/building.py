@@ -135,8 +135,7 @@ class CoverageBuilder:
         self, config: TrainConfig, layer: int, model: Model, plan: Plan, workspace: Workspace
     ):
         self.config, self.model, self.plan = config, model, plan
-        size = max(LEAST_SAMPLE, _SAMPLE_PER_ATOM * config.max_atoms)
-        self.rows = sample_rows(plan.total_rows, size, config.seed)
+        self.rows = sample_rows(plan.total_rows, sample_size(config.max_atoms), config.seed)
         self._kept: RowFile = workspace.rows(f"sample-{layer}", len(self.rows), model.d_model)
 
     def offer(self, first: int, activations: torch.Tensor, sources: Sources) -> None:  # noqa: ARG002
@@ -163,6 +162,11 @@ class CoverageBuilder:
 
     def restore(self, atoms: torch.Tensor, sources: list[tuple]) -> None:
         """What was kept is on disk."""
+
+
+def sample_size(max_atoms: int) -> int:
+    """Activations, at most, that the coverage chooses from."""
+    return max(LEAST_SAMPLE, _SAMPLE_PER_ATOM * max_atoms)
 
 
 def sample_rows(total: int, size: int, seed: int) -> np.ndarray:

@@ -17,11 +17,11 @@ MASSIVE = 10.0
 a few such tokens would decide the mean and every sum of squares."""
 _FOR_MASSIVE = 8
 """Atoms, at most, for massive activations."""
-_ROUNDS = 3
+ROUNDS = 3
 """Rounds of k-means; more change the choice hardly."""
-_COMPONENTS = 128
+COMPONENTS = 128
 """Principal components in which k-means looks for the nearest centre."""
-_JUDGES = 4_096
+JUDGES = 4_096
 """Activations, at most, on which the candidates are judged."""
 _APART = 2_048
 """Activations, at most, on which a budget is measured."""
@@ -146,7 +146,7 @@ def _central(directions: torch.Tensor, n_centres: int, draw: np.random.Generator
     first = torch.from_numpy(draw.choice(len(directions), n_centres, replace=False))
     reduced = _principal(directions)
     centres = reduced[first]
-    for _ in range(_ROUNDS):
+    for _ in range(ROUNDS):
         nearest = _nearest(reduced, centres)
         sums = torch.zeros(n_centres, reduced.shape[1]).index_add_(0, nearest, reduced)
         centres = torch.nn.functional.normalize(sums, dim=1)
@@ -161,10 +161,10 @@ def _central(directions: torch.Tensor, n_centres: int, draw: np.random.Generator
 
 def _principal(directions: torch.Tensor) -> torch.Tensor:
     """Coordinates in the directions' first principal components, [n_tokens, ≤ 128], unit rows."""
-    if directions.shape[1] <= _COMPONENTS:
+    if directions.shape[1] <= COMPONENTS:
         return directions
     _, vectors = torch.linalg.eigh(directions.T @ directions)
-    return torch.nn.functional.normalize(directions @ vectors[:, -_COMPONENTS:], dim=1)
+    return torch.nn.functional.normalize(directions @ vectors[:, -COMPONENTS:], dim=1)
 
 
 def _nearest(points: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
@@ -184,7 +184,7 @@ def _losses_without(
     is_judge = np.ones(len(directions), bool)
     is_judge[candidates.numpy()] = False
     judges = np.flatnonzero(is_judge)
-    judges = np.sort(draw.choice(judges, min(_JUDGES, len(judges)), replace=False))
+    judges = np.sort(draw.choice(judges, min(JUDGES, len(judges)), replace=False))
     losses = torch.zeros(len(candidates), dtype=torch.float64)
     codes = orthogonal_matching_pursuit(directions[judges], directions[candidates], l0)
     inverse = torch.linalg.solve_triangular(

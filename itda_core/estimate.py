@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
+from itda_core.building import sample_size
 from itda_core.config import TrainConfig
+from itda_core.coverage import COMPONENTS, JUDGES, ROUNDS
 from itda_core.evaluation import EVALUATION_TOKENS, nested_l0s
 from itda_core.loading import ModelShape, best_device, model_shape, resolved_dtype
 from itda_core.pursuit import free_memory, gram_bytes
@@ -18,6 +20,10 @@ _BFLOAT16_GAIN = 2.0
 """How much faster a forward pass is in bfloat16 where that is taken; 2 to 4 were seen."""
 _PURSUIT_FLOPS_SHARE = 0.15
 """Share of a plain product's speed that a pursuit's row updates reach."""
+_PURSUIT_COSTS = {"matching": 1.0, "refit": 1.3, "orthogonal": 3.7}
+"""Time of a pursuit against plain matching pursuit's, with 2,048 atoms and L0 32."""
+_CENTRES_PER_ATOM = 2
+"""The coverage chooses among so many candidates for each atom."""
 _LOSS_COST = 2.0
 """Logits, their cross-entropy and KL, in units of the product that makes the logits."""
 _START_SECONDS = 12.0
@@ -45,13 +51,17 @@ def estimate(config: TrainConfig) -> Estimate | None:
 
 
 def _seconds(config: TrainConfig, shape: ModelShape) -> float:
-    """Forward passes to the last layer, plus one pursuit for each explored token and layer."""
+    """Forward passes to the last layer; for each layer the selection, and one pursuit for each
+    explored token."""
     forward = 2 * shape.block_weights * (max(config.layers) + 1) * config.max_tokens
-    explored = min(config.explored_tokens, config.max_tokens) * len(config.layers)
-    pursuit = 2 * config.max_atoms * (shape.d_model + config.l0 / _PURSUIT_FLOPS_SHARE) * explored
+    explored = min(config.explored_tokens, config.max_tokens)
+    pursuit = _pursuit_operations(
+        explored, config.max_atoms, shape.d_model, config.most_terms, config.pursuit
+    )
+    per_layer = pursuit + _selection_operations(config, shape.d_model, pursuit)
     device = best_device()
     forward /= _FORWARD_EFFICIENCY * _gain(config, device)
-    return _START_SECONDS + (forward + 2 * pursuit) / _product_speed(device)
+    return _START_SECONDS + (forward + len(config.layers) * per_layer) / _product_speed(device)
 
 
 def evaluation_seconds(
@@ -79,17 +89,48 @@ def _gain(config: TrainConfig, device: str) -> float:
     return _BFLOAT16_GAIN if gains else 1.0
 
 
+def _pursuit_operations(
+    tokens: int, atoms: int, d_model: int, terms: int, pursuit: str = "matching"
+) -> float:
+    """A pursuit's work, counted in operations of a plain product."""
+    row = 2 * atoms * (d_model + terms / _PURSUIT_FLOPS_SHARE)
+    return _PURSUIT_COSTS[pursuit] * row * tokens
+
+
+def _selection_operations(config: TrainConfig, d_model: int, pursuit: float) -> float:
+    """The threshold decomposes what it is offered, about as much as is explored; the coverage
+    finds its candidates by k-means and decomposes some activations with them."""
+    if config.selection == "threshold":
+        return pursuit
+    sample, centres = _sample(config), _CENTRES_PER_ATOM * config.max_atoms
+    components = min(COMPONENTS, d_model)
+    principal = 2 * sample * d_model * (d_model + components)
+    nearest = 2 * ROUNDS * sample * centres * components
+    judging = _pursuit_operations(min(JUDGES, sample), centres, d_model, config.l0, "orthogonal")
+    return principal + nearest + judging
+
+
+def _sample(config: TrainConfig) -> int:
+    """Activations that the selection keeps on disk until it chooses, for each layer."""
+    if config.selection == "threshold":
+        return 0
+    return min(sample_size(config.max_atoms), config.max_tokens)
+
+
 def _memory(config: TrainConfig, shape: ModelShape) -> int:
     model = 4 * (shape.block_weights * shape.n_layers + shape.vocabulary * shape.d_model)
     cpu = torch.device("cpu")  # above a quarter of the free memory there is no Gram matrix
     gram = min(gram_bytes(config.max_atoms, cpu), free_memory(cpu) // 4)
+    # One layer is chosen at a time: its sample, and the sample's directions.
+    choosing = 3 * 4 * _sample(config) * shape.d_model
     per_layer = gram + 8 * config.max_atoms * shape.d_model
-    return model + per_layer * len(config.layers) + 2**30
+    return model + per_layer * len(config.layers) + choosing + 2**30
 
 
 def _disk(config: TrainConfig, shape: ModelShape) -> int:
     explored = min(config.explored_tokens, config.max_tokens)
-    per_layer = 4 * explored * shape.d_model + 2 * explored * config.l0 * _BYTES_PER_CODE
+    rows = 4 * (explored + _sample(config)) * shape.d_model
+    per_layer = rows + 2 * explored * config.most_terms * _BYTES_PER_CODE
     return len(config.layers) * (per_layer + 8 * config.max_atoms * shape.d_model)
 
 

@@ -31,7 +31,7 @@ def test_an_unknown_model_has_no_estimate(name):
 @pytest.mark.parametrize(
     "changes",
     [{"max_tokens": 131_072}, {"layers": (20,)}, {"layers": (6, 7)}, {"max_atoms": 4_096},
-     {"l0": 64}],
+     {"l0": 64}, {"budget": "mean"}],
     ids=lambda changes: next(iter(changes)),
 )  # fmt: skip
 def test_more_work_is_estimated_to_take_longer(changes):
@@ -47,11 +47,40 @@ def test_memory_holds_at_least_the_model_and_the_matrices(tmp_path):
     assert estimate(more).memory - found.memory >= 2 * (10_000**2 - 2_048**2)
 
 
+def test_pursuits_that_refit_are_estimated_to_take_longer():
+    matching, refit, orthogonal = (
+        estimate(dataclasses.replace(CONFIG, pursuit=pursuit)).seconds
+        for pursuit in ("matching", "refit", "orthogonal")
+    )
+    assert matching < refit < orthogonal
+
+
+def test_choosing_among_more_atoms_takes_longer_even_where_nothing_is_explored():
+    few, many = (
+        estimate(dataclasses.replace(CONFIG, explored_tokens=0, max_atoms=atoms)).seconds
+        for atoms in (2_048, 16_384)
+    )
+    assert many > few + 10  # 3 · 65,536 · 28,672 more centres · 128 components at 5e10 is 29 s
+
+
+def test_the_sample_of_the_coverage_is_counted_for_each_layer():
+    published = dataclasses.replace(CONFIG, selection="threshold", offset=None, pursuit=None)
+    layers = dataclasses.replace(CONFIG, layers=(7, 15))
+    sample = 65_536 * 576 * 4
+    assert estimate(CONFIG).disk - estimate(published).disk == sample
+    assert estimate(layers).disk == 2 * estimate(CONFIG).disk
+    larger = dataclasses.replace(CONFIG, max_tokens=131_072)  # 65,536 of them are kept
+    assert estimate(larger).disk == estimate(CONFIG).disk
+    assert estimate(CONFIG).memory > estimate(published).memory + sample
+
+
+@pytest.mark.parametrize("selection", ["threshold", "coverage"])
 def test_a_training_needs_no_more_disk_than_estimated(
-    tiny_model_folder, tiny_corpus_file, tmp_path
+    tiny_model_folder, tiny_corpus_file, tmp_path, selection
 ):
-    config = tiny_config(tiny_model_folder, tiny_corpus_file)
-    activations = 3 * 4 * 600 * 16  # layers, bytes, tokens, d_model
+    config = tiny_config(tiny_model_folder, tiny_corpus_file, selection=selection)
+    kept = 600 + (1_000 if selection == "coverage" else 0)  # explored tokens and the sample
+    activations = 3 * 4 * kept * 16  # layers, bytes, tokens, d_model
     assert estimate(config).disk >= activations
     trained(config, tmp_path)
     codes = sum(file.stat().st_size for file in tmp_path.glob("*/codes.parquet"))
