@@ -121,8 +121,8 @@ def _memory(config: TrainConfig, shape: ModelShape) -> int:
     model = 4 * (shape.block_weights * shape.n_layers + shape.vocabulary * shape.d_model)
     cpu = torch.device("cpu")  # above a quarter of the free memory there is no Gram matrix
     gram = min(gram_bytes(config.max_atoms, cpu), free_memory(cpu) // 4)
-    # One layer is chosen at a time: its sample, and the sample's directions.
-    choosing = 3 * 4 * _sample(config) * shape.d_model
+    # One layer is chosen at a time: its sample, centred, of unit length, and without the massive.
+    choosing = 4 * 4 * _sample(config) * shape.d_model
     per_layer = gram + 8 * config.max_atoms * shape.d_model
     return model + per_layer * len(config.layers) + choosing + 2**30
 
