@@ -55,12 +55,15 @@ def describe(progress) -> str:
         return "Reading the corpus"
     if progress.stage == "done":
         return "Done"
-    atoms = ", ".join(f"{count:,}" for count in progress.atoms.values())
+    if progress.stage == "choosing":
+        return f"Choosing the atoms of layer {progress.layer}"
+    counts = [f"{count:,}" for count in progress.atoms.values() if count]
+    atoms = f", atoms {', '.join(counts)}" if counts else ""  # the coverage has none yet
     speed = f", {progress.tokens_per_second:,.0f} tokens/s" if progress.tokens_per_second else ""
     left = f", {progress.seconds_left:.0f} s left" if progress.seconds_left else ""
     return (
         f"{progress.stage.capitalize()}: {progress.fraction:.0%}, {progress.tokens:,} of "
-        f"{progress.total_tokens:,} tokens{speed}, atoms {atoms}{left}"
+        f"{progress.total_tokens:,} tokens{speed}{atoms}{left}"
     )
 
 

@@ -14,6 +14,9 @@ from itda_core.errors import InputError
 from itda_core.models import Model
 from itda_core.tokens import Tokens
 
+_ROUNDING = 1e-5
+"""Terms smaller than this share of a token's largest are rounding: what follows an exact match."""
+
 
 @dataclass(frozen=True)
 class Decomposition:
@@ -38,6 +41,13 @@ class Decomposition:
         return squares[:, -1] / np.maximum(squares[:, 0], 1e-30)
 
     @property
+    def counts(self) -> np.ndarray:
+        """Terms of each row, [n_decomposed] int64; fewer than L0 where a budget or an autoencoder
+        gives a token fewer, or where it is explained whole."""
+        sizes = self.codes.coefficients.abs()
+        return (sizes > _ROUNDING * sizes.amax(1, keepdim=True)).sum(1).numpy()
+
+    @property
     def is_cut(self) -> bool:
         """Whether the text goes on after its last token."""
         return bool(self.text[int(self.tokens.spans[0, :, 1].max()) :].strip())
@@ -50,8 +60,12 @@ class Decomposition:
         return self.tokens.token_text(0, position)
 
     def terms(self, row: int) -> pd.DataFrame:
-        """The steps of one token's pursuit: step (0 first), latent, coefficient, share_left, and
-        the source's columns."""
+        """The steps of one token's pursuit in their order: step (0 first), latent, coefficient,
+        share_left, and the source's columns.
+
+        The coefficients are those of the whole sum; share_left is what so many steps leave, with
+        coefficients of their own where the pursuit fits them together.
+        """
         squares = np.square(self.residuals[row].astype(np.float64))
         latents = self.codes.latents[row].numpy()
         steps = pd.DataFrame(
@@ -65,7 +79,7 @@ class Decomposition:
         origin = self.sources.drop(columns="latent").iloc[latents].reset_index(drop=True)
         steps = pd.concat([steps, origin.add_prefix("source_")], axis=1)
         sizes = steps["coefficient"].abs()
-        return steps[sizes > 1e-5 * sizes.max()]  # what follows an exact match is rounding
+        return steps[sizes > _ROUNDING * sizes.max()]
 
     def table(self) -> pd.DataFrame:
         """All terms of all tokens: position, token, and the columns of `terms`."""

@@ -20,6 +20,8 @@ _BFLOAT16_GAIN = 2.0
 """How much faster a forward pass is in bfloat16 where that is taken; 2 to 4 were seen."""
 _PURSUIT_FLOPS_SHARE = 0.15
 """Share of a plain product's speed that a pursuit's row updates reach."""
+_PURSUIT_COSTS = {"matching": 1.0, "refit": 1.3, "orthogonal": 3.7}
+"""Time of a pursuit against plain matching pursuit's, with 2,048 atoms and L0 32."""
 _LOSS_COST = 2.0
 """Logits, their cross-entropy and KL, in units of the product that makes the logits."""
 _PURSUIT_COSTS = {"matching": 1.0, "refit": 1.3, "orthogonal": 3.7}
@@ -119,8 +121,8 @@ def _memory(config: TrainConfig, shape: ModelShape) -> int:
     model = 4 * (shape.block_weights * shape.n_layers + shape.vocabulary * shape.d_model)
     cpu = torch.device("cpu")  # above a quarter of the free memory there is no Gram matrix
     gram = min(gram_bytes(config.max_atoms, cpu), free_memory(cpu) // 4)
-    # One layer is chosen at a time: its sample, and the sample's directions.
-    choosing = 3 * 4 * _sample(config) * shape.d_model
+    # One layer is chosen at a time: its sample, centred, of unit length, and without the massive.
+    choosing = 4 * 4 * _sample(config) * shape.d_model
     per_layer = gram + 8 * config.max_atoms * shape.d_model
     return model + per_layer * len(config.layers) + choosing + 2**30
 

@@ -42,6 +42,8 @@ class Progress:
     tokens: int = 0
     """activations seen, per layer"""
     total_tokens: int = 0
+    layer: int | None = None
+    """whose atoms are chosen or tokens encoded, where it is one layer's turn"""
     atoms: dict[int, int] = field(default_factory=dict)
     """by layer"""
     max_atoms: int = 0
@@ -141,7 +143,7 @@ class _Training:
         for number, layer in enumerate(self.config.layers):
             started = time.monotonic()
             self._estimate(_TRAINING_SHARE + (1 - _TRAINING_SHARE) * number / len(self.builders))
-            self.progress.stage = "choosing"
+            self.progress.stage, self.progress.layer = "choosing", layer
             yield self.progress
             dictionary = self._dictionary(layer)
             if len(dictionary):
@@ -152,6 +154,7 @@ class _Training:
                 written.append(layer)
             self.seconds += time.monotonic() - started
         self._check_usable(written)
+        self.progress.layer = None
         self.progress.stage, self.progress.fraction, self.progress.seconds_left = "done", 1.0, 0.0
         self._log()
         yield self.progress

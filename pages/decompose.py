@@ -16,6 +16,7 @@ from pages.components.session import (
     loaded_model,
     loaded_run,
     nothing_yet,
+    origin_word,
     page,
 )
 from pages.components.text import literal, snippet, token_label, visible
@@ -29,6 +30,19 @@ STARTERS = {
     "Everyday": "The cat sat on the mat while the rain fell on the roof.",
 }
 _URL_CHARACTERS = 1_000
+_FITTED = (
+    "Terms in the order in which the pursuit took them. The coefficients are the final ones, "
+    "refitted together after the last term; “left” is what is left when only so many terms are "
+    "fitted."
+)
+_ABOUT_TERMS = {
+    "orthogonal": _FITTED,
+    "refit": _FITTED,
+    "matching": "Terms in the order in which the pursuit took them. Each coefficient stays as it "
+    "was taken, and an atom can be taken again.",
+    "sae": "The latents that the autoencoder's encoder activates, strongest first. They are not "
+    "fitted to this token, so a term can also add to what is left.",
+}
 
 
 def show() -> None:
@@ -120,13 +134,19 @@ def _show_result(run, result: Decomposition) -> None:
     total = float(
         np.square(result.residuals[:, -1]).sum() / np.square(result.residuals[:, 0]).sum()
     )
-    tokens, share, used = st.columns(3)
+    tokens, share, terms, used = st.columns(4)
     tokens.metric("tokens decomposed", f"{len(result.positions):,}")
     share.metric(
         "left unexplained",
         f"{total:.1%}",
-        help="Σ‖x − x̂‖² / Σ‖x − o‖² over the decomposed tokens, o the dictionary's offset: the "
-        "mean activation, or zero with the published method",
+        help="Σ‖x − x̂‖² / Σ‖x − o‖² over the decomposed tokens, where o is what is subtracted "
+        "first (the mean activation, or nothing)",
+    )
+    counts = result.counts
+    terms.metric(
+        "terms per token",
+        f"{counts.mean():.1f}",
+        help=f"From {counts.min()} to {counts.max()}.",
     )
     is_term = result.codes.coefficients != 0
     used.metric("different latents", f"{result.codes.latents[is_term].unique().numel():,}")
@@ -143,7 +163,7 @@ def _show_result(run, result: Decomposition) -> None:
     locked = choose_token(_strip_row(result), key="strip")
     row, table = _row_of(result, locked), result.table()
     if row is None:
-        _show_summary(result, table)
+        _show_summary(run, result, table)
     else:
         _show_token(run, result, row)
     _show_downloads(run, table)
@@ -154,9 +174,14 @@ def _strip_row(result: Decomposition) -> dict:
     left = np.zeros(len(spans))
     left[result.positions] = result.shares_left
     kept = set(result.positions.tolist())
+    terms = dict(zip(result.positions.tolist(), result.counts.tolist(), strict=True))
     hovers = [
         f"{result.token_text(position)!r}, token {position}\n"
-        + (f"{left[position]:.1%} left unexplained" if position in kept else "not decomposed")
+        + (
+            f"{left[position]:.1%} left unexplained by {_terms_text(terms[position])}"
+            if position in kept
+            else "not decomposed"
+        )
         for position in range(len(spans))
     ]
     dimmed = [position for position in range(len(spans)) if position not in kept]
@@ -164,6 +189,10 @@ def _strip_row(result: Decomposition) -> dict:
     return token_row(
         result.text, spans, -np.sqrt(left), hovers, dimmed=dimmed, breaks=True, names=names
     )
+
+
+def _terms_text(count: int) -> str:
+    return "1 term" if count == 1 else f"{count} terms"
 
 
 def _row_of(result: Decomposition, locked: int | None) -> int | None:
@@ -176,22 +205,25 @@ def _show_token(run, result: Decomposition, row: int) -> None:
     terms = _with_context(result.terms(row))
     terms["percent_left"] = 100 * terms["share_left"]
     norm, left = result.residuals[row, 0], result.shares_left[row]
+    without = {"mean": " without the mean", "zero": ""}.get(run.offset, " without the offset")
     st.markdown(
-        f"##### Token {position}: {literal(repr(result.token_text(position)))} · norm {norm:.1f}, "
-        f"{left:.1%} left after {len(terms)} terms"
+        f"##### Token {position}: {literal(repr(result.token_text(position)))} · norm {norm:.1f}"
+        f"{without}, {left:.1%} left after {_terms_text(len(terms))}"
     )
+    st.caption(_ABOUT_TERMS["sae" if run.kind == "sae" else run.pursuit])
     table, chart = st.columns([3, 2], gap="large")
     with table:
         _show_terms(run, terms)
     with chart:
         st.plotly_chart(pursuit_waterfall(terms), key="waterfall")
         st.caption(
-            "Each bar is what one term explains, from the whole norm down to the final error; blue "
-            "for positive coefficients, orange for negative ones."
+            "Each bar is what one more term explains, from the whole norm down to the final "
+            "error; blue for positive coefficients, orange for negative ones."
         )
 
 
 def _show_terms(run, terms: pd.DataFrame) -> None:
+    word = origin_word(run)
     event = st.dataframe(
         terms,
         column_order=["step", "latent", "coefficient", "percent_left", "source_token", "context"],
@@ -199,8 +231,8 @@ def _show_terms(run, terms: pd.DataFrame) -> None:
             "step": st.column_config.NumberColumn("step", width=45),
             "latent": st.column_config.NumberColumn("latent", format="%d", width=60),
             "coefficient": st.column_config.NumberColumn("coefficient", format="%+.3f", width=90),
-            "source_token": st.column_config.TextColumn("source token", width=95),
-            "context": "source in context",
+            "source_token": st.column_config.TextColumn(word, width=95),
+            "context": f"{word} in context",
             "percent_left": st.column_config.NumberColumn("left", format="%.1f %%", width=60),
         },
         hide_index=True,
@@ -233,7 +265,7 @@ def _with_context(terms: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _show_summary(result: Decomposition, table: pd.DataFrame) -> None:
+def _show_summary(run, result: Decomposition, table: pd.DataFrame) -> None:
     """The latents of the whole text, while no token is locked."""
     if table.empty:
         return
@@ -264,14 +296,15 @@ def _show_summary(result: Decomposition, table: pd.DataFrame) -> None:
         column_order=["latent", "source_token", "context", "tokens", "strongest", "explains"],
         column_config={
             "latent": st.column_config.NumberColumn("latent", format="%d"),
-            "source_token": "source token",
-            "context": "source in context",
+            "source_token": origin_word(run),
+            "context": f"{origin_word(run)} in context",
             "tokens": "tokens that use it",
             "strongest": st.column_config.NumberColumn("strongest", format="%.2f"),
             "explains": st.column_config.NumberColumn(
                 "explains",
                 format="%.1f %%",
-                help="Share of Σ‖x − o‖² over the text that its terms take away, o the offset.",
+                help="Share of what there is to explain, Σ‖x − o‖² over the text, that its steps "
+                "took off when the pursuit took them.",
             ),
         },
         hide_index=True,

@@ -6,7 +6,14 @@ import pandas as pd
 import streamlit as st
 
 from pages.components.latent_card import show_card
-from pages.components.session import choose_run, explorer, nothing_yet, page, write_url
+from pages.components.session import (
+    choose_run,
+    explorer,
+    nothing_yet,
+    origin_word,
+    page,
+    write_url,
+)
 from pages.components.text import literal, snippet, token_label
 
 _ROWS = 50
@@ -37,7 +44,7 @@ def show() -> None:
     chosen = _chosen_latent(run.run_id, numbers)
     left, right = st.columns([2, 3], gap="large")
     with left:
-        _show_list(run.run_id, numbers, chosen)
+        _show_list(run, numbers, chosen)
     with right:
         latent = explorer().store.latents(run.run_id, [chosen]).iloc[0]
         _show_head(numbers, latent, run)
@@ -72,7 +79,7 @@ def _show_head(numbers: list[int], latent: pd.Series, run) -> None:
     st.markdown(f"#### {literal(token_label(latent.token))}")
     st.caption(
         literal(f"{run.model} · layer {run.layer} · latent {number} · {latent.title or 'prompt'} ")
-        + f"· prompt {latent.prompt_id}, token {latent.position}"
+        + f"· prompt {latent.prompt_id}, {origin_word(run)} {latent.position}"
     )
     previous, following, any_one, decompose = st.columns(
         [1, 1, 1, 1.4], vertical_alignment="center"
@@ -87,18 +94,18 @@ def _show_head(numbers: list[int], latent: pd.Series, run) -> None:
     )
 
 
-def _show_list(run_id: str, numbers: list[int], chosen: int) -> None:
+def _show_list(run, numbers: list[int], chosen: int) -> None:
     place = numbers.index(chosen)
     n_pages = (len(numbers) + _ROWS - 1) // _ROWS
     page_number = place // _ROWS
     shown = numbers[page_number * _ROWS : (page_number + 1) * _ROWS]
-    table = explorer().store.latents(run_id, shown).set_index("latent").loc[shown].reset_index()
+    table = explorer().store.latents(run.run_id, shown).set_index("latent").loc[shown].reset_index()
     table["source"] = [
         snippet(row.text, row.start, row.end, around=40, before=10) for row in table.itertuples()
     ]
     table["token"] = table["token"].map(token_label)
     table["percent"] = table["density"] * 100
-    key = f"list_{run_id}_{page_number}_{st.session_state.get('search')}"
+    key = f"list_{run.run_id}_{page_number}_{st.session_state.get('search')}"
     selection = {"rows": [place % _ROWS], "columns": [], "cells": []}
     if (st.session_state.get(key) or {}).get("selection", {}).get("rows") != selection["rows"]:
         # The table stays the same element, so that the browser need not build it anew.
@@ -116,7 +123,7 @@ def _show_list(run_id: str, numbers: list[int], chosen: int) -> None:
         column_config={
             "latent": st.column_config.NumberColumn("no.", width=50, format="%d"),
             "token": st.column_config.TextColumn("token", width=80),
-            "source": "source in context",
+            "source": f"{origin_word(run)} in context",
             "percent": st.column_config.NumberColumn("used on", format="%.2f %%", width=70),
         },
         hide_index=True,

@@ -35,8 +35,9 @@ def show() -> None:
     st.caption(
         "Latents are tokens of prompts, so two dictionaries built on the same prompts are sets. "
         "The Jaccard index |A ∩ B| / |A ∪ B| says how alike they are: 1 for the same tokens, 0 for "
-        "none in common. The first d_model atoms of the paper's method are the first tokens of the "
-        "corpus for every model, which lifts every value."
+        "none in common. With the published method (threshold) the first d_model atoms are the "
+        "first tokens of the corpus for every model, which lifts every value; with the coverage "
+        "they are not."
     )
     groups = _groups(runs)
     view, key = _ask_for_view()
@@ -48,16 +49,16 @@ def show() -> None:
 
 def _groups(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Dictionaries that differ in nothing but the layer, by a name that tells them from others."""
-    groups: dict[TrainConfig, list] = {}
+    groups: dict[tuple[TrainConfig, str], list] = {}
     for run in runs.sort_values("created").itertuples():
-        config = loaded_run(run.directory).config
-        groups.setdefault(dataclasses.replace(config, layers=(0,)), []).append(run)
+        config = dataclasses.replace(loaded_run(run.directory).config, layers=(0,))
+        groups.setdefault((config, run.method), []).append(run)
     named: dict[str, pd.DataFrame] = {}
-    for config, members in groups.items():
+    for (config, method), members in groups.items():
         name = (
             f"{config.model.name} · {config.corpus.name} · {config.max_atoms:,} atoms · "
-            f"L0 {config.l0} · {config.max_tokens:,} tokens · {config.selection} "
-            f"{config.threshold:g} · seed {config.seed}"
+            f"L0 {config.l0} · {config.max_tokens:,} tokens · {method} · "
+            f"seed {config.seed}"
         )
         name += f" ({len(named) + 1})" if name in named else ""
         # Of several dictionaries for one layer the newest counts.

@@ -17,6 +17,7 @@ from itda_core.runs import (
     told_when_disk_is_full,
 )
 from pages.components.job_panel import show_ended_jobs, watch_active_jobs
+from pages.components.method import ask_for_method, ask_for_selection
 from pages.components.session import errors_as_sentences, explorer, page, run_label
 from pages.components.text import bytes_text, literal, seconds_text
 from pages.components.upload import upload_texts
@@ -44,7 +45,7 @@ def _show_settings() -> None:
         model = _ask_for_model()
         layers = _ask_for_layers(model)
         corpus = _ask_for_corpus()
-        numbers = _ask_for_numbers()
+        numbers = _ask_for_numbers(ask_for_selection())
         if model is None or corpus is None:
             st.button("Start training", type="primary", disabled=True)
             return
@@ -144,7 +145,7 @@ def _keep_upload(name: str, content: bytes) -> Path:
     return kept
 
 
-def _ask_for_numbers() -> dict:
+def _ask_for_numbers(selection: str) -> dict:
     first, second, third = st.columns(3)
     numbers = {
         "max_tokens": first.number_input(
@@ -177,19 +178,10 @@ def _ask_for_numbers() -> dict:
         ),
     }
     with st.expander("More settings"):
+        numbers |= ask_for_method(selection)
         first, second, third = st.columns(3)
         numbers |= {
-            "threshold": first.number_input(
-                "Threshold",
-                0.0,
-                4.0,
-                _DEFAULTS["threshold"],
-                0.01,
-                key="threshold",
-                help="An activation whose direction is reconstructed with a larger squared error "
-                "becomes an atom. Lower fills the dictionary sooner.",
-            ),
-            "seed": second.number_input(
+            "seed": first.number_input(
                 "Seed",
                 0,
                 2**31,
@@ -198,7 +190,7 @@ def _ask_for_numbers() -> dict:
                 key="seed",
                 help="The order of the prompts. Compare only dictionaries with the same seed.",
             ),
-            "context_length": third.number_input(
+            "context_length": second.number_input(
                 "Context length",
                 2,
                 131_072,
@@ -207,7 +199,7 @@ def _ask_for_numbers() -> dict:
                 key="context_length",
                 help="Longer prompts are cut to this many tokens.",
             ),
-            "explored_tokens": first.number_input(
+            "explored_tokens": third.number_input(
                 "Explored tokens",
                 0,
                 10_000_000,
@@ -216,20 +208,21 @@ def _ask_for_numbers() -> dict:
                 key="explored_tokens",
                 help="How many of the tokens are encoded and stored for browsing.",
             ),
-            "skip_first": second.checkbox(
-                "Leave out first positions",
-                _DEFAULTS["skip_first"],
-                key="skip_first",
-                help="In most models the first position of a text is an attention sink with a huge "
-                "norm and no content.",
-            ),
         }
-        third.selectbox(
+        first, second = st.columns([1, 2], vertical_alignment="bottom")
+        first.selectbox(
             "Data type",
             DTYPES,
             key="dtype",
             help="Of the model's weights. auto: bfloat16 where this machine "
             "computes faster in it, else float32.",
+        )
+        numbers["skip_first"] = second.checkbox(
+            "Leave out first positions",
+            _DEFAULTS["skip_first"],
+            key="skip_first",
+            help="In most models the first position of a text is an attention sink with a huge "
+            "norm and no content.",
         )
     return numbers
 
@@ -283,8 +276,8 @@ def _show_dictionaries() -> None:
             fvu = "–" if run.fvu != run.fvu else f"{run.fvu:.3f}"
             st.caption(
                 literal(
-                    f"{run.corpus} · {run.tokens:,} tokens · FVU {fvu} · {run.selection} "
-                    f"{run.threshold:g} · seed {run.seed} · {run.dtype} · "
+                    f"{run.method} · {run.corpus} · {run.tokens:,} tokens · FVU {fvu} · "
+                    f"seed {run.seed} · {run.dtype} · "
                     f"{seconds_text(run.seconds)} of work"
                 )
             )

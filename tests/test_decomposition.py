@@ -82,6 +82,42 @@ def test_the_terms_add_up_and_what_is_left_is_what_is_missing(decomposed, dictio
     np.testing.assert_allclose(result.shares_left, errors, atol=1e-4)
 
 
+@pytest.fixture
+def fitted(dictionary):
+    """The dictionary with an offset and orthogonal pursuit."""
+    return dataclasses.replace(
+        dictionary, pursuit="orthogonal", offset=3 * dictionary.atoms.mean(0)
+    )
+
+
+def test_refitted_coefficients_are_final_and_each_share_is_of_so_many_terms(
+    run, fitted, tiny_model
+):
+    """Against numpy's least squares on the latents of each prefix."""
+    result = decompose(fitted, tiny_model, TEXT, run.config)
+    x = activations(tiny_model, TEXT) - fitted.offset.double().numpy()
+    atoms = fitted.atoms.double().numpy()
+    for row in range(len(x)):
+        terms, whole = result.terms(row), np.square(x[row]).sum()
+        assert result.residuals[row, 0] ** 2 == pytest.approx(whole, rel=1e-4)
+        assert terms["latent"].is_unique
+        for number in range(1, len(terms) + 1):
+            basis = atoms[terms["latent"].iloc[:number]].T
+            expected = np.linalg.lstsq(basis, x[row], rcond=None)[0]
+            left = np.square(x[row] - basis @ expected).sum() / whole
+            assert terms["share_left"].iloc[number - 1] == pytest.approx(left, abs=1e-4)
+        np.testing.assert_allclose(terms["coefficient"], expected, rtol=1e-2, atol=1e-3)
+
+
+def test_tokens_of_a_budget_have_as_many_terms_as_are_counted(run, fitted, tiny_model):
+    steps = decompose(fitted, tiny_model, TEXT, run.config).codes.gains.sqrt()
+    frugal = dataclasses.replace(fitted, least=float(steps[:, 1:].median()))
+    result = decompose(frugal, tiny_model, TEXT, run.config)
+    counts = [len(result.terms(row)) for row in range(len(result.positions))]
+    assert result.counts.tolist() == counts
+    assert min(counts) < max(counts)
+
+
 def test_each_term_names_the_source_of_its_latent(decomposed, dictionary):
     sources = dictionary.sources.set_index("latent")
     for term in decomposed(TEXT).table().itertuples():

@@ -22,6 +22,7 @@ from itda_core.sae_runs import import_sae
 from itda_core.similarity import jaccard, model_comparison
 from itda_core.training import train
 from pages.components import session
+from pages.components.job_panel import _headline
 from pages.components.text import literal, pieces, snippet
 
 PAGES = ["overview", "train", "latents", "decompose", "similarity", "evaluate"]
@@ -295,6 +296,7 @@ def test_decompose_shows_the_share_that_the_terms_leave(data, tiny_model):
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown["tokens decomposed"] == str(len(x))
     assert shown["left unexplained"] == f"{float(left / whole):.1%}"
+    assert shown["terms per token"] == f"{len(result.table()) / len(x):.1f}"
     assert_shares_add_up(app, result)
 
 
@@ -400,6 +402,77 @@ def test_train_queues_what_the_page_shows(empty, monkeypatch, tiny_model_folder)
             max_atoms=512,
         )
     ]
+
+
+def started(app, submitted):
+    """What one click on the start button submits."""
+    next(button for button in app.button if button.label == "Start training").click().run()
+    assert_no_failure(app)
+    return submitted.pop()
+
+
+@pytest.fixture
+def submitted(empty, monkeypatch):
+    configs = []
+    monkeypatch.setattr(session.JobQueue, "submit", lambda self, config: configs.append(config))
+    return configs
+
+
+def test_the_published_method_is_one_click_away(submitted):
+    app = open_page("train")
+    keys = {widget.key for widget in [*app.number_input, *app.selectbox, *app.radio]}
+    assert {"pursuit", "budget", "offset"} <= keys
+    assert not {"threshold", "batch_tokens"} & keys
+    app.button_group(key="selection").set_value(["threshold"]).run()
+    keys = {widget.key for widget in [*app.number_input, *app.selectbox, *app.radio]}
+    assert {"threshold", "batch_tokens"} <= keys
+    assert not {"pursuit", "budget", "offset"} & keys
+    app.number_input(key="threshold").set_value(0.3).run()
+    config = started(app, submitted)
+    assert (config.selection, config.threshold) == ("threshold", 0.3)
+    assert (config.offset, config.pursuit, config.budget) == ("zero", "matching", "token")
+    assert config == TrainConfig(
+        config.model, config.corpus, config.layers, selection="threshold", threshold=0.3
+    )
+
+
+def test_the_parts_of_the_coverage_are_chosen_one_by_one(submitted):
+    app = open_page("train")
+    app.selectbox(key="budget").set_value("mean").run()
+    assert started(app, submitted).method == "coverage, L0 on average"
+    app.radio(key="pursuit").set_value("matching").run()  # which has no budget on average
+    app.selectbox(key="offset").set_value("zero").run()
+    config = started(app, submitted)
+    assert config.method == "coverage, offset zero, matching pursuit"
+    assert config.budget == "token"
+
+
+def test_the_train_page_lists_the_method_of_each_dictionary(data):
+    captions = [caption.value for caption in open_page("train").caption]
+    assert sum("coverage · " in caption for caption in captions) == 2
+
+
+def test_an_imported_autoencoder_is_named_as_one_wherever_it_is_shown(autoencoder):
+    mean = f"L0 {autoencoder.metrics['mean_l0']:.1f} on average"
+    app = open_page("latents", run=autoencoder.run_id, latent="3")
+    [label] = [name for name in app.selectbox(key="run").options if "SAE" in name]
+    assert f"Standard SAE · {N_LATENTS} latents · {mean}" in label
+    assert any("strongest token" in caption.value for caption in app.caption)
+    assert not any("source token" in caption.value for caption in app.caption)
+    app = open_page("similarity", view="models")
+    assert any("Standard SAE" in caption.value for caption in app.caption)
+
+
+def test_a_silent_latent_of_an_autoencoder_is_not_said_to_have_nearer_rivals(autoencoder):
+    uses = pd.read_parquet(autoencoder.directory / "codes.parquet")["latent"]
+    silent = min(set(range(N_LATENTS)) - set(uses))
+    app = open_page("latents", run=autoencoder.run_id, latent=str(silent))
+    assert "activates this latent" in app.info[0].value
+
+
+def test_a_running_job_says_which_layers_atoms_are_chosen():
+    progress = {"stage": "choosing", "layer": 7, "seconds_left": 30.0}
+    assert _headline(progress, None) == "Choosing the atoms of layer 7 · about 30 s left"
 
 
 def test_train_says_what_is_wrong_with_a_setting_and_does_not_start(empty):

@@ -59,7 +59,7 @@ def pursuit_waterfall(terms: pd.DataFrame) -> go.Figure:
         height=260,
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
         xaxis_title="step of the pursuit",
-        yaxis_title="share of ‖x − o‖² left",
+        yaxis_title="share left",
         yaxis_tickformat=".0%",
         yaxis_rangemode="tozero",
     )

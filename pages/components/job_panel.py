@@ -11,7 +11,8 @@ from pages.components.text import literal, seconds_text
 _STAGES = {
     "loading": "Loading the model (the first time it is unpacked, which takes half a minute)",
     "reading": "Reading the corpus",
-    "training": "Building the dictionary",
+    "training": "Running the model over the texts",
+    "choosing": "Choosing the atoms",
     "encoding": "Encoding the explored tokens",
     "evaluating": "Measuring",
     "done": "Done",
@@ -68,6 +69,8 @@ def _show_active(job: Job) -> None:
 
 def _headline(progress: dict, job: Job) -> str:
     parts = [_STAGES[progress["stage"]]]
+    if progress.get("layer") is not None:
+        parts[0] += f" of layer {progress['layer']}"
     if progress["seconds_left"] and progress["stage"] not in ("loading", "reading"):
         parts.append(f"about {seconds_text(progress['seconds_left'])} left")
     elif job.started:
@@ -81,7 +84,8 @@ def _details(progress: dict) -> str:
         parts.append(f"{progress['tokens_per_second']:,.0f} tokens/s")
     if progress.get("run_id"):
         parts.append(progress["run_id"])
-    for layer, atoms in progress.get("atoms", {}).items():
+    chosen = {layer: atoms for layer, atoms in progress.get("atoms", {}).items() if atoms}
+    for layer, atoms in chosen.items():
         error = progress["mean_error"].get(layer)
         told = f", mean error {error:.3f}" if error is not None else ""
         parts.append(f"layer {layer}: {atoms:,} atoms{told}")

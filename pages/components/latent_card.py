@@ -24,7 +24,7 @@ def show_card(run, latent: pd.Series) -> None:
     strongest.metric("strongest coefficient", f"{latent.strongest:.2f}")
     where.metric("layer", f"{run.layer} of {run.n_layers - 1}", help=literal(run.model))
     if not uses:
-        st.info("No explored token uses this latent: another atom is always nearer.")
+        st.info(_why_unused(run))
         return
     st.markdown("##### Strongest uses")
     _show_uses(run, latent)
@@ -37,8 +37,17 @@ def show_card(run, latent: pd.Series) -> None:
     st.plotly_chart(coefficient_histogram(coefficients.to_numpy()), key="histogram")
 
 
+def _why_unused(run) -> str:
+    if run.kind == "sae":
+        return (
+            "No explored token activates this latent. The token above is the one that comes "
+            "nearest to it."
+        )
+    return "No explored token uses this latent: another atom is always nearer."
+
+
 def show_source(latent: pd.Series, key: str, around: int = 90) -> None:
-    """The source token boxed in its context, with the title of its prompt."""
+    """The source or strongest token boxed in its context, with the title of its prompt."""
     start, end = int(latent.start), int(latent.end)
     left, right = max(0, start - around), min(len(latent.text), end + around)
     before = ("…" if left else "") + latent.text[left:start]

@@ -174,7 +174,22 @@ def run_label(run) -> str:
     """How a dictionary is called in lists: model, layer, and what tells it from its siblings."""
     name = run.model.rstrip("/").split("/")[-1]
     digest = run.training_id.rpartition("-")[2]
-    return f"{name} · layer {run.layer} · {run.atoms:,} atoms · L0 {run.l0} · {digest}"
+    size = f"{run.atoms:,} latents" if run.kind == "sae" else f"{run.atoms:,} atoms"
+    kind = f"{run.method} · " if run.kind == "sae" else ""
+    return f"{name} · layer {run.layer} · {kind}{size} · L0 {l0_text(run)} · {digest}"
+
+
+def l0_text(run) -> str:
+    """Terms that a token may use; where they differ, how many it has on average."""
+    if pd.notna(run.mean_l0) and round(run.mean_l0, 1) != run.l0:
+        return f"{run.mean_l0:.1f} on average"
+    return f"{run.l0} on average" if run.budget == "mean" else str(run.l0)
+
+
+def origin_word(run) -> str:
+    """What the token is called that a latent is titled with: the atom's source, or of an
+    autoencoder the token that is strongest on the latent."""
+    return "strongest token" if run.kind == "sae" else "source token"
 
 
 def choose_run(runs: pd.DataFrame, label: str = "Dictionary", name: str = "run"):
