@@ -423,7 +423,7 @@ def test_the_published_method_is_one_click_away(submitted):
     keys = {widget.key for widget in [*app.number_input, *app.selectbox, *app.radio]}
     assert {"pursuit", "budget", "offset"} <= keys
     assert not {"threshold", "batch_tokens"} & keys
-    app.button_group(key="selection").set_value(["threshold"]).run()
+    app.button_group(key="selection").set_value("threshold").run()
     keys = {widget.key for widget in [*app.number_input, *app.selectbox, *app.radio]}
     assert {"threshold", "batch_tokens"} <= keys
     assert not {"pursuit", "budget", "offset"} & keys
