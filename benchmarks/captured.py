@@ -21,13 +21,12 @@ from benchmarks.activations import CACHE, use_cache
 from itda_core.config import CorpusSpec, HookPoint, ModelSpec, TrainConfig
 from itda_core.corpus import load_corpus
 from itda_core.loading import load_model
+from itda_core.metrics import massive
 from itda_core.plan import make_plan
 
 LAYERS = {"smollm2-135m": (7, 15, 22), "minilm-l6": (3,)}
 VALIDATION = 4_096
 HELD_OUT = 8_192
-MASSIVE = 10.0
-"""A token with more than this many times the median norm has a massive activation."""
 ROWS = VALIDATION + 409_600
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -82,7 +81,7 @@ def one_quiet_thread() -> None:
 def is_massive(x: torch.Tensor) -> torch.Tensor:
     """[n_tokens] bool: which rows of `x`, [n_tokens, d_model], have massive activations."""
     norms = x.norm(dim=1)
-    return norms > MASSIVE * norms.median()
+    return massive(norms, float(norms.median()))
 
 
 def config(name: str) -> TrainConfig:

@@ -21,6 +21,7 @@ from benchmarks.sae_grid import CURVES, MINILM, SMOLLM2, Bench, Job
 from benchmarks.sae_training import VARIANTS, SaeSettings
 from itda_core.corpus import load_corpus
 from itda_core.loading import load_model
+from itda_core.metrics import MASSIVE
 from itda_core.plan import make_plan
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "comparison.md"
@@ -203,7 +204,7 @@ reconstruction spliced in at all positions but the first.
 
 What the autoencoders get: input scaled to the norm √d_model, decoder bias starting at the mean,
 encoder starting as the decoder's transpose, Adam with linear warm-up and decay, the auxiliary loss
-for dead latents, no tokens of massive activations (over {captured.MASSIVE:g} × the median norm),
+for dead latents, no tokens of massive activations (over {MASSIVE:g} × the median norm),
 a sweep of the learning rate for each layer and variant, several passes over small budgets with
 early stopping on {captured.VALIDATION:,} tokens of training prompts that come on top of their
 budget, and BatchTopK's threshold set there so that its mean L0 is right. Their steps compute only

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from itda_core.metrics import massive
 from itda_core.orthogonal import orthogonal_matching_pursuit
 
-MASSIVE = 10.0
-"""An activation of more than this many times the median norm is a massive one (Sun et al. 2024):
-a few such tokens would decide the mean and every sum of squares."""
 _FOR_MASSIVE = 8
 """Atoms, at most, for massive activations."""
 CANDIDATES_PER_ATOM = 1.5
@@ -46,7 +44,7 @@ def centre_of(activations: torch.Tensor) -> Centre:
     """Mean and median norm of [n_tokens, d_model] finite activations."""
     norms = activations.norm(dim=1)
     median = float(norms.median()) if len(norms) else 0.0
-    usual = activations[norms <= MASSIVE * median]
+    usual = activations[~massive(norms, median)]
     mean = usual.double().mean(0) if len(usual) else activations.new_zeros(activations.shape[1])
     return Centre(mean.float(), median)
 
@@ -77,12 +75,12 @@ def choose(
     taken_off = centre.mean if offset == "mean" else torch.zeros_like(centre.mean)
     centred = activations - taken_off
     norms = centred.norm(dim=1)
-    is_massive = activations.norm(dim=1) > MASSIVE * centre.median_norm
-    massive = is_massive.nonzero()[:, 0]
+    is_massive = massive(activations.norm(dim=1), centre.median_norm)
+    few = is_massive.nonzero()[:, 0]
     usual = (~is_massive & (norms > 0)).nonzero()[:, 0]
     directions = torch.nn.functional.normalize(centred, dim=1)
     most = min(_FOR_MASSIVE, n_atoms // 2)
-    taken = massive[cover(directions[massive], most, l0, seed)] if most else massive[:0]
+    taken = few[cover(directions[few], most, l0, seed)] if most else few[:0]
     rows = torch.cat([taken, usual[cover(directions[usual], n_atoms - len(taken), l0, seed)]])
     rows = rows.sort().values
     return Choice(rows, directions[rows], centre, taken_off)
@@ -109,7 +107,8 @@ def least_projection(activations: torch.Tensor, choice: Choice, l0: int, most_te
     over these tokens explains more, as long as steps take less and less. Massive activations are
     left out. activations: [n_tokens, d_model], of prompts that no atom comes from.
     """
-    x = activations[activations.norm(dim=1) <= MASSIVE * choice.centre.median_norm] - choice.offset
+    is_massive = massive(activations.norm(dim=1), choice.centre.median_norm)
+    x = activations[~is_massive] - choice.offset
     taken = orthogonal_matching_pursuit(x, choice.atoms, most_terms).gains.sqrt()
     # A token uses the steps before the first small one: those whose running minimum is not small.
     lowest = taken.cummin(1).values.flatten().sort(descending=True).values

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from itda_core.pursuit import Codes
+from itda_core.codes import Codes
 
 MASSIVE = 10.0
 """A token whose norm is over so many times the median norm is a massive activation (Sun et al.

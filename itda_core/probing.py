@@ -17,19 +17,19 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from itda_core.codes import Codes
 from itda_core.config import TrainConfig
 from itda_core.corpus import Prompt
 from itda_core.dictionary import Dictionary
 from itda_core.errors import CorpusError
+from itda_core.metrics import MASSIVE
 from itda_core.models import Model
 from itda_core.plan import make_plan
-from itda_core.pursuit import Codes, affordable_gram
 
 PROBE_TOKENS = 200_000
 """More than all held-out prompts of the built-in corpus have."""
 SIZES = (1, 2, 5, "all")
 FOLDS = 5
-MASSIVE = 10.0
 _RESAMPLES = 1_000
 _ITERATIONS = 1_000
 
@@ -102,7 +102,7 @@ def probe(
     plan = make_plan(model, labelled, config, max_tokens)
     latents = np.zeros((len(plan.prompts), len(dictionary)), np.float32)
     activations = np.zeros((len(plan.prompts), dictionary.d_model), np.float32)
-    result, gram = Probing(plan.total_rows), affordable_gram(dictionary.atoms)
+    result, gram = Probing(plan.total_rows), dictionary.gram()
     for first, last in plan.windows:
         read = model.capture(plan.tokens(model, first, last), [layer], config.skip_first)
         kept = usable_rows(read[layer], read.prompts)

@@ -13,7 +13,7 @@ CORE = REPOSITORY / "itda_core"
 ROOMS = [
     "errors", "config", "corpus", "tokens", "models", "loading", "codes",
     "kernels", "pursuit", "orthogonal_kernel", "orthogonal", "sae", "dictionary",
-    "selection", "coverage", "plan", "metrics", "splicing", "token_errors",
+    "metrics", "selection", "coverage", "plan", "splicing", "token_errors",
     "evaluation", "decomposition", "similarity", "probing", "runs", "results", "evaluating",
     "uses", "detection", "building", "estimate", "finishing", "training", "database",
     "importing", "store", "jobs",
