@@ -50,6 +50,17 @@ class EvaluationProgress:
     results: list[dict[str, Any]] = field(default_factory=list)
     """of the runs that are done, each as it is saved and printed"""
 
+    def follow(self, step: Evaluation, before: float, share: float, seconds: float) -> None:
+        """Take over how far one run is.
+
+        before: what was done before it; share: its own part of all; both in [0, 1]. seconds: what
+        it has taken so far. The runs that follow are taken to need as long.
+        """
+        self.stage = "evaluating"
+        self.tokens, self.total_tokens = step.tokens, step.total_tokens
+        self.fraction = before + share * step.fraction
+        self.seconds_left = seconds / step.fraction * (1 - self.fraction) / share
+
     def to_dict(self) -> dict[str, Any]:
         """A line of a progress file: everything but the results."""
         return {name: value for name, value in asdict(self).items() if name != "results"}
@@ -89,11 +100,7 @@ def _evaluate_run(
     for step in evaluate(
         run.dictionary(), model, prompts, run.config, task.max_tokens, task.l0s, frequencies
     ):
-        progress.stage = "evaluating"
-        progress.tokens, progress.total_tokens = step.tokens, step.total_tokens
-        progress.fraction = before + step.fraction / len(task.runs)
-        whole = (time.monotonic() - started) / step.fraction  # the runs that follow cost the same
-        progress.seconds_left = whole * (1 - progress.fraction) * len(task.runs)
+        progress.follow(step, before, 1 / len(task.runs), time.monotonic() - started)
         yield progress
     result = {
         "run_id": run.run_id,

@@ -123,7 +123,7 @@ class SparsitySums:
         """Count a batch of codes."""
         used = used_terms(codes)
         tokens = torch.arange(len(codes))[:, None].expand_as(used)
-        pairs = torch.stack([tokens[used], codes.latents[used].cpu()], dim=1).unique(dim=0)
+        pairs = torch.stack([tokens[used], codes.latents[used]], dim=1).unique(dim=0)
         self.tokens += len(codes)
         self.terms += int(used.sum())
         self.latents += len(pairs)

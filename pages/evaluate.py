@@ -35,7 +35,7 @@ def show() -> None:
         return
     st.caption(
         "Reconstructions are compared with the activations, and put in their place to see what the "
-        "model's predictions lose, on prompts that no dictionary was trained on."
+        "model's predictions lose, on prompts that were held out from training."
     )
     evaluated = explorer().store.evaluations()
     chosen = _choose_runs(runs, evaluated)

@@ -93,9 +93,9 @@ def _show_next(runs: pd.DataFrame) -> None:
     st.subheader("What to do next")
     columns = st.columns(5)
     for column, page_file, label, about in (
-        (columns[0], "latents", "Browse latents", "Read what the layers are made of."),
+        (columns[0], "latents", "Browse latents", "What are layers made of?"),
         (columns[1], "decompose", "Decompose a prompt", "See your own text taken apart."),
-        (columns[2], "similarity", "Compare layers", "Which tokens do two layers share?"),
+        (columns[2], "similarity", "Compare layers", "Which tokens do they share?"),
         (columns[3], "evaluate", "Evaluate", "How much do they explain?"),
         (columns[4], "train", "Train another", "Other layers, models or texts."),
     ):
