@@ -1,12 +1,13 @@
 # make app: set up and open the explorer. make test: set up and run every check.
 # make bench: measure it against its limits and its peers, and write docs/performance.md.
+# make claims: measure what is claimed of it, and write docs/claims.md and docs/comparison.md.
 
 PYTHON ?= python3
 PORT ?= 8501
 BIN := .venv/bin
 export OMP_WAIT_POLICY = passive
 
-.PHONY: app test bench pictures lint clean
+.PHONY: app test bench claims pictures lint clean
 
 app: .venv/app.done
 	ITDA_DEMO=1 $(BIN)/streamlit run app.py --server.address 127.0.0.1 --server.port $(PORT)
@@ -24,6 +25,15 @@ bench: .venv/dev.done
 	$(BIN)/python -m benchmarks.bench_store
 	$(BIN)/python -m benchmarks.bench_app
 	$(BIN)/python -m benchmarks.report
+
+claims: .venv/dev.done
+	OMP_NUM_THREADS=2 $(BIN)/python -m benchmarks.captured --rows 126976
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.itda_grid --again --budget 1× --budget 10×
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.itda_vs_sae --only-report
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_method
+	$(BIN)/python -m benchmarks.bench_training --choice
+	$(BIN)/python -m benchmarks.interpretability
+	$(BIN)/python -m benchmarks.claims
 
 pictures: .venv/dev.done
 	$(BIN)/python tests/browser_setup.py

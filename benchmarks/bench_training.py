@@ -50,6 +50,7 @@ _STAGES = {
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
+    options.add_argument("--choice", action="store_true", help="only what the atoms cost")
     options.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
     chosen = options.parse_args()
     use_cache()
@@ -64,6 +65,10 @@ def main() -> None:
         "runs the same batches to the last layer asked for, and does nothing else.",
     )
     _against_forward(report, TOKENS // small, ATOMS // small)
+    if chosen.choice:
+        report.name = "choice"  # beside the results of the whole benchmark
+        report.save()
+        return
     _data_types(report, 4_096 // small)
     _growth(report, [tokens // small for tokens in GROWTH])
     _memory(report, MEMORY_TOKENS // small)

@@ -1,6 +1,6 @@
 """The dictionaries that the autoencoders are compared with, trained and measured like them.
 
-OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.itda_grid [--budget 1× …]
+OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.itda_grid [--budget 1× …] [--again]
 """
 
 import argparse
@@ -65,10 +65,10 @@ def jobs(budgets=tuple(BUDGETS)) -> Iterator[ItdaJob]:
                         yield ItdaJob(model, layer, selection, pursuit, BUDGETS[budget], seed)
 
 
-def run(bench: Bench, job: ItdaJob) -> None:
-    """Train, measure and write, unless it is there."""
+def run(bench: Bench, job: ItdaJob, again: bool = False) -> None:
+    """Train, measure and write, unless it is there and not wanted again."""
     path = bench.folder / f"{job.name}.json"
-    if path.exists():
+    if path.exists() and not again:
         return
     data = bench.data(job.model, job.layer)
     dictionary, seconds, facts = _itda_dictionary(job, data.block(job.tokens, job.seed))
@@ -160,12 +160,13 @@ def _greedy(x: torch.Tensor, threshold: float) -> tuple[GrowingDictionary, float
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--budget", choices=BUDGETS, action="append", help="default: all")
+    options.add_argument("--again", action="store_true", help="also what is there already")
     chosen = options.parse_args()
     one_quiet_thread()
     use_cache()
     bench = Bench()
     for job in jobs(chosen.budget or tuple(BUDGETS)):
-        run(bench, job)
+        run(bench, job, chosen.again)
 
 
 if __name__ == "__main__":
