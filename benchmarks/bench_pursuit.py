@@ -114,7 +114,7 @@ def _peers(tokens: torch.Tensor, atoms: torch.Tensor) -> dict:
     try:
         found["sae-lens MatchingPursuitSAE"] = (SAE_LENS_TOKENS, _sae_lens(tokens, atoms))
     except ImportError:
-        print("sae-lens is not installed (requirements-extras.txt): left out")
+        print("sae-lens is not installed (requirements-dev.txt): left out")
     return found
 
 

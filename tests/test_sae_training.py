@@ -5,7 +5,7 @@ import contextlib
 import pytest
 import torch
 
-pytest.importorskip("sae_lens", reason="sae-lens is in requirements-extras.txt")
+pytest.importorskip("sae_lens", reason="sae-lens is in requirements-dev.txt")
 
 from benchmarks.sae_training import SaeSettings, _trainer, train_sae
 from benchmarks.sparse_products import sparse_products
