@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from itda_core.errors import StoreError, StoreNotOursError
+from itda_core.errors import StoreError, StoreNotOursError, StoreOutdatedError
 from itda_core.runs import told_when_disk_is_full
 
 SCHEMA_VERSION = 2
@@ -83,7 +83,7 @@ class Database:
                 "another folder."
             )
         if version < SCHEMA_VERSION:
-            raise StoreError(
+            raise StoreOutdatedError(
                 f"{self.path} is not in this version's format. Make it anew from the run "
                 "directories: python -m itda_core rebuild"
             )

@@ -41,5 +41,9 @@ class StoreNotOursError(StoreError):
     """Another process has the database, or a newer version wrote it: it must be left alone."""
 
 
+class StoreOutdatedError(StoreError):
+    """An older version wrote the database; the run directories have all that is in it."""
+
+
 class RunError(ItdaError):
     """A run directory is missing, incomplete, damaged or in use."""

@@ -20,6 +20,7 @@ from itda_core.errors import RunError
 from itda_core.runs import list_runs
 from itda_core.sae_runs import import_sae
 from itda_core.similarity import jaccard, model_comparison
+from itda_core.store import FILE_NAME, Store
 from itda_core.training import train
 from pages.components import session
 from pages.components.job_panel import _headline
@@ -105,6 +106,23 @@ def assert_no_failure(app):
 
 def newest(folder, layer):
     return next(run for run in list_runs(folder / "runs") if run.layer == layer)
+
+
+def test_a_database_of_an_older_version_is_made_anew_and_nothing_is_lost(
+    trained_folder, tmp_path, monkeypatch
+):
+    folder = tmp_path / "older"
+    shutil.copytree(trained_folder / "runs", folder / "runs")
+    store = Store(folder / FILE_NAME)
+    store.query("UPDATE meta SET version = 1")
+    store.close()
+    monkeypatch.setenv("ITDA_DATA", str(folder))
+    try:
+        app = open_page("overview")
+        expected = {run.run_id for run in list_runs(folder / "runs")}
+        assert set(app.dataframe[0].value["run_id"]) == expected
+    finally:
+        _close_explorer()
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -1,6 +1,7 @@
 """What the pages share: the store, the job queue, loaded models, and the frame of a page."""
 
 import atexit
+import contextlib
 import dataclasses
 import os
 import sys
@@ -14,11 +15,11 @@ from streamlit.errors import StreamlitAPIException
 
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig, data_directory
 from itda_core.dictionary import Dictionary
-from itda_core.errors import ItdaError
+from itda_core.errors import ItdaError, RunError, StoreOutdatedError
 from itda_core.jobs import JobQueue
 from itda_core.models import Model
 from itda_core.runs import Run, delete_run, read_run
-from itda_core.store import FILE_NAME, Store
+from itda_core.store import FILE_NAME, Store, rebuild
 from pages.components.text import literal
 
 DEMO_LAYERS = ((7,), (15, 22))
@@ -49,14 +50,23 @@ class Explorer:
     def __init__(self, data: Path):
         self.data = data
         self.runs_folder = data / "runs"
-        self.store = Store(data / FILE_NAME)
         self.import_error = ""
+        self.store = self._open_store(data / FILE_NAME)
         self._import_finished()
         self.queue = JobQueue(data / "jobs", self.runs_folder, self._import_finished)
         if os.environ.get("ITDA_DEMO") and self.is_new:
             self.start_demo()
         atexit.register(_be_quiet_at_last)  # the last registered runs first
         atexit.register(self.close)
+
+    def _open_store(self, path: Path) -> Store:
+        """The database; one of an older version is made anew from the run directories."""
+        try:
+            return Store(path)
+        except StoreOutdatedError:
+            with contextlib.suppress(RunError):  # a damaged run is told of when runs are imported
+                rebuild(path, self.runs_folder)
+            return Store(path)
 
     @property
     def is_new(self) -> bool:
