@@ -277,8 +277,8 @@ _CONTROLS_NOTE = (
     "threshold on the cosine for all latents, chosen on half of them and tested on the other half."
 )
 _PROBING_NOTE = "Balanced accuracy (95 % interval). *k* all: every latent or component."
-_LIMITS = f"""- One model, layer, corpus and seed. Intervals are over the latents or speeches that were
-  drawn, not over trainings.
+_LIMITS = f"""- One model, layer, corpus and seed. Intervals are over the latents or speeches drawn,
+  not over trainings.
 - The judge is one small embedding model that knows a token by its words and subject. A latent whose
   uses have something else in common (grammar, place in the sentence) can be sound and still score
   0.5; and a title in plain words for people might do better than a token does.
