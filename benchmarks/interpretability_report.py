@@ -80,8 +80,8 @@ def _probing_claim(found: Mapping[str, Any], other: str) -> dict[str, object]:
         rivals = [ITDA] if other == "activations" else _autoencoders(found)
         theirs = [_accuracy(found, name, task, other, _PROBED_WITH) for name in rivals]
         pairs += [ours["accuracy"] >= one["accuracy"] for one in theirs]
-        shown = ", ".join(f"{one['accuracy']:.3f}" for one in theirs)
-        told.append(f"{task} {ours['accuracy']:.3f} against {shown}")
+        shown = [interval(one, "accuracy") for one in (ours, *theirs)]
+        told.append(f"{task} {shown[0]} against {', '.join(shown[1:])}")
     against = "raw components of the activation" if other == "activations" else "of an autoencoder"
     return {
         "claim": f"A probe on {_PROBED_WITH} latents is at least as accurate as one on "
@@ -282,11 +282,14 @@ _LIMITS = f"""- One model, layer, corpus and seed. Intervals are over the latent
 - The judge is one small embedding model that knows a token by its words and subject. A latent whose
   uses have something else in common (grammar, place in the sentence) can be sound and still score
   0.5; and a title in plain words for people might do better than a token does.
+- Not every latent leads somewhere. Where few of an autoencoder's do, its leading uses are of other
+  kinds of latents than the dictionary's; the counts stand beside the controls.
 - Nearness to a title is partly the same token again: {DRAWN} uses of " treaty" are near to a source
   " treaty". What remains against tokens of the same text is what the context adds.
 - The autoencoders saw as few tokens as the dictionary. Published ones, trained on thousands of
   times as many, may do better at both; nothing is said about them.
 - Both were explored on tokens that they were made from, so that nothing is said about other texts.
 - The labels are properties of whole speeches, and go together with their time and subject: a probe
-  that tells them need not have found what they name. With few prompts, differences between probes
-  within each other's intervals say nothing."""
+  that tells them need not have found what they name. A claim about
+  probes goes by the accuracies alone; where their intervals overlap, another draw of speeches may
+  turn it around."""
