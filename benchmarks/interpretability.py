@@ -1,7 +1,7 @@
 """Do the latents of a dictionary explain themselves, and are they useful features? Beside
 autoencoders of the same size, made from the same tokens.
 
-.venv/bin/python -m benchmarks.interpretability [--quick | --only-report] [--method NAME …]
+.venv/bin/python -m benchmarks.interpretability [--quick | --only-report] [--against NAME]
 
 What .cache/benchmarks/interpretability holds is not made again, so that a stopped run goes on where
 it was; remove that folder to measure anew.
@@ -51,17 +51,19 @@ def main() -> None:
     options.add_argument(
         "--only-report", action="store_true", help=f"from {FOUND.name}, which ships"
     )
-    options.add_argument("--method", choices=METHODS, action="append", help="default: all")
+    autoencoders = [name for name in METHODS if name != ITDA]
+    options.add_argument("--against", choices=autoencoders, action="append", help="default: all")
     chosen = options.parse_args()
     one_quiet_thread()
     use_cache()
+    methods = [ITDA, *(chosen.against or autoencoders)]
     if chosen.quick:
         with tempfile.TemporaryDirectory(prefix="itda-bench-") as folder:
-            found = measure(list(METHODS), _QUICK, Path(folder))
+            found = measure(methods, _QUICK, Path(folder))
         reporting.tables(found)
         return
     if not chosen.only_report:
-        found = measure(chosen.method or list(METHODS), Sizes(), FOLDER)
+        found = measure(methods, Sizes(), FOLDER)
         FOUND.write_text(json.dumps(found, indent=1), encoding="utf-8")
     reporting.report(json.loads(FOUND.read_text(encoding="utf-8")))
 
