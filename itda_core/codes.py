@@ -66,6 +66,11 @@ class Codes:
         )
 
 
+def tokens_together(l0: int) -> int:
+    """How many tokens to encode at once: their factors take l0² numbers each, 128 MiB in all."""
+    return max(64, 2**25 // l0**2)
+
+
 def residual_norms(activations: torch.Tensor, codes: Codes) -> torch.Tensor:
     """‖x − x̂‖ after each step, [n_tokens, l0 + 1] float32, the whole norm first.
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from itda_core.codes import tokens_together
 from itda_core.metrics import massive
 from itda_core.orthogonal import orthogonal_matching_pursuit
+from itda_core.pursuit import affordable_gram
 
 _FOR_MASSIVE = 8
 """Atoms, at most, for massive activations."""
@@ -45,7 +47,11 @@ def centre_of(activations: torch.Tensor) -> Centre:
     norms = activations.norm(dim=1)
     median = float(norms.median()) if len(norms) else 0.0
     usual = activations[~massive(norms, median)]
-    mean = usual.double().mean(0) if len(usual) else activations.new_zeros(activations.shape[1])
+    mean = (
+        usual.mean(0, dtype=torch.float64)
+        if len(usual)
+        else activations.new_zeros(activations.shape[1])
+    )
     return Centre(mean.float(), median)
 
 
@@ -79,6 +85,7 @@ def choose(
     few = is_massive.nonzero()[:, 0]
     usual = (~is_massive & (norms > 0)).nonzero()[:, 0]
     directions = torch.nn.functional.normalize(centred, dim=1)
+    del centred  # as large as the sample
     most = min(_FOR_MASSIVE, n_atoms // 2)
     taken = few[cover(directions[few], most, l0, seed)] if most else few[:0]
     rows = torch.cat([taken, usual[cover(directions[usual], n_atoms - len(taken), l0, seed)]])
@@ -93,9 +100,10 @@ def choose_on_average(
     `l0` terms on average and none more than `most_terms`.
 
     activations: as for `choose`, in the order of the prompts. The last tenth of them, at most
-    2,048, are not chosen from: what is measured on the prompts that atoms come from is too good.
+    2,048 and none that atoms are needed from, are not chosen from: what is measured on the prompts
+    that atoms come from is too good. With none of them tokens use `most_terms` terms.
     """
-    apart = min(_APART, len(activations) // 10)
+    apart = min(_APART, len(activations) // 10, max(0, len(activations) - n_atoms))
     choice = choose(activations[: len(activations) - apart], n_atoms, l0, seed)
     return choice, least_projection(activations[len(activations) - apart :], choice, l0, most_terms)
 
@@ -109,11 +117,15 @@ def least_projection(activations: torch.Tensor, choice: Choice, l0: int, most_te
     """
     is_massive = massive(activations.norm(dim=1), choice.centre.median_norm)
     x = activations[~is_massive] - choice.offset
-    taken = orthogonal_matching_pursuit(x, choice.atoms, most_terms).gains.sqrt()
+    if not len(x) or not len(choice.atoms):
+        return 0.0
+    parts = x.split(tokens_together(most_terms))
+    pursued = [orthogonal_matching_pursuit(part, choice.atoms, most_terms) for part in parts]
+    taken = torch.cat([codes.gains.sqrt() for codes in pursued])
     # A token uses the steps before the first small one: those whose running minimum is not small.
     lowest = taken.cummin(1).values.flatten().sort(descending=True).values
     wanted = min(len(lowest), l0 * len(x))
-    return float(lowest[wanted - 1]) if wanted else 0.0
+    return float(lowest[wanted - 1])
 
 
 def cover(directions: torch.Tensor, n_atoms: int, l0: int, seed: int) -> torch.Tensor:
@@ -121,7 +133,7 @@ def cover(directions: torch.Tensor, n_atoms: int, l0: int, seed: int) -> torch.T
 
     directions: [n_tokens, d_model] float32, centred and of unit norm; l0: terms that the
     dictionary will use. The same input gives the same rows. Fewer than `n_atoms` come back only
-    where there are not as many distinct directions.
+    where there are not as many distinct directions, or hardly more of them than atoms.
     """
     if len(directions) <= n_atoms:
         return _distinct(directions)
@@ -155,7 +167,8 @@ def _central(directions: torch.Tensor, n_centres: int, draw: np.random.Generator
         centres = torch.nn.functional.normalize(sums, dim=1)
     whole = torch.zeros(n_centres, directions.shape[1]).index_add_(0, nearest, directions)
     whole = torch.nn.functional.normalize(whole, dim=1)
-    closeness = (directions * whole[nearest]).sum(1)
+    pairs = zip(directions.split(_TOGETHER), nearest.split(_TOGETHER), strict=True)
+    closeness = torch.cat([(part * whole[numbers]).sum(1) for part, numbers in pairs])
     # The last of each group, sorted by closeness: of equals the first row.
     order = np.lexsort((-np.arange(len(closeness)), closeness.numpy(), nearest.numpy()))
     groups = nearest.numpy()[order]
@@ -189,9 +202,12 @@ def _losses_without(
     judges = np.flatnonzero(is_judge)
     judges = np.sort(draw.choice(judges, min(JUDGES, len(judges)), replace=False))
     losses = torch.zeros(len(candidates), dtype=torch.float64)
-    codes = orthogonal_matching_pursuit(directions[judges], directions[candidates], l0)
-    inverse = torch.linalg.solve_triangular(
-        codes.factor, torch.eye(codes.l0).expand_as(codes.factor), upper=False
-    )
-    loss = codes.coefficients.square() / inverse.square().sum(1)  # (G⁻¹)_jj = Σ_i (L⁻¹)_ij²
-    return losses.index_add_(0, codes.latents.flatten(), loss.double().flatten())
+    atoms = directions[candidates]
+    gram = affordable_gram(atoms)
+    for part in torch.from_numpy(judges).split(tokens_together(l0)):
+        codes = orthogonal_matching_pursuit(directions[part], atoms, l0, gram)
+        identity = torch.eye(l0).expand_as(codes.factor)
+        inverse = torch.linalg.solve_triangular(codes.factor, identity, upper=False)
+        loss = codes.coefficients.square() / inverse.square().sum(1)  # (G⁻¹)_jj = Σ_i (L⁻¹)_ij²
+        losses.index_add_(0, codes.latents.flatten(), loss.double().flatten())
+    return losses

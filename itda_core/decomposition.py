@@ -11,11 +11,9 @@ from itda_core.codes import Codes, residual_norms
 from itda_core.config import TrainConfig
 from itda_core.dictionary import Dictionary
 from itda_core.errors import InputError
+from itda_core.metrics import used_terms
 from itda_core.models import Model
 from itda_core.tokens import Tokens
-
-_ROUNDING = 1e-5
-"""Terms smaller than this share of a token's largest are rounding: what follows an exact match."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +42,7 @@ class Decomposition:
     def counts(self) -> np.ndarray:
         """Terms of each row, [n_decomposed] int64; fewer than L0 where a budget or an autoencoder
         gives a token fewer, or where it is explained whole."""
-        sizes = self.codes.coefficients.abs()
-        return (sizes > _ROUNDING * sizes.amax(1, keepdim=True)).sum(1).numpy()
+        return used_terms(self.codes).sum(1).numpy()
 
     @property
     def is_cut(self) -> bool:
@@ -78,8 +75,7 @@ class Decomposition:
         )
         origin = self.sources.drop(columns="latent").iloc[latents].reset_index(drop=True)
         steps = pd.concat([steps, origin.add_prefix("source_")], axis=1)
-        sizes = steps["coefficient"].abs()
-        return steps[sizes > _ROUNDING * sizes.max()]
+        return steps[used_terms(self.codes)[row].numpy()]
 
     def table(self) -> pd.DataFrame:
         """All terms of all tokens: position, token, and the columns of `terms`."""

@@ -171,6 +171,8 @@ class Dictionary:
         encoder = None
         if header.get("kind", "itda") == "sae":
             encoder = SaeEncoder.of_tensors(header["architecture"], header["k"], tensors)
+        if header.get("pursuit", "matching") not in PURSUITS:
+            raise ValueError(f"it names an unknown pursuit {header['pursuit']!r}")
         return cls(
             atoms=tensors["atoms"],
             offset=tensors["offset"],

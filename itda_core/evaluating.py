@@ -11,7 +11,7 @@ import numpy as np
 
 from itda_core.config import CorpusSpec
 from itda_core.corpus import Corpus, Prompt, load_corpus
-from itda_core.errors import CorpusError, InputError
+from itda_core.errors import CorpusError, InputError, ItdaError
 from itda_core.evaluation import EVALUATION_TOKENS, Evaluation, evaluate
 from itda_core.loading import load_model
 from itda_core.models import Model
@@ -67,10 +67,18 @@ class EvaluationProgress:
 
 
 def evaluate_runs(task: EvaluationTask) -> Iterator[EvaluationProgress]:
-    """Evaluate each run of `task`; the last progress holds the results. Raises ItdaError."""
-    progress, loaded = EvaluationProgress("loading"), _Loaded()
+    """Evaluate each run of `task`; the last progress holds the results.
+
+    A run that can't be evaluated keeps no other from it: its ItdaError is raised at the end.
+    """
+    progress, loaded, failed = EvaluationProgress("loading"), _Loaded(), None
     for number, run in enumerate(task.runs):
-        yield from _evaluate_run(task, run, loaded, progress, number / len(task.runs))
+        try:
+            yield from _evaluate_run(task, run, loaded, progress, number / len(task.runs))
+        except ItdaError as error:
+            failed = failed or error
+    if failed:
+        raise failed
     progress.stage, progress.fraction, progress.seconds_left = "done", 1.0, 0.0
     yield progress
 

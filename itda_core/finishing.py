@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from itda_core.codes import Codes
+from itda_core.codes import Codes, tokens_together
 from itda_core.config import TrainConfig, run_id
 from itda_core.corpus import Corpus, Prompt
 from itda_core.dictionary import Dictionary
 from itda_core.errors import CorpusError
-from itda_core.metrics import ReconstructionSums, used_terms
+from itda_core.metrics import ReconstructionSums, massive, used_terms
 from itda_core.models import Model
 from itda_core.plan import Plan, make_plan
 from itda_core.runs import RowFile, Workspace, new_run, write_json
@@ -114,9 +114,10 @@ class Finisher:
         names = pa.array([prompt.prompt_id for prompt in self.plan.prompts])
         sums, used = ReconstructionSums(), np.zeros(len(dictionary), bool)
         with pq.ParquetWriter(path, _CODE_SCHEMA, compression="zstd") as writer:
-            for first in range(0, len(kept), _ENCODE_TOGETHER):
-                block = slice(first, first + _ENCODE_TOGETHER)
-                x = kept.read(first, _ENCODE_TOGETHER)
+            together = min(_ENCODE_TOGETHER, tokens_together(dictionary.l0))
+            for first in range(0, len(kept), together):
+                block = slice(first, first + together)
+                x = kept.read(first, together)
                 finite = torch.isfinite(x).all(1)
                 x, rows = x[finite], finite.numpy()
                 codes = dictionary.encode(x, gram=gram)
@@ -154,16 +155,29 @@ class Finisher:
     def _held(
         self, layer: int, dictionary: Dictionary, gram: torch.Tensor | None
     ) -> dict[str, float | int | None]:
-        """FVU on held-out prompts, where the corpus has any of two tokens."""
+        """FVU on held-out prompts, where the corpus has any of two tokens: of all tokens, and
+        without massive activations."""
         if self._held_out is None:
             self._held_out = self._capture_held_out(self.corpus.held_out())
         x = self._held_out.get(layer, torch.zeros(0, self.model.d_model))
         x = x[torch.isfinite(x).all(1)]
-        sums = ReconstructionSums()
-        if len(x):
-            sums.add(x, dictionary.decode(dictionary.encode(x, gram=gram)))
-        value = sums.fvu
-        return {"held_out_tokens": len(x), "fvu": None if np.isnan(value) else value}
+        everything, usual = ReconstructionSums(), ReconstructionSums()
+        norms = x.norm(dim=1)
+        is_usual = ~massive(norms, dictionary.median_norm or float(norms.nanmedian()))
+        for part, is_kept in zip(
+            x.split(tokens_together(dictionary.l0)),
+            is_usual.split(tokens_together(dictionary.l0)),
+            strict=True,
+        ):
+            xhat = dictionary.decode(dictionary.encode(part, gram=gram))
+            everything.add(part, xhat)
+            usual.add(part[is_kept], xhat[is_kept])
+        return {
+            "held_out_tokens": len(x),
+            "fvu": None if np.isnan(everything.fvu) else everything.fvu,
+            "fvu_without_massive": None if np.isnan(usual.fvu) else usual.fvu,
+            "massive_held_out_tokens": int((~is_usual).sum()),
+        }
 
     def _capture_held_out(self, prompts: list[Prompt]) -> dict[int, torch.Tensor]:
         try:

@@ -17,8 +17,8 @@ from itda_core.pursuit import check_input, in_blocks, in_threads, matching_pursu
 _REFIT_TOGETHER = 2_048
 """Tokens refitted at once: their atoms are copied out, [n_tokens, l0, d_model]."""
 _JITTER = 1e-6
-"""Added to the diagonal of unit atoms' products: near-dependent atoms share a term instead of
-cancelling each other's."""
+"""Added to the diagonal of unit atoms' products, so that equal atoms share a term; more where
+rounding needs it."""
 
 
 def orthogonal_matching_pursuit(
@@ -77,11 +77,24 @@ def refit(
         products = chosen @ chosen.mT
         diagonal = products.diagonal(dim1=1, dim2=2)
         diagonal += torch.where(diagonal > 0, _JITTER, 1.0)  # a term left out: 1, so that L exists
-        factor[block] = torch.linalg.cholesky(products)
+        factor[block] = _factored(products)
         along = chosen @ activations[block, :, None].float()
         solved = torch.linalg.solve_triangular(factor[block], along, upper=False)
         projections[block] = solved[..., 0]
     return Codes.fitted(latents, factor, projections)
+
+
+def _factored(products: torch.Tensor) -> torch.Tensor:
+    """Cholesky factors of [n_tokens, l0, l0]; where rounding has left a matrix that has none, of
+    one with a larger diagonal."""
+    factor, failed = torch.linalg.cholesky_ex(products)
+    jitter = _JITTER
+    while failed.any():
+        jitter *= 10
+        rows = failed.nonzero()[:, 0]
+        eye = torch.eye(products.shape[1], device=products.device)
+        factor[rows], failed[rows] = torch.linalg.cholesky_ex(products[rows] + jitter * eye)
+    return factor
 
 
 def _first_uses(latents: torch.Tensor, used: torch.Tensor) -> torch.Tensor:

@@ -24,6 +24,7 @@ import yaml
 
 from itda_core.dictionary import Dictionary
 from itda_core.errors import ExchangeError
+from itda_core.orthogonal import PURSUITS
 from itda_core.runs import Run
 from itda_core.saelens import pursuit_of
 
@@ -56,6 +57,8 @@ class PublishedFolder:
     texts_read: int
     """How many texts were offered; those after them are unseen"""
     pursuit: str
+    least: float
+    median_norm: float | None
     skip_first: bool
     prompts: list[str] | None
     """The texts in the order that `indices` counts in, where the folder holds them"""
@@ -91,6 +94,8 @@ def published_files(run: Run) -> dict[str, bytes]:
         "max_dict_size": config.max_atoms,
         OUR_SECTION: {
             "pursuit": pursuit_of(dictionary),
+            "least": dictionary.least,
+            "median_norm": dictionary.median_norm,
             "selection": config.selection,
             "skip_first": config.skip_first,
             "note": published_note(dictionary),
@@ -159,10 +164,22 @@ def read_published(folder: Path) -> PublishedFolder:
             int(_number(metadata, "steps", 0) * _number(metadata, "batch_size", 0)),
             int(indices[:, 0].max()) + 1,
         ),
-        pursuit=str(ours.get("pursuit", "matching")),
+        pursuit=_pursuit(ours),
+        least=max(0.0, _number(ours, "least", 0.0)),
+        median_norm=_number(ours, "median_norm", 0.0) or None,
         skip_first=ours.get("skip_first") is True,
         prompts=_read_prompts(folder / PROMPTS_FILE),
     )
+
+
+def _pursuit(ours: dict) -> str:
+    name = ours.get("pursuit", "matching")
+    if name not in PURSUITS:
+        raise ExchangeError(
+            f"{METADATA_FILE} names the pursuit {name!r}, which is not known here: update the "
+            "explorer, or take the line out for the published one."
+        )
+    return name
 
 
 def _saved(tensor: torch.Tensor) -> bytes:

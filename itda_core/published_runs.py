@@ -52,6 +52,8 @@ def import_published(folder: Path, runs: Path, choices: Choices) -> Iterator[Pro
         max_atoms=len(found.atoms),
         l0=found.l0,
         threshold=found.threshold,
+        offset="mean" if found.offset.any() else "zero",
+        pursuit=found.pursuit,
         skip_first=found.skip_first,
     )
     matched = _match(found, texts, model, config)
@@ -212,4 +214,6 @@ def _dictionary(
         sources=[matched.sources[row] for row in order],
         prompt_ids=tuple(prompt.prompt_id for prompt in read.prompts),
         pursuit=found.pursuit,
+        least=found.least,
+        median_norm=found.median_norm,
     )

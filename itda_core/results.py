@@ -42,6 +42,11 @@ def read_evaluation(run: Run) -> dict[str, Any] | None:
             raise ValueError(f"it does not say {', '.join(sorted(lacking))}")
         if not all({"l0", "fvu"} <= set(row) for row in found["by_l0"]):
             raise ValueError("a row does not say its L0 and FVU")
+        if not isinstance(found["measured_on"], dict):
+            raise ValueError("it does not say what was measured")
+        numbers = [found["tokens"], *(row["l0"] for row in found["by_l0"])]
+        if not all(isinstance(number, int) for number in numbers):
+            raise ValueError("a number is none")
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -141,6 +141,11 @@ class _Training:
         yield from self._pass()
         self.progress.tokens_per_second, written = 0.0, []
         for number, layer in enumerate(self.config.layers):
+            name = run_id(self.workspace.training_id, layer)
+            if (self.workspace.runs / name).exists():  # written before an interruption
+                self.progress.finished.append(name)
+                written.append(layer)
+                continue
             started = time.monotonic()
             self._estimate(_TRAINING_SHARE + (1 - _TRAINING_SHARE) * number / len(self.builders))
             self.progress.stage, self.progress.layer = "choosing", layer
@@ -280,6 +285,7 @@ class _Training:
     def _restore(self, dictionaries: dict[int, Dictionary], state: dict) -> None:
         self.window, self.row, self.seconds = state["window"], state["row"], state["seconds"]
         self.bad_rows = {int(layer): count for layer, count in state["bad_rows"].items()}
+        self.progress.tokens, self.progress.skipped = self.row, self._skipped()
         for layer, dictionary in dictionaries.items():
             table = dictionary.sources.drop(columns="latent").assign(word=dictionary.words)
             sources = [tuple(row) for row in table.itertuples(index=False)]

@@ -76,7 +76,13 @@ def _offer_evaluation(missing: pd.DataFrame) -> None:
     """A button for the dictionaries that have no evaluation and are in no job."""
     queue = explorer().queue
     busy = {path for job in queue.jobs() if job.is_active for path in job.arguments}
-    directories = [path for path in missing["directory"] if path not in busy]
+    can_be = [path for path in missing["directory"] if not _is_published(path)]
+    directories = [path for path in can_be if path not in busy]
+    if len(can_be) < len(missing):
+        st.caption(
+            "Published dictionaries that were imported have no held-out prompts of their own: "
+            "evaluate them on the command line, with --corpus."
+        )
     if not directories:
         return
     with st.container(border=True):
@@ -114,6 +120,10 @@ def _show_found(runs: pd.DataFrame, found: pd.DataFrame) -> None:
     _show_point(found)
     _show_table(runs, found)
     _show_details(runs, labels)
+
+
+def _is_published(directory: str) -> bool:
+    return loaded_run(directory).about.get("origin") == "published"
 
 
 def _is_sae(directory: str) -> bool:

@@ -241,6 +241,15 @@ def test_terms_shared_out_over_tokens_explain_more_than_as_many_for_each(smollm2
     assert left[0] < left[1]
 
 
+def test_an_l0_on_average_takes_no_atoms_away_and_does_without_tokens():
+    x = torch.tensor(np.random.default_rng(0).normal(size=(60, 8)), dtype=torch.float32)
+    made, least = choose_on_average(x, 60, 2, 4, seed=0)
+    assert len(made.rows) == 60
+    assert least == 0.0
+    made, least = choose_on_average(x[:0], 4, 2, 4, seed=0)
+    assert (len(made.rows), least) == (0, 0.0)
+
+
 # The configuration
 
 

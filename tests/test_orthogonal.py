@@ -206,3 +206,16 @@ def test_refitting_leaves_nothing_more_than_the_plain_pursuit():
     torch.testing.assert_close(
         residual_norms(x, fitted)[:, -1], errors[1].sqrt(), atol=1e-2, rtol=1e-3
     )
+
+
+def test_refitting_nearly_equal_atoms_ends_in_finite_coefficients_that_explain():
+    draw = torch.Generator().manual_seed(0)
+    direction = torch.nn.functional.normalize(torch.randn(1, 48, generator=draw), dim=1)
+    for noise in (1e-3, 1e-4, 1e-6, 0.0):
+        atoms = direction + noise * torch.randn(32, 48, generator=draw)
+        atoms = torch.nn.functional.normalize(atoms, dim=1)
+        latents = torch.arange(32).expand(20, 32)
+        x = 5 * direction + 0.1 * torch.randn(20, 48, generator=draw)
+        codes = orthogonal.refit(x, atoms, latents, torch.ones(20, 32, dtype=torch.bool))
+        assert torch.isfinite(codes.coefficients).all()
+        assert ((x - codes.reconstruct(atoms)).norm(dim=1) < 0.3 * x.norm(dim=1)).all()
