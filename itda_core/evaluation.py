@@ -167,7 +167,7 @@ def _measure(
     is_causal: bool,
 ) -> Iterator[Evaluation]:
     norms = torch.cat([batch.activations.norm(dim=1) for batch in batches])
-    result.median_norm = getattr(dictionary, "median_norm", None) or float(norms.median())
+    result.median_norm = dictionary.median_norm or float(norms.median())
     result.massive_tokens = int(massive(norms, result.median_norm).sum())
     gram = dictionary.gram()
     reconstructions = []
