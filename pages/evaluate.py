@@ -45,6 +45,7 @@ def show() -> None:
         return
     found = evaluated[evaluated["run_id"].isin(chosen["run_id"])]
     _offer_evaluation(chosen[~chosen["run_id"].isin(found["run_id"])])
+    _show_last_failure()
     if not found.empty:
         _show_found(chosen[chosen["run_id"].isin(found["run_id"])], found)
     _show_ended()
@@ -76,12 +77,12 @@ def _offer_evaluation(missing: pd.DataFrame) -> None:
     """A button for the dictionaries that have no evaluation and are in no job."""
     queue = explorer().queue
     busy = {path for job in queue.jobs() if job.is_active for path in job.arguments}
-    can_be = [path for path in missing["directory"] if not _is_published(path)]
-    directories = [path for path in can_be if path not in busy]
-    if len(can_be) < len(missing):
-        st.caption(
-            "Published dictionaries that were imported have no held-out prompts of their own: "
-            "evaluate them on the command line, with --corpus."
+    waiting = [path for path in missing["directory"] if path not in busy]
+    directories = [path for path in waiting if not _is_made_elsewhere(path)]
+    if len(directories) < len(waiting):
+        st.info(
+            "Some of these dictionaries were made elsewhere, of texts that would be held out here. "
+            "Give other texts: evaluate RUN --save --corpus FILE on the command line."
         )
     if not directories:
         return
@@ -98,6 +99,18 @@ def _offer_evaluation(missing: pd.DataFrame) -> None:
             _submit(directories)
 
 
+def _is_made_elsewhere(directory: str) -> bool:
+    return loaded_run(directory).about.get("origin") == "published"
+
+
+def _show_last_failure() -> None:
+    """Why the newest evaluation came to nothing, until it is forgotten or another one starts."""
+    jobs = [job for job in explorer().queue.jobs() if job.command == "evaluate"]
+    if jobs and jobs[-1].state == "failed":
+        error = jobs[-1].error.removeprefix("Error: ")
+        st.warning(literal(f"The last evaluation failed. {error}"))
+
+
 def _submit(directories: list[str]) -> None:
     explorer().queue.submit_evaluation([loaded_run(directory) for directory in directories])
     st.rerun()
@@ -110,8 +123,8 @@ def _seconds(directories: tuple[str, ...]) -> float | None:
 
 
 def _show_found(runs: pd.DataFrame, found: pd.DataFrame) -> None:
-    saes = frozenset(row.run_id for row in runs.itertuples() if _is_sae(row.directory))
-    labels = short_labels(runs, saes)
+    labels = short_labels(runs)
+    saes = runs[runs["kind"] == "sae"]["run_id"]
     found = found.assign(
         dictionary=found["run_id"].map(labels), is_sae=found["run_id"].isin(saes)
     ).reset_index(drop=True)
@@ -120,14 +133,6 @@ def _show_found(runs: pd.DataFrame, found: pd.DataFrame) -> None:
     _show_point(found)
     _show_table(runs, found)
     _show_details(runs, labels)
-
-
-def _is_published(directory: str) -> bool:
-    return loaded_run(directory).about.get("origin") == "published"
-
-
-def _is_sae(directory: str) -> bool:
-    return loaded_run(directory).about.get("kind") == "sae"
 
 
 def _follow_point(found: pd.DataFrame) -> None:

@@ -3,10 +3,12 @@
 import base64
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from streamlit.testing.v1 import AppTest
 from test_pages import (
     _close_explorer,
     assert_no_failure,
@@ -22,6 +24,7 @@ from pages.components import session
 from pages.components.charts_evaluation import density_histogram, error_bars, pareto
 from pages.components.labels import short_labels
 from pages.components.measures import shown
+from pages.components.text import literal
 
 __all__ = ["trained_folder"]
 
@@ -124,6 +127,29 @@ def test_what_waits_in_the_queue_is_not_offered_again(data, monkeypatch):
     assert any("Evaluation of" in one.value for one in app.markdown)
 
 
+def test_a_dictionary_made_elsewhere_is_not_offered_since_no_texts_were_held_out(data, submitted):
+    run = newest(data, 2)
+    (run.directory / "evaluation.json").unlink()
+    about = run.directory / "config.json"
+    about.write_text(json.dumps({**json.loads(about.read_text()), "origin": "published"}))
+    app = open_page("evaluate", compare=run.run_id)
+    assert "made elsewhere" in app.info[0].value
+    assert not any(one.label.startswith("Evaluate (") for one in app.button)
+
+
+def test_an_evaluation_that_failed_says_why(data):
+    queue = session.explorer().queue
+    job = queue.enqueue("evaluate", ["nothing", "--save"], "Evaluation of nothing")
+    queue._save(replace(job, state="failed", ended=1.0, error="Error: There is no run."))
+    app = AppTest.from_file("../app.py", default_timeout=60)
+    app.switch_page("pages/evaluate.py").run()
+    assert [one.value for one in app.warning] == [
+        literal("The last evaluation failed. There is no run.")
+    ]
+    button(app, "Forget").click().run()
+    assert not app.warning
+
+
 def test_the_link_is_the_state(data):
     first, second = newest(data, 1).run_id, newest(data, 2).run_id
     app = open_page("evaluate", compare=f"{second},{first}", run=second, at_l0="4")
@@ -190,9 +216,10 @@ def test_encoders_have_no_ce_loss_score_and_the_page_says_so(data):
 
 def test_an_imported_autoencoder_is_marked(data):
     about = newest(data, 2).directory / "config.json"
-    about.write_text(json.dumps({**json.loads(about.read_text()), "kind": "sae"}))
+    imported = {"kind": "sae", "architecture": "topk"}
+    about.write_text(json.dumps({**json.loads(about.read_text()), **imported}))
     lines = figures(open_page("evaluate"))[0]["data"]
-    assert [line["name"] for line in lines] == ["layer 1", "layer 2 · SAE"]
+    assert [line["name"] for line in lines] == ["layer 1", "layer 2 · TopK SAE"]
     assert [line["marker"]["symbol"] for line in lines] == ["circle", "square-open"]
 
 
@@ -253,7 +280,8 @@ def test_a_histogram_leaves_out_the_empty_ends():
 def rows_of(**changes):
     usual = {
         "run_id": "x", "model": "org/m", "layer": 7, "atoms": 1_024, "l0": 16, "tokens": 5_000,
-        "selection": "threshold", "seed": 0, "training_id": "m-00000001",
+        "kind": "itda", "method": "coverage", "budget": "token", "mean_l0": 16.0, "seed": 0,
+        "training_id": "m-00000001",
     }  # fmt: skip
     count = len(next(iter(changes.values())))
     return pd.DataFrame(
@@ -269,7 +297,8 @@ def rows_of(**changes):
     [
         ({"layer": [7]}, ["layer 7"]),
         ({"layer": [7, 15]}, ["layer 7", "layer 15"]),
-        ({"l0": [16, 32]}, ["layer 7 · L0 16", "layer 7 · L0 32"]),
+        ({"l0": [16, 32], "mean_l0": [16, 32]}, ["layer 7 · L0 16", "layer 7 · L0 32"]),
+        ({"method": ["coverage", "threshold"]}, ["layer 7 · coverage", "layer 7 · threshold"]),
         ({"model": ["a/m", "b/n"], "layer": [7, 8]}, ["m · layer 7", "n · layer 8"]),
         (
             {"training_id": ["m-1", "m-2", "m-3"], "layer": [7, 7, 8]},
@@ -282,11 +311,8 @@ def test_labels_name_what_differs_and_no_two_are_equal(changes, labels):
 
 
 def test_an_autoencoder_is_labelled_as_such():
-    labels = short_labels(rows_of(layer=[7, 7]), frozenset(["r1"]))
-    assert labels == {
-        "r0": "layer 7",
-        "r1": "layer 7 · SAE",
-    }
+    labels = short_labels(rows_of(kind=["itda", "sae"], method=["coverage", "TopK SAE"]))
+    assert labels == {"r0": "layer 7", "r1": "layer 7 · TopK SAE"}
     assert short_labels(rows_of(layer=[])) == {}
 
 

@@ -2,13 +2,15 @@
 
 import pandas as pd
 
+from pages.components.session import l0_text
 
-def short_labels(runs: pd.DataFrame, saes: frozenset[str] = frozenset()) -> dict[str, str]:
+
+def short_labels(runs: pd.DataFrame) -> dict[str, str]:
     """A name for each dictionary by what tells it from the others: "layer 7", "layer 7 · L0 16".
 
-    runs: rows of Store.runs; saes: the ids of those that are imported autoencoders.
+    runs: rows of Store.runs. Imported autoencoders are always named as such.
     """
-    parts = {row.run_id: _parts(row, row.run_id in saes) for row in runs.itertuples()}
+    parts = {row.run_id: _parts(row) for row in runs.itertuples()}
     kinds = list(next(iter(parts.values()))) if parts else []
     values = {kind: {one[kind] for one in parts.values()} - {""} for kind in kinds}
     differ = [kind for kind in kinds if len(values[kind]) > 1 and kind != "digest"]
@@ -21,16 +23,15 @@ def short_labels(runs: pd.DataFrame, saes: frozenset[str] = frozenset()) -> dict
     }
 
 
-def _parts(run, is_sae: bool) -> dict[str, str]:
+def _parts(run) -> dict[str, str]:
     """All that may tell a dictionary from others, the most telling first."""
     return {
         "model": run.model.rstrip("/").split("/")[-1],
         "layer": f"layer {run.layer}",
-        "kind": "SAE" if is_sae else "",
+        "kind": run.method if run.kind == "sae" else "",
         "atoms": f"{run.atoms:,} latents",
-        "l0": f"L0 {run.l0}",
-        "selection": "" if is_sae else str(run.selection),
-        "pursuit": "" if is_sae else str(getattr(run, "pursuit", "") or ""),
+        "l0": f"L0 {l0_text(run)}",
+        "method": "" if run.kind == "sae" else run.method,
         "tokens": f"{run.tokens:,} tokens",
         "seed": f"seed {run.seed}",
         "digest": run.training_id.rpartition("-")[2],
