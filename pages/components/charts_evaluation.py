@@ -139,7 +139,7 @@ def _number(value: float) -> str:
     if value >= 1_000:
         shown = round(value / 1_000, 1)
         return f"{shown:.0f}k" if shown >= 10 or shown == int(shown) else f"{shown}k"
-    return f"{value:.0f}" if value == int(value) or value >= 100 else f"{value:.3g}"
+    return f"{value:.0f}" if value == int(value) or value >= 10 else f"{value:.3g}"
 
 
 def _log_ticks(first: float, last: float) -> list[float]:
