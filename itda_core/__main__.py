@@ -80,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("--corpus", help="other prompts than the run's own held-out ones")
     probe.add_argument("--column", help="the corpus' text column")
     probe.add_argument("--max-tokens", type=int, default=200_000, help="tokens to read")
+    probe.add_argument("--save", action="store_true", help="keep the result with the run")
+    _add_progress(probe)
     detect = command("detect", "Tell a latent's uses from its title.")
     detect.add_argument("run", nargs="+", help="run id or directory")
     detect.add_argument("--latents", type=int, default=200, help="latents drawn")

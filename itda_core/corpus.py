@@ -18,6 +18,8 @@ from itda_core.config import CorpusSpec
 from itda_core.errors import CorpusError
 
 BUILT_IN = {"sotu": "US annual messages to Congress, 1790 to today: 249 speeches and letters"}
+LABELLED = frozenset({"sotu"})
+"""Corpora whose prompts carry labels."""
 FILE_ENDINGS = (".txt", ".csv", ".jsonl", ".parquet")
 HELD_OUT_SHARE = 0.1
 _USUAL_COLUMNS = ("text", "prompt", "content")

@@ -27,6 +27,10 @@ _PURSUIT_COSTS = {"matching": 1.0, "refit": 3.3, "orthogonal": 3.7}
 _START_SECONDS = 12.0
 """Starting the process, importing, loading the model."""
 _BYTES_PER_CODE = 8
+_LABELLED_TOKENS = 137_000
+"""Of the held-out prompts of the built-in corpus, which probing reads."""
+_REGRESSIONS_SECONDS = 10.0
+"""The regressions of a probing, on some thousand prompts and latents."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,21 @@ def evaluation_seconds(
         unembedding = 2 * shape.vocabulary * shape.d_model * passes * tokens
         work += forward / _gain(config, device) + _LOSS_COST * unembedding
     return _START_SECONDS + work / _product_speed(device)
+
+
+def probing_seconds(config: TrainConfig, layer: int, atoms: int) -> float | None:
+    """Seconds to probe a dictionary on the held-out prompts of the built-in corpus; None where the
+    model's shape is not known without loading it."""
+    shape = model_shape(config.model)
+    if shape is None:
+        return None
+    device = best_device()
+    forward = 2 * shape.block_weights * (layer + 1) * _LABELLED_TOKENS / _FORWARD_EFFICIENCY
+    pursuit = _pursuit_operations(
+        _LABELLED_TOKENS, atoms, shape.d_model, config.most_terms, config.pursuit
+    )
+    work = forward / _gain(config, device) + pursuit
+    return _START_SECONDS + _REGRESSIONS_SECONDS + work / _product_speed(device)
 
 
 def _gain(config: TrainConfig, device: str) -> float:

@@ -99,7 +99,7 @@ def _evaluate_run(
     progress.run_id, progress.stage, progress.tokens = run.run_id, "loading", 0
     yield progress
     model = loaded.model(run.config.model)
-    _check_model(run, model)
+    check_model(run, model)
     progress.stage = "reading"
     yield progress
     started = time.monotonic()
@@ -113,7 +113,7 @@ def _evaluate_run(
     result = {
         "run_id": run.run_id,
         **step.to_dict(),
-        "measured_on": _measured_on(run, task.corpus, step),
+        "measured_on": measured_on(run, task.corpus, step.prompts, step.tokens),
         "dtype": model.dtype,
         "seconds": time.monotonic() - started,
     }
@@ -122,7 +122,8 @@ def _evaluate_run(
     progress.results.append(result)
 
 
-def _check_model(run: Run, model: Model) -> None:
+def check_model(run: Run, model: Model) -> None:
+    """Raises InputError where a model is not the one that a run was trained with."""
     if run.about.get("model_digest", model.digest) != model.digest:
         raise InputError(
             f"The model {model.name} has changed since {run.run_id} was trained, so its dictionary "
@@ -176,12 +177,13 @@ def _frequencies(model: Model, corpus: Corpus, seed: int, context_length: int) -
     return token_frequencies(model, corpus.training(seed), longest)
 
 
-def _measured_on(run: Run, other: CorpusSpec | None, step: Evaluation) -> dict[str, Any]:
-    """What the measures are of, for those who read them later."""
+def measured_on(run: Run, other: CorpusSpec | None, prompts: int, tokens: int) -> dict[str, Any]:
+    """What the measures are of, for those who read them later. other: the corpus, if it is not the
+    run's own held-out part; prompts, tokens: how many were read."""
     return {
         "corpus": (other or run.config.corpus).name,
         "held_out": other is None,
-        "prompts": step.prompts,
-        "tokens": step.tokens,
+        "prompts": prompts,
+        "tokens": tokens,
         "context_length": run.config.context_length,
     }

@@ -88,8 +88,13 @@ class JobQueue:
         """Queue an evaluation on held-out prompts; each result is kept with its run."""
         model = runs[0].config.model.name
         title = f"Evaluation of {model}, {_layers(sorted({run.layer for run in runs}))}"
-        directories = [str(run.directory.resolve()) for run in runs]
-        return self.enqueue("evaluate", [*directories, "--save"], title)
+        return self.enqueue("evaluate", [*_directories(runs), "--save"], title)
+
+    def submit_probing(self, runs: Sequence[Run]) -> Job:
+        """Queue sparse probing of held-out prompts; each result is kept with its run."""
+        model = runs[0].config.model.name
+        title = f"Probing {model}, {_layers(sorted({run.layer for run in runs}))}"
+        return self.enqueue("probe", [*_directories(runs), "--save"], title)
 
     def enqueue(
         self, command: str, arguments: Sequence[str], title: str, config: TrainConfig | None = None
@@ -285,6 +290,10 @@ class JobQueue:
 def _layers(layers: Sequence[int]) -> str:
     noun = "layer" if len(layers) == 1 else "layers"
     return f"{noun} {', '.join(str(layer) for layer in layers)}"
+
+
+def _directories(runs: Sequence[Run]) -> list[str]:
+    return [str(run.directory.resolve()) for run in runs]
 
 
 def _is_ours(pid: int | None, job_id: str) -> bool:

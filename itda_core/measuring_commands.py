@@ -4,7 +4,6 @@ import argparse
 
 from itda_core.config import CorpusSpec
 from itda_core.console import keep_progress, numbers, require_positive, show, status, status_done
-from itda_core.corpus import load_corpus
 from itda_core.errors import InputError
 from itda_core.runs import find_run
 
@@ -34,21 +33,24 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def probe(options: argparse.Namespace) -> int:
-    """How well k latents, and k dimensions of the activations, tell a prompt's labels."""
-    from itda_core.evaluating import held_out_prompts
-    from itda_core.loading import load_model
-    from itda_core.probing import probe as probing
+    """How well k latents, and k dimensions of the activations, tell a prompt's labels; with --save
+    it is kept with the run."""
+    from itda_core.probing_runs import ProbingTask, probe_runs
 
     require_positive("max-tokens", options.max_tokens)
-    results = []
-    for run in [find_run(name, options.runs) for name in options.run]:
-        model = load_model(run.config.model)
-        prompts = _other_prompts(options) or held_out_prompts(run)
-        result = None
-        for result in probing(run.dictionary(), model, prompts, run.config, options.max_tokens):
-            status(f"{run.run_id}: {result.tokens:,} of {result.total_tokens:,} tokens")
-        results.append({"run_id": run.run_id, "tokens": result.tokens, "results": result.results})
+    task = ProbingTask(
+        runs=tuple(find_run(name, options.runs) for name in options.run),
+        corpus=CorpusSpec(options.corpus, options.column) if options.corpus else None,
+        max_tokens=options.max_tokens,
+        save=options.save,
+    )
+    progress = None
+    for progress in probe_runs(task):
+        keep_progress(options.progress, progress.to_dict())
+        of_tokens = f"{progress.tokens:,} of {progress.total_tokens:,} tokens"
+        status(f"{progress.run_id}: {progress.stage}, {progress.fraction:.0%}, {of_tokens}")
     status_done()
+    results = progress.results
     rows = [{"run_id": one["run_id"], **row} for one in results for row in one["results"]]
     for row in rows:
         row["chosen"] = "  ".join(
@@ -120,9 +122,3 @@ def similarity(options: argparse.Namespace) -> int:
     ]
     show(options, {"key": options.key, "runs": names, "jaccard": matrix}, rows)
     return 0
-
-
-def _other_prompts(options: argparse.Namespace):
-    """The prompts of --corpus, where it is given."""
-    spec = options.corpus and CorpusSpec(options.corpus, options.column)
-    return load_corpus(spec).prompts if spec else None

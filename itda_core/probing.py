@@ -72,7 +72,11 @@ class Probing:
     """How far the reading is; the last one has the result."""
 
     total_tokens: int
+    prompts: int
+    """how many are read in all"""
     tokens: int = 0
+    fraction: float = 0.0
+    """of the prompts that are read, in [0, 1]"""
     results: list[dict[str, Any]] = field(default_factory=list)
     """task, positive, negative (its answers), features ("latents" or "activations") and what
     `probe_features` gives; a chosen latent comes with its source's token"""
@@ -102,7 +106,7 @@ def probe(
     plan = make_plan(model, labelled, config, max_tokens)
     latents = np.zeros((len(plan.prompts), len(dictionary)), np.float32)
     activations = np.zeros((len(plan.prompts), dictionary.d_model), np.float32)
-    result, gram = Probing(plan.total_rows), dictionary.gram()
+    result, gram = Probing(plan.total_rows, len(plan.prompts)), dictionary.gram()
     for first, last in plan.windows:
         read = model.capture(plan.tokens(model, first, last), [layer], config.skip_first)
         kept = usable_rows(read[layer], read.prompts)
@@ -111,6 +115,7 @@ def probe(
         codes = dictionary.encode(x, gram=gram)
         latents[first:last] = mean_latents(codes, owners, last - first, len(dictionary))
         result.tokens += len(kept)
+        result.fraction = last / len(plan.prompts)
         yield result
     labels = [prompt.labels for prompt in plan.prompts]
     result.results = probe_tasks({"latents": latents, "activations": activations}, labels)

@@ -12,10 +12,12 @@ from pages.components.charts_evaluation import density_histogram, error_bars, pa
 from pages.components.job_panel import show_ended_jobs, watch_active_jobs
 from pages.components.labels import short_labels
 from pages.components.measures import MASSIVE_HELP, MEASURES, columns, shown
+from pages.components.probing import show_probing
 from pages.components.session import (
     explorer,
     follow_url,
     follow_url_list,
+    is_made_elsewhere,
     loaded_run,
     nothing_yet,
     page,
@@ -76,9 +78,10 @@ def _choose_runs(runs: pd.DataFrame, evaluated: pd.DataFrame) -> pd.DataFrame:
 def _offer_evaluation(missing: pd.DataFrame) -> None:
     """A button for the dictionaries that have no evaluation and are in no job."""
     queue = explorer().queue
-    busy = {path for job in queue.jobs() if job.is_active for path in job.arguments}
+    active = [job for job in queue.jobs() if job.is_active and job.command == "evaluate"]
+    busy = {path for job in active for path in job.arguments}
     waiting = [path for path in missing["directory"] if path not in busy]
-    directories = [path for path in waiting if not _is_made_elsewhere(path)]
+    directories = [path for path in waiting if not is_made_elsewhere(loaded_run(path))]
     if len(directories) < len(waiting):
         st.info(
             "Some of these dictionaries were made elsewhere, of texts that would be held out here. "
@@ -97,10 +100,6 @@ def _offer_evaluation(missing: pd.DataFrame) -> None:
         label = "Evaluate" if seconds is None else f"Evaluate (about {seconds_text(seconds)})"
         if button.button(label, type="primary", width="stretch"):
             _submit(directories)
-
-
-def _is_made_elsewhere(directory: str) -> bool:
-    return loaded_run(directory).about.get("origin") == "published"
 
 
 def _show_last_failure() -> None:
@@ -133,6 +132,7 @@ def _show_found(runs: pd.DataFrame, found: pd.DataFrame) -> None:
     _show_point(found)
     _show_table(runs, found)
     _show_details(runs, labels)
+    show_probing(loaded_run(runs[runs["run_id"] == st.session_state["run"]].iloc[0]["directory"]))
 
 
 def _follow_point(found: pd.DataFrame) -> None:
@@ -313,10 +313,11 @@ def _show_charts(result: dict, measure: str) -> None:
 
 
 def _show_ended() -> None:
-    queue = explorer().queue
-    if any(job.command == "evaluate" and not job.is_active for job in queue.jobs()):
-        st.subheader("Past evaluations")
-        show_ended_jobs("evaluate", "")
+    ended = {job.command for job in explorer().queue.jobs() if not job.is_active}
+    for command, title in (("evaluate", "Past evaluations"), ("probe", "Past probings")):
+        if command in ended:
+            st.subheader(title)
+            show_ended_jobs(command, "")
 
 
 with page("Evaluate"):

@@ -15,8 +15,8 @@ ROOMS = [
     "kernels", "pursuit", "orthogonal_kernel", "orthogonal", "sae", "dictionary",
     "metrics", "selection", "coverage", "plan", "splicing", "token_errors",
     "evaluation", "decomposition", "similarity", "probing", "runs", "results", "evaluating",
-    "uses", "detection", "building", "estimate", "finishing", "training", "database",
-    "importing", "store", "jobs",
+    "probing_runs", "uses", "detection", "building", "estimate", "finishing", "training",
+    "database", "importing", "store", "jobs",
     "saelens", "published", "exchange", "adopting", "sae_runs", "published_runs", "card", "hub",
     "console", "measuring_commands", "exchange_commands", "commands", "__main__",
 ]  # fmt: skip

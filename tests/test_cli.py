@@ -12,7 +12,7 @@ from trained import assert_same_runs, strict_json, tiny_config
 from itda_core.__main__ import _parser
 from itda_core.config import data_directory
 from itda_core.corpus import load_corpus
-from itda_core.results import read_evaluation
+from itda_core.results import read_evaluation, read_probing
 from itda_core.runs import list_runs
 from itda_core.similarity import jaccard_matrix
 
@@ -162,7 +162,7 @@ def test_probe_tells_labels_from_latents_and_from_activations(cli, runs_folder, 
     told = one_json(cli("probe", *options, "--json"))
     assert set(told) == {"runs"}
     [one] = told["runs"]
-    assert set(one) == {"run_id", "tokens", "results"}
+    assert set(one) == {"run_id", "tokens", "results", "measured_on", "seconds"}
     assert (one["run_id"], one["tokens"]) == (ids[1], 3_000)
     sources = list_runs(runs_folder)[1].dictionary().sources
     for row in one["results"]:
@@ -177,6 +177,40 @@ def test_probe_tells_labels_from_latents_and_from_activations(cli, runs_folder, 
     assert len(rows) == len(one["results"]) + 1
     chosen = one["results"][0]["chosen"][0]
     assert rows[1][-1].endswith(f"{chosen['feature']} {chosen['token']!r}")
+
+
+def test_probe_keeps_what_it_prints_where_asked(cli, tmp_path, runs_folder, ids):
+    copy = tmp_path / "runs"
+    shutil.copytree(runs_folder, copy)
+    options = [*ids[:2], "--runs", copy, "--corpus", "sotu", "--max-tokens", 2_000, "--json"]
+    told = one_json(cli("probe", *options))
+    assert [read_probing(run) for run in list_runs(copy)] == [None] * 3
+    told = one_json(cli("probe", *options, "--save", "--progress", tmp_path / "progress.jsonl"))
+    for run, printed in zip(list_runs(copy), told["runs"], strict=False):
+        kept = read_probing(run)
+        assert {name: kept[name] for name in printed} == printed
+        on = kept["measured_on"]
+        assert (on["corpus"], on["held_out"], on["tokens"]) == ("sotu", False, 2_000)
+    lines = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
+    stages = list(dict.fromkeys((line["run_id"], line["stage"]) for line in lines))
+    each = ["loading", "reading", "averaging", "probing"]
+    assert stages == [(name, stage) for name in ids[:2] for stage in each] + [(ids[1], "done")]
+    assert [line["fraction"] for line in lines] == sorted(line["fraction"] for line in lines)
+    assert (lines[-1]["fraction"], lines[-1]["seconds_left"]) == (1, 0)
+    assert all(line["seconds_left"] >= 0 for line in lines if line["stage"] in each[2:])
+
+
+def test_a_run_that_can_not_be_probed_keeps_no_other_from_it(cli, tmp_path, runs_folder, ids):
+    copy = tmp_path / "runs"
+    shutil.copytree(runs_folder, copy)
+    about = copy / ids[0] / "config.json"
+    changed = {**json.loads(about.read_text()), "model_digest": "another"}
+    about.write_text(json.dumps(changed))
+    options = ["--runs", copy, "--corpus", "sotu", "--max-tokens", 2_000, "--save"]
+    code, out, err = cli("probe", *ids[:2], *options)
+    assert (code, out) == (2, "")
+    assert f"has changed since {ids[0]} was trained" in err
+    assert [read_probing(run) is None for run in list_runs(copy)] == [True, False, True]
 
 
 def test_probe_refuses_prompts_without_labels(cli, runs_folder, ids):

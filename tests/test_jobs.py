@@ -153,6 +153,18 @@ def test_an_evaluation_is_a_job_whose_result_is_kept_with_the_run(story):
     story.queue.forget(job.job_id)
 
 
+def test_a_probing_is_a_job_that_says_so_and_why_it_failed(story):
+    [run] = list_runs(story.folder / "runs")
+    job = story.queue.submit_probing([run])
+    assert (job.command, job.arguments) == ("probe", (str(run.directory.resolve()), "--save"))
+    assert job.title == f"Probing {run.config.model.name}, layer 1"
+    ended_job = wait_until(lambda: ended(story.queue, job))
+    assert ended_job.state == "failed"  # the texts of the tiny training have no labels
+    assert "no labels" in ended_job.error
+    assert story.queue.progress(job)["stage"] == "reading"
+    story.queue.forget(job.job_id)
+
+
 def test_an_ended_job_can_be_forgotten(story):
     story.queue.forget(story.never.job_id)
     assert now(story.queue, story.never) is None

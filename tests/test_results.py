@@ -7,7 +7,14 @@ import pytest
 
 from itda_core.errors import ItdaError, RunError
 from itda_core.evaluating import EvaluationTask, evaluate_runs
-from itda_core.results import EVALUATION_FILE, read_evaluation, save_evaluation
+from itda_core.results import (
+    EVALUATION_FILE,
+    PROBING_FILE,
+    read_evaluation,
+    read_probing,
+    save_evaluation,
+    save_probing,
+)
 from itda_core.runs import list_runs, read_run
 
 
@@ -63,6 +70,80 @@ def test_rows_without_an_fvu_are_refused(run, result):
     path.write_text(json.dumps(content))
     with pytest.raises(RunError, match="a row does not say its L0 and FVU"):
         read_evaluation(run)
+
+
+# Probing
+
+
+def probe_row(k, **changes):
+    chosen = [{"feature": 3, "difference": -0.5, "folds": 5, "token": " treaty"}]
+    return {
+        "task": "party", "positive": "Republican", "negative": "Democratic", "features": "latents",
+        "k": k, "accuracy": 0.6, "low": 0.5, "high": 0.7, "chosen": chosen, **changes,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def probed():
+    return {
+        "run_id": "x",
+        "tokens": 70,
+        "seconds": 1.5,
+        "measured_on": {"corpus": "sotu", "held_out": True, "prompts": 9},
+        "results": [probe_row(1), probe_row("all", chosen=[])],
+    }
+
+
+def test_a_probing_is_read_back_and_stands_beside_the_evaluation(run, result, probed):
+    assert read_probing(run) is None
+    save_evaluation(run, result)
+    evaluated = read_evaluation(run)
+    assert save_probing(run, probed) == run.directory / "probing.json"
+    kept = read_probing(run)
+    assert {name: kept[name] for name in probed} == probed
+    assert set(kept) - set(probed) == {"version", "created"}
+    assert read_evaluation(run) == evaluated
+    assert read_run(run.directory) == run
+    assert not list(run.directory.glob(".probing*"))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "damaged"),
+        (b"\xff\xfe", "damaged"),
+        (b"[]", "damaged"),
+        (b'{"version": 1, "results": []}', "it does not say created, measured_on"),
+        (b'{"version": 99}', "newer version"),
+    ],
+)
+def test_a_damaged_probing_is_refused_with_the_remedy(run, content, words):
+    (run.directory / PROBING_FILE).write_bytes(content)
+    with pytest.raises(RunError, match=words) as caught:
+        read_probing(run)
+    if "newer" not in words:
+        assert f"itda_core probe {run.run_id} --save" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([{"k": 1}], "a row does not say what was asked"),
+        ([probe_row(1, accuracy=None)], "a number is none"),
+        ([probe_row(1, high="1")], "a number is none"),
+        ([probe_row(1, chosen=[{"feature": 1, "difference": 0.1, "folds": 5}])], "token"),
+        (
+            [probe_row(1, chosen=[{"feature": 1, "difference": 0.1, "folds": 5, "token": None}])],
+            "a latent has no token",
+        ),
+        ([None], "damaged"),
+        (None, "damaged"),
+    ],
+)
+def test_rows_that_can_not_be_shown_are_refused(run, probed, rows, words):
+    save_probing(run, {**probed, "results": rows})
+    with pytest.raises(RunError, match=words):
+        read_probing(run)
 
 
 def test_a_folder_that_can_not_be_written_to_is_a_sentence(run, result, monkeypatch):

@@ -15,6 +15,8 @@ _STAGES = {
     "choosing": "Choosing the atoms",
     "encoding": "Encoding the explored tokens",
     "evaluating": "Measuring",
+    "averaging": "Averaging what each latent does over each labelled prompt",
+    "probing": "Seeing how well a few latents tell the labels",
     "done": "Done",
 }
 _SIGNS = {"done": "✓", "failed": "✗", "cancelled": "–", "interrupted": "–"}
@@ -23,11 +25,12 @@ _SIGNS = {"done": "✓", "failed": "✗", "cancelled": "–", "interrupted": "�
 def watch_active_jobs() -> bool:
     """Show what is running or waiting and keep it up to date; true where there is anything.
 
-    When a run or an evaluation is there the whole page is drawn again, so that it is on it.
+    When a run or a result is there the whole page is drawn again, so that it is on it.
     """
-    queue = explorer().queue
-    if not any(job.is_active for job in queue.jobs()):
+    active = _active_jobs()
+    if not active:
         return False
+    st.session_state["_active_seen"] = [job.job_id for job in active]
     st.session_state["_stored_seen"] = explorer().store.stored()
     _panel()
     return True
@@ -40,13 +43,18 @@ def _panel() -> None:
 
 
 def _show_panel() -> None:
-    active = [job for job in explorer().queue.jobs() if job.is_active]
+    active = _active_jobs()
     is_new = explorer().store.stored() != st.session_state["_stored_seen"]
-    if not active or is_new:
+    # A probing leaves nothing in the database: its end alone says that there is something new.
+    if is_new or [job.job_id for job in active] != st.session_state["_active_seen"]:
         st.rerun()
     for job in active:
         with st.container(border=True):
             _show_active(job)
+
+
+def _active_jobs() -> list[Job]:
+    return [job for job in explorer().queue.jobs() if job.is_active]
 
 
 def _show_active(job: Job) -> None:

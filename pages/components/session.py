@@ -141,6 +141,11 @@ def loaded_run(directory: str) -> Run:
     return read_run(Path(directory))
 
 
+def is_made_elsewhere(run: Run) -> bool:
+    """Whether what is held out here may be what a dictionary was made of."""
+    return run.about.get("origin") == "published"
+
+
 @contextmanager
 def page(title: str):
     """The frame of a page: its title, its margins, and errors as sentences."""
