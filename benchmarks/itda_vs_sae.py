@@ -211,6 +211,10 @@ budget, and BatchTopK's threshold set there so that its mean L0 is right. Their 
 where latents are on (benchmarks/sparse_products.py), which gives the same autoencoder in about half
 of sae-lens' own time.
 
+The dictionaries choose from at most 65,536 of their tokens, as a training does, so that at 409,600
+they differ from those of 65,536 by the sample only. *L0 on average* lets a token use up to twice
+L0; the column L0 says what held-out tokens used.
+
 Times are CPU seconds of a process with one thread: training only, from activations in memory to the
 finished dictionary or the best checkpoint. Reading, measuring and the sweeps are left out, and so
 is the forward pass, which all share and which stands apart. The machine was shared with other work
