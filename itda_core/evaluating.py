@@ -12,7 +12,7 @@ import numpy as np
 from itda_core.config import CorpusSpec
 from itda_core.corpus import Corpus, Prompt, load_corpus
 from itda_core.errors import CorpusError, InputError, ItdaError
-from itda_core.evaluation import EVALUATION_TOKENS, Evaluation, evaluate
+from itda_core.evaluation import EVALUATION_TOKENS, evaluate
 from itda_core.loading import load_model
 from itda_core.models import Model
 from itda_core.results import save_evaluation
@@ -35,11 +35,11 @@ class EvaluationTask:
 
 
 @dataclass
-class EvaluationProgress:
-    """How far an evaluation of several runs is."""
+class RunsProgress:
+    """How far a measurement of several runs is."""
 
     stage: str
-    """loading, reading, evaluating or done"""
+    """loading, reading, what is done with a run, or done"""
     run_id: str = ""
     tokens: int = 0
     """measured, of this run"""
@@ -50,37 +50,43 @@ class EvaluationProgress:
     results: list[dict[str, Any]] = field(default_factory=list)
     """of the runs that are done, each as it is saved and printed"""
 
-    def follow(self, step: Evaluation, before: float, share: float, seconds: float) -> None:
+    def follow(self, done: float, before: float, share: float, seconds: float) -> None:
         """Take over how far one run is.
 
-        before: what was done before it; share: its own part of all; both in [0, 1]. seconds: what
-        it has taken so far. The runs that follow are taken to need as long.
+        done: of this run; before: what was done before it; share: its own part of all; in [0, 1].
+        seconds: what it has taken so far. The runs that follow are taken to need as long.
         """
-        self.stage = "evaluating"
-        self.tokens, self.total_tokens = step.tokens, step.total_tokens
-        self.fraction = before + share * step.fraction
-        self.seconds_left = seconds / step.fraction * (1 - self.fraction) / share
+        self.fraction = before + share * done
+        self.seconds_left = seconds / done * (1 - self.fraction) / share
 
     def to_dict(self) -> dict[str, Any]:
         """A line of a progress file: everything but the results."""
         return {name: value for name, value in asdict(self).items() if name != "results"}
 
 
-def evaluate_runs(task: EvaluationTask) -> Iterator[EvaluationProgress]:
-    """Evaluate each run of `task`; the last progress holds the results.
+def each_run(
+    runs: Sequence[Run], measure: Callable[[Run, RunsProgress, float], Iterator[RunsProgress]]
+) -> Iterator[RunsProgress]:
+    """Measure one run after another; the last progress holds the results.
 
-    A run that can't be evaluated keeps no other from it: its ItdaError is raised at the end.
+    measure: (run, progress, fraction that is done before it) -> progress. A run that can't be
+    measured keeps no other from it: its ItdaError is raised at the end.
     """
-    progress, loaded, failed = EvaluationProgress("loading"), _Loaded(), None
-    for number, run in enumerate(task.runs):
+    progress, failed = RunsProgress("loading"), None
+    for number, run in enumerate(runs):
         try:
-            yield from _evaluate_run(task, run, loaded, progress, number / len(task.runs))
+            yield from measure(run, progress, number / len(runs))
         except ItdaError as error:
             failed = failed or error
     if failed:
         raise failed
     progress.stage, progress.fraction, progress.seconds_left = "done", 1.0, 0.0
     yield progress
+
+
+def evaluate_runs(task: EvaluationTask) -> Iterator[RunsProgress]:
+    """Evaluate each run of `task`; see `each_run`."""
+    yield from each_run(task.runs, functools.partial(_evaluate_run, task, _Loaded()))
 
 
 class _Loaded:
@@ -93,8 +99,8 @@ class _Loaded:
 
 
 def _evaluate_run(
-    task: EvaluationTask, run: Run, loaded: _Loaded, progress: EvaluationProgress, before: float
-) -> Iterator[EvaluationProgress]:
+    task: EvaluationTask, loaded: _Loaded, run: Run, progress: RunsProgress, before: float
+) -> Iterator[RunsProgress]:
     """before: the fraction of the task that is done."""
     progress.run_id, progress.stage, progress.tokens = run.run_id, "loading", 0
     yield progress
@@ -108,7 +114,10 @@ def _evaluate_run(
     for step in evaluate(
         run.dictionary(), model, prompts, run.config, task.max_tokens, task.l0s, frequencies
     ):
-        progress.follow(step, before, 1 / len(task.runs), time.monotonic() - started)
+        progress.stage = "evaluating"
+        progress.tokens, progress.total_tokens = step.tokens, step.total_tokens
+        seconds = time.monotonic() - started
+        progress.follow(step.fraction, before, 1 / len(task.runs), seconds)
         yield progress
     result = {
         "run_id": run.run_id,

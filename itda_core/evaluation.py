@@ -174,9 +174,10 @@ def _measure(
     for batch in batches:
         x = batch.activations
         codes = dictionary.encode(x, gram=gram)
-        found = {l0: dictionary.decode(codes.prefix(l0)) for l0 in result.at}
+        prefixes = {l0: codes.prefix(l0) for l0 in result.at}
+        found = {l0: dictionary.decode(prefix) for l0, prefix in prefixes.items()}
         reconstructions.append(found[max(found)])
-        _add_reconstructions(result, x, codes, found)
+        _add_reconstructions(result, x, prefixes, found)
         if is_causal:
             plain, zeroed, *spliced = batch.losses(0.0, *found.values())
             result.plain.add(plain)
@@ -189,11 +190,11 @@ def _measure(
 
 
 def _add_reconstructions(
-    result: Evaluation, x: torch.Tensor, codes: Codes, found: dict[int, torch.Tensor]
+    result: Evaluation, x: torch.Tensor, codes: dict[int, Codes], found: dict[int, torch.Tensor]
 ) -> None:
     usual = ~massive(x.norm(dim=1), result.median_norm)
     for l0, xhat in found.items():
-        result.at[l0].sparsity.add(codes.prefix(l0))
+        result.at[l0].sparsity.add(codes[l0])
         result.at[l0].everything.add(x, xhat)
         result.at[l0].usual.add(x[usual], xhat[usual])
 
