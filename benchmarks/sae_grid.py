@@ -189,7 +189,8 @@ class Bench:
         if coder.hook_point.model != SMOLLM2:
             return {}
         if self._splicing is None:
-            self._splicing = Splicing(load_model(ModelSpec(SMOLLM2)), LAYERS[SMOLLM2])
+            model = load_model(ModelSpec(SMOLLM2, dtype="float32"))
+            self._splicing = Splicing(model, LAYERS[SMOLLM2])
         return self._splicing.cost(coder)
 
     def data(self, model: str, layer: int) -> Captured:

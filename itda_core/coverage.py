@@ -20,8 +20,8 @@ _FOR_MASSIVE = 8
 CANDIDATES_PER_ATOM = 1.5
 """With more, the judges tell near-equal candidates apart and drop both; with fewer they have
 nothing to choose from."""
-ROUNDS = 3
-"""Rounds of k-means; more change the choice hardly."""
+ROUNDS = 2
+"""Rounds of k-means; more cost time and change the choice hardly."""
 COMPONENTS = 128
 """Principal components in which k-means looks for the nearest centre."""
 JUDGES = 4_096
