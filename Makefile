@@ -28,6 +28,7 @@ bench: .venv/dev.done
 
 claims: .venv/dev.done
 	OMP_NUM_THREADS=2 $(BIN)/python -m benchmarks.captured --rows 126976
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.pace
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.itda_grid --again --budget 1× --budget 10×
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.itda_vs_sae --only-report
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_method

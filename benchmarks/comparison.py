@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import pace
 from benchmarks.sae_grid import BUDGETS, SMOLLM2, best_point
 
 SAE_NAMES = {"topk": "TopK SAE", "batchtopk": "BatchTopK SAE"}
@@ -48,16 +49,17 @@ def records(folder: Path) -> list[Record]:
     """Every training of the comparison whose file is there; sweeps are left out."""
     files = sorted(folder.glob("*.json"))
     found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    return [_record(one) for one in found if one.get("purpose") in ("curve", "itda")]
+    measured = pace.read(folder)
+    return [_record(one, measured) for one in found if one.get("purpose") in ("curve", "itda")]
 
 
-def _record(found: dict) -> Record:
+def _record(found: dict, measured: dict | None) -> Record:
     where = found["model"], found["layer"]
-    points = tuple(found["points"])
     if found["purpose"] == "itda":
-        name = itda_name(found["selection"], found["pursuit"])
+        name, points = itda_name(found["selection"], found["pursuit"]), tuple(found["points"])
         return Record(name, *where, found["tokens"], found["seed"], points, is_sae=False)
     used = found["settings"]
+    points = pace.paced(found["points"], found["model"], used["variant"], measured)
     # Tokens of massive activations are left out, so the budget is a few tokens more.
     tokens = found["distinct_tokens"] + (0 if found["with_massive"] else found["massive_tokens"])
     name, lr, epochs = SAE_NAMES[used["variant"]], used["lr"], used["epochs"]

@@ -10,24 +10,18 @@ import argparse
 import dataclasses
 import json
 import tempfile
-import time
 from pathlib import Path
 
-from benchmarks import captured, comparison, comparison_pictures, itda_grid, sae_grid
+from benchmarks import captured, comparison, comparison_pictures, itda_grid, pace, sae_grid
 from benchmarks.activations import use_cache
 from benchmarks.captured import LAYERS, ROWS, one_quiet_thread
 from benchmarks.harness import RESULTS, Report, as_markdown
 from benchmarks.sae_grid import CURVES, MINILM, SMOLLM2, Bench, Job
 from benchmarks.sae_training import VARIANTS, SaeSettings
-from itda_core.corpus import load_corpus
-from itda_core.loading import load_model
 from itda_core.metrics import MASSIVE
-from itda_core.plan import make_plan
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "comparison.md"
 COMMAND = "python -m benchmarks.itda_vs_sae --only-report"
-_FORWARD = CURVES / "forward.json"
-_FORWARD_TOKENS = 4_096
 _QUICK_TOKENS = 4_096
 
 
@@ -58,25 +52,7 @@ def run_everything() -> None:
     for jobs in sae_grid.phases().values():
         for job in jobs:
             bench.run(job)
-    if not _FORWARD.exists():
-        _FORWARD.write_text(json.dumps(forward_seconds(), indent=1), encoding="utf-8")
-
-
-def forward_seconds() -> list[dict]:
-    """CPU seconds of 1,000 tokens' forward pass up to each layer, on one thread: what every
-    method has to wait for, dictionary or autoencoder."""
-    rows = []
-    for name, layers in LAYERS.items():
-        settings = captured.config(name)
-        model, corpus = load_model(settings.model), load_corpus(settings.corpus)
-        plan = make_plan(model, corpus.training(0), settings, _FORWARD_TOKENS)
-        tokens = plan.tokens(model, 0, len(plan.prompts))
-        for layer in layers:
-            started = time.process_time()
-            model.capture(tokens, [layer])
-            seconds = 1_000 * (time.process_time() - started) / plan.total_rows
-            rows.append({"model": name, "layer": layer, "seconds": seconds, "dtype": model.dtype})
-    return rows
+    pace.main()
 
 
 def quick() -> None:
@@ -132,7 +108,7 @@ def report() -> None:
         if again:
             made.table(f"Where autoencoders reach {name}", again, _REACHED_NOTE)
     made.table("Learning rates of the autoencoders", sweeps(), _SWEEP_NOTE)
-    if _FORWARD.exists():
+    if pace.read(CURVES):
         made.table("The forward pass that all share", _forward_rows(), _FORWARD_NOTE)
     for goal in _goals(every):
         made.target(goal.claim, "see the claim", goal.figure, goal.holds)
@@ -144,10 +120,10 @@ def _forward_rows() -> list[dict[str, object]]:
     return [
         {
             "model, layer": f"{row['model']}, {row['layer']}",
-            "CPU seconds per 1,000 tokens": f"{row['seconds']:.2f}",
+            "CPU seconds per 1,000 tokens": f"{1_000 * row['seconds']:.2f}",
             "dtype": row["dtype"],
         }
-        for row in json.loads(_FORWARD.read_text(encoding="utf-8"))
+        for row in pace.read(CURVES)["forward"]
     ]
 
 
@@ -217,8 +193,9 @@ L0; the column L0 says what held-out tokens used.
 
 Times are CPU seconds of a process with one thread: training only, from activations in memory to the
 finished dictionary or the best checkpoint. Reading, measuring and the sweeps are left out, and so
-is the forward pass, which all share and which stands apart. The machine was shared with other work
-meanwhile, so that the same training's time varies, by up to a factor of two."""
+is the forward pass, which all share and which stands apart. The autoencoders' curves took hours on
+several days; their times are told in the pace that benchmarks/pace.py measured, median of three
+rounds, with nothing else running, before the dictionaries were timed."""
 _TABLE_NOTE = (
     "Mean ± half of the 95 % interval (Student's t) where there are several seeds: of an "
     "autoencoder its start and order of tokens, and at 1× and 10× its tokens; of a dictionary its "

@@ -159,6 +159,24 @@ def test_files_are_read_with_the_massive_tokens_in_their_budget_and_sweeps_left_
     assert (record.method, record.tokens, record.budget, record.seed) == ("TopK SAE", ONE, "1×", 1)
 
 
+def test_curves_are_told_in_the_pace_that_was_measured_and_keep_their_shape(tmp_path):
+    points = [point(10, 0.4, 0.8, tokens=100), point(40, 0.2, 0.9, tokens=200)]
+    found = {
+        "model": SMOLLM2, "layer": 7, "distinct_tokens": ONE, "massive_tokens": 0,
+        "with_massive": False, "settings": {"variant": "topk", "seed": 0, "lr": 0.1, "epochs": 2.0},
+        "points": points, "purpose": "curve",
+    }  # fmt: skip
+    (tmp_path / "curve.json").write_text(json.dumps(found))
+    measured = [
+        {"model": SMOLLM2, "variant": "batchtopk", "seconds": 7.0},
+        {"model": SMOLLM2, "variant": "topk", "seconds": 0.05},
+    ]
+    (tmp_path / "pace.json").write_text(json.dumps({"autoencoder": measured}))
+    (record,) = records(tmp_path)
+    # 200 tokens at 0.05 s take 10 s in all, and the first half a quarter of them, as it did.
+    assert [one["seconds"] for one in record.points] == pytest.approx([2.5, 10.0])
+
+
 def test_the_curves_that_ship_give_rows_for_the_claims():
     from benchmarks.itda_vs_sae import claims
 
