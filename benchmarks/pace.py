@@ -12,6 +12,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks import captured, sae_grid
 from benchmarks.activations import use_cache
 from benchmarks.captured import LAYERS, Captured, one_quiet_thread
@@ -23,7 +25,7 @@ from itda_core.loading import load_model
 from itda_core.plan import make_plan
 
 FILE = "pace.json"
-_TOKENS, _ROUNDS = 16_384, 3
+_WARM, _TOKENS, _ROUNDS = 2_048, 16_384, 3
 _LAYER = {"smollm2-135m": 15, "minilm-l6": 3}
 _FORWARD_TOKENS = 4_096
 
@@ -35,7 +37,8 @@ def measure() -> dict:
 
 
 def _autoencoders() -> list[dict]:
-    """Median of three rounds, the variants in turn, from the first step to the last."""
+    """Median of three rounds, the variants in turn, over the stretch of a curve from its first
+    checkpoint on, when everything is compiled and loaded, to 16,384 tokens."""
     rows = []
     for model, layer in _LAYER.items():
         data = Captured(HookPoint(model, layer))
@@ -45,8 +48,9 @@ def _autoencoders() -> list[dict]:
         for _ in range(_ROUNDS):
             for variant in VARIANTS:
                 settings = SaeSettings(variant, sae_grid.best_lr(model, layer, variant))
-                *_, last = train_sae(x, data.validation, settings, data.hook_point, [])
-                seconds[variant].append(last.seconds / last.tokens)
+                steps = train_sae(x, data.validation, settings, data.hook_point, [_WARM])
+                warm, last = [(step.tokens, step.seconds) for step in steps]
+                seconds[variant].append((last[1] - warm[1]) / (last[0] - warm[0]))
         rows += [
             {"model": model, "variant": variant, "seconds": statistics.median(some)}
             for variant, some in seconds.items()
@@ -71,13 +75,16 @@ def forward() -> list[dict]:
 
 
 def paced(points: Sequence[dict], model: str, variant: str, pace: dict | None) -> tuple[dict, ...]:
-    """A curve's points with their seconds in the pace of `measure`: the whole curve's mean pace
-    becomes that one, so that what is slower early or late stays so. Unchanged without a pace."""
+    """A curve's points with their seconds in the pace of `measure`: its seconds for the stretch
+    that was measured become those, and all others change by the same factor, so that steps which
+    are slower late (dead latents) stay so. Unchanged without a pace."""
     rows = pace["autoencoder"] if pace else []
     found = [r["seconds"] for r in rows if (r["model"], r["variant"]) == (model, variant)]
     if not found:
         return tuple(points)
-    factor = found[0] * points[-1]["tokens"] / points[-1]["seconds"]
+    tokens, seconds = ([point[name] for point in points] for name in ("tokens", "seconds"))
+    first, last = np.interp([_WARM, _TOKENS], tokens, seconds)
+    factor = found[0] * (_TOKENS - _WARM) / float(last - first)
     return tuple({**point, "seconds": factor * point["seconds"]} for point in points)
 
 

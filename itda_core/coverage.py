@@ -28,8 +28,8 @@ JUDGES = 4_096
 """Activations, at most, on which the candidates are judged."""
 _APART = 2_048
 """Activations, at most, on which a budget is measured."""
-_TOGETHER = 8_192
-"""Activations compared with all centres at once."""
+_TOGETHER = 512
+"""Activations compared with all centres at once: their products stay in the processor's cache."""
 
 
 @dataclass(frozen=True)

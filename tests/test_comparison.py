@@ -160,7 +160,10 @@ def test_files_are_read_with_the_massive_tokens_in_their_budget_and_sweeps_left_
 
 
 def test_curves_are_told_in_the_pace_that_was_measured_and_keep_their_shape(tmp_path):
-    points = [point(10, 0.4, 0.8, tokens=100), point(40, 0.2, 0.9, tokens=200)]
+    points = [
+        point(seconds, 0.4, 0.8, tokens=tokens)
+        for seconds, tokens in ((90, 2_048), (91, 10_240), (93, 18_432), (133, 34_816))
+    ]
     found = {
         "model": SMOLLM2, "layer": 7, "distinct_tokens": ONE, "massive_tokens": 0,
         "with_massive": False, "settings": {"variant": "topk", "seed": 0, "lr": 0.1, "epochs": 2.0},
@@ -169,12 +172,14 @@ def test_curves_are_told_in_the_pace_that_was_measured_and_keep_their_shape(tmp_
     (tmp_path / "curve.json").write_text(json.dumps(found))
     measured = [
         {"model": SMOLLM2, "variant": "batchtopk", "seconds": 7.0},
-        {"model": SMOLLM2, "variant": "topk", "seconds": 0.05},
+        {"model": SMOLLM2, "variant": "topk", "seconds": 1.25 / 14_336},
     ]
     (tmp_path / "pace.json").write_text(json.dumps({"autoencoder": measured}))
     (record,) = records(tmp_path)
-    # 200 tokens at 0.05 s take 10 s in all, and the first half a quarter of them, as it did.
-    assert [one["seconds"] for one in record.points] == pytest.approx([2.5, 10.0])
+    # From 2,048 tokens to 16,384 the curve took 2.5 s (1 for the first 8,192, three quarters of 2
+    # for the rest), where now 14,336 tokens take 1.25 s: half. What came before and after is
+    # halved as well.
+    assert [one["seconds"] for one in record.points] == pytest.approx([45, 45.5, 46.5, 66.5])
 
 
 def test_the_curves_that_ship_give_rows_for_the_claims():
