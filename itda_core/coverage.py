@@ -5,6 +5,7 @@ half as many again as atoms are wanted. They then decompose other activations, a
 which the least would be lost are dropped. docs/method.md has what was compared.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,9 @@ JUDGES = 4_096
 """Activations, at most, on which the candidates are judged."""
 _APART = 2_048
 """Activations, at most, on which a budget is measured."""
+_FLOOR = 0.8
+"""Of the median projection at the wanted step: where the least one worth a term is looked for
+first."""
 _TOGETHER = 512
 """Activations compared with all centres at once: their products stay in the processor's cache."""
 
@@ -119,13 +123,24 @@ def least_projection(activations: torch.Tensor, choice: Choice, l0: int, most_te
     x = activations[~is_massive] - choice.offset
     if not len(x) or not len(choice.atoms):
         return 0.0
-    parts = x.split(tokens_together(most_terms))
-    pursued = [orthogonal_matching_pursuit(part, choice.atoms, most_terms) for part in parts]
-    taken = torch.cat([codes.gains.sqrt() for codes in pursued])
     # A token uses the steps before the first small one: those whose running minimum is not small.
-    lowest = taken.cummin(1).values.flatten().sort(descending=True).values
+    # Steps far below the answer are long and not needed, so they are left out at first.
+    lowest_with = functools.partial(_lowest, x, choice.atoms, affordable_gram(choice.atoms))
+    floor = _FLOOR * float(lowest_with(l0, 0.0)[:, -1].median())
+    lowest = lowest_with(most_terms, floor).flatten()
     wanted = min(len(lowest), l0 * len(x))
-    return float(lowest[wanted - 1])
+    if int((lowest > 0).sum()) < wanted:
+        lowest = lowest_with(most_terms, 0.0).flatten()
+    return float(lowest.sort(descending=True).values[wanted - 1])
+
+
+def _lowest(
+    x: torch.Tensor, atoms: torch.Tensor, gram: torch.Tensor | None, l0: int, least: float
+) -> torch.Tensor:
+    """The smallest projection up to each step, [n_tokens, l0] float64; 0 after the end."""
+    parts = x.split(tokens_together(l0))
+    pursued = [orthogonal_matching_pursuit(part, atoms, l0, gram, least=least) for part in parts]
+    return torch.cat([codes.gains.sqrt() for codes in pursued]).cummin(1).values
 
 
 def cover(directions: torch.Tensor, n_atoms: int, l0: int, seed: int) -> torch.Tensor:
