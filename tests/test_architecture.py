@@ -11,7 +11,7 @@ CORE = REPOSITORY / "itda_core"
 
 # Each module imports only modules to its left.
 ROOMS = [
-    "errors", "config", "corpus", "tokens", "models", "loading", "codes",
+    "errors", "config", "corpus", "tokens", "models", "built_in", "loading", "codes",
     "kernels", "pursuit", "orthogonal_kernel", "orthogonal", "sae", "dictionary",
     "metrics", "selection", "coverage", "plan", "splicing", "token_errors",
     "evaluation", "decomposition", "similarity", "probing", "runs", "results", "evaluating",

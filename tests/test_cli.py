@@ -297,7 +297,7 @@ def test_doctor_ends_with_one_where_something_is_missing(cli, monkeypatch):
     assert code == (0 if all(one["ok"] for one in checks) else 1)
     assert {"Python", "torch", "data folder", "free disk"} <= {one["check"] for one in checks}
     assert str(data_directory()) in {one["found"] for one in checks}
-    monkeypatch.setattr("itda_core.loading.is_installed", lambda _name: False)
+    monkeypatch.setattr("itda_core.built_in.is_installed", lambda _name: False)
     code, out, _ = cli("doctor")
     assert code == 1
     assert "requirements-models.txt" in out

