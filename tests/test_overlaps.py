@@ -98,6 +98,8 @@ def test_dictionaries_that_name_no_prompts_are_compared_by_all_their_sources():
 
 
 def test_a_matrix_of_nothing_is_empty():
+    assert jaccard(made([], ()), made([], ())) == 0.0
+    assert compare(made([], ()), made([], ())).chance == 0.0
     assert jaccard_matrix([], [made([])]).shape == (0, 1)
     assert jaccard_matrix([made([])], [made([])]).tolist() == [[0.0]]
 
