@@ -1,5 +1,6 @@
 """The Jaccard index as a measure of layers: dictionaries chosen from the same tokens, compared."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,7 +28,7 @@ def threshold_rows(x: torch.Tensor, n_atoms: int, threshold: float) -> np.ndarra
     sources = [("", row, 0, 0, "", -1) for row in range(len(x))]
     step = max(1, (len(x) - x.shape[1]) // _STEPS)
     bounds = [0, *range(x.shape[1], len(x), step), len(x)]
-    for first, last in zip(bounds, bounds[1:], strict=False):
+    for first, last in itertools.pairwise(bounds):
         selection.offer(x[first:last], sources[first:last])
     rows = np.array([source[1] for source in dictionary.sources], np.int64)
     return rows[x.shape[1] :]

@@ -12,7 +12,7 @@ class Score:
     """Of one measure on one shape, over all ordered pairs of different models."""
 
     share: float
-    """Share of layers whose best match is the right one; of tied best matches each counts in part"""
+    """Share of layers whose best match is the right one; tied ones count in part"""
     low: float
     high: float
     """95 % bootstrap interval of `share` over unordered pairs of models"""
