@@ -14,6 +14,7 @@ ROOMS = [
     "errors", "config", "corpus", "tokens", "offered", "models", "built_in", "loading", "codes",
     "kernels", "pursuit", "orthogonal_kernel", "orthogonal", "sae", "dictionary",
     "metrics", "selection", "coverage", "plan", "splicing", "token_errors",
+    "linear_measures", "representations", "measures",
     "evaluation", "decomposition", "source_sets", "overlaps", "telling", "similarity",
     "probing", "runs", "results", "evaluating",
     "probing_runs", "uses", "detection", "building", "estimate", "finishing", "training",
