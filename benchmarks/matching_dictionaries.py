@@ -1,18 +1,18 @@
 """The Jaccard index as a measure of layers: dictionaries chosen from the same tokens, compared."""
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
+from itda_core.codes import direction_errors
 from itda_core.coverage import choose
 from itda_core.dictionary import GrowingDictionary
 from itda_core.selection import ThresholdSelection
 
 L0 = 32
 _STEPS = 16
-"""Steps in which the threshold is offered the tokens, beside that of the seeds"""
+"""Steps in which the threshold is offered the tokens, beside those of the seeds"""
 
 
 def coverage_rows(x: torch.Tensor, n_atoms: int) -> np.ndarray:
@@ -20,18 +20,27 @@ def coverage_rows(x: torch.Tensor, n_atoms: int) -> np.ndarray:
     return choose(x, n_atoms, L0, seed=0).rows.numpy()
 
 
-def threshold_rows(x: torch.Tensor, n_atoms: int, threshold: float) -> np.ndarray:
+def threshold_rows(x: torch.Tensor, n_atoms: int) -> np.ndarray:
     """Rows that the paper's method takes beside its seeds, the first d_model tokens for every
-    model; [≤ n_atoms] int64."""
-    dictionary = GrowingDictionary(x.shape[1], x.shape[1] + n_atoms)
-    selection = ThresholdSelection(dictionary, L0, threshold)
+    model; [≤ n_atoms] int64.
+
+    The threshold is the error that `n_atoms` tokens exceed with the seeds alone, so that atoms are
+    taken up to the end of the tokens and not from their beginning only.
+    """
+    n_seeds = x.shape[1]
+    dictionary = GrowingDictionary(n_seeds, n_seeds + n_atoms)
     sources = [("", row, 0, 0, "", -1) for row in range(len(x))]
-    step = max(1, (len(x) - x.shape[1]) // _STEPS)
-    bounds = [0, *range(x.shape[1], len(x), step), len(x)]
-    for first, last in itertools.pairwise(bounds):
-        selection.offer(x[first:last], sources[first:last])
+    seeds = ThresholdSelection(dictionary, L0, threshold=0.0)
+    seeds.offer(x[:n_seeds], sources[:n_seeds])
+    rest = x[n_seeds:]
+    errors = direction_errors(rest, dictionary.encode(rest, L0).reconstruct(dictionary.atoms))
+    threshold = float(errors.sort(descending=True).values[min(n_atoms, len(rest) - 1)])
+    selection = ThresholdSelection(dictionary, L0, threshold)
+    step = max(1, len(rest) // _STEPS)
+    for first in range(n_seeds, len(x), step):
+        selection.offer(x[first : first + step], sources[first : first + step])
     rows = np.array([source[1] for source in dictionary.sources], np.int64)
-    return rows[x.shape[1] :]
+    return rows[rows >= n_seeds]
 
 
 def jaccard_values(chosen: Sequence[Sequence[np.ndarray]], n_tokens: int) -> np.ndarray:
