@@ -50,7 +50,7 @@ def contenders(n_tokens: int) -> list[Contender]:
         *(_neighbours(k) for k in (tokenwise.NEIGHBOURS, 30, 100)),
         *_parts(),
         *(_coverage(n_atoms) for n_atoms in _ATOMS[n_tokens]),
-        *(_threshold(n_atoms) for n_atoms in _ATOMS[n_tokens] if n_tokens < 100_000),
+        *(_threshold(n_atoms) for n_atoms in _ATOMS[n_tokens]),
     ]
 
 

@@ -1,5 +1,6 @@
 """docs/matching.md and its pictures, from what layer_matching measured."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def claims(results: dict) -> list[dict[str, object]]:
     """Rows for docs/claims.md: the paper's claim, and that of source resemblance."""
     places = dict.fromkeys((r["shape"], r["tokens"]) for r in _ordered(results))
     told = {
-        "The Jaccard index of the published greedy choice": "Jaccard index, published greedy choice",
+        "The Jaccard index of the published choice": "Jaccard index, published greedy choice",
         "The Jaccard index of the coverage": "Jaccard index, coverage",
         "Source resemblance, the explorer's own measure,": "Source resemblance",
     }
@@ -132,7 +133,7 @@ def _noise_table(rows: Sequence[dict]) -> dict:
     for name in names:
         found = [by_share[share][name] for share in shares]
         diagonals = [float(np.diag(row["matrix"]).mean()) for row in found]
-        is_graded = all(a > b for a, b in zip(diagonals, diagonals[1:], strict=False))
+        is_graded = all(a > b for a, b in itertools.pairwise(diagonals))
         right = [f"{r['share']:.2f} · {d:.2f}" for r, d in zip(found, diagonals, strict=True)]
         cells.append([name, *right, "yes" if is_graded else "no"])
     columns = ["measure", *(f"{share:.0%}" for share in shares), "falls with the noise"]
