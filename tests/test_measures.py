@@ -120,7 +120,7 @@ def test_different_numbers_of_tokens_are_refused():
 
 
 def test_an_unknown_measure_is_refused_with_those_there_are():
-    with pytest.raises(ComparisonError, match="no measure 'cosine'.*source_resemblance.*cka"):
+    with pytest.raises(ComparisonError, match=r"no measure 'cosine'.*source_resemblance.*cka"):
         prepare("cosine", noise(30, 4, 0))
 
 

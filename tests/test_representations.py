@@ -145,10 +145,12 @@ def test_neighbours_of_points_on_a_circle_are_worked_by_hand():
         angles = torch.deg2rad(torch.tensor([*degrees, *(d + 180 for d in degrees)]))
         return torch.stack([angles.cos(), angles.sin()], 1)  # opposite points: the mean is 0
 
-    # nearest of 0°, 10°, 50°: 10°, 0°, 10°. With 70° in place of 10°: 50°, 50°, 70°
+    # token by token, the nearest of 0°, 10°, 50° are tokens 1, 0, 1
     assert mutual(circle(0.0, 10, 50), circle(0.0, 10, 50), k=1) == 1
-    assert mutual(circle(0.0, 10, 50), circle(0.0, 70, 50), k=1) == 0
-    # with 45°: the nearest of 0° is 45°, of 45° it is 50°, of 50° it is 45°
+    # of 0°, 70°, 10° they are 2, 2, 0; of 0°, 70°, 50° they are 2, 2, 1
+    assert mutual(circle(0.0, 10, 50), circle(0.0, 70, 10), k=1) == 0
+    assert mutual(circle(0.0, 10, 50), circle(0.0, 70, 50), k=1) == pytest.approx(1 / 3)
+    # of 0°, 45°, 50° they are 1, 2, 1
     assert mutual(circle(0.0, 10, 50), circle(0.0, 45, 50), k=1) == pytest.approx(2 / 3)
 
 
