@@ -13,12 +13,17 @@ _RANK = 1e-5
 _RIDGE = 1e-4
 """Of the regression: added to each squared scale, as a share of their mean"""
 SVCCA_VARIANCE = 0.99
+_NO_HSIC = 1e-12
+"""Of activations with mean square 1, what is rounding"""
 
 
 def centred(x: torch.Tensor) -> torch.Tensor:
-    """The rows without their mean, [n_tokens, d_model] float32."""
+    """The rows without their mean, [n_tokens, d_model] float32, times a power of two that brings
+    the largest entry of x to about 1, so that no square over- or underflows."""
     x = x.float()
-    return x - x.mean(0)
+    x = x * 2.0 ** -max(int(torch.frexp(x.abs().max()).exponent), -100)
+    # in float32 the mean of equal numbers can differ from them, and constants would leave noise
+    return x - x.mean(0, dtype=torch.float64).float()
 
 
 # CKA
@@ -41,7 +46,7 @@ def cka(a: CkaForm, b: CkaForm) -> float:
     """Linear CKA, ‖XᵀY‖² / (‖XᵀX‖ ‖YᵀY‖) of centred X and Y, in [0, 1] (Kornblith et al. 2019,
     equation 4). 1 where one is a rotated and scaled copy of the other; biased upward when there
     are few tokens for the dimensions. NaN for constant activations."""
-    return float((a.rows.T @ b.rows).square().sum())
+    return float((a.rows.T @ b.rows).square().sum().clamp(max=1))
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,9 @@ class UnbiasedCkaForm:
 def unbiased_cka_form(x: torch.Tensor) -> UnbiasedCkaForm:
     x = centred(x)
     x = x / x.norm() * len(x) ** 0.5
-    diagonal = x.square().sum(1).double()
-    sums = (x @ x.sum(0)).double() - diagonal
+    exact = x.double()
+    diagonal = exact.square().sum(1)
+    sums = exact @ exact.sum(0) - diagonal
     form = UnbiasedCkaForm(x, diagonal, sums, 0.0)
     return UnbiasedCkaForm(x, diagonal, sums, _hsic(form, form))
 
@@ -70,13 +76,17 @@ def unbiased_cka_form(x: torch.Tensor) -> UnbiasedCkaForm:
 def unbiased_cka(a: UnbiasedCkaForm, b: UnbiasedCkaForm) -> float:
     """CKA from the unbiased estimate of HSIC (Song et al. 2012, equation 5; Nguyen et al. 2021).
     At most 1, about 0 for unrelated activations however few the tokens, and below it by chance.
-    It needs 4 tokens."""
-    return _hsic(a, b) / (a.own * b.own) ** 0.5 if a.own > 0 < b.own else float("nan")
+    It needs 4 tokens. NaN for constant activations, and where a single token differs."""
+    if not (a.own > _NO_HSIC and b.own > _NO_HSIC):
+        return float("nan")
+    return min(_hsic(a, b) / (a.own * b.own) ** 0.5, 1.0)
 
 
 def _hsic(a: UnbiasedCkaForm, b: UnbiasedCkaForm) -> float:
     n = len(a.rows)
-    trace = (a.rows.T @ b.rows).double().square().sum() - (a.diagonal * b.diagonal).sum()
+    # in float64: beside one massive activation the difference is millions of times smaller
+    products = a.rows.double().T @ b.rows.double()
+    trace = products.square().sum() - (a.diagonal * b.diagonal).sum()
     together = a.sums.sum() * b.sums.sum() / ((n - 1) * (n - 2))
     return float((trace + together - 2 * (a.sums @ b.sums) / (n - 2)) / (n * (n - 3)))
 
@@ -135,7 +145,7 @@ def procrustes(a: torch.Tensor, b: torch.Tensor) -> float:
     product = a.T @ b
     if not bool(torch.isfinite(product).all()):
         return float("nan")
-    return float(torch.linalg.svdvals(product).sum())
+    return float(torch.linalg.svdvals(product).sum().clamp(max=1))
 
 
 # Regression
@@ -150,19 +160,21 @@ class RegressionForm:
     fitted: torch.Tensor
     """[n_fitted, d_model], without the mean"""
     factor: torch.Tensor
-    """[d_model, d_model]: the Cholesky factor of fittedᵀ fitted and the ridge"""
+    """[d_model, d_model] float64: the Cholesky factor of fittedᵀ fitted and the ridge"""
     judged: torch.Tensor
     """[n_judged, d_model]"""
 
 
 def regression_form(x: torch.Tensor) -> RegressionForm:
-    x = x.float()
+    x = centred(x)
     fitted, judged = x[::2], x[1::2]
     mean = fitted.mean(0)
     fitted = fitted - mean
-    products = fitted.T @ fitted
+    # in float64: in float32 one large direction makes the factor fail
+    products = fitted.double().T @ fitted.double()
     ridge = _RIDGE * products.diagonal().mean().clamp(min=1e-30)
-    factor = torch.linalg.cholesky(products + ridge * torch.eye(len(products)))
+    products.diagonal().add_(ridge)
+    factor = torch.linalg.cholesky(products)
     return RegressionForm(mean, fitted, factor, judged)
 
 
@@ -170,9 +182,10 @@ def regression_r2(a: RegressionForm, b: RegressionForm) -> float:
     """Held-out R² of predicting Y from X by least squares with an intercept: 1 − Σ‖y − ŷ‖² /
     Σ‖y − ȳ‖², sums over the odd rows, fitted on the even ones (with a ridge of 10⁻⁴ of the mean
     squared scale, so that dependent columns do no harm). At most 1, below 0 where the mean would
-    predict better; not symmetric. NaN for constant targets."""
-    weights = torch.cholesky_solve(a.fitted.T @ b.fitted, a.factor)
-    predicted = (a.judged - a.mean) @ weights + b.mean
-    lost = (b.judged - predicted).double().square().sum()
-    spread = (b.judged - b.judged.mean(0)).double().square().sum()
+    predict better; not symmetric. About 0 for constant predictors, NaN for constant targets."""
+    weights = torch.cholesky_solve(a.fitted.double().T @ b.fitted.double(), a.factor)
+    predicted = (a.judged - a.mean).double() @ weights + b.mean
+    targets = b.judged.double()
+    lost = (targets - predicted).square().sum()
+    spread = (targets - targets.mean(0)).square().sum()
     return float(1 - lost / spread) if spread > 0 else float("nan")

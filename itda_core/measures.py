@@ -137,14 +137,23 @@ MEASURES = {
 def prepare(name: str, activations: torch.Tensor) -> Any:
     """A matrix as a measure takes it. activations: [n_tokens, d_model], at least 20 tokens.
 
-    Raises ComparisonError for too few tokens or values that are not finite.
+    Raises ComparisonError for a name that no measure has, too few tokens, or values that are not
+    finite.
     """
+    if name not in MEASURES:
+        raise ComparisonError(f"There is no measure {name!r}: take one of {', '.join(MEASURES)}.")
+    if activations.ndim != 2 or not activations.shape[1]:
+        raise ComparisonError(
+            f"Activations have the shape {list(activations.shape)}: give [n_tokens, d_model]."
+        )
     if len(activations) < LEAST_TOKENS:
         raise ComparisonError(
             f"{len(activations)} tokens are too few to compare by: take {LEAST_TOKENS} or more."
         )
-    if not bool(torch.isfinite(activations).all()):
-        raise ComparisonError("Some activations are not finite numbers, so nothing compares.")
+    if not bool(torch.isfinite(activations.float()).all()):
+        raise ComparisonError(
+            "Some activations are not finite numbers, so nothing compares: leave these tokens out."
+        )
     return MEASURES[name].prepare(activations)
 
 
@@ -160,9 +169,10 @@ def measure_matrix(
     lengths = {len(x) for x in [*rows, *(columns or ())]}
     if len(lengths) > 1:
         raise ComparisonError("The matrices have different numbers of tokens: give the same ones.")
-    measure, is_square = MEASURES[name], columns is None
+    is_square = columns is None
     left = [prepare(name, x) for x in rows]
     right = left if is_square else [prepare(name, x) for x in columns]
+    measure = MEASURES[name]
     values = np.empty((len(left), len(right)))
     for i, a in enumerate(left):
         for j, b in enumerate(right):
