@@ -14,13 +14,20 @@ from itda_core.config import TrainConfig
 from itda_core.coverage import choose, choose_on_average
 from itda_core.dictionary import GrowingDictionary
 from itda_core.models import Model
+from itda_core.offered import LEAST_SAMPLE, sample_rows, sample_size
 from itda_core.plan import Plan, Sources, sources_at
 from itda_core.runs import RowFile, Workspace
 from itda_core.selection import ThresholdSelection
 
-LEAST_SAMPLE = 65_536
-_SAMPLE_PER_ATOM = 4
-"""The sample holds so many activations for each atom, and at least `LEAST_SAMPLE`, or all."""
+__all__ = [
+    "LEAST_SAMPLE",
+    "Atoms",
+    "Builder",
+    "make_builder",
+    "sample_rows",
+    "sample_size",
+    "usable",
+]
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,8 @@ class Atoms:
     """(prompt_id, position, start, end, token, word) of each atom"""
     median_norm: float | None = None
     least: float = 0.0
+    seeds: int = 0
+    """How many of them, the first ones, were taken before there was a choice"""
 
     def __len__(self) -> int:
         return len(self.atoms)
@@ -118,7 +127,8 @@ class ThresholdBuilder:
 
     def atoms(self) -> Atoms:
         made = self.dictionary.atoms.clone()
-        return Atoms(made, torch.zeros(made.shape[1]), list(self.dictionary.sources))
+        sources, seeds = list(self.dictionary.sources), self.selection.seeds
+        return Atoms(made, torch.zeros(made.shape[1]), sources, seeds=seeds)
 
     def restore(self, atoms: torch.Tensor, sources: list[tuple]) -> None:
         self.dictionary.restore(atoms, sources)
@@ -162,18 +172,3 @@ class CoverageBuilder:
 
     def restore(self, atoms: torch.Tensor, sources: list[tuple]) -> None:
         """What was kept is on disk."""
-
-
-def sample_size(max_atoms: int) -> int:
-    """Activations, at most, that the coverage chooses from."""
-    return max(LEAST_SAMPLE, _SAMPLE_PER_ATOM * max_atoms)
-
-
-def sample_rows(total: int, size: int, seed: int) -> np.ndarray:
-    """[min(size, total)] row numbers in ascending order, each row as likely as any other.
-
-    How many rows there will be is known beforehand, so that no reservoir is needed.
-    """
-    if total <= size:
-        return np.arange(total)
-    return np.sort(np.random.default_rng(seed).choice(total, size, replace=False))

@@ -5,7 +5,7 @@ import json
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from itda_core.codes import Codes
 from itda_core.config import HookPoint
 from itda_core.errors import RunError
+from itda_core.offered import Offered, remembered
 from itda_core.orthogonal import PURSUITS
 from itda_core.pursuit import (
     affordable_gram,
@@ -64,6 +65,10 @@ class Dictionary:
     the activations; with 0 every token uses `l0` terms"""
     median_norm: float | None = None
     """Of the training activations, as they are; what "massive" is measured by"""
+    offered: Offered | None = field(default=None, repr=False)
+    """The tokens of `prompt_ids` that could become atoms; None where that isn't known"""
+    seeds: int = 0
+    """So many atoms, the first ones, were taken before any was chosen; threshold: d_model"""
     encoder: SaeEncoder | None = None
     """What takes the place of the pursuit where this is an imported autoencoder. Its atoms are no
     tokens then, and a source is the token where the latent is strongest"""
@@ -136,7 +141,10 @@ class Dictionary:
             "pursuit": self.pursuit,
             "least": self.least,
             "median_norm": self.median_norm,
+            "seeds": self.seeds,
         }
+        if self.offered is not None:
+            tensors |= self.offered.tensors()
         if self.encoder is not None:
             tensors |= {name: one.contiguous() for name, one in self.encoder.tensors().items()}
             header |= {"architecture": self.encoder.architecture, "k": self.encoder.k}
@@ -144,7 +152,12 @@ class Dictionary:
 
     @classmethod
     def load(cls, path: str | Path) -> "Dictionary":
-        """Read a run directory or a dictionary file. Raises RunError with the reason."""
+        """Read a run directory or a dictionary file. Raises RunError with the reason.
+
+        What older files don't say of their training, `offered` and `seeds`, is taken from the run
+        directory where there is one. Of a file alone the tokens offered stay unknown, and the
+        first d_model atoms are taken for seeds where offset and pursuit are the threshold's.
+        """
         path = Path(path)
         file = path / FILE_NAME if path.is_dir() else path
         try:
@@ -160,7 +173,7 @@ class Dictionary:
         if header["version"] > FORMAT_VERSION:
             raise RunError(f"{file} was written by a newer version: update the explorer.")
         try:
-            return cls._from_tensors(header, tensors)
+            return cls._from_tensors(header, tensors)._with_memory(header, file.parent)
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise RunError(f"{file} is damaged ({error}): train it again.") from error
 
@@ -168,7 +181,9 @@ class Dictionary:
     def _from_tensors(cls, header: dict, tensors: dict[str, torch.Tensor]) -> "Dictionary":
         table = pd.read_parquet(io.BytesIO(tensors["sources"].numpy().tobytes()))
         prompt_ids = tensors["prompt_ids"].numpy().view(np.uint64)
-        encoder = None
+        offered, encoder = Offered.of_tensors(tensors), None
+        if offered is not None and len(offered.counts) != len(prompt_ids):
+            raise ValueError("its offered tokens are not of its prompts")
         if header.get("kind", "itda") == "sae":
             encoder = SaeEncoder.of_tensors(header["architecture"], header["k"], tensors)
         if header.get("pursuit", "matching") not in PURSUITS:
@@ -187,7 +202,19 @@ class Dictionary:
             pursuit=header.get("pursuit", "matching"),
             least=header.get("least", 0.0),
             median_norm=header.get("median_norm"),
+            offered=offered,
+            seeds=header.get("seeds", 0),
         )
+
+    def _with_memory(self, header: dict, directory: Path) -> "Dictionary":
+        """With `offered` and `seeds`, where the file is older than these."""
+        if "seeds" in header or self.kind != "itda":
+            return self
+        found = remembered(directory, self.prompt_ids, self.sources, self.d_model)
+        if found is not None:
+            return replace(self, offered=found.offered, seeds=found.seeds)
+        is_published = self.pursuit == "matching" and not self.offset.any()
+        return replace(self, seeds=min(self.d_model, len(self)) if is_published else 0)
 
     def word_starts(self) -> np.ndarray:
         """[n_atoms] int64; without `words` each token counts as a word of its own."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
-from itda_core.building import sample_size
 from itda_core.config import TrainConfig
 from itda_core.coverage import CANDIDATES_PER_ATOM, COMPONENTS, JUDGES, ROUNDS
 from itda_core.evaluation import EVALUATION_TOKENS, nested_l0s
 from itda_core.loading import ModelShape, best_device, model_shape, resolved_dtype
+from itda_core.offered import sample_size
 from itda_core.pursuit import free_memory, gram_bytes
 
 _PROBE_SIZE = 1_024

@@ -10,6 +10,7 @@ from itda_core.config import TrainConfig
 from itda_core.corpus import Prompt
 from itda_core.errors import CorpusError
 from itda_core.models import Activations, Model
+from itda_core.offered import Offered
 from itda_core.tokens import Tokens, tokenize
 
 _TOKENIZE_TOGETHER = 256
@@ -146,6 +147,21 @@ def sources_at(model: Model, plan: Plan, rows: np.ndarray) -> list[tuple]:
         sources = Sources(plan.tokens(model, first, last), plan.prompts[first:last], places)
         found.update(zip(inside.tolist(), sources, strict=True))
     return [found[row] for row in rows.tolist()]
+
+
+def offered_at(model: Model, plan: Plan, rows: np.ndarray) -> Offered:
+    """The tokens of the given rows of a plan, ascending, as what a choice was made from."""
+    prompts, positions = (places[rows] for places in plan.first_rows(plan.total_rows))
+    words = np.zeros(len(rows), np.int64)
+    for first, last in plan.windows:
+        tokens = plan.tokens(model, first, last)
+        edges = np.searchsorted(prompts, np.arange(first, last + 1))
+        for row, (start, end) in enumerate(itertools.pairwise(edges)):
+            words[start:end] = tokens.word_starts(row, positions[start:end])
+    places = {name: number for number, name in enumerate(plan.offered)}
+    numbers = np.array([places[prompt.prompt_id] for prompt in plan.prompts])
+    counts = np.bincount(numbers[prompts], minlength=len(plan.offered))
+    return Offered.of(counts, positions, words)
 
 
 def _windows(lengths: Sequence[int], tokens: int) -> list[tuple[int, int]]:

@@ -62,6 +62,8 @@ class PublishedFolder:
     skip_first: bool
     prompts: list[str] | None
     """The texts in the order that `indices` counts in, where the folder holds them"""
+    seeds: int
+    """So many atoms, the first ones, were taken before any was chosen"""
 
 
 def published_files(run: Run) -> dict[str, bytes]:
@@ -97,6 +99,7 @@ def published_files(run: Run) -> dict[str, bytes]:
             "least": dictionary.least,
             "median_norm": dictionary.median_norm,
             "selection": config.selection,
+            "seeds": dictionary.seeds,
             "skip_first": config.skip_first,
             "note": published_note(dictionary),
         },
@@ -148,6 +151,7 @@ def read_published(folder: Path) -> PublishedFolder:
             raise ExchangeError(f"{folder / OFFSET_FILE} does not fit the atoms.")
     ours = metadata.get(OUR_SECTION)
     ours = ours if isinstance(ours, dict) else {}
+    unchosen = 0 if ours.get("selection", "threshold") != "threshold" else atoms.shape[1]
     threshold = _number(metadata, "loss_threshold", 0.0) * atoms.shape[1]
     layer = int(_number(metadata, "layer", -1))
     return PublishedFolder(
@@ -169,6 +173,7 @@ def read_published(folder: Path) -> PublishedFolder:
         median_norm=_number(ours, "median_norm", 0.0) or None,
         skip_first=ours.get("skip_first") is True,
         prompts=_read_prompts(folder / PROMPTS_FILE),
+        seeds=max(0, int(_number(ours, "seeds", unchosen))),
     )
 
 

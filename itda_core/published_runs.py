@@ -20,13 +20,15 @@ from itda_core.corpus import Corpus, Prompt, corpus_texts, make_corpus, prompt_i
 from itda_core.dictionary import Dictionary
 from itda_core.errors import ExchangeError, InputError
 from itda_core.models import Model
-from itda_core.plan import Plan, Sources, make_plan
+from itda_core.plan import Plan, Sources, make_plan, offered_at
 from itda_core.published import PROMPTS_FILE, PublishedFolder, read_published
 from itda_core.training import Progress
 
 LEAST_COSINE = 0.99
 """Between an atom and the activation of the token that is said to be its source."""
 _TEXTS_TOGETHER = 64
+_ALL = 2**62
+"""More tokens than there are"""
 
 
 def import_published(folder: Path, runs: Path, choices: Choices) -> Iterator[Progress]:
@@ -207,6 +209,7 @@ def _dictionary(
     found: PublishedFolder, matched: _Matched, read: Corpus, adoption: Adoption
 ) -> Dictionary:
     order = np.argsort(matched.rows)  # the atoms keep the order in which they were taken
+    everything = make_plan(adoption.model, read.prompts, adoption.config, _ALL)
     return adoption.dictionary(
         atoms=found.atoms[np.sort(matched.rows)],
         offset=found.offset,
@@ -216,4 +219,6 @@ def _dictionary(
         pursuit=found.pursuit,
         least=found.least,
         median_norm=found.median_norm,
+        offered=offered_at(adoption.model, everything, np.arange(everything.total_rows)),
+        seeds=sum(row < found.seeds for row in matched.rows),
     )

@@ -40,6 +40,11 @@ class ThresholdSelection:
         self.l0 = l0
         self.threshold = threshold
 
+    @property
+    def seeds(self) -> int:
+        """How many atoms, the first ones, were taken before any was chosen."""
+        return min(len(self.dictionary), self.dictionary.atoms.shape[1])
+
     def offer(self, activations: torch.Tensor, sources: Sequence[tuple]) -> Offer:
         """Take what is needed of the activations of one step.
 

@@ -1,6 +1,7 @@
 """Tokenised prompts: ids, mask, and the characters that each token stands for."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,6 +67,22 @@ class Tokens:
         """
         start, end = (int(value) for value in self.spans[row, position])
         return -1 if start == end else word_start(self.texts[row], start)
+
+    def word_starts(self, row: int, positions: np.ndarray) -> np.ndarray:
+        """The same for several tokens of a text, [n] int64."""
+        starts, ends = self.spans[row, positions].T
+        return np.where(starts == ends, -1, word_table(self.texts[row])[starts])
+
+
+def word_table(text: str) -> np.ndarray:
+    """[len(text) + 1] int64: `word_start` of every character, and of the end."""
+    table, last = np.full(len(text) + 1, len(text)), 0
+    for word in re.finditer(r"\S+", text):
+        table[last : word.end()] = word.start()
+        last = word.end()
+    if last and last == len(text):
+        table[last] = table[last - 1]
+    return table
 
 
 def word_start(text: str, character: int) -> int:

@@ -8,8 +8,10 @@ every 20 s makes an interrupted training resume to the same dictionaries.
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from itda_core.building import make_builder, usable
 from itda_core.config import IMPORTED, HookPoint, TrainConfig, run_id
@@ -19,7 +21,8 @@ from itda_core.errors import InputError, ItdaError
 from itda_core.finishing import Finisher
 from itda_core.loading import load_model
 from itda_core.models import Model
-from itda_core.plan import Plan, make_plan, sources_of
+from itda_core.offered import Offered, choosable_rows
+from itda_core.plan import Plan, make_plan, offered_at, sources_of
 from itda_core.runs import (
     Workspace,
     interrupted_trainings,
@@ -132,6 +135,8 @@ class _Training:
             "training", workspace.training_id, total_tokens=self.plan.total_rows
         )
         self.progress.max_atoms = config.max_atoms
+        self._newest: tuple[np.ndarray, Offered] | None = None
+        """The rows that the newest layer was made from: usually the next one's as well"""
         self.finisher = Finisher(config, model, corpus, plan, workspace)
         if checkpoint is not None:
             self._restore(*checkpoint)
@@ -152,6 +157,7 @@ class _Training:
             yield self.progress
             dictionary = self._dictionary(layer)
             if len(dictionary):
+                dictionary = replace(dictionary, offered=self._offered(dictionary))
                 self.progress.atoms[layer] = len(dictionary)
                 self.progress.stage = "encoding"
                 yield self.progress
@@ -188,7 +194,16 @@ class _Training:
             pursuit=self.config.pursuit,
             least=made.least,
             median_norm=made.median_norm,
+            seeds=made.seeds,
         )
+
+    def _offered(self, dictionary: Dictionary) -> Offered:
+        """What the atoms were chosen from."""
+        names = [prompt.prompt_id for prompt in self.plan.prompts]
+        rows = choosable_rows(self.config, names, self.plan.rows, dictionary.sources)
+        if self._newest is None or not np.array_equal(self._newest[0], rows):
+            self._newest = rows, offered_at(self.model, self.plan, rows)
+        return self._newest[1]
 
     def _pass(self) -> Iterator[Progress]:
         recent: deque[tuple[float, int]] = deque([(time.monotonic(), self.row)], maxlen=8)

@@ -11,10 +11,11 @@ CORE = REPOSITORY / "itda_core"
 
 # Each module imports only modules to its left.
 ROOMS = [
-    "errors", "config", "corpus", "tokens", "models", "loading", "codes",
+    "errors", "config", "corpus", "tokens", "offered", "models", "loading", "codes",
     "kernels", "pursuit", "orthogonal_kernel", "orthogonal", "sae", "dictionary",
     "metrics", "selection", "coverage", "plan", "splicing", "token_errors",
-    "evaluation", "decomposition", "similarity", "probing", "runs", "results", "evaluating",
+    "evaluation", "decomposition", "source_sets", "overlaps", "telling", "similarity",
+    "probing", "runs", "results", "evaluating",
     "probing_runs", "uses", "detection", "building", "estimate", "finishing", "training",
     "database", "importing", "store", "jobs",
     "saelens", "published", "exchange", "adopting", "sae_runs", "published_runs", "card", "hub",
