@@ -14,20 +14,23 @@ Side = tuple[tuple[int, str], ...]
 """One row or column of a matrix: layers and run directories"""
 
 
-def compare_sides(a: Side, b: Side, key: str) -> Comparison:
+def compare_sides(a: Side, b: Side, key: str, seeds: bool = False) -> Comparison:
     """The sources of two sides compared. Raises ComparisonError."""
     return model_comparison(
         {layer: loaded_dictionary(directory) for layer, directory in a},
         {layer: loaded_dictionary(directory) for layer, directory in b},
         key,
+        seeds,
     )
 
 
 @st.cache_resource(max_entries=32, show_spinner="Comparing …")
-def compare_all_sides(rows: tuple[Side, ...], columns: tuple[Side, ...], key: str) -> Matrix:
+def compare_all_sides(
+    rows: tuple[Side, ...], columns: tuple[Side, ...], key: str, seeds: bool = False
+) -> Matrix:
     """Every row with every column; what can't be read or compared has its reason there."""
     (a, unreadable_rows), (b, unreadable_columns) = _loaded(rows), _loaded(columns)
-    matrix = compare_all(a, b, key)
+    matrix = compare_all(a, b, key, seeds)
     for row, reason in unreadable_rows.items():
         matrix.reasons[row, :] = reason
     for column, reason in unreadable_columns.items():

@@ -12,11 +12,10 @@ from pages.components.orders import best_in_rows, model_linkage
 _MOST_PRINTED = 16
 """Rows or columns of a matrix whose values are printed; beyond, they are too small to read and
 take the browser longer than the rest of the picture."""
-_LIGHT = ("#f1f5f7", "#bcd6e3", "#7fb0c9", "#3f7f9f", "#0f4a66")
-_DARK = ("#1f2a30", "#27485a", "#33708d", "#5fa9c8", "#c6ecfb")
-"""From the page's own shade to the one furthest from it, so that more stands out more."""
-_TEXT = {False: ("#1b1b1b", "#ffffff"), True: ("#f2f2f2", "#10191e")}
-"""Of pale and of strong cells, by whether the theme is dark"""
+_COLOURS = ("#f1f5f7", "#bcd6e3", "#7fb0c9", "#3f7f9f", "#0f4a66")
+"""Evenly from the low end to the high one. Cells bring their own ground, so that they read alike
+on a white page and on a black one."""
+_PALE_TEXT, _STRONG_TEXT = "#1b1b1b", "#ffffff"
 _STRONG_FROM = 0.62
 """The share of the colour scale from which a cell needs the other colour of text."""
 
@@ -30,7 +29,6 @@ class Look:
     """values at the ends of the colour scale"""
     title: str
     """of the colour scale"""
-    is_dark: bool = False
     but_itself: bool = False
     """rows and columns are the same things, so that no best match is on the diagonal"""
     chosen: tuple[int, int] | None = None
@@ -55,8 +53,8 @@ def matrix(
     share = (values - look.low) / max(look.high - look.low, 1e-12)
     figure = go.Figure(_cells(values, x, y, size, hovers, look))
     if max(values.shape) <= _MOST_PRINTED:
-        figure.add_traces(_printed(values, share, x, y, look.is_dark, 13 if size > 40 else 11))
-    figure.add_traces(_marks(values, size, share, look))
+        figure.add_traces(_printed(values, share, x, y, 13 if size > 40 else 11))
+    figure.add_traces(_marks(values, size, share, look.but_itself))
     if look.chosen is not None:
         figure.add_trace(_frame(look.chosen, size))
     _lay_out_matrix(figure, rows, columns, titles, size)
@@ -74,9 +72,8 @@ def _gap(size: int) -> int:
     return 4 if size > 20 else 1
 
 
-def _scale(is_dark: bool) -> list[tuple[float, str]]:
-    colours = _DARK if is_dark else _LIGHT
-    return [(place / (len(colours) - 1), colour) for place, colour in enumerate(colours)]
+def _scale() -> list[tuple[float, str]]:
+    return [(place / (len(_COLOURS) - 1), colour) for place, colour in enumerate(_COLOURS)]
 
 
 def _cells(
@@ -93,7 +90,7 @@ def _cells(
             "size": size,
             "color": np.where(known, flat, look.low),
             "opacity": np.where(known, 1.0, 0.35),
-            "colorscale": _scale(look.is_dark),
+            "colorscale": _scale(),
             "cmin": look.low,
             "cmax": look.high,
             "colorbar": {"title": look.title, "thickness": 12, "len": 0.9, "outlinewidth": 0},
@@ -109,30 +106,28 @@ def _cells(
 
 
 def _printed(
-    values: np.ndarray, share: np.ndarray, x: np.ndarray, y: np.ndarray, is_dark: bool, size: int
+    values: np.ndarray, share: np.ndarray, x: np.ndarray, y: np.ndarray, size: int
 ) -> list[go.Scatter]:
     flat, strong = values.ravel(), share.ravel() > _STRONG_FROM
     texts = np.array(["–" if np.isnan(value) else f"{value:.2f}" for value in flat], object)
-    pale_text, strong_text = _TEXT[is_dark]
     return [
         _silent(x[chosen], y[chosen], "text", text=texts[chosen], textfont=font, selected={
             "textfont": {"color": colour}}, unselected={"textfont": {"color": colour}})
-        for colour, chosen in ((pale_text, ~strong), (strong_text, strong))
+        for colour, chosen in ((_PALE_TEXT, ~strong), (_STRONG_TEXT, strong))
         for font in ({"size": size, "color": colour},)
     ]  # fmt: skip
 
 
-def _marks(values: np.ndarray, size: int, share: np.ndarray, look: Look) -> list[go.Scatter]:
+def _marks(values: np.ndarray, size: int, share: np.ndarray, but_itself: bool) -> list[go.Scatter]:
     """A filled dot in the corner of each row's largest value, a ring for each column's."""
     aside, traces = 0.34, []
     for best, symbol, shift, by_row in (
-        (best_in_rows(values, look.but_itself), "circle", -aside, True),
-        (best_in_rows(values.T, look.but_itself), "circle-open", aside, False),
+        (best_in_rows(values, but_itself), "circle", -aside, True),
+        (best_in_rows(values.T, but_itself), "circle-open", aside, False),
     ):
         others = np.flatnonzero(best >= 0)
         y, x = (others, best[others]) if by_row else (best[others], others)
-        pale, strong = _TEXT[look.is_dark]
-        colours = np.where(share[y, x] > _STRONG_FROM, strong, pale)
+        colours = np.where(share[y, x] > _STRONG_FROM, _STRONG_TEXT, _PALE_TEXT)
         marker = {"symbol": symbol, "size": 8 if size > 26 else 4, "color": colours, "opacity": 1.0}
         marker["line"] = {"width": 1.5 if size > 26 else 1, "color": colours}
         kept = {"marker": {"opacity": 1.0}}
@@ -165,9 +160,9 @@ def _lay_out_matrix(
     figure: go.Figure, rows: list[str], columns: list[str], titles: tuple[str, str], size: int
 ) -> None:
     cell = size + _gap(size)
-    upright = size <= 40 or max(map(len, columns), default=0) * 7 > cell
-    left = 60 + 7 * min(28, max(map(len, rows), default=0))
-    below = 50 + (7 * min(28, max(map(len, columns), default=0)) if upright else 20)
+    columns, upright, depth = _column_labels(columns, cell)
+    left = 60 + 6 * max((len(row) for row in rows), default=0)
+    below = 56 + depth
     figure.update_layout(
         width=cell * len(columns) + left + 100,
         height=max(220, cell * len(rows) + below + 34),
@@ -194,6 +189,18 @@ def _lay_out_matrix(
         range=[len(rows) - 0.4, -0.6],
         **axis,
     )
+
+
+def _column_labels(columns: list[str], cell: int) -> tuple[list[str], bool, int]:
+    """Labels of columns, whether they stand upright, and the pixels below the axis they need.
+
+    Wide cells take their parts one under the other; below narrow ones each stands upright.
+    """
+    stacked = [column.split(" · ") for column in columns]
+    widest = max((len(part) for parts in stacked for part in parts), default=0)
+    if 6.5 * widest <= cell + 10:
+        return ["<br>".join(parts) for parts in stacked], False, 16 * max(map(len, stacked))
+    return columns, True, 6 * max(map(len, columns))
 
 
 def match_path(

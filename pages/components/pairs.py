@@ -32,7 +32,8 @@ class Values:
     reasons: np.ndarray
     """str: why there is none, empty where there is a value or one can be computed"""
     counts: dict[str, np.ndarray] = field(default_factory=dict)
-    """of the Jaccard index: shared, union, and where they are known chance, low, high"""
+    """of the Jaccard index what overlaps.Matrix has: shared, union, size_a, size_b, chance,
+    is_assumed, low, high"""
     missing: tuple[tuple[str, str], ...] = ()
     """pairs of run ids that are not measured yet"""
     n_pairs: int = 0
@@ -69,11 +70,9 @@ def jaccard_values(
     rows: tuple[Side, ...], columns: tuple[Side, ...], key: str, seeds: bool = False
 ) -> Values:
     """The Jaccard index of every pair: unions over the layers both sides have."""
-    matrix = compare_all_sides(rows, columns, key)  # TODO seeds
-    counts = {"shared": matrix.shared, "union": matrix.union}
-    for name in ("chance", "low", "high"):
-        if hasattr(matrix, name):
-            counts[name] = getattr(matrix, name)
+    matrix = compare_all_sides(rows, columns, key, seeds)
+    names = ("shared", "union", "size_a", "size_b", "chance", "is_assumed", "low", "high")
+    counts = {name: getattr(matrix, name) for name in names}
     return Values(matrix.jaccard, matrix.reasons, counts)
 
 

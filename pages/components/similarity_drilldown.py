@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from itda_core.similarity import Comparison
+from itda_core.similarity import Comparison, word_counts
 from pages.components.cells import compare_sides, find_latent, source_key
 from pages.components.downloads import offer_downloads
 from pages.components.latent_card import show_card
@@ -13,21 +13,32 @@ from pages.components.similarity_matrix import about
 from pages.components.text import literal, snippet, token_label
 
 _MOST_ROWS = 500
+_MOST_USES = 6
+"""Of each latent: two of them stand side by side below a list"""
+
+_ORDERED = {
+    "shared": "Rare words first: of frequent ones chance shares many. Choose a row for its latents "
+    "in both.",
+    "only_a": "First those whose word this side has most clearly more of. Choose a row for its "
+    "latent.",
+}
+_ORDERED["only_b"] = _ORDERED["only_a"]
 
 
 def show_drilldown(choice: Choice, row: Item, column: Item) -> None:
     """Lists of the sources of one cell; a row of a list opens its latents."""
-    found = compare_sides(row.side, column.side, choice.key)
+    found = compare_sides(row.side, column.side, choice.key, choice.seeds)
     lists = {
         f"Shared ({len(found.shared):,})": ("shared", found.shared),
         f"Only {row.name} ({len(found.only_a):,})": ("only_a", found.only_a),
         f"Only {column.name} ({len(found.only_b):,})": ("only_b", found.only_b),
     }
-    for tab, (name, table) in zip(
-        st.tabs([literal(label) for label in lists]), lists.values(), strict=True
-    ):
+    *tabs, words = st.tabs([*(literal(label) for label in lists), "Words that differ"])
+    for tab, (name, table) in zip(tabs, lists.values(), strict=True):
         with tab:
             _show_list(choice, row, column, name, table)
+    with words:
+        _show_words(row, column, found)
     with st.popover("Download the three lists"):
         st.markdown("**All sources**, with the list that each is in")
         _offer_lists(choice, row, column, found)
@@ -40,6 +51,7 @@ def _show_list(choice: Choice, row: Item, column: Item, name: str, table: pd.Dat
     shown = table.head(_MOST_ROWS)
     listed, cards = st.columns([1, 1], gap="medium") if name != "shared" else (st, st)
     with listed.container():
+        st.caption(_ORDERED[name])
         picked = _source_table(shown, name)
         if len(table) > _MOST_ROWS:
             st.caption(f"The first {_MOST_ROWS:,} of {len(table):,}; the download has all of them.")
@@ -51,6 +63,32 @@ def _show_list(choice: Choice, row: Item, column: Item, name: str, table: pd.Dat
         for number, place in enumerate(st.columns(len(sides), gap="medium")):
             with place:
                 _show_latent(sides[number], source, second, choice.key, f"{name}_{number}")
+
+
+def _show_words(row: Item, column: Item, found: Comparison) -> None:
+    """The words of what only one side has, by how much more often one side has them."""
+    counts = word_counts(found.only_a, found.only_b)
+    if counts.empty:
+        st.caption("Neither has a source that the other lacks.")
+        return
+    st.caption(
+        "Words of the sources that only one side has. The log-odds are above 0 where "
+        f"{literal(row.name)} has more of a word and below 0 where {literal(column.name)} has; "
+        "z says how sure that is: below 2 either way it may be chance."
+    )
+    st.dataframe(
+        counts.head(_MOST_ROWS).assign(word=counts["word"].map(token_label)),
+        column_config={
+            "word": "word",
+            "only_a": st.column_config.NumberColumn(f"only {row.name}", format="%d"),
+            "only_b": st.column_config.NumberColumn(f"only {column.name}", format="%d"),
+            "log_odds": st.column_config.NumberColumn("log-odds", format="%+.2f"),
+            "z": st.column_config.NumberColumn("z", format="%+.2f"),
+        },
+        hide_index=True,
+        height=380,
+        key="words",
+    )
 
 
 def _source_table(shown: pd.DataFrame, name: str) -> int:
@@ -101,7 +139,7 @@ def _show_latent(item: Item, source: pd.Series, second: int, key: str, name: str
             label="Open it on the Latents page",
             query_params={"run": run.run_id, "latent": str(number)},
         )
-        show_card(run, latent, key=f"{name}_")
+        show_card(run, latent, f"{name}_", _MOST_USES)
 
 
 def _offer_lists(choice: Choice, row: Item, column: Item, found: Comparison) -> None:

@@ -49,8 +49,10 @@ def choose_cell(choice: Choice) -> tuple[int, int] | None:
         names = {item.value: item.name for item in items}
         place.selectbox(
             label,
-            [None, *names],
-            format_func=lambda value, names=names: names.get(value, "Choose one, or click a cell"),
+            list(names),
+            format_func=names.get,
+            index=None,
+            placeholder="Choose one, or click a cell",
             key=name,
             on_change=_forget_click,
         )
@@ -125,11 +127,7 @@ def _look(choice: Choice, values: np.ndarray) -> Look:
     if choice.stretch and not np.isnan(told).all():
         low, high = float(np.nanmin(told)), float(np.nanmax(told))
     title = "Jaccard" if choice.kind.name == JACCARD else ""
-    return Look(low, high, title, _is_dark(), choice.is_same)
-
-
-def _is_dark() -> bool:
-    return st.context.theme.type == "dark"
+    return Look(low, high, title, choice.is_same)
 
 
 def _axis_titles(choice: Choice) -> tuple[str, str]:

@@ -49,12 +49,19 @@ def cell_sentence(kind: Kind, found: Values, row: int, column: int) -> str:
     if kind.name != JACCARD:
         return f"{text}, on a scale from {kind.low:g} to {kind.high:g}."
     counts = {name: array[row, column] for name, array in found.counts.items()}
-    if not np.isnan(counts.get("low", np.nan)):
+    if not np.isnan(counts["low"]):
         text += f", 95 % interval {counts['low']:.2f}–{counts['high']:.2f}"
     text += f": {counts['shared']:,} shared of {counts['union']:,} in either"
-    if not np.isnan(counts.get("chance", np.nan)):
-        chance = f"{counts['chance']:.2f}" if counts["chance"] >= 0.005 else "less than 0.01"
-        text += f". Two sets of these sizes drawn by chance would share {chance}"
+    return f"{text}. {_chance_sentence(counts)}".strip()
+
+
+def _chance_sentence(counts: dict) -> str:
+    if np.isnan(counts["chance"]):
+        return ""
+    share = f"{counts['chance']:.2f}" if counts["chance"] >= 0.005 else "less than 0.01"
+    text = f"Two sets of these sizes drawn by chance would share {share}"
+    if counts["is_assumed"]:
+        text += " at most: which tokens they could choose from is not known exactly"
     return f"{text}."
 
 
@@ -70,13 +77,18 @@ def hovers(kind: Kind, found: Values, rows: list[str], columns: list[str], key: 
             return f"{pair}\nnot computed yet"
         lines = [pair, f"{kind.title} {value:.4f}"]
         if found.counts:
-            shared, union = (found.counts[name][row, column] for name in ("shared", "union"))
-            lines.append(f"|A ∩ B| = {shared:,}, |A ∪ B| = {union:,}, matched by {key}")
-        if "low" in found.counts:
-            low, high = (found.counts[name][row, column] for name in ("low", "high"))
-            lines.append(f"95 % interval {low:.3f}–{high:.3f}")
-        if "chance" in found.counts:
-            lines.append(f"by chance {found.counts['chance'][row, column]:.3f}")
+            lines += _counted({name: of[row, column] for name, of in found.counts.items()}, key)
         return "\n".join(lines)
 
     return [[hover(i, j) for j in range(len(columns))] for i in range(len(rows))]
+
+
+def _counted(counts: dict, key: str) -> list[str]:
+    """The lines of a hover that only the Jaccard index has."""
+    shared, union, low, high = (counts[name] for name in ("shared", "union", "low", "high"))
+    lines = [f"|A ∩ B| = {shared:,}, |A ∪ B| = {union:,}, matched by {key}"]
+    if not np.isnan(low):
+        lines.append(f"95 % interval {low:.3f}–{high:.3f}")
+    if not np.isnan(counts["chance"]):
+        lines.append(f"by chance {counts['chance']:.3f}")
+    return lines
