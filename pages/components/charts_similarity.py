@@ -64,7 +64,7 @@ def matrix(
 def _square_pixels(cells_a_side: int) -> int:
     """The width of a cell; the 30 layers of a model fit beside another chart on a laptop."""
     if cells_a_side <= 8:
-        return 64
+        return 84 if cells_a_side <= 5 else 64
     return int(np.clip(round(560 / cells_a_side) - 2, 11, 64))
 
 
@@ -89,7 +89,7 @@ def _cells(
             "symbol": "square",
             "size": size,
             "color": np.where(known, flat, look.low),
-            "opacity": np.where(known, 1.0, 0.35),
+            "opacity": np.where(known, 1.0, 0.12),
             "colorscale": _scale(),
             "cmin": look.low,
             "cmax": look.high,
@@ -109,13 +109,30 @@ def _printed(
     values: np.ndarray, share: np.ndarray, x: np.ndarray, y: np.ndarray, size: int
 ) -> list[go.Scatter]:
     flat, strong = values.ravel(), share.ravel() > _STRONG_FROM
-    texts = np.array(["–" if np.isnan(value) else f"{value:.2f}" for value in flat], object)
-    return [
-        _silent(x[chosen], y[chosen], "text", text=texts[chosen], textfont=font, selected={
-            "textfont": {"color": colour}}, unselected={"textfont": {"color": colour}})
-        for colour, chosen in ((_PALE_TEXT, ~strong), (_STRONG_TEXT, strong))
-        for font in ({"size": size, "color": colour},)
-    ]  # fmt: skip
+    is_known = ~np.isnan(flat)
+    texts = np.array(
+        [f"{value:.2f}" if known else "–" for value, known in zip(flat, is_known, strict=True)],
+        object,
+    )
+    traces = []
+    for colour, chosen in (
+        (_PALE_TEXT, is_known & ~strong),
+        (_STRONG_TEXT, is_known & strong),
+        (GREY, ~is_known),
+    ):
+        font = {"textfont": {"color": colour}}
+        traces.append(
+            _silent(
+                x[chosen],
+                y[chosen],
+                "text",
+                text=texts[chosen],
+                textfont={"size": size, "color": colour},
+                selected=font,
+                unselected=font,
+            )
+        )
+    return traces
 
 
 def _marks(values: np.ndarray, size: int, share: np.ndarray, but_itself: bool) -> list[go.Scatter]:
@@ -162,7 +179,7 @@ def _lay_out_matrix(
     cell = size + _gap(size)
     columns, upright, depth = _column_labels(columns, cell)
     left = 60 + 6 * max((len(row) for row in rows), default=0)
-    below = 56 + depth
+    below = 40 + depth
     figure.update_layout(
         width=cell * len(columns) + left + 100,
         height=max(220, cell * len(rows) + below + 34),
@@ -200,7 +217,7 @@ def _column_labels(columns: list[str], cell: int) -> tuple[list[str], bool, int]
     widest = max((len(part) for parts in stacked for part in parts), default=0)
     if 6.5 * widest <= cell + 10:
         return ["<br>".join(parts) for parts in stacked], False, 16 * max(map(len, stacked))
-    return columns, True, 6 * max(map(len, columns))
+    return columns, True, int(5.5 * max(map(len, columns)))
 
 
 def match_path(

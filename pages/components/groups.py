@@ -33,6 +33,12 @@ class Group:
     """one for each layer"""
 
     @property
+    def long_name(self) -> str:
+        """Model, layers, then what tells most."""
+        model, *settings = self.title.split(" · ")
+        return " · ".join([model, layers_text(self.layers), *settings])
+
+    @property
     def side(self) -> Side:
         return tuple(zip(self.layers, self.directories, strict=True))
 
@@ -71,14 +77,26 @@ def groups_of(runs: pd.DataFrame) -> dict[str, Group]:
     return groups
 
 
+def layers_text(layers: tuple[int, ...]) -> str:
+    """Layers in order, those that follow each other as one: "layers 0–5, 7"."""
+    spans: list[list[int]] = []
+    for layer in layers:
+        if spans and layer == spans[-1][-1] + 1:
+            spans[-1].append(layer)
+        else:
+            spans.append([layer])
+    told = [str(span[0]) if len(span) == 1 else f"{span[0]}–{span[-1]}" for span in spans]
+    return f"{'layer' if len(layers) == 1 else 'layers'} {', '.join(told)}"
+
+
 def _parts(config: TrainConfig, method: str) -> dict[str, str]:
     return {
         "model": config.model.name.rstrip("/").split("/")[-1],
-        "corpus": config.corpus.name.rstrip("/").split("/")[-1],
+        "method": method,
         "atoms": f"{config.max_atoms:,} atoms",
         "l0": f"L0 {config.l0}",
         "tokens": f"{config.max_tokens:,} tokens",
-        "method": method,
+        "corpus": config.corpus.name.rstrip("/").split("/")[-1],
         "seed": f"seed {config.seed}",
     }
 

@@ -28,6 +28,20 @@ def model_linkage(values: np.ndarray, ordered: bool = False) -> np.ndarray:
     return linkage(condensed, "average", optimal_ordering=ordered)
 
 
+def comparable(values: np.ndarray) -> np.ndarray:
+    """Numbers of as many things as can all be compared with each other, in order.
+
+    values: [n, n], NaN where two can't; what lacks the most goes first.
+    """
+    kept = np.arange(len(values))
+    while len(kept):
+        lacking = np.isnan(values[np.ix_(kept, kept)]).sum(1)
+        if not lacking.any():
+            break
+        kept = np.delete(kept, lacking.argmax())
+    return kept
+
+
 def profile_orders(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of any matrix, those with like values side by side.
 

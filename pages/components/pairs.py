@@ -9,6 +9,11 @@ from pages.components.cells import Side, compare_all_sides
 from pages.components.session import explorer
 
 JACCARD = "jaccard"
+_ONLY_SEEDS = (
+    "Where one of two dictionaries has nothing but the first d_model tokens of the corpus, which "
+    "the published method takes without a choice, there is nothing to compare. Train it with more "
+    "atoms than d_model, or count these atoms too."
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,9 @@ def jaccard_values(
     matrix = compare_all_sides(rows, columns, key, seeds)
     names = ("shared", "union", "size_a", "size_b", "chance", "is_assumed", "low", "high")
     counts = {name: getattr(matrix, name) for name in names}
-    return Values(matrix.jaccard, matrix.reasons, counts)
+    is_empty = (matrix.reasons == "") & ((matrix.size_a == 0) | (matrix.size_b == 0))
+    reasons = np.where(is_empty, _ONLY_SEEDS, matrix.reasons)
+    return Values(np.where(is_empty, np.nan, matrix.jaccard), reasons, counts)
 
 
 def stored_values(

@@ -118,7 +118,7 @@ def _ask_for_two(groups: dict[str, Group]) -> list[Group]:
         place.selectbox(
             f"Model {name.upper()}",
             ids,
-            format_func=lambda group_id: _long_name(groups[group_id]),
+            format_func=lambda group_id: groups[group_id].long_name,
             key=name,
             help=None if name == "a" else "The same as A compares the layers of one model.",
         )
@@ -141,11 +141,6 @@ def _likely_partners(groups: dict[str, Group], a: str) -> list[str]:
     return [first, *(group_id for group_id in groups if group_id != first)]
 
 
-def _long_name(group: Group) -> str:
-    layers = ", ".join(str(layer) for layer in group.layers)
-    return f"{group.title} · {'layer' if len(group.layers) == 1 else 'layers'} {layers}"
-
-
 def _ask_for_models(groups: dict[str, Group]) -> list[Group]:
     ids = list(groups)
     follow_url_list("models", ids, ids[:_MOST_MODELS])
@@ -159,7 +154,7 @@ def _ask_for_models(groups: dict[str, Group]) -> list[Group]:
     write_url("models", ",".join(chosen) if chosen else None)
     with st.expander("Settings and layers of these models"):
         for group_id in chosen:
-            st.caption(literal(f"{groups[group_id].name}: {_long_name(groups[group_id])}"))
+            st.caption(literal(f"{groups[group_id].name}: {groups[group_id].long_name}"))
     return [groups[group_id] for group_id in chosen]
 
 

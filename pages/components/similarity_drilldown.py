@@ -103,10 +103,11 @@ def _source_table(shown: pd.DataFrame, name: str) -> int:
         column_order=["token", "context", "latent", "latent_b", "prompt_id", "position"],
         column_config={
             "token": st.column_config.TextColumn("source token", width=110),
-            "context": st.column_config.TextColumn("source in context", width="large"),
+            "context": st.column_config.TextColumn("source in context", width=620),
             "latent": st.column_config.NumberColumn("latent", format="%d", width=70),
             "latent_b": st.column_config.NumberColumn("latent in B", format="%d", width=80),
-            "prompt_id": "prompt",
+            "prompt_id": st.column_config.TextColumn("prompt", width=90),
+            "position": st.column_config.NumberColumn("position", format="%d", width=70),
         },
         hide_index=True,
         height=320,

@@ -9,11 +9,17 @@ import streamlit as st
 
 from pages.components.charts_similarity import Look, dendrogram, match_path, matrix
 from pages.components.downloads import offer_downloads
-from pages.components.orders import cluster_order, profile_orders
+from pages.components.orders import cluster_order, comparable, profile_orders
 from pages.components.pairs import JACCARD, Values
-from pages.components.session import follow_url, write_url
+from pages.components.session import follow_url, scrolling, write_url
 from pages.components.similarity_choice import Choice, Item
-from pages.components.similarity_words import cell_sentence, hovers, path_summary, summary
+from pages.components.similarity_words import (
+    cell_sentence,
+    chance_summary,
+    hovers,
+    path_summary,
+    summary,
+)
 from pages.components.text import literal
 
 _LIMITS = (
@@ -98,23 +104,23 @@ def _show_cells(choice: Choice, found: Values) -> None:
             st.session_state["row"] = choice.rows[rows[row]].value
             st.session_state["column"] = choice.columns[columns[column]].value
 
-    # A clicked cell must be told by its place in this order and no other.
-    values = found.values[np.ix_(rows, columns)]
-    st.plotly_chart(
-        matrix(
-            values,
-            [choice.rows[row].tick for row in rows],
-            [choice.columns[column].tick for column in columns],
-            _axis_titles(choice),
-            [[texts[row][column] for column in columns] for row in rows],
-            look,
-        ),
-        width="content",
-        on_select=choose,
-        selection_mode="points",
-        config=_picture_config("similarity-matrix"),
-        key=key,
+    figure = matrix(
+        found.values[np.ix_(rows, columns)],
+        [choice.rows[row].tick for row in rows],
+        [choice.columns[column].tick for column in columns],
+        _axis_titles(choice),
+        [[texts[row][column] for column in columns] for row in rows],
+        look,
     )
+    with scrolling("matrix", figure.layout.width):
+        st.plotly_chart(
+            figure,
+            width="content",
+            on_select=choose,
+            selection_mode="points",
+            config=_picture_config("similarity-matrix"),
+            key=key,
+        )
     itself = ", itself left out" if choice.is_same else ""
     st.caption(f"● best of its row, ○ best of its column{itself}. Click a cell for its tokens.")
 
@@ -172,21 +178,26 @@ def _show_path(choice: Choice, found: Values) -> None:
 
 
 def _show_dendrogram(choice: Choice, found: Values) -> None:
-    if len(choice.rows) < 3 or np.isnan(found.values).all():
+    kept = comparable(found.values)
+    if len(kept) < 3:
         return
     st.markdown("**Which models belong together**")
     st.plotly_chart(
-        dendrogram(found.values, [item.tick for item in choice.rows]),
+        dendrogram(found.values[np.ix_(kept, kept)], [choice.rows[place].tick for place in kept]),
         config=_picture_config("dendrogram"),
         key="dendrogram",
     )
+    if len(kept) < len(choice.rows):
+        left = [item.tick for place, item in enumerate(choice.rows) if place not in kept]
+        st.caption(literal(f"Left out, since not all of its pairs are known: {', '.join(left)}."))
 
 
 def _show_words(choice: Choice, found: Values) -> None:
     names = [item.name for item in choice.rows], [item.name for item in choice.columns]
-    text = summary(found.values, *names, choice.is_same and choice.kind.is_symmetric)
-    if text:
-        st.markdown(literal(text))
+    is_half = choice.is_same and choice.kind.is_symmetric
+    texts = summary(found.values, *names, is_half), chance_summary(found, is_half)
+    if any(texts):
+        st.markdown(literal(" ".join(texts)))
     with st.expander("What these numbers mean, and what they can't say"):
         st.markdown(literal(choice.kind.explanation))
         st.markdown(literal(_LIMITS))

@@ -26,6 +26,23 @@ def summary(values: np.ndarray, rows: list[str], columns: list[str], is_same: bo
     )
 
 
+def chance_summary(found: Values, is_same: bool) -> str:
+    """How many pairs are surely more alike than chance; empty where that is not known."""
+    if not found.counts:
+        return ""
+    judged = ~np.isnan(found.values) & ~np.isnan(found.counts["chance"] + found.counts["low"])
+    if is_same:
+        judged = judged & ~np.tri(len(judged), dtype=bool)
+    if not judged.any():
+        return ""
+    above = int((found.counts["low"] > found.counts["chance"])[judged].sum())
+    mean = found.counts["chance"][judged].mean()
+    return (
+        f"Sets of these sizes drawn by chance would have {mean:.2f} on average; in {above:,} of "
+        f"{judged.sum():,} pairs the whole 95 % interval lies above what chance gives."
+    )
+
+
 def path_summary(values: np.ndarray, layers_a: list[int], layers_b: list[int]) -> str:
     """How many layers are most like the layer with their own number in the other model."""
     best = best_in_rows(values)
