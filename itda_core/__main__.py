@@ -93,6 +93,11 @@ def _parser() -> argparse.ArgumentParser:
     similarity = command("similarity", "Jaccard index of every pair of dictionaries.")
     similarity.add_argument("run", nargs="+", help="run id or directory, at least two")
     similarity.add_argument("--key", choices=("token", "word"), default="token")
+    similarity.add_argument(
+        "--with-seeds",
+        action="store_true",
+        help="count the atoms too that the threshold took before it chose any",
+    )
     importing = command("import", "Take run directories into the explorer's database.")
     importing.add_argument("run", nargs="+", help="run id or directory")
     importing.set_defaults(command="import_runs")

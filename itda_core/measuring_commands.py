@@ -1,6 +1,9 @@
 """The commands that measure, decompose and compare; see __main__ for their options."""
 
 import argparse
+import itertools
+
+import numpy as np
 
 from itda_core.config import CorpusSpec
 from itda_core.console import keep_progress, numbers, require_positive, show, status, status_done
@@ -107,18 +110,45 @@ def decompose(options: argparse.Namespace) -> int:
 
 
 def similarity(options: argparse.Namespace) -> int:
-    """The Jaccard matrix of the given runs."""
-    from itda_core.similarity import jaccard_matrix
+    """The Jaccard matrix of the given runs, with what chance gives and 95 % intervals."""
+    from itda_core.similarity import SourceSet, comparable, compare_all
 
     if len(options.run) < 2:
         raise InputError("Give at least two runs to compare.")
     runs = [find_run(name, options.runs) for name in options.run]
-    dictionaries = [run.dictionary() for run in runs]
-    matrix = jaccard_matrix(dictionaries, dictionaries, options.key).tolist()
+    sides = [{0: SourceSet.of(run.dictionary())} for run in runs]
+    matrix = comparable(compare_all(sides, sides, options.key, options.with_seeds))
     names = [run.run_id for run in runs]
+    told = {
+        "jaccard": _known(matrix.jaccard),
+        "chance": _known(matrix.chance),
+        "low": _known(matrix.low),
+        "high": _known(matrix.high),
+        "shared": matrix.shared.tolist(),
+        "union": matrix.union.tolist(),
+        "sizes": matrix.size_a.tolist(),
+        "universe": matrix.universe.tolist(),
+    }
+    pairs = [
+        {
+            "a": names[row],
+            "b": names[column],
+            **{name: told[name][row][column] for name in list(told)[:6]},
+        }
+        for row, column in itertools.combinations(range(len(names)), 2)
+    ]
     rows = [
         {"run_id": name, **dict(zip(names, values, strict=True))}
-        for name, values in zip(names, matrix, strict=True)
+        for name, values in zip(names, told["jaccard"], strict=True)
     ]
-    show(options, {"key": options.key, "runs": names, "jaccard": matrix}, rows)
+    about = {"key": options.key, "runs": names, "with_seeds": options.with_seeds}
+    show(options, {**about, **told}, rows)
+    if not options.json:
+        print()
+        show(options, {}, pairs)
     return 0
+
+
+def _known(values: np.ndarray) -> list[list[float | None]]:
+    """As lists, None where there is no value."""
+    return [[None if np.isnan(value) else value for value in row] for row in values.tolist()]

@@ -247,7 +247,9 @@ class _Overlap:
 @functools.lru_cache(4)
 def prompt_weights(n_prompts: int, resamples: int = RESAMPLES) -> np.ndarray:
     """How often each resample draws each prompt, [resamples, n_prompts] float64: one for all."""
-    chances = np.full(n_prompts, 1 / max(1, n_prompts))
+    if not n_prompts:
+        return np.zeros((resamples, 0))
+    chances = np.full(n_prompts, 1 / n_prompts)
     draws = np.random.default_rng(_SEED).multinomial(n_prompts, chances, resamples)
     return draws.astype(np.float64)
 

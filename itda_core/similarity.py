@@ -34,6 +34,7 @@ __all__ = [
     "Side",
     "SourceSet",
     "common_prompts",
+    "comparable",
     "compare",
     "compare_all",
     "jaccard",
@@ -132,6 +133,13 @@ def model_comparison(
     )
 
 
+def comparable(matrix: Matrix) -> Matrix:
+    """The matrix itself. Raises ComparisonError where a pair can't be compared, with the reason."""
+    for reason in matrix.reasons[matrix.reasons != ""]:
+        raise ComparisonError(reason)
+    return matrix
+
+
 def _matrix(
     a: Sequence[Mapping[int, Dictionary]],
     b: Sequence[Mapping[int, Dictionary]],
@@ -144,10 +152,7 @@ def _matrix(
         [{layer: SourceSet.of(one) for layer, one in side.items()} for side in sides]
         for sides in (a, b)
     )
-    matrix = compare_all(rows, columns, key, seeds, resamples)
-    for reason in matrix.reasons[matrix.reasons != ""]:
-        raise ComparisonError(reason)
-    return matrix
+    return comparable(compare_all(rows, columns, key, seeds, resamples))
 
 
 def _lists(

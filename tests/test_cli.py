@@ -1,5 +1,6 @@
 """The command line: what each command prints, and the codes it ends with."""
 
+import itertools
 import json
 import re
 import shutil
@@ -14,7 +15,7 @@ from itda_core.config import data_directory
 from itda_core.corpus import load_corpus
 from itda_core.results import read_evaluation, read_probing
 from itda_core.runs import list_runs
-from itda_core.similarity import jaccard_matrix
+from itda_core.similarity import compare, jaccard_matrix
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -260,11 +261,35 @@ def test_similarity_prints_the_matrix(cli, runs_folder, ids):
         told = one_json(cli("similarity", *ids, "--runs", runs_folder, "--key", key, "--json"))
         dictionaries = [run.dictionary() for run in list_runs(runs_folder)]
         expected = jaccard_matrix(dictionaries, dictionaries, key).tolist()
-        assert told == {"key": key, "runs": ids, "jaccard": expected}
+        assert (told["key"], told["runs"], told["jaccard"]) == (key, ids, expected)
     rows = table(cli("similarity", *ids, "--runs", runs_folder))
     assert rows[0] == ["run_id", *ids]
-    assert [row[0] for row in rows[1:]] == ids
+    assert [row[0] for row in rows[1:4]] == ids
     assert rows[1][1] == "1.0000"
+
+
+@pytest.mark.parametrize("with_seeds", [False, True])
+def test_similarity_tells_chance_interval_and_sizes(cli, runs_folder, ids, with_seeds):
+    options = ["--with-seeds"] if with_seeds else []
+    told = one_json(cli("similarity", *ids, "--runs", runs_folder, "--json", *options))
+    dictionaries = [run.dictionary() for run in list_runs(runs_folder)]
+    assert told["with_seeds"] is with_seeds
+    for i, j in itertools.product(range(3), range(3)):
+        found = compare(dictionaries[i], dictionaries[j], seeds=with_seeds)
+        for name, value in (
+            ("jaccard", found.jaccard),
+            ("chance", found.chance),
+            ("low", found.low),
+            ("high", found.high),
+            ("shared", found.intersection),
+            ("union", found.union),
+            ("sizes", found.size_a),
+            ("universe", found.universe),
+        ):
+            assert told[name][i][j] == value
+    lines = cli("similarity", *ids, "--runs", runs_folder, *options)[1].splitlines()
+    assert lines[5].split() == ["a", "b", "jaccard", "chance", "low", "high", "shared", "union"]
+    assert [line.split()[:2] for line in lines[6:]] == [ids[:2], [ids[0], ids[2]], ids[1:]]
 
 
 def test_a_run_may_be_given_by_its_directory(cli, runs_folder, ids):

@@ -167,6 +167,9 @@ def test_a_dictionary_that_went_out_comes_back_with_its_sources(run, tmp_path, c
     assert_same_dictionaries(one, other)
     assert one.reading == other.reading
     assert jaccard(one, other) == 1.0
+    assert other.seeds == one.seeds
+    assert len(other.offered.counts) == len(read)
+    assert len(other.offered) > len(other)
     assert again.about["kind"] == "itda"
     assert again.about["origin"] == "published"
     assert again.metrics["lowest_cosine"] == pytest.approx(1.0, abs=1e-4)
