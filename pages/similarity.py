@@ -11,6 +11,7 @@ from pages.components.similarity_drilldown import show_drilldown
 from pages.components.similarity_jobs import offer_comparison
 from pages.components.similarity_matrix import (
     choose_cell,
+    follow_cell,
     offer_exports,
     show_cell_words,
     show_matrix,
@@ -39,8 +40,9 @@ def show() -> None:
     found = _values(choice)
     _show_reasons(choice, found)
     offer_comparison(choice, found)
+    chosen = follow_cell(choice)
     if (found.reasons == "").any():
-        show_matrix(choice, found)
+        show_matrix(choice, found, chosen)
     tools = st.container(horizontal=True)
     with tools:
         offer_exports(choice, found)
@@ -97,6 +99,9 @@ def _show_cell(choice: Choice, found: Values) -> None:
         return
     show_cell_words(choice, found, cell)
     row, column = cell
+    if choice.kind.name == JACCARD and found.reasons[cell]:
+        st.info(literal(found.reasons[cell]))
+        return
     show_drilldown(choice, choice.rows[row], choice.columns[column])
 
 

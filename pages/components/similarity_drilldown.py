@@ -1,5 +1,7 @@
 """The tokens behind one cell: shared and exclusive sources, their words, and their latents."""
 
+import dataclasses
+
 import pandas as pd
 import streamlit as st
 
@@ -27,6 +29,7 @@ _ORDERED["only_b"] = _ORDERED["only_a"]
 
 def show_drilldown(choice: Choice, row: Item, column: Item) -> None:
     """Lists of the sources of one cell; a row of a list opens its latents."""
+    row, column = _with_common_layers(row, column)
     found = compare_sides(row.side, column.side, choice.key, choice.seeds)
     lists = {
         f"Shared ({len(found.shared):,})": ("shared", found.shared),
@@ -42,6 +45,16 @@ def show_drilldown(choice: Choice, row: Item, column: Item) -> None:
     with st.popover("Download the three lists"):
         st.markdown("**All sources**, with the list that each is in")
         _offer_lists(choice, row, column, found)
+
+
+def _with_common_layers(row: Item, column: Item) -> tuple[Item, Item]:
+    """Both with just the layers that are compared."""
+    common = {layer for layer, _ in row.side} & {layer for layer, _ in column.side}
+    both = (
+        dataclasses.replace(item, side=tuple(one for one in item.side if one[0] in common))
+        for item in (row, column)
+    )
+    return tuple(both)
 
 
 def _show_list(choice: Choice, row: Item, column: Item, name: str, table: pd.DataFrame) -> None:

@@ -29,7 +29,8 @@ def offer_comparison(choice: Choice, found: Values) -> None:
         if set(directories) <= busy:
             text.caption("They are being computed.")
             return
-        label = f"Compute ({len(found.missing):,} pairs)"
+        pairs = "pair" if len(found.missing) == 1 else "pairs"
+        label = f"Compute ({len(found.missing):,} {pairs})"
         if button.button(label, type="primary", width="stretch"):
             runs = [loaded_run(directory) for directory in directories]
             explorer().queue.submit_comparison(runs, [choice.kind.name])

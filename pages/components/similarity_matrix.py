@@ -31,12 +31,15 @@ _LIMITS = (
 )
 
 
-def show_matrix(choice: Choice, found: Values) -> None:
-    """The matrix beside the best matches or the dendrogram, and what it says in words."""
+def show_matrix(choice: Choice, found: Values, chosen: tuple[int, int] | None) -> None:
+    """The matrix beside the best matches or the dendrogram, and what it says in words.
+
+    chosen: row and column number of the cell that is looked at.
+    """
     wide = len(choice.columns) > 34
     left, right = (st.container(), st.container()) if wide else st.columns([5, 3], gap="medium")
     with left:
-        _show_cells(choice, found)
+        _show_cells(choice, found, chosen)
     with right:
         if choice.view == "layers":
             _show_path(choice, found)
@@ -86,16 +89,17 @@ def _forget_click() -> None:
     st.session_state["_matrix"] = st.session_state.get("_matrix", 0) + 1
 
 
-def _show_cells(choice: Choice, found: Values) -> None:
+def _show_cells(choice: Choice, found: Values, chosen: tuple[int, int] | None) -> None:
     order_rows, order_columns = _orders(choice, found)
     names = [item.name for item in choice.rows], [item.name for item in choice.columns]
     texts = hovers(choice.kind, found, *names, choice.key)
-    chosen = follow_cell(choice)
     rows, columns = order_rows.tolist(), order_columns.tolist()
     look = _look(choice, found.values)
     if chosen is not None:
         look = dataclasses.replace(look, chosen=(rows.index(chosen[0]), columns.index(chosen[1])))
-    key = f"matrix_{st.session_state.get('_matrix', 0)}"
+    # Another matrix is another chart, which nothing was clicked in yet.
+    what = (choice.view, choice.groups, choice.kind.name, choice.key, choice.seeds, choice.order)
+    key = f"matrix_{st.session_state.get('_matrix', 0)}_{hash(what)}"
 
     def choose() -> None:
         points = st.session_state[key]["selection"]["points"]
@@ -212,7 +216,7 @@ def show_cell_words(choice: Choice, found: Values, cell: tuple[int, int]) -> Non
 
 def offer_exports(choice: Choice, found: Values) -> None:
     """The matrix as a table of pairs, and which picture the chart's button gives."""
-    with st.popover("Download"):
+    with st.popover("Download the matrix"):
         st.markdown("**The matrix**, a row for each pair")
         offer_downloads(
             pair_table(choice, found), about(choice), f"similarity-{choice.kind.name}", "matrix"
