@@ -180,14 +180,19 @@ def compare_layers(page: Page) -> None:
     cells = page.locator(".js-plotly-plot").first.locator(".scatterlayer .trace").first
     expect(cells.locator(".point")).to_have_count(9)
     page.wait_for_timeout(1_000)
+    cells.locator(".point").nth(3).click(force=True)
+    expect(page.get_by_role("heading", name="A layer 15 and B layer 7")).to_be_visible()
+    page.wait_for_timeout(1_500)
     cells.locator(".point").nth(1).click(force=True)
     expect(page.get_by_role("heading", name="A layer 7 and B layer 15")).to_be_visible()
     page.wait_for_url(re.compile("row=7&column=15"))
-    expect(page.get_by_text("Strongest uses")).to_have_count(2)  # of a shared token, in A and in B
+    cards = page.get_by_text("Strongest uses").locator("visible=true")
+    expect(cards).to_have_count(2)  # of a shared token, in A and in B
     page.mouse.move(5, 5)
     picture(page, "similarity", documented=True)
     page.get_by_role("tab", name="Only A layer 7").click()
-    expect(page.get_by_text("this side has most clearly more of").first).to_be_visible()
+    shown = page.get_by_text("this side has most clearly more of").locator("visible=true")
+    expect(shown).to_have_count(1)
     picture(page, "only-a")
     page.get_by_role("tab", name="Words that differ").click()
     picture(page, "words")

@@ -331,6 +331,11 @@ def test_values_are_printed_where_they_can_be_read():
     assert not [trace for trace in drawn(large).data if trace.mode == "text"]
 
 
+def test_a_cell_sends_back_its_row_and_column_as_a_list():
+    cells = drawn(ALIKE).data[0]
+    assert list(cells.customdata)[6] == [1, 2]
+
+
 def test_best_matches_are_marked_by_shape_and_not_by_colour_alone():
     dots, rings = (trace for trace in drawn(ALIKE, but_itself=True).data if trace.mode == "markers"
                    and trace.marker.symbol in ("circle", "circle-open"))  # fmt: skip

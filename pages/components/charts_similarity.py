@@ -96,7 +96,8 @@ def _cells(
             "colorbar": {"title": look.title, "thickness": 12, "len": 0.9, "outlinewidth": 0},
             "line": {"width": 1 if size > 20 else 0, "color": GREY},
         },
-        customdata=np.stack([y, x], axis=1),
+        # Lists: of an array the browser sends back {"0": row, "1": column}.
+        customdata=np.stack([y, x], axis=1).tolist(),
         hovertext=[text.replace("\n", "<br>") for line in hovers for text in line],
         hovertemplate="%{hovertext}<extra></extra>",
         # A chosen cell must not fade the others: their colours are the content.
