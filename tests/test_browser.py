@@ -196,6 +196,8 @@ def compare_layers(page: Page) -> None:
     picture(page, "only-a")
     page.get_by_role("tab", name="Words that differ").click()
     picture(page, "words")
+    page.get_by_role("combobox", name="B: layer").scroll_into_view_if_needed()
+    page.wait_for_timeout(1_000)  # a list that is open closes when the page scrolls
     choose(page, "B: layer", "B layer 22")
     expect(page.get_by_role("heading", name="A layer 7 and B layer 22")).to_be_visible()
     page.wait_for_url(re.compile("column=22"))
@@ -209,7 +211,7 @@ def open_a_copied_cell(page: Page) -> None:
     expect(page.get_by_role("heading", name="A layer 7 and B layer 22")).to_be_visible()
     page.get_by_role("button", name="Download the matrix").click()
     with page.expect_download() as download:
-        page.get_by_role("button", name="CSV").first.click()
+        page.get_by_role("button", name="CSV", exact=True).first.click()
     header = Path(download.value.path()).read_text().splitlines()[0]
     assert header.startswith("row,column,row_runs,column_runs,value,shared,union")
     page.keyboard.press("Escape")

@@ -117,6 +117,15 @@ def told(app):
     return " ".join(element.value for element in [*app.markdown, *app.caption, *app.info])
 
 
+def open_tab(app, number):
+    """The table of one of the four tabs of a cell."""
+    app.session_state["tab_2_1"] = [tab.label for tab in app.tabs][number]
+    app.run()
+    assert_no_failure(app)
+    [table] = app.dataframe
+    return table.value
+
+
 def open_pair(first="64 atoms", second="48 atoms", **query):
     """The layers of two of the three models."""
     app = open_page("similarity")
@@ -150,7 +159,7 @@ def test_a_cell_says_its_index_with_interval_and_chance(data):
 def test_a_cell_lists_what_is_shared_and_what_either_has_alone_most_telling_first(data):
     found = compare(dictionaries(data, 64)[2], dictionaries(data, 48)[1])
     app = open_pair(row="2", column="1", key="token")
-    shared, only_a, only_b, words = (table.value for table in app.dataframe)
+    shared, only_a, only_b, words = (open_tab(app, number) for number in range(4))
     for shown, expected in ((shared, found.shared), (only_a, found.only_a), (only_b, found.only_b)):
         assert shown["latent"].tolist() == expected["latent"].tolist()
     assert shared["latent_b"].tolist() == found.shared["latent_b"].tolist()

@@ -9,7 +9,7 @@ from itda_core.similarity import Comparison, word_counts
 from pages.components.cells import compare_sides, find_latent, source_key
 from pages.components.downloads import offer_downloads
 from pages.components.latent_card import show_card
-from pages.components.session import explorer, run_label
+from pages.components.session import errors_as_sentences, explorer, run_label
 from pages.components.similarity_choice import Choice, Item
 from pages.components.similarity_matrix import about
 from pages.components.text import literal, snippet, token_label
@@ -27,24 +27,34 @@ _ORDERED = {
 _ORDERED["only_b"] = _ORDERED["only_a"]
 
 
+@st.fragment
 def show_drilldown(choice: Choice, row: Item, column: Item) -> None:
     """Lists of the sources of one cell; a row of a list opens its latents."""
-    row, column = _with_common_layers(row, column)
-    found = compare_sides(row.side, column.side, choice.key, choice.seeds)
+    with errors_as_sentences():
+        row, column = _with_common_layers(row, column)
+        found = compare_sides(row.side, column.side, choice.key, choice.seeds)
+        _show_tabs(choice, row, column, found)
+        with st.popover("Download the three lists"):
+            st.markdown("**All sources**, with the list that each is in")
+            _offer_lists(choice, row, column, found)
+
+
+def _show_tabs(choice: Choice, row: Item, column: Item, found: Comparison) -> None:
+    """Only the open tab is worked out: each has a card or two."""
     lists = {
         f"Shared ({len(found.shared):,})": ("shared", found.shared),
         f"Only {row.name} ({len(found.only_a):,})": ("only_a", found.only_a),
         f"Only {column.name} ({len(found.only_b):,})": ("only_b", found.only_b),
     }
-    *tabs, words = st.tabs([*(literal(label) for label in lists), "Words that differ"])
+    labels = [*(literal(label) for label in lists), "Words that differ"]
+    *tabs, words = st.tabs(labels, on_change="rerun", key=f"tab_{row.value}_{column.value}")
     for tab, (name, table) in zip(tabs, lists.values(), strict=True):
-        with tab:
-            _show_list(choice, row, column, name, table)
-    with words:
-        _show_words(row, column, found)
-    with st.popover("Download the three lists"):
-        st.markdown("**All sources**, with the list that each is in")
-        _offer_lists(choice, row, column, found)
+        if tab.open:
+            with tab:
+                _show_list(choice, row, column, name, table)
+    if words.open:
+        with words:
+            _show_words(row, column, found)
 
 
 def _with_common_layers(row: Item, column: Item) -> tuple[Item, Item]:
