@@ -137,8 +137,10 @@ def _printed(
 
 
 def _marks(values: np.ndarray, size: int, share: np.ndarray, but_itself: bool) -> list[go.Scatter]:
-    """A filled dot in the corner of each row's largest value, a ring for each column's."""
-    aside, traces = 0.34, []
+    """A filled dot for each row's largest value, a ring for each column's: in the corners of a
+    cell, or one around the other where it is small."""
+    is_large, traces = size > 30, []
+    aside = 0.34 if is_large else 0.0
     for best, symbol, shift, by_row in (
         (best_in_rows(values, but_itself), "circle", -aside, True),
         (best_in_rows(values.T, but_itself), "circle-open", aside, False),
@@ -146,8 +148,13 @@ def _marks(values: np.ndarray, size: int, share: np.ndarray, but_itself: bool) -
         others = np.flatnonzero(best >= 0)
         y, x = (others, best[others]) if by_row else (best[others], others)
         colours = np.where(share[y, x] > _STRONG_FROM, _STRONG_TEXT, _PALE_TEXT)
-        marker = {"symbol": symbol, "size": 8 if size > 26 else 4, "color": colours, "opacity": 1.0}
-        marker["line"] = {"width": 1.5 if size > 26 else 1, "color": colours}
+        marker = {
+            "symbol": symbol,
+            "size": 8 if is_large else size * (0.3 if by_row else 0.6),
+            "color": colours,
+            "opacity": 1.0,
+        }
+        marker["line"] = {"width": 1.5 if is_large else 1, "color": colours}
         kept = {"marker": {"opacity": 1.0}}
         traces.append(
             _silent(x + shift, y - aside, "markers", marker=marker, selected=kept, unselected=kept)
@@ -216,7 +223,7 @@ def _column_labels(columns: list[str], cell: int) -> tuple[list[str], bool, int]
     """
     stacked = [column.split(" · ") for column in columns]
     widest = max((len(part) for parts in stacked for part in parts), default=0)
-    if 6.5 * widest <= cell + 10:
+    if 6.5 * widest <= cell + (10 if cell > 40 else -1):
         return ["<br>".join(parts) for parts in stacked], False, 16 * max(map(len, stacked))
     return columns, True, int(5.5 * max(map(len, columns)))
 
