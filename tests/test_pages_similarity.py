@@ -251,6 +251,22 @@ def test_a_measure_that_is_not_computed_offers_a_job_for_just_the_pairs_that_are
     assert measured.asked == [({a[2], b[1]}, ["likeness"])]
 
 
+def test_a_pair_that_was_measured_in_vain_says_why_and_is_not_asked_for_again(data, measured):
+    a, b = run_ids(data, 64), run_ids(data, 48)
+    measured.stored = [(a[i], b[j], 0.5) for i in (1, 2) for j in (1, 2) if (i, j) != (2, 2)]
+    measured.stored += [(a[2], b[2], NONE)]
+    app = open_pair(measure="likeness")
+    assert sorted(printed(app)) == ["0.50", "0.50", "0.50", "–"]
+    assert any("no value" in warning.value for warning in app.warning)
+    assert not [button for button in app.button if button.label.startswith("Compute")]
+
+
+def test_one_dictionary_alone_is_not_sent_to_a_job_that_compares_two(one_run, measured):
+    app = open_page("similarity", measure="likeness")
+    assert "compares two dictionaries or more" in told(app)
+    assert not [button for button in app.button if button.label.startswith("Compute")]
+
+
 def test_the_value_of_two_whole_models_is_the_mean_of_the_best_matches_of_their_layers(
     data, measured
 ):

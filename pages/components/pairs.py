@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from itda_core.store import Store
 from pages.components.cells import Side, compare_all_sides
 from pages.components.session import explorer
 
@@ -14,6 +15,7 @@ _ONLY_SEEDS = (
     "the published method takes without a choice, there is nothing to compare. Train it with more "
     "atoms than d_model, or count these atoms too."
 )
+_NO_VALUE = "This measure has no value for some pairs: their activations can't be compared by it."
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ def kinds() -> dict[str, Kind]:
 
 def _measured() -> dict[str, Kind]:
     """The measures that a job computes from activations."""
+    if not hasattr(Store, "comparisons"):  # nowhere to keep their values
+        return {}
     try:
         from itda_core.measures import MEASURES
     except ImportError:
@@ -93,32 +97,44 @@ def stored_values(
     """
     ids = sorted({run_id for side in (*rows, *columns) for run_id in side})
     number = {run_id: place for place, run_id in enumerate(ids)}
-    known = _known(kind, number)
+    known, untold = _known(kind, number)
     places = [[[number[run_id] for run_id in one] for one in side] for side in (rows, columns)]
     values = np.full((len(rows), len(columns)), np.nan)
+    reasons = np.full(values.shape, "", object)
     needed = np.zeros(known.shape, bool)
     for i, row in enumerate(places[0]):
         for j, column in enumerate(places[1]):
             block = known[np.ix_(row, column)]
             needed[np.ix_(row, column)] = True
+            reasons[i, j] = next(filter(None, untold[np.ix_(row, column)].ravel()), "")
             if block.size and not np.isnan(block).any():
                 values[i, j] = (block.max(1).mean() + block.max(0).mean()) / 2
     if kind.is_symmetric:
         needed = np.triu(needed | needed.T)
-    lacking = np.argwhere(needed & np.isnan(known))
-    reasons = np.full(values.shape, "", object)
+    lacking = np.argwhere(needed & np.isnan(known) & (untold == ""))
     missing = tuple((ids[a], ids[b]) for a, b in lacking)
     return Values(values, reasons, {}, missing, int(needed.sum()))
 
 
-def _known(kind: Kind, number: dict[str, int]) -> np.ndarray:
-    """The stored values of all pairs of runs, [n_runs, n_runs], NaN where there is none."""
+def _known(kind: Kind, number: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    """What is stored of all pairs of runs, the newest of each: values [n_runs, n_runs], NaN where
+    there is none, and why there is none where that was found out."""
     known = np.full((len(number), len(number)), np.nan)
+    untold = np.full(known.shape, "", object)
     table = explorer().store.comparisons(kind.name, list(number))
+    if "created" in table:
+        table = table.sort_values("created", kind="stable")
     for found in table.itertuples():
-        if found.run_a in number and found.run_b in number:
-            a, b = number[found.run_a], number[found.run_b]
-            known[a, b] = found.value
-            if kind.is_symmetric:
-                known[b, a] = found.value
-    return known
+        if found.run_a not in number or found.run_b not in number:
+            continue
+        a, b = number[found.run_a], number[found.run_b]
+        why = "" if found.value == found.value else _why(found)
+        for place in ((a, b), (b, a)) if kind.is_symmetric else ((a, b),):
+            known[place], untold[place] = found.value, why
+    return known, untold
+
+
+def _why(found) -> str:
+    """Why a pair was measured and has no value."""
+    reason = getattr(found, "reason", None)
+    return reason if isinstance(reason, str) and reason else _NO_VALUE

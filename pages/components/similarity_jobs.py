@@ -9,7 +9,7 @@ from pages.components.session import explorer, loaded_run
 from pages.components.similarity_choice import Choice
 from pages.components.text import literal
 
-_COMMAND = "compare"
+_COMMANDS = ("measure", "compare")
 
 
 def offer_comparison(choice: Choice, found: Values) -> None:
@@ -20,6 +20,12 @@ def offer_comparison(choice: Choice, found: Values) -> None:
     known = found.n_pairs - len(found.missing)
     busy = _busy()
     with st.container(border=True):
+        if len(directories) < 2:
+            st.markdown(
+                "This measure compares two dictionaries or more: choose another model, or train "
+                "more layers of this one."
+            )
+            return
         text, button = st.columns([3, 1], vertical_alignment="center")
         text.markdown(
             f"**{known:,} of {found.n_pairs:,} pairs are known.** The others are computed from "
@@ -51,12 +57,12 @@ def _directories(choice: Choice, found: Values) -> list[str]:
 
 def _busy() -> set[str]:
     """The directories that waiting or running comparisons name."""
-    jobs = [job for job in explorer().queue.jobs() if job.is_active and job.command == _COMMAND]
+    jobs = [job for job in explorer().queue.jobs() if job.is_active and job.command in _COMMANDS]
     return {path for job in jobs for path in job.arguments if Path(path).is_absolute()}
 
 
 def _show_last_failure() -> None:
-    jobs = [job for job in explorer().queue.jobs() if job.command == _COMMAND]
+    jobs = [job for job in explorer().queue.jobs() if job.command in _COMMANDS]
     if jobs and jobs[-1].state == "failed":
         error = jobs[-1].error.removeprefix("Error: ")
         st.warning(literal(f"The last comparison failed. {error}"))
