@@ -165,7 +165,7 @@ def _decompose(report: Report, page: Page, address: str, run_id: str) -> None:
 def _similarity(report: Report, page: Page, address: str, n_layers: int) -> None:
     page.goto(f"{address}/similarity")
     expect(page.get_by_role("combobox", name="Model A")).to_be_visible()
-    one, other = (f"{name} · sotu · 4,096" for name in ("smollm2-135m", "smollm2-copy"))
+    one, other = (f"{name} · layers 0–{n_layers - 1}" for name in ("smollm2-135m", "smollm2-copy"))
     for label, model in (("Model A", one), ("Model B", one)):
         _choose(page, label, model)
         _settled(page)
@@ -194,7 +194,7 @@ def _similarity(report: Report, page: Page, address: str, n_layers: int) -> None
 
 def _redrawn(page: Page, n_cells: int, label: str, option: str) -> float:
     """Seconds from a choice until another matrix stands in the place of the one there is."""
-    cells = page.locator(f"{_CHART} .point")
+    cells = page.locator(_CHART).first.locator(".scatterlayer .trace").first.locator(".point")
     page.evaluate("chart => document.querySelector(chart).dataset.old = 1", _CHART)
     page.get_by_role("combobox", name=label).click()
     wanted = page.get_by_role("option", name=option).first

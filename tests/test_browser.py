@@ -177,15 +177,44 @@ def decompose_uploaded_text(page: Page) -> None:
 
 def compare_layers(page: Page) -> None:
     page.get_by_role("link", name="Similarity").click()
-    cells = page.locator(".scatterlayer .point")
-    expect(cells).to_have_count(9)
+    cells = page.locator(".js-plotly-plot").first.locator(".scatterlayer .trace").first
+    expect(cells.locator(".point")).to_have_count(9)
     page.wait_for_timeout(1_000)
-    cells.nth(1).click(force=True)
-    expect(page.get_by_text("A layer 7 and B layer 15")).to_be_visible()
+    cells.locator(".point").nth(3).click(force=True)
+    expect(page.get_by_role("heading", name="A layer 15 and B layer 7")).to_be_visible()
+    page.wait_for_timeout(1_500)
+    cells.locator(".point").nth(1).click(force=True)
+    expect(page.get_by_role("heading", name="A layer 7 and B layer 15")).to_be_visible()
+    page.wait_for_url(re.compile("row=7&column=15"))
+    cards = page.get_by_text("Strongest uses").locator("visible=true")
+    expect(cards).to_have_count(2)  # of a shared token, in A and in B
     page.mouse.move(5, 5)
     picture(page, "similarity", documented=True)
     page.get_by_role("tab", name="Only A layer 7").click()
+    shown = page.get_by_text("this side has most clearly more of").locator("visible=true")
+    expect(shown).to_have_count(1)
     picture(page, "only-a")
+    page.get_by_role("tab", name="Words that differ").click()
+    picture(page, "words")
+    page.get_by_role("combobox", name="B: layer").scroll_into_view_if_needed()
+    page.wait_for_timeout(1_000)  # a list that is open closes when the page scrolls
+    choose(page, "B: layer", "B layer 22")
+    expect(page.get_by_role("heading", name="A layer 7 and B layer 22")).to_be_visible()
+    page.wait_for_url(re.compile("column=22"))
+    assert_nothing_failed(page)
+    open_a_copied_cell(page)
+
+
+def open_a_copied_cell(page: Page) -> None:
+    """The link of a cell opens its lists, and the matrix is there as a file."""
+    page.goto(page.url)
+    expect(page.get_by_role("heading", name="A layer 7 and B layer 22")).to_be_visible()
+    page.get_by_role("button", name="Download the matrix").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV", exact=True).first.click()
+    header = Path(download.value.path()).read_text().splitlines()[0]
+    assert header.startswith("row,column,row_runs,column_runs,value,shared,union")
+    page.keyboard.press("Escape")
     assert_nothing_failed(page)
 
 

@@ -13,9 +13,10 @@ _CONTEXT_TOKENS = 8
 """Tokens on each side of a use in the short view: about 16 in all."""
 
 
-def show_card(run, latent: pd.Series) -> None:
-    """The whole card. run: a row of Store.runs(); latent: a row of Store.latent_page()."""
-    show_source(latent, key="source")
+def show_card(run, latent: pd.Series, key: str = "", most_uses: int = 20) -> None:
+    """The whole card. run: a row of Store.runs(); latent: a row of Store.latents(); key: sets the
+    cards of one page apart; most_uses: how many are listed."""
+    show_source(latent, key=f"{key}source")
     uses, tokens = int(latent.tokens), int(run.explored_tokens)
     density, strongest, where = st.columns(3)
     density.metric(
@@ -27,14 +28,14 @@ def show_card(run, latent: pd.Series) -> None:
         st.info(_why_unused(run))
         return
     st.markdown("##### Strongest uses")
-    _show_uses(run, latent)
+    _show_uses(run, latent, f"{key}uses", most_uses)
     st.markdown("##### Coefficients")
     coefficients = explorer().store.coefficients(run.run_id, int(latent.latent))
     negative = int((coefficients < 0).sum())
     st.caption(
         f"Used on {uses:,} of {tokens:,} tokens ({latent.density:.2%}); negative on {negative:,}."
     )
-    st.plotly_chart(coefficient_histogram(coefficients.to_numpy()), key="histogram")
+    st.plotly_chart(coefficient_histogram(coefficients.to_numpy()), key=f"{key}histogram")
 
 
 def _why_unused(run) -> str:
@@ -69,14 +70,14 @@ def show_source(latent: pd.Series, key: str, around: int = 90) -> None:
     show_rows([row], key=key)
 
 
-def _show_uses(run, latent: pd.Series) -> None:
+def _show_uses(run, latent: pd.Series, key: str, most: int) -> None:
     store, number = explorer().store, int(latent.latent)
-    uses = store.strongest_uses(run.run_id, number)
+    uses = store.strongest_uses(run.run_id, number, most)
     prompts = uses["prompt_id"].unique().tolist()
     everywhere = store.uses_in_prompts(run.run_id, number, prompts)
     by_prompt = dict(list(everywhere.groupby("prompt_id")))
     rows = [_use_row(use, by_prompt[use.prompt_id], latent.strongest) for use in uses.itertuples()]
-    show_rows(rows, key="uses")
+    show_rows(rows, key=key)
 
 
 def _use_row(use, in_prompt: pd.DataFrame, largest: float) -> dict:

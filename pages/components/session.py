@@ -157,6 +157,18 @@ def page(title: str):
         yield
 
 
+@contextmanager
+def scrolling(name: str, pixels: int):
+    """A place for what must not be squeezed: on a narrow screen it scrolls sideways."""
+    outer, inner = f"{name}_outer", f"{name}_inner"
+    st.html(
+        f"<style>.st-key-{outer} {{ overflow-x: auto; }} "
+        f".st-key-{inner} {{ min-width: {int(pixels)}px; }}</style>"
+    )
+    with st.container(key=outer), st.container(key=inner):
+        yield
+
+
 def _show_links() -> None:
     """Navigation for a page that Streamlit runs without app.py.
 
