@@ -9,7 +9,13 @@ curves that ship in benchmarks/curves.
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import bench_method, interpretability, itda_vs_sae
+from benchmarks import (
+    bench_method,
+    interpretability,
+    itda_vs_sae,
+    layer_matching,
+    matching_report,
+)
 from benchmarks.harness import as_markdown, machine, results_of
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "claims.md"
@@ -39,12 +45,7 @@ def paper() -> list[dict[str, object]]:
             + _target("training", "Peak memory beyond the model"),
             "holds": None,
         },
-        {
-            "claim": "The Jaccard index tells layers apart better than CKA and SVCCA",
-            "command": "",
-            "figure": "these measures are not in the explorer yet",
-            "holds": None,
-        },
+        *matching_report.claims(layer_matching.results()),
         *_those(
             "Conceded by the paper: reconstruction is worse than an autoencoder's at the same L0. "
             "Overcome here",
