@@ -304,8 +304,10 @@ def test_a_process_number_that_now_belongs_to_another_does_not_block_the_queue(
 
 
 def test_a_process_that_lives_on_is_watched_by_the_next_app(open_queue, config, tmp_path):
-    code = "import time; time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "jobs" / "00001")]) as living:
+    command = [sys.executable, "-c", "print(flush=True); import time; time.sleep(60)"]
+    command += [str(tmp_path / "jobs" / "00001")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as living:
+        living.stdout.readline()  # Popen returns before the process shows its own command line
         job = left_behind(tmp_path, config, pid=living.pid)
         queue = open_queue()
         following = queue.submit(config)
