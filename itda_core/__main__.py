@@ -98,6 +98,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="count the atoms too that the threshold took before it chose any",
     )
+    measure = command("measure", "Compare layers by their activations on the same tokens.")
+    measure.add_argument("run", nargs="+", help="run id or directory, at least two")
+    measure.add_argument("--measures", help="such as cka,svcca; by default all")
+    measure.add_argument("--max-tokens", type=int, default=10_000, help="tokens compared (10000)")
+    measure.add_argument("--save", action="store_true", help="keep the result beside the runs")
+    _add_progress(measure)
     importing = command("import", "Take run directories into the explorer's database.")
     importing.add_argument("run", nargs="+", help="run id or directory")
     importing.set_defaults(command="import_runs")

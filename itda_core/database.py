@@ -17,7 +17,7 @@ import pandas as pd
 from itda_core.errors import StoreError, StoreNotOursError, StoreOutdatedError
 from itda_core.runs import told_when_disk_is_full
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 FILE_NAME = "explorer.duckdb"
 
 _SCHEMA = """
@@ -28,7 +28,7 @@ CREATE TABLE runs (
     tokens BIGINT, explored_tokens BIGINT, fvu DOUBLE, explored_fvu DOUBLE, kind VARCHAR,
     method VARCHAR, selection VARCHAR, threshold DOUBLE, "offset" VARCHAR, pursuit VARCHAR,
     budget VARCHAR, mean_l0 DOUBLE, seed BIGINT, corpus VARCHAR, dtype VARCHAR,
-    created TIMESTAMPTZ, seconds DOUBLE, directory VARCHAR);
+    created TIMESTAMPTZ, seconds DOUBLE, directory VARCHAR, activations VARCHAR);
 CREATE TABLE prompts (prompt INTEGER PRIMARY KEY, prompt_id VARCHAR UNIQUE, text VARCHAR,
     title VARCHAR);
 CREATE TABLE run_prompts (run INTEGER, prompt INTEGER, explored BOOLEAN, starts INTEGER[],
@@ -41,6 +41,8 @@ CREATE TABLE evaluations (run INTEGER, l0 INTEGER, mean_l0 DOUBLE, mean_latents 
     fvu_without_massive DOUBLE, explained_variance DOUBLE, cosine DOUBLE, norm_ratio DOUBLE,
     ce_loss_score DOUBLE, kl DOUBLE, unused_share DOUBLE, massive_tokens BIGINT, tokens BIGINT,
     prompts BIGINT, corpus VARCHAR, held_out BOOLEAN, created VARCHAR);
+CREATE TABLE comparisons (measure VARCHAR, a VARCHAR, b VARCHAR, value DOUBLE, reason VARCHAR,
+    tokens BIGINT, unit VARCHAR, created VARCHAR);
 """
 
 

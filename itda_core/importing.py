@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pandas as pd
 
+from itda_core.comparisons import COLUMNS
 from itda_core.errors import ItdaError, RunError, StoreError
 from itda_core.results import EVALUATION_FILE, read_evaluation
 from itda_core.runs import RUN_FILES, Run
@@ -58,6 +60,18 @@ def insert_evaluation(cursor: duckdb.DuckDBPyConnection, run: Run) -> bool:
     return True
 
 
+def insert_comparisons(cursor: duckdb.DuckDBPyConnection, table: pd.DataFrame) -> None:
+    """Have these comparisons instead of those that are there. table: the columns of
+    `comparisons.COLUMNS`, each measure and pair once."""
+    cursor.execute("DELETE FROM comparisons")
+    cursor.register("read", table[list(COLUMNS)])
+    cursor.execute(
+        """INSERT INTO comparisons SELECT measure, a, b, if(isnan(value), NULL, value), reason,
+            tokens, unit, created FROM read"""
+    )
+    cursor.unregister("read")
+
+
 def stamp(folder: Path) -> list[tuple]:
     """Tells whether run directories came, went or changed, without opening a file.
 
@@ -71,6 +85,11 @@ def stamp(folder: Path) -> list[tuple]:
         return []
     files = ("", *RUN_FILES, EVALUATION_FILE)
     return [(name, *(_file_stamp(folder / name / file) for file in files)) for name in names]
+
+
+def file_stamps(folder: Path) -> list[tuple]:
+    """The same of the files in a folder."""
+    return [(path.name, _file_stamp(path)) for path in sorted(folder.glob("*.parquet"))]
 
 
 def _file_stamp(path: Path) -> tuple[int, ...] | None:
@@ -120,6 +139,7 @@ def _insert_run(cursor: duckdb.DuckDBPyConnection, number: int, run: Run) -> Non
         "created": run.about["created"],
         "seconds": metrics["seconds"],
         "directory": str(run.directory.resolve()),
+        "activations": run.activations_id,
     }
     _insert(cursor, "runs", values)
 

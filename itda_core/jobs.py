@@ -96,6 +96,15 @@ class JobQueue:
         title = f"Probing {model}, {_layers(sorted({run.layer for run in runs}))}"
         return self.enqueue("probe", [*_directories(runs), "--save"], title)
 
+    def submit_comparison(self, runs: Sequence[Run], measures: Sequence[str]) -> Job:
+        """Queue the comparison of every two runs by some measures; the result is kept."""
+        models = sorted({run.config.model.name for run in runs})
+        what = measures[0].replace("_", " ") if len(measures) == 1 else f"{len(measures)} measures"
+        names = f"{len(models)} models" if len(models) > 3 else ", ".join(models)
+        title = f"Comparison of {names}, {len(runs)} layers: {what}"
+        arguments = [*_directories(runs), "--measures", ",".join(measures), "--save"]
+        return self.enqueue("measure", arguments, title)
+
     def enqueue(
         self, command: str, arguments: Sequence[str], title: str, config: TrainConfig | None = None
     ) -> Job:

@@ -149,6 +149,27 @@ def similarity(options: argparse.Namespace) -> int:
     return 0
 
 
+def measure(options: argparse.Namespace) -> int:
+    """Measures of likeness between the layers of models; with --save they are kept."""
+    from itda_core.comparing import compare_runs
+    from itda_core.comparisons import comparisons_folder, save_comparisons
+    from itda_core.measures import MEASURES
+
+    require_positive("max-tokens", options.max_tokens)
+    runs = [find_run(name, options.runs) for name in options.run]
+    measures = options.measures.split(",") if options.measures else list(MEASURES)
+    for progress in compare_runs(runs, measures, options.max_tokens):
+        keep_progress(options.progress, progress.to_dict())
+        status(f"{progress.stage.capitalize()} {progress.run_id}: {progress.fraction:.0%}")
+        if progress.stage == "done" and options.save:
+            save_comparisons(comparisons_folder(options.runs), progress.results)
+    status_done()
+    told = ("measure", "run_a", "run_b", "value", "tokens", "unit", "reason")
+    pairs = [{name: one[name] for name in told} for one in progress.results]
+    show(options, {"runs": [run.run_id for run in runs], "pairs": pairs}, "pairs")
+    return 0
+
+
 def _known(values: np.ndarray) -> list[list[float | None]]:
     """As lists, None where there is no value."""
     return [[None if np.isnan(value) else value for value in row] for row in values.tolist()]

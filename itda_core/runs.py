@@ -7,6 +7,7 @@ runs/.<training_id>/     a training under way: its lock, progress and newest che
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -71,6 +72,16 @@ class Run:
             name = self.about.get("architecture", "")
             return f"{_ARCHITECTURES.get(name, name)} SAE".strip()
         return self.config.method
+
+    @property
+    def activations_id(self) -> str:
+        """Names the activations that the run is of: model, layer, corpus and how it is read. Runs
+        that differ in nothing but their dictionaries share it."""
+        config = self.config
+        model = self.about.get("model_digest") or config.model.name
+        corpus = self.about.get("corpus_digest") or config.corpus.name
+        named = [model, config.model.dtype, self.layer, corpus, config.context_length]
+        return hashlib.blake2b(json.dumps(named).encode(), digest_size=8).hexdigest()
 
     def dictionary(self) -> Dictionary:
         return Dictionary.load(self.directory)

@@ -1,128 +1,26 @@
 """The store: an index of the run directories, and every query that the app makes.
 
-All SQL is here, in importing.py and in database.py. What is stored can be made anew from the run
-directories.
+All SQL is here, in indexing.py, importing.py and database.py. What is stored can be made anew from
+the run directories and the comparisons beside them.
 """
 
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
-import duckdb
 import pandas as pd
 
-from itda_core.database import FILE_NAME, SCHEMA_VERSION, Database
+from itda_core.database import FILE_NAME, SCHEMA_VERSION
 from itda_core.errors import RunError, StoreError, StoreNotOursError
-from itda_core.importing import insert_evaluation, insert_run, stamp, why_not_imported
-from itda_core.runs import Run, list_runs
+from itda_core.indexing import Index
 
 __all__ = ["FILE_NAME", "SCHEMA_VERSION", "Store", "rebuild"]
 
 _LATENT_COLUMNS = """l.latent, p.prompt_id, p.title, p.text, l.position, l."start", l."end",
     l.token, l.tokens, l.tokens / greatest(r.explored_tokens, 1) AS density, l.strongest"""
-_RETRY_SECONDS = 60.0
-"""What kept a run from being read may pass without a trace in its files, such as a limit of open
-files."""
 
 
-class Store(Database):
-    """The explorer's database: import of runs, and the queries of the pages."""
-
-    def __init__(self, path: Path | str = ":memory:"):
-        """Open or make the database. Raises StoreError where it is locked, damaged or newer."""
-        super().__init__(path)
-        self._looked: tuple[object, RunError | None, float] | None = None
-        """What `import_new` saw last, what it could not read, and when that was"""
-
-    # Import
-
-    def import_run(self, run: Run) -> bool:
-        """Take in a run directory in one transaction, then its evaluation; False where the run is
-        there already.
-
-        Raises RunError where its files can't be read, StoreError where there is no space.
-        """
-        is_new = self._import(insert_run, run)
-        self._import(insert_evaluation, run)
-        return is_new
-
-    def _import(self, insert: Callable[..., bool], run: Run) -> bool:
-        try:
-            with self.transaction() as cursor:
-                return insert(cursor, run)
-        except duckdb.Error as error:  # the commit's as well: that is when a disk is full
-            raise why_not_imported(run, error) from error
-
-    def import_new(self, folder: Path) -> list[str]:
-        """Take in every finished run of `folder` that is not there yet; returns their ids.
-
-        Evaluations that are new or were made anew are taken in as well. Runs whose directory is
-        gone are forgotten, those that were moved are found again. One that
-        can't be read does not keep the others out; its RunError is raised at the end. No file is
-        opened while neither the folder nor the database has changed since the call before; a run
-        that could not be read is then tried again after a minute.
-        """
-        seen = self._seen(folder)
-        if self._looked and self._looked[0] == seen:
-            _, failed, when = self._looked
-            if failed is None:
-                return []
-            if time.monotonic() < when + _RETRY_SECONDS:
-                raise failed.with_traceback(None)  # it would grow by every raise
-        listed = list_runs(folder)
-        self._follow(listed)
-        taken, failed = self._import_all(listed)
-        # What came while the files were read is not in `seen`, and is looked at the next time.
-        known = self._directories()
-        self._looked = ((*seen[:2], known, _existing(known)), failed, time.monotonic())
-        if failed:
-            raise failed
-        return taken
-
-    def _seen(self, folder: Path) -> tuple:
-        """All that decides what there is to import."""
-        known = self._directories()
-        return str(folder.absolute()), stamp(folder), known, _existing(known)
-
-    def _directories(self) -> dict[str, str]:
-        """The directory of every run that is known, by id."""
-        found = self.query("SELECT run_id, directory FROM runs")
-        return dict(zip(found["run_id"], found["directory"], strict=True))
-
-    def _follow(self, listed: list[Run]) -> None:
-        """Forget the runs whose directory is gone, and note where others were moved."""
-        here = {run.run_id: str(run.directory.resolve()) for run in listed}
-        for run_id, directory in self._directories().items():
-            if run_id not in here and not Path(directory).exists():
-                self.forget_run(run_id)
-            elif here.get(run_id, directory) != directory:
-                self.query("UPDATE runs SET directory = ? WHERE run_id = ?", here[run_id], run_id)
-
-    def _import_all(self, listed: list[Run]) -> tuple[list[str], RunError | None]:
-        """Import what is new of `listed`: the ids of what was, and the first error."""
-        taken, failed, known = [], None, self._directories()
-        for run in listed:
-            try:
-                if run.run_id not in known and self._import(insert_run, run):
-                    taken.append(run.run_id)
-                self._import(insert_evaluation, run)
-            except RunError as error:
-                failed = failed or error
-        return taken, failed
-
-    def forget_run(self, run_id: str) -> None:
-        """Remove a run from the index; its directory is not touched."""
-        with self.transaction() as cursor:
-            for table in ("codes", "latents", "run_prompts", "evaluations", "runs"):
-                cursor.execute(
-                    f"DELETE FROM {table} WHERE run = (SELECT run FROM runs WHERE run_id = ?)",
-                    [run_id],
-                )
-            cursor.execute(
-                "DELETE FROM prompts WHERE prompt NOT IN (SELECT prompt FROM run_prompts)"
-            )
-
-    # Queries
+class Store(Index):
+    """The explorer's database with the queries of the pages."""
 
     def stored(self) -> tuple[int, int, str | None]:
         """How many runs and evaluated rows there are, and when the newest was evaluated: what
@@ -147,6 +45,22 @@ class Store(Database):
             ORDER BY model, layer, r.created, l0""",
             run_ids,
             run_ids,
+        )
+
+    def comparisons(self, measure: str, run_ids: Sequence[str]) -> pd.DataFrame:
+        """What is known of a measure between dictionaries: run_a, run_b, value (NaN where there is
+        none), tokens, unit, created, and reason, why there is no value. From a to b where the
+        measure is not symmetric, otherwise a pair once, in either order."""
+        return self.query(
+            """SELECT a.run_id AS run_a, b.run_id AS run_b, value, c.tokens, unit, c.created,
+                reason
+            FROM comparisons c JOIN runs a ON a.activations = c.a
+            JOIN runs b ON b.activations = c.b
+            WHERE measure = ? AND list_contains(?::VARCHAR[], a.run_id)
+                AND list_contains(?::VARCHAR[], b.run_id)""",
+            measure,
+            list(run_ids),
+            list(run_ids),
         )
 
     def latent_numbers(self, run_id: str, search: str = "", order: str = "number") -> list[int]:
@@ -253,6 +167,7 @@ class Store(Database):
                 "ORDER BY ALL"
             ),
             "evaluations": self.evaluations(),
+            "comparisons": self.query("SELECT * FROM comparisons ORDER BY measure, a, b"),
         }
 
 
@@ -290,8 +205,3 @@ def _check_replaceable(path: Path) -> None:
         raise
     except StoreError:  # damaged, or of an older version: that is what a rebuild is for
         return
-
-
-def _existing(directories: dict[str, str]) -> list[str]:
-    """The runs whose directory is there; it may lie outside the folder that is looked at."""
-    return [run_id for run_id, directory in directories.items() if Path(directory).exists()]

@@ -13,6 +13,7 @@ import pytest
 from test_pages import _close_explorer, assert_no_failure, open_page, trained_folder
 from test_pages_evaluate import numbers
 
+from itda_core.measures import MEASURES
 from itda_core.runs import list_runs
 from itda_core.similarity import compare, model_comparison, word_counts
 from itda_core.store import Store
@@ -73,14 +74,15 @@ def measured(monkeypatch):
     def comparisons(self, measure, run_ids):
         assert measure == "likeness"
         rows = [row for row in state.stored if {row[0], row[1]} <= set(run_ids)]
-        return pd.DataFrame(rows, columns=["run_a", "run_b", "value"])
+        told = [(*row, "Such is the reason." if row[2] != row[2] else "") for row in rows]
+        return pd.DataFrame(told, columns=["run_a", "run_b", "value", "reason"])
 
     def submit(self, runs, measures):
         state.asked.append(({run.run_id for run in runs}, measures))
 
     monkeypatch.setattr(pairs, "_measured", lambda: {"likeness": kind})
-    monkeypatch.setattr(Store, "comparisons", comparisons, raising=False)
-    monkeypatch.setattr(session.JobQueue, "submit_comparison", submit, raising=False)
+    monkeypatch.setattr(Store, "comparisons", comparisons)
+    monkeypatch.setattr(session.JobQueue, "submit_comparison", submit)
     return state
 
 
@@ -245,10 +247,12 @@ def test_a_measure_that_is_not_computed_offers_a_job_for_just_the_pairs_that_are
     app = open_pair(measure="likeness")
     assert "**3 of 4 pairs are known.**" in told(app)
     assert sorted(printed(app)) == ["0.25", "0.50", "0.75", "–"]
-    [button] = [button for button in app.button if button.label.startswith("Compute")]
-    assert button.label == "Compute (1 pair)"
-    button.click().run()
+    one, every = [button for button in app.button if button.label.startswith("Compute")]
+    assert one.label == "Compute (1 pair)"
+    one.click().run()
     assert measured.asked == [({a[2], b[1]}, ["likeness"])]
+    every.click().run()
+    assert measured.asked[1] == ({a[2], b[1]}, list(MEASURES))
 
 
 def test_a_pair_that_was_measured_in_vain_says_why_and_is_not_asked_for_again(data, measured):
@@ -257,7 +261,7 @@ def test_a_pair_that_was_measured_in_vain_says_why_and_is_not_asked_for_again(da
     measured.stored += [(a[2], b[2], NONE)]
     app = open_pair(measure="likeness")
     assert sorted(printed(app)) == ["0.50", "0.50", "0.50", "–"]
-    assert any("no value" in warning.value for warning in app.warning)
+    assert any("Such is the reason" in warning.value for warning in app.warning)
     assert not [button for button in app.button if button.label.startswith("Compute")]
 
 

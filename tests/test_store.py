@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from itda_core import importing as importing_module
-from itda_core import store as store_module
+from itda_core import indexing as indexing_module
 from itda_core.errors import RunError, StoreError
 from itda_core.runs import list_runs
 from itda_core.store import SCHEMA_VERSION, Store, rebuild
@@ -153,7 +153,7 @@ def readings(monkeypatch):
         read.append(folder)
         return list_runs(folder)
 
-    monkeypatch.setattr(store_module, "list_runs", counted)
+    monkeypatch.setattr(indexing_module, "list_runs", counted)
     return read
 
 
@@ -246,7 +246,7 @@ def test_a_run_that_could_not_be_read_is_tried_again_after_a_while(
     assert importing_module._insert_codes is insert
     with pytest.raises(RunError):
         store.import_new(copied)
-    monkeypatch.setattr(store_module, "_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(indexing_module, "_RETRY_SECONDS", 0.0)
     assert len(store.import_new(copied)) == 3
     assert len(readings) == 2
 

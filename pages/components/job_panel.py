@@ -15,6 +15,8 @@ _STAGES = {
     "choosing": "Choosing the atoms",
     "encoding": "Encoding the explored tokens",
     "evaluating": "Measuring",
+    "capturing": "Running the models over the same texts",
+    "comparing": "Comparing the layers",
     "averaging": "Averaging what each latent does over each labelled prompt",
     "probing": "Seeing how well a few latents tell the labels",
     "done": "Done",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from itda_core.store import Store
+from itda_core.measures import MEASURES
 from pages.components.cells import Side, compare_all_sides
 from pages.components.session import explorer
 
@@ -15,7 +15,6 @@ _ONLY_SEEDS = (
     "the published method takes without a choice, there is nothing to compare. Train it with more "
     "atoms than d_model, or count these atoms too."
 )
-_NO_VALUE = "This measure has no value for some pairs: their activations can't be compared by it."
 
 
 @dataclass(frozen=True)
@@ -63,12 +62,6 @@ def kinds() -> dict[str, Kind]:
 
 def _measured() -> dict[str, Kind]:
     """The measures that a job computes from activations."""
-    if not hasattr(Store, "comparisons"):  # nowhere to keep their values
-        return {}
-    try:
-        from itda_core.measures import MEASURES
-    except ImportError:
-        return {}
     return {
         name: Kind(name, one.title, one.low, one.high, one.is_symmetric, one.explanation)
         for name, one in MEASURES.items()
@@ -117,24 +110,14 @@ def stored_values(
 
 
 def _known(kind: Kind, number: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
-    """What is stored of all pairs of runs, the newest of each: values [n_runs, n_runs], NaN where
+    """What is stored of all pairs of runs: values [n_runs, n_runs], NaN where
     there is none, and why there is none where that was found out."""
     known = np.full((len(number), len(number)), np.nan)
     untold = np.full(known.shape, "", object)
     table = explorer().store.comparisons(kind.name, list(number))
-    if "created" in table:
-        table = table.sort_values("created", kind="stable")
     for found in table.itertuples():
-        if found.run_a not in number or found.run_b not in number:
-            continue
         a, b = number[found.run_a], number[found.run_b]
-        why = "" if found.value == found.value else _why(found)
+        why = "" if found.value == found.value else found.reason
         for place in ((a, b), (b, a)) if kind.is_symmetric else ((a, b),):
             known[place], untold[place] = found.value, why
     return known, untold
-
-
-def _why(found) -> str:
-    """Why a pair was measured and has no value."""
-    reason = getattr(found, "reason", None)
-    return reason if isinstance(reason, str) and reason else _NO_VALUE

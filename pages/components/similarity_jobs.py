@@ -1,24 +1,24 @@
-"""Measures that a job computes: how many pairs are known, and a button for the others."""
+"""Measures that a job computes: how many pairs are known, and buttons for the others."""
 
-from pathlib import Path
+from collections.abc import Sequence
 
 import streamlit as st
 
+from itda_core.measures import MEASURES
 from pages.components.pairs import JACCARD, Values
 from pages.components.session import explorer, loaded_run
 from pages.components.similarity_choice import Choice
 from pages.components.text import literal
 
-_COMMANDS = ("measure", "compare")
+_COMMAND = "measure"
 
 
 def offer_comparison(choice: Choice, found: Values) -> None:
-    """What is known of the matrix, and a button that queues what is not."""
+    """What is known of the matrix, and buttons that queue what is not."""
     if choice.kind.name == JACCARD or not found.missing:
         return
     directories = _directories(choice, found)
     known = found.n_pairs - len(found.missing)
-    busy = _busy()
     with st.container(border=True):
         if len(directories) < 2:
             st.markdown(
@@ -26,22 +26,31 @@ def offer_comparison(choice: Choice, found: Values) -> None:
                 "more layers of this one."
             )
             return
-        text, button = st.columns([3, 1], vertical_alignment="center")
-        text.markdown(
+        st.markdown(
             f"**{known:,} of {found.n_pairs:,} pairs are known.** The others are computed from "
-            "activations of both models on the same prompts, in the background; you can leave "
+            "activations of the models on the same prompts, in the background; you can leave "
             "this page."
         )
-        if set(directories) <= busy:
-            text.caption("They are being computed.")
+        if _is_under_way(directories, choice.kind.name):
+            st.caption("They are being computed.")
             return
-        pairs = "pair" if len(found.missing) == 1 else "pairs"
-        label = f"Compute ({len(found.missing):,} {pairs})"
-        if button.button(label, type="primary", width="stretch"):
-            runs = [loaded_run(directory) for directory in directories]
-            explorer().queue.submit_comparison(runs, [choice.kind.name])
-            st.rerun()
+        _show_buttons(directories, choice.kind.name, len(found.missing))
     _show_last_failure()
+
+
+def _show_buttons(directories: Sequence[str], measure: str, n_missing: int) -> None:
+    pairs = "pair" if n_missing == 1 else "pairs"
+    with st.container(horizontal=True):
+        one = st.button(f"Compute ({n_missing:,} {pairs})", type="primary")
+        every = st.button(
+            f"Compute all {len(MEASURES)} measures",
+            help="The models run once for all measures, so that switching between them is "
+            "instant afterwards.",
+        )
+    if one or every:
+        runs = [loaded_run(directory) for directory in directories]
+        explorer().queue.submit_comparison(runs, list(MEASURES) if every else [measure])
+        st.rerun()
 
 
 def _directories(choice: Choice, found: Values) -> list[str]:
@@ -55,14 +64,19 @@ def _directories(choice: Choice, found: Values) -> list[str]:
     return [directory for run_id, directory in by_id.items() if run_id in wanted]
 
 
-def _busy() -> set[str]:
-    """The directories that waiting or running comparisons name."""
-    jobs = [job for job in explorer().queue.jobs() if job.is_active and job.command in _COMMANDS]
-    return {path for job in jobs for path in job.arguments if Path(path).is_absolute()}
+def _is_under_way(directories: Sequence[str], measure: str) -> bool:
+    """Whether a waiting or running comparison has all of these, by this measure."""
+    return any(
+        job.is_active
+        and job.command == _COMMAND
+        and set(directories) <= set(job.arguments)
+        and measure in job.arguments[job.arguments.index("--measures") + 1].split(",")
+        for job in explorer().queue.jobs()
+    )
 
 
 def _show_last_failure() -> None:
-    jobs = [job for job in explorer().queue.jobs() if job.command in _COMMANDS]
+    jobs = [job for job in explorer().queue.jobs() if job.command == _COMMAND]
     if jobs and jobs[-1].state == "failed":
         error = jobs[-1].error.removeprefix("Error: ")
         st.warning(literal(f"The last comparison failed. {error}"))
