@@ -6,6 +6,7 @@ runs/.<training_id>/     a training under way: its lock, progress and newest che
 """
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import json
@@ -78,9 +79,10 @@ class Run:
         """Names the activations that the run is of: model, layer, corpus and how it is read. Runs
         that differ in nothing but their dictionaries share it."""
         config = self.config
-        model = self.about.get("model_digest") or config.model.name
         corpus = self.about.get("corpus_digest") or config.corpus.name
-        named = [model, config.model.dtype, self.layer, corpus, config.context_length]
+        # A digest tells versions of one model apart; built-in ones share it.
+        model = [*dataclasses.astuple(config.model), self.about.get("model_digest")]
+        named = [*model, self.layer, corpus, config.context_length]
         return hashlib.blake2b(json.dumps(named).encode(), digest_size=8).hexdigest()
 
     def dictionary(self) -> Dictionary:

@@ -113,8 +113,29 @@ def test_dictionaries_of_one_layer_are_one_thing_to_compare(runs, folder, tmp_pa
     [other] = list_runs(tmp_path / "runs")
     assert other.run_id != runs[0].run_id
     assert other.activations_id == runs[0].activations_id
-    assert len({run.activations_id for run in runs}) == len(runs)
     assert len(compared([runs[0], other])) == 1
+
+
+def test_what_is_compared_is_named_by_model_layer_corpus_and_how_it_is_read(runs):
+    assert len({run.activations_id for run in runs}) == len(runs)
+    first = runs[0]
+
+    def changed(about=(), **config):
+        fields = {**first.about["config"], **config}
+        return dataclasses.replace(first, about={**first.about, **dict(about), "config": fields})
+
+    model = first.about["config"]["model"]
+    others = [
+        changed(model={**model, "name": "tiny-6x128-1"}),  # of built-in models one digest is all
+        changed(model={**model, "revision": "step1000"}),
+        changed({"dtype": "bfloat16"}),
+        changed({"model_digest": "other"}),
+        changed({"corpus_digest": "other"}),
+        changed({"layer": 3}),
+        changed(context_length=64),
+    ]
+    assert len({run.activations_id for run in [first, *others]}) == 1 + len(others)
+    assert changed(max_atoms=7, l0=3, seed=5).activations_id == first.activations_id
 
 
 def test_a_massive_token_decides_nothing(runs, monkeypatch):

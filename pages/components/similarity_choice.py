@@ -159,8 +159,10 @@ def _ask_for_models(groups: dict[str, Group]) -> list[Group]:
 
 
 def _ask_how(kind: Kind, chosen: list[Group]) -> tuple[str, bool, str, bool]:
-    key_place, order_place, switches = st.columns([2, 1.4, 1.4], vertical_alignment="bottom")
-    key = _ask_for_key(key_place, chosen) if kind.name == JACCARD else "token"
+    places = st.columns([2, 1.4, 1.4], vertical_alignment="bottom")
+    # The Jaccard index alone asks how sources are matched; what follows moves up where it doesn't.
+    key_place, order_place, switches = places if kind.name == JACCARD else (None, *places[:2])
+    key = _ask_for_key(key_place, chosen) if key_place else "token"
     order = _segmented(
         order_place,
         "Order",
