@@ -5,6 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from itda_core.built_in import BUILT_IN
 from itda_core.config import DTYPES, CorpusSpec, ModelSpec, TrainConfig, slug
 from itda_core.corpus import BUILT_IN as BUILT_IN_CORPORA
 from itda_core.dictionary import write_atomically
@@ -69,8 +70,11 @@ def _ask_for_model() -> ModelSpec | None:
         help="A built-in model, one from the hub such as EleutherAI/pythia-70m, or the path of a "
         "folder with config.json and safetensors. Type a new one to add it.",
     )
-    dtype = st.session_state.get("dtype", "auto")
-    return ModelSpec(name, dtype=dtype) if name and name.strip() else None
+    if not name or not name.strip():
+        return None
+    more = {key: st.session_state.get(key) for key in ("revision", "dtype")}
+    revision = (more["revision"] or "").strip() if name not in BUILT_IN else ""
+    return ModelSpec(name, revision or None, more["dtype"] or "auto")
 
 
 def _ask_for_layers(model: ModelSpec | None) -> tuple[int, ...]:
@@ -209,13 +213,20 @@ def _ask_for_numbers(selection: str) -> dict:
                 help="How many of the tokens are encoded and stored for browsing.",
             ),
         }
-        first, second = st.columns([1, 2], vertical_alignment="bottom")
+        first, middle, second = st.columns([1, 1, 2], vertical_alignment="bottom")
         first.selectbox(
             "Data type",
             DTYPES,
             key="dtype",
             help="Of the model's weights. auto: bfloat16 where this machine "
             "computes faster in it, else float32.",
+        )
+        middle.text_input(
+            "Revision",
+            key="revision",
+            placeholder="the newest",
+            disabled=st.session_state.get("model") in BUILT_IN,
+            help="Branch, tag or commit of a hub model: a training checkpoint such as step1000.",
         )
         numbers["skip_first"] = second.checkbox(
             "Leave out first positions",

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +19,7 @@ from itda_core.runs import list_runs
 from itda_core.similarity import compare, model_comparison, word_counts
 from itda_core.store import Store
 from itda_core.training import train
-from pages.components import charts_similarity, pairs, session
+from pages.components import charts_similarity, pairs, session, similarity_training
 from pages.components.charts_similarity import Look, dendrogram, match_path
 from pages.components.downloads import as_csv, as_json, as_parquet
 from pages.components.groups import layers_text
@@ -300,6 +301,36 @@ def test_training_what_is_missing_takes_over_all_settings_but_model_and_layers(d
     assert_no_failure(app)
     like = next(run.config for run in list_runs(data / "runs") if run.config.max_atoms == 64)
     assert submitted == [dataclasses.replace(like, layers=(0, 3))]
+
+
+def test_a_checkpoint_of_a_hub_model_is_trained_at_the_settings_of_another(data, monkeypatch):
+    submitted = []
+    monkeypatch.setattr(session.JobQueue, "submit", lambda self, config: submitted.append(config))
+    known = [{"model": "owner/model", "where": "downloaded"}]  # AppTest can't type a new one
+    monkeypatch.setattr(similarity_training, "known_models", lambda: known)
+    app = open_pair(first="64 atoms")
+    app.selectbox(key="train_model").set_value("owner/model").run()
+    app.text_input(key="train_revision").set_value(" step1000 ").run()
+    [button] = [button for button in app.button if button.label.startswith("Train")]
+    button.click().run()
+    assert_no_failure(app)
+    [config] = submitted
+    assert (config.model.name, config.model.revision) == ("owner/model", "step1000")
+    assert (config.max_atoms, config.layers) == (64, (1, 2))
+
+
+def test_checkpoints_of_one_model_have_names_that_tell_them_apart(data):
+    runs = list_runs(data / "runs")
+    for number, step in enumerate(("step1", "step2")):
+        copy = Path(shutil.copytree(runs[0].directory, data / "runs" / f"copy-{number}"))
+        about = json.loads((copy / "config.json").read_text())
+        about["run_id"] = copy.name
+        about["config"]["model"]["revision"] = step
+        (copy / "config.json").write_text(json.dumps(about))
+    app = open_page("similarity", view="models")
+    names = " ".join(app.multiselect(key="models").options)
+    assert " at step1" in names
+    assert " at step2" in names
 
 
 def test_things_that_are_alike_stand_side_by_side():

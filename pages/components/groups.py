@@ -90,8 +90,10 @@ def layers_text(layers: tuple[int, ...]) -> str:
 
 
 def _parts(config: TrainConfig, method: str) -> dict[str, str]:
+    model = config.model.name.rstrip("/").split("/")[-1]
+    revision = config.model.revision
     return {
-        "model": config.model.name.rstrip("/").split("/")[-1],
+        "model": f"{model} at {revision}" if revision else model,
         "method": method,
         "atoms": f"{config.max_atoms:,} atoms",
         "l0": f"L0 {config.l0}",

@@ -1,9 +1,11 @@
 """Training of what a comparison lacks: other models and layers at the settings of a group."""
 
 import dataclasses
+from pathlib import Path
 
 import streamlit as st
 
+from itda_core.built_in import BUILT_IN
 from itda_core.config import ModelSpec, TrainConfig
 from itda_core.estimate import estimate
 from itda_core.loading import known_models, model_shape
@@ -41,45 +43,63 @@ def _ask(groups: dict[str, Group], template: Group) -> TrainConfig | None:
     """The training that is asked for; None where nothing is chosen or nothing is missing."""
     own = template.config.model.name
     names = [known["model"] for known in known_models() if known["where"] != "not installed"]
-    others = [name for name in names if not _layers_there(groups, template, name)]
+    others = [name for name in names if not _layers_there(groups, template, _spec(template, name))]
     names = list(dict.fromkeys([*others, *names, own]))
     name = st.selectbox(
         "Model",
         names,
         format_func=lambda name: f"{name} (no dictionary yet)" if name in others else name,
+        accept_new_options=True,
         key="train_model",
+        help="Type the name of a hub model, such as EleutherAI/pythia-70m, or a folder's path.",
     )
-    there = _layers_there(groups, template, name)
-    missing = [layer for layer in range(_depth(template, name)) if layer not in there]
+    model = _spec(template, name, _ask_for_revision(name))
+    there = _layers_there(groups, template, model)
+    missing = [layer for layer in range(_depth(template, model)) if layer not in there]
     if not missing:
         st.caption(f"Every layer of {literal(name)} has a dictionary at these settings.")
         return None
     wanted = _wanted(groups, template, missing)
     layers = st.multiselect(
-        "Layers", missing, default=wanted, key=f"train_layers_{template.group_id}_{name}"
+        "Layers", missing, default=wanted, key=f"train_layers_{template.group_id}_{model}"
     )
     if there:
         st.caption(f"There already: layers {', '.join(map(str, sorted(there)))}.")
     if not layers:
         return None
-    return dataclasses.replace(template.config, model=_spec(template, name), layers=tuple(layers))
+    return dataclasses.replace(template.config, model=model, layers=tuple(layers))
 
 
-def _spec(template: Group, name: str) -> ModelSpec:
+def _ask_for_revision(name: str) -> str | None:
+    """The revision of a hub model: its training checkpoints compare like models."""
+    if name in BUILT_IN or Path(name).is_absolute():
+        return None
+    asked = st.text_input(
+        "Revision",
+        key="train_revision",
+        placeholder="the newest",
+        help="Branch, tag or commit: a training checkpoint such as step1000.",
+    )
+    return asked.strip() or None
+
+
+def _spec(template: Group, name: str, revision: str | None = None) -> ModelSpec:
     own = template.config.model
-    return own if name == own.name else ModelSpec(name, dtype=own.dtype)
+    if name == own.name and revision is None:
+        return own
+    return ModelSpec(name, revision, own.dtype)
 
 
-def _depth(template: Group, name: str) -> int:
-    if name == template.config.model.name:
+def _depth(template: Group, model: ModelSpec) -> int:
+    if model.name == template.config.model.name:
         return template.n_layers
-    shape = model_shape(ModelSpec(name))
+    shape = model_shape(model)
     return shape.n_layers if shape else max(template.layers) + 1
 
 
-def _layers_there(groups: dict[str, Group], template: Group, name: str) -> set[int]:
+def _layers_there(groups: dict[str, Group], template: Group, model: ModelSpec) -> set[int]:
     """The layers of a model that have a dictionary at the settings of a group."""
-    wanted = dataclasses.replace(template.config, model=_spec(template, name))
+    wanted = dataclasses.replace(template.config, model=model)
     return {layer for group in groups.values() if group.config == wanted for layer in group.layers}
 
 
