@@ -292,6 +292,8 @@ def test_training_what_is_missing_takes_over_all_settings_but_model_and_layers(d
     monkeypatch.setattr(session.JobQueue, "submit", lambda self, config: submitted.append(config))
     app = open_pair(first="64 atoms")
     model = list_runs(data / "runs")[0].config.model.name
+    app.session_state["train_missing"] = True
+    app.run()
     app.selectbox(key="train_model").set_value(model).run()
     [layers] = [box for box in app.multiselect if box.label == "Layers"]
     assert layers.options == ["0", "3"]
@@ -309,6 +311,8 @@ def test_a_checkpoint_of_a_hub_model_is_trained_at_the_settings_of_another(data,
     known = [{"model": "owner/model", "where": "downloaded"}]  # AppTest can't type a new one
     monkeypatch.setattr(similarity_training, "known_models", lambda: known)
     app = open_pair(first="64 atoms")
+    app.session_state["train_missing"] = True
+    app.run()
     app.selectbox(key="train_model").set_value("owner/model").run()
     app.text_input(key="train_revision").set_value(" step1000 ").run()
     [button] = [button for button in app.button if button.label.startswith("Train")]

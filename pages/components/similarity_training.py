@@ -14,12 +14,17 @@ from pages.components.session import errors_as_sentences, explorer
 from pages.components.text import literal, seconds_text
 
 
+@st.fragment
 def offer_training(groups: dict[str, Group], chosen: tuple[Group, ...]) -> None:
     """A popover that trains a model, or more layers of one, with the settings of a group."""
     templates = {group.group_id: group for group in chosen if group.is_trained_here}
     if not templates:
         return
-    with st.popover("Train what is missing"), errors_as_sentences():
+    # What it holds takes longer to work out than the matrix, and is seldom looked at.
+    popover = st.popover("Train what is missing", on_change="rerun", key="train_missing")
+    if not popover.open:
+        return
+    with popover, errors_as_sentences():
         st.markdown(
             "Dictionaries compare best when all is the same but the model: corpus, settings and "
             "seed are taken over."
