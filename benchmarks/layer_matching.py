@@ -40,7 +40,7 @@ def main() -> None:
         for n_tokens in options.tokens or SIZES:
             for shape in options.shape or SHAPES:
                 seeds(shape, n_tokens)
-        if not options.no_noise:
+        if not options.no_noise and not options.shape:
             noise()
     matching_report.write(results())
 
@@ -70,8 +70,9 @@ def noise() -> None:
         if plain is None:
             plain = layers
             continue
+        usual = matching_noise.usual_rows([plain, layers])
         for contender in contenders(NOISE_SIZE):
-            row = {"noise": share, "tokens": NOISE_SIZE, **_measured(contender, [plain, layers])}
+            row = {"noise": share, "tokens": len(usual[0][0]), **_measured(contender, usual)}
             found.append(row)
             print(_told(row), flush=True)
     _keep("noise", found, lambda _row: True)

@@ -6,9 +6,11 @@ model ought to match layer i of the model, and the more noise, the less alike th
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 from benchmarks.activations import CACHE, use_cache
+from itda_core.common_rows import massive_rows
 from itda_core.config import CorpusSpec
 from itda_core.corpus import load_corpus
 from itda_core.loading import load_model
@@ -44,6 +46,15 @@ def layers_by_share() -> Iterator[tuple[float, list[torch.Tensor]]]:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.save(found, path)
         yield share, torch.load(path, weights_only=True)
+
+
+def usual_rows(models: list[list[torch.Tensor]]) -> list[list[torch.Tensor]]:
+    """The tokens that are massive in no layer: a handful of them would decide what squares."""
+    massive = np.zeros(len(models[0][0]), bool)
+    for x in (layer for model in models for layer in model):
+        massive |= massive_rows(x)
+    kept = torch.from_numpy(~massive)
+    return [[x[kept] for x in model] for model in models]
 
 
 def _captured(model: Model) -> list[torch.Tensor]:
