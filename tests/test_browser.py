@@ -216,6 +216,23 @@ def open_a_copied_cell(page: Page) -> None:
     assert header.startswith("row,column,row_runs,column_runs,value,shared,union")
     page.keyboard.press("Escape")
     assert_nothing_failed(page)
+    compare_by_activations(page)
+
+
+def compare_by_activations(page: Page) -> None:
+    """A measure that a job computes is there when the job is done, and again at once."""
+    choose(page, "Measure", "Source resemblance")
+    expect(page.get_by_text("0 of 6 pairs are known.")).to_be_visible()
+    page.get_by_role("button", name="Compute (6 pairs)").click()
+    expect(page.get_by_text("Comparison of smollm2-135m, 3 layers")).to_be_visible()
+    cells = page.locator(".js-plotly-plot").first.locator(".scatterlayer .trace").first
+    expect(cells.locator(".point")).to_have_count(9, timeout=PATIENCE)
+    expect(page.get_by_text("of 6 pairs are known.")).to_have_count(0)
+    picture(page, "measure")
+    page.goto(page.url)
+    expect(page.get_by_text("1.00", exact=True).first).to_be_visible()
+    choose(page, "Measure", "Jaccard of sources")
+    assert_nothing_failed(page)
 
 
 def evaluate_dictionaries(page: Page) -> None:
