@@ -57,7 +57,8 @@ def best(rows: Sequence[dict]) -> list[dict]:
 
 
 def claims(results: dict) -> list[dict[str, object]]:
-    """Rows for docs/claims.md: the paper's claim, and that of source resemblance."""
+    """Rows for docs/claims.md: the paper's claim by two choices of atoms, then that of source
+    resemblance."""
     places = dict.fromkeys((r["shape"], r["tokens"]) for r in _ordered(results))
     told = {
         "The Jaccard index of the published choice": "Jaccard index, published greedy choice",
