@@ -40,7 +40,7 @@ class _Drawn(Dictionary):
         return draw_codes(draw, len(activations), len(self), l0 or self.l0)
 
     def decode(self, codes: Codes) -> torch.Tensor:
-        return torch.zeros(len(codes), _WIDTH)
+        return torch.zeros(len(codes), 1)  # broadcast: held-out activations have the model's width
 
 
 def draw_codes(draw: np.random.Generator, n_tokens: int, n_latents: int, l0: int) -> Codes:
