@@ -25,7 +25,7 @@ from itda_core.evaluating import RunsProgress, check_model
 from itda_core.loading import load_model
 from itda_core.measures import LEAST_TOKENS, MEASURES, Measure, prepare
 from itda_core.models import Model
-from itda_core.runs import Run
+from itda_core.runs import Run, told_when_disk_is_full
 
 COMPARED_TOKENS = 10_000
 _PROMPTS = 32
@@ -151,7 +151,8 @@ class _Capturing:
         files = tuple(self._folder / f"{number}-{run.layer}.npy" for run in runs)
         massive = np.zeros(len(names), bool)
         for file, x in zip(files, layers, strict=True):
-            np.save(file, x.numpy())
+            with told_when_disk_is_full(self._folder):
+                np.save(file, x.numpy())
             massive |= massive_rows(x)
         return Captured(runs, files, names, massive, model.tokenizer_digest)
 

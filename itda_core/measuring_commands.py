@@ -160,7 +160,8 @@ def measure(options: argparse.Namespace) -> int:
     measures = options.measures.split(",") if options.measures else list(MEASURES)
     for progress in compare_runs(runs, measures, options.max_tokens):
         keep_progress(options.progress, progress.to_dict())
-        status(f"{progress.stage.capitalize()} {progress.run_id}: {progress.fraction:.0%}")
+        what = " ".join(filter(None, (progress.stage.capitalize(), progress.run_id)))
+        status(f"{what}: {progress.fraction:.0%}")
         if progress.stage == "done" and options.save:
             save_comparisons(comparisons_folder(options.runs), progress.results)
     status_done()
