@@ -84,7 +84,7 @@ def _texts(found: PublishedFolder, choices: Choices, folder: Path) -> tuple[Corp
                 "Name them with --corpus."
             )
         spec = CorpusSpec(name, choices.column)
-        texts = corpus_texts(spec)[0]
+        texts = corpus_texts(spec).texts
     return spec, [whole_characters(text) for text in texts]
 
 

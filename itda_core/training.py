@@ -266,6 +266,7 @@ class _Training:
     def _skipped(self, layer: int | None = None) -> dict[str, int]:
         layers = self.config.layers if layer is None else [layer]
         counts = {
+            "rows that can't be read": len(self.corpus.bad_rows),
             "empty texts": self.corpus.empty,
             "repeated texts": self.corpus.duplicates,
             "prompts shorter than two tokens": self.plan.too_short,

@@ -104,7 +104,7 @@ def _ask_for_text() -> str:
     with uploaded:
         upload = upload_texts("File with one or more texts", key="upload")
         if upload:
-            texts = upload[3]
+            texts = upload.texts
             number = st.selectbox(
                 f"Text ({len(texts):,} in the file)",
                 range(len(texts)),

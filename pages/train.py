@@ -1,21 +1,16 @@
 """Train: the settings of a training, its progress, and the dictionaries there are."""
 
-import hashlib
-from pathlib import Path
-
 import streamlit as st
 
 from itda_core.built_in import BUILT_IN
-from itda_core.config import DTYPES, CorpusSpec, ModelSpec, TrainConfig, slug
+from itda_core.config import DTYPES, CorpusSpec, ModelSpec, TrainConfig
 from itda_core.corpus import BUILT_IN as BUILT_IN_CORPORA
-from itda_core.dictionary import write_atomically
 from itda_core.errors import InputError
 from itda_core.estimate import estimate
 from itda_core.loading import known_models, model_shape
 from itda_core.runs import (
     delete_interrupted,
     interrupted_trainings,
-    told_when_disk_is_full,
 )
 from pages.components.job_panel import show_ended_jobs, watch_active_jobs
 from pages.components.method import ask_for_method, ask_for_selection
@@ -115,9 +110,8 @@ def _ask_for_corpus() -> CorpusSpec | None:
         upload = upload_texts("Texts to train on", key="corpus_upload")
         if upload is None:
             return None
-        name, content, column, texts = upload
-        st.caption(f"{len(texts):,} texts")
-        return CorpusSpec(str(_keep_upload(name, content)), column)
+        st.caption(f"{len(upload.texts):,} texts")
+        return CorpusSpec(str(upload.path), upload.column)
     if kind == "Hub or path":
         name = st.text_input(
             "Data set or file",
@@ -134,19 +128,6 @@ def _ask_for_corpus() -> CorpusSpec | None:
         key="corpus",
     )
     return CorpusSpec(name)
-
-
-def _keep_upload(name: str, content: bytes) -> Path:
-    """Keep an uploaded file in the data folder, named after its content."""
-    digest = hashlib.blake2b(content, digest_size=6).hexdigest()
-    path = Path(name)
-    folder = explorer().data / "corpora"
-    with told_when_disk_is_full(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        kept = folder / f"{slug(path.stem)}-{digest}{path.suffix.lower()}"
-        if not kept.exists():
-            write_atomically(kept, content)
-    return kept
 
 
 def _ask_for_numbers(selection: str) -> dict:

@@ -11,9 +11,9 @@ CORE = REPOSITORY / "itda_core"
 
 # Each module imports only modules to its left.
 ROOMS = [
-    "errors", "config", "corpus", "tokens", "offered", "models", "built_in", "loading", "codes",
-    "kernels", "pursuit", "orthogonal_kernel", "orthogonal", "sae", "dictionary",
-    "metrics", "selection", "coverage", "plan", "splicing", "token_errors",
+    "errors", "config", "text_files", "corpus", "tokens", "offered", "models", "built_in",
+    "loading", "codes", "kernels", "pursuit", "orthogonal_kernel", "orthogonal", "sae",
+    "dictionary", "metrics", "selection", "coverage", "plan", "splicing", "token_errors",
     "linear_measures", "representations", "measures",
     "evaluation", "decomposition", "source_sets", "overlaps", "telling", "similarity",
     "probing", "runs", "results", "evaluating",

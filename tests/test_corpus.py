@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from itda_core.config import CorpusSpec
-from itda_core.corpus import load_corpus, make_corpus, parse_texts, prompt_id
+from itda_core.corpus import load_corpus, make_corpus, prompt_id
 from itda_core.errors import CorpusError
 
 TEXTS = [
@@ -113,7 +113,7 @@ def test_the_only_text_column_is_taken_by_itself(tmp_path):
 def test_a_line_of_20_000_characters_stays_whole(tmp_path):
     line = "word " * 4_000
     assert texts_of(load(write(tmp_path, "a.txt", f"{line}\nshort"))) == [line.strip(), "short"]
-    assert parse_texts(f'text\n"{line}"\n'.encode(), "a.csv") == [line]
+    assert texts_of(load(write(tmp_path, "a.csv", f'text\n"{line}"\n'))) == [line]
 
 
 # Identity, duplicates, empty texts
@@ -289,8 +289,28 @@ def test_text_in_utf16_is_refused_with_the_remedy(tmp_path):
     assert "UTF-8" in refused(write(tmp_path, "a.txt", "One.".encode("utf-16")))
 
 
-def test_a_csv_file_with_uneven_rows_is_refused(tmp_path):
-    assert "not a CSV file" in refused(write(tmp_path, "a.csv", "a,b\n1,2\n1,2,3,4\n"))
+@pytest.mark.parametrize(
+    "row",
+    ["1,2,3,4", "alone", '"a"b,c', 'one,"two\nlines",three'],
+    ids=["many", "few", "quote", "long"],
+)
+def test_a_csv_row_that_does_not_fit_is_left_out_and_named_by_its_line(tmp_path, row):
+    corpus = load(write(tmp_path, "a.csv", f"id,text\n1,One.\n\n{row}\n2,Two.\n"))
+    assert texts_of(corpus) == ["One.", "Two."]
+    [bad] = corpus.bad_rows
+    assert bad.line == 4 + row.count("\n")
+
+
+def test_a_csv_quotation_that_never_ends_is_named_and_what_came_before_is_used(tmp_path):
+    corpus = load(write(tmp_path, "a.csv", 'text\nOne.\n"Two.\nThree.\n'))
+    assert texts_of(corpus) == ["One."]
+    assert [bad.line for bad in corpus.bad_rows] == [4]
+
+
+def test_a_table_without_a_row_that_can_be_read_is_refused_with_the_first_reason(tmp_path):
+    message = refused(write(tmp_path, "a.csv", "a,b\n1,2,3,4\n5\n"))
+    assert "line 2 has 4 fields, the header 2" in message
+    assert "line 1 is not JSON" in refused(write(tmp_path, "a.jsonl", "{\n[\n"))
 
 
 def test_a_csv_file_with_a_header_only_is_refused(tmp_path):
@@ -315,9 +335,19 @@ def test_a_table_without_text_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "line", ["{not json}", "[" * 100_000, "1" * 5_000], ids=["no json", "deep", "long number"]
 )
-def test_a_broken_json_line_is_named_by_its_number(tmp_path, line):
-    path = write(tmp_path, "a.jsonl", f'{{"text": "One."}}\n\n{line}\n')
-    assert "line 3" in refused(path)
+def test_a_broken_json_line_is_left_out_and_named_by_its_number(tmp_path, line):
+    path = write(tmp_path, "a.jsonl", f'{{"text": "One."}}\n\n{line}\n{{"text": "Two."}}\n')
+    corpus = load(path)
+    assert texts_of(corpus) == ["One.", "Two."]
+    [bad] = corpus.bad_rows
+    assert str(bad).startswith("line 3 is not JSON")
+
+
+def test_a_json_line_that_is_no_utf8_is_left_out_and_named_by_its_number(tmp_path):
+    path = write(tmp_path, "a.jsonl", b'"One."\n"\xff\xfe"\n"Two."\n')
+    corpus = load(path)
+    assert texts_of(corpus) == ["One.", "Two."]
+    assert [str(bad) for bad in corpus.bad_rows] == ["line 2 is not UTF-8 text"]
 
 
 @pytest.mark.parametrize(

@@ -1,45 +1,102 @@
-"""A file of texts from the reader's own machine."""
+"""A file of texts from the reader's own machine, kept in the data folder and read from there."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
 
 import streamlit as st
 
-from itda_core.corpus import FILE_ENDINGS, parse_table, parse_texts, text_columns
+from itda_core.config import slug
+from itda_core.dictionary import write_atomically
 from itda_core.errors import CorpusError
+from itda_core.runs import told_when_disk_is_full
+from itda_core.text_files import FILE_ENDINGS, BadRow, FileTexts, read_texts, text_columns
+from pages.components.session import explorer
 from pages.components.text import literal
 
+_NAMED_ROWS = 5
 
-def upload_texts(label: str, key: str) -> tuple[str, bytes, str | None, list[str]] | None:
+
+@dataclass(frozen=True)
+class Upload:
+    """A file that was uploaded."""
+
+    path: Path
+    """where it is kept, named after its content"""
+    column: str | None
+    """that holds the texts; None for .txt"""
+    texts: list[str]
+    """that hold more than white space"""
+
+
+def upload_texts(label: str, key: str) -> Upload | None:
     """Ask for a file and, where it has several text columns, for the column.
 
-    Returns its name, its content, the column (None for .txt) and its texts; None while there is
-    nothing to read yet. What is wrong with a file is said in place.
+    None while there is nothing to read yet. What is wrong with a file is said in place, and rows
+    that can't be read are named.
     """
     file = st.file_uploader(
         label,
         type=[ending.removeprefix(".") for ending in FILE_ENDINGS],
         key=key,
         help=".txt: one text a paragraph, or a line where there are no blank lines. .csv, .jsonl "
-        "and .parquet: one text a row.",
+        "and .parquet: one text a row. Rows that can't be read are left out and named.",
     )
     if file is None:
         return None
-    content = file.getvalue()
     try:
-        column = _choose_column(file.name, content, key)
-        texts = [text for text in parse_texts(content, file.name, column) if text.strip()]
+        path = _kept(file)
+        column = _choose_column(path, key)
+        found = _read(path, column)
+        texts = [text for text in found.texts if text.strip()]
+        _name_bad_rows(found.bad_rows)
         if not texts:
             raise CorpusError(f"{file.name} holds no text. Choose a file that does.")
-        return file.name, content, column, texts
+        return Upload(path, column, texts)
     except CorpusError as error:
         st.error(literal(str(error)))
         return None
 
 
-def _choose_column(name: str, content: bytes, key: str) -> str | None:
-    if name.lower().endswith(".txt") or not content.strip():
+def _kept(file) -> Path:
+    """The uploaded file in the data folder, named after its content."""
+    name, folder = Path(file.name), explorer().data / "corpora"
+    digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=6)).hexdigest()
+    with told_when_disk_is_full(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = folder / f"{slug(name.stem)}-{digest}{name.suffix.lower()}"
+        if not kept.exists():
+            write_atomically(kept, file.getbuffer())
+    return kept
+
+
+def _choose_column(path: Path, key: str) -> str | None:
+    if path.suffix == ".txt":
         return None
-    table = parse_table(content, name)
-    columns = text_columns(table)
+    columns = _columns(path)
     if len(columns) < 2:
         return None
-    longest_first = sorted(columns, key=lambda column: -table[column].astype(str).str.len().mean())
+    longest_first = sorted(columns, key=lambda column: -columns[column])
     return st.selectbox("Column that holds the texts", longest_first, key=f"{key}_column")
+
+
+def _name_bad_rows(rows: tuple[BadRow, ...]) -> None:
+    if not rows:
+        return
+    named = "; ".join(str(row) for row in rows[:_NAMED_ROWS])
+    more = f"; and {len(rows) - _NAMED_ROWS:,} more" if len(rows) > _NAMED_ROWS else ""
+    count = "1 row was" if len(rows) == 1 else f"{len(rows):,} rows were"
+    st.warning(literal(f"{count} left out: {named}{more}."))
+
+
+# A page runs anew with every click, and a large file takes seconds to read.
+
+
+@st.cache_resource(max_entries=2, show_spinner="Reading the file …")
+def _read(path: Path, column: str | None) -> FileTexts:
+    return read_texts(path, column)
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _columns(path: Path) -> dict[str, int]:
+    return text_columns(path)
