@@ -2,11 +2,13 @@
 
 import functools
 import hashlib
+import inspect
 import json
 import re
 import threading
-from collections.abc import Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -188,12 +190,46 @@ class Model:
         hidden: [n_texts, longest, d_model]; where: [n_texts, longest] bool, the positions
         replaced.
         """
-        self.check_layers([layer])
         hidden, where = hidden.to(self.device), where.to(self.device)[..., None]
+        with self._output_changed(layer, lambda own: torch.where(where, hidden.to(own.dtype), own)):
+            yield
+
+    def next_logits(
+        self, ids: torch.Tensor, cache=None, added: tuple[int, torch.Tensor] | None = None
+    ) -> tuple[torch.Tensor, Any]:
+        """Logits of the token after the last of `ids`, [n_vocabulary] float32, and the cache with
+        which the next call goes on.
+
+        ids: [1, n] int64, only the new ones where there is a cache; added: a layer and a vector,
+        [d_model], that is added to its output at every position but the first of the text, an
+        attention sink in most models. Raises ModelError for encoders.
+        """
+        if not self.is_causal:
+            raise ModelError(f"{self.name} is an encoder: it predicts no next token.")
+        context = nullcontext()
+        if added:
+            layer, vector = added
+            first = 1 if cache is None else 0
+            shifted = functools.partial(_shifted, vector=vector, first=first)
+            context = self._output_changed(layer, shifted)
+        name = self._cache_name
+        with self._lock, torch.inference_mode(), context:
+            found = self.module(input_ids=ids.to(self.device), use_cache=True, **{name: cache})
+        return found.logits[0, -1].float().cpu(), found[name]
+
+    @functools.cached_property
+    def _cache_name(self) -> str:
+        """What the model calls its cache: transformers renamed it in version 5."""
+        known = inspect.signature(self.module.forward).parameters
+        return "cache" if "cache" in known else "past_key_values"
+
+    @contextmanager
+    def _output_changed(self, layer: int, change: Callable[[torch.Tensor], torch.Tensor]):
+        """Within this context block `layer` gives what `change` makes of its output."""
+        self.check_layers([layer])
 
         def replace(_module, _inputs, output):
-            current = _hidden_of(output)
-            changed = torch.where(where, hidden.to(current.dtype), current)
+            changed = change(_hidden_of(output))
             return changed if torch.is_tensor(output) else (changed, *output[1:])
 
         with self._lock:
@@ -271,3 +307,10 @@ def _hidden_of(output) -> torch.Tensor:
     """A block's hidden states. Some blocks return a tensor and some a tuple that starts with it;
     `output[0]` of a tensor would silently keep only the first text of the batch."""
     return output if torch.is_tensor(output) else output[0]
+
+
+def _shifted(hidden: torch.Tensor, vector: torch.Tensor, first: int) -> torch.Tensor:
+    """Hidden states, [n_texts, longest, d_model], with a vector added from position `first` on."""
+    shifted = hidden.clone()
+    shifted[:, first:] += vector.to(hidden)
+    return shifted
