@@ -8,20 +8,23 @@ import streamlit as st
 
 from itda_core.decomposition import Decomposition, decompose
 from itda_core.errors import InputError
-from pages.components.charts import pursuit_waterfall
+from pages.components.decompose_terms import show_summary, show_token, terms_text
 from pages.components.session import (
     choose_run,
     explorer,
+    follow_url,
     loaded_dictionary,
     loaded_model,
     loaded_run,
     nothing_yet,
-    origin_word,
     page,
+    write_url,
 )
-from pages.components.text import literal, snippet, token_label, visible
+from pages.components.steering import show_steering
+from pages.components.text import literal, visible
 from pages.components.token_strip import choose_token, token_row
 from pages.components.upload import upload_texts
+from pages.components.what_if import show_what_if
 
 STARTERS = {
     "Treaty": "The Senate will ratify the treaty with Spain, and commerce will flow again.",
@@ -30,19 +33,7 @@ STARTERS = {
     "Everyday": "The cat sat on the mat while the rain fell on the roof.",
 }
 _URL_CHARACTERS = 1_000
-_FITTED = (
-    "Terms in the order in which the pursuit took them. The coefficients are the final ones, "
-    "refitted together after the last term; “left” is what is left when only so many terms are "
-    "fitted."
-)
-_ABOUT_TERMS = {
-    "orthogonal": _FITTED,
-    "refit": _FITTED,
-    "matching": "Terms in the order in which the pursuit took them. Each coefficient stays as it "
-    "was taken, and an atom can be taken again.",
-    "sae": "The latents that the autoencoder's encoder activates, strongest first. They are not "
-    "fitted to this token, so a term can also add to what is left.",
-}
+_VIEWS = {"terms": "Terms", "what-if": "What if", "steer": "Steer"}
 
 
 def show() -> None:
@@ -162,11 +153,30 @@ def _show_result(run, result: Decomposition) -> None:
         )
     locked = choose_token(_strip_row(result), key="strip")
     row, table = _row_of(result, locked), result.table()
-    if row is None:
-        _show_summary(run, result, table)
+    view = _ask_for_view()
+    if view == "what-if":
+        show_what_if(run, result, table, row)
+    elif view == "steer":
+        show_steering(run, result, table, row)
+    elif row is None:
+        show_summary(run, result, table)
     else:
-        _show_token(run, result, row)
+        show_token(run, result, row)
     _show_downloads(run, table)
+
+
+def _ask_for_view() -> str:
+    follow_url("view", list(_VIEWS))
+    view = st.segmented_control(
+        "Look at",
+        list(_VIEWS),
+        format_func=_VIEWS.get,
+        key="view",
+        required=True,
+        label_visibility="collapsed",
+    )
+    write_url("view", view if view != "terms" else None)
+    return view
 
 
 def _strip_row(result: Decomposition) -> dict:
@@ -178,7 +188,7 @@ def _strip_row(result: Decomposition) -> dict:
     hovers = [
         f"{result.token_text(position)!r}, token {position}\n"
         + (
-            f"{left[position]:.1%} left unexplained by {_terms_text(terms[position])}"
+            f"{left[position]:.1%} left unexplained by {terms_text(terms[position])}"
             if position in kept
             else "not decomposed"
         )
@@ -191,125 +201,9 @@ def _strip_row(result: Decomposition) -> dict:
     )
 
 
-def _terms_text(count: int) -> str:
-    return "1 term" if count == 1 else f"{count} terms"
-
-
 def _row_of(result: Decomposition, locked: int | None) -> int | None:
     rows = np.flatnonzero(result.positions == locked) if locked is not None else []
     return int(rows[0]) if len(rows) else None
-
-
-def _show_token(run, result: Decomposition, row: int) -> None:
-    position = int(result.positions[row])
-    terms = _with_context(result.terms(row))
-    terms["percent_left"] = 100 * terms["share_left"]
-    norm, left = result.residuals[row, 0], result.shares_left[row]
-    without = {"mean": " without the mean", "zero": ""}.get(run.offset, " without the offset")
-    st.markdown(
-        f"##### Token {position}: {literal(repr(result.token_text(position)))} · norm {norm:.1f}"
-        f"{without}, {left:.1%} left after {_terms_text(len(terms))}"
-    )
-    st.caption(_ABOUT_TERMS["sae" if run.kind == "sae" else run.pursuit])
-    table, chart = st.columns([3, 2], gap="large")
-    with table:
-        _show_terms(run, terms)
-    with chart:
-        st.plotly_chart(pursuit_waterfall(terms), key="waterfall")
-        st.caption(
-            "Each bar is what one more term explains, from the whole norm down to the final "
-            "error; blue for positive coefficients, orange for negative ones."
-        )
-
-
-def _show_terms(run, terms: pd.DataFrame) -> None:
-    word = origin_word(run)
-    event = st.dataframe(
-        terms,
-        column_order=["step", "latent", "coefficient", "percent_left", "source_token", "context"],
-        column_config={
-            "step": st.column_config.NumberColumn("step", width=45),
-            "latent": st.column_config.NumberColumn("latent", format="%d", width=60),
-            "coefficient": st.column_config.NumberColumn("coefficient", format="%+.3f", width=90),
-            "source_token": st.column_config.TextColumn(word, width=95),
-            "context": f"{word} in context",
-            "percent_left": st.column_config.NumberColumn("left", format="%.1f %%", width=60),
-        },
-        hide_index=True,
-        height=420,
-        on_select="rerun",
-        selection_mode="single-row",
-        key="terms",
-    )
-    rows = event["selection"]["rows"]
-    if rows and rows[0] < len(terms):
-        latent = int(terms.iloc[rows[0]]["latent"])
-        st.page_link(
-            "pages/latents.py",
-            label=f"Open latent {latent}",
-            query_params={"run": run.run_id, "latent": str(latent)},
-        )
-    else:
-        st.caption("Choose a row to open its latent.")
-
-
-def _with_context(terms: pd.DataFrame) -> pd.DataFrame:
-    texts = explorer().store.prompt_texts(terms["source_prompt_id"].unique().tolist())
-    contexts = [
-        snippet(texts.get(term.source_prompt_id, ""), term.source_start, term.source_end, 28)
-        for term in terms.itertuples()
-    ]
-    return terms.assign(
-        context=contexts,
-        source_token=terms["source_token"].map(token_label),
-    )
-
-
-def _show_summary(run, result: Decomposition, table: pd.DataFrame) -> None:
-    """The latents of the whole text, while no token is locked."""
-    if table.empty:
-        return
-    st.markdown("##### Latents of this text")
-    squares = dict(zip(result.positions, np.square(result.residuals[:, 0]), strict=True))
-    before = table.groupby("position")["share_left"].shift(fill_value=1.0)
-    taken = (before - table["share_left"]) * table["position"].map(squares)
-    summary = (
-        table.assign(size=table["coefficient"].abs(), square=taken)
-        .groupby("latent")
-        .agg(
-            tokens=("position", "nunique"),
-            strongest=("size", "max"),
-            square=("square", "sum"),
-            source_token=("source_token", "first"),
-            source_prompt_id=("source_prompt_id", "first"),
-            source_start=("source_start", "first"),
-            source_end=("source_end", "first"),
-        )
-        .sort_values("square", ascending=False)
-        .head(50)
-        .reset_index()
-    )
-    total = float(np.square(result.residuals[:, 0]).sum())
-    summary["explains"] = 100 * summary["square"] / total
-    st.dataframe(
-        _with_context(summary),
-        column_order=["latent", "source_token", "context", "tokens", "strongest", "explains"],
-        column_config={
-            "latent": st.column_config.NumberColumn("latent", format="%d"),
-            "source_token": origin_word(run),
-            "context": f"{origin_word(run)} in context",
-            "tokens": "tokens that use it",
-            "strongest": st.column_config.NumberColumn("strongest", format="%.2f"),
-            "explains": st.column_config.NumberColumn(
-                "explains",
-                format="%.1f %%",
-                help="Share of what there is to explain, Σ‖x − o‖² over the text, that its steps "
-                "took off when the pursuit took them.",
-            ),
-        },
-        hide_index=True,
-        height=400,
-    )
 
 
 def _show_downloads(run, table: pd.DataFrame) -> None:

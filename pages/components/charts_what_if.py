@@ -1,0 +1,36 @@
+"""Figures of the What-if panel: pure functions from a result to a plotly figure."""
+
+import plotly.graph_objects as go
+
+from itda_core.interventions import WhatIf
+from pages.components.charts import GREY, ORANGE
+
+
+def divergence_by_token(found: WhatIf, names: list[str]) -> go.Figure:
+    """KL of the next token after each token: of the edit, and of the reconstruction alone. names:
+    [n_tokens]."""
+    figure = go.Figure()
+    numbers = list(range(len(names)))
+    for name, values, colour, dash in (
+        ("reconstruction alone", found.kl_reconstruction, GREY, "dot"),
+        ("the edit", found.kl_edit, ORANGE, "solid"),
+    ):
+        figure.add_scatter(
+            x=numbers,
+            y=values,
+            name=name,
+            mode="lines+markers",
+            line={"color": colour, "dash": dash},
+            customdata=names,
+            hovertemplate="after token %{x}, %{customdata}: %{y:.4f} nats<extra>"
+            + name
+            + "</extra>",
+        )
+    figure.update_layout(
+        height=260,
+        margin={"l": 10, "r": 10, "t": 30, "b": 10},
+        xaxis={"title": "token", "fixedrange": True},
+        yaxis={"title": "KL, nats", "rangemode": "tozero", "fixedrange": True},
+        legend={"orientation": "h", "y": 1.12, "yanchor": "bottom"},
+    )
+    return figure

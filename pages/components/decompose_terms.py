@@ -1,0 +1,150 @@
+"""The terms of one token in the order of pursuit, and the latents of a whole text."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from itda_core.decomposition import Decomposition
+from pages.components.charts import pursuit_waterfall
+from pages.components.session import explorer, origin_word
+from pages.components.text import literal, snippet, token_label
+
+_FITTED = (
+    "Terms in the order in which the pursuit took them. The coefficients are the final ones, "
+    "refitted together after the last term; “left” is what is left when only so many terms are "
+    "fitted."
+)
+_ABOUT_TERMS = {
+    "orthogonal": _FITTED,
+    "refit": _FITTED,
+    "matching": "Terms in the order in which the pursuit took them. Each coefficient stays as it "
+    "was taken, and an atom can be taken again.",
+    "sae": "The latents that the autoencoder's encoder activates, strongest first. They are not "
+    "fitted to this token, so a term can also add to what is left.",
+}
+_MOST_LATENTS = 50
+
+
+def show_token(run, result: Decomposition, row: int) -> None:
+    position = int(result.positions[row])
+    terms = with_context(result.terms(row))
+    terms["percent_left"] = 100 * terms["share_left"]
+    norm, left = result.residuals[row, 0], result.shares_left[row]
+    without = {"mean": " without the mean", "zero": ""}.get(run.offset, " without the offset")
+    st.markdown(
+        f"##### Token {position}: {literal(repr(result.token_text(position)))} · norm {norm:.1f}"
+        f"{without}, {left:.1%} left after {terms_text(len(terms))}"
+    )
+    st.caption(_ABOUT_TERMS["sae" if run.kind == "sae" else run.pursuit])
+    table, chart = st.columns([3, 2], gap="large")
+    with table:
+        _show_terms(run, terms)
+    with chart:
+        st.plotly_chart(pursuit_waterfall(terms), key="waterfall")
+        st.caption(
+            "Each bar is what one more term explains, from the whole norm down to the final "
+            "error; blue for positive coefficients, orange for negative ones."
+        )
+
+
+def _show_terms(run, terms: pd.DataFrame) -> None:
+    word = origin_word(run)
+    event = st.dataframe(
+        terms,
+        column_order=["step", "latent", "coefficient", "percent_left", "source_token", "context"],
+        column_config={
+            "step": st.column_config.NumberColumn("step", width=45),
+            "latent": st.column_config.NumberColumn("latent", format="%d", width=60),
+            "coefficient": st.column_config.NumberColumn("coefficient", format="%+.3f", width=90),
+            "source_token": st.column_config.TextColumn(word, width=95),
+            "context": f"{word} in context",
+            "percent_left": st.column_config.NumberColumn("left", format="%.1f %%", width=60),
+        },
+        hide_index=True,
+        height=420,
+        on_select="rerun",
+        selection_mode="single-row",
+        key="terms",
+    )
+    rows = event["selection"]["rows"]
+    if rows and rows[0] < len(terms):
+        latent = int(terms.iloc[rows[0]]["latent"])
+        st.page_link(
+            "pages/latents.py",
+            label=f"Open latent {latent}",
+            query_params={"run": run.run_id, "latent": str(latent)},
+        )
+    else:
+        st.caption("Choose a row to open its latent.")
+
+
+def with_context(terms: pd.DataFrame) -> pd.DataFrame:
+    texts = explorer().store.prompt_texts(terms["source_prompt_id"].unique().tolist())
+    contexts = [
+        snippet(texts.get(term.source_prompt_id, ""), term.source_start, term.source_end, 28)
+        for term in terms.itertuples()
+    ]
+    return terms.assign(
+        context=contexts,
+        source_token=terms["source_token"].map(token_label),
+    )
+
+
+def latents_of(result: Decomposition, table: pd.DataFrame) -> pd.DataFrame:
+    """The latents of a text, what explains most first. table: result.table().
+
+    latent, tokens (that use it), strongest (|coefficient|), explains (percent of Σ‖x − o‖² that its
+    steps took off when the pursuit took them), and the source's columns.
+    """
+    squares = dict(zip(result.positions, np.square(result.residuals[:, 0]), strict=True))
+    before = table.groupby("position")["share_left"].shift(fill_value=1.0)
+    taken = (before - table["share_left"]) * table["position"].map(squares)
+    summary = (
+        table.assign(size=table["coefficient"].abs(), square=taken)
+        .groupby("latent")
+        .agg(
+            tokens=("position", "nunique"),
+            strongest=("size", "max"),
+            square=("square", "sum"),
+            source_token=("source_token", "first"),
+            source_prompt_id=("source_prompt_id", "first"),
+            source_start=("source_start", "first"),
+            source_end=("source_end", "first"),
+        )
+        .sort_values("square", ascending=False)
+        .reset_index()
+    )
+    total = float(np.square(result.residuals[:, 0]).sum())
+    summary["explains"] = 100 * summary["square"] / total
+    return summary
+
+
+def show_summary(run, result: Decomposition, table: pd.DataFrame) -> None:
+    """The latents of the whole text, while no token is locked."""
+    if table.empty:
+        return
+    st.markdown("##### Latents of this text")
+    summary = latents_of(result, table).head(_MOST_LATENTS)
+    st.dataframe(
+        with_context(summary),
+        column_order=["latent", "source_token", "context", "tokens", "strongest", "explains"],
+        column_config={
+            "latent": st.column_config.NumberColumn("latent", format="%d"),
+            "source_token": origin_word(run),
+            "context": f"{origin_word(run)} in context",
+            "tokens": "tokens that use it",
+            "strongest": st.column_config.NumberColumn("strongest", format="%.2f"),
+            "explains": st.column_config.NumberColumn(
+                "explains",
+                format="%.1f %%",
+                help="Share of what there is to explain, Σ‖x − o‖² over the text, that its steps "
+                "took off when the pursuit took them.",
+            ),
+        },
+        hide_index=True,
+        height=400,
+    )
+
+
+def terms_text(count: int) -> str:
+    return "1 term" if count == 1 else f"{count} terms"

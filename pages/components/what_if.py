@@ -1,0 +1,177 @@
+"""What if: terms changed in a table, and what the model predicts then, on the Decompose page."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from itda_core.decomposition import Decomposition
+from itda_core.interventions import Edit, WhatIf, what_if
+from pages.components.charts_what_if import divergence_by_token
+from pages.components.decompose_terms import latents_of, with_context
+from pages.components.session import loaded_dictionary, loaded_model, loaded_run, origin_word
+from pages.components.text import literal, token_label
+
+_MOST_LATENTS = 20
+_ONTO = {"activation": "the activation", "reconstruction": "the reconstruction"}
+
+
+def show_what_if(run, result: Decomposition, table: pd.DataFrame, row: int | None) -> None:
+    """The terms of the locked token, or the latents of the whole text, to be changed; then the next
+    token before and after. table: result.table(); row: of the locked token."""
+    model = loaded_model(loaded_run(run.directory).config.model)
+    if not model.is_causal:
+        st.info(
+            f"{literal(run.model)} is an encoder: it predicts no next token to see a change in."
+        )
+        return
+    st.caption(
+        "Change a factor: 0 removes a latent, 2 doubles it, −1 turns it round. “Instead” gives its "
+        "coefficient to another latent. "
+        + ("Lock a token above to change its terms alone." if row is None else "")
+    )
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        edits = _ask_for_edits(run, result, table, row)
+    with right:
+        position, onto = _ask_where(result, row)
+        found = _computed(run.directory, result, edits, position, onto)
+        _show_divergences(found, position, onto)
+    _show_next_tokens(result, found, position)
+    st.plotly_chart(
+        divergence_by_token(
+            found, [token_label(result.token_text(n)) for n in range(len(result.spans()))]
+        ),
+        key="divergence",
+    )
+
+
+def _ask_for_edits(run, result: Decomposition, table: pd.DataFrame, row: int | None) -> tuple:
+    """What was changed in the table of latents, as edits."""
+    if row is None:
+        latents = latents_of(result, table).head(_MOST_LATENTS)
+        size = "strongest"
+    else:
+        latents, size = result.terms(row), "coefficient"
+        latents = latents.drop_duplicates("latent")
+    shown = with_context(latents).assign(factor=1.0, instead=None)
+    shown["instead"] = shown["instead"].astype("Int64")
+    word = origin_word(run)
+    edited = st.data_editor(
+        shown[["latent", "source_token", "factor", "instead", size, "context"]],
+        column_config={
+            "latent": st.column_config.NumberColumn("latent", format="%d", width=60),
+            "source_token": st.column_config.TextColumn(word, width=95),
+            "context": f"{word} in context",
+            size: st.column_config.NumberColumn(size, format="%+.2f", width=90),
+            "factor": st.column_config.NumberColumn(
+                "factor", min_value=-20.0, max_value=20.0, step=0.1, format="%.2f", width=70
+            ),
+            "instead": st.column_config.NumberColumn(
+                "instead", min_value=0, max_value=int(run.atoms) - 1, step=1, width=70
+            ),
+        },
+        disabled=["latent", "source_token", "context", size],
+        hide_index=True,
+        height=380,
+        key=f"edits_{run.run_id}_{hash(result.text)}_{row}",
+    )
+    where = None if row is None else (int(result.positions[row]),)
+    return tuple(
+        Edit(
+            int(one.latent),
+            1.0 if pd.isna(one.factor) else float(one.factor),
+            None if pd.isna(one.instead) else int(one.instead),
+            where,
+        )
+        for one in edited.itertuples()
+        if pd.notna(one.instead) or (pd.notna(one.factor) and one.factor != 1)
+    )
+
+
+def _ask_where(result: Decomposition, row: int | None) -> tuple[int, str]:
+    length = len(result.spans())
+    first = length - 1 if row is None else int(result.positions[row])
+    position = st.selectbox(
+        "The next token after",
+        range(length),
+        index=first,
+        format_func=lambda n: f"{n}: {token_label(result.token_text(n))}",
+        key=f"after_{hash(result.text)}_{row}",
+        help="The predictions after this token are listed below.",
+    )
+    onto = st.segmented_control(
+        "Added to",
+        list(_ONTO),
+        format_func=_ONTO.get,
+        default="activation",
+        required=True,
+        key="onto",
+        help="The activation keeps what the latents leave out. The reconstruction is the latents "
+        "alone, so that its own error comes on top of the change.",
+    )
+    return position, onto
+
+
+@st.cache_data(
+    max_entries=64, show_spinner="Running the model …", hash_funcs={Decomposition: lambda r: r.text}
+)
+def _computed(
+    directory: str, result: Decomposition, edits: tuple[Edit, ...], position: int, onto: str
+) -> WhatIf:
+    model = loaded_model(loaded_run(directory).config.model)
+    return what_if(model, loaded_dictionary(directory), result, edits, position, onto)
+
+
+def _show_divergences(found: WhatIf, position: int, onto: str) -> None:
+    """KL after the chosen token, in nats."""
+    edit, reconstruction = st.columns(2)
+    edit.metric(
+        "KL of the edit",
+        f"{found.kl_edit[position]:.4f}",
+        help="What the change does to the next token after the chosen one, in nats: against the "
+        + ("model as it is." if onto == "activation" else "reconstruction."),
+    )
+    reconstruction.metric(
+        "KL of the reconstruction",
+        f"{found.kl_reconstruction[position]:.4f}",
+        help="What putting the sum of latents in the activation's place does by itself, without "
+        "any change. An edit with a smaller effect says little.",
+    )
+    if not found.changed.size:
+        st.caption("Nothing is changed yet: set a factor in the table.")
+    elif position < found.changed.min():
+        st.caption(
+            f"The first changed token is {int(found.changed.min())}: predictions before it stay as "
+            "they are."
+        )
+
+
+def _show_next_tokens(result: Decomposition, found: WhatIf, position: int) -> None:
+    st.markdown(f"##### What comes after {literal(repr(result.token_text(position)))}")
+    columns = ("plain", "reconstruction", "edited")
+    shown = found.next_tokens.assign(
+        token=found.next_tokens["token"].map(token_label),
+        change=100 * (found.next_tokens["edited"] - found.next_tokens["plain"]),
+        **{name: 100 * found.next_tokens[name] for name in columns},
+    )
+    largest = float(np.max(shown[list(columns)].to_numpy()))
+    bar = {"format": "%.1f %%", "min_value": 0.0, "max_value": max(largest, 1e-6)}
+    st.dataframe(
+        shown,
+        column_order=["token", "plain", "reconstruction", "edited", "change"],
+        column_config={
+            "token": "next token",
+            "plain": st.column_config.ProgressColumn("as it is", **bar),
+            "reconstruction": st.column_config.ProgressColumn("reconstruction alone", **bar),
+            "edited": st.column_config.ProgressColumn("with the edit", **bar),
+            "change": st.column_config.NumberColumn("edit − as it is", format="%+.2f points"),
+        },
+        hide_index=True,
+        key="next_tokens",
+    )
+    st.download_button(
+        "Download the predictions as CSV",
+        found.next_tokens.to_csv(index=False).encode(),
+        file_name="what-if.csv",
+        mime="text/csv",
+    )

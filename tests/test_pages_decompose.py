@@ -1,0 +1,136 @@
+"""What if and Steer on the Decompose page, by AppTest, against the model itself."""
+
+import shutil
+
+import pytest
+import torch
+from test_pages import _close_explorer, assert_no_failure, newest, open_page, trained_folder
+from tiny import save_tiny_model
+from trained import tiny_config, trained
+
+from itda_core.decomposition import decompose
+from itda_core.interventions import Edit, what_if
+from itda_core.runs import list_runs
+from itda_core.steering import Writing, steering_vector, usual_norm, write_on
+from pages.components import what_if as what_if_panel
+from pages.components.decompose_terms import latents_of
+
+__all__ = ["trained_folder"]
+
+TEXT = "The Senate will ratify the treaty."
+
+
+@pytest.fixture
+def data(trained_folder, data_folder):
+    shutil.copytree(trained_folder, data_folder, dirs_exist_ok=True)
+    yield data_folder
+    _close_explorer()
+
+
+def metrics(app):
+    return {metric.label: metric.value for metric in app.metric}
+
+
+def told(app):
+    return " ".join(element.value for element in [*app.markdown, *app.caption, *app.info])
+
+
+def test_what_if_without_an_edit_tells_the_reconstruction_alone(data, tiny_model):
+    run = newest(data, 2)
+    dictionary = run.dictionary()
+    app = open_page("decompose", run=run.run_id, text=TEXT, view="what-if")
+    assert "Nothing is changed yet" in told(app)
+    result = decompose(dictionary, tiny_model, TEXT, run.config)
+    hidden = tiny_model.hidden(result.tokens, 2).clone()
+    hidden[0, torch.from_numpy(result.positions)] = dictionary.decode(result.codes)
+    plain = tiny_model.logits(result.tokens)[0, -1].log_softmax(0)
+    rebuilt = tiny_model.logits_after(result.tokens, 2, hidden)[0, -1].log_softmax(0)
+    expected = float((plain.exp() * (plain - rebuilt)).sum())
+    assert float(metrics(app)["KL of the reconstruction"]) == pytest.approx(expected, abs=2e-4)
+    assert metrics(app)["KL of the edit"] == "0.0000"
+    table = next(one.value for one in app.dataframe if "edited" in one.value)
+    assert (table["edited"] == table["plain"]).all()
+    for row in table.itertuples():
+        assert row.plain == pytest.approx(100 * float(plain[row.token_id].exp()), abs=1e-3)
+        assert row.reconstruction == pytest.approx(
+            100 * float(rebuilt[row.token_id].exp()), abs=1e-3
+        )
+
+
+def test_factors_and_other_latents_in_the_table_become_edits(data, tiny_model, monkeypatch):
+    run = newest(data, 2)
+    dictionary = run.dictionary()
+
+    def edited(table, **_options):  # AppTest can't type into the table
+        factors = table["factor"].copy()
+        factors.iloc[0] = 0.0
+        table["instead"] = table["instead"].astype("Int64")
+        table.loc[table.index[1], "instead"] = 5
+        return table.assign(factor=factors)
+
+    monkeypatch.setattr(what_if_panel.st, "data_editor", edited)
+    app = open_page("decompose", run=run.run_id, text=TEXT, view="what-if")
+    assert "Nothing is changed yet" not in told(app)
+    result = decompose(dictionary, tiny_model, TEXT, run.config)
+    first, second = latents_of(result, result.table())["latent"].head(2).tolist()
+    edits = [Edit(int(first), 0.0), Edit(int(second), 1.0, instead=5)]
+    last = len(result.spans()) - 1
+    expected = what_if(tiny_model, dictionary, result, edits, last)
+    assert float(metrics(app)["KL of the edit"]) == pytest.approx(expected.kl_edit[last], abs=1e-4)
+    assert expected.kl_edit[last] > 0.001
+
+
+def test_what_comes_after_another_token_can_be_asked_for(data, tiny_model):
+    run = newest(data, 2)
+    app = open_page("decompose", run=run.run_id, text=TEXT, view="what-if")
+    [after] = [box for box in app.selectbox if box.label == "The next token after"]
+    after.set_value(2).run()
+    assert_no_failure(app)
+    plain = tiny_model.logits(tiny_model.tokenize([TEXT]))[0, 2].softmax(0)
+    table = next(one.value for one in app.dataframe if "edited" in one.value)
+    assert table["plain"].max() == pytest.approx(100 * float(plain.max()), abs=1e-3)
+
+
+def test_steering_writes_the_plain_and_the_steered_text(data, tiny_model):
+    run = newest(data, 2)
+    app = open_page("decompose", run=run.run_id, text=TEXT, view="steer")
+    [latent] = [box for box in app.number_input if box.label == "Latent"]
+    latent.set_value(3).run()
+    app.slider(key="steer_strength").set_value(2.0).run()
+    app.slider(key="steer_tokens").set_value(10).run()
+    app.button(key="write").click().run()
+    assert_no_failure(app)
+    written = app.session_state["written"].texts
+    assert list(written) == [0.0, 2.0]
+    dictionary = run.dictionary()
+    norm = usual_norm(tiny_model, dictionary, TEXT)
+    vector = steering_vector(dictionary, 3, 2.0, norm)
+    assert written[0.0] == list(write_on(tiny_model, TEXT, Writing(10)))
+    assert written[2.0] == list(write_on(tiny_model, TEXT, Writing(10), (2, vector)))
+    assert "Strength +2" in told(app)
+    app.run()  # what was written stays
+    assert "Strength +2" in told(app)
+
+
+def test_strengths_stand_in_a_row_from_minus_two_to_two(data):
+    run = newest(data, 2)
+    app = open_page("decompose", run=run.run_id, text=TEXT, view="steer")
+    app.slider(key="steer_tokens").set_value(5).run()
+    app.button(key="write_row").click().run()
+    assert_no_failure(app)
+    written = app.session_state["written"].texts
+    assert list(written) == [-2.0, -1.0, 0.0, 1.0, 2.0]
+    assert all(len(tokens) <= 5 for tokens in written.values())
+
+
+@pytest.mark.parametrize("view", ["what-if", "steer"])
+def test_an_encoder_says_that_it_predicts_nothing(data_folder, tmp_path, tiny_corpus_file, view):
+    model = save_tiny_model(tmp_path / "encoder", "bert")
+    config = tiny_config(model, tiny_corpus_file, layers=(1,), max_atoms=40)
+    trained(config, data_folder / "runs")
+    try:
+        [run] = list_runs(data_folder / "runs")
+        app = open_page("decompose", run=run.run_id, text=TEXT, view=view)
+        assert "is an encoder" in told(app)
+    finally:
+        _close_explorer()
