@@ -63,10 +63,10 @@ class Database:
     def close(self) -> None:
         self._connection.close()
 
-    def query(self, sql: str, *values: Any) -> pd.DataFrame:
-        """The rows of a query as a table."""
+    def query(self, sql: str, *values: Any, **named: Any) -> pd.DataFrame:
+        """The rows of a query as a table. values: of its question marks; named: of $names."""
         with self._connection.cursor() as cursor:
-            return cursor.execute(sql, values).df()
+            return cursor.execute(sql, named or values).df()
 
     def _prepare(self) -> None:
         tables = set(self.query("SELECT table_name FROM duckdb_tables()")["table_name"])

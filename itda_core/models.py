@@ -140,6 +140,28 @@ class Model:
             ids, mask = tokens.ids.to(self.device), tokens.mask.to(self.device)
             return self.module(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()
 
+    def unembed(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Next-token scores of vectors of the residual stream by the final norm and the
+        unembedding alone, [n, n_vocabulary] float32. hidden: [n, d_model]."""
+        if not self.is_causal:
+            raise ModelError(f"{self.name} is an encoder: it predicts no next token.")
+        head = self.module.get_output_embeddings()
+        with self._lock, torch.inference_mode():
+            x = hidden.to(self.device, next(self.module.parameters()).dtype)
+            return head(self._final_norm(x)).float().cpu()
+
+    @functools.cached_property
+    def _final_norm(self) -> nn.Module:
+        """The norm between the last block and the unembedding: the last one outside the blocks.
+        Where a family has none, nothing is done."""
+        inside = {id(module) for block in self.blocks for module in block.modules()}
+        norms = [
+            module
+            for name, module in self.module.base_model.named_modules()
+            if id(module) not in inside and re.search(r"norm|ln_f", name.rpartition(".")[2])
+        ]
+        return norms[-1] if norms else nn.Identity()
+
     def logits_after(self, tokens: Tokens, layer: int, hidden: torch.Tensor) -> torch.Tensor:
         """`logits` with `hidden`, [n_texts, longest, d_model], as the output of block `layer`.
 

@@ -135,6 +135,51 @@ class Store(Index):
             latent,
         )["coefficient"]
 
+    def used_together(self, run_id: str, latent: int, least: int, limit: int) -> pd.DataFrame:
+        """The latents that are used on the same tokens as a latent more often than by chance.
+
+        latent, both (tokens that use both), tokens (that use it), and lift: both over what chance
+        gives, tokens × those of the latent / explored tokens. The largest lift first, of those that
+        share at least `least` tokens.
+        """
+        return self.query(
+            """WITH uses AS (
+                SELECT DISTINCT run, prompt, position FROM codes c JOIN runs r USING (run)
+                WHERE r.run_id = $run AND c.latent = $latent),
+            shared AS (
+                SELECT c.run, c.latent, count(DISTINCT (c.prompt, c.position)) AS "both"
+                FROM codes c SEMI JOIN uses USING (run, prompt, position)
+                WHERE c.latent <> $latent GROUP BY ALL HAVING "both" >= $least)
+            SELECT s.latent, s."both", l.tokens,
+                s."both" * r.explored_tokens / (l.tokens * (SELECT count(*) FROM uses)) AS lift
+            FROM shared s JOIN latents l USING (run, latent) JOIN runs r USING (run)
+            ORDER BY lift DESC, s.latent LIMIT $limit""",
+            run=run_id,
+            latent=latent,
+            least=least,
+            limit=limit,
+        )
+
+    def at_token(self, run_ids: Sequence[str], prompt_id: str, position: int) -> pd.DataFrame:
+        """How dictionaries read one explored token: for each the latent with the largest
+        |coefficient|: run_id, layer, latent, coefficient, and is_source, whether the token is the
+        latent's own source."""
+        return self.query(
+            """SELECT r.run_id, r.layer, c.latent, sum(c.coefficient)::FLOAT AS coefficient,
+                bool_or(l.prompt = c.prompt AND l.position = c.position) AS is_source
+            FROM codes c JOIN runs r USING (run) JOIN prompts p USING (prompt)
+            JOIN latents l USING (run, latent)
+            WHERE list_contains($runs::VARCHAR[], r.run_id) AND p.prompt_id = $prompt
+                AND c.position = $position
+            GROUP BY r.run_id, r.layer, c.latent
+            QUALIFY row_number() OVER (
+                PARTITION BY r.run_id ORDER BY abs(sum(c.coefficient)) DESC, c.latent) = 1
+            ORDER BY r.layer, r.run_id""",
+            runs=list(run_ids),
+            prompt=prompt_id,
+            position=position,
+        )
+
     def prompt_text(self, prompt_id: str) -> str | None:
         """The text of a prompt, None where it is not known."""
         found = self.query("SELECT text FROM prompts WHERE prompt_id = ?", prompt_id)["text"]

@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.components.latent_card import show_card
+from pages.components.latent_relations import show_relations
 from pages.components.session import (
     choose_run,
     explorer,
@@ -43,10 +44,11 @@ def show() -> None:
         return
     chosen = _chosen_latent(run.run_id, numbers)
     left, right = st.columns([2, 3], gap="large")
+    latent = explorer().store.latents(run.run_id, [chosen]).iloc[0]
     with left:
         _show_list(run, numbers, chosen)
+        show_relations(run, latent)
     with right:
-        latent = explorer().store.latents(run.run_id, [chosen]).iloc[0]
         _show_head(numbers, latent, run)
         show_card(run, latent)
 
