@@ -43,6 +43,8 @@ CREATE TABLE evaluations (run INTEGER, l0 INTEGER, mean_l0 DOUBLE, mean_latents 
     prompts BIGINT, corpus VARCHAR, held_out BOOLEAN, created VARCHAR);
 CREATE TABLE comparisons (measure VARCHAR, a VARCHAR, b VARCHAR, value DOUBLE, reason VARCHAR,
     tokens BIGINT, unit VARCHAR, created VARCHAR);
+CREATE TABLE labels (run_id VARCHAR, latent INTEGER, prompt_id VARCHAR, position INTEGER,
+    label VARCHAR, note VARCHAR, bookmarked BOOLEAN, changed VARCHAR);
 """
 
 
@@ -109,7 +111,8 @@ def _connect(path: Path | str) -> duckdb.DuckDBPyConnection:
         with told_when_disk_is_full(folder):
             folder.mkdir(parents=True, exist_ok=True)
     try:
-        return duckdb.connect(str(path))
+        # A table that is missing must not be a variable that happens to have its name.
+        return duckdb.connect(str(path), config={"python_enable_replacements": False})
     except duckdb.Error as error:
         raise _why_not_opened(path, str(error)) from error
 

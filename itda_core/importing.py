@@ -1,14 +1,16 @@
 """A run directory into the tables of the database."""
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pandas as pd
 
-from itda_core.comparisons import COLUMNS
+from itda_core.comparisons import COLUMNS, comparisons_folder
 from itda_core.errors import ItdaError, RunError, StoreError
+from itda_core.labels import Label, labels_file
 from itda_core.results import EVALUATION_FILE, read_evaluation
 from itda_core.runs import RUN_FILES, Run
 
@@ -72,6 +74,13 @@ def insert_comparisons(cursor: duckdb.DuckDBPyConnection, table: pd.DataFrame) -
     cursor.unregister("read")
 
 
+def insert_labels(cursor: duckdb.DuckDBPyConnection, labels: list[Label]) -> None:
+    """Have these labels instead of those that are there."""
+    cursor.execute("DELETE FROM labels")
+    for label in labels:
+        _insert(cursor, "labels", asdict(label))
+
+
 def stamp(folder: Path) -> list[tuple]:
     """Tells whether run directories came, went or changed, without opening a file.
 
@@ -88,8 +97,9 @@ def stamp(folder: Path) -> list[tuple]:
 
 
 def file_stamps(folder: Path) -> list[tuple]:
-    """The same of the files in a folder."""
-    return [(path.name, _file_stamp(path)) for path in sorted(folder.glob("*.parquet"))]
+    """The same of what is kept beside a folder of runs: comparisons and labels."""
+    files = sorted(comparisons_folder(folder).glob("*.parquet"))
+    return [(path.name, _file_stamp(path)) for path in [*files, labels_file(folder)]]
 
 
 def _file_stamp(path: Path) -> tuple[int, ...] | None:

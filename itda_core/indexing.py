@@ -13,10 +13,12 @@ from itda_core.importing import (
     file_stamps,
     insert_comparisons,
     insert_evaluation,
+    insert_labels,
     insert_run,
     stamp,
     why_not_imported,
 )
+from itda_core.labels import labels_file, read_labels
 from itda_core.runs import Run, list_runs
 
 _RETRY_SECONDS = 60.0
@@ -70,6 +72,7 @@ class Index(Database):
         self._follow(listed)
         taken, failed = self._import_all(listed)
         failed = failed or self._import_comparisons(folder)
+        failed = failed or self.import_labels(folder)
         # What came while the files were read is not in `seen`, and is looked at the next time.
         known = self._directories()
         self._looked = ((*seen[:3], known, _existing(known)), failed, time.monotonic())
@@ -80,7 +83,7 @@ class Index(Database):
     def _seen(self, folder: Path) -> tuple:
         """All that decides what there is to import."""
         known = self._directories()
-        stamps = stamp(folder), file_stamps(comparisons_folder(folder))
+        stamps = stamp(folder), file_stamps(folder)
         return str(folder.absolute()), *stamps, known, _existing(known)
 
     def _directories(self) -> dict[str, str]:
@@ -115,6 +118,19 @@ class Index(Database):
         with self.transaction() as cursor:
             insert_comparisons(cursor, table)
         return failed
+
+    def import_labels(self, folder: Path) -> RunError | None:
+        """Have the labels that are kept beside a folder of runs; why some can't be read."""
+        file = labels_file(folder)
+        labels, bad = read_labels(file.read_bytes() if file.exists() else b"")
+        with self.transaction() as cursor:
+            insert_labels(cursor, labels)
+        if not bad:
+            return None
+        return RunError(
+            f"{bad:,} lines of {file} can't be read; the other labels are there. Correct or delete "
+            "these lines."
+        )
 
     def forget_run(self, run_id: str) -> None:
         """Remove a run from the index; its directory is not touched."""

@@ -1,7 +1,7 @@
 """The store: an index of the run directories, and every query that the app makes.
 
-All SQL is here, in indexing.py, importing.py and database.py. What is stored can be made anew from
-the run directories and the comparisons beside them.
+All SQL is here, in latent_store.py, indexing.py, importing.py and database.py. What is stored can
+be made anew from the run directories, and the comparisons and labels beside them.
 """
 
 from collections.abc import Sequence
@@ -11,15 +11,12 @@ import pandas as pd
 
 from itda_core.database import FILE_NAME, SCHEMA_VERSION
 from itda_core.errors import RunError, StoreError, StoreNotOursError
-from itda_core.indexing import Index
+from itda_core.latent_store import LatentStore
 
 __all__ = ["FILE_NAME", "SCHEMA_VERSION", "Store", "rebuild"]
 
-_LATENT_COLUMNS = """l.latent, p.prompt_id, p.title, p.text, l.position, l."start", l."end",
-    l.token, l.tokens, l.tokens / greatest(r.explored_tokens, 1) AS density, l.strongest"""
 
-
-class Store(Index):
+class Store(LatentStore):
     """The explorer's database with the queries of the pages."""
 
     def stored(self) -> tuple[int, int, str | None]:
@@ -63,123 +60,6 @@ class Store(Index):
             list(run_ids),
         )
 
-    def latent_numbers(self, run_id: str, search: str = "", order: str = "number") -> list[int]:
-        """The numbers of a dictionary's latents, searched and ordered.
-
-        search: text that the source token or the 40 characters on either side of it hold,
-        whatever the case; order: "number", "density" or "strength".
-        """
-        by = {"number": "l.latent", "density": "l.tokens DESC", "strength": "l.strongest DESC"}
-        where, values = "r.run_id = ?", [run_id]
-        if search:
-            left = 'greatest(0, l."start" - 40)'
-            around = f'substr(p.text, {left} + 1, l."end" + 40 - {left})'
-            where += f" AND contains(lower({around}), lower(?))"
-            values.append(search)
-        found = self.query(
-            f"""SELECT l.latent FROM latents l JOIN runs r USING (run) JOIN prompts p USING (prompt)
-            WHERE {where} ORDER BY {by[order]}, l.latent""",
-            *values,
-        )
-        return found["latent"].tolist()
-
-    def latents(self, run_id: str, numbers: list[int]) -> pd.DataFrame:
-        """The given latents with their sources, in the order of their numbers."""
-        return self.query(
-            f"""SELECT {_LATENT_COLUMNS} FROM latents l JOIN runs r USING (run)
-            JOIN prompts p USING (prompt)
-            WHERE r.run_id = ? AND list_contains(?::INTEGER[], l.latent) ORDER BY l.latent""",
-            run_id,
-            list(numbers),
-        )
-
-    def strongest_uses(self, run_id: str, latent: int, limit: int = 20) -> pd.DataFrame:
-        """The tokens that use a latent with the largest |coefficient|, strongest first.
-
-        prompt_id, title, text, position, step, coefficient, and the prompt's token spans as
-        lists `starts` and `ends`. A token that used it twice is one row, its coefficients added.
-        """
-        return self.query(
-            """WITH uses AS (
-                SELECT c.run, c.prompt, c.position, min(c.step) AS step,
-                    sum(c.coefficient)::FLOAT AS coefficient
-                FROM codes c JOIN runs r USING (run) WHERE r.run_id = ? AND c.latent = ?
-                GROUP BY ALL ORDER BY abs(sum(c.coefficient)) DESC, c.prompt, c.position LIMIT ?)
-            SELECT p.prompt_id, p.title, p.text, u.position, u.step, u.coefficient, rp.starts,
-                rp.ends
-            FROM uses u JOIN prompts p USING (prompt) JOIN run_prompts rp USING (run, prompt)
-            ORDER BY abs(u.coefficient) DESC, p.prompt, u.position""",
-            run_id,
-            latent,
-            limit,
-        )
-
-    def uses_in_prompts(self, run_id: str, latent: int, prompt_ids: list[str]) -> pd.DataFrame:
-        """Every use of a latent in the given prompts: prompt_id, position, coefficient."""
-        return self.query(
-            """SELECT p.prompt_id, c.position, sum(c.coefficient)::FLOAT AS coefficient
-            FROM codes c JOIN runs r USING (run) JOIN prompts p USING (prompt)
-            WHERE r.run_id = ? AND c.latent = ? AND list_contains(?::VARCHAR[], p.prompt_id)
-            GROUP BY ALL ORDER BY p.prompt_id, c.position""",
-            run_id,
-            latent,
-            list(prompt_ids),
-        )
-
-    def coefficients(self, run_id: str, latent: int) -> pd.Series:
-        """The coefficient of each token that uses a latent, [n_tokens that use it] float32."""
-        return self.query(
-            """SELECT sum(c.coefficient)::FLOAT AS coefficient FROM codes c JOIN runs r USING (run)
-            WHERE r.run_id = ? AND c.latent = ? GROUP BY c.prompt, c.position""",
-            run_id,
-            latent,
-        )["coefficient"]
-
-    def used_together(self, run_id: str, latent: int, least: int, limit: int) -> pd.DataFrame:
-        """The latents that are used on the same tokens as a latent more often than by chance.
-
-        latent, both (tokens that use both), tokens (that use it), and lift: both over what chance
-        gives, tokens × those of the latent / explored tokens. The largest lift first, of those that
-        share at least `least` tokens.
-        """
-        return self.query(
-            """WITH uses AS (
-                SELECT DISTINCT run, prompt, position FROM codes c JOIN runs r USING (run)
-                WHERE r.run_id = $run AND c.latent = $latent),
-            shared AS (
-                SELECT c.run, c.latent, count(DISTINCT (c.prompt, c.position)) AS "both"
-                FROM codes c SEMI JOIN uses USING (run, prompt, position)
-                WHERE c.latent <> $latent GROUP BY ALL HAVING "both" >= $least)
-            SELECT s.latent, s."both", l.tokens,
-                s."both" * r.explored_tokens / (l.tokens * (SELECT count(*) FROM uses)) AS lift
-            FROM shared s JOIN latents l USING (run, latent) JOIN runs r USING (run)
-            ORDER BY lift DESC, s.latent LIMIT $limit""",
-            run=run_id,
-            latent=latent,
-            least=least,
-            limit=limit,
-        )
-
-    def at_token(self, run_ids: Sequence[str], prompt_id: str, position: int) -> pd.DataFrame:
-        """How dictionaries read one explored token: for each the latent with the largest
-        |coefficient|: run_id, layer, latent, coefficient, and is_source, whether the token is the
-        latent's own source."""
-        return self.query(
-            """SELECT r.run_id, r.layer, c.latent, sum(c.coefficient)::FLOAT AS coefficient,
-                bool_or(l.prompt = c.prompt AND l.position = c.position) AS is_source
-            FROM codes c JOIN runs r USING (run) JOIN prompts p USING (prompt)
-            JOIN latents l USING (run, latent)
-            WHERE list_contains($runs::VARCHAR[], r.run_id) AND p.prompt_id = $prompt
-                AND c.position = $position
-            GROUP BY r.run_id, r.layer, c.latent
-            QUALIFY row_number() OVER (
-                PARTITION BY r.run_id ORDER BY abs(sum(c.coefficient)) DESC, c.latent) = 1
-            ORDER BY r.layer, r.run_id""",
-            runs=list(run_ids),
-            prompt=prompt_id,
-            position=position,
-        )
-
     def prompt_text(self, prompt_id: str) -> str | None:
         """The text of a prompt, None where it is not known."""
         found = self.query("SELECT text FROM prompts WHERE prompt_id = ?", prompt_id)["text"]
@@ -213,6 +93,7 @@ class Store(Index):
             ),
             "evaluations": self.evaluations(),
             "comparisons": self.query("SELECT * FROM comparisons ORDER BY measure, a, b"),
+            "labels": self.query("SELECT * FROM labels ORDER BY run_id, latent"),
         }
 
 

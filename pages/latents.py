@@ -5,11 +5,16 @@ import random
 import pandas as pd
 import streamlit as st
 
+from itda_core.errors import InputError
+from itda_core.latent_store import LatentSearch
+from pages.components.label_editor import edit_label
 from pages.components.latent_card import show_card
 from pages.components.latent_relations import show_relations
+from pages.components.latent_search import ask_for_search, describe, forget_search
 from pages.components.session import (
     choose_run,
     explorer,
+    follow_url,
     nothing_yet,
     origin_word,
     page,
@@ -27,30 +32,40 @@ def show() -> None:
     if runs.empty:
         nothing_yet()
         return
-    where, search, order = st.columns([3, 3, 1])
+    where, search, order, filters = st.columns([3, 3, 1, 1], vertical_alignment="bottom")
     with where:
         run = choose_run(runs)
-    text = search.text_input(
-        "Search the sources",
-        key="search",
-        placeholder="a word, such as treaty",
-        help="Finds latents whose source token, or the text within 40 characters of it, holds "
-        "this text.",
-    )
+    asked = ask_for_search(search, filters)
+    follow_url("order", list(_ORDERS))
     by = order.selectbox("Order", list(_ORDERS), format_func=_ORDERS.get, key="order")
-    numbers = explorer().store.latent_numbers(run.run_id, text, by)
+    write_url("order", by if by != "number" else None)
+    numbers = _numbers(run, asked, by)
     if not numbers:
-        st.info(f"No source of this dictionary has “{literal(text)}” near it. Try a shorter word.")
+        st.button("Show all latents", on_click=forget_search)
         return
     chosen = _chosen_latent(run.run_id, numbers)
-    left, right = st.columns([2, 3], gap="large")
     latent = explorer().store.latents(run.run_id, [chosen]).iloc[0]
+    left, right = st.columns([2, 3], gap="large")
     with left:
         _show_list(run, numbers, chosen)
         show_relations(run, latent)
     with right:
         _show_head(numbers, latent, run)
+        edit_label(run, latent)
         show_card(run, latent)
+
+
+def _numbers(run, asked: LatentSearch, order: str) -> list[int]:
+    """The latents of the list; why there are none is said in place."""
+    try:
+        numbers = explorer().store.latent_numbers(run.run_id, asked, order)
+    except InputError as error:  # an expression that is none
+        st.warning(literal(str(error)))
+        return []
+    if not numbers:
+        told = literal(describe(asked))
+        st.info(f"No latent of this dictionary fits. {told} Try a shorter word or fewer filters.")
+    return numbers
 
 
 def _chosen_latent(run_id: str, numbers: list[int]) -> int:
@@ -107,7 +122,10 @@ def _show_list(run, numbers: list[int], chosen: int) -> None:
     ]
     table["token"] = table["token"].map(token_label)
     table["percent"] = table["density"] * 100
-    key = f"list_{run.run_id}_{page_number}_{st.session_state.get('search')}"
+    table["label"] = ["★ " * one.bookmarked + one.label for one in table.itertuples()]
+    written = ["label"] if table["label"].any() else []
+    # Other latents are another table, in which nothing was chosen yet.
+    key = f"list_{run.run_id}_{hash(tuple(shown))}"
     selection = {"rows": [place % _ROWS], "columns": [], "cells": []}
     if (st.session_state.get(key) or {}).get("selection", {}).get("rows") != selection["rows"]:
         # The table stays the same element, so that the browser need not build it anew.
@@ -121,12 +139,14 @@ def _show_list(run, numbers: list[int], chosen: int) -> None:
     st.caption(f"{len(numbers):,} latents · page {page_number + 1} of {n_pages}")
     st.dataframe(
         table,
-        column_order=["latent", "token", "percent", "source"],
+        column_order=["latent", "token", *written, "percent", "strongest", "source"],
         column_config={
             "latent": st.column_config.NumberColumn("no.", width=50, format="%d"),
             "token": st.column_config.TextColumn("token", width=80),
             "source": f"{origin_word(run)} in context",
             "percent": st.column_config.NumberColumn("used on", format="%.2f %%", width=70),
+            "strongest": st.column_config.NumberColumn("strongest", format="%.1f", width=70),
+            "label": st.column_config.TextColumn("label", width=90),
         },
         hide_index=True,
         height=600,

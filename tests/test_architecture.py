@@ -18,9 +18,11 @@ ROOMS = [
     "evaluation", "decomposition", "interventions", "steering", "neighbourhood",
     "source_sets", "overlaps", "telling", "similarity",
     "probing", "runs", "results", "evaluating",
-    "probing_runs", "common_rows", "comparing", "comparisons", "uses", "detection",
+    "probing_runs", "common_rows", "comparing", "comparisons", "labels", "uses",
+    "detection",
     "building", "estimate", "finishing", "training",
-    "database", "importing", "indexing", "store", "jobs",
+    "database", "importing", "indexing", "latent_store", "store",
+    "jobs",
     "saelens", "published", "exchange", "adopting", "sae_runs", "published_runs", "card", "hub",
     "console", "measuring_commands", "exchange_commands", "commands", "__main__",
 ]  # fmt: skip
@@ -34,7 +36,9 @@ HTML = re.compile(
     r"|img|svg|html|head|body|button|details|summary|h[1-6])(\s|/?>|$)",
     re.IGNORECASE,
 )
-SQL_FILES = {CORE / f"{name}.py" for name in ("database", "importing", "indexing", "store")}
+SQL_FILES = {
+    CORE / f"{name}.py" for name in ("database", "importing", "indexing", "latent_store", "store")
+}
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 UNSAFE_CALLS = {"torch.load", "os.system", "os.popen", "read_pickle", "to_pickle", "eval", "exec"}
 UNSAFE_OPTIONS = {"shell", "trust_remote_code", "allow_pickle", "unsafe_allow_html"}

@@ -119,7 +119,7 @@ def browse_latents(page: Page) -> None:
     expect(page.get_by_text("Strongest uses")).to_be_visible()
     count = page.get_by_text(re.compile(r"latents · page 1 of"))
     everything = count.inner_text()
-    page.get_by_role("textbox", name="Search the sources").fill("commerce")
+    page.get_by_role("textbox", name="Search the latents").fill("commerce")
     page.keyboard.press("Enter")
     expect(count).not_to_have_text(everything)
     expect(page.get_by_text("Strongest uses")).to_be_visible()

@@ -8,6 +8,7 @@ from test_pages import _close_explorer, assert_no_failure, newest, open_page, tr
 from tiny import save_tiny_model
 from trained import tiny_config, trained
 
+from itda_core.labels import read_labels
 from itda_core.neighbourhood import nearest_atoms, next_tokens
 from itda_core.runs import list_runs
 
@@ -86,6 +87,82 @@ def test_the_source_is_followed_into_the_other_layers(data):
     shown = table_with(app, "coefficient")
     assert run.run_id not in set(shown["run_id"])
     assert 1 in set(shown["layer"])
+
+
+# Labels and searches
+
+
+def labels(data):
+    file = data / "labels.jsonl"
+    return read_labels(file.read_bytes() if file.exists() else b"")[0]
+
+
+def field(app, kind, label):
+    return next(one for one in getattr(app, kind) if one.label == label)
+
+
+def test_a_label_a_note_and_a_bookmark_are_kept_as_soon_as_they_are_written(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, latent="5")
+    field(app, "text_input", "Label").set_value("<b>War</b> & *peace*").run()
+    field(app, "toggle", "Bookmark").set_value(True).run()
+    field(app, "text_area", "Note").set_value("seen on\ntwo lines").run()
+    assert_no_failure(app)
+    [label] = labels(data)
+    source = run.dictionary().sources.loc[5]
+    assert (label.run_id, label.latent) == (run.run_id, 5)
+    assert (label.prompt_id, label.position) == (source["prompt_id"], source["position"])
+    assert (label.label, label.note) == ("<b>War</b> & *peace*", "seen on\ntwo lines")
+    assert label.bookmarked
+    again = open_page("latents", run=run.run_id, latent="5")
+    assert field(again, "text_input", "Label").value == "<b>War</b> & *peace*"
+    assert table_with(again, "percent").set_index("latent").loc[5, "label"].startswith("★ <b>War")
+    other = open_page("latents", run=run.run_id, latent="6")
+    assert field(other, "text_input", "Label").value == ""
+
+
+def test_a_link_restores_search_place_way_and_filters(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, latent="5")
+    field(app, "toggle", "Bookmark").set_value(True).run()
+    query = {"search": "^.*$", "in": "token", "match": "regex", "bookmarked": "True"}
+    app = open_page("latents", run=run.run_id, **query)
+    assert_no_failure(app)
+    assert app.text_input(key="search").value == "^.*$"
+    assert table_with(app, "percent")["latent"].tolist() == [5]
+
+
+def test_a_link_to_a_latent_is_not_hidden_by_an_earlier_search(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, latent="5")
+    app.text_input(key="search").set_value("the").run()
+    app.query_params.clear()
+    app.query_params["run"], app.query_params["latent"] = run.run_id, "7"
+    app.run()
+    assert_no_failure(app)
+    assert app.text_input(key="search").value == ""
+    assert app.session_state["latent"] == 7
+
+
+def test_a_wrong_expression_is_answered_in_place_with_a_way_back(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, search="(", match="regex")
+    assert "no regular expression" in app.warning[0].value
+    [button] = [button for button in app.button if button.label == "Show all latents"]
+    button.click().run()
+    assert_no_failure(app)
+    assert len(table_with(app, "percent")) > 10
+
+
+def test_latents_are_listed_by_their_density(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, least="3", most="8")
+    codes = pd.read_parquet(run.directory / "codes.parquet")
+    tokens = codes.drop_duplicates(["latent", "prompt_id", "position"]).groupby("latent").size()
+    percent = 100 * tokens / run.metrics["explored_tokens"]
+    expected = percent[(percent >= 3) & (percent <= 8)].index.tolist()
+    assert 0 < len(expected) < run.metrics["atoms"]
+    assert table_with(app, "percent")["latent"].tolist() == expected[:50]
 
 
 def test_an_encoder_says_that_its_atoms_promote_no_token(data_folder, tmp_path, tiny_corpus_file):

@@ -17,6 +17,7 @@ from itda_core.config import CorpusSpec, ModelSpec, TrainConfig, data_directory
 from itda_core.dictionary import Dictionary
 from itda_core.errors import ItdaError, RunError, StoreOutdatedError
 from itda_core.jobs import JobQueue
+from itda_core.labels import Label, add_labels, labels_file
 from itda_core.models import Model
 from itda_core.runs import Run, delete_run, read_run
 from itda_core.store import FILE_NAME, Store, rebuild
@@ -82,6 +83,11 @@ class Explorer:
         """Train SmolLM2 on the built-in corpus, the first layer on its own."""
         for layers in DEMO_LAYERS:
             self.queue.submit(demo_config(layers))
+
+    def keep_labels(self, labels: list[Label]) -> None:
+        """Keep what was written about latents, in the file first."""
+        add_labels(labels_file(self.runs_folder), labels)
+        self.store.import_labels(self.runs_folder)
 
     def delete(self, run_id: str) -> None:
         """Remove a run's directory and its rows; a damaged directory goes too."""

@@ -1,0 +1,107 @@
+"""Which latents are listed: the search field and the filters, which follow the link."""
+
+import streamlit as st
+
+from itda_core.latent_store import PLACES, WAYS, LatentSearch
+from pages.components.session import follow_url, write_url
+
+_PLACES = {
+    "context": "around the source",
+    "token": "source token",
+    "prompt": "whole prompt",
+    "label": "label and note",
+}
+_WAYS = {"text": "text", "word": "whole word", "regex": "expression"}
+_FILTERS = ("in", "match", "least", "most", "bookmarked", "labelled")
+_KEYS = ("search", "filters", *_FILTERS)
+
+
+def ask_for_search(field, switch) -> LatentSearch:
+    """field, switch: the places of the search field and of the switch for the filters, which stand
+    in a row of their own below."""
+    _follow_link()
+    text = field.text_input(
+        "Search the latents",
+        key="search",
+        placeholder="a word, such as treaty",
+        help="The source token and 40 characters around it are searched. With the filters also "
+        "other places, for whole words and for regular expressions.",
+    )
+    write_url("search", text or None)
+    if not switch.toggle("Filters", key="filters"):
+        for key in _FILTERS:
+            write_url(key, None)
+        return LatentSearch(text)
+    places = st.columns([1.5, 1.3, 1, 1, 1.2, 1.2], vertical_alignment="bottom")
+    place = _choose(places[0], "Look in", _PLACES, "in", PLACES)
+    way = _choose(places[1], "Match", _WAYS, "match", WAYS)
+    least = _ask_for_percent(places[2], "Used on at least, %", "least", 0.0)
+    most = _ask_for_percent(places[3], "and at most, %", "most", 100.0)
+    bookmarked = _switch(places[4], "Bookmarked only", "bookmarked")
+    labelled = _switch(places[5], "With label or note", "labelled")
+    return LatentSearch(text, place, way, least / 100, most / 100, bookmarked, labelled)
+
+
+def describe(search: LatentSearch) -> str:
+    """What was asked for, in a sentence."""
+    parts = []
+    if search.text:
+        parts.append(f"“{search.text}” as {_WAYS[search.way]} in: {_PLACES[search.place]}")
+    if (search.least_density, search.most_density) != (0.0, 1.0):
+        parts.append(f"used on {search.least_density:.2%} to {search.most_density:.2%}")
+    parts += ["bookmarked"] * search.bookmarked + ["with a label or note"] * search.labelled
+    return f"Asked for: {', '.join(parts)}." if parts else ""
+
+
+def forget_search() -> None:
+    """Everything is listed again; for callbacks, before the widgets are drawn."""
+    for key in _KEYS:
+        st.session_state.pop(key, None)
+        st.query_params.pop(key, None)
+        st.session_state[f"_written_{key}"] = None
+
+
+def _follow_link() -> None:
+    """A link to a latent that says nothing of a search is not to be hidden by an earlier one."""
+    wanted = st.query_params.get("latent")
+    is_new = wanted is not None and wanted != st.session_state.get("_written_latent")
+    if is_new and not any(key in st.query_params for key in _KEYS):
+        forget_search()
+    text = st.query_params.get("search")
+    if text is not None and text != st.session_state.get("_written_search"):
+        st.session_state["search"] = text
+    asked = {key: st.query_params[key] for key in _FILTERS if key in st.query_params}
+    if any(value != st.session_state.get(f"_written_{key}") for key, value in asked.items()):
+        st.session_state["filters"] = True
+
+
+def _choose(place, label: str, names: dict[str, str], key: str, options: tuple[str, ...]) -> str:
+    follow_url(key, list(options))
+    chosen = place.selectbox(label, options, format_func=names.get, key=key)
+    write_url(key, chosen if chosen != options[0] else None)
+    return chosen
+
+
+def _ask_for_percent(place, label: str, key: str, default: float) -> float:
+    """Percent of the explored tokens."""
+    wanted = st.query_params.get(key)
+    if wanted is not None and wanted != st.session_state.get(f"_written_{key}"):
+        st.session_state[key] = _percent(wanted, default)
+    st.session_state.setdefault(key, default)
+    value = place.number_input(label, 0.0, 100.0, step=0.1, key=key, format="%.3g")
+    write_url(key, value if value != default else None)
+    return value
+
+
+def _percent(text: str, default: float) -> float:
+    try:
+        return min(100.0, max(0.0, float(text)))
+    except ValueError:
+        return default
+
+
+def _switch(place, label: str, key: str) -> bool:
+    follow_url(key, [False, True])
+    chosen = place.toggle(label, key=key)
+    write_url(key, chosen or None)
+    return chosen

@@ -1,0 +1,206 @@
+"""Labels, notes and bookmarks are never lost: files, the database, searches by them."""
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+
+from itda_core.errors import InputError, RunError
+from itda_core.labels import Label, add_labels, labels_file, read_labels
+from itda_core.latent_store import LatentSearch
+from itda_core.runs import list_runs
+from itda_core.store import Store, rebuild
+
+
+@pytest.fixture
+def copied(runs_folder, tmp_path):
+    return shutil.copytree(runs_folder, tmp_path / "data" / "runs")
+
+
+def label_of(run, latent, **fields):
+    source = run.dictionary().sources.loc[latent]
+    return Label(run.run_id, latent, source["prompt_id"], int(source["position"]), **fields)
+
+
+def read(file):
+    return read_labels(file.read_bytes())
+
+
+def test_the_newest_label_of_a_latent_counts_and_an_empty_one_takes_it_away(tmp_path):
+    file = tmp_path / "labels.jsonl"
+    one = Label("run", 3, "p", 5, "first")
+    add_labels(file, [one, Label("run", 4, "p", 6, note="a note\nof two lines")])
+    add_labels(file, [dataclasses.replace(one, label="second", bookmarked=True)])
+    labels, bad = read(file)
+    assert bad == 0
+    assert {(one.latent, one.label, one.note, one.bookmarked) for one in labels} == {
+        (3, "second", "", True),
+        (4, "", "a note\nof two lines", False),
+    }
+    assert all(one.changed for one in labels)
+    add_labels(file, [dataclasses.replace(one, label="")])
+    assert [label.latent for label in read(file)[0]] == [4]
+    assert len(file.read_text().splitlines()) == 4  # nothing that was written is ever removed
+
+
+def test_an_older_line_that_comes_later_does_not_undo_a_newer_one(tmp_path):
+    file = tmp_path / "labels.jsonl"
+    add_labels(file, [Label("run", 3, "p", 5, "new", changed="2026-02-02T00:00:00+00:00")])
+    add_labels(file, [Label("run", 3, "p", 5, "old", changed="2026-01-01T00:00:00+00:00")])
+    assert [label.label for label in read(file)[0]] == ["new"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{", b"[]", b'"text"', b"{}", b'{"run_id": "r"}', b"\xff\xfe", b"[" * 100_000,
+        b'{"run_id": "r", "latent": -1, "prompt_id": "p", "position": 0}',
+        b'{"run_id": "r", "latent": "1", "prompt_id": "p", "position": 0}',
+        b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "extra": 1}',
+    ],
+)  # fmt: skip
+def test_a_line_that_cannot_be_read_costs_no_other(tmp_path, line):
+    file = tmp_path / "labels.jsonl"
+    add_labels(file, [Label("run", 3, "p", 5, "one")])
+    with file.open("ab") as opened:
+        opened.write(line)  # cut short, without its end
+    add_labels(file, [Label("run", 4, "p", 6, "two")])
+    labels, bad = read(file)
+    assert [label.label for label in labels] == ["one", "two"]
+    assert bad == 1
+
+
+def test_what_is_too_long_is_refused():
+    with pytest.raises(InputError, match="at most 200 characters"):
+        Label("run", 3, "p", 5, "x" * 201)
+
+
+def test_the_database_has_the_labels_and_has_them_again_after_a_rebuild(copied, tmp_path):
+    run = list_runs(copied)[0]
+    add_labels(labels_file(copied), [label_of(run, 7, label="treaties", bookmarked=True)])
+    path = tmp_path / "explorer.duckdb"
+    store = Store(path)
+    store.import_new(copied)
+    [row] = store.latents(run.run_id, [7]).itertuples()
+    assert (row.label, row.note, row.bookmarked) == ("treaties", "", True)
+    [row] = store.latents(run.run_id, [8]).itertuples()
+    assert (row.label, row.bookmarked) == ("", False)
+    add_labels(labels_file(copied), [label_of(run, 8, note="with a “quote”; DROP TABLE labels")])
+    store.import_new(copied)
+    assert store.latents(run.run_id, [8])["note"][0] == "with a “quote”; DROP TABLE labels"
+    store.close()
+    path.unlink()
+    rebuild(path, copied)
+    store = Store(path)
+    assert store.latents(run.run_id, [7])["label"][0] == "treaties"
+    store.close()
+
+
+def test_a_label_of_another_source_is_not_shown(copied):
+    run = list_runs(copied)[0]
+    other = dataclasses.replace(label_of(run, 7, label="mine"), position=9_999)
+    add_labels(labels_file(copied), [other])
+    store = Store()
+    store.import_new(copied)
+    assert store.latents(run.run_id, [7])["label"][0] == ""
+    store.close()
+
+
+def test_a_damaged_line_is_told_of_and_the_others_are_there(copied):
+    run = list_runs(copied)[0]
+    add_labels(labels_file(copied), [label_of(run, 7, label="treaties")])
+    with labels_file(copied).open("a") as opened:
+        opened.write("{\n")
+    store = Store()
+    with pytest.raises(RunError, match=r"1 lines of .*labels\.jsonl can't be read"):
+        store.import_new(copied)
+    assert len(store.runs()) == 3
+    assert store.latents(run.run_id, [7])["label"][0] == "treaties"
+    store.close()
+
+
+# Searches
+
+
+@pytest.fixture(scope="module")
+def labelled(runs_folder, tmp_path_factory):
+    folder = shutil.copytree(runs_folder, tmp_path_factory.mktemp("labelled") / "runs")
+    run = list_runs(folder)[0]
+    labels = [
+        label_of(run, 3, label="War and peace"),
+        label_of(run, 5, note="about peaceful (a+b) things", bookmarked=True),
+        label_of(run, 9, bookmarked=True),
+    ]
+    add_labels(labels_file(folder), labels)
+    store = Store()
+    store.import_new(folder)
+    yield store, run
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("search", "expected"),
+    [
+        (LatentSearch("peace", "label"), [3, 5]),
+        (LatentSearch("PEACE", "label", "word"), [3]),
+        (LatentSearch("(a+b)", "label", "word"), [5]),
+        (LatentSearch("^war|thing", "label", "regex"), [3, 5]),
+        (LatentSearch(bookmarked=True), [5, 9]),
+        (LatentSearch(labelled=True), [3, 5]),
+        (LatentSearch("peace", "label", bookmarked=True), [5]),
+        (LatentSearch("no such thing", "label"), []),
+    ],
+)
+def test_latents_are_found_by_what_was_written_about_them(labelled, search, expected):
+    store, run = labelled
+    assert store.latent_numbers(run.run_id, search) == expected
+
+
+def test_a_source_is_found_by_token_word_expression_and_prompt(labelled):
+    store, run = labelled
+    sources = run.dictionary().sources
+    texts = store.prompt_texts(sources["prompt_id"].unique().tolist())
+
+    def those(keep):
+        return [row.latent for row in sources.itertuples() if keep(row)]
+
+    found = store.latent_numbers(run.run_id, LatentSearch("the", "token"))
+    assert found == those(lambda row: "the" in row.token.lower())
+    assert found
+    found = store.latent_numbers(run.run_id, LatentSearch("the", "token", "word"))
+    assert found == those(lambda row: row.token.strip().lower() == "the")
+    found = store.latent_numbers(run.run_id, LatentSearch("^ [a-m]", "token", "regex"))
+    assert found == those(
+        lambda row: (
+            len(row.token) > 1 and row.token[0] == " " and "a" <= row.token[1].lower() <= "m"
+        )
+    )
+    found = store.latent_numbers(run.run_id, LatentSearch("river", "prompt"))
+    assert found == those(lambda row: "river" in texts[row.prompt_id].lower())
+
+
+def test_latents_are_found_by_their_density(labelled):
+    store, run = labelled
+    table = store.latents(run.run_id, store.latent_numbers(run.run_id))
+    search = LatentSearch(least_density=0.01, most_density=0.05)
+    expected = table[(table["density"] >= 0.01) & (table["density"] <= 0.05)]["latent"].tolist()
+    assert store.latent_numbers(run.run_id, search) == expected
+    assert 0 < len(expected) < len(table)
+    unused = store.latent_numbers(run.run_id, LatentSearch(most_density=0.0))
+    assert unused == table[table["tokens"] == 0]["latent"].tolist()
+
+
+@pytest.mark.parametrize("text", ["(", "[a", "*", "a{2,1}"])
+def test_a_wrong_expression_is_answered_with_a_sentence(labelled, text):
+    store, run = labelled
+    with pytest.raises(InputError, match=r"is no regular expression: .*Correct it"):
+        store.latent_numbers(run.run_id, LatentSearch(text, way="regex"))
+
+
+def test_a_line_of_the_file_is_json_of_all_fields(tmp_path):
+    file = tmp_path / "labels.jsonl"
+    add_labels(file, [Label("run", 3, "p", 5, "שלום", "naïve", True)])
+    fields = json.loads(file.read_text(encoding="utf-8"))
+    assert set(fields) == {field.name for field in dataclasses.fields(Label)}
+    assert fields["label"] == "שלום"
