@@ -1,5 +1,6 @@
 """One text taken apart: each token's terms in the order of pursuit, and what they leave."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,12 @@ class Decomposition:
     def is_cut(self) -> bool:
         """Whether the text goes on after its last token."""
         return bool(self.text[int(self.tokens.spans[0, :, 1].max()) :].strip())
+
+    def prefix(self, l0: int) -> "Decomposition":
+        """The decomposition of only `l0` terms a token: the first steps, nothing pursued anew."""
+        return dataclasses.replace(
+            self, codes=self.codes.prefix(l0), residuals=self.residuals[:, : l0 + 1]
+        )
 
     def spans(self) -> list[tuple[int, int]]:
         """The characters of every token, those left out included."""

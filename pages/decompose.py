@@ -1,7 +1,5 @@
 """Decompose: a prompt's tokens as sums of latents, in the order of pursuit."""
 
-import random
-
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -9,6 +7,7 @@ import streamlit as st
 from itda_core.decomposition import Decomposition, decompose
 from itda_core.errors import InputError
 from pages.components.decompose_terms import show_summary, show_token, terms_text
+from pages.components.prompt_choice import choose_text
 from pages.components.session import (
     choose_run,
     explorer,
@@ -21,18 +20,10 @@ from pages.components.session import (
     write_url,
 )
 from pages.components.steering import show_steering
-from pages.components.text import literal, visible
+from pages.components.text import literal
 from pages.components.token_strip import choose_token, token_row
-from pages.components.upload import upload_texts
 from pages.components.what_if import show_what_if
 
-STARTERS = {
-    "Treaty": "The Senate will ratify the treaty with Spain, and commerce will flow again.",
-    "Speech": "My fellow Americans, tonight the state of our Union is strong.",
-    "Code": "def fibonacci(n):\n    return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)",
-    "Everyday": "The cat sat on the mat while the rain fell on the roof.",
-}
-_URL_CHARACTERS = 1_000
 _VIEWS = {"terms": "Terms", "what-if": "What if", "steer": "Steer"}
 
 
@@ -43,82 +34,38 @@ def show() -> None:
         nothing_yet()
         return
     run = choose_run(runs)
-    _take_text_from_url()
-    text = _ask_for_text()
-    if not text.strip():
+    text = choose_text()
+    if not text:
         st.info("Type or upload a text, or take one of the starters.")
         return
-    if len(text) <= _URL_CHARACTERS:
-        st.query_params["text"] = text
-    else:
-        st.query_params.pop("text", None)
     digest = loaded_run(run.directory).about.get("model_digest")
     if digest != loaded_model(loaded_run(run.directory).config.model).digest:
         st.warning("The model has changed since this dictionary was trained: train it anew.")
-    result = _decomposed(run.directory, text)
-    _show_result(run, result)
-
-
-def _take_text_from_url() -> None:
-    """A link gives the text itself, or a prompt of the corpus by its id."""
-    prompt_id, text = st.query_params.get("prompt"), st.query_params.get("text")
-    if prompt_id:
-        del st.query_params["prompt"]
-        found = explorer().store.prompt_text(prompt_id)
-        if found is None:
-            st.warning(f"The prompt {literal(prompt_id)} of this link is not in the store.")
-        else:
-            st.session_state["text"] = found
-    elif text and "text" not in st.session_state:
-        st.session_state["text"] = text
-    st.session_state.setdefault("text", STARTERS["Treaty"])
-
-
-def _ask_for_text() -> str:
-    typed, uploaded = st.tabs(["Type or paste", "Upload a file"])
-    with typed:
-        st.text_area(
-            "Text", key="text", height=110, help="Press Ctrl+Enter to decompose what you typed."
-        )
-        columns = st.columns([1, 1, 1, 1, 1])
-        for column, (name, starter) in zip(columns, STARTERS.items(), strict=False):
-            column.button(
-                name,
-                on_click=_set_text,
-                args=[starter],
-                help=literal(starter),
-                width="stretch",
-            )
-        columns[4].button(
-            "Random prompt", on_click=_set_random_text, width="stretch", help="One of the corpus"
-        )
-    with uploaded:
-        upload = upload_texts("File with one or more texts", key="upload")
-        if upload:
-            texts = upload.texts
-            number = st.selectbox(
-                f"Text ({len(texts):,} in the file)",
-                range(len(texts)),
-                format_func=lambda n: f"{n + 1}: {visible(texts[n][:100])}",
-                key="upload_text",
-            )
-            st.button("Decompose this text", on_click=_set_text, args=[texts[number]])
-    return st.session_state["text"]
-
-
-def _set_text(text: str) -> None:
-    st.session_state["text"] = text
-
-
-def _set_random_text() -> None:
-    prompt_ids = explorer().store.prompt_ids()
-    _set_text(explorer().store.prompt_text(random.choice(prompt_ids)) or STARTERS["Treaty"])
+    _show_result(run, _choose_l0(_decomposed(run.directory, text)))
 
 
 @st.cache_data(max_entries=32, show_spinner="Running the model …")
 def _decomposed(directory: str, text: str) -> Decomposition:
     config = loaded_run(directory).config
     return decompose(loaded_dictionary(directory), loaded_model(config.model), text, config)
+
+
+def _choose_l0(result: Decomposition) -> Decomposition:
+    """Fewer terms: a pursuit's prefix is the smaller decomposition, so that nothing is computed
+    anew."""
+    most = result.codes.l0
+    if most < 2:
+        return result
+    follow_url("l0", list(range(most, 0, -1)))
+    l0 = st.slider(
+        "L0",
+        1,
+        most,
+        key="l0",
+        help="Terms of each token. The first ones are what a pursuit with that L0 gives.",
+    )
+    write_url("l0", None if l0 == most else l0)
+    return result.prefix(l0)
 
 
 def _show_result(run, result: Decomposition) -> None:

@@ -193,3 +193,17 @@ def test_fewer_than_two_tokens_are_refused(decomposed, text):
 def test_with_the_first_position_kept_one_token_is_enough(run, dictionary, tiny_model):
     config = dataclasses.replace(run.config, skip_first=False)
     assert decompose(dictionary, tiny_model, "a", config).positions.tolist() == [0]
+
+
+@pytest.mark.parametrize("pursuit", ["matching", "orthogonal"])
+def test_a_prefix_is_the_decomposition_with_fewer_terms(run, dictionary, tiny_model, pursuit):
+    whole = dataclasses.replace(dictionary, pursuit=pursuit)
+    short = dataclasses.replace(whole, l0=2)
+    found = decompose(whole, tiny_model, TEXT, run.config).prefix(2)
+    expected = decompose(short, tiny_model, TEXT, run.config)
+    assert found.codes.latents.tolist() == expected.codes.latents.tolist()
+    np.testing.assert_allclose(
+        found.codes.coefficients, expected.codes.coefficients, rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(found.residuals, expected.residuals, rtol=1e-4, atol=1e-4)
+    assert len(found.table()) == len(expected.table())

@@ -35,6 +35,36 @@ def told(app):
     return " ".join(element.value for element in [*app.markdown, *app.caption, *app.info])
 
 
+def test_fewer_terms_are_the_decomposition_with_that_l0(data, tiny_model):
+    run = newest(data, 2)
+    dictionary = run.dictionary()
+    app = open_page("decompose", run=run.run_id, text=TEXT, l0="2")
+    assert app.slider(key="l0").value == 2
+    x = tiny_model.capture(tiny_model.tokenize([TEXT]), [2])[2]
+    left = (x - dictionary.decode(dictionary.encode(x, l0=2))).square().sum()
+    share = float(left / (x - dictionary.offset).square().sum())
+    assert metrics(app)["left unexplained"] == f"{share:.1%}"
+    app.slider(key="l0").set_value(dictionary.l0).run()
+    left = (x - dictionary.decode(dictionary.encode(x))).square().sum()
+    share = float(left / (x - dictionary.offset).square().sum())
+    assert metrics(app)["left unexplained"] == f"{share:.1%}"
+
+
+def test_prompts_one_a_line_are_kept_in_a_list_without_repeats(data):
+    app = open_page("decompose", text=TEXT)
+    app.text_area(key="lines").set_value("The first.\n\n  The second. \nThe first.").run()
+    [add] = [button for button in app.button if button.label == "Add 3 to the list"]
+    add.click().run()
+    assert_no_failure(app)
+    assert app.session_state["prompts"] == ["The first.", "The second."]
+    assert app.text_area(key="lines").value == ""
+    table = next(one.value for one in app.dataframe if "prompt" in one.value.columns)
+    assert table["prompt"].tolist() == ["The first.", "The second."]
+    [clear] = [button for button in app.button if button.label == "Empty the list"]
+    clear.click().run()
+    assert app.session_state["prompts"] == []
+
+
 def test_what_if_without_an_edit_tells_the_reconstruction_alone(data, tiny_model):
     run = newest(data, 2)
     dictionary = run.dictionary()
@@ -55,6 +85,19 @@ def test_what_if_without_an_edit_tells_the_reconstruction_alone(data, tiny_model
         assert row.reconstruction == pytest.approx(
             100 * float(rebuilt[row.token_id].exp()), abs=1e-3
         )
+
+
+def test_what_if_follows_the_l0(data, tiny_model):
+    run = newest(data, 2)
+    found = {}
+    for l0 in ("4", "1"):
+        app = open_page("decompose", run=run.run_id, text=TEXT, view="what-if", l0=l0)
+        found[l0] = float(metrics(app)["KL of the reconstruction"])
+    dictionary = run.dictionary()
+    result = decompose(dictionary, tiny_model, TEXT, run.config).prefix(1)
+    expected = what_if(tiny_model, dictionary, result, [], len(result.spans()) - 1)
+    assert found["1"] == pytest.approx(expected.kl_reconstruction[-1], abs=1e-4)
+    assert found["4"] != found["1"]
 
 
 def test_factors_and_other_latents_in_the_table_become_edits(data, tiny_model, monkeypatch):

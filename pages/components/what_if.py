@@ -113,7 +113,9 @@ def _ask_where(result: Decomposition, row: int | None) -> tuple[int, str]:
 
 
 @st.cache_data(
-    max_entries=64, show_spinner="Running the model …", hash_funcs={Decomposition: lambda r: r.text}
+    max_entries=64,
+    show_spinner="Running the model …",
+    hash_funcs={Decomposition: lambda result: (result.text, result.codes.l0)},
 )
 def _computed(
     directory: str, result: Decomposition, edits: tuple[Edit, ...], position: int, onto: str
