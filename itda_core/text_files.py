@@ -83,7 +83,7 @@ def text_columns(path: Path) -> dict[str, int]:
     if not n_rows and first_bad:
         raise CorpusError(f"No row of {path.name} can be read: {first_bad}.")
     if not n_rows:
-        raise CorpusError(f"{path.name} is empty. Choose a file that holds text.")
+        raise CorpusError(f"{path.name} is empty: it has no row. Choose a file that holds text.")
     return found
 
 

@@ -222,6 +222,8 @@ def open_a_copied_cell(page: Page) -> None:
 
 def compare_by_activations(page: Page) -> None:
     """A measure that a job computes is there when the job is done, and again at once."""
+    page.get_by_role("combobox", name="Measure").scroll_into_view_if_needed()
+    page.wait_for_timeout(1_000)  # a list that is open closes when the page scrolls
     choose(page, "Measure", "Source resemblance")
     expect(page.get_by_text("0 of 6 pairs are known.")).to_be_visible()
     page.get_by_role("button", name="Compute (6 pairs)").click()
@@ -232,6 +234,7 @@ def compare_by_activations(page: Page) -> None:
     picture(page, "measure")
     page.goto(page.url)
     expect(page.get_by_text("1.00", exact=True).first).to_be_visible()
+    page.wait_for_timeout(1_000)
     choose(page, "Measure", "Jaccard of sources")
     assert_nothing_failed(page)
 

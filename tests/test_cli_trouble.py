@@ -95,15 +95,15 @@ def test_an_unknown_corpus_or_a_hub_out_of_reach(fails_to_train, corpus, words):
     ("name", "content", "words"),
     [
         ("a.parquet", b"these are plain words", "not a Parquet file"),
-        ("a.jsonl", b"these are plain words", "line 1, is not JSON"),
-        ("a.csv", b'"a","b\n1', "not a CSV file"),
+        ("a.jsonl", b"these are plain words", "line 1 is not JSON"),
+        ("a.csv", b'"a","b\n1', "line 2 is not CSV"),
         ("a.txt", b"\x89PNG\r\n\x1a\n\x00\x00", "not UTF-8"),
         ("a.txt", b"a\x00b", "not a text file"),
         ("a.pdf", b"%PDF-1.4", "none of .txt .csv .jsonl .parquet"),
         ("a.txt", b"", "is empty"),
         ("a.csv", b"", "is empty"),
         ("a.jsonl", b"\n\n", "is empty"),
-        ("a.csv", b"text\n", "no column with text"),
+        ("a.csv", b"text\n", "it has no row"),
         ("a.csv", b"one,two\na,b\n", "Say which column"),
     ],
 )
