@@ -32,6 +32,14 @@ _LATENT_COLUMNS = """l.latent, p.prompt_id, p.title, p.text, l.position, l."star
     coalesce(b.label, '') AS label, coalesce(b.note, '') AS note,
     coalesce(b.bookmarked, false) AS bookmarked"""
 
+# Every token that uses a latent, once; of one sign where $sign asks for it.
+_USES = """SELECT c.run, c.prompt, c.position, min(c.step) AS step,
+        sum(c.coefficient)::FLOAT AS coefficient
+    FROM codes c JOIN runs r USING (run) WHERE r.run_id = $run AND c.latent = $latent
+    GROUP BY ALL HAVING $sign = 0 OR sign(sum(c.coefficient)) = $sign"""
+_USE_COLUMNS = """p.prompt_id, p.title, p.text, u.position, u.step, u.coefficient, rp.starts,
+    rp.ends"""
+
 
 @dataclass(frozen=True)
 class LatentSearch:
@@ -100,25 +108,60 @@ class LatentStore(Index):
             list(numbers),
         )
 
-    def strongest_uses(self, run_id: str, latent: int, limit: int = 20) -> pd.DataFrame:
+    def strongest_uses(
+        self, run_id: str, latent: int, limit: int = 20, sign: int = 0
+    ) -> pd.DataFrame:
         """The tokens that use a latent with the largest |coefficient|, strongest first.
 
         prompt_id, title, text, position, step, coefficient, and the prompt's token spans as
         lists `starts` and `ends`. A token that used it twice is one row, its coefficients added.
+        sign: 1 for positive coefficients only, -1 for negative ones.
         """
         return self.query(
-            """WITH uses AS (
-                SELECT c.run, c.prompt, c.position, min(c.step) AS step,
-                    sum(c.coefficient)::FLOAT AS coefficient
-                FROM codes c JOIN runs r USING (run) WHERE r.run_id = ? AND c.latent = ?
-                GROUP BY ALL ORDER BY abs(sum(c.coefficient)) DESC, c.prompt, c.position LIMIT ?)
-            SELECT p.prompt_id, p.title, p.text, u.position, u.step, u.coefficient, rp.starts,
-                rp.ends
-            FROM uses u JOIN prompts p USING (prompt) JOIN run_prompts rp USING (run, prompt)
+            f"""WITH uses AS (
+                SELECT * FROM ({_USES})
+                ORDER BY abs(coefficient) DESC, prompt, position LIMIT $limit)
+            SELECT {_USE_COLUMNS} FROM uses u JOIN prompts p USING (prompt)
+            JOIN run_prompts rp USING (run, prompt)
             ORDER BY abs(u.coefficient) DESC, p.prompt, u.position""",
-            run_id,
-            latent,
-            limit,
+            run=run_id,
+            latent=latent,
+            limit=limit,
+            sign=sign,
+        )
+
+    def banded_uses(
+        self, run_id: str, latent: int, bands: int, of_each: int, sign: int = 0
+    ) -> pd.DataFrame:
+        """Uses from the whole range: the |coefficients| in `bands` parts with as many uses each,
+        the strongest first, and `of_each` uses from every part, evenly spaced in it.
+
+        The columns of `strongest_uses`, and band (0 first), low and high (|coefficient| in it),
+        and uses (how many it has).
+        """
+        return self.query(
+            f"""WITH uses AS ({_USES}),
+            banded AS (
+                SELECT *, ntile($bands) OVER (
+                    ORDER BY abs(coefficient) DESC, prompt, position) - 1 AS band
+                FROM uses),
+            placed AS (
+                SELECT *, row_number() OVER in_band - 1 AS place, count(*) OVER (
+                        PARTITION BY band) AS uses,
+                    min(abs(coefficient)) OVER (PARTITION BY band) AS low,
+                    max(abs(coefficient)) OVER (PARTITION BY band) AS high
+                FROM banded WINDOW in_band AS (
+                    PARTITION BY band ORDER BY abs(coefficient) DESC, prompt, position))
+            SELECT {_USE_COLUMNS}, u.band, u.low, u.high, u.uses
+            FROM placed u JOIN prompts p USING (prompt) JOIN run_prompts rp USING (run, prompt)
+            WHERE u.place * $of_each // u.uses > (u.place - 1) * $of_each // u.uses
+                OR u.place = 0
+            ORDER BY u.band, u.place""",
+            run=run_id,
+            latent=latent,
+            bands=bands,
+            of_each=of_each,
+            sign=sign,
         )
 
     def uses_in_prompts(self, run_id: str, latent: int, prompt_ids: list[str]) -> pd.DataFrame:

@@ -52,7 +52,7 @@ def show() -> None:
     with right:
         _show_head(numbers, latent, run)
         edit_label(run, latent)
-        show_card(run, latent)
+        show_card(run, latent, has_ranges=True)
 
 
 def _numbers(run, asked: LatentSearch, order: str) -> list[int]:

@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 from test_pages import _close_explorer, assert_no_failure, newest, open_page, trained_folder
@@ -87,6 +88,27 @@ def test_the_source_is_followed_into_the_other_layers(data):
     shown = table_with(app, "coefficient")
     assert run.run_id not in set(shown["run_id"])
     assert 1 in set(shown["layer"])
+
+
+def test_uses_of_the_whole_range_are_shown_by_quarter_and_those_of_one_sign_alone(data):
+    run = newest(data, 2)
+    latent = most_used(run)
+    app = open_page("latents", run=run.run_id, latent=str(latent))
+    app.segmented_control(key="which_uses").set_value("Whole range").run()
+    assert_no_failure(app)
+    codes = pd.read_parquet(run.directory / "codes.parquet")
+    sizes = codes[codes["latent"] == latent].groupby(["prompt_id", "position"])["coefficient"].sum()
+    quarters = np.array_split(np.sort(sizes.abs())[::-1], 4)
+    for quarter in quarters:
+        expected = f"{quarter.min():.2f}–{quarter.max():.2f} · 25% of its uses ({len(quarter):,}"
+        assert expected in told(app)
+    app.segmented_control(key="sign").set_value(-1).run()
+    assert_no_failure(app)
+    negative = np.sort(sizes[sizes < 0].abs())[::-1]
+    if len(negative):
+        assert f"{np.array_split(negative, 4)[0].max():.2f} ·" in told(app)
+    else:
+        assert "No explored token uses it with this sign" in told(app)
 
 
 # Labels and searches

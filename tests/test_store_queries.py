@@ -230,12 +230,47 @@ def test_runs_come_in_order_of_model_and_layer(store, runs):
     assert store.runs()["layer"].tolist() == [1, 3]
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_strongest_uses_of_one_sign_are_those_of_that_sign(store, run, sign):
+    latent = int(busiest(run)[0])
+    both = store.strongest_uses(run.run_id, latent, 10_000)
+    expected = both[both["coefficient"] * sign > 0].reset_index(drop=True)
+    found = store.strongest_uses(run.run_id, latent, 10_000, sign=sign)
+    pd.testing.assert_frame_equal(found, expected)
+
+
+@pytest.mark.parametrize("sign", [0, 1, -1])
+def test_bands_have_as_many_uses_each_and_some_of_each_are_shown(store, run, sign):
+    latent = int(busiest(run)[0])
+    whole = store.strongest_uses(run.run_id, latent, 10_000, sign=sign)
+    sizes = whole["coefficient"].abs().to_numpy()
+    found = store.banded_uses(run.run_id, latent, bands=4, of_each=3, sign=sign)
+    counts = [len(part) for part in np.array_split(sizes, 4)]
+    first = 0
+    for band, count in enumerate(counts):
+        rows, here = found[found["band"] == band], sizes[first : first + count]
+        first += count
+        assert len(rows) == min(3, count)
+        if not count:
+            continue
+        assert set(rows["uses"]) == {count}
+        assert rows["high"].iloc[0] == pytest.approx(here.max())
+        assert rows["low"].iloc[0] == pytest.approx(here.min())
+        inside = rows["coefficient"].abs()
+        assert inside.between(here.min(), here.max()).all()
+        assert inside.is_monotonic_decreasing
+    places = set(zip(found["prompt_id"], found["position"], strict=True))
+    assert len(places) == len(found)
+    assert places <= set(zip(whole["prompt_id"], whole["position"], strict=True))
+
+
 def test_an_empty_store_answers_every_question_with_nothing():
     empty = Store()
     assert empty.runs().empty
     assert empty.latent_numbers("x", "y", "density") == []
     assert empty.latents("x", [1]).empty
     assert empty.strongest_uses("x", 1).empty
+    assert empty.banded_uses("x", 1, 4, 5).empty
     assert empty.uses_in_prompts("x", 1, ["y"]).empty
     assert empty.coefficients("x", 1).empty
     assert empty.prompt_ids() == []

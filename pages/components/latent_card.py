@@ -9,13 +9,18 @@ from pages.components.session import explorer
 from pages.components.text import literal
 from pages.components.token_strip import show_rows, strength, token_row
 
+_BANDS, _OF_EACH_BAND = 4, 5
+_SIGNS = {0: "both signs", 1: "+", -1: "−"}
 _CONTEXT_TOKENS = 8
 """Tokens on each side of a use in the short view: about 16 in all."""
 
 
-def show_card(run, latent: pd.Series, key: str = "", most_uses: int = 20) -> None:
+def show_card(
+    run, latent: pd.Series, key: str = "", most_uses: int = 20, has_ranges: bool = False
+) -> None:
     """The whole card. run: a row of Store.runs(); latent: a row of Store.latents(); key: sets the
-    cards of one page apart; most_uses: how many are listed."""
+    cards of one page apart; most_uses: how many are listed; has_ranges: whether uses of one sign,
+    or of the whole range, can be asked for."""
     show_source(latent, key=f"{key}source")
     uses, tokens = int(latent.tokens), int(run.explored_tokens)
     density, strongest, where = st.columns(3)
@@ -27,8 +32,12 @@ def show_card(run, latent: pd.Series, key: str = "", most_uses: int = 20) -> Non
     if not uses:
         st.info(_why_unused(run))
         return
-    st.markdown("##### Strongest uses")
-    _show_uses(run, latent, f"{key}uses", most_uses)
+    if has_ranges:
+        _show_chosen_uses(run, latent, f"{key}uses", most_uses)
+    else:
+        st.markdown("##### Strongest uses")
+        uses_shown = explorer().store.strongest_uses(run.run_id, int(latent.latent), most_uses)
+        _show_uses(run, latent, uses_shown, f"{key}uses")
     st.markdown("##### Coefficients")
     coefficients = explorer().store.coefficients(run.run_id, int(latent.latent))
     negative = int((coefficients < 0).sum())
@@ -70,9 +79,54 @@ def show_source(latent: pd.Series, key: str, around: int = 90) -> None:
     show_rows([row], key=key)
 
 
-def _show_uses(run, latent: pd.Series, key: str, most: int) -> None:
+def _show_chosen_uses(run, latent: pd.Series, key: str, most: int) -> None:
+    """The strongest uses, or some of each quarter; of both signs or one."""
+    title, which, sign_place = st.columns([2, 2.2, 1.8], vertical_alignment="center")
+    which_uses = which.segmented_control(
+        "Which uses",
+        ["Strongest", "Whole range"],
+        default="Strongest",
+        required=True,
+        label_visibility="collapsed",
+        key="which_uses",
+    )
+    sign = sign_place.segmented_control(
+        "Of which sign",
+        list(_SIGNS),
+        format_func=_SIGNS.get,
+        default=0,
+        required=True,
+        label_visibility="collapsed",
+        key="sign",
+    )
     store, number = explorer().store, int(latent.latent)
-    uses = store.strongest_uses(run.run_id, number, most)
+    if which_uses == "Strongest":
+        title.markdown("##### Strongest uses")
+        uses = store.strongest_uses(run.run_id, number, most, sign)
+        _show_uses(run, latent, uses, key)
+    else:
+        title.markdown("##### Uses by quarter")
+        uses = store.banded_uses(run.run_id, number, _BANDS, _OF_EACH_BAND, sign)
+        _show_bands(run, latent, uses, key)
+    if uses.empty:
+        st.caption("No explored token uses it with this sign.")
+
+
+def _show_bands(run, latent: pd.Series, uses: pd.DataFrame, key: str) -> None:
+    for band, rows in uses.groupby("band"):
+        first = rows.iloc[0]
+        share = 1 / uses["band"].nunique()
+        st.caption(
+            f"|coefficient| {first.low:.2f}–{first.high:.2f} · {share:.0%} of its uses "
+            f"({int(first.uses):,} tokens)"
+        )
+        _show_uses(run, latent, rows, f"{key}_{band}")
+
+
+def _show_uses(run, latent: pd.Series, uses: pd.DataFrame, key: str) -> None:
+    if uses.empty:
+        return
+    store, number = explorer().store, int(latent.latent)
     prompts = uses["prompt_id"].unique().tolist()
     everywhere = store.uses_in_prompts(run.run_id, number, prompts)
     by_prompt = dict(list(everywhere.groupby("prompt_id")))
