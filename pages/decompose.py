@@ -160,6 +160,7 @@ def _show_downloads(run, table: pd.DataFrame) -> None:
         table.to_csv(index=False).encode(),
         file_name=f"decomposition-{run.run_id}.csv",
         mime="text/csv",
+        on_click="ignore",
     )
 
 

@@ -65,6 +65,7 @@ def _offer_files() -> None:
         file_name=file.name,
         mime="application/jsonl",
         disabled=not content,
+        on_click="ignore",
     )
     upload = st.file_uploader("Add those of a file", type=["jsonl"], key="labels_upload")
     if upload is None:

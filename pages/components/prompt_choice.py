@@ -47,7 +47,9 @@ def _take_text_from_url() -> None:
 
 
 def _ask_for_text() -> str:
-    typed, several, uploaded = st.tabs(["Type or paste", "Several prompts", "Upload a file"])
+    names = ["Type or paste", "Several prompts", "Upload a file"]
+    # Known to the server, so that a page that is drawn anew meanwhile keeps the open one.
+    typed, several, uploaded = st.tabs(names, on_change="rerun", key="text_from")
     with typed:
         _ask_for_one()
     with several:

@@ -193,4 +193,5 @@ def _offer_download(written: _Written) -> None:
         table.to_csv(index=False).encode(),
         file_name=f"steered-{written.latent}.csv",
         mime="text/csv",
+        on_click="ignore",
     )

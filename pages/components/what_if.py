@@ -176,4 +176,5 @@ def _show_next_tokens(result: Decomposition, found: WhatIf, position: int) -> No
         found.next_tokens.to_csv(index=False).encode(),
         file_name="what-if.csv",
         mime="text/csv",
+        on_click="ignore",
     )
