@@ -26,6 +26,8 @@ def data(trained_folder, data_folder):
 def open_tab(name, run, latent):
     """The page of a latent with one of the lists open."""
     app = open_page("latents", run=run.run_id, latent=str(latent))
+    app.session_state["related"] = True
+    app.run()
     app.session_state["relations"] = name
     app.run()
     assert_no_failure(app)
@@ -46,7 +48,7 @@ def most_used(run):
 
 def test_the_nearest_atoms_are_listed_with_their_cosines(data):
     run = newest(data, 2)
-    app = open_page("latents", run=run.run_id, latent="5")
+    app = open_tab("Nearest atoms", run, 5)
     expected = nearest_atoms(run.dictionary(), 5, 10)
     shown = table_with(app, "cosine")
     assert shown["latent"].tolist() == expected["latent"].tolist()

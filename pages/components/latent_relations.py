@@ -25,6 +25,14 @@ def show_relations(run, latent: pd.Series) -> None:
     row of Store.latents()."""
     if st.session_state.pop("_jumps", False):
         st.rerun()  # the whole page: the fragment alone would keep the card
+    # Closed at first: going from latent to latent must not wait for it.
+    related = st.expander("What it has to do with others", on_change="rerun", key="related")
+    if related.open:
+        with related:
+            _show_lists(run, latent)
+
+
+def _show_lists(run, latent: pd.Series) -> None:
     names = ["Nearest atoms", "Used together", "Next tokens", "In other layers"]
     shows = (_show_nearest, _show_company, _show_next_tokens, _show_other_layers)
     tabs = st.tabs(names, on_change="rerun", key="relations")
