@@ -17,7 +17,7 @@ import pandas as pd
 from itda_core.errors import StoreError, StoreNotOursError, StoreOutdatedError
 from itda_core.runs import told_when_disk_is_full
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 FILE_NAME = "explorer.duckdb"
 
 _SCHEMA = """
@@ -44,7 +44,7 @@ CREATE TABLE evaluations (run INTEGER, l0 INTEGER, mean_l0 DOUBLE, mean_latents 
 CREATE TABLE comparisons (measure VARCHAR, a VARCHAR, b VARCHAR, value DOUBLE, reason VARCHAR,
     tokens BIGINT, unit VARCHAR, created VARCHAR);
 CREATE TABLE labels (run_id VARCHAR, latent INTEGER, prompt_id VARCHAR, position INTEGER,
-    label VARCHAR, note VARCHAR, bookmarked BOOLEAN, changed VARCHAR);
+    label VARCHAR, note VARCHAR, bookmarked BOOLEAN, lists VARCHAR[], changed VARCHAR);
 """
 
 

@@ -9,9 +9,12 @@ import shutil
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from safetensors.torch import save
 
+from itda_core.dictionary import Dictionary
 from itda_core.errors import ExchangeError, InputError
 from itda_core.published import published_files, published_note
 from itda_core.runs import RUN_FILES, Run, told_when_disk_is_full
@@ -74,6 +77,12 @@ def export_files(run: Run, format: str) -> dict[str, bytes]:
         for name in names
         if (run.directory / name).exists()
     }
+
+
+def atom_file(dictionary: Dictionary, latent: int, about: dict[str, Any]) -> bytes:
+    """One latent's atom [d_model] as safetensors, with `about` as its metadata."""
+    metadata = {name: str(value) for name, value in about.items()}
+    return save({"atom": dictionary.atoms[latent].contiguous()}, metadata=metadata)
 
 
 def export_note(run: Run, format: str) -> str:

@@ -78,7 +78,7 @@ def insert_labels(cursor: duckdb.DuckDBPyConnection, labels: list[Label]) -> Non
     """Have these labels instead of those that are there."""
     cursor.execute("DELETE FROM labels")
     for label in labels:
-        _insert(cursor, "labels", asdict(label))
+        _insert(cursor, "labels", asdict(label) | {"lists": list(label.lists)})
 
 
 def stamp(folder: Path) -> list[tuple]:

@@ -1,4 +1,4 @@
-"""Labels, notes and bookmarks of latents: what people wrote, which nothing else can bring back.
+"""Labels, notes, bookmarks and lists of latents: what people wrote, which nothing can bring back.
 
 labels.jsonl, beside the folder of runs: one line a change, the newest line of a latent counts.
 Lines are only ever added, so that a crash costs at most the line that was being written.
@@ -32,6 +32,8 @@ class Label:
     label: str = ""
     note: str = ""
     bookmarked: bool = False
+    lists: tuple[str, ...] = ()
+    """names of the lists that it was put into"""
     changed: str = ""
     """when, in UTC, ISO 8601"""
 
@@ -42,6 +44,7 @@ class Label:
         for name in ("latent", "position"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
                 raise InputError(f"{name} of a label must be a number from 0 on.")
+        object.__setattr__(self, "lists", _list_names(self.lists))
         if len(self.label) > LONGEST_LABEL or len(self.note) > LONGEST_NOTE:
             raise InputError(
                 f"A label has at most {LONGEST_LABEL} characters, a note {LONGEST_NOTE:,}."
@@ -49,7 +52,7 @@ class Label:
 
     @property
     def is_empty(self) -> bool:
-        return not (self.label or self.note or self.bookmarked)
+        return not (self.label or self.note or self.bookmarked or self.lists)
 
 
 def labels_file(runs: Path) -> Path:
@@ -72,9 +75,9 @@ def add_labels(file: Path, labels: Iterable[Label]) -> None:
 
 
 def read_labels(content: bytes) -> tuple[list[Label], int]:
-    """The newest of each latent, in the order of their changes, and how many lines can't be read.
-    Those without label, note and bookmark are left out. content: of a labels file."""
-    newest: dict[tuple[str, int], Label] = {}
+    """The newest of each latent and source, in the order of their changes, and how many lines can't
+    be read. Those that say nothing are left out. content: of a labels file."""
+    newest: dict[tuple, Label] = {}
     bad = 0
     for line in content.splitlines():
         if not line.strip():
@@ -84,11 +87,21 @@ def read_labels(content: bytes) -> tuple[list[Label], int]:
         except (ValueError, TypeError, RecursionError, InputError):
             bad += 1
             continue
-        known = newest.pop((label.run_id, label.latent), None)
-        newest[label.run_id, label.latent] = (
-            known if known and known.changed > label.changed else label
-        )
+        # With another source the number stands for another latent.
+        key = (label.run_id, label.latent, label.prompt_id, label.position)
+        known = newest.pop(key, None)
+        newest[key] = known if known and known.changed > label.changed else label
     return [label for label in newest.values() if not label.is_empty], bad
+
+
+def _list_names(names: object) -> tuple[str, ...]:
+    """Names without repeats, as a tuple; a file gives them as a list."""
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise InputError("lists of a label must be names.")
+    kept = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
+    if any(len(name) > LONGEST_LABEL for name in kept):
+        raise InputError(f"The name of a list has at most {LONGEST_LABEL} characters.")
+    return kept
 
 
 def _ends_badly(file: Path) -> bool:

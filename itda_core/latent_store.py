@@ -1,36 +1,10 @@
-"""The queries about latents: which there are, what uses them, what people wrote about them."""
+"""The queries about latents: what uses them, and what they have to do with others."""
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import duckdb
 import pandas as pd
 
-from itda_core.errors import InputError
-from itda_core.indexing import Index
-
-PLACES = ("context", "token", "prompt", "label")
-WAYS = ("text", "word", "regex")
-ORDERS = ("number", "density", "strength")
-_CONTEXT = 40
-"""Characters on either side of a source that belong to its context"""
-_BY = {"number": "l.latent", "density": "l.tokens DESC", "strength": "l.strongest DESC"}
-_LEFT = f'greatest(0, l."start" - {_CONTEXT})'
-_TEXTS = {
-    "context": f'substr(p.text, {_LEFT} + 1, l."end" + {_CONTEXT} - {_LEFT})',
-    "token": "l.token",
-    "prompt": "p.text",
-    "label": "concat_ws(' ', b.label, b.note)",
-}
-# A label is shown where the latent still has the source that it was written for.
-_LATENTS = """latents l JOIN runs r USING (run) JOIN prompts p USING (prompt)
-    LEFT JOIN labels b ON b.run_id = r.run_id AND b.latent = l.latent
-        AND b.prompt_id = p.prompt_id AND b.position = l.position"""
-_LATENT_COLUMNS = """l.latent, p.prompt_id, p.title, p.text, l.position, l."start", l."end",
-    l.token, l.tokens, l.tokens / greatest(r.explored_tokens, 1) AS density, l.strongest,
-    coalesce(b.label, '') AS label, coalesce(b.note, '') AS note,
-    coalesce(b.bookmarked, false) AS bookmarked"""
+from itda_core.latent_search import LatentLists
 
 # Every token that uses a latent, once; of one sign where $sign asks for it.
 _USES = """SELECT c.run, c.prompt, c.position, min(c.step) AS step,
@@ -41,72 +15,8 @@ _USE_COLUMNS = """p.prompt_id, p.title, p.text, u.position, u.step, u.coefficien
     rp.ends"""
 
 
-@dataclass(frozen=True)
-class LatentSearch:
-    """Which latents of a dictionary are wanted."""
-
-    text: str = ""
-    place: str = "context"
-    """where the text is looked for: the "context" of 40 characters around the source, the source
-    "token", the whole "prompt", or the "label" and note"""
-    way: str = "text"
-    """"text" as it is, a whole "word", or a "regex" of RE2; upper and lower case are one"""
-    least_density: float = 0.0
-    """share of the explored tokens, in [0, 1]"""
-    most_density: float = 1.0
-    bookmarked: bool = False
-    """only those"""
-    labelled: bool = False
-    """only those with a label or a note"""
-
-    @property
-    def is_everything(self) -> bool:
-        return self == LatentSearch(place=self.place, way=self.way)
-
-
-class LatentStore(Index):
+class LatentStore(LatentLists):
     """A database that answers questions about latents."""
-
-    def latent_numbers(
-        self, run_id: str, search: str | LatentSearch = "", order: str = "number"
-    ) -> list[int]:
-        """The numbers of a dictionary's latents, searched and ordered.
-
-        search: text that the context holds, or all that is wanted; order: "number", "density" or
-        "strength". Raises InputError for an expression that is none.
-        """
-        asked = LatentSearch(search) if isinstance(search, str) else search
-        where, values = "r.run_id = $run", {"run": run_id}
-        if asked.text:
-            where += f" AND {_match(asked)}"
-            values["text"] = _pattern(asked)
-        if (asked.least_density, asked.most_density) != (0.0, 1.0):
-            where += " AND l.tokens / greatest(r.explored_tokens, 1) BETWEEN $least AND $most"
-            values |= {"least": asked.least_density, "most": asked.most_density}
-        if asked.bookmarked:
-            where += " AND b.bookmarked"
-        if asked.labelled:
-            where += " AND (b.label <> '' OR b.note <> '')"
-        try:
-            found = self.query(
-                f"SELECT l.latent FROM {_LATENTS} WHERE {where} ORDER BY {_BY[order]}, l.latent",
-                **values,
-            )
-        except duckdb.InvalidInputException as error:
-            raise InputError(
-                f"“{asked.text}” is no regular expression: {_reason(error)}. Correct it, or search "
-                "for plain text."
-            ) from error
-        return found["latent"].tolist()
-
-    def latents(self, run_id: str, numbers: list[int]) -> pd.DataFrame:
-        """The given latents with their sources, in the order of their numbers."""
-        return self.query(
-            f"""SELECT {_LATENT_COLUMNS} FROM {_LATENTS}
-            WHERE r.run_id = ? AND list_contains(?::INTEGER[], l.latent) ORDER BY l.latent""",
-            run_id,
-            list(numbers),
-        )
 
     def strongest_uses(
         self, run_id: str, latent: int, limit: int = 20, sign: int = 0
@@ -176,6 +86,32 @@ class LatentStore(Index):
             list(prompt_ids),
         )
 
+    def token_spans(self, run_id: str, prompt_id: str) -> list[tuple[int, int]]:
+        """Where the tokens of a prompt that were read begin and end in its text."""
+        found = self.query(
+            """SELECT rp.starts, rp.ends FROM run_prompts rp JOIN runs r USING (run)
+            JOIN prompts p USING (prompt) WHERE r.run_id = ? AND p.prompt_id = ?""",
+            run_id,
+            prompt_id,
+        )
+        if found.empty:
+            return []
+        return list(zip(found["starts"][0].tolist(), found["ends"][0].tolist(), strict=True))
+
+    def uses_of(self, run_id: str, latent: int) -> pd.DataFrame:
+        """Every use of a latent in the order of prompts: prompt_id, title, position, coefficient,
+        and the token's start and end in the prompt's text."""
+        return self.query(
+            f"""WITH uses AS ({_USES})
+            SELECT p.prompt_id, p.title, u.position, u.coefficient,
+                rp.starts[u.position + 1] AS "start", rp.ends[u.position + 1] AS "end"
+            FROM uses u JOIN prompts p USING (prompt) JOIN run_prompts rp USING (run, prompt)
+            ORDER BY p.prompt_id, u.position""",
+            run=run_id,
+            latent=latent,
+            sign=0,
+        )
+
     def coefficients(self, run_id: str, latent: int) -> pd.Series:
         """The coefficient of each token that uses a latent, [n_tokens that use it] float32."""
         return self.query(
@@ -211,38 +147,24 @@ class LatentStore(Index):
         )
 
     def at_token(self, run_ids: Sequence[str], prompt_id: str, position: int) -> pd.DataFrame:
-        """How dictionaries read one explored token: for each the latent with the largest
-        |coefficient|: run_id, layer, latent, coefficient, and is_source, whether the token is the
-        latent's own source."""
+        """How dictionaries read one token: for each the latent with the largest |coefficient|:
+        run_id, layer, latent, coefficient, and is_source, whether the token is the latent's own
+        source. Where a token is a source but was not explored the coefficient is NaN."""
         return self.query(
-            """SELECT r.run_id, r.layer, c.latent, sum(c.coefficient)::FLOAT AS coefficient,
-                bool_or(l.prompt = c.prompt AND l.position = c.position) AS is_source
-            FROM codes c JOIN runs r USING (run) JOIN prompts p USING (prompt)
-            JOIN latents l USING (run, latent)
-            WHERE list_contains($runs::VARCHAR[], r.run_id) AND p.prompt_id = $prompt
-                AND c.position = $position
-            GROUP BY r.run_id, r.layer, c.latent
-            QUALIFY row_number() OVER (
-                PARTITION BY r.run_id ORDER BY abs(sum(c.coefficient)) DESC, c.latent) = 1
+            """WITH used AS (
+                SELECT c.run, c.latent, sum(c.coefficient)::FLOAT AS coefficient
+                FROM codes c JOIN prompts p USING (prompt)
+                WHERE p.prompt_id = $prompt AND c.position = $position GROUP BY ALL),
+            sources AS (
+                SELECT l.run, l.latent FROM latents l JOIN prompts p USING (prompt)
+                WHERE p.prompt_id = $prompt AND l.position = $position)
+            SELECT r.run_id, r.layer, latent, coefficient, s.latent IS NOT NULL AS is_source
+            FROM used u FULL JOIN sources s USING (run, latent) JOIN runs r USING (run)
+            WHERE list_contains($runs::VARCHAR[], r.run_id)
+            QUALIFY row_number() OVER (PARTITION BY r.run_id
+                ORDER BY abs(coefficient) DESC NULLS LAST, latent) = 1
             ORDER BY r.layer, r.run_id""",
             runs=list(run_ids),
             prompt=prompt_id,
             position=position,
         )
-
-
-def _match(asked: LatentSearch) -> str:
-    if asked.way == "text":
-        return f"contains(lower({_TEXTS[asked.place]}), lower($text))"
-    return f"regexp_matches({_TEXTS[asked.place]}, $text, 'i')"
-
-
-def _pattern(asked: LatentSearch) -> str:
-    if asked.way != "word":
-        return asked.text
-    edge = r"[^\p{L}\p{N}_]"
-    return f"(^|{edge}){re.escape(asked.text)}($|{edge})"
-
-
-def _reason(error: duckdb.Error) -> str:
-    return str(error).splitlines()[0].partition(": ")[2].strip()

@@ -19,12 +19,15 @@ class NextTokens:
     """the smallest first"""
 
 
-def nearest_atoms(dictionary: Dictionary, latent: int, count: int) -> pd.DataFrame:
-    """The atoms with the largest |cosine| to a latent's: latent, cosine, and the source's columns.
+def cosines_to(dictionary: Dictionary, latent: int) -> torch.Tensor:
+    """The cosine of every atom to a latent's, [n_latents]. Atoms are unit vectors, so one product
+    has them all."""
+    return dictionary.atoms @ dictionary.atoms[latent]
 
-    Atoms are unit vectors, so one product has all cosines.
-    """
-    cosines = dictionary.atoms @ dictionary.atoms[latent]
+
+def nearest_atoms(dictionary: Dictionary, latent: int, count: int) -> pd.DataFrame:
+    """The atoms with the largest |cosine| to a latent's: latent, cosine, and the source's."""
+    cosines = cosines_to(dictionary, latent)
     sizes = cosines.abs()
     sizes[latent] = -1
     found = sizes.topk(min(count, len(cosines) - 1)).indices

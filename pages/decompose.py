@@ -6,8 +6,10 @@ import streamlit as st
 
 from itda_core.decomposition import Decomposition, decompose
 from itda_core.errors import InputError
-from pages.components.decompose_terms import show_summary, show_token, terms_text
+from pages.components.decompose_terms import lights_of, show_summary, show_token, terms_text
+from pages.components.downloads import offer_downloads
 from pages.components.prompt_choice import choose_text
+from pages.components.reproduce import decomposition_lines, show_lines
 from pages.components.session import (
     choose_run,
     explorer,
@@ -90,16 +92,18 @@ def _show_result(run, result: Decomposition) -> None:
     used.metric("different latents", f"{result.codes.latents[is_term].unique().numel():,}")
     st.caption(
         "The stronger the colour, the more of the token is left unexplained. Hover for its value; "
-        "click a token for its terms, click it again to let it go. Pale tokens are not decomposed: "
-        "the first position of a text carries no content."
+        "click a token for its terms, click it again or press Esc to let it go. Pale tokens are "
+        "not decomposed: the first position of a text carries no content. The latents below the "
+        "text light up the tokens that use them."
     )
     if result.is_cut:
         st.warning(
             f"The text is longer than the {len(result.spans()):,} tokens that are decomposed at "
             "once; the rest of it is pale. Decompose it in parts."
         )
-    locked = choose_token(_strip_row(result), key="strip")
-    row, table = _row_of(result, locked), result.table()
+    table = result.table()
+    locked = _choose_token(result, table)
+    row = _row_of(result, locked)
     view = _ask_for_view()
     if view == "what-if":
         show_what_if(run, result, table, row)
@@ -109,7 +113,18 @@ def _show_result(run, result: Decomposition) -> None:
         show_summary(run, result, table)
     else:
         show_token(run, result, row)
-    _show_downloads(run, table)
+    _show_files(run, result, table)
+
+
+def _choose_token(result: Decomposition, table: pd.DataFrame) -> int | None:
+    """The locked token, which follows the link. A lock belongs to its text."""
+    key = f"strip_{hash(result.text)}"
+    wanted = st.query_params.get("token", "")
+    if wanted.isdecimal() and wanted != st.session_state.get("_written_token"):
+        st.session_state[key] = {"locked": int(wanted), "lit": None}
+    locked = choose_token(_strip_row(result), lights_of(result, table), key)
+    write_url("token", locked)
+    return locked
 
 
 def _ask_for_view() -> str:
@@ -153,15 +168,14 @@ def _row_of(result: Decomposition, locked: int | None) -> int | None:
     return int(rows[0]) if len(rows) else None
 
 
-def _show_downloads(run, table: pd.DataFrame) -> None:
-    table = table.assign(run=run.run_id)[["run", *table.columns]]
-    st.download_button(
-        "Download all terms as CSV",
-        table.to_csv(index=False).encode(),
-        file_name=f"decomposition-{run.run_id}.csv",
-        mime="text/csv",
-        on_click="ignore",
-    )
+def _show_files(run, result: Decomposition, table: pd.DataFrame) -> None:
+    files, reproduced = st.columns(2)
+    with files.popover("Export all terms", width="stretch"):
+        about = {"run": run.run_id, "model": run.model, "layer": int(run.layer)}
+        about |= {"l0": result.codes.l0, "prompt": result.text}
+        offer_downloads(table, about, f"decomposition-{run.run_id}", "terms_file")
+    with reproduced.popover("Reproduce", width="stretch"):
+        show_lines(decomposition_lines(run.directory, result.text, result.codes.l0))
 
 
 with page("Decompose"):

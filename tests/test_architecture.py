@@ -21,7 +21,7 @@ ROOMS = [
     "probing_runs", "common_rows", "comparing", "comparisons", "labels", "uses",
     "detection",
     "building", "estimate", "finishing", "training",
-    "database", "importing", "indexing", "latent_store", "store",
+    "database", "importing", "indexing", "latent_search", "latent_store", "store",
     "jobs",
     "saelens", "published", "exchange", "adopting", "sae_runs", "published_runs", "card", "hub",
     "console", "measuring_commands", "exchange_commands", "commands", "__main__",
@@ -37,7 +37,15 @@ HTML = re.compile(
     re.IGNORECASE,
 )
 SQL_FILES = {
-    CORE / f"{name}.py" for name in ("database", "importing", "indexing", "latent_store", "store")
+    CORE / f"{name}.py"
+    for name in (
+        "database",
+        "importing",
+        "indexing",
+        "latent_search",
+        "latent_store",
+        "store",
+    )
 }
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 UNSAFE_CALLS = {"torch.load", "os.system", "os.popen", "read_pickle", "to_pickle", "eval", "exec"}

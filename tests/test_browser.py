@@ -154,10 +154,12 @@ def decompose_typed_text(page: Page) -> None:
     picture(page, "decompose", documented=True)
     token.click()
     expect(page.get_by_text("Latents of this text")).to_be_visible()
+    page.get_by_role("button", name="Export all terms").click()
     with page.expect_download() as download:
-        page.get_by_role("button", name="Download all terms as CSV").click()
+        page.get_by_role("button", name="CSV", exact=True).click()
     header = Path(download.value.path()).read_text().splitlines()[0]
-    assert header.startswith("run,position,token,step,latent,coefficient,share_left")
+    assert header.startswith("position,token,step,latent,coefficient,share_left")
+    page.keyboard.press("Escape")
     assert_nothing_failed(page)
 
 

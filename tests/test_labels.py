@@ -8,7 +8,7 @@ import pytest
 
 from itda_core.errors import InputError, RunError
 from itda_core.labels import Label, add_labels, labels_file, read_labels
-from itda_core.latent_store import LatentSearch
+from itda_core.latent_search import LatentSearch
 from itda_core.runs import list_runs
 from itda_core.store import Store, rebuild
 
@@ -44,6 +44,14 @@ def test_the_newest_label_of_a_latent_counts_and_an_empty_one_takes_it_away(tmp_
     assert len(file.read_text().splitlines()) == 4  # nothing that was written is ever removed
 
 
+def test_a_label_for_another_source_leaves_that_of_the_former_one(tmp_path):
+    file = tmp_path / "labels.jsonl"
+    add_labels(file, [Label("run", 3, "p", 5, "of p"), Label("run", 3, "q", 8, "of q")])
+    assert [label.label for label in read(file)[0]] == ["of p", "of q"]
+    add_labels(file, [Label("run", 3, "q", 8)])
+    assert [label.label for label in read(file)[0]] == ["of p"]
+
+
 def test_an_older_line_that_comes_later_does_not_undo_a_newer_one(tmp_path):
     file = tmp_path / "labels.jsonl"
     add_labels(file, [Label("run", 3, "p", 5, "new", changed="2026-02-02T00:00:00+00:00")])
@@ -58,6 +66,8 @@ def test_an_older_line_that_comes_later_does_not_undo_a_newer_one(tmp_path):
         b'{"run_id": "r", "latent": -1, "prompt_id": "p", "position": 0}',
         b'{"run_id": "r", "latent": "1", "prompt_id": "p", "position": 0}',
         b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "extra": 1}',
+        b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "lists": "war"}',
+        b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "lists": [1]}',
     ],
 )  # fmt: skip
 def test_a_line_that_cannot_be_read_costs_no_other(tmp_path, line):

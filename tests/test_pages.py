@@ -273,7 +273,7 @@ def test_a_search_without_a_match_says_what_to_change(data):
 
 
 def test_next_and_previous_move_through_the_latents_and_the_link_follows(data):
-    app = open_page("latents", run=newest(data, 2).run_id, latent="5")
+    app = open_page("latents", run=newest(data, 2).run_id, latent="5", kind="all")
     for label, expected in (("Next", "6"), ("Previous", "5"), ("Previous", "4")):
         next(button for button in app.button if button.label == label).click().run()
         assert_no_failure(app)

@@ -8,6 +8,7 @@ from itda_core.decomposition import Decomposition
 from pages.components.charts import pursuit_waterfall
 from pages.components.session import explorer, origin_word
 from pages.components.text import literal, snippet, token_label
+from pages.components.token_strip import Light, light
 
 _FITTED = (
     "Terms in the order in which the pursuit took them. The coefficients are the final ones, "
@@ -23,6 +24,7 @@ _ABOUT_TERMS = {
     "fitted to this token, so a term can also add to what is left.",
 }
 _MOST_LATENTS = 50
+_MOST_LIGHTS = 24
 
 
 def show_token(run, result: Decomposition, row: int) -> None:
@@ -66,9 +68,14 @@ def _show_terms(run, terms: pd.DataFrame) -> None:
         selection_mode="single-row",
         key="terms",
     )
+    _link_to_latent(run, terms, event)
+
+
+def _link_to_latent(run, table: pd.DataFrame, event) -> None:
+    """table: what is shown, with a column latent; event: what was chosen in it."""
     rows = event["selection"]["rows"]
-    if rows and rows[0] < len(terms):
-        latent = int(terms.iloc[rows[0]]["latent"])
+    if rows and rows[0] < len(table):
+        latent = int(table.iloc[rows[0]]["latent"])
         st.page_link(
             "pages/latents.py",
             label=f"Open latent {latent}",
@@ -119,13 +126,30 @@ def latents_of(result: Decomposition, table: pd.DataFrame) -> pd.DataFrame:
     return summary
 
 
+def lights_of(result: Decomposition, table: pd.DataFrame) -> list[Light]:
+    """The latents that explain most of a text, to light up the tokens that use them."""
+    if table.empty:
+        return []
+    sums = table.groupby(["latent", "position"])["coefficient"].sum()
+    return [
+        light(
+            row.latent,
+            token_label(row.source_token),
+            f"latent {row.latent}, explains {row.explains:.1f} %",
+            sums[row.latent].index.tolist(),
+            sums[row.latent].tolist(),
+        )
+        for row in latents_of(result, table).head(_MOST_LIGHTS).itertuples()
+    ]
+
+
 def show_summary(run, result: Decomposition, table: pd.DataFrame) -> None:
     """The latents of the whole text, while no token is locked."""
     if table.empty:
         return
     st.markdown("##### Latents of this text")
     summary = latents_of(result, table).head(_MOST_LATENTS)
-    st.dataframe(
+    event = st.dataframe(
         with_context(summary),
         column_order=["latent", "source_token", "context", "tokens", "strongest", "explains"],
         column_config={
@@ -143,7 +167,11 @@ def show_summary(run, result: Decomposition, table: pd.DataFrame) -> None:
         },
         hide_index=True,
         height=400,
+        on_select="rerun",
+        selection_mode="single-row",
+        key=f"latents_of_text_{hash(result.text)}",
     )
+    _link_to_latent(run, summary, event)
 
 
 def terms_text(count: int) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -40,14 +41,21 @@ _FORMATS = {
 }
 
 
-def offer_downloads(table: pd.DataFrame, about: dict[str, Any], stem: str, key: str) -> None:
-    """A button for each format. stem: the file's name without its ending."""
+def offer_downloads(
+    table: pd.DataFrame | Callable[[], pd.DataFrame], about: dict[str, Any], stem: str, key: str
+) -> None:
+    """A button for each format. table: the rows, or what makes them once they are asked for; stem:
+    the file's name without its ending."""
+
+    def content(write: Callable[..., bytes]) -> bytes:
+        return write(table() if callable(table) else table, about)
+
     for place, (name, (ending, mime, write)) in zip(
         st.columns(len(_FORMATS)), _FORMATS.items(), strict=True
     ):
         place.download_button(
             name,
-            lambda write=write: write(table, about),  # made when it is asked for
+            lambda write=write: content(write),  # made when it is asked for
             file_name=f"{stem}.{ending}",
             mime=mime,
             on_click="ignore",

@@ -1,4 +1,4 @@
-"""What people write about latents: label, note and bookmark, edited in place; as files."""
+"""What people write about latents: label, note, bookmark and lists, in place; as files."""
 
 import dataclasses
 
@@ -20,14 +20,16 @@ def edit_label(run, latent: pd.Series) -> None:
         latent.label,
         latent.note,
         bool(latent.bookmarked),
+        tuple(latent.lists),
     )
-    keys = {name: f"{name}_{run.run_id}_{known.latent}" for name in ("label", "note", "bookmarked")}
+    fields = ("label", "note", "bookmarked", "lists")
+    keys = {name: f"{name}_{run.run_id}_{known.latent}" for name in fields}
 
     def keep(name: str) -> None:
         changed = dataclasses.replace(known, **{name: st.session_state[keys[name]]})
         explorer().keep_labels([changed])
 
-    field, bookmark, note, files = st.columns([3, 1.3, 1, 1], vertical_alignment="bottom")
+    field, bookmark, note, files = st.columns([3, 1.3, 1.4, 1], vertical_alignment="bottom")
     field.text_input(
         "Label",
         known.label,
@@ -40,7 +42,18 @@ def edit_label(run, latent: pd.Series) -> None:
     bookmark.toggle(
         "Bookmark", known.bookmarked, key=keys["bookmarked"], on_change=keep, args=["bookmarked"]
     )
-    with note.popover("Note ✎" if known.note else "Note", width="stretch"):
+    is_written = known.note or known.lists
+    with note.popover("Note, lists ✎" if is_written else "Note, lists", width="stretch"):
+        st.multiselect(
+            "Lists",
+            sorted({*explorer().store.list_names(), *known.lists}),
+            list(known.lists),
+            accept_new_options=True,
+            placeholder="Type a name for a new list",
+            key=keys["lists"],
+            on_change=keep,
+            args=["lists"],
+        )
         st.text_area(
             "Note",
             known.note,
@@ -57,14 +70,13 @@ def edit_label(run, latent: pd.Series) -> None:
 def _offer_files() -> None:
     """All labels as a file, and labels from one."""
     file = labels_file(explorer().runs_folder)
-    content = file.read_bytes() if file.exists() else b""
-    st.markdown("**Labels, notes and bookmarks of all dictionaries**")
+    st.markdown("**Labels, notes, bookmarks and lists of all dictionaries**")
     st.download_button(
         "Download as JSON lines",
-        content,
+        file.read_bytes,  # read when it is asked for
         file_name=file.name,
         mime="application/jsonl",
-        disabled=not content,
+        disabled=not file.exists(),
         on_click="ignore",
     )
     upload = st.file_uploader("Add those of a file", type=["jsonl"], key="labels_upload")

@@ -4,24 +4,29 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from itda_core.exchange import atom_file
 from pages.components.charts import coefficient_histogram
-from pages.components.session import explorer
+from pages.components.downloads import offer_downloads
+from pages.components.reproduce import latent_lines, show_lines
+from pages.components.session import explorer, loaded_dictionary
 from pages.components.text import literal
-from pages.components.token_strip import show_rows, strength, token_row
+from pages.components.token_strip import fold_twins, show_rows, strength, token_row
 
 _BANDS, _OF_EACH_BAND = 4, 5
 _SIGNS = {0: "both signs", 1: "+", -1: "−"}
 _CONTEXT_TOKENS = 8
 """Tokens on each side of a use in the short view: about 16 in all."""
+_SOURCE_TOKENS = 16
+"""The same of the source."""
 
 
 def show_card(
-    run, latent: pd.Series, key: str = "", most_uses: int = 20, has_ranges: bool = False
+    run, latent: pd.Series, key: str = "", most_uses: int = 20, is_page: bool = False
 ) -> None:
     """The whole card. run: a row of Store.runs(); latent: a row of Store.latents(); key: sets the
-    cards of one page apart; most_uses: how many are listed; has_ranges: whether uses of one sign,
-    or of the whole range, can be asked for."""
-    show_source(latent, key=f"{key}source")
+    cards of one page apart; most_uses: how many are listed; is_page: whether it is the page of the
+    latent, where more can be asked for: other uses, files, and how to have the same numbers."""
+    _show_source(run, latent, key=f"{key}source")
     uses, tokens = int(latent.tokens), int(run.explored_tokens)
     density, strongest, where = st.columns(3)
     density.metric(
@@ -32,7 +37,7 @@ def show_card(
     if not uses:
         st.info(_why_unused(run))
         return
-    if has_ranges:
+    if is_page:
         _show_chosen_uses(run, latent, f"{key}uses", most_uses)
     else:
         st.markdown("##### Strongest uses")
@@ -45,6 +50,32 @@ def show_card(
         f"Used on {uses:,} of {tokens:,} tokens ({latent.density:.2%}); negative on {negative:,}."
     )
     st.plotly_chart(coefficient_histogram(coefficients.to_numpy()), key=f"{key}histogram")
+    if is_page:
+        _offer_files(run, latent)
+
+
+def _offer_files(run, latent: pd.Series) -> None:
+    number = int(latent.latent)
+    files, reproduced = st.columns(2)
+    with files.popover("Export this latent", width="stretch"):
+        st.markdown("**Every explored token that uses it**")
+        about = {"run": run.run_id, "model": run.model, "layer": int(run.layer), "latent": number}
+        offer_downloads(
+            lambda: explorer().store.uses_of(run.run_id, number),
+            about | {"source_prompt": latent.prompt_id, "source_position": int(latent.position)},
+            f"uses-{run.run_id}-{number}",
+            "uses_file",
+        )
+        st.markdown("**Its atom**, a unit vector")
+        st.download_button(
+            "safetensors",
+            lambda: atom_file(loaded_dictionary(run.directory), number, about),
+            file_name=f"atom-{run.run_id}-{number}.safetensors",
+            mime="application/octet-stream",
+            on_click="ignore",
+        )
+    with reproduced.popover("Reproduce", width="stretch"):
+        show_lines(latent_lines(run.directory, number))
 
 
 def _why_unused(run) -> str:
@@ -56,27 +87,33 @@ def _why_unused(run) -> str:
     return "No explored token uses this latent: another atom is always nearer."
 
 
-def show_source(latent: pd.Series, key: str, around: int = 90) -> None:
-    """The source or strongest token boxed in its context, with the title of its prompt."""
-    start, end = int(latent.start), int(latent.end)
-    left, right = max(0, start - around), min(len(latent.text), end + around)
-    before = ("…" if left else "") + latent.text[left:start]
-    after = latent.text[end:right] + ("…" if right < len(latent.text) else "")
-    text = before + latent.text[start:end] + after
-    inner = len(before) + end - start
-    spans = [(0, len(before)), (len(before), inner), (inner, len(text))]
-    if start == end:  # a special token: its name goes before the text that it belongs to
-        text, spans = latent.text[: 2 * around], [(0, 0), (0, 0), (0, min(len(latent.text), 180))]
+def _show_source(run, latent: pd.Series, key: str) -> None:
+    """The source or strongest token boxed in its context; the whole prompt on demand."""
+    spans = explorer().store.token_spans(run.run_id, latent.prompt_id)
+    position = int(latent.position)
+    if position >= len(spans):  # it was not read for this dictionary
+        spans, position = [(int(latent.start), int(latent.end))], 0
+    text = latent.text[: max(end for _, end in spans)]  # the rest may be a whole book
+    hovers = [""] * len(spans)
+    hovers[position] = f"{latent.token!r}, token {position} of prompt {latent.prompt_id}"
+    names = _special_names(spans)
+    names[position] = latent.token
     row = token_row(
         text,
         spans,
-        values=[0, 0, 0],
-        hovers=["", f"{latent.token!r}, token {latent.position} of prompt {latent.prompt_id}", ""],
-        boxed=1,
+        np.zeros(len(spans)),
+        hovers,
+        boxed=position,
+        around=_SOURCE_TOKENS,
         title=latent.title,
-        names=["", latent.token, ""],
+        names=names,
     )
     show_rows([row], key=key)
+
+
+def _special_names(spans: list[tuple[int, int]]) -> list[str]:
+    """What stands for the tokens without characters."""
+    return ["" if end > start else "[special]" for start, end in spans]
 
 
 def _show_chosen_uses(run, latent: pd.Series, key: str, most: int) -> None:
@@ -131,7 +168,7 @@ def _show_uses(run, latent: pd.Series, uses: pd.DataFrame, key: str) -> None:
     everywhere = store.uses_in_prompts(run.run_id, number, prompts)
     by_prompt = dict(list(everywhere.groupby("prompt_id")))
     rows = [_use_row(use, by_prompt[use.prompt_id], latent.strongest) for use in uses.itertuples()]
-    show_rows(rows, key=key)
+    show_rows(fold_twins(rows), key=key)
 
 
 def _use_row(use, in_prompt: pd.DataFrame, largest: float) -> dict:
@@ -152,5 +189,6 @@ def _use_row(use, in_prompt: pd.DataFrame, largest: float) -> dict:
         around=_CONTEXT_TOKENS,
         chip=f"{use.coefficient:+.2f}",
         title=use.title,
-        names=["" if end > start else "[special]" for start, end in spans],
+        names=_special_names(spans),
+        signed=True,
     )

@@ -107,13 +107,14 @@ def _show_other_layers(run, latent: pd.Series) -> None:
     found = found[found["run_id"] != run.run_id].reset_index(drop=True)
     if found.empty:
         st.caption(
-            "No other dictionary of this model has explored this token. Train one at another layer "
+            "No other dictionary of this model has read this token. Train one at another layer "
             "on the same texts."
         )
         return
     st.caption(
         f"How the same {origin_word(run)} is read elsewhere: the latent with the largest "
-        "coefficient there. ● marks a latent whose own source it is. Choose a row for a link."
+        "coefficient there. ● marks a latent whose own source it is; where the token is not "
+        "among the explored ones it has no coefficient. Choose a row for a link."
     )
     shown = _with_sources(found, siblings)
     event = st.dataframe(
@@ -170,8 +171,6 @@ def _choose_latent(run, table: pd.DataFrame, columns: dict, name: str) -> None:
     def choose() -> None:
         rows = st.session_state[key]["selection"]["rows"]
         if rows:
-            # It need not be among those that were searched for.
-            st.session_state["search"] = ""
             st.session_state["latent"] = int(table.iloc[rows[0]]["latent"])
             st.session_state["_jumps"] = True
 

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from itda_core.latent_store import PLACES, WAYS, LatentSearch
-from pages.components.session import follow_url, write_url
+from itda_core.latent_search import PLACES, WAYS, LatentSearch
+from pages.components.session import explorer, follow_url, write_url
 
 _PLACES = {
     "context": "around the source",
@@ -12,7 +12,16 @@ _PLACES = {
     "label": "label and note",
 }
 _WAYS = {"text": "text", "word": "whole word", "regex": "expression"}
-_FILTERS = ("in", "match", "least", "most", "bookmarked", "labelled")
+_KINDS = {
+    "usual": "without noise",
+    "all": "all",
+    "unused": "unused",
+    "first": "on a text's first position",
+    "frequent": "on more than 10 %",
+}
+_ANY = ""
+_FILTERS = ("in", "match", "kind", "least", "most", "list", "bookmarked", "labelled")
+SEARCH_LABEL = "Search the latents"
 _KEYS = ("search", "filters", *_FILTERS)
 
 
@@ -21,25 +30,29 @@ def ask_for_search(field, switch) -> LatentSearch:
     in a row of their own below."""
     _follow_link()
     text = field.text_input(
-        "Search the latents",
+        SEARCH_LABEL,
         key="search",
         placeholder="a word, such as treaty",
-        help="The source token and 40 characters around it are searched. With the filters also "
-        "other places, for whole words and for regular expressions.",
+        help="Press / to come here. The source token and 40 characters around it are searched. "
+        "With the filters also other places, for whole words and for regular expressions.",
     )
     write_url("search", text or None)
     if not switch.toggle("Filters", key="filters"):
         for key in _FILTERS:
             write_url(key, None)
-        return LatentSearch(text)
-    places = st.columns([1.5, 1.3, 1, 1, 1.2, 1.2], vertical_alignment="bottom")
+        return LatentSearch(text, kind="usual")
+    places = st.columns([1.4, 1.1, 1.4, 1, 1, 1.2, 1.1, 1.1], vertical_alignment="bottom")
     place = _choose(places[0], "Look in", _PLACES, "in", PLACES)
     way = _choose(places[1], "Match", _WAYS, "match", WAYS)
-    least = _ask_for_percent(places[2], "Used on at least, %", "least", 0.0)
-    most = _ask_for_percent(places[3], "and at most, %", "most", 100.0)
-    bookmarked = _switch(places[4], "Bookmarked only", "bookmarked")
-    labelled = _switch(places[5], "With label or note", "labelled")
-    return LatentSearch(text, place, way, least / 100, most / 100, bookmarked, labelled)
+    kind = _choose(places[2], "Which", _KINDS, "kind", tuple(_KINDS))
+    least = _ask_for_percent(places[3], "Used on at least, %", "least", 0.0)
+    most = _ask_for_percent(places[4], "and at most, %", "most", 100.0)
+    names = {_ANY: "any or none", **{name: name for name in explorer().store.list_names()}}
+    in_list = _choose(places[5], "List", names, "list", tuple(names))
+    bookmarked = _switch(places[6], "Bookmarked", "bookmarked")
+    labelled = _switch(places[7], "With label", "labelled")
+    densities = least / 100, most / 100
+    return LatentSearch(text, place, way, *densities, bookmarked, labelled, kind, in_list)
 
 
 def describe(search: LatentSearch) -> str:
@@ -49,6 +62,10 @@ def describe(search: LatentSearch) -> str:
         parts.append(f"“{search.text}” as {_WAYS[search.way]} in: {_PLACES[search.place]}")
     if (search.least_density, search.most_density) != (0.0, 1.0):
         parts.append(f"used on {search.least_density:.2%} to {search.most_density:.2%}")
+    if search.kind not in ("usual", "all"):
+        parts.append(_KINDS[search.kind])
+    if search.in_list:
+        parts.append(f"in the list “{search.in_list}”")
     parts += ["bookmarked"] * search.bookmarked + ["with a label or note"] * search.labelled
     return f"Asked for: {', '.join(parts)}." if parts else ""
 
@@ -59,6 +76,12 @@ def forget_search() -> None:
         st.session_state.pop(key, None)
         st.query_params.pop(key, None)
         st.session_state[f"_written_{key}"] = None
+
+
+def show_everything() -> None:
+    """Nothing is hidden as noise any more; for a callback."""
+    st.session_state["filters"], st.session_state["kind"] = True, "all"
+    st.session_state["_written_kind"] = None
 
 
 def _follow_link() -> None:

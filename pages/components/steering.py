@@ -10,6 +10,7 @@ import streamlit as st
 from itda_core.decomposition import Decomposition
 from itda_core.steering import LONGEST, Writing, WrittenToken, steering_vector, usual_norm, write_on
 from pages.components.decompose_terms import latents_of
+from pages.components.downloads import offer_downloads
 from pages.components.session import explorer, loaded_dictionary, loaded_model, loaded_run
 from pages.components.text import literal, snippet
 from pages.components.token_strip import show_rows, token_row
@@ -173,7 +174,6 @@ def _offer_download(written: _Written) -> None:
     table = pd.DataFrame(
         [
             {
-                "latent": written.latent,
                 "strength": strength,
                 "step": step,
                 "token_id": one.token_id,
@@ -188,10 +188,6 @@ def _offer_download(written: _Written) -> None:
         f"Latent {written.latent}. The stronger the colour, the less likely was the token. Hover "
         "for its probability."
     )
-    st.download_button(
-        "Download the texts as CSV",
-        table.to_csv(index=False).encode(),
-        file_name=f"steered-{written.latent}.csv",
-        mime="text/csv",
-        on_click="ignore",
-    )
+    about = {"run": written.run_id, "latent": written.latent, "prompt": written.text}
+    with st.popover("Export the texts"):
+        offer_downloads(table, about, f"steered-{written.latent}", "steered_file")

@@ -1,71 +1,87 @@
 // Rows of coloured tokens. All text arrives as data and is drawn with textContent.
 //
-// data.rows: [{chip, title, from, to, tokens: [{text, before, hover, value, boxed, dim}]}]
+// data.rows: [{chip, title, from, to, signed, twin, tokens: [{text, before, hover, value, boxed,
+//     dim}]}]
 //   what is empty, zero or false of a token may be missing.
 //   value in [-1, 1] gives hue (sign) and strength; from/to: the tokens of the short view.
+//   signed: negative values are underlined; twin: hidden until the button below is pressed.
 // data.clickable: a click on a token sets the state `locked` to its number, a second frees it.
 // data.locked: the token that is locked.
+// data.lights: [{latent, name, hover, tokens: [[number, value, coefficient]]}], drawn as buttons
+//   below the rows; hover shows the values on the tokens, a click sets the state `lit`.
+// data.lit: the latent that is locked.
 export default function (component) {
   const { data, parentElement, setStateValue } = component;
   const root = parentElement.querySelector(".strip");
   root.replaceChildren();
-  const tip = document.createElement("div");
-  tip.className = "tip";
+  const tip = make("div", "tip");
+  const lights = data.lights || [];
+  const spans = [];
 
-  const toggle = (index) => setStateValue("locked", index === data.locked ? null : index);
+  function make(kind, name, text) {
+    const element = document.createElement(kind);
+    element.className = name;
+    if (text) { element.textContent = text; }
+    return element;
+  }
 
-  const showTip = (element, text) => {
+  const paint = (span, value, signed) => {
+    const strength = Math.min(1, Math.abs(value || 0));
+    const hue = value > 0 ? "47, 111, 143" : "200, 90, 20";
+    span.style.backgroundColor = strength > 0
+      ? `rgba(${hue}, ${(0.08 + 0.5 * strength).toFixed(3)})` : "";
+    span.classList.toggle("negative", Boolean(signed) && value < 0);
+  };
+
+  const showTip = (element, text, below) => {
     tip.textContent = text;
     tip.style.display = "block";
     const box = root.getBoundingClientRect();
     const at = element.getBoundingClientRect();
     const left = Math.min(at.left - box.left, Math.max(0, box.width - tip.offsetWidth));
     tip.style.left = `${left}px`;
-    tip.style.top = `${at.top - box.top - tip.offsetHeight - 4}px`;
+    const top = below ? at.bottom - box.top + 4 : at.top - box.top - tip.offsetHeight - 4;
+    tip.style.top = `${top}px`;
   };
 
-  const drawToken = (token, index) => {
-    const span = document.createElement("span");
-    span.className = "token";
-    span.textContent = token.text;
-    const strength = Math.min(1, Math.abs(token.value || 0));
-    if (strength > 0) {
-      const hue = token.value > 0 ? "47, 111, 143" : "200, 90, 20";
-      span.style.backgroundColor = `rgba(${hue}, ${(0.08 + 0.5 * strength).toFixed(3)})`;
-    }
+  const tell = (element, text, below) => {
+    const hide = () => { tip.style.display = "none"; };
+    element.addEventListener("mouseenter", () => showTip(element, text, below));
+    element.addEventListener("focus", () => showTip(element, text, below));
+    element.addEventListener("mouseleave", hide);
+    element.addEventListener("blur", hide);
+    element.setAttribute("aria-label", text);
+  };
+
+  const makePressable = (element, press) => {
+    element.tabIndex = 0;
+    element.setAttribute("role", "button");
+    element.addEventListener("click", press);
+    element.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" || event.key === " ") { event.preventDefault(); press(); }
+    });
+  };
+
+  const drawToken = (token, index, signed) => {
+    const span = make("span", "token", token.text);
+    paint(span, token.value || 0, signed);
     span.classList.toggle("part", token.text === "");
     span.classList.toggle("boxed", Boolean(token.boxed));
     span.classList.toggle("dim", Boolean(token.dim));
-    if (token.hover) {
-      span.addEventListener("mouseenter", () => showTip(span, token.hover));
-      span.addEventListener("mouseleave", () => { tip.style.display = "none"; });
-      span.setAttribute("aria-label", token.hover);
-    }
+    if (token.hover) { tell(span, token.hover); }
     if (data.clickable && !token.dim) {
       span.classList.add("clickable");
       span.classList.toggle("locked", index === data.locked);
-      span.tabIndex = 0;
-      span.setAttribute("role", "button");
-      span.addEventListener("click", () => toggle(index));
-      span.addEventListener("keydown", (event) => {
-        if (event.key === "Enter" || event.key === " ") { event.preventDefault(); toggle(index); }
-        if (event.key === "Escape") { setStateValue("locked", null); }
-      });
+      span.setAttribute("aria-pressed", String(index === data.locked));
+      makePressable(span, () => setStateValue("locked", index === data.locked ? null : index));
     }
     return span;
   };
 
   const drawRow = (row) => {
-    const line = document.createElement("div");
-    line.className = "row";
-    if (row.chip) {
-      const chip = document.createElement("span");
-      chip.className = "chip";
-      chip.textContent = row.chip;
-      line.append(chip);
-    }
-    const text = document.createElement("div");
-    text.className = "text";
+    const line = make("div", "row");
+    if (row.chip) { line.append(make("span", "chip", row.chip)); }
+    const text = make("div", "text");
     text.dir = "auto";
     const short = row.to !== undefined;
     const fill = (whole) => {
@@ -76,37 +92,88 @@ export default function (component) {
       for (let index = from; index < to; index += 1) {
         const token = row.tokens[index];
         if (token.before) { text.append(token.before); }
-        text.append(drawToken(token, index));
+        const span = drawToken(token, index, row.signed);
+        spans[index] = [span, token, row.signed];
+        text.append(span);
       }
       if (to < row.tokens.length) {
         text.append("…");
       } else if (row.after) {
-        const rest = document.createElement("span");
-        rest.className = "dim";
-        rest.textContent = row.after;
-        text.append(rest);
+        text.append(make("span", "dim", row.after));
       }
     };
     fill(false);
     line.append(text);
-    if (row.title) {
-      const title = document.createElement("span");
-      title.className = "title";
-      title.textContent = row.title;
-      line.append(title);
-    }
+    if (row.title) { line.append(make("span", "title", row.title)); }
     if (short && row.tokens.length > row.to - row.from) {
-      const more = document.createElement("button");
-      more.className = "more";
       let whole = false;
-      const label = () => { more.textContent = whole ? "less" : "more"; };
-      more.addEventListener("click", () => { whole = !whole; fill(whole); label(); });
-      label();
+      const more = make("button", "more", "more");
+      more.addEventListener("click", () => {
+        whole = !whole;
+        fill(whole);
+        more.textContent = whole ? "less" : "more";
+      });
       line.append(more);
     }
     return line;
   };
 
-  data.rows.forEach((row) => root.append(drawRow(row)));
+  const drawRows = () => {
+    const twins = data.rows.filter((row) => row.twin);
+    data.rows.filter((row) => !row.twin).forEach((row) => root.append(drawRow(row)));
+    if (!twins.length) { return; }
+    const folded = twins.map(drawRow);
+    folded.forEach((line) => { line.hidden = true; });
+    const count = twins.length === 1 ? "1 duplicate" : `${twins.length} duplicates`;
+    const button = make("button", "more", `show ${count}`);
+    button.addEventListener("click", () => {
+      const hide = !folded[0].hidden;
+      folded.forEach((line) => { line.hidden = hide; });
+      button.textContent = `${hide ? "show" : "hide"} ${count}`;
+    });
+    root.append(button, ...folded);
+  };
+
+  // The values of one latent on its tokens, or of none: then each token's own.
+  const shine = (one) => {
+    const values = new Map(one ? one.tokens.map(([index, value]) => [index, value]) : []);
+    spans.forEach(([span, token, signed], index) => {
+      paint(span, one ? values.get(index) || 0 : token.value, one ? true : signed);
+    });
+  };
+
+  const drawLights = () => {
+    const line = make("div", "lights");
+    const lit = () => lights.find((one) => one.latent === data.lit);
+    lights.forEach((one) => {
+      const button = make("span", "light", `${one.name} `);
+      button.append(make("span", "count", `×${one.tokens.length}`));
+      button.classList.toggle("locked", one.latent === data.lit);
+      button.setAttribute("aria-pressed", String(one.latent === data.lit));
+      const sizes = one.tokens.slice(0, 8).map(([index, , size]) => `${index}: ${size}`);
+      const more = one.tokens.length > 8 ? ", …" : "";
+      tell(button, `${one.hover}\ntokens ${sizes.join(", ")}${more}`, true);
+      ["mouseenter", "focus"].forEach((name) => button.addEventListener(name, () => shine(one)));
+      ["mouseleave", "blur"].forEach((name) => button.addEventListener(name, () => shine(lit())));
+      makePressable(button, () => setStateValue("lit", one.latent === data.lit ? null : one.latent));
+      line.append(button);
+    });
+    root.append(line);
+    if (lit()) { shine(lit()); }
+  };
+
+  drawRows();
+  if (lights.length) { drawLights(); }
   root.append(tip);
+
+  const free = (event) => {
+    const isWriting = /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement?.tagName || "");
+    if (event.key !== "Escape" || isWriting) { return; }
+    ["locked", "lit"].forEach((name) => {
+      if (data[name] !== null && data[name] !== undefined) { setStateValue(name, null); }
+    });
+  };
+  if (!data.clickable) { return undefined; }
+  document.addEventListener("keydown", free);
+  return () => document.removeEventListener("keydown", free);
 }

@@ -22,6 +22,7 @@ _strip = st.components.v2.component(
 )
 
 Row = dict[str, Any]
+Light = dict[str, Any]
 
 
 def show_rows(rows: Sequence[Row], key: str) -> None:
@@ -29,16 +30,51 @@ def show_rows(rows: Sequence[Row], key: str) -> None:
     _strip(data={"rows": list(rows), "clickable": False}, key=key)
 
 
-def choose_token(row: Row, key: str) -> int | None:
-    """Draw one row whose tokens lock on a click; returns the locked token's number, if any."""
-    locked = (st.session_state.get(key) or {}).get("locked")
+def choose_token(row: Row, lights: Sequence[Light], key: str) -> int | None:
+    """Draw one row whose tokens lock on a click, and below it the latents that light up the tokens
+    that use them, on hover or, locked by a click, until they are freed. Returns the number of the
+    locked token, if one is."""
+    state = st.session_state.get(key) or {}
     result = _strip(
-        data={"rows": [row], "clickable": True, "locked": locked},
-        default={"locked": None},
+        data={
+            "rows": [row],
+            "clickable": True,
+            "locked": state.get("locked"),
+            "lights": list(lights),
+            "lit": state.get("lit"),
+        },
+        default={"locked": None, "lit": None},
         on_locked_change=lambda: None,
+        on_lit_change=lambda: None,
         key=key,
     )
     return result.locked
+
+
+def light(
+    latent: int, name: str, hover: str, positions: Sequence[int], coefficients: Sequence[float]
+) -> Light:
+    """A latent that lights up the tokens that use it. hover: what it says of itself."""
+    values = strength(np.asarray(coefficients, float), float(np.abs(coefficients).max()))
+    tokens = zip(positions, values.tolist(), coefficients, strict=True)
+    return {
+        "latent": int(latent),
+        "name": visible(name),
+        "hover": visible(hover),
+        "tokens": [[int(n), round(value, 3), f"{size:+.3f}"] for n, value, size in tokens],
+    }
+
+
+def fold_twins(rows: Sequence[Row]) -> list[Row]:
+    """The rows, those marked that show the same tokens as an earlier one in their short view: they
+    are hidden until they are asked for. Case and white space tell no two apart."""
+    seen, out = set(), []
+    for row in rows:
+        shown = row["tokens"][row.get("from", 0) : row.get("to", None)]
+        words = tuple("".join(token["text"] for token in shown).casefold().split())
+        out.append({**row, "twin": True} if words in seen else row)
+        seen.add(words)
+    return out
 
 
 def token_row(
@@ -54,12 +90,14 @@ def token_row(
     chip: str = "",
     title: str = "",
     names: Sequence[str] = (),
+    signed: bool = False,
 ) -> Row:
     """One row of the strip.
 
     values: colour of each token in [-1, 1]; boxed: the token to frame; dimmed: tokens left out;
     around: show only so many tokens on each side of the boxed one at first; breaks: keep line
-    breaks as such; names: what to print for tokens without characters.
+    breaks as such; names: what to print for tokens without characters; signed: whether a value's
+    sign means something, and is to be seen without its colour too.
     """
     tokens, hidden = [], set(dimmed)
     printed = pieces(text, list(spans))
@@ -75,7 +113,7 @@ def token_row(
         }
         # What is empty need not travel: a card sends thousands of tokens to the browser.
         tokens.append({"text": token.pop("text"), **{k: v for k, v in token.items() if v}})
-    row: Row = {"tokens": tokens, "chip": chip, "title": title}
+    row: Row = {"tokens": tokens, "chip": chip, "title": title, "signed": signed}
     row["after"] = _shown(text[sum(map(len, itertools.chain.from_iterable(printed))) :], breaks)
     if around is not None and boxed is not None:
         row["from"] = max(0, boxed - around)

@@ -1,5 +1,7 @@
 """What if: terms changed in a table, and what the model predicts then, on the Decompose page."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -8,6 +10,8 @@ from itda_core.decomposition import Decomposition
 from itda_core.interventions import Edit, WhatIf, what_if
 from pages.components.charts_what_if import divergence_by_token
 from pages.components.decompose_terms import latents_of, with_context
+from pages.components.downloads import offer_downloads
+from pages.components.reproduce import show_lines, what_if_lines
 from pages.components.session import loaded_dictionary, loaded_model, loaded_run, origin_word
 from pages.components.text import literal, token_label
 
@@ -43,6 +47,7 @@ def show_what_if(run, result: Decomposition, table: pd.DataFrame, row: int | Non
         ),
         key="divergence",
     )
+    _offer_files(run, result, edits, position, onto, found)
 
 
 def _ask_for_edits(run, result: Decomposition, table: pd.DataFrame, row: int | None) -> tuple:
@@ -171,10 +176,14 @@ def _show_next_tokens(result: Decomposition, found: WhatIf, position: int) -> No
         hide_index=True,
         key="next_tokens",
     )
-    st.download_button(
-        "Download the predictions as CSV",
-        found.next_tokens.to_csv(index=False).encode(),
-        file_name="what-if.csv",
-        mime="text/csv",
-        on_click="ignore",
-    )
+
+
+def _offer_files(run, result: Decomposition, edits: tuple, position: int, onto: str, found) -> None:
+    l0 = result.codes.l0
+    about = {"run": run.run_id, "l0": l0, "prompt": result.text, "after_token": position}
+    about |= {"onto": onto, "edits": [dataclasses.asdict(edit) for edit in edits]}
+    files, reproduced = st.columns(2)
+    with files.popover("Export the predictions", width="stretch"):
+        offer_downloads(found.next_tokens, about, f"what-if-{run.run_id}", "what_if_file")
+    with reproduced.popover("Reproduce the predictions", width="stretch"):
+        show_lines(what_if_lines(run.directory, result.text, l0, edits, position, onto))

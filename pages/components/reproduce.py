@@ -1,0 +1,68 @@
+"""Python lines that print the numbers of a page. Pure functions, but for `show_lines`."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from itda_core.interventions import Edit
+
+
+def latent_lines(directory: str, latent: int) -> str:
+    """What the card of a latent shows. directory: of its run."""
+    return f"""\
+import json
+from pathlib import Path
+
+import pandas as pd
+
+run, latent = Path({directory!r}), {latent}
+source = pd.read_parquet(run / "sources.parquet").set_index("latent").loc[latent]
+print(repr(source["token"]), source["prompt_id"], source["position"])
+
+codes = pd.read_parquet(run / "codes.parquet", filters=[("latent", "==", latent)])
+uses = codes.groupby(["prompt_id", "position"])["coefficient"].sum()
+explored = json.loads((run / "metrics.json").read_text())["explored_tokens"]
+print(f"used on {{len(uses):,}} of {{explored:,}} tokens ({{len(uses) / explored:.2%}})")
+print(f"strongest coefficient {{uses.abs().max():.2f}}, negative on {{(uses < 0).sum():,}}")
+print(uses.sort_values(key=abs, ascending=False).head(20).to_string())
+"""
+
+
+def decomposition_lines(directory: str, text: str, l0: int) -> str:
+    """What the Decompose page shows of a text with so many terms a token."""
+    return f"""\
+from pathlib import Path
+
+from itda_core import load_model
+from itda_core.decomposition import decompose
+from itda_core.runs import read_run
+
+run = read_run(Path({directory!r}))
+dictionary, model = run.dictionary(), load_model(run.config.model)
+text = {text!r}
+result = decompose(dictionary, model, text, run.config).prefix({l0})
+left = (result.residuals[:, -1] ** 2).sum() / (result.residuals[:, 0] ** 2).sum()
+print(f"{{len(result.positions):,}} tokens, {{left:.1%}} left unexplained")
+print(result.table()[["position", "token", "step", "latent", "coefficient"]].to_string())
+"""
+
+
+def what_if_lines(
+    directory: str, text: str, l0: int, edits: Sequence[Edit], position: int, onto: str
+) -> str:
+    """What “What if” shows of some edits."""
+    return f"""{decomposition_lines(directory, text, l0)}
+from itda_core.interventions import Edit, what_if
+
+edits = {list(edits)!r}
+found = what_if(model, dictionary, result, edits, {position}, {onto!r})
+print(f"KL of the edit {{found.kl_edit[{position}]:.4f}}")
+print(f"KL of the reconstruction {{found.kl_reconstruction[{position}]:.4f}}")
+print(found.next_tokens.to_string())
+"""
+
+
+def show_lines(lines: str) -> None:
+    """The lines with a button that copies them."""
+    st.caption("These lines print the same numbers. Run them from the explorer's folder.")
+    st.code(lines, language="python", height=260)
