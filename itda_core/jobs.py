@@ -96,6 +96,11 @@ class JobQueue:
         title = f"Probing {model}, {_layers(sorted({run.layer for run in runs}))}"
         return self.enqueue("probe", [*_directories(runs), "--save"], title)
 
+    def submit_map(self, run: Run) -> Job:
+        """Queue a map of a run's latents; it is kept with the run."""
+        title = f"Map of {run.config.model.name}, {_layers([run.layer])}"
+        return self.enqueue("map", _directories([run]), title)
+
     def submit_comparison(self, runs: Sequence[Run], measures: Sequence[str]) -> Job:
         """Queue the comparison of every two runs by some measures; the result is kept."""
         models = sorted({run.config.model.name for run in runs})

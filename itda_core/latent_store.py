@@ -112,6 +112,28 @@ class LatentStore(LatentLists):
             sign=0,
         )
 
+    def overview(self, run_id: str, around: int) -> pd.DataFrame:
+        """Every latent in short: latent, token, density, strongest, before and after (so many
+        characters around its source), and layers: in how many other layers of the same model the
+        same token is a source."""
+        return self.query(
+            """WITH ours AS (SELECT * FROM runs WHERE run_id = $run),
+            elsewhere AS (
+                SELECT l.prompt, l.position, count(DISTINCT r.layer) AS layers
+                FROM latents l JOIN runs r USING (run), ours
+                WHERE r.model = ours.model AND r.layer <> ours.layer AND r.kind = 'itda'
+                GROUP BY ALL)
+            SELECT l.latent, l.token, l.tokens / greatest(ours.explored_tokens, 1) AS density,
+                l.strongest, coalesce(e.layers, 0) AS layers,
+                substr(p.text, greatest(0, l."start" - $around) + 1,
+                    l."start" - greatest(0, l."start" - $around)) AS before,
+                substr(p.text, l."end" + 1, $around) AS after
+            FROM latents l JOIN ours USING (run) JOIN prompts p USING (prompt)
+            LEFT JOIN elsewhere e USING (prompt, position) ORDER BY l.latent""",
+            run=run_id,
+            around=around,
+        )
+
     def coefficients(self, run_id: str, latent: int) -> pd.Series:
         """The coefficient of each token that uses a latent, [n_tokens that use it] float32."""
         return self.query(

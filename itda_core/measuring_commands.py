@@ -85,6 +85,23 @@ def detect(options: argparse.Namespace) -> int:
     return 0
 
 
+def map_atoms(options: argparse.Namespace) -> int:
+    """A map of each dictionary, kept with its run."""
+    from itda_core.mapping import map_runs
+
+    runs = [find_run(name, options.runs) for name in options.run]
+    for progress in map_runs(runs, options.method):
+        keep_progress(options.progress, progress.to_dict())
+        status(f"{progress.run_id or 'Done'}: {progress.fraction:.0%}")
+    status_done()
+    rows = [
+        {"run_id": run.run_id, "method": progress.method, "atoms": run.metrics["atoms"]}
+        for run in runs
+    ]
+    show(options, {"runs": rows}, "runs")
+    return 0
+
+
 def decompose(options: argparse.Namespace) -> int:
     """Each token's terms in the order of pursuit."""
     from itda_core.decomposition import decompose as decomposing

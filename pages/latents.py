@@ -11,10 +11,21 @@ from pages.components.keyboard import listen_for_keys
 from pages.components.label_editor import edit_label
 from pages.components.latent_card import show_card
 from pages.components.latent_list import Listing, ask_for_order, chosen_latent, show_list
+from pages.components.latent_map import show_map
 from pages.components.latent_relations import show_relations
 from pages.components.latent_search import SEARCH_LABEL, ask_for_search, describe, forget_search
-from pages.components.session import choose_run, explorer, nothing_yet, origin_word, page
+from pages.components.session import (
+    choose_run,
+    explorer,
+    follow_url,
+    nothing_yet,
+    origin_word,
+    page,
+    write_url,
+)
 from pages.components.text import literal, token_label
+
+_VIEWS = {"list": "List", "map": "Map and list"}
 
 
 def show() -> None:
@@ -42,6 +53,8 @@ def show() -> None:
     latent = explorer().store.latents(run.run_id, [chosen]).iloc[0]
     left, right = st.columns([2, 3], gap="large")
     with left:
+        if _ask_for_view() == "map":
+            show_map(run, listing, chosen)
         if not found.numbers:
             _say_that_none_fits(listing)
         show_list(run, listing, found)
@@ -50,6 +63,20 @@ def show() -> None:
         _show_head(run, listing, found, latent)
         edit_label(run, latent)
         show_card(run, latent, is_page=True)
+
+
+def _ask_for_view() -> str:
+    follow_url("view", list(_VIEWS))
+    view = st.segmented_control(
+        "Look at",
+        list(_VIEWS),
+        format_func=_VIEWS.get,
+        key="view",
+        required=True,
+        label_visibility="collapsed",
+    )
+    write_url("view", None if view == "list" else view)
+    return view
 
 
 def _say_that_none_fits(listing: Listing) -> None:

@@ -18,7 +18,7 @@ ROOMS = [
     "evaluation", "decomposition", "interventions", "steering", "neighbourhood",
     "source_sets", "overlaps", "telling", "similarity",
     "probing", "runs", "results", "evaluating",
-    "probing_runs", "common_rows", "comparing", "comparisons", "labels", "uses",
+    "probing_runs", "mapping", "common_rows", "comparing", "comparisons", "labels", "uses",
     "detection",
     "building", "estimate", "finishing", "training",
     "database", "importing", "indexing", "latent_search", "latent_store", "store",

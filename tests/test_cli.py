@@ -341,7 +341,7 @@ def test_the_commands_are_those_of_the_contract():
     contract += ["doctor"]
     exchange = {"export", "import-sae", "import-published", "push", "pull"}
     assert [name for name in commands() if name in contract] == contract
-    assert {*commands()} - {*contract} == {"probe", "detect", "measure"} | exchange
+    assert {*commands()} - {*contract} == {"probe", "detect", "map", "measure"} | exchange
 
 
 @pytest.mark.parametrize("command", commands())

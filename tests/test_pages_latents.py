@@ -1,5 +1,6 @@
 """What a latent has to do with others, on the Latents page, by AppTest."""
 
+import json
 import shutil
 
 import numpy as np
@@ -9,9 +10,12 @@ from test_pages import _close_explorer, assert_no_failure, newest, open_page, tr
 from tiny import save_tiny_model
 from trained import tiny_config, trained
 
-from itda_core.labels import read_labels
+from itda_core.labels import Label, add_labels, read_labels
+from itda_core.mapping import map_latents, save_map
 from itda_core.neighbourhood import nearest_atoms, next_tokens
 from itda_core.runs import list_runs
+from pages.components.charts_map import latent_map
+from pages.components.token_strip import fold_twins, token_row
 
 __all__ = ["trained_folder"]
 
@@ -187,6 +191,91 @@ def test_latents_are_listed_by_their_density(data):
     expected = percent[(percent >= 3) & (percent <= 8)].index.tolist()
     assert 0 < len(expected) < run.metrics["atoms"]
     assert table_with(app, "percent")["latent"].tolist() == expected[:50]
+
+
+def test_a_latent_outside_of_the_search_is_opened_by_its_link_and_the_next_is_the_lists_first(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, latent="7", among="2,5,9", kind="all")
+    assert_no_failure(app)
+    assert "latent 7 ·" in told(app)
+    assert "not in this list" in told(app)
+    assert table_with(app, "percent")["latent"].tolist() == [2, 5, 9]
+    next(button for button in app.button if button.label == "Next").click().run()
+    assert app.session_state["latent"] == 2
+    next(button for button in app.button if "free" in button.label).click().run()
+    assert len(table_with(app, "percent")) > 3
+
+
+def test_noise_is_hidden_until_it_is_asked_for(data):
+    run = newest(data, 2)
+    codes = pd.read_parquet(run.directory / "codes.parquet")
+    tokens = codes.drop_duplicates(["latent", "prompt_id", "position"]).groupby("latent").size()
+    noise = int((tokens > 0.1 * run.metrics["explored_tokens"]).sum())
+    assert noise > 0
+    app = open_page("latents", run=run.run_id)
+    total = run.metrics["atoms"]
+    assert f"{total - noise:,} latents" in told(app)
+    next(one for one in app.button if one.label == f"{noise:,} hidden · show").click().run()
+    assert_no_failure(app)
+    assert f"{total:,} latents" in told(app)
+    assert app.query_params["kind"] in ("all", ["all"])
+
+
+def test_latents_are_ordered_by_similarity_to_a_given_one(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, order="similarity", like="5", kind="all")
+    shown = table_with(app, "cosine")
+    expected = run.dictionary().atoms @ run.dictionary().atoms[5]
+    assert shown["latent"].iloc[0] == 5
+    order = expected.argsort(descending=True)[: len(shown)].tolist()
+    assert shown["latent"].tolist() == order
+    assert shown["cosine"].tolist() == pytest.approx(expected[order].tolist(), abs=1e-5)
+
+
+def test_a_latent_is_put_into_a_list_and_found_there(data):
+    run = newest(data, 2)
+    source = run.dictionary().sources.loc[5]
+    where = run.run_id, 5, source["prompt_id"], int(source["position"])
+    add_labels(data / "labels.jsonl", [Label(*where, lists=("<b>war</b>",))])
+    app = open_page("latents", run=run.run_id, latent="6", list="<b>war</b>", kind="all")
+    assert_no_failure(app)
+    assert table_with(app, "percent")["latent"].tolist() == [5]
+    app = open_page("latents", run=run.run_id, latent="6")
+    field(app, "multiselect", "Lists").set_value(["<b>war</b>"]).run()
+    assert_no_failure(app)
+    assert {one.latent: one.lists for one in labels(data)} == dict.fromkeys((5, 6), ("<b>war</b>",))
+
+
+def test_a_map_is_made_by_a_job_and_its_points_open_latents(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, view="map", latent="5")
+    assert "no map of this dictionary yet" in told(app)
+    save_map(run, map_latents(run.dictionary(), "svd"), "svd")
+    app = open_page("latents", run=run.run_id, view="map", latent="5", colour="hits")
+    assert_no_failure(app)
+    assert "umap-learn is not installed" in told(app)
+    figure = json.loads(app.get("plotly_chart")[0].proto.spec)
+    assert len(figure["data"][0]["hovertext"]) == run.metrics["atoms"]
+    (run.directory / "map.parquet").write_bytes(b"PAR1")
+    app = open_page("latents", run=run.run_id, view="map")
+    assert "is damaged" in app.warning[0].value
+    assert any(button.label == "Make the map" for button in app.button)
+
+
+def test_the_map_shows_every_source_literally():
+    columns = ["latent", "x", "y", "token", "density", "strongest", "layers", "before", "after"]
+    table = pd.DataFrame([[3, 0.0, 1.0, "<b>x", 0.1, 2.0, 1, "<i>a", "&amp;"]], columns=columns)
+    [hover] = latent_map(table, "density", set(), 3).data[0].hovertext
+    assert hover.endswith("…&lt;i&gt;a<b>⟦&lt;b&gt;x⟧</b>&amp;amp;…")
+
+
+def test_uses_that_read_the_same_are_folded():
+    def row(text):
+        tokens = [(n, n + 1) for n in range(len(text))]
+        return token_row(text, tokens, [0] * len(text), boxed=2, around=1)
+
+    rows = fold_twins([row("abcde"), row("xbcdy"), row("xBCDy"), row("abXde")])
+    assert [one.get("twin", False) for one in rows] == [False, True, True, False]
 
 
 def test_an_encoder_says_that_its_atoms_promote_no_token(data_folder, tmp_path, tiny_corpus_file):

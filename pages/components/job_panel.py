@@ -19,6 +19,7 @@ _STAGES = {
     "comparing": "Comparing the layers",
     "averaging": "Averaging what each latent does over each labelled prompt",
     "probing": "Seeing how well a few latents tell the labels",
+    "mapping": "Laying out the latents",
     "done": "Done",
 }
 _SIGNS = {"done": "✓", "failed": "✗", "cancelled": "–", "interrupted": "–"}
@@ -47,7 +48,7 @@ def _panel() -> None:
 def _show_panel() -> None:
     active = _active_jobs()
     is_new = explorer().store.stored() != st.session_state["_stored_seen"]
-    # A probing leaves nothing in the database: its end alone says that there is something new.
+    # A probing or a map leaves nothing in the database: only its end says that something is new.
     if is_new or [job.job_id for job in active] != st.session_state["_active_seen"]:
         st.rerun()
     for job in active:
@@ -60,9 +61,12 @@ def _active_jobs() -> list[Job]:
 
 
 def _show_active(job: Job) -> None:
-    title, button = st.columns([5, 1], vertical_alignment="center")
-    title.markdown(f"**{literal(job.title)}**")
-    if button.button("Cancel", key=f"cancel_{job.job_id}", width="stretch"):
+    with st.container(
+        horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
+    ):
+        st.markdown(f"**{literal(job.title)}**", width="content")
+        is_cancelled = st.button("Cancel", key=f"cancel_{job.job_id}")
+    if is_cancelled:
         explorer().queue.cancel(job.job_id)
         st.rerun()
     if job.state == "queued":

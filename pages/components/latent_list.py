@@ -8,7 +8,7 @@ import streamlit as st
 from itda_core.latent_search import ORDERS, LatentPage, LatentSearch
 from itda_core.neighbourhood import cosines_to
 from pages.components.downloads import offer_downloads
-from pages.components.latent_search import show_everything
+from pages.components.latent_search import forget_selection, show_everything
 from pages.components.session import (
     explorer,
     follow_url,
@@ -47,11 +47,20 @@ class Listing:
             self.run_id, self.asked, place, self.order, self.similarities
         )
 
+    def numbers(self) -> list[int]:
+        return explorer().store.latent_numbers(
+            self.run_id, self.asked, self.order, self.similarities
+        )
+
     def table(self) -> pd.DataFrame:
         """All of it, for a file."""
-        store = explorer().store
-        numbers = store.latent_numbers(self.run_id, self.asked, self.order, self.similarities)
-        table = store.latents(self.run_id, numbers).set_index("latent", drop=False).loc[numbers]
+        numbers = self.numbers()
+        table = (
+            explorer()
+            .store.latents(self.run_id, numbers)
+            .set_index("latent", drop=False)
+            .loc[numbers]
+        )
         table["lists"] = table["lists"].map(", ".join)
         return table.drop(columns="text").assign(run=self.run_id)
 
@@ -148,6 +157,8 @@ def _show_count(run, listing: Listing, found: LatentPage) -> None:
     pages = max(1, -(-found.total // _ROWS))
     count, hidden, files = st.columns([3, 1.7, 1.2], vertical_alignment="center")
     count.caption(f"{found.total:,} latents · page {found.first // _ROWS + 1} of {pages}")
+    if listing.asked.among is not None:
+        hidden.button("Drawn around · free", on_click=forget_selection, type="tertiary")
     noise = explorer().store.hidden_noise(run.run_id, listing.asked)
     if noise:
         hidden.button(

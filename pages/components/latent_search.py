@@ -1,5 +1,7 @@
 """Which latents are listed: the search field and the filters, which follow the link."""
 
+import dataclasses
+
 import streamlit as st
 
 from itda_core.latent_search import PLACES, WAYS, LatentSearch
@@ -22,13 +24,23 @@ _KINDS = {
 _ANY = ""
 _FILTERS = ("in", "match", "kind", "least", "most", "list", "bookmarked", "labelled")
 SEARCH_LABEL = "Search the latents"
-_KEYS = ("search", "filters", *_FILTERS)
+_KEYS = ("search", "filters", "among", *_FILTERS)
+_MOST_IN_LINK = 200
+"""Latents drawn around on the map that a link still holds"""
 
 
 def ask_for_search(field, switch) -> LatentSearch:
     """field, switch: the places of the search field and of the switch for the filters, which stand
     in a row of their own below."""
     _follow_link()
+    asked = _ask_for_search(field, switch)
+    among = st.session_state.get("among")
+    names = ",".join(map(str, among)) if among and len(among) <= _MOST_IN_LINK else None
+    write_url("among", names)
+    return dataclasses.replace(asked, among=among)
+
+
+def _ask_for_search(field, switch) -> LatentSearch:
     text = field.text_input(
         SEARCH_LABEL,
         key="search",
@@ -64,6 +76,8 @@ def describe(search: LatentSearch) -> str:
         parts.append(f"used on {search.least_density:.2%} to {search.most_density:.2%}")
     if search.kind not in ("usual", "all"):
         parts.append(_KINDS[search.kind])
+    if search.among is not None:
+        parts.append(f"{len(search.among):,} latents of the map")
     if search.in_list:
         parts.append(f"in the list “{search.in_list}”")
     parts += ["bookmarked"] * search.bookmarked + ["with a label or note"] * search.labelled
@@ -76,6 +90,11 @@ def forget_search() -> None:
         st.session_state.pop(key, None)
         st.query_params.pop(key, None)
         st.session_state[f"_written_{key}"] = None
+
+
+def forget_selection() -> None:
+    """What was drawn around on the map is forgotten; for a callback."""
+    st.session_state["among"] = None
 
 
 def show_everything() -> None:
@@ -93,6 +112,10 @@ def _follow_link() -> None:
     text = st.query_params.get("search")
     if text is not None and text != st.session_state.get("_written_search"):
         st.session_state["search"] = text
+    among = st.query_params.get("among")
+    if among is not None and among != st.session_state.get("_written_among"):
+        numbers = [int(one) for one in among.split(",") if one.isdecimal()]
+        st.session_state["among"] = tuple(numbers[:_MOST_IN_LINK]) or None
     asked = {key: st.query_params[key] for key in _FILTERS if key in st.query_params}
     if any(value != st.session_state.get(f"_written_{key}") for key, value in asked.items()):
         st.session_state["filters"] = True
