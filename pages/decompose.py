@@ -13,17 +13,16 @@ from pages.components.reproduce import decomposition_lines, show_lines
 from pages.components.session import (
     choose_run,
     explorer,
-    follow_url,
     loaded_dictionary,
     loaded_model,
     loaded_run,
     nothing_yet,
     page,
-    write_url,
 )
 from pages.components.steering import show_steering
 from pages.components.text import literal
 from pages.components.token_strip import choose_token, token_row
+from pages.components.url import follow_url, write_url
 from pages.components.what_if import show_what_if
 
 _VIEWS = {"terms": "Terms", "what-if": "What if", "steer": "Steer"}

@@ -15,16 +15,14 @@ from pages.components.measures import MASSIVE_HELP, MEASURES, columns, shown
 from pages.components.probing import show_probing
 from pages.components.session import (
     explorer,
-    follow_url,
-    follow_url_list,
     is_made_elsewhere,
     loaded_run,
     nothing_yet,
     page,
     run_label,
-    write_url,
 )
 from pages.components.text import literal, seconds_text
+from pages.components.url import follow_url, follow_url_list, write_url
 
 _MOST_AT_FIRST = 8
 

@@ -14,16 +14,9 @@ from pages.components.latent_list import Listing, ask_for_order, chosen_latent, 
 from pages.components.latent_map import show_map
 from pages.components.latent_relations import show_relations
 from pages.components.latent_search import SEARCH_LABEL, ask_for_search, describe, forget_search
-from pages.components.session import (
-    choose_run,
-    explorer,
-    follow_url,
-    nothing_yet,
-    origin_word,
-    page,
-    write_url,
-)
+from pages.components.session import choose_run, explorer, nothing_yet, origin_word, page
 from pages.components.text import literal, token_label
+from pages.components.url import follow_url, write_url
 
 _VIEWS = {"list": "List", "map": "Map and list"}
 

@@ -14,6 +14,7 @@ from itda_core.runs import list_runs
 from itda_core.steering import Writing, steering_vector, usual_norm, write_on
 from pages.components import what_if as what_if_panel
 from pages.components.decompose_terms import latents_of
+from pages.components.edits_link import edits_text, read_edits
 
 __all__ = ["trained_folder"]
 
@@ -123,6 +124,52 @@ def test_factors_and_other_latents_in_the_table_become_edits(data, tiny_model, m
     assert expected.kl_edit[last] > 0.001
 
 
+def test_a_link_restores_the_edits_and_where_they_are_looked_at(data, tiny_model):
+    run = newest(data, 2)
+    dictionary = run.dictionary()
+    result = decompose(dictionary, tiny_model, TEXT, run.config)
+    first, second = latents_of(result, result.table())["latent"].head(2).tolist()
+    edits = f"{first}*0,{second}>5"
+    app = open_page(
+        "decompose", run=run.run_id, text=TEXT, view="what-if", edits=edits, after="3",
+        onto="reconstruction",
+    )  # fmt: skip
+    assert_no_failure(app)
+    made = [Edit(int(first), 0.0), Edit(int(second), 1.0, instead=5)]
+    expected = what_if(tiny_model, dictionary, result, made, 3, "reconstruction")
+    assert expected.kl_edit[3] > 0
+    assert float(metrics(app)["KL of the edit"]) == pytest.approx(expected.kl_edit[3], abs=1e-4)
+    assert app.query_params["edits"] in (edits, [edits])
+    app.text_area(key="text").set_value("Another text entirely.").run()
+    assert_no_failure(app)
+    assert "Nothing is changed yet" in told(app)
+    assert "edits" not in app.query_params
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("5*0,7>12", {5: (0.0, None), 7: (1.0, 12)}),
+        ("3*-1.5>2", {3: (-1.5, 2)}),
+        ("40*2,1*99,x,,5**0,<b>,-1*0,2>40", {}),
+    ],
+)
+def test_edits_in_a_link_are_read_and_what_makes_no_sense_is_left_out(text, expected):
+    assert read_edits(text, 40) == expected
+    edits = [Edit(latent, factor, instead) for latent, (factor, instead) in expected.items()]
+    assert read_edits(edits_text(edits), 40) == expected
+
+
+def test_a_link_restores_the_settings_of_steering_within_their_limits(data):
+    run = newest(data, 2)
+    link = {"steer": "7", "strength": "9", "tokens": "25", "temperature": "0.5", "seed": "x"}
+    app = open_page("decompose", run=run.run_id, text=TEXT, view="steer", **link)
+    assert_no_failure(app)
+    values = {name: app.session_state[name] for name in link}
+    assert values == {"steer": 7, "strength": 3.0, "tokens": 25, "temperature": 0.5, "seed": 0}
+    assert "which is no number" in app.warning[0].value
+
+
 def test_what_comes_after_another_token_can_be_asked_for(data, tiny_model):
     run = newest(data, 2)
     app = open_page("decompose", run=run.run_id, text=TEXT, view="what-if")
@@ -139,8 +186,8 @@ def test_steering_writes_the_plain_and_the_steered_text(data, tiny_model):
     app = open_page("decompose", run=run.run_id, text=TEXT, view="steer")
     [latent] = [box for box in app.number_input if box.label == "Latent"]
     latent.set_value(3).run()
-    app.slider(key="steer_strength").set_value(2.0).run()
-    app.slider(key="steer_tokens").set_value(10).run()
+    app.slider(key="strength").set_value(2.0).run()
+    app.slider(key="tokens").set_value(10).run()
     app.button(key="write").click().run()
     assert_no_failure(app)
     written = app.session_state["written"].texts
@@ -158,7 +205,7 @@ def test_steering_writes_the_plain_and_the_steered_text(data, tiny_model):
 def test_strengths_stand_in_a_row_from_minus_two_to_two(data):
     run = newest(data, 2)
     app = open_page("decompose", run=run.run_id, text=TEXT, view="steer")
-    app.slider(key="steer_tokens").set_value(5).run()
+    app.slider(key="tokens").set_value(5).run()
     app.button(key="write_row").click().run()
     assert_no_failure(app)
     written = app.session_state["written"].texts

@@ -9,14 +9,9 @@ from itda_core.latent_search import ORDERS, LatentPage, LatentSearch
 from itda_core.neighbourhood import cosines_to
 from pages.components.downloads import offer_downloads
 from pages.components.latent_search import forget_selection, show_everything
-from pages.components.session import (
-    explorer,
-    follow_url,
-    loaded_dictionary,
-    origin_word,
-    write_url,
-)
+from pages.components.session import explorer, loaded_dictionary, origin_word
 from pages.components.text import literal, snippet, token_label
+from pages.components.url import follow_url, write_url
 
 _ROWS = 50
 _ORDERS = {

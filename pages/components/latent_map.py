@@ -10,8 +10,9 @@ from pages.components.charts_map import COLOURS, latent_map
 from pages.components.downloads import offer_downloads
 from pages.components.job_panel import watch_active_jobs
 from pages.components.latent_list import Listing
-from pages.components.session import explorer, follow_url, loaded_run, write_url
+from pages.components.session import explorer, loaded_run
 from pages.components.text import literal
+from pages.components.url import follow_url, write_url
 
 _AROUND = 30
 """Characters on each side of a source when the mouse is on its point"""

@@ -5,7 +5,8 @@ import dataclasses
 import streamlit as st
 
 from itda_core.latent_search import PLACES, WAYS, LatentSearch
-from pages.components.session import explorer, follow_url, write_url
+from pages.components.session import explorer
+from pages.components.url import follow_url, follow_url_number, write_url
 
 _PLACES = {
     "context": "around the source",
@@ -130,20 +131,10 @@ def _choose(place, label: str, names: dict[str, str], key: str, options: tuple[s
 
 def _ask_for_percent(place, label: str, key: str, default: float) -> float:
     """Percent of the explored tokens."""
-    wanted = st.query_params.get(key)
-    if wanted is not None and wanted != st.session_state.get(f"_written_{key}"):
-        st.session_state[key] = _percent(wanted, default)
-    st.session_state.setdefault(key, default)
+    follow_url_number(key, 0.0, 100.0, default)
     value = place.number_input(label, 0.0, 100.0, step=0.1, key=key, format="%.3g")
     write_url(key, value if value != default else None)
     return value
-
-
-def _percent(text: str, default: float) -> float:
-    try:
-        return min(100.0, max(0.0, float(text)))
-    except ValueError:
-        return default
 
 
 def _switch(place, label: str, key: str) -> bool:

@@ -22,6 +22,7 @@ from itda_core.models import Model
 from itda_core.runs import Run, delete_run, read_run
 from itda_core.store import FILE_NAME, Store, rebuild
 from pages.components.text import literal
+from pages.components.url import follow_url, write_url
 
 DEMO_LAYERS = ((7,), (15, 22))
 """The demo is two trainings: one short layer first, so that there is something to browse early."""
@@ -233,44 +234,6 @@ def choose_run(runs: pd.DataFrame, label: str = "Dictionary", name: str = "run")
     chosen = st.selectbox(label, ids, format_func=labels.get, key=name)
     write_url(name, chosen)
     return next(row for row in runs.itertuples() if row.run_id == chosen)
-
-
-def follow_url(name: str, options: list) -> None:
-    """Take a widget's value from the URL when the URL is not of our own writing."""
-    wanted = st.query_params.get(name)
-    is_new = name not in st.session_state  # Streamlit drops it when another page is opened
-    if wanted is not None and (is_new or wanted != st.session_state.get(f"_written_{name}")):
-        found = [option for option in options if str(option) == wanted]
-        if found:
-            st.session_state[name] = found[0]
-        else:
-            st.warning(f"The link asks for {literal(wanted)}, which is not here (any more).")
-    if options and st.session_state.get(name) not in options:
-        st.session_state[name] = options[0]
-
-
-def follow_url_list(name: str, options: list[str], default: list[str]) -> None:
-    """`follow_url` for a widget with several values, in the URL with commas between them."""
-    wanted = st.query_params.get(name)
-    is_new = name not in st.session_state
-    if wanted is not None and (is_new or wanted != st.session_state.get(f"_written_{name}")):
-        asked = [value for value in wanted.split(",") if value]
-        st.session_state[name] = [value for value in asked if value in options]
-        for value in asked:
-            if value not in options:
-                st.warning(f"The link asks for {literal(value)}, which is not here (any more).")
-    elif is_new:
-        st.session_state[name] = default
-    st.session_state[name] = [value for value in st.session_state[name] if value in options]
-
-
-def write_url(name: str, value) -> None:
-    """Put a value into the URL, so that the link is the state."""
-    if value is None:
-        st.query_params.pop(name, None)
-    else:
-        st.query_params[name] = str(value)
-    st.session_state[f"_written_{name}"] = None if value is None else str(value)
 
 
 def nothing_yet() -> None:

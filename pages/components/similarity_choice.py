@@ -8,8 +8,8 @@ import streamlit as st
 from pages.components.cells import Side, tokenizers
 from pages.components.groups import Group
 from pages.components.pairs import JACCARD, Kind, kinds
-from pages.components.session import follow_url, follow_url_list, write_url
 from pages.components.text import literal
+from pages.components.url import follow_url, follow_url_list, write_url
 
 _KEYS = {"token": "token (same tokenizer)", "word": "word (any tokenizers)"}
 _VIEWS = {"layers": "Layers of two models", "models": "Whole models"}

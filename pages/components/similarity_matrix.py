@@ -11,7 +11,7 @@ from pages.components.charts_similarity import Look, dendrogram, match_path, mat
 from pages.components.downloads import offer_downloads
 from pages.components.orders import cluster_order, comparable, profile_orders
 from pages.components.pairs import JACCARD, Values
-from pages.components.session import follow_url, scrolling, write_url
+from pages.components.session import scrolling
 from pages.components.similarity_choice import Choice, Item
 from pages.components.similarity_words import (
     cell_sentence,
@@ -21,6 +21,7 @@ from pages.components.similarity_words import (
     summary,
 )
 from pages.components.text import literal
+from pages.components.url import follow_url, write_url
 
 _LIMITS = (
     "A value says how alike two dictionaries are, not why: the lists below a cell say which tokens "

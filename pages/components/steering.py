@@ -14,6 +14,7 @@ from pages.components.downloads import offer_downloads
 from pages.components.session import explorer, loaded_dictionary, loaded_model, loaded_run
 from pages.components.text import literal, snippet
 from pages.components.token_strip import show_rows, token_row
+from pages.components.url import follow_url_number, write_url
 
 _STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 _ROW_TOKENS = 20
@@ -62,28 +63,39 @@ def _ask(run, result: Decomposition, table: pd.DataFrame, row: int | None):
     latents = latents_of(result, table) if row is None else result.terms(row)
     proposed = int(latents["latent"].iloc[0]) if len(latents) else 0
     left, middle, right = st.columns([2, 2, 2], gap="medium")
-    latent = left.number_input(
+    # Another token proposes another latent.
+    proposal = (run.run_id, result.text, row)
+    if st.session_state.get("_proposal", proposal) != proposal:
+        st.session_state["steer"] = proposed
+    st.session_state["_proposal"] = proposal
+    latent = _number(
+        left.number_input,
         "Latent",
-        0,
-        int(run.atoms) - 1,
-        proposed,
-        key=f"steer_latent_{run.run_id}_{row}",
+        "steer",
+        (0, int(run.atoms) - 1, proposed, 1),
         help="Proposed is the first one of the locked token, or the one that explains most.",
     )
     left.caption(_source(run, latent))
-    strength = middle.slider("Strength", -3.0, 3.0, 0.5, 0.25, key="steer_strength")
-    count = middle.slider("Tokens", 5, LONGEST, 40, 5, key="steer_tokens")
-    temperature = right.slider(
+    strength = _number(middle.slider, "Strength", "strength", (-3.0, 3.0, 0.5, 0.25))
+    count = _number(middle.slider, "Tokens", "tokens", (5, LONGEST, 40, 5))
+    temperature = _number(
+        right.slider,
         "Temperature",
-        0.0,
-        1.5,
-        0.0,
-        0.1,
-        key="steer_temperature",
+        "temperature",
+        (0.0, 1.5, 0.0, 0.1),
         help="0 is always the likeliest.",
     )
-    seed = right.number_input("Seed", 0, 10_000, 0, key="steer_seed", disabled=temperature == 0)
-    return int(latent), float(strength), Writing(int(count), float(temperature), int(seed))
+    seed = _number(right.number_input, "Seed", "seed", (0, 10_000, 0, 1), disabled=temperature == 0)
+    return latent, strength, Writing(count, temperature, seed)
+
+
+def _number(widget, label: str, name: str, scale: tuple, **options):
+    """A number that follows the link. scale: least, most, default, step."""
+    least, most, default, step = scale
+    follow_url_number(name, least, most, default)
+    value = widget(label, least, most, step=step, key=name, **options)
+    write_url(name, value)
+    return value
 
 
 def _source(run, latent: int) -> str:

@@ -11,9 +11,11 @@ from itda_core.interventions import Edit, WhatIf, what_if
 from pages.components.charts_what_if import divergence_by_token
 from pages.components.decompose_terms import latents_of, with_context
 from pages.components.downloads import offer_downloads
+from pages.components.edits_link import first_edits, write_edits
 from pages.components.reproduce import show_lines, what_if_lines
 from pages.components.session import loaded_dictionary, loaded_model, loaded_run, origin_word
 from pages.components.text import literal, token_label
+from pages.components.url import follow_url, write_url
 
 _MOST_LATENTS = 20
 _ONTO = {"activation": "the activation", "reconstruction": "the reconstruction"}
@@ -58,8 +60,12 @@ def _ask_for_edits(run, result: Decomposition, table: pd.DataFrame, row: int | N
     else:
         latents, size = result.terms(row), "coefficient"
         latents = latents.drop_duplicates("latent")
-    shown = with_context(latents).assign(factor=1.0, instead=None)
-    shown["instead"] = shown["instead"].astype("Int64")
+    scope = (run.run_id, result.text, row)
+    editor = f"edits_{hash(scope)}"
+    first = first_edits(scope, editor, int(run.atoms))
+    pairs = [first.get(latent, (1.0, None)) for latent in latents["latent"]]
+    shown = with_context(latents).assign(factor=[factor for factor, _ in pairs])
+    shown["instead"] = pd.array([instead for _, instead in pairs], dtype="Int64")
     word = origin_word(run)
     edited = st.data_editor(
         shown[["latent", "source_token", "factor", "instead", size, "context"]],
@@ -78,10 +84,10 @@ def _ask_for_edits(run, result: Decomposition, table: pd.DataFrame, row: int | N
         disabled=["latent", "source_token", "context", size],
         hide_index=True,
         height=380,
-        key=f"edits_{run.run_id}_{hash(result.text)}_{row}",
+        key=editor,
     )
     where = None if row is None else (int(result.positions[row]),)
-    return tuple(
+    edits = tuple(
         Edit(
             int(one.latent),
             1.0 if pd.isna(one.factor) else float(one.factor),
@@ -91,29 +97,38 @@ def _ask_for_edits(run, result: Decomposition, table: pd.DataFrame, row: int | N
         for one in edited.itertuples()
         if pd.notna(one.instead) or (pd.notna(one.factor) and one.factor != 1)
     )
+    write_edits(edits)
+    return edits
 
 
 def _ask_where(result: Decomposition, row: int | None) -> tuple[int, str]:
     length = len(result.spans())
     first = length - 1 if row is None else int(result.positions[row])
+    scope = (result.text, row)
+    if st.session_state.get("_after_of", scope) != scope or "after" not in st.query_params:
+        st.session_state["after"] = first
+        write_url("after", first)
+    st.session_state["_after_of"] = scope
+    follow_url("after", list(range(length)))
     position = st.selectbox(
         "The next token after",
         range(length),
-        index=first,
         format_func=lambda n: f"{n}: {token_label(result.token_text(n))}",
-        key=f"after_{hash(result.text)}_{row}",
+        key="after",
         help="The predictions after this token are listed below.",
     )
+    write_url("after", position)
+    follow_url("onto", list(_ONTO))
     onto = st.segmented_control(
         "Added to",
         list(_ONTO),
         format_func=_ONTO.get,
-        default="activation",
         required=True,
         key="onto",
         help="The activation keeps what the latents leave out. The reconstruction is the latents "
         "alone, so that its own error comes on top of the change.",
     )
+    write_url("onto", None if onto == "activation" else onto)
     return position, onto
 
 
