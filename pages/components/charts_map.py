@@ -16,7 +16,9 @@ COLOURS = {
     "hits": "What the list holds",
 }
 _PERCENTS = [digit * 10.0**n for n in range(-3, 3) for digit in (1, 1.5, 2, 3, 5, 7)]
-_SCALE = [[0, "#9ecae1"], [0.5, BLUE], [1, "#08306b"]]
+_SCALE = [[0, "#9ecae1"], [1, BLUE]]
+_LINE = {"width": 0.5, "color": "#808080"}
+"""Around each point: pale ones are seen on white by it, dark ones on black"""
 
 
 def latent_map(table: pd.DataFrame, colour: str, listed: set[int], chosen: int) -> go.Figure:
@@ -37,7 +39,7 @@ def latent_map(table: pd.DataFrame, colour: str, listed: set[int], chosen: int) 
         )
     )
     [place] = np.flatnonzero(table["latent"].to_numpy() == chosen)
-    figure.add_scatter(
+    figure.add_scattergl(
         x=[table["x"].iloc[place]],
         y=[table["y"].iloc[place]],
         mode="markers",
@@ -64,6 +66,7 @@ def _marker(table: pd.DataFrame, colour: str, listed: set[int]) -> dict:
             "color": np.where(is_listed, BLUE, GREY).tolist(),
             "size": np.where(is_listed, 7, 4).tolist(),
             "opacity": 0.8,
+            "line": _LINE,
         }
     values, ticks = table[colour].to_numpy(), {}
     if colour == "density":  # a few latents are used a thousand times as often as most
@@ -78,8 +81,9 @@ def _marker(table: pd.DataFrame, colour: str, listed: set[int]) -> dict:
     return {
         "color": values.tolist(),
         "colorscale": _SCALE,
-        "size": 5,
-        "opacity": 0.8,
+        "size": 6,
+        "opacity": 0.9,
+        "line": _LINE,
         "colorbar": {"thickness": 8, "outlinewidth": 0, "len": 0.6, **ticks},
     }
 

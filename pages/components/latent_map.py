@@ -60,16 +60,14 @@ def show_map(run, listing: Listing, chosen: int) -> None:
 def _take_selection(key: str) -> None:
     """One point opens its latent; more become the list."""
     points = st.session_state[key]["selection"]["points"]
-    latents = sorted({int(_number(point["customdata"])) for point in points})
+    # The ring around the chosen latent is a point too, of a trace without numbers.
+    given = [point["customdata"] for point in points if point.get("customdata") is not None]
+    latents = sorted({int(one[0] if isinstance(one, list) else one) for one in given})
     if len(latents) == 1:
         st.session_state["latent"] = latents[0]
     elif latents:
         st.session_state["among"] = tuple(latents)
         st.session_state["latent"] = latents[0]
-
-
-def _number(value) -> int:
-    return value[0] if isinstance(value, list) else value
 
 
 def _written(directory: str) -> int | None:

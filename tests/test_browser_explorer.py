@@ -1,0 +1,253 @@
+"""Latents and Decompose in a real browser: hover, lock, keys, links in a fresh browser, steering,
+both themes, a narrow screen. On dictionaries of a small trained model."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from browser_setup import REPOSITORY, find_browser, running_app
+from playwright.sync_api import Page, expect
+from test_browser import assert_nothing_failed, browser, page, picture, problems
+
+__all__ = ["browser", "page", "problems"]
+TEXT = "The Senate will ratify the treaty with Spain and"
+PLACES = {
+    "latent": ("latents?latent=5", "latent 5 ·"),
+    "search": ("latents?search=the&in=token&match=word&kind=all", "latents · page 1 of"),
+    "map": ("latents?view=map&latent=5", "Map and list"),
+    "token": (f"decompose?text={TEXT}&token=4", "Token 4:"),
+    "what-if": (f"decompose?text={TEXT}&token=4&view=what-if&after=5", "KL of the edit"),
+    "steer": (f"decompose?text={TEXT}&view=steer&steer=7&strength=1.5", "Strengths from"),
+}
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(find_browser() is None, reason="no browser"),
+]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """The app on two layers of a built-in model that is small enough to train in seconds."""
+    data = tmp_path_factory.mktemp("explorer")
+    command = [sys.executable, "-m", "itda_core", "train", "--model", "tiny-6x128-0", "--layers"]
+    sizes = ["--max-tokens", "6000", "--max-atoms", "300", "--l0", "8"]
+    subprocess.run(
+        [*command, "2,4", *sizes, "--runs", str(data / "runs")], cwd=REPOSITORY, check=True
+    )
+    try:
+        with running_app(data) as address:
+            yield address
+    finally:
+        shutil.rmtree(data, ignore_errors=True)
+
+
+def decompose(page: Page, address: str, query: str = "") -> None:
+    page.goto(f"{address}/decompose?text={TEXT}{query}")
+    expect(page.locator(".light").first).to_be_visible()
+    page.wait_for_timeout(1_000)
+
+
+def backgrounds(page: Page) -> list[str]:
+    return page.locator(".token").evaluate_all("all => all.map(one => one.style.backgroundColor)")
+
+
+def test_hovering_a_latent_lights_its_tokens_and_a_click_keeps_them_lit(address, page, problems):
+    decompose(page, address)
+    before = backgrounds(page)
+    light = page.locator(".light").first
+    light.hover()
+    lit = backgrounds(page)
+    assert lit != before
+    uses = int(light.locator(".count").inner_text().removeprefix("×"))
+    assert sum(bool(colour) for colour in lit) == uses
+    expect(page.locator(".tip")).to_contain_text("explains")
+    page.mouse.move(5, 5)
+    assert backgrounds(page) == before
+    light.click()
+    expect(page.locator(".light.locked")).to_have_count(1)
+    page.mouse.move(5, 5)
+    page.wait_for_timeout(1_000)
+    assert backgrounds(page) == lit
+    page.keyboard.press("Escape")
+    expect(page.locator(".light.locked")).to_have_count(0)
+    page.wait_for_timeout(500)
+    assert backgrounds(page) == before
+    assert problems == []
+
+
+def test_a_token_is_locked_by_the_keyboard_alone_and_freed_by_escape(address, page, problems):
+    decompose(page, address)
+    token = page.locator(".token.clickable").nth(3)
+    token.focus()
+    page.keyboard.press("Tab")
+    focused = page.locator(".token:focus-visible")
+    expect(focused).to_have_count(1)
+    assert focused.evaluate("one => getComputedStyle(one).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Token 5:")).to_be_visible()
+    expect(page.locator(".token.locked")).to_have_count(1)
+    page.wait_for_url(re.compile("token=5"))
+    page.keyboard.press("Escape")
+    expect(page.get_by_text("Latents of this text")).to_be_visible()
+    assert "token=" not in page.url
+    assert problems == []
+
+
+def test_slash_goes_to_the_search_and_the_arrows_through_the_latents(address, page, problems):
+    page.goto(f"{address}/latents?kind=all")
+    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    page.wait_for_timeout(1_500)
+    page.keyboard.press("/")
+    search = page.get_by_role("textbox", name="Search the latents")
+    expect(search).to_be_focused()
+    page.keyboard.type("th/e")  # in the field it is a letter like others
+    expect(search).to_have_value("th/e")
+    search.fill("")
+    page.keyboard.press("Enter")
+    page.locator("h1").click()
+    first = page.url
+    page.keyboard.press("ArrowRight")
+    page.wait_for_url(lambda url: url != first)
+    assert problems == []
+
+
+def test_the_back_button_goes_to_the_latent_before(address, page, problems):
+    page.goto(f"{address}/latents?latent=5&kind=all")
+    expect(page.get_by_text("latent 5 ·")).to_be_visible()
+    page.wait_for_timeout(1_500)
+    page.get_by_role("button", name="Next").click()
+    expect(page.get_by_text("latent 6 ·")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_text("latent 5 ·")).to_be_visible()
+    assert_nothing_failed(page)
+    assert problems == []
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_copied_link_shows_the_same_in_a_fresh_browser(address, browser, name):
+    query, sign = PLACES[name]
+    told = []
+    links = [f"{address}/{query}"]
+    for _ in range(2):
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        page = context.new_page()
+        page.goto(links[-1])
+        expect(page.get_by_text(sign).first).to_be_visible(timeout=60_000)
+        page.wait_for_timeout(2_500)
+        assert_nothing_failed(page)
+        links.append(page.url)
+        told.append(page.locator(".stMain").inner_text())
+        context.close()
+    assert links[1] == links[2]
+    assert told[0] == told[1]
+
+
+def test_a_text_is_written_plain_and_steered_side_by_side(address, page, problems):
+    decompose(page, address, "&view=steer&steer=7&strength=2&tokens=10")
+    page.get_by_role("button", name="Write", exact=True).click()
+    expect(page.get_by_text("mean log-probability")).to_have_count(2)
+    expect(page.get_by_text("As the model is", exact=True)).to_be_visible()
+    expect(page.get_by_text("Strength +2")).to_be_visible()
+    expect(page.get_by_role("button", name="Export the texts")).to_be_visible()
+    picture(page, "steer")
+    page.get_by_role("button", name="Strengths from −2 to 2").click()
+    expect(page.get_by_text("mean log-probability")).to_have_count(5)
+    assert_nothing_failed(page)
+    assert problems == []
+
+
+def test_what_if_shows_the_predictions_before_and_after(address, page, problems):
+    decompose(page, address, "&token=4&view=what-if")
+    expect(page.get_by_text("KL of the reconstruction")).to_be_visible()
+    expect(page.get_by_text("Nothing is changed yet")).to_be_visible()
+    page.wait_for_timeout(1_000)
+    picture(page, "what-if")
+    assert_nothing_failed(page)
+    assert problems == []
+
+
+def test_a_map_is_made_and_a_point_opens_its_latent(address, page, problems):
+    page.goto(f"{address}/latents?view=map&latent=5&kind=all")
+    page.get_by_role("button", name="Make the map").click()
+    expect(page.get_by_text("Click a point to open its latent")).to_be_visible(timeout=180_000)
+    page.wait_for_timeout(2_500)
+    picture(page, "map")
+    box = page.locator(".js-plotly-plot").first.bounding_box()
+    left, top = box["x"] + 0.2 * box["width"], box["y"] + 0.2 * box["height"]
+    right, bottom = left + 0.6 * box["width"], top + 0.6 * box["height"]
+    page.mouse.move(left, top)
+    page.mouse.down()
+    for x, y in ((right, top), (right, bottom), (left, bottom), (left, top + 5)):
+        page.mouse.move(x, y, steps=5)
+    page.mouse.up()
+    page.wait_for_url(re.compile("latent="))
+    expect(page.get_by_role("button", name="Drawn around · free")).to_be_visible()
+    page.get_by_role("button", name="Drawn around · free").click()
+    expect(page.get_by_text("300 latents")).to_be_visible()
+    assert_nothing_failed(page)
+    assert problems == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["latent", "token"])
+def test_text_on_colour_is_readable_in_both_themes(address, browser, theme, name):
+    context = browser.new_context(color_scheme=theme, viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    query, sign = PLACES[name]
+    page.goto(f"{address}/{query}")
+    expect(page.get_by_text(sign).first).to_be_visible(timeout=60_000)
+    page.wait_for_timeout(2_500)
+    picture(page, f"{theme}-{name}")
+    ratios = page.evaluate(CONTRASTS)
+    assert len(ratios) > 30
+    low = [one for one in ratios if one["ratio"] < 4.5]
+    assert low == []
+    context.close()
+
+
+@pytest.mark.parametrize("name", ["map", "what-if", "steer"])
+def test_every_view_fits_a_narrow_screen(address, page, problems, name):
+    page.set_viewport_size({"width": 390, "height": 844})
+    query, sign = PLACES[name]
+    page.goto(f"{address}/{query}")
+    expect(page.get_by_text(sign).first).to_be_visible(timeout=60_000)
+    page.wait_for_timeout(1_500)
+    picture(page, f"narrow-{name}")
+    assert page.evaluate("document.querySelector('.stMain').scrollWidth") <= 390
+    assert_nothing_failed(page)
+    assert problems == []
+
+
+# The contrast of WCAG 2 between each text of the strips and what lies behind it.
+CONTRASTS = """() => {
+  const parse = (text) => {
+    const numbers = text.match(/[\\d.]+/g).map(Number);
+    return numbers.length > 3 ? numbers : [...numbers, 1];
+  };
+  const over = (top, below) => [0, 1, 2].map((i) => top[3] * top[i] + (1 - top[3]) * below[i]);
+  const shine = (colour) => {
+    const [r, g, b] = colour.map((value) => {
+      const share = value / 255;
+      return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const page = parse(getComputedStyle(document.querySelector(".stApp")).backgroundColor);
+  const found = [];
+  const roots = [document, ...[...document.querySelectorAll("*")].map((one) => one.shadowRoot)];
+  roots.filter(Boolean).forEach((root) => root
+    .querySelectorAll(".token:not(.part), .chip, .title, .light, .more, .count, .strip .dim")
+    .forEach((one) => {
+      const style = getComputedStyle(one);
+      const back = over(parse(style.backgroundColor), page);
+      const colour = parse(style.color);
+      const text = over([...colour.slice(0, 3), colour[3] * Number(style.opacity)], back);
+      const [low, high] = [shine(text), shine(back)].sort((a, b) => a - b);
+      const ratio = (high + 0.05) / (low + 0.05);
+      found.push({ text: one.textContent, name: one.className, ratio });
+    }));
+  return found;
+}"""
