@@ -20,6 +20,7 @@ from benchmarks import synthetic
 from benchmarks.activations import config, smollm2
 from benchmarks.drawn import L0, make_runs
 from benchmarks.harness import Report, Spread
+from benchmarks.strip import report_strip
 from itda_core.store import Store
 from itda_core.training import train
 from tests.browser_setup import BROWSER_OPTIONS, find_browser, running_app
@@ -52,6 +53,7 @@ def main() -> None:
             _latents(report, page, address, large)
             _decompose(report, page, address, real)
             _similarity(report, page, address, n_layers)
+            report_strip(report, page)
     if not quick:
         report.save()
 

@@ -145,6 +145,18 @@ def test_a_copied_link_shows_the_same_in_a_fresh_browser(address, browser, name)
     assert told[0] == told[1]
 
 
+def test_an_example_is_decomposed_with_its_token_locked(address, page, problems):
+    page.goto(f"{address}/latents?latent=5&kind=all")
+    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    row = page.locator(".row", has=page.get_by_role("button", name="decompose")).first
+    boxed = row.locator(".token.boxed").inner_text()
+    row.get_by_role("button", name="decompose").click()
+    expect(page.locator(".token.locked")).to_have_text(boxed)
+    expect(page.get_by_text(re.compile(r"^Token \d+:"))).to_be_visible()
+    assert_nothing_failed(page)
+    assert problems == []
+
+
 def test_a_text_is_written_plain_and_steered_side_by_side(address, page, problems):
     decompose(page, address, "&view=steer&steer=7&strength=2&tokens=10")
     page.get_by_role("button", name="Write", exact=True).click()

@@ -42,7 +42,7 @@ def show_card(
     else:
         st.markdown("##### Strongest uses")
         uses_shown = explorer().store.strongest_uses(run.run_id, int(latent.latent), most_uses)
-        _show_uses(run, latent, uses_shown, f"{key}uses")
+        _show_uses(run, latent, uses_shown, f"{key}uses", is_page=False)
     st.markdown("##### Coefficients")
     coefficients = explorer().store.coefficients(run.run_id, int(latent.latent))
     negative = int((coefficients < 0).sum())
@@ -160,18 +160,25 @@ def _show_bands(run, latent: pd.Series, uses: pd.DataFrame, key: str) -> None:
         _show_uses(run, latent, rows, f"{key}_{band}")
 
 
-def _show_uses(run, latent: pd.Series, uses: pd.DataFrame, key: str) -> None:
+def _show_uses(run, latent: pd.Series, uses: pd.DataFrame, key: str, is_page: bool = True) -> None:
     if uses.empty:
         return
     store, number = explorer().store, int(latent.latent)
     prompts = uses["prompt_id"].unique().tolist()
     everywhere = store.uses_in_prompts(run.run_id, number, prompts)
     by_prompt = dict(list(everywhere.groupby("prompt_id")))
-    rows = [_use_row(use, by_prompt[use.prompt_id], latent.strongest) for use in uses.itertuples()]
-    show_rows(fold_twins(rows), key=key)
+    rows = [
+        _use_row(use, by_prompt[use.prompt_id], latent.strongest, is_page)
+        for use in uses.itertuples()
+    ]
+    opened = show_rows(fold_twins(rows), key=key)
+    if opened is not None:
+        use = uses.iloc[opened]
+        where = {"prompt": use.prompt_id, "token": str(use.position)}
+        st.switch_page("pages/decompose.py", query_params={"run": run.run_id, **where})
 
 
-def _use_row(use, in_prompt: pd.DataFrame, largest: float) -> dict:
+def _use_row(use, in_prompt: pd.DataFrame, largest: float, opens: bool) -> dict:
     spans = list(zip(use.starts.tolist(), use.ends.tolist(), strict=True))
     text = use.text[: max(use.ends) + 1]  # the part that was read; the rest may be a whole book
     coefficients = np.zeros(len(spans))
@@ -191,4 +198,5 @@ def _use_row(use, in_prompt: pd.DataFrame, largest: float) -> dict:
         title=use.title,
         names=_special_names(spans),
         signed=True,
+        opens=opens,
     )

@@ -1,9 +1,10 @@
 // Rows of coloured tokens. All text arrives as data and is drawn with textContent.
 //
-// data.rows: [{chip, title, from, to, signed, twin, tokens: [{text, before, hover, value, boxed,
+// data.rows: [{chip, title, from, to, signed, twin, opens, tokens: [{text, before, hover, value, boxed,
 //     dim}]}]
 //   what is empty, zero or false of a token may be missing.
 //   value in [-1, 1] gives hue (sign) and strength; from/to: the tokens of the short view.
+//   opens: has a button that sets the trigger `opened` to the row's number in data.rows.
 //   signed: negative values are underlined; twin: hidden until the button below is pressed.
 // data.clickable: a click on a token sets the state `locked` to its number, a second frees it.
 // data.locked: the token that is locked.
@@ -11,7 +12,7 @@
 //   below the rows; hover shows the values on the tokens, a click sets the state `lit`.
 // data.lit: the latent that is locked.
 export default function (component) {
-  const { data, parentElement, setStateValue } = component;
+  const { data, parentElement, setStateValue, setTriggerValue } = component;
   const root = parentElement.querySelector(".strip");
   root.replaceChildren();
   const tip = make("div", "tip");
@@ -105,6 +106,7 @@ export default function (component) {
     fill(false);
     line.append(text);
     if (row.title) { line.append(make("span", "title", row.title)); }
+    const buttons = make("span", "buttons");
     if (short && row.tokens.length > row.to - row.from) {
       let whole = false;
       const more = make("button", "more", "more");
@@ -113,8 +115,14 @@ export default function (component) {
         fill(whole);
         more.textContent = whole ? "less" : "more";
       });
-      line.append(more);
+      buttons.append(more);
     }
+    if (row.opens) {
+      const open = make("button", "more", "decompose");
+      open.addEventListener("click", () => setTriggerValue("opened", data.rows.indexOf(row)));
+      buttons.append(open);
+    }
+    if (buttons.childElementCount) { line.append(buttons); }
     return line;
   };
 

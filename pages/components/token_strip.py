@@ -25,9 +25,14 @@ Row = dict[str, Any]
 Light = dict[str, Any]
 
 
-def show_rows(rows: Sequence[Row], key: str) -> None:
-    """Draw rows that only show."""
-    _strip(data={"rows": list(rows), "clickable": False}, key=key)
+def show_rows(rows: Sequence[Row], key: str) -> int | None:
+    """Draw rows that only show; returns the number of the one whose button was just pressed."""
+    result = _strip(
+        data={"rows": list(rows), "clickable": False},
+        on_opened_change=lambda: None,
+        key=key,
+    )
+    return result.opened
 
 
 def choose_token(row: Row, lights: Sequence[Light], key: str) -> int | None:
@@ -91,13 +96,15 @@ def token_row(
     title: str = "",
     names: Sequence[str] = (),
     signed: bool = False,
+    opens: bool = False,
 ) -> Row:
     """One row of the strip.
 
     values: colour of each token in [-1, 1]; boxed: the token to frame; dimmed: tokens left out;
     around: show only so many tokens on each side of the boxed one at first; breaks: keep line
     breaks as such; names: what to print for tokens without characters; signed: whether a value's
-    sign means something, and is to be seen without its colour too.
+    sign means something, and is to be seen without its colour too; opens: whether it has a button
+    that opens its text.
     """
     tokens, hidden = [], set(dimmed)
     printed = pieces(text, list(spans))
@@ -113,7 +120,7 @@ def token_row(
         }
         # What is empty need not travel: a card sends thousands of tokens to the browser.
         tokens.append({"text": token.pop("text"), **{k: v for k, v in token.items() if v}})
-    row: Row = {"tokens": tokens, "chip": chip, "title": title, "signed": signed}
+    row: Row = {"tokens": tokens, "chip": chip, "title": title, "signed": signed, "opens": opens}
     row["after"] = _shown(text[sum(map(len, itertools.chain.from_iterable(printed))) :], breaks)
     if around is not None and boxed is not None:
         row["from"] = max(0, boxed - around)
