@@ -72,6 +72,9 @@ def test_the_whole_road_from_an_empty_folder_to_a_second_dictionary(address, pag
     build_the_demo(page)
     browse_latents(page)
     decompose_typed_text(page)
+    if PICTURES:  # test_browser_explorer.py tests these on a smaller model
+        change_and_steer(page)
+        map_latents(page)
     decompose_uploaded_text(page)
     compare_layers(page)
     evaluate_dictionaries(page)
@@ -161,6 +164,34 @@ def decompose_typed_text(page: Page) -> None:
     assert header.startswith("position,token,step,latent,coefficient,share_left")
     page.keyboard.press("Escape")
     assert_nothing_failed(page)
+
+
+def change_and_steer(page: Page) -> None:
+    """What the two other views of the Decompose page show of one sentence."""
+    lights = page.locator(".light").evaluate_all("all => all.map(one => one.ariaLabel)")
+    of_treaty = [re.match(r"latent (\d+)", one)[1] for one in lights if re.search(r"\b6: ", one)]
+    here = page.url.partition("&token")[0]
+    edits = ",".join(f"{latent}*0" for latent in of_treaty[:2])
+    page.goto(f"{here}&token=6&view=what-if&edits={edits}")
+    expect(page.get_by_text("KL of the edit")).to_be_visible()
+    page.get_by_text("Change a factor").evaluate("one => one.scrollIntoView()")
+    picture(page, "what-if", documented=True)
+    page.goto(f"{here}&view=steer&steer={of_treaty[0]}&strength=0.5&tokens=40")
+    page.get_by_role("button", name="Write", exact=True).click()
+    expect(page.get_by_role("button", name="Export the texts")).to_be_visible()
+    page.get_by_text("Strengths count in").evaluate("one => one.scrollIntoView()")
+    picture(page, "steer", documented=True)
+
+
+def map_latents(page: Page) -> None:
+    here = page.url
+    page.goto(f"{here.partition('/decompose')[0]}/latents?view=map&search=treaty&colour=hits")
+    page.get_by_role("button", name="Make the map").click()
+    expect(page.get_by_text("Click a point to open its latent")).to_be_visible(timeout=PATIENCE)
+    page.wait_for_timeout(3_000)
+    picture(page, "map", documented=True)
+    page.goto(here)
+    expect(page.locator(".light").first).to_be_visible()
 
 
 def decompose_uploaded_text(page: Page) -> None:
