@@ -49,6 +49,8 @@ def pursuit_waterfall(terms: pd.DataFrame) -> go.Figure:
             y=before - left,
             base=left,
             marker_color=np.where(terms["coefficient"] > 0, BLUE, ORANGE),
+            text=np.where(terms["coefficient"] > 0, "+", "−"),  # colour is not the only sign
+            textposition="outside",
             customdata=np.stack([terms["latent"], terms["coefficient"], left], axis=1),
             hovertemplate="step %{x}: latent %{customdata[0]:.0f}, coefficient "
             "%{customdata[1]:+.3f}<br>left after it: %{customdata[2]:.1%}<extra></extra>",

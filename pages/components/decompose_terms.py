@@ -45,7 +45,7 @@ def show_token(run, result: Decomposition, row: int) -> None:
         st.plotly_chart(pursuit_waterfall(terms), key="waterfall")
         st.caption(
             "Each bar is what one more term explains, from the whole norm down to the final "
-            "error; blue for positive coefficients, orange for negative ones."
+            "error; blue and + for positive coefficients, orange and − for negative ones."
         )
 
 
