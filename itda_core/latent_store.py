@@ -86,6 +86,17 @@ class LatentStore(LatentLists):
             list(prompt_ids),
         )
 
+    def rank(self, run_id: str, latent: int) -> int:
+        """The place of a latent among those of its dictionary by the tokens that use it, from 1."""
+        found = self.query(
+            """WITH ours AS (SELECT l.* FROM latents l JOIN runs r USING (run) WHERE r.run_id = ?)
+            SELECT count(*) + 1 AS place FROM ours
+            WHERE tokens > (SELECT tokens FROM ours WHERE latent = ?)""",
+            run_id,
+            latent,
+        )
+        return int(found["place"][0])
+
     def token_spans(self, run_id: str, prompt_id: str) -> list[tuple[int, int]]:
         """Where the tokens of a prompt that were read begin and end in its text."""
         found = self.query(

@@ -105,6 +105,13 @@ def test_latents_are_listed_by_their_cosine_to_another(store, runs):
     assert found[:10] == expected[:10].tolist()
 
 
+def test_the_rank_of_a_latent_is_its_place_by_use(store, runs):
+    run = runs[0]
+    expected = densities(run).rank(ascending=False, method="min").astype(int)
+    for latent in range(run.metrics["atoms"]):
+        assert store.rank(run.run_id, latent) == expected[latent]
+
+
 def test_lists_are_kept_with_the_latents_that_were_put_into_them(store, runs):
     run = runs[0]
     source = run.dictionary().sources.loc[7]

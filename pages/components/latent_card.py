@@ -46,8 +46,10 @@ def show_card(
     st.markdown("##### Coefficients")
     coefficients = explorer().store.coefficients(run.run_id, int(latent.latent))
     negative = int((coefficients < 0).sum())
+    rank = explorer().store.rank(run.run_id, int(latent.latent))
     st.caption(
-        f"Used on {uses:,} of {tokens:,} tokens ({latent.density:.2%}); negative on {negative:,}."
+        f"Used on {uses:,} of {tokens:,} tokens ({latent.density:.2%}), which is place {rank:,} of "
+        f"{int(run.atoms):,}; negative on {negative:,}."
     )
     st.plotly_chart(coefficient_histogram(coefficients.to_numpy()), key=f"{key}histogram")
     if is_page:
