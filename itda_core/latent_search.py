@@ -11,9 +11,6 @@ import pandas as pd
 from itda_core.errors import InputError
 from itda_core.indexing import Index
 
-PLACES = ("context", "token", "prompt", "label")
-WAYS = ("text", "word", "regex")
-KINDS = ("all", "usual", "unused", "first", "frequent")
 ORDERS = ("number", "density", "strength", "similarity")
 FREQUENT = 0.1
 """Latents on a larger share of the tokens say little of any of them."""

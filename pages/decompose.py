@@ -22,7 +22,7 @@ from pages.components.session import (
 from pages.components.steering import show_steering
 from pages.components.text import literal
 from pages.components.token_strip import choose_token, token_row
-from pages.components.url import follow_url, write_url
+from pages.components.url import choose_view, follow_url, write_url
 from pages.components.what_if import show_what_if
 
 _VIEWS = {"terms": "Terms", "what-if": "What if", "steer": "Steer"}
@@ -103,7 +103,7 @@ def _show_result(run, result: Decomposition) -> None:
     table = result.table()
     locked = _choose_token(result, table)
     row = _row_of(result, locked)
-    view = _ask_for_view()
+    view = choose_view(_VIEWS)
     if view == "what-if":
         show_what_if(run, result, table, row)
     elif view == "steer":
@@ -124,20 +124,6 @@ def _choose_token(result: Decomposition, table: pd.DataFrame) -> int | None:
     locked = choose_token(_strip_row(result), lights_of(result, table), key)
     write_url("token", locked)
     return locked
-
-
-def _ask_for_view() -> str:
-    follow_url("view", list(_VIEWS))
-    view = st.segmented_control(
-        "Look at",
-        list(_VIEWS),
-        format_func=_VIEWS.get,
-        key="view",
-        required=True,
-        label_visibility="collapsed",
-    )
-    write_url("view", view if view != "terms" else None)
-    return view
 
 
 def _strip_row(result: Decomposition) -> dict:

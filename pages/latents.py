@@ -16,7 +16,7 @@ from pages.components.latent_relations import show_relations
 from pages.components.latent_search import SEARCH_LABEL, ask_for_search, describe, forget_search
 from pages.components.session import choose_run, explorer, nothing_yet, origin_word, page
 from pages.components.text import literal, token_label
-from pages.components.url import follow_url, write_url
+from pages.components.url import choose_view
 
 _VIEWS = {"list": "List", "map": "Map and list"}
 
@@ -34,7 +34,7 @@ def show() -> None:
     asked = ask_for_search(search, filters)
     listing = Listing(run.run_id, asked, *ask_for_order(order, run))
     try:
-        chosen = chosen_latent(listing, int(run.atoms))
+        chosen, found = chosen_latent(listing, int(run.atoms))
     except InputError as error:  # an expression that is none
         st.warning(literal(str(error)))
         st.button("Show all latents", on_click=forget_search)
@@ -42,11 +42,10 @@ def show() -> None:
     if chosen is None:
         _say_that_none_fits(listing)
         return
-    found = listing.page(chosen)
     latent = explorer().store.latents(run.run_id, [chosen]).iloc[0]
     left, right = st.columns([2, 3], gap="large")
     with left:
-        if _ask_for_view() == "map":
+        if choose_view(_VIEWS) == "map":
             show_map(run, listing, chosen)
         if not found.numbers:
             _say_that_none_fits(listing)
@@ -56,20 +55,6 @@ def show() -> None:
         _show_head(run, listing, found, latent)
         edit_label(run, latent)
         show_card(run, latent, is_page=True)
-
-
-def _ask_for_view() -> str:
-    follow_url("view", list(_VIEWS))
-    view = st.segmented_control(
-        "Look at",
-        list(_VIEWS),
-        format_func=_VIEWS.get,
-        key="view",
-        required=True,
-        label_visibility="collapsed",
-    )
-    write_url("view", None if view == "list" else view)
-    return view
 
 
 def _say_that_none_fits(listing: Listing) -> None:

@@ -2,26 +2,18 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 
-import pytest
-from test_pages import _close_explorer, newest, open_page, trained_folder
+from test_pages import newest, open_page, trained_folder
+from test_pages_decompose import data, metrics
 
 from itda_core.interventions import Edit
 from pages.components import what_if as what_if_panel
 from pages.components.reproduce import what_if_lines
 
-__all__ = ["trained_folder"]
+__all__ = ["data", "trained_folder"]
 TEXT = 'The "Senate" will\nratify \\n the treaty 👩‍👩‍👧.'
-
-
-@pytest.fixture
-def data(trained_folder, data_folder):
-    shutil.copytree(trained_folder, data_folder, dirs_exist_ok=True)
-    yield data_folder
-    _close_explorer()
 
 
 def printed(lines):
@@ -35,10 +27,6 @@ def printed(lines):
 
 def offered(app):
     return next(code.value for code in app.code if code.value.startswith(("import", "from")))
-
-
-def metrics(app):
-    return {metric.label: metric.value for metric in app.metric}
 
 
 def test_the_lines_of_a_latent_print_what_its_card_shows(data):

@@ -9,7 +9,8 @@ from itda_core.interventions import Edit
 from pages.components.url import write_url
 
 _EDIT = re.compile(r"(\d{1,9})(?:\*(-?\d{1,3}(?:\.\d{1,6})?))?(?:>(\d{1,9}))?")
-_LARGEST = 20.0
+LARGEST = 20.0
+"""Factor, whatever its sign"""
 
 Edits = dict[int, tuple[float, int | None]]
 """Factor and other latent, by latent"""
@@ -34,7 +35,7 @@ def read_edits(text: str, n_latents: int) -> Edits:
             continue
         latent, instead = int(match[1]), int(match[3]) if match[3] else None
         factor = float(match[2]) if match[2] else 1.0
-        if max(latent, instead or 0) < n_latents and abs(factor) <= _LARGEST:
+        if max(latent, instead or 0) < n_latents and abs(factor) <= LARGEST:
             found[latent] = factor, instead
     return found
 

@@ -1,5 +1,6 @@
 """The list of latents: its order, the page that is shown, and which latent is looked at."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import pandas as pd
@@ -86,9 +87,9 @@ def _similarities(directory: str, latent: int) -> tuple[float, ...]:
     return tuple(cosines_to(loaded_dictionary(directory), latent).tolist())
 
 
-def chosen_latent(listing: Listing, n_latents: int) -> int | None:
+def chosen_latent(listing: Listing, n_latents: int) -> tuple[int | None, LatentPage]:
     """The latent to show: the one in the URL or opened last, which need not be in the list; after
-    another search the list's first. None where there is neither."""
+    another search the list's first. None where there is neither. With the page that holds it."""
     is_other_run = st.session_state.get("_latent_run") != listing.run_id
     is_other_search = st.session_state.get("_asked", listing.asked) != listing.asked
     st.session_state["_latent_run"], st.session_state["_asked"] = listing.run_id, listing.asked
@@ -105,10 +106,10 @@ def chosen_latent(listing: Listing, n_latents: int) -> int | None:
     latent = st.session_state.get("latent")
     found = listing.page(-1 if latent is None else latent)
     if found.numbers and (latent is None or (is_other_search and found.place is None)):
-        latent = found.numbers[0]
+        latent, found = found.numbers[0], dataclasses.replace(found, place=0)
     st.session_state["latent"] = latent
     write_url("latent", latent)
-    return latent
+    return latent, found
 
 
 def show_list(run, listing: Listing, found: LatentPage) -> None:

@@ -12,7 +12,7 @@ from pages.components.job_panel import watch_active_jobs
 from pages.components.latent_list import Listing
 from pages.components.session import explorer, loaded_run
 from pages.components.text import literal
-from pages.components.url import follow_url, write_url
+from pages.components.url import choose
 
 _AROUND = 30
 """Characters on each side of a source when the mouse is on its point"""
@@ -35,9 +35,7 @@ def show_map(run, listing: Listing, chosen: int) -> None:
         _offer(run)
         return
     points, method = found
-    follow_url("colour", list(COLOURS))
-    colour = st.selectbox("Colours", COLOURS, format_func=COLOURS.get, key="colour")
-    write_url("colour", None if colour == next(iter(COLOURS)) else colour)
+    colour = choose(st.selectbox, "Colours", COLOURS, "colour")
     table = points.merge(_overview(run.run_id, explorer().store.stored()), on="latent")
     listed = set(listing.numbers()) if colour == "hits" else set()
     key = f"map_{run.run_id}"

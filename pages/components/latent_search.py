@@ -4,9 +4,9 @@ import dataclasses
 
 import streamlit as st
 
-from itda_core.latent_search import PLACES, WAYS, LatentSearch
+from itda_core.latent_search import LatentSearch
 from pages.components.session import explorer
-from pages.components.url import follow_url, follow_url_number, write_url
+from pages.components.url import choose, follow_url, follow_url_number, write_url
 
 _PLACES = {
     "context": "around the source",
@@ -55,13 +55,13 @@ def _ask_for_search(field, switch) -> LatentSearch:
             write_url(key, None)
         return LatentSearch(text, kind="usual")
     places = st.columns([1.4, 1.1, 1.4, 1, 1, 1.2, 1.1, 1.1], vertical_alignment="bottom")
-    place = _choose(places[0], "Look in", _PLACES, "in", PLACES)
-    way = _choose(places[1], "Match", _WAYS, "match", WAYS)
-    kind = _choose(places[2], "Which", _KINDS, "kind", tuple(_KINDS))
+    place = choose(places[0].selectbox, "Look in", _PLACES, "in")
+    way = choose(places[1].selectbox, "Match", _WAYS, "match")
+    kind = choose(places[2].selectbox, "Which", _KINDS, "kind")
     least = _ask_for_percent(places[3], "Used on at least, %", "least", 0.0)
     most = _ask_for_percent(places[4], "and at most, %", "most", 100.0)
     names = {_ANY: "any or none", **{name: name for name in explorer().store.list_names()}}
-    in_list = _choose(places[5], "List", names, "list", tuple(names))
+    in_list = choose(places[5].selectbox, "List", names, "list")
     bookmarked = _switch(places[6], "Bookmarked", "bookmarked")
     labelled = _switch(places[7], "With label", "labelled")
     densities = least / 100, most / 100
@@ -120,13 +120,6 @@ def _follow_link() -> None:
     asked = {key: st.query_params[key] for key in _FILTERS if key in st.query_params}
     if any(value != st.session_state.get(f"_written_{key}") for key, value in asked.items()):
         st.session_state["filters"] = True
-
-
-def _choose(place, label: str, names: dict[str, str], key: str, options: tuple[str, ...]) -> str:
-    follow_url(key, list(options))
-    chosen = place.selectbox(label, options, format_func=names.get, key=key)
-    write_url(key, chosen if chosen != options[0] else None)
-    return chosen
 
 
 def _ask_for_percent(place, label: str, key: str, default: float) -> float:

@@ -1,5 +1,7 @@
 """What a page shows, kept in the URL: a link is the state."""
 
+from collections.abc import Callable, Mapping
+
 import streamlit as st
 
 from pages.components.text import literal
@@ -41,6 +43,21 @@ def write_url(name: str, value) -> None:
     else:
         st.query_params[name] = str(value)
     st.session_state[f"_written_{name}"] = None if value is None else str(value)
+
+
+def choose(widget: Callable, label: str, names: Mapping, name: str, **options):
+    """One of several values that follows the link, where the first of them is not written. widget:
+    such as st.selectbox; names: what each value is called."""
+    follow_url(name, list(names))
+    chosen = widget(label, list(names), format_func=names.get, key=name, **options)
+    write_url(name, None if chosen == next(iter(names)) else chosen)
+    return chosen
+
+
+def choose_view(names: Mapping[str, str]) -> str:
+    """What a page is looked at as, in the link as `view`."""
+    look = {"required": True, "label_visibility": "collapsed"}
+    return choose(st.segmented_control, "Look at", names, "view", **look)
 
 
 def follow_url_number(name: str, low: float, high: float, default: float) -> None:

@@ -11,11 +11,11 @@ from itda_core.interventions import Edit, WhatIf, what_if
 from pages.components.charts_what_if import divergence_by_token
 from pages.components.decompose_terms import latents_of, with_context
 from pages.components.downloads import offer_downloads
-from pages.components.edits_link import first_edits, write_edits
+from pages.components.edits_link import LARGEST, first_edits, write_edits
 from pages.components.reproduce import show_lines, what_if_lines
 from pages.components.session import loaded_dictionary, loaded_model, loaded_run, origin_word
 from pages.components.text import literal, token_label
-from pages.components.url import follow_url, write_url
+from pages.components.url import choose, follow_url, write_url
 
 _MOST_LATENTS = 20
 _ONTO = {"activation": "the activation", "reconstruction": "the reconstruction"}
@@ -75,7 +75,7 @@ def _ask_for_edits(run, result: Decomposition, table: pd.DataFrame, row: int | N
             "context": f"{word} in context",
             size: st.column_config.NumberColumn(size, format="%+.2f", width=90),
             "factor": st.column_config.NumberColumn(
-                "factor", min_value=-20.0, max_value=20.0, step=0.1, format="%.2f", width=70
+                "factor", min_value=-LARGEST, max_value=LARGEST, step=0.1, format="%.2f", width=70
             ),
             "instead": st.column_config.NumberColumn(
                 "instead", min_value=0, max_value=int(run.atoms) - 1, step=1, width=70
@@ -118,17 +118,15 @@ def _ask_where(result: Decomposition, row: int | None) -> tuple[int, str]:
         help="The predictions after this token are listed below.",
     )
     write_url("after", position)
-    follow_url("onto", list(_ONTO))
-    onto = st.segmented_control(
+    onto = choose(
+        st.segmented_control,
         "Added to",
-        list(_ONTO),
-        format_func=_ONTO.get,
+        _ONTO,
+        "onto",
         required=True,
-        key="onto",
         help="The activation keeps what the latents leave out. The reconstruction is the latents "
         "alone, so that its own error comes on top of the change.",
     )
-    write_url("onto", None if onto == "activation" else onto)
     return position, onto
 
 
