@@ -26,6 +26,7 @@ from itda_core.config import TrainConfig
 from itda_core.corpus import load_corpus
 from itda_core.dictionary import Dictionary
 from itda_core.models import Model
+from itda_core.nearly import NearlyChosen
 from itda_core.orthogonal import orthogonal_matching_pursuit
 from itda_core.plan import Plan, make_plan
 from itda_core.pursuit import gram_matrix
@@ -44,6 +45,7 @@ _STAGES = {
     "encoding: pursuit": (Dictionary, "encode"),
     "encoding: reconstruction": (Dictionary, "decode"),
     "encoding: table of codes": (finishing, "_code_table"),
+    "encoding: what was nearly chosen": (NearlyChosen, "add"),
 }
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import save
 from itda_core.dictionary import Dictionary
 from itda_core.errors import ExchangeError, InputError
 from itda_core.published import published_files, published_note
-from itda_core.runs import RUN_FILES, Run, told_when_disk_is_full
+from itda_core.runs import ALL_FILES, Run, told_when_disk_is_full
 from itda_core.saelens import saelens_files, saelens_note
 
 FORMATS = {
@@ -71,10 +71,9 @@ def export_files(run: Run, format: str) -> dict[str, bytes]:
         return saelens_files(
             run.dictionary(), run.config.context_length, prepend_bos=_begins_with_mark(run)
         )
-    names = [*RUN_FILES, "progress.jsonl"]
     return {
         f"{run.run_id}/{name}": (run.directory / name).read_bytes()
-        for name in names
+        for name in ALL_FILES
         if (run.directory / name).exists()
     }
 

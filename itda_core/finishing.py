@@ -20,6 +20,7 @@ from itda_core.dictionary import Dictionary
 from itda_core.errors import CorpusError
 from itda_core.metrics import ReconstructionSums, massive, used_terms
 from itda_core.models import Model
+from itda_core.nearly import NearlyChosen
 from itda_core.plan import Plan, make_plan
 from itda_core.runs import RowFile, Workspace, new_run, write_json
 
@@ -78,7 +79,7 @@ class Finisher:
             dictionary.save(folder)
             dictionary.sources.assign(word=dictionary.words).to_parquet(folder / "sources.parquet")
             gram = dictionary.gram()
-            explored = self._write_codes(folder / "codes.parquet", dictionary, kept, gram)
+            explored = self._write_codes(folder, dictionary, kept, gram)
             self._prompt_table.to_parquet(folder / "prompts.parquet")
             metrics = {
                 **facts,
@@ -107,12 +108,15 @@ class Finisher:
         }
 
     def _write_codes(
-        self, path: Path, dictionary: Dictionary, kept: RowFile, gram: torch.Tensor | None
+        self, folder: Path, dictionary: Dictionary, kept: RowFile, gram: torch.Tensor | None
     ) -> dict[str, float | int]:
-        """Encode the explored activations in blocks; returns what that shows."""
+        """Encode the explored activations in blocks, and note what nearly became a term; returns
+        what that shows."""
         prompts, positions = self.plan.first_rows(len(kept))
         names = pa.array([prompt.prompt_id for prompt in self.plan.prompts])
         sums, used = ReconstructionSums(), np.zeros(len(dictionary), bool)
+        nearly = NearlyChosen(dictionary, gram)
+        path = folder / "codes.parquet"
         with pq.ParquetWriter(path, _CODE_SCHEMA, compression="zstd") as writer:
             together = min(_ENCODE_TOGETHER, tokens_together(dictionary.l0))
             for first in range(0, len(kept), together):
@@ -121,10 +125,14 @@ class Finisher:
                 finite = torch.isfinite(x).all(1)
                 x, rows = x[finite], finite.numpy()
                 codes = dictionary.encode(x, gram=gram)
-                sums.add(x, dictionary.decode(codes))
-                table = _code_table(codes, prompts[block][rows], positions[block][rows], names)
+                xhat = dictionary.decode(codes)
+                sums.add(x, xhat)
+                tokens = prompts[block][rows], positions[block][rows]
+                nearly.add(x - xhat, codes, *tokens)
+                table = _code_table(codes, *tokens, names)
                 used[table.column("latent").to_numpy()] = True
                 writer.write_table(table)
+        nearly.save(folder, names)
         return {
             "explored_tokens": sums.tokens,
             "explored_fvu": None if np.isnan(sums.fvu) else sums.fvu,

@@ -15,11 +15,11 @@ from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled, Repo
 
 from itda_core.card import model_card
 from itda_core.errors import ExchangeError, HubError, InputError, RunError
-from itda_core.runs import RUN_FILES, Run, new_run, read_run, told_when_disk_is_full
+from itda_core.nearly import nearly_chosen
+from itda_core.runs import ALL_FILES, Run, new_run, read_run, told_when_disk_is_full
 from itda_core.store import Store
 
 CARD_FILE = "README.md"
-_FILES = (*RUN_FILES, "progress.jsonl")
 _RUN_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,80}-L\d{2,4}")
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 _Result = TypeVar("_Result")
@@ -34,7 +34,7 @@ def push(run: Run, repository: str, public: bool = False, api: HfApi | None = No
     check_repository(repository)
     api = api or HfApi()
     with tempfile.TemporaryDirectory() as folder, told_when_disk_is_full(Path(folder)):
-        for name in _FILES:
+        for name in ALL_FILES:
             if (run.directory / name).exists():
                 shutil.copyfile(run.directory / name, Path(folder) / name)
         (Path(folder) / CARD_FILE).write_text(model_card(run, repository), encoding="utf-8")
@@ -65,7 +65,7 @@ def pull(
     with told_when_disk_is_full(runs):
         runs.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".writing-pull-", dir=runs) as folder:
-            options = {"revision": revision, "allow_patterns": list(_FILES), "local_dir": folder}
+            options = {"revision": revision, "allow_patterns": list(ALL_FILES), "local_dir": folder}
             found = _asked(repository, lambda: download(repo_id=repository, **options))
             return _take(Path(found), runs, repository)
 
@@ -78,7 +78,7 @@ def _take(found: Path, runs: Path, repository: str) -> Run:
     with new_run(runs, run_id) as folder:
         whole = folder / run_id  # a run is read under the name that it gives itself
         whole.mkdir()
-        for name in _FILES:
+        for name in ALL_FILES:
             if (found / name).is_file() and not (found / name).is_symlink():
                 shutil.copyfile(found / name, whole / name)
         _check(whole, repository)
@@ -114,6 +114,7 @@ def _check(directory: Path, repository: str) -> None:
         run = read_run(directory)
         dictionary = run.dictionary()
         dictionary.decode(dictionary.encode(torch.ones(1, run.about["d_model"])))
+        nearly_chosen(run, 0)
         store.import_run(run)
         if not len(store.latent_numbers(run.run_id)) == len(dictionary) == len(dictionary.sources):
             raise RunError("some of its latents have no source among its prompts.")

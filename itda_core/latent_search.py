@@ -20,6 +20,7 @@ _DENSITY = "l.tokens / greatest(r.explored_tokens, 1)"
 _NOISE = f"(l.position = 0 OR {_DENSITY} > {FREQUENT})"
 _OF_KIND = {
     "usual": f"NOT {_NOISE}",
+    "noise": _NOISE,
     "unused": "l.tokens = 0",
     "first": "l.position = 0",
     "frequent": f"{_DENSITY} > {FREQUENT}",
@@ -66,7 +67,7 @@ class LatentSearch:
     """only those with a label or a note"""
     kind: str = "all"
     """"usual" leaves out the noise: sources on the "first" position, and what is "frequent", on
-    more than 10 % of the tokens; "unused": on none"""
+    more than 10 % of the tokens; "noise" is nothing but these; "unused": on none"""
     in_list: str = ""
     """only those that were put into the list of that name"""
     among: tuple[int, ...] | None = None
@@ -150,10 +151,8 @@ class LatentLists(Index):
         """How many latents a search leaves out as noise."""
         if asked.kind != "usual":
             return 0
-        counted = "SELECT count(*) AS n FROM found"
-        usual = self._ordered(counted, run_id, asked, "number", ())["n"][0]
-        everything = replace(asked, kind="all")
-        return int(self._ordered(counted, run_id, everything, "number", ())["n"][0] - usual)
+        noise = replace(asked, kind="noise")
+        return int(self._ordered("SELECT count(*) AS n FROM found", run_id, noise)["n"][0])
 
     def latents(self, run_id: str, numbers: Sequence[int]) -> pd.DataFrame:
         """The given latents with their sources, in the order of their numbers."""
@@ -174,8 +173,8 @@ class LatentLists(Index):
         select: str,
         run_id: str,
         asked: LatentSearch,
-        order: str,
-        similarities: Sequence[float],
+        order: str = "number",
+        similarities: Sequence[float] = (),
         **values: Any,
     ) -> pd.DataFrame:
         """What `select` takes of `found`: latent, place and total of all that are asked for."""

@@ -74,6 +74,25 @@ class LatentStore(LatentLists):
             sign=sign,
         )
 
+    def in_context(self, run_id: str, tokens: pd.DataFrame) -> pd.DataFrame:
+        """Given tokens as `strongest_uses` gives its own, in their order, with no step. tokens:
+        prompt_id, position and coefficient; those that the run has not read are left out."""
+        return self.query(
+            f"""WITH u AS (
+                SELECT unnest($prompts::VARCHAR[]) AS prompt_id,
+                    unnest($positions::INTEGER[]) AS position,
+                    unnest($coefficients::FLOAT[]) AS coefficient,
+                    unnest(range(len($prompts))) AS place, NULL::SMALLINT AS step)
+            SELECT {_USE_COLUMNS} FROM u JOIN prompts p USING (prompt_id)
+            JOIN run_prompts rp USING (prompt) JOIN runs r USING (run)
+            WHERE r.run_id = $run AND u.position BETWEEN 0 AND len(rp.starts) - 1
+            ORDER BY u.place""",
+            run=run_id,
+            prompts=tokens["prompt_id"].tolist(),
+            positions=tokens["position"].tolist(),
+            coefficients=tokens["coefficient"].tolist(),
+        )
+
     def uses_in_prompts(self, run_id: str, latent: int, prompt_ids: list[str]) -> pd.DataFrame:
         """Every use of a latent in the given prompts: prompt_id, position, coefficient."""
         return self.query(

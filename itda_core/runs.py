@@ -1,7 +1,7 @@
 """Run directories: one finished dictionary each, written whole or not at all.
 
 runs/<run_id>/           config.json  progress.jsonl  dictionary.safetensors  sources.parquet
-                         codes.parquet  prompts.parquet  metrics.json
+                         codes.parquet  prompts.parquet  metrics.json  nearly.parquet
 runs/.<training_id>/     a training under way: its lock, progress and newest checkpoint
 """
 
@@ -34,6 +34,9 @@ RUN_FILES = (
     "prompts.parquet",
     "metrics.json",
 )
+NEARLY_FILE = "nearly.parquet"
+ALL_FILES = (*RUN_FILES, NEARLY_FILE, "progress.jsonl")
+"""With those that a run is whole without: what is copied where a run goes."""
 _ARCHITECTURES = {"standard": "Standard", "topk": "TopK", "jumprelu": "JumpReLU"}
 _ABOUT = {"run_id", "training_id", "layer", "created", "d_model", "n_layers", "dtype", "config"}
 _METRICS = {"atoms", "tokens", "explored_tokens", "fvu", "explored_fvu", "seconds"}

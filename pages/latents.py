@@ -42,14 +42,15 @@ def show() -> None:
     if chosen is None:
         _say_that_none_fits(listing)
         return
-    latent = explorer().store.latents(run.run_id, [chosen]).iloc[0]
+    latents = explorer().store.latents(run.run_id, [*found.numbers, chosen])
+    latent = latents[latents["latent"] == chosen].iloc[0]
     left, right = st.columns([2, 3], gap="large")
     with left:
         if choose_view(_VIEWS) == "map":
             show_map(run, listing, chosen)
         if not found.numbers:
             _say_that_none_fits(listing)
-        show_list(run, listing, found)
+        show_list(run, listing, found, latents)
         show_relations(run, latent)
     with right:
         _show_head(run, listing, found, latent)
@@ -67,7 +68,7 @@ def _show_head(run, listing: Listing, found: LatentPage, latent: pd.Series) -> N
     place = -1 if found.place is None else found.place
 
     def go(target: int) -> None:
-        st.session_state["latent"] = listing.at(target)
+        st.session_state["latent"] = listing.at(target, found)
 
     st.markdown(f"#### {literal(token_label(latent.token))}")
     outside = "" if found.place is not None else " · not in this list"

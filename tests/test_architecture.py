@@ -17,7 +17,7 @@ ROOMS = [
     "linear_measures", "representations", "measures",
     "evaluation", "decomposition", "interventions", "steering", "neighbourhood",
     "source_sets", "overlaps", "telling", "similarity",
-    "probing", "runs", "results", "evaluating",
+    "probing", "runs", "nearly", "results", "evaluating",
     "probing_runs", "mapping", "common_rows", "comparing", "comparisons", "labels", "uses",
     "detection",
     "building", "estimate", "finishing", "training",

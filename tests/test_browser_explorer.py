@@ -11,6 +11,8 @@ from browser_setup import REPOSITORY, find_browser, running_app
 from playwright.sync_api import Page, expect
 from test_browser import assert_nothing_failed, browser, page, picture, problems
 
+from itda_core.steering import LONGEST
+
 __all__ = ["browser", "page", "problems"]
 TEXT = "The Senate will ratify the treaty with Spain and"
 PLACES = {
@@ -29,19 +31,23 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """The app on two layers of a built-in model that is small enough to train in seconds."""
+def data(tmp_path_factory):
+    """Two layers of a built-in model that is small enough to train in seconds."""
     data = tmp_path_factory.mktemp("explorer")
     command = [sys.executable, "-m", "itda_core", "train", "--model", "tiny-6x128-0", "--layers"]
     sizes = ["--max-tokens", "6000", "--max-atoms", "300", "--l0", "8"]
     subprocess.run(
         [*command, "2,4", *sizes, "--runs", str(data / "runs")], cwd=REPOSITORY, check=True
     )
-    try:
-        with running_app(data) as address:
-            yield address
-    finally:
-        shutil.rmtree(data, ignore_errors=True)
+    yield data
+    shutil.rmtree(data, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def address(data):
+    """The app on them."""
+    with running_app(data) as address:
+        yield address
 
 
 def decompose(page: Page, address: str, query: str = "") -> None:
@@ -126,6 +132,23 @@ def test_the_back_button_goes_to_the_latent_before(address, page, problems):
     assert problems == []
 
 
+def test_going_through_latents_writes_no_labels(address, data, page, problems):
+    page.goto(f"{address}/latents?latent=5&kind=all")
+    for number in range(6, 12):
+        page.wait_for_timeout(500)
+        page.get_by_role("button", name="Next").click()
+        expect(page.get_by_text(f"latent {number} ·")).to_be_visible()
+    page.wait_for_timeout(500)
+    assert not (data / "labels.jsonl").exists()
+    page.get_by_role("textbox", name="Label").fill("a <b>label</b>")
+    page.get_by_role("button", name="Previous").click()
+    expect(page.get_by_text("latent 10 ·")).to_be_visible()
+    page.get_by_role("button", name="Next").click()
+    expect(page.get_by_role("textbox", name="Label")).to_have_value("a <b>label</b>")
+    assert len((data / "labels.jsonl").read_text().splitlines()) == 1
+    assert problems == []
+
+
 @pytest.mark.parametrize("name", PLACES)
 def test_a_copied_link_shows_the_same_in_a_fresh_browser(address, browser, name):
     query, sign = PLACES[name]
@@ -167,6 +190,41 @@ def test_a_text_is_written_plain_and_steered_side_by_side(address, page, problem
     picture(page, "steer")
     page.get_by_role("button", name="Strengths from −2 to 2").click()
     expect(page.get_by_text("mean log-probability")).to_have_count(5)
+    assert_nothing_failed(page)
+    assert problems == []
+
+
+def test_a_text_that_is_being_written_can_be_stopped_and_stays(address, page, problems):
+    decompose(page, address, f"&view=steer&steer=7&strength=2&tokens={LONGEST}")
+    page.get_by_role("button", name="Write", exact=True).click()
+    streamed = page.get_by_test_id("stText").first
+    expect(streamed).to_contain_text(re.compile(r"\w+ \w+ \w+"))
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("button", name="Export the texts")).to_be_visible()
+    plain = page.locator(".stColumn", has=page.get_by_text("As the model is", exact=True)).last
+    assert 3 < plain.locator(".token").count() < LONGEST
+    assert_nothing_failed(page)
+    assert problems == []
+
+
+def test_a_factor_typed_into_the_table_changes_the_prediction(address, page, problems):
+    decompose(page, address, "&token=4&view=what-if&after=5")
+    edit = page.get_by_test_id("stMetric").filter(has_text="KL of the edit")
+    expect(edit).to_contain_text("0.0000")
+    page.wait_for_timeout(1_000)
+    factors = {"x": 60 + 95 + 30, "y": 35 + 17}  # the third column of the first row
+    page.locator("[data-testid=stDataFrame] .dvn-scroller").first.click(position=factors)
+    page.keyboard.press("Enter")
+    page.locator("#portal input").fill("0")
+    page.keyboard.press("Enter")
+    expect(edit).not_to_contain_text("0.0000")
+    page.wait_for_url(re.compile("edits="))
+    context = page.context.browser.new_context()
+    again = context.new_page()  # the change is in the link
+    again.goto(page.url)
+    shown = again.get_by_test_id("stMetric").filter(has_text="KL of the edit")
+    expect(shown).to_have_text(edit.inner_text(), use_inner_text=True)
+    context.close()
     assert_nothing_failed(page)
     assert problems == []
 

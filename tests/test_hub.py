@@ -21,7 +21,7 @@ from itda_core.adopting import Choices
 from itda_core.card import model_card, public_name
 from itda_core.errors import ExchangeError, HubError, InputError
 from itda_core.hub import pull, push
-from itda_core.runs import RUN_FILES, list_runs, read_run
+from itda_core.runs import ALL_FILES, NEARLY_FILE, RUN_FILES, list_runs, read_run
 from itda_core.sae_runs import import_sae
 
 NAME = "someone/a-dictionary"
@@ -84,7 +84,7 @@ def card_parts(text):
 
 
 def test_a_run_goes_to_the_hub_and_comes_back(hub, run, pushed, tmp_path):
-    assert {path.name for path in pushed.iterdir()} == {*RUN_FILES, "progress.jsonl", "README.md"}
+    assert {path.name for path in pushed.iterdir()} == {*ALL_FILES, "README.md"}
     back = pull(NAME, tmp_path / "runs", download=hub.download)
     assert back.directory == tmp_path / "runs" / run.run_id
     one = tmp_path / "one"
@@ -223,7 +223,7 @@ def change_table(name, change):
     "harm",
     [
         *(lose(name) for name in RUN_FILES),
-        *(replace(name, b"\x80\x04\x95") for name in RUN_FILES),
+        *(replace(name, b"\x80\x04\x95") for name in (*RUN_FILES, NEARLY_FILE)),
         replace("config.json", b"[]"),
         change_table("codes.parquet", lambda table: table.drop(columns="latent")),
         change_table("prompts.parquet", lambda table: table.iloc[:0]),

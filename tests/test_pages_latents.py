@@ -13,7 +13,7 @@ from trained import tiny_config, trained
 from itda_core.labels import Label, add_labels, read_labels
 from itda_core.mapping import map_latents, save_map
 from itda_core.neighbourhood import nearest_atoms, next_tokens
-from itda_core.runs import list_runs
+from itda_core.runs import NEARLY_FILE, list_runs
 from pages.components.charts_map import latent_map
 from pages.components.token_strip import fold_twins, token_row
 
@@ -115,6 +115,28 @@ def test_uses_of_the_whole_range_are_shown_by_quarter_and_those_of_one_sign_alon
         assert f"{np.array_split(negative, 4)[0].max():.2f} ·" in told(app)
     else:
         assert "No explored token uses it with this sign" in told(app)
+
+
+def test_the_whole_range_ends_where_the_latent_was_nearly_chosen(data):
+    run = newest(data, 2)
+    table = pd.read_parquet(run.directory / NEARLY_FILE)
+    latent = int(table["latent"].mode()[0])
+    sizes = table.loc[table["latent"] == latent, "coefficient"]
+    app = open_page("latents", run=run.run_id, latent=str(latent), kind="all")
+    app.segmented_control(key="which_uses").set_value("Whole range").run()
+    assert_no_failure(app)
+    assert f"Nearly chosen · {len(sizes):,} tokens" in told(app)
+    app.segmented_control(key="sign").set_value(-1).run()
+    negative = int((sizes < 0).sum())
+    expected = f"Nearly chosen · {negative:,} tokens" if negative else "Nearly chosen on no"
+    assert expected in told(app)
+    (run.directory / NEARLY_FILE).write_bytes(b"PAR1")
+    app.run()
+    assert "is damaged" in app.warning[0].value
+    (run.directory / NEARLY_FILE).unlink()
+    app.run()
+    assert_no_failure(app)
+    assert "not known: an earlier version" in told(app)
 
 
 # Labels and searches

@@ -275,3 +275,25 @@ def test_an_empty_store_answers_every_question_with_nothing():
     assert empty.coefficients("x", 1).empty
     assert empty.prompt_ids() == []
     empty.close()
+
+
+def test_tokens_are_put_into_context_in_the_order_given(store, run):
+    uses = uses_of(run)
+    wanted = uses.sample(9, random_state=1)[["prompt_id", "position", "coefficient"]]
+    beyond = pd.DataFrame(
+        {
+            "prompt_id": [wanted["prompt_id"].iloc[0]] * 2 + ["not there"],
+            "position": [10_000, -1, 0],
+            "coefficient": [1.0, 1.0, 1.0],
+        }
+    )
+    found = store.in_context(run.run_id, pd.concat([beyond, wanted]))
+    columns = ["prompt_id", "position", "coefficient"]
+    pd.testing.assert_frame_equal(
+        found[columns], wanted.reset_index(drop=True), check_dtype=False, rtol=1e-6
+    )
+    assert found["text"].tolist() == texts_of(run)[wanted["prompt_id"]].tolist()
+    spans = pd.read_parquet(run.directory / "prompts.parquet").set_index("prompt_id")["starts"]
+    assert [list(one) for one in found["starts"]] == [
+        list(spans[name]) for name in wanted["prompt_id"]
+    ]

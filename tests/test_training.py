@@ -24,7 +24,7 @@ from itda_core import plan as plan_module
 from itda_core.config import run_id
 from itda_core.corpus import load_corpus
 from itda_core.plan import make_plan
-from itda_core.runs import RUN_FILES, list_runs
+from itda_core.runs import ALL_FILES, list_runs
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_a_run_holds_all_its_files_and_what_it_was_made_of(config, runs, tiny_mo
     assert [run.layer for run in runs] == [0, 1, 2]
     assert len({run.about["training_id"] for run in runs}) == 1
     for run in runs:
-        assert {path.name for path in run.directory.iterdir()} == {*RUN_FILES, "progress.jsonl"}
+        assert {path.name for path in run.directory.iterdir()} == set(ALL_FILES)
         assert run.run_id == run.directory.name == run_id(run.about["training_id"], run.layer)
         assert run.config == config
         assert run.about["d_model"] == 16

@@ -9,7 +9,7 @@ import torch
 
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.dictionary import Dictionary
-from itda_core.runs import list_runs
+from itda_core.runs import NEARLY_FILE, list_runs
 from itda_core.training import train
 
 _SHARED: dict[tuple, Path] = {}
@@ -66,7 +66,7 @@ def assert_same_runs(folder, other):
     assert set(runs) == set(others)
     for name, run in runs.items():
         assert_same_dictionaries(run.dictionary(), others[name].dictionary())
-        for file in ("codes.parquet", "prompts.parquet", "sources.parquet"):
+        for file in ("codes.parquet", "prompts.parquet", "sources.parquet", NEARLY_FILE):
             pd.testing.assert_frame_equal(
                 pd.read_parquet(run.directory / file),
                 pd.read_parquet(others[name].directory / file),

@@ -27,7 +27,8 @@ def edit_label(run, latent: pd.Series) -> None:
 
     def keep(name: str) -> None:
         changed = dataclasses.replace(known, **{name: st.session_state[keys[name]]})
-        explorer().keep_labels([changed])
+        if changed != known:  # the browser also calls when a field is drawn for another latent
+            explorer().keep_labels([changed])
 
     field, bookmark, note, files = st.columns([3, 1.3, 1.4, 1], vertical_alignment="bottom")
     field.text_input(

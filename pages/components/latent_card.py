@@ -7,17 +7,19 @@ import streamlit as st
 from itda_core.exchange import atom_file
 from pages.components.charts import coefficient_histogram
 from pages.components.downloads import offer_downloads
+from pages.components.latent_uses import (
+    show_chosen_uses,
+    show_nearly_chosen,
+    show_strongest_uses,
+    special_names,
+)
 from pages.components.reproduce import latent_lines, show_lines
 from pages.components.session import explorer, loaded_dictionary
 from pages.components.text import literal
-from pages.components.token_strip import fold_twins, show_rows, strength, token_row
+from pages.components.token_strip import show_rows, token_row
 
-_BANDS, _OF_EACH_BAND = 4, 5
-_SIGNS = {0: "both signs", 1: "+", -1: "−"}
-_CONTEXT_TOKENS = 8
-"""Tokens on each side of a use in the short view: about 16 in all."""
 _SOURCE_TOKENS = 16
-"""The same of the source."""
+"""Tokens on each side of the source in the short view."""
 
 
 def show_card(
@@ -36,13 +38,13 @@ def show_card(
     where.metric("layer", f"{run.layer} of {run.n_layers - 1}", help=literal(run.model))
     if not uses:
         st.info(_why_unused(run))
+        if is_page:
+            show_nearly_chosen(run, latent, f"{key}nearly")
         return
     if is_page:
-        _show_chosen_uses(run, latent, f"{key}uses", most_uses)
+        show_chosen_uses(run, latent, f"{key}uses", most_uses)
     else:
-        st.markdown("##### Strongest uses")
-        uses_shown = explorer().store.strongest_uses(run.run_id, int(latent.latent), most_uses)
-        _show_uses(run, latent, uses_shown, f"{key}uses", is_page=False)
+        show_strongest_uses(run, latent, f"{key}uses", most_uses)
     st.markdown("##### Coefficients")
     coefficients = explorer().store.coefficients(run.run_id, int(latent.latent))
     negative = int((coefficients < 0).sum())
@@ -98,7 +100,7 @@ def _show_source(run, latent: pd.Series, key: str) -> None:
     text = latent.text[: max(end for _, end in spans)]  # the rest may be a whole book
     hovers = [""] * len(spans)
     hovers[position] = f"{latent.token!r}, token {position} of prompt {latent.prompt_id}"
-    names = _special_names(spans)
+    names = special_names(spans)
     names[position] = latent.token
     row = token_row(
         text,
@@ -111,94 +113,3 @@ def _show_source(run, latent: pd.Series, key: str) -> None:
         names=names,
     )
     show_rows([row], key=key)
-
-
-def _special_names(spans: list[tuple[int, int]]) -> list[str]:
-    """What stands for the tokens without characters."""
-    return ["" if end > start else "[special]" for start, end in spans]
-
-
-def _show_chosen_uses(run, latent: pd.Series, key: str, most: int) -> None:
-    """The strongest uses, or some of each quarter; of both signs or one."""
-    title, which, sign_place = st.columns([2, 2.2, 1.8], vertical_alignment="center")
-    which_uses = which.segmented_control(
-        "Which uses",
-        ["Strongest", "Whole range"],
-        default="Strongest",
-        required=True,
-        label_visibility="collapsed",
-        key="which_uses",
-    )
-    sign = sign_place.segmented_control(
-        "Of which sign",
-        list(_SIGNS),
-        format_func=_SIGNS.get,
-        default=0,
-        required=True,
-        label_visibility="collapsed",
-        key="sign",
-    )
-    store, number = explorer().store, int(latent.latent)
-    if which_uses == "Strongest":
-        title.markdown("##### Strongest uses")
-        uses = store.strongest_uses(run.run_id, number, most, sign)
-        _show_uses(run, latent, uses, key)
-    else:
-        title.markdown("##### Uses by quarter")
-        uses = store.banded_uses(run.run_id, number, _BANDS, _OF_EACH_BAND, sign)
-        _show_bands(run, latent, uses, key)
-    if uses.empty:
-        st.caption("No explored token uses it with this sign.")
-
-
-def _show_bands(run, latent: pd.Series, uses: pd.DataFrame, key: str) -> None:
-    for band, rows in uses.groupby("band"):
-        first = rows.iloc[0]
-        share = 1 / uses["band"].nunique()
-        st.caption(
-            f"|coefficient| {first.low:.2f}–{first.high:.2f} · {share:.0%} of its uses "
-            f"({int(first.uses):,} tokens)"
-        )
-        _show_uses(run, latent, rows, f"{key}_{band}")
-
-
-def _show_uses(run, latent: pd.Series, uses: pd.DataFrame, key: str, is_page: bool = True) -> None:
-    if uses.empty:
-        return
-    store, number = explorer().store, int(latent.latent)
-    prompts = uses["prompt_id"].unique().tolist()
-    everywhere = store.uses_in_prompts(run.run_id, number, prompts)
-    by_prompt = dict(list(everywhere.groupby("prompt_id")))
-    rows = [
-        _use_row(use, by_prompt[use.prompt_id], latent.strongest, is_page)
-        for use in uses.itertuples()
-    ]
-    opened = show_rows(fold_twins(rows), key=key)
-    if opened is not None:
-        use = uses.iloc[opened]
-        where = {"prompt": use.prompt_id, "token": str(use.position)}
-        st.switch_page("pages/decompose.py", query_params={"run": run.run_id, **where})
-
-
-def _use_row(use, in_prompt: pd.DataFrame, largest: float, opens: bool) -> dict:
-    spans = list(zip(use.starts.tolist(), use.ends.tolist(), strict=True))
-    text = use.text[: max(use.ends) + 1]  # the part that was read; the rest may be a whole book
-    coefficients = np.zeros(len(spans))
-    coefficients[in_prompt["position"].to_numpy()] = in_prompt["coefficient"].to_numpy()
-    hovers = [
-        f"{text[start:end]!r}\ncoefficient {value:+.4f}" if value else ""
-        for (start, end), value in zip(spans, coefficients, strict=True)
-    ]
-    return token_row(
-        text,
-        spans,
-        strength(coefficients, largest),
-        hovers,
-        boxed=int(use.position),
-        around=_CONTEXT_TOKENS,
-        chip=f"{use.coefficient:+.2f}",
-        title=use.title,
-        names=_special_names(spans),
-        signed=True,
-        opens=opens,
-    )

@@ -38,7 +38,10 @@ class Listing:
             self.run_id, self.asked, latent, _ROWS, self.order, self.similarities
         )
 
-    def at(self, place: int) -> int:
+    def at(self, place: int, seen: LatentPage) -> int:
+        """The latent at a place. seen: the page on the screen, which mostly holds it."""
+        if 0 <= place - seen.first < len(seen.numbers):
+            return seen.numbers[place - seen.first]
         return explorer().store.latent_at(
             self.run_id, self.asked, place, self.order, self.similarities
         )
@@ -112,8 +115,9 @@ def chosen_latent(listing: Listing, n_latents: int) -> tuple[int | None, LatentP
     return latent, found
 
 
-def show_list(run, listing: Listing, found: LatentPage) -> None:
-    """The page of the list that holds the chosen latent. run: a row of Store.runs()."""
+def show_list(run, listing: Listing, found: LatentPage, latents: pd.DataFrame) -> None:
+    """The page of the list that holds the chosen latent. run: a row of Store.runs(); latents: rows
+    of Store.latents(), those of the page among them."""
     _show_count(run, listing, found)
     if not found.numbers:
         return
@@ -125,7 +129,7 @@ def show_list(run, listing: Listing, found: LatentPage) -> None:
         if rows:
             st.session_state["latent"] = found.numbers[rows[0]]
 
-    table = _rows(run, listing, found.numbers)
+    table = _rows(listing, latents, found.numbers)
     written = ["label"] if table["label"].any() else []
     measured = ["cosine"] if listing.similarities else ["percent", "strongest"]
     st.dataframe(
@@ -170,9 +174,8 @@ def _show_count(run, listing: Listing, found: LatentPage) -> None:
         offer_downloads(listing.table, about, f"latents-{run.run_id}", "latents_file")
 
 
-def _rows(run, listing: Listing, numbers: list[int]) -> pd.DataFrame:
-    table = explorer().store.latents(run.run_id, numbers)
-    table = table.set_index("latent").loc[numbers].reset_index()
+def _rows(listing: Listing, latents: pd.DataFrame, numbers: list[int]) -> pd.DataFrame:
+    table = latents.set_index("latent").loc[numbers].reset_index()
     table["source"] = [
         snippet(row.text, row.start, row.end, around=40, before=10) for row in table.itertuples()
     ]
@@ -193,7 +196,7 @@ def _select(key: str, rows: list[int]) -> None:
 
 def _show_pager(listing: Listing, found: LatentPage) -> None:
     def turn(place: int) -> None:
-        st.session_state["latent"] = listing.at(place)
+        st.session_state["latent"] = listing.at(place, found)
 
     before, after = st.columns(2)
     is_last = found.first + _ROWS >= found.total

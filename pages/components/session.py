@@ -228,12 +228,12 @@ def origin_word(run) -> str:
 
 def choose_run(runs: pd.DataFrame, label: str = "Dictionary", name: str = "run"):
     """A select box of dictionaries that follows and writes the URL; returns the chosen row."""
-    ids = runs["run_id"].tolist()
-    follow_url(name, ids)
-    labels = {row.run_id: run_label(row) for row in runs.itertuples()}
-    chosen = st.selectbox(label, ids, format_func=labels.get, key=name)
+    rows = {row.run_id: row for row in runs.itertuples()}
+    follow_url(name, [*rows])
+    labels = {run_id: run_label(row) for run_id, row in rows.items()}
+    chosen = st.selectbox(label, [*rows], format_func=labels.get, key=name)
     write_url(name, chosen)
-    return next(row for row in runs.itertuples() if row.run_id == chosen)
+    return rows[chosen]
 
 
 def nothing_yet() -> None:

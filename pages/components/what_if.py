@@ -75,15 +75,14 @@ def _ask_for_edits(run, result: Decomposition, table: pd.DataFrame, row: int | N
             "context": f"{word} in context",
             size: st.column_config.NumberColumn(size, format="%+.2f", width=90),
             "factor": st.column_config.NumberColumn(
-                "factor", min_value=-LARGEST, max_value=LARGEST, step=0.1, format="%.2f", width=70
+                "factor", min_value=-LARGEST, max_value=LARGEST, step=0.1, format="%.2f", width=80
             ),
             "instead": st.column_config.NumberColumn(
-                "instead", min_value=0, max_value=int(run.atoms) - 1, step=1, width=70
+                "instead", min_value=0, max_value=int(run.atoms) - 1, step=1, width=90
             ),
         },
         disabled=["latent", "source_token", "context", size],
         hide_index=True,
-        height=380,
         key=editor,
     )
     where = None if row is None else (int(result.positions[row]),)
