@@ -175,13 +175,19 @@ def change_and_steer(page: Page) -> None:
     edits = ",".join(f"{latent}*0" for latent in of_treaty[:2])
     page.goto(f"{here}&token=6&view=what-if&edits={edits}")
     expect(page.get_by_text("KL of the edit")).to_be_visible()
-    page.get_by_text("Change a factor").evaluate("one => one.scrollIntoView()")
+    below_the_bar(page, "Change a factor")
     picture(page, "what-if", documented=True)
     page.goto(f"{here}&view=steer&steer={of_treaty[0]}&strength=0.5&tokens=40")
     page.get_by_role("button", name="Write", exact=True).click()
     expect(page.get_by_role("button", name="Export the texts")).to_be_visible()
-    page.get_by_text("Strengths count in").evaluate("one => one.scrollIntoView()")
+    below_the_bar(page, "Strengths count in")
     picture(page, "steer", documented=True)
+
+
+def below_the_bar(page: Page, text: str) -> None:
+    """Scroll so that a text stands right below the app's own bar, which covers the top."""
+    scroll = "one => { one.style.scrollMarginTop = '5rem'; one.scrollIntoView(); }"
+    page.get_by_text(text).evaluate(scroll)
 
 
 def map_latents(page: Page) -> None:

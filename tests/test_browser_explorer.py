@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from browser_setup import REPOSITORY, find_browser, running_app
@@ -23,6 +24,13 @@ PLACES = {
     "what-if": (f"decompose?text={TEXT}&token=4&view=what-if&after=5", "KL of the edit"),
     "steer": (f"decompose?text={TEXT}&view=steer&steer=7&strength=1.5", "Strengths from"),
 }
+OTHER_PAGES = {
+    "overview": ("", "What to do next"),
+    "train": ("train", "Start training"),
+    "similarity": ("similarity", "Model A"),
+    "evaluate": ("evaluate", "Evaluate"),
+}
+CONTRAST = (Path(__file__).parent / "contrast.js").read_text()
 
 pytestmark = [
     pytest.mark.browser,
@@ -180,6 +188,35 @@ def test_an_example_is_decomposed_with_its_token_locked(address, page, problems)
     assert problems == []
 
 
+def test_a_token_is_marked_in_the_histogram_of_its_latent(address, page, problems):
+    page.goto(f"{address}/latents?latent=5&kind=all")
+    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    page.wait_for_timeout(1_500)
+    line = page.locator(".js-plotly-plot .token-mark")
+    at = []
+    for number in (0, 7):
+        row = page.locator(".row", has=page.locator(".chip")).nth(number)
+        row.locator(".token.boxed").hover()
+        expect(line).to_have_count(1)
+        at.append((float(row.locator(".chip").inner_text()), line.bounding_box()["x"] + 1))
+    page.mouse.move(5, 5)
+    expect(line).to_have_count(0)
+    bars = page.locator(".js-plotly-plot .bars .point path").evaluate_all(
+        "all => all.map(one => one.getBoundingClientRect()).map(one => [one.left, one.right])"
+    )
+    (strongest, last), (weaker, before) = at
+    assert strongest > weaker
+    assert before < last < max(right for _, right in bars) + 2
+    page.goto(f"{address}/latents?latent=5&kind=all&mark=5:{strongest}")
+    told = page.locator(".js-plotly-plot .annotation")
+    expect(told).to_have_text(f"decomposed token {strongest:+.2f}")
+    page.get_by_role("button", name="Next").click()
+    expect(page.get_by_text("latent 6 ·")).to_be_visible()
+    expect(told).to_have_count(0)
+    assert "mark" not in page.url
+    assert problems == []
+
+
 def test_a_text_is_written_plain_and_steered_side_by_side(address, page, problems):
     decompose(page, address, "&view=steer&steer=7&strength=2&tokens=10")
     page.get_by_role("button", name="Write", exact=True).click()
@@ -261,21 +298,20 @@ def test_a_map_is_made_and_a_point_opens_its_latent(address, page, problems):
     assert problems == []
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["latent", "token"])
-def test_text_on_colour_is_readable_in_both_themes(address, browser, theme, name):
-    context = browser.new_context(color_scheme=theme, viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    query, sign = PLACES[name]
-    page.goto(f"{address}/{query}")
-    expect(page.get_by_text(sign).first).to_be_visible(timeout=60_000)
-    page.wait_for_timeout(2_500)
-    picture(page, f"{theme}-{name}")
-    ratios = page.evaluate(CONTRASTS)
-    assert len(ratios) > 30
-    low = [one for one in ratios if one["ratio"] < 4.5]
-    assert low == []
-    context.close()
+@pytest.mark.parametrize("name", ["latent", "map", "token", "what-if", "steer", *OTHER_PAGES])
+def test_all_text_is_readable_in_both_themes(address, page, name):
+    query, sign = (PLACES | OTHER_PAGES)[name]
+    for theme in ("dark", "light"):
+        page.emulate_media(color_scheme=theme)
+        if theme == "dark":
+            page.goto(f"{address}/{query}")
+        expect(page.get_by_text(sign).first).to_be_visible(timeout=60_000)
+        expect(page.locator(".stApp")).to_have_css("color-scheme", theme)
+        page.wait_for_timeout(1_500)
+        picture(page, f"{theme}-{name}")
+        found = page.evaluate(CONTRAST, 4.5)
+        assert found["judged"] > 10
+        assert found["low"] == []
 
 
 @pytest.mark.parametrize("name", ["map", "what-if", "steer"])
@@ -289,35 +325,3 @@ def test_every_view_fits_a_narrow_screen(address, page, problems, name):
     assert page.evaluate("document.querySelector('.stMain').scrollWidth") <= 390
     assert_nothing_failed(page)
     assert problems == []
-
-
-# The contrast of WCAG 2 between each text of the strips and what lies behind it.
-CONTRASTS = """() => {
-  const parse = (text) => {
-    const numbers = text.match(/[\\d.]+/g).map(Number);
-    return numbers.length > 3 ? numbers : [...numbers, 1];
-  };
-  const over = (top, below) => [0, 1, 2].map((i) => top[3] * top[i] + (1 - top[3]) * below[i]);
-  const shine = (colour) => {
-    const [r, g, b] = colour.map((value) => {
-      const share = value / 255;
-      return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
-    });
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const page = parse(getComputedStyle(document.querySelector(".stApp")).backgroundColor);
-  const found = [];
-  const roots = [document, ...[...document.querySelectorAll("*")].map((one) => one.shadowRoot)];
-  roots.filter(Boolean).forEach((root) => root
-    .querySelectorAll(".token:not(.part), .chip, .title, .light, .more, .count, .strip .dim")
-    .forEach((one) => {
-      const style = getComputedStyle(one);
-      const back = over(parse(style.backgroundColor), page);
-      const colour = parse(style.color);
-      const text = over([...colour.slice(0, 3), colour[3] * Number(style.opacity)], back);
-      const [low, high] = [shine(text), shine(back)].sort((a, b) => a - b);
-      const ratio = (high + 0.05) / (low + 0.05);
-      found.push({ text: one.textContent, name: one.className, ratio });
-    }));
-  return found;
-}"""

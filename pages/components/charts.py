@@ -7,8 +7,9 @@ import plotly.graph_objects as go
 BLUE, ORANGE, GREY = "#2f6f8f", "#c85a14", "#9aa5ab"
 
 
-def coefficient_histogram(coefficients: np.ndarray) -> go.Figure:
-    """How often each coefficient occurs, negative and positive ones in their colours."""
+def coefficient_histogram(coefficients: np.ndarray, marked: float | None = None) -> go.Figure:
+    """How often each coefficient occurs, negative and positive ones in their colours. marked: the
+    coefficient of a token that was decomposed, drawn as a line."""
     edges = np.histogram_bin_edges(coefficients, bins=40)
     figure = go.Figure()
     for name, colour, chosen in (
@@ -28,13 +29,17 @@ def coefficient_histogram(coefficients: np.ndarray) -> go.Figure:
             )
     figure.update_layout(
         barmode="overlay",
-        height=230,
-        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        height=190,
+        margin={"l": 10, "r": 10, "t": 18, "b": 10},
         xaxis_title="coefficient",
         yaxis_title="tokens",
         showlegend=False,
         bargap=0.03,
     )
+    if marked is not None:
+        told = f"decomposed token {marked:+.2f}"
+        figure.add_vline(marked, line={"color": GREY, "dash": "dot"}, annotation_text=told)
+        figure.update_layout(margin_t=30)
     return figure
 
 

@@ -76,11 +76,11 @@ def _link_to_latent(run, table: pd.DataFrame, event) -> None:
     rows = event["selection"]["rows"]
     if rows and rows[0] < len(table):
         latent = int(table.iloc[rows[0]]["latent"])
-        st.page_link(
-            "pages/latents.py",
-            label=f"Open latent {latent}",
-            query_params={"run": run.run_id, "latent": str(latent)},
-        )
+        where = {"run": run.run_id, "latent": str(latent)}
+        if "coefficient" in table:  # of one token, which the latent's histogram marks
+            of_latent = table.loc[table["latent"] == latent, "coefficient"]
+            where["mark"] = f"{latent}:{of_latent.sum():+.4f}"
+        st.page_link("pages/latents.py", label=f"Open latent {latent}", query_params=where)
     else:
         st.caption("Choose a row to open its latent.")
 

@@ -1,5 +1,7 @@
 """What is shown of one latent: its source, its strongest uses, its histogram."""
 
+import contextlib
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -8,6 +10,7 @@ from itda_core.exchange import atom_file
 from pages.components.charts import coefficient_histogram
 from pages.components.downloads import offer_downloads
 from pages.components.latent_uses import (
+    histogram_key,
     show_chosen_uses,
     show_nearly_chosen,
     show_strongest_uses,
@@ -17,6 +20,7 @@ from pages.components.reproduce import latent_lines, show_lines
 from pages.components.session import explorer, loaded_dictionary
 from pages.components.text import literal
 from pages.components.token_strip import show_rows, token_row
+from pages.components.url import write_url
 
 _SOURCE_TOKENS = 16
 """Tokens on each side of the source in the short view."""
@@ -39,23 +43,39 @@ def show_card(
     if not uses:
         st.info(_why_unused(run))
         if is_page:
-            show_nearly_chosen(run, latent, f"{key}nearly")
+            show_nearly_chosen(run, latent, key)
         return
+    marked = _marked(int(latent.latent)) if is_page else None
+    _show_histogram(run, latent, histogram_key(key), marked)
     if is_page:
-        show_chosen_uses(run, latent, f"{key}uses", most_uses)
+        show_chosen_uses(run, latent, key, most_uses)
+        _offer_files(run, latent)
     else:
-        show_strongest_uses(run, latent, f"{key}uses", most_uses)
-    st.markdown("##### Coefficients")
-    coefficients = explorer().store.coefficients(run.run_id, int(latent.latent))
+        show_strongest_uses(run, latent, key, most_uses)
+
+
+def _show_histogram(run, latent: pd.Series, key: str, marked: float | None) -> None:
+    """How strong the uses are, and whether many tokens use the latent. A token of the uses below is
+    marked in it while the mouse is there. marked: the coefficient of a decomposed token."""
+    number, uses, tokens = int(latent.latent), int(latent.tokens), int(run.explored_tokens)
+    coefficients = explorer().store.coefficients(run.run_id, number)
     negative = int((coefficients < 0).sum())
-    rank = explorer().store.rank(run.run_id, int(latent.latent))
+    rank = explorer().store.rank(run.run_id, number)
     st.caption(
         f"Used on {uses:,} of {tokens:,} tokens ({latent.density:.2%}), which is place {rank:,} of "
         f"{int(run.atoms):,}; negative on {negative:,}."
     )
-    st.plotly_chart(coefficient_histogram(coefficients.to_numpy()), key=f"{key}histogram")
-    if is_page:
-        _offer_files(run, latent)
+    st.plotly_chart(coefficient_histogram(coefficients.to_numpy(), marked), key=key)
+
+
+def _marked(latent: int) -> float | None:
+    """The coefficient that the link to this latent gives: that of a decomposed token."""
+    marked, _, coefficient = st.query_params.get("mark", "").partition(":")
+    with contextlib.suppress(ValueError):
+        if marked == str(latent) and np.isfinite(float(coefficient)):
+            return float(coefficient)
+    write_url("mark", None)  # it belongs to another latent
+    return None
 
 
 def _offer_files(run, latent: pd.Series) -> None:

@@ -18,12 +18,17 @@ _CONTEXT_TOKENS = 8
 """Tokens on each side of a use in the short view: about 16 in all."""
 
 
+def histogram_key(key: str) -> str:
+    """Of a card's chart, in which its uses mark a token. key: sets the cards of a page apart."""
+    return f"{key}histogram"
+
+
 def show_strongest_uses(run, latent: pd.Series, key: str, most: int) -> None:
     """Nothing but the strongest, for a card that is not the page. run: a row of Store.runs();
-    latent: a row of Store.latents()."""
+    latent: a row of Store.latents(); key: of the card."""
     st.markdown("##### Strongest uses")
     uses = explorer().store.strongest_uses(run.run_id, int(latent.latent), most)
-    _show_uses(run, latent, uses, key, is_page=False)
+    _show_uses(run, latent, uses, key, "uses", is_page=False)
 
 
 def show_chosen_uses(run, latent: pd.Series, key: str, most: int) -> None:
@@ -50,7 +55,7 @@ def show_chosen_uses(run, latent: pd.Series, key: str, most: int) -> None:
     if which_uses == "Strongest":
         title.markdown("##### Strongest uses")
         uses = store.strongest_uses(run.run_id, number, most, sign)
-        _show_uses(run, latent, uses, key)
+        _show_uses(run, latent, uses, key, "uses")
     else:
         title.markdown("##### Uses by quarter")
         uses = store.banded_uses(run.run_id, number, _BANDS, _OF_EACH_BAND, sign)
@@ -58,7 +63,7 @@ def show_chosen_uses(run, latent: pd.Series, key: str, most: int) -> None:
     if uses.empty:
         st.caption("No explored token uses it with this sign.")
     if which_uses != "Strongest":
-        show_nearly_chosen(run, latent, f"{key}_nearly", sign)
+        show_nearly_chosen(run, latent, key, sign)
 
 
 def show_nearly_chosen(run, latent: pd.Series, key: str, sign: int = 0) -> None:
@@ -81,7 +86,8 @@ def show_nearly_chosen(run, latent: pd.Series, key: str, sign: int = 0) -> None:
         f"Nearly chosen · {len(found):,} tokens on which it would have been the next step, with "
         "this coefficient"
     )
-    _show_uses(run, latent, explorer().store.in_context(run.run_id, found.head(_NEARLY)), key)
+    nearest = explorer().store.in_context(run.run_id, found.head(_NEARLY))
+    _show_uses(run, latent, nearest, key, "nearly")
 
 
 def _show_bands(run, latent: pd.Series, uses: pd.DataFrame, key: str) -> None:
@@ -92,10 +98,13 @@ def _show_bands(run, latent: pd.Series, uses: pd.DataFrame, key: str) -> None:
             f"|coefficient| {first.low:.2f}–{first.high:.2f} · {share:.0%} of its uses "
             f"({int(first.uses):,} tokens)"
         )
-        _show_uses(run, latent, rows, f"{key}_{band}")
+        _show_uses(run, latent, rows, key, f"uses_{band}")
 
 
-def _show_uses(run, latent: pd.Series, uses: pd.DataFrame, key: str, is_page: bool = True) -> None:
+def _show_uses(
+    run, latent: pd.Series, uses: pd.DataFrame, key: str, part: str, is_page: bool = True
+) -> None:
+    """key: of the card; part: sets its lists of uses apart."""
     if uses.empty:
         return
     store, number = explorer().store, int(latent.latent)
@@ -106,7 +115,7 @@ def _show_uses(run, latent: pd.Series, uses: pd.DataFrame, key: str, is_page: bo
         _use_row(use, by_prompt.get(use.prompt_id), latent.strongest, is_page)
         for use in uses.itertuples()
     ]
-    opened = show_rows(fold_twins(rows), key=key)
+    opened = show_rows(fold_twins(rows), f"{key}{part}", histogram=histogram_key(key))
     if opened is not None:
         use = uses.iloc[opened]
         where = {"prompt": use.prompt_id, "token": str(use.position)}
@@ -135,6 +144,7 @@ def _use_row(use, in_prompt: pd.DataFrame | None, largest: float, opens: bool) -
         names=special_names(spans),
         signed=True,
         opens=opens,
+        marks=coefficients,
     )
 
 

@@ -42,8 +42,13 @@ h1 { font-size: 2rem !important; padding: 0.5rem 0 !important; }
 h2, h3 { font-size: 1.25rem !important; }
 [data-testid="stMetricValue"] { font-size: 1.5rem; }
 @media (max-width: 640px) { .stMainBlockContainer { padding: 3.5rem 1rem 2rem; } }
+[data-testid="stCaptionContainer"], button kbd { opacity: 0.75 !important; }
+[data-testid="stBaseButton-primary"], [data-tag] { color: light-dark(#fff, #1b1b1b) !important; }
+.js-plotly-plot :is(.xtick, .ytick, .bars, .infolayer) text
+  { fill: currentColor !important; }
 """
-"""Streamlit's own margins leave a third of a laptop's screen empty."""
+"""Streamlit's own margins leave a third of a laptop's screen empty, and some of its text is too
+pale for WCAG AA."""
 
 
 class Explorer:
@@ -182,8 +187,9 @@ def _show_links() -> None:
     It does so for a link that is opened before any other page since the app's start.
     """
     try:
-        for column, (file, label) in zip(st.columns(8), _LINKS.items(), strict=False):
-            column.page_link(file, label=label)
+        with st.container(horizontal=True):
+            for file, label in _LINKS.items():
+                st.page_link(file, label=label, width="content")
     except StreamlitAPIException:  # the page was started alone: there are no others
         return
 

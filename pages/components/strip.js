@@ -1,11 +1,12 @@
 // Rows of coloured tokens. All text arrives as data and is drawn with textContent.
 //
 // data.rows: [{chip, title, from, to, signed, twin, opens, tokens: [{text, before, hover, value, boxed,
-//     dim}]}]
+//     dim, mark}]}]
 //   what is empty, zero or false of a token may be missing.
 //   value in [-1, 1] gives hue (sign) and strength; from/to: the tokens of the short view.
 //   opens: has a button that sets the trigger `opened` to the row's number in data.rows.
 //   signed: negative values are underlined; twin: hidden until the button below is pressed.
+// data.histogram: key of a chart on the page; a token's mark is a line in it at that x.
 // data.clickable: a click on a token sets the state `locked` to its number, a second frees it.
 // data.locked: the token that is locked.
 // data.lights: [{latent, name, hover, tokens: [[number, value, coefficient]]}], drawn as buttons
@@ -45,6 +46,21 @@ export default function (component) {
     tip.style.top = `${top}px`;
   };
 
+  // A line in the histogram at a value of its x axis, or none.
+  const drawMark = (value) => {
+    const chart = document.querySelector(`.st-key-${CSS.escape(data.histogram)} .js-plotly-plot`);
+    chart?.querySelector(".token-mark")?.remove();
+    const { xaxis, yaxis } = chart?._fullLayout || {};
+    if (!value || !xaxis) { return; }
+    const line = make("div", "token-mark");
+    Object.assign(line.style, {
+      position: "absolute", width: "0", borderLeft: "2px solid currentColor",
+      left: `${xaxis._offset + xaxis.c2p(value) - 1}px`, pointerEvents: "none",
+      top: `${yaxis._offset}px`, height: `${yaxis._length}px`,
+    });
+    chart.append(line);
+  };
+
   const tell = (element, text, below) => {
     const hide = () => { tip.style.display = "none"; };
     element.addEventListener("mouseenter", () => showTip(element, text, below));
@@ -70,6 +86,10 @@ export default function (component) {
     span.classList.toggle("boxed", Boolean(token.boxed));
     span.classList.toggle("dim", Boolean(token.dim));
     if (token.hover) { tell(span, token.hover); }
+    if (token.mark && data.histogram) {
+      span.addEventListener("mouseenter", () => drawMark(token.mark));
+      span.addEventListener("mouseleave", () => drawMark(0));
+    }
     if (data.clickable && !token.dim) {
       span.classList.add("clickable");
       span.classList.toggle("locked", index === data.locked);

@@ -25,10 +25,11 @@ Row = dict[str, Any]
 Light = dict[str, Any]
 
 
-def show_rows(rows: Sequence[Row], key: str) -> int | None:
-    """Draw rows that only show; returns the number of the one whose button was just pressed."""
+def show_rows(rows: Sequence[Row], key: str, histogram: str = "") -> int | None:
+    """Draw rows that only show; returns the number of the one whose button was just pressed.
+    histogram: key of a chart in which a token's mark is a line while the mouse is on the token."""
     result = _strip(
-        data={"rows": list(rows), "clickable": False},
+        data={"rows": list(rows), "clickable": False, "histogram": histogram},
         on_opened_change=lambda: None,
         key=key,
     )
@@ -97,6 +98,7 @@ def token_row(
     names: Sequence[str] = (),
     signed: bool = False,
     opens: bool = False,
+    marks: Sequence[float] = (),
 ) -> Row:
     """One row of the strip.
 
@@ -104,7 +106,7 @@ def token_row(
     around: show only so many tokens on each side of the boxed one at first; breaks: keep line
     breaks as such; names: what to print for tokens without characters; signed: whether a value's
     sign means something, and is to be seen without its colour too; opens: whether it has a button
-    that opens its text.
+    that opens its text; marks: where each token is on the x axis of a histogram, 0 for nowhere.
     """
     tokens, hidden = [], set(dimmed)
     printed = pieces(text, list(spans))
@@ -117,6 +119,7 @@ def token_row(
             "hover": hovers[index] if len(hovers) else "",
             "boxed": index == boxed,
             "dim": index in hidden,
+            "mark": round(float(marks[index]), 4) if len(marks) else 0.0,
         }
         # What is empty need not travel: a card sends thousands of tokens to the browser.
         tokens.append({"text": token.pop("text"), **{k: v for k, v in token.items() if v}})
