@@ -8,6 +8,7 @@ from itda_core.decomposition import Decomposition, decompose
 from itda_core.errors import InputError
 from pages.components.decompose_terms import lights_of, show_summary, show_token, terms_text
 from pages.components.downloads import offer_downloads
+from pages.components.pictures import ask_for_format
 from pages.components.prompt_choice import choose_text
 from pages.components.reproduce import decomposition_lines, show_lines
 from pages.components.session import (
@@ -159,6 +160,7 @@ def _show_files(run, result: Decomposition, table: pd.DataFrame) -> None:
         about = {"run": run.run_id, "model": run.model, "layer": int(run.layer)}
         about |= {"l0": result.codes.l0, "prompt": result.text}
         offer_downloads(table, about, f"decomposition-{run.run_id}", "terms_file")
+        ask_for_format()
     with reproduced.popover("Reproduce", width="stretch"):
         show_lines(decomposition_lines(run.directory, result.text, result.codes.l0))
 

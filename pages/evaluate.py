@@ -12,6 +12,7 @@ from pages.components.charts_evaluation import density_histogram, error_bars, pa
 from pages.components.job_panel import show_ended_jobs, watch_active_jobs
 from pages.components.labels import short_labels
 from pages.components.measures import MASSIVE_HELP, MEASURES, columns, shown
+from pages.components.pictures import picture_config
 from pages.components.probing import show_probing
 from pages.components.session import (
     explorer,
@@ -181,7 +182,7 @@ def _show_curve(found: pd.DataFrame, measure: str, title: str, better: str) -> N
         pareto(points, title, better, point),
         on_select=choose,
         selection_mode="points",
-        config={"displayModeBar": False},
+        config=picture_config(f"{measure}-by-l0"),
         key=key,
     )
 
@@ -289,11 +290,12 @@ def _show_charts(result: dict, measure: str) -> None:
     with by_position:
         st.markdown("**By position in the prompt**")
         bars = error_bars(errors["position"], measure, "position, the first token being 0")
-        st.plotly_chart(bars, key="by_position")
+        st.plotly_chart(bars, config=picture_config("by-position"), key="by_position")
     with by_norm:
         st.markdown("**By norm of the activation**", help=f"Tenths of the tokens. {MASSIVE_HELP}")
         bins, special = errors["norm"] + errors["massive"], "massive" if errors["massive"] else ""
-        st.plotly_chart(error_bars(bins, measure, "‖x‖", special), key="by_norm")
+        bars = error_bars(bins, measure, "‖x‖", special)
+        st.plotly_chart(bars, config=picture_config("by-norm"), key="by_norm")
     with by_frequency:
         st.markdown(
             "**By frequency of the token**",
@@ -302,12 +304,14 @@ def _show_charts(result: dict, measure: str) -> None:
         )
         if errors["frequency"]:
             title = "times it occurs in the training part of the corpus"
-            st.plotly_chart(error_bars(errors["frequency"], measure, title), key="by_frequency")
+            bars = error_bars(errors["frequency"], measure, title)
+            st.plotly_chart(bars, config=picture_config("by-frequency"), key="by_frequency")
         else:
             st.info("The corpus it was trained on can't be read any more.")
     with density:
         st.markdown("**How often latents are used**", help="At the dictionary's largest L0.")
-        st.plotly_chart(density_histogram(result["density"]), key="density")
+        bars = density_histogram(result["density"])
+        st.plotly_chart(bars, config=picture_config("density"), key="density")
 
 
 def _show_ended() -> None:

@@ -51,11 +51,12 @@ def show() -> None:
         if not found.numbers:
             _say_that_none_fits(listing)
         show_list(run, listing, found, latents)
-        show_relations(run, latent)
     with right:
         _show_head(run, listing, found, latent)
         edit_label(run, latent)
         show_card(run, latent, is_page=True)
+    with left:  # last, since it may have to load the model
+        show_relations(run, latent)
 
 
 def _say_that_none_fits(listing: Listing) -> None:

@@ -103,8 +103,9 @@ def _show_next(runs: pd.DataFrame) -> None:
             st.page_link(f"pages/{page_file}.py", label=f"**{label}**")
             st.caption(about)
     used = _disk_use(len(runs))
+    count = "1 dictionary" if len(runs) == 1 else f"{len(runs):,} dictionaries"
     st.caption(
-        f"{len(runs)} dictionaries · {used} in {literal(str(explorer().data))} · delete "
+        f"{count} · {used} in {literal(str(explorer().data))} · delete "
         "dictionaries on the Train page"
     )
 

@@ -6,6 +6,7 @@ import streamlit as st
 
 from itda_core.decomposition import Decomposition
 from pages.components.charts import pursuit_waterfall
+from pages.components.pictures import picture_config
 from pages.components.session import explorer, origin_word
 from pages.components.text import literal, snippet, token_label
 from pages.components.token_strip import Light, light
@@ -42,7 +43,8 @@ def show_token(run, result: Decomposition, row: int) -> None:
     with table:
         _show_terms(run, terms)
     with chart:
-        st.plotly_chart(pursuit_waterfall(terms), key="waterfall")
+        config = picture_config(f"pursuit-{run.run_id}-token-{position}")
+        st.plotly_chart(pursuit_waterfall(terms), config=config, key="waterfall")
         st.caption(
             "Each bar is what one more term explains, from the whole norm down to the final "
             "error; blue and + for positive coefficients, orange and − for negative ones."

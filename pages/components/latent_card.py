@@ -16,6 +16,7 @@ from pages.components.latent_uses import (
     show_strongest_uses,
     special_names,
 )
+from pages.components.pictures import ask_for_format, picture_config
 from pages.components.reproduce import latent_lines, show_lines
 from pages.components.session import explorer, loaded_dictionary
 from pages.components.text import literal
@@ -44,6 +45,7 @@ def show_card(
         st.info(_why_unused(run))
         if is_page:
             show_nearly_chosen(run, latent, key)
+            _offer_files(run, latent)
         return
     marked = _marked(int(latent.latent)) if is_page else None
     _show_histogram(run, latent, histogram_key(key), marked)
@@ -65,7 +67,11 @@ def _show_histogram(run, latent: pd.Series, key: str, marked: float | None) -> N
         f"Used on {uses:,} of {tokens:,} tokens ({latent.density:.2%}), which is place {rank:,} of "
         f"{int(run.atoms):,}; negative on {negative:,}."
     )
-    st.plotly_chart(coefficient_histogram(coefficients.to_numpy(), marked), key=key)
+    st.plotly_chart(
+        coefficient_histogram(coefficients.to_numpy(), marked),
+        config=picture_config(f"coefficients-{run.run_id}-{number}"),
+        key=key,
+    )
 
 
 def _marked(latent: int) -> float | None:
@@ -98,6 +104,7 @@ def _offer_files(run, latent: pd.Series) -> None:
             mime="application/octet-stream",
             on_click="ignore",
         )
+        ask_for_format()
     with reproduced.popover("Reproduce", width="stretch"):
         show_lines(latent_lines(run.directory, number))
 

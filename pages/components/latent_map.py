@@ -10,6 +10,7 @@ from pages.components.charts_map import COLOURS, latent_map
 from pages.components.downloads import offer_downloads
 from pages.components.job_panel import watch_active_jobs
 from pages.components.latent_list import Listing
+from pages.components.pictures import picture_config
 from pages.components.session import explorer, loaded_run
 from pages.components.text import literal
 from pages.components.url import choose
@@ -22,6 +23,7 @@ _MADE_BY = {
     "svd": "by the two directions in which the atoms differ most (SVD), since umap-learn is not "
     "installed: most of what tells atoms apart is not on it",
 }
+_BUTTONS = [["toImage", "lasso2d", "pan2d", "resetScale2d"]]
 
 
 def show_map(run, listing: Listing, chosen: int) -> None:
@@ -44,7 +46,7 @@ def show_map(run, listing: Listing, chosen: int) -> None:
         key=key,
         on_select=lambda: _take_selection(key),
         selection_mode=("points", "lasso"),
-        config={"scrollZoom": True},
+        config=picture_config(f"map-{run.run_id}", scrollZoom=True, modeBarButtons=_BUTTONS),
     )
     st.caption(
         f"All {len(table):,} latents {_MADE_BY[method]}. Click a point to open its latent, draw "

@@ -11,6 +11,7 @@ from pages.components.charts_similarity import Look, dendrogram, match_path, mat
 from pages.components.downloads import offer_downloads
 from pages.components.orders import cluster_order, comparable, profile_orders
 from pages.components.pairs import JACCARD, Values
+from pages.components.pictures import ask_for_format, picture_config
 from pages.components.session import scrolling
 from pages.components.similarity_choice import Choice, Item
 from pages.components.similarity_words import (
@@ -123,7 +124,7 @@ def _show_cells(choice: Choice, found: Values, chosen: tuple[int, int] | None) -
             width="content",
             on_select=choose,
             selection_mode="points",
-            config=_picture_config("similarity-matrix"),
+            config=picture_config("similarity-matrix"),
             key=key,
         )
     itself = ", itself left out" if choice.is_same else ""
@@ -157,16 +158,6 @@ def _orders(choice: Choice, found: Values) -> tuple[np.ndarray, np.ndarray]:
     return profile_orders(found.values)
 
 
-def _picture_config(name: str) -> dict[str, Any]:
-    picture = st.session_state.get("picture", "SVG").lower()
-    return {
-        "displayModeBar": True,
-        "displaylogo": False,
-        "modeBarButtons": [["toImage"]],
-        "toImageButtonOptions": {"format": picture, "filename": name, "scale": 2},
-    }
-
-
 def _show_path(choice: Choice, found: Values) -> None:
     a, b = choice.groups
     layers_a, layers_b = list(a.layers), list(b.layers)
@@ -175,7 +166,7 @@ def _show_path(choice: Choice, found: Values) -> None:
     st.markdown("**Best matches**")
     st.plotly_chart(
         match_path(found.values, layers_a, layers_b, (a.n_layers, b.n_layers), choice.is_same),
-        config=_picture_config("best-matches"),
+        config=picture_config("best-matches"),
         key="path",
     )
     if a.n_layers == b.n_layers and not choice.is_same:
@@ -189,7 +180,7 @@ def _show_dendrogram(choice: Choice, found: Values) -> None:
     st.markdown("**Which models belong together**")
     st.plotly_chart(
         dendrogram(found.values[np.ix_(kept, kept)], [choice.rows[place].tick for place in kept]),
-        config=_picture_config("dendrogram"),
+        config=picture_config("dendrogram"),
         key="dendrogram",
     )
     if len(kept) < len(choice.rows):
@@ -222,8 +213,7 @@ def offer_exports(choice: Choice, found: Values) -> None:
         offer_downloads(
             pair_table(choice, found), about(choice), f"similarity-{choice.kind.name}", "matrix"
         )
-        st.markdown("**The pictures**, by the camera above each chart")
-        st.segmented_control("As", ["SVG", "PNG"], default="SVG", key="picture", required=True)
+        ask_for_format()
 
 
 def pair_table(choice: Choice, found: Values) -> pd.DataFrame:

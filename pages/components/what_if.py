@@ -12,6 +12,7 @@ from pages.components.charts_what_if import divergence_by_token
 from pages.components.decompose_terms import latents_of, with_context
 from pages.components.downloads import offer_downloads
 from pages.components.edits_link import LARGEST, first_edits, write_edits
+from pages.components.pictures import picture_config
 from pages.components.reproduce import show_lines, what_if_lines
 from pages.components.session import loaded_dictionary, loaded_model, loaded_run, origin_word
 from pages.components.text import literal, token_label
@@ -47,6 +48,7 @@ def show_what_if(run, result: Decomposition, table: pd.DataFrame, row: int | Non
         divergence_by_token(
             found, [token_label(result.token_text(n)) for n in range(len(result.spans()))]
         ),
+        config=picture_config(f"what-if-{run.run_id}"),
         key="divergence",
     )
     _offer_files(run, result, edits, position, onto, found)

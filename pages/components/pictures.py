@@ -1,0 +1,23 @@
+"""Charts as pictures: what the camera above a chart gives."""
+
+from typing import Any
+
+import streamlit as st
+
+
+def picture_config(name: str, **others: Any) -> dict[str, Any]:
+    """What st.plotly_chart takes as `config`, so that the chart has a camera and nothing else.
+    name: of the file; others: take the place of what is said here."""
+    picture = st.session_state.get("picture", "SVG").lower()
+    return {
+        "displayModeBar": True,
+        "displaylogo": False,
+        "modeBarButtons": [["toImage"]],
+        "toImageButtonOptions": {"format": picture, "filename": name, "scale": 2},
+    } | others
+
+
+def ask_for_format() -> None:
+    """SVG or PNG, once on a page: for all of its charts."""
+    st.markdown("**The pictures**, by the camera above each chart")
+    st.segmented_control("As", ["SVG", "PNG"], default="SVG", key="picture", required=True)
