@@ -2,6 +2,7 @@
 
 import shutil
 
+import pandas as pd
 import pytest
 import torch
 from test_pages import _close_explorer, assert_no_failure, newest, open_page, trained_folder
@@ -12,6 +13,7 @@ from itda_core.decomposition import decompose
 from itda_core.interventions import Edit, what_if
 from itda_core.runs import list_runs
 from itda_core.steering import Writing, steering_vector, usual_norm, write_on
+from pages.components import prompt_choice
 from pages.components import what_if as what_if_panel
 from pages.components.decompose_terms import latents_of
 from pages.components.edits_link import edits_text, read_edits
@@ -64,6 +66,26 @@ def test_prompts_one_a_line_are_kept_in_a_list_without_repeats(data):
     [clear] = [button for button in app.button if button.label == "Empty the list"]
     clear.click().run()
     assert app.session_state["prompts"] == []
+
+
+def test_a_stored_prompt_too_long_for_the_link_is_in_it_by_its_id(data, monkeypatch):
+    monkeypatch.setattr(prompt_choice, "_URL_CHARACTERS", 20)
+    prompts = pd.read_parquet(newest(data, 2).directory / "prompts.parquet")
+    prompt = prompts.loc[prompts["text"].str.len().idxmax()]
+    app = open_page("decompose", prompt=prompt["prompt_id"])
+    assert_no_failure(app)
+    assert app.session_state["_written_prompt"] == prompt["prompt_id"]
+    assert app.session_state["_written_text"] is None
+    app.text_area(key="text").set_value("Another text, of the user's own.").run()
+    assert app.session_state["_written_prompt"] is None
+    assert "The link leaves out texts of more than 20 characters." in told(app)
+    app.text_area(key="text").set_value("A short one.").run()
+    assert app.session_state["_written_text"] == "A short one."
+    next(button for button in app.button if button.label == "Random prompt").click().run()
+    stored = dict(zip(prompts["prompt_id"], prompts["text"], strict=True))
+    text, known = app.text_area(key="text").value, app.session_state["_written_prompt"]
+    assert text in stored.values()
+    assert len(text) <= 20 or stored[known] == text
 
 
 def test_what_if_without_an_edit_tells_the_reconstruction_alone(data, tiny_model):

@@ -8,6 +8,7 @@ import streamlit as st
 from pages.components.session import explorer
 from pages.components.text import literal, visible
 from pages.components.upload import upload_texts
+from pages.components.url import write_url
 
 STARTERS = {
     "Treaty": "The Senate will ratify the treaty with Spain, and commerce will flow again.",
@@ -24,23 +25,24 @@ def choose_text() -> str:
     """Ask for a text, following the link's and writing it there; "" while there is none."""
     _take_text_from_url()
     text = _ask_for_text()
-    if text.strip() and len(text) <= _URL_CHARACTERS:
-        st.query_params["text"] = text
-    else:
-        st.query_params.pop("text", None)
-    return text if text.strip() else ""
+    if not text.strip():
+        text = ""
+    is_short = 0 < len(text) <= _URL_CHARACTERS
+    prompt_id = st.session_state.get("_prompts_by_text", {}).get(text)
+    write_url("text", text if is_short else None)
+    write_url("prompt", None if is_short else prompt_id)
+    if text and not is_short and prompt_id is None:
+        st.caption(f"The link leaves out texts of more than {_URL_CHARACTERS:,} characters.")
+    return text
 
 
 def _take_text_from_url() -> None:
     """A link gives the text itself, or a prompt of the corpus by its id."""
     prompt_id, text = st.query_params.get("prompt"), st.query_params.get("text")
-    if prompt_id:
-        del st.query_params["prompt"]
-        found = explorer().store.prompt_text(prompt_id)
-        if found is None:
+    is_new = "text" not in st.session_state  # Streamlit drops it when another page is opened
+    if prompt_id and (is_new or prompt_id != st.session_state.get("_written_prompt")):
+        if not _set_prompt(prompt_id):
             st.warning(f"The prompt {literal(prompt_id)} of this link is not in the store.")
-        else:
-            st.session_state["text"] = found
     elif text and "text" not in st.session_state:
         st.session_state["text"] = text
     st.session_state.setdefault("text", STARTERS["Treaty"])
@@ -142,4 +144,15 @@ def _set_text(text: str) -> None:
 
 def _set_random_text() -> None:
     prompt_ids = explorer().store.prompt_ids()
-    _set_text(explorer().store.prompt_text(random.choice(prompt_ids)) or STARTERS["Treaty"])
+    if not prompt_ids or not _set_prompt(random.choice(prompt_ids)):
+        _set_text(STARTERS["Treaty"])
+
+
+def _set_prompt(prompt_id: str) -> bool:
+    """Take the text of a stored prompt; False where there is none of that id."""
+    text = explorer().store.prompt_text(prompt_id)
+    if text is None:
+        return False
+    st.session_state["_prompts_by_text"] = {text: prompt_id}
+    _set_text(text)
+    return True
