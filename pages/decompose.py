@@ -22,10 +22,11 @@ from pages.components.session import (
 )
 from pages.components.steering import show_steering
 from pages.components.text import literal
-from pages.components.token_strip import choose_token, token_row
+from pages.components.token_strip import choose_token, show_rows, token_row
 from pages.components.url import choose_view, follow_url, write_url
 from pages.components.what_if import show_what_if
 
+_LEGEND = (0.0, 0.02, 0.1, 0.3, 1.0)  # shares left, of which the colours are shown
 _VIEWS = {"terms": "Terms", "what-if": "What if", "steer": "Steer"}
 
 
@@ -91,10 +92,10 @@ def _show_result(run, result: Decomposition) -> None:
     is_term = result.codes.coefficients != 0
     used.metric("different latents", f"{result.codes.latents[is_term].unique().numel():,}")
     st.caption(
-        "The stronger the colour, the more of the token is left unexplained. Hover for its value; "
-        "click a token for its terms, click it again or press Esc to let it go. Pale tokens are "
-        "not decomposed: the first position of a text carries no content. The latents below the "
-        "text light up the tokens that use them."
+        "The colour of a token is the share of its squared norm that is left unexplained. Hover "
+        "for its value; click a token for its terms, click it again or press Esc to let it go. "
+        "Pale tokens are not decomposed: the first position of a text carries no content. The "
+        "latents below the text light up the tokens that use them."
     )
     if result.is_cut:
         st.warning(
@@ -102,6 +103,7 @@ def _show_result(run, result: Decomposition) -> None:
             "once; the rest of it is pale. Decompose it in parts."
         )
     table = result.table()
+    _show_legend()
     locked = _choose_token(result, table)
     row = _row_of(result, locked)
     view = choose_view(_VIEWS)
@@ -145,8 +147,21 @@ def _strip_row(result: Decomposition) -> dict:
     dimmed = [position for position in range(len(spans)) if position not in kept]
     names = ["" if end > start else result.token_text(n) for n, (start, end) in enumerate(spans)]
     return token_row(
-        result.text, spans, -np.sqrt(left), hovers, dimmed=dimmed, breaks=True, names=names
+        result.text, spans, _colours(left), hovers, dimmed=dimmed, breaks=True, names=names
     )
+
+
+def _colours(shares_left: np.ndarray) -> np.ndarray:
+    """The square root, by which small shares can be told apart."""
+    return -np.sqrt(shares_left)
+
+
+def _show_legend() -> None:
+    labels = [f" {share:.0%} " for share in _LEGEND]
+    ends = np.cumsum([len(label) for label in labels]).tolist()
+    spans = list(zip([0, *ends], ends, strict=False))
+    row = token_row("".join(labels), spans, _colours(np.array(_LEGEND)), chip="left unexplained")
+    show_rows([row], key="legend")
 
 
 def _row_of(result: Decomposition, locked: int | None) -> int | None:

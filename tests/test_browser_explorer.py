@@ -65,7 +65,9 @@ def decompose(page: Page, address: str, query: str = "") -> None:
 
 
 def backgrounds(page: Page) -> list[str]:
-    return page.locator(".token").evaluate_all("all => all.map(one => one.style.backgroundColor)")
+    return page.locator(".token.clickable").evaluate_all(
+        "all => all.map(one => one.style.backgroundColor)"
+    )
 
 
 def test_hovering_a_latent_lights_its_tokens_and_a_click_keeps_them_lit(address, page, problems):
@@ -77,7 +79,7 @@ def test_hovering_a_latent_lights_its_tokens_and_a_click_keeps_them_lit(address,
     assert lit != before
     uses = int(light.locator(".count").inner_text().removeprefix("×"))
     assert sum(bool(colour) for colour in lit) == uses
-    expect(page.locator(".tip")).to_contain_text("explains")
+    expect(page.locator(".tip", has_text="explains")).to_be_visible()
     page.mouse.move(5, 5)
     assert backgrounds(page) == before
     light.click()
@@ -239,7 +241,8 @@ def test_a_text_that_is_being_written_can_be_stopped_and_stays(address, page, pr
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_role("button", name="Export the texts")).to_be_visible()
     plain = page.locator(".stColumn", has=page.get_by_text("As the model is", exact=True)).last
-    assert 3 < plain.locator(".token").count() < LONGEST
+    expect(plain.locator(".token").nth(3)).to_be_visible()
+    assert plain.locator(".token").count() < LONGEST
     assert_nothing_failed(page)
     assert problems == []
 
