@@ -119,12 +119,19 @@ def _show_result(run, result: Decomposition) -> None:
 
 
 def _choose_token(result: Decomposition, table: pd.DataFrame) -> int | None:
-    """The locked token, which follows the link. A lock belongs to its text."""
+    """The locked token, which follows the link. A lock belongs to its text, and outlasts a look at
+    another page."""
     key = f"strip_{hash(result.text)}"
     wanted = st.query_params.get("token", "")
-    if wanted.isdecimal() and wanted != st.session_state.get("_written_token"):
-        st.session_state[key] = {"locked": int(wanted), "lit": None}
+    if wanted and wanted != st.session_state.get("_written_token"):
+        if wanted.isdecimal() and int(wanted) < len(result.spans()):
+            st.session_state[key] = {"locked": int(wanted), "lit": None}
+        else:
+            st.warning(f"The link asks for token {literal(wanted)}, which this text does not have.")
+    elif key not in st.session_state and key in st.session_state.get("_locks", {}):
+        st.session_state[key] = st.session_state["_locks"][key]
     locked = choose_token(_strip_row(result), lights_of(result, table), key)
+    st.session_state["_locks"] = {key: dict(st.session_state[key])}
     write_url("token", locked)
     return locked
 

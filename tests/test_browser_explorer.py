@@ -142,6 +142,42 @@ def test_the_back_button_goes_to_the_latent_before(address, page, problems):
     assert problems == []
 
 
+def test_text_lock_and_search_outlast_another_page_and_back_is_one_step(address, page, problems):
+    decompose(page, address)
+    page.get_by_role("textbox", name="Text").fill("The army of the United States marched")
+    page.get_by_role("textbox", name="Text").press("Control+Enter")
+    page.locator(".token.clickable", has_text="army").click()
+    expect(page.get_by_text(re.compile(r"^Token \d+: ' army'"))).to_be_visible()
+    page.wait_for_timeout(1_000)
+    here = page.url
+    page.get_by_role("link", name="Latents").click()
+    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    search = page.get_by_role("textbox", name="Search the latents")
+    search.fill("the")
+    search.press("Enter")
+    page.wait_for_url(re.compile("search=the"))
+    page.wait_for_timeout(1_000)
+    there = page.url
+    page.get_by_role("link", name="Decompose", exact=True).click()
+    expect(page.get_by_text(re.compile(r"^Token \d+: ' army'"))).to_be_visible()
+    expect(page.get_by_role("textbox", name="Text")).to_have_value(
+        "The army of the United States marched"
+    )
+    page.wait_for_timeout(1_000)
+    page.go_back()
+    page.wait_for_url(there)
+    expect(search).to_have_value("the")
+    page.wait_for_timeout(1_000)
+    page.go_back()  # to before the search
+    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    page.wait_for_timeout(1_000)
+    page.go_back()
+    page.wait_for_url(here)
+    expect(page.get_by_text(re.compile(r"^Token \d+: ' army'"))).to_be_visible()
+    assert_nothing_failed(page)
+    assert problems == []
+
+
 def test_going_through_latents_writes_no_labels(address, data, page, problems):
     page.goto(f"{address}/latents?latent=5&kind=all")
     for number in range(6, 12):

@@ -39,11 +39,11 @@ def choose_text() -> str:
 def _take_text_from_url() -> None:
     """A link gives the text itself, or a prompt of the corpus by its id."""
     prompt_id, text = st.query_params.get("prompt"), st.query_params.get("text")
-    is_new = "text" not in st.session_state  # Streamlit drops it when another page is opened
+    is_new = "text" not in st.session_state
     if prompt_id and (is_new or prompt_id != st.session_state.get("_written_prompt")):
         if not _set_prompt(prompt_id):
             st.warning(f"The prompt {literal(prompt_id)} of this link is not in the store.")
-    elif text and "text" not in st.session_state:
+    elif text and (is_new or text != st.session_state.get("_written_text")):
         st.session_state["text"] = text
     st.session_state.setdefault("text", STARTERS["Treaty"])
 

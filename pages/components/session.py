@@ -21,6 +21,7 @@ from itda_core.labels import Label, add_labels, labels_file
 from itda_core.models import Model
 from itda_core.runs import Run, delete_run, read_run
 from itda_core.store import FILE_NAME, Store, rebuild
+from pages.components.history import keep_history
 from pages.components.text import literal
 from pages.components.url import follow_url, write_url
 
@@ -36,6 +37,11 @@ _LINKS = {
     "pages/similarity.py": "Similarity",
     "pages/evaluate.py": "Evaluate",
 }
+_KEPT = (
+    *("run", "text", "l0", "order", "like", "search", "filters", "in", "match", "kind"),
+    *("least", "most", "list", "bookmarked", "labelled"),
+)
+"""Choices that Streamlit would forget while another page is open."""
 _FRAME_CSS = """
 .stMainBlockContainer { padding: 3.5rem 2.5rem 3rem; max-width: 96rem; margin: 0 auto; }
 h1 { font-size: 2rem !important; padding: 0.5rem 0 !important; }
@@ -163,10 +169,14 @@ def page(title: str):
     """The frame of a page: its title, its margins, and errors as sentences."""
     st.set_page_config(page_title=f"{title} · ITDA explorer", layout="wide")
     st.html(f"<style>{_FRAME_CSS}</style>")
+    for name in _KEPT:
+        if name in st.session_state:  # to set it is what keeps it
+            st.session_state[name] = st.session_state[name]
     if not st.session_state.get("framed"):
         _show_links()
     with errors_as_sentences():
         yield
+    keep_history()
 
 
 @contextmanager
