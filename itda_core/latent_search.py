@@ -11,7 +11,7 @@ import pandas as pd
 from itda_core.errors import InputError
 from itda_core.indexing import Index
 
-ORDERS = ("number", "density", "strength", "similarity")
+ORDERS = ("match", "number", "density", "strength", "similarity")
 FREQUENT = 0.1
 """Latents on a larger share of the tokens say little of any of them."""
 _CONTEXT = 40
@@ -26,6 +26,8 @@ _OF_KIND = {
     "frequent": f"{_DENSITY} > {FREQUENT}",
 }
 _BY = {
+    "match": """CASE WHEN lower(trim(l.token)) = lower(trim($sought)) THEN 0
+        WHEN contains(lower(l.token), lower($sought)) THEN 1 ELSE 2 END""",
     "number": "l.latent",
     "density": "l.tokens DESC",
     "strength": "l.strongest DESC",
@@ -163,6 +165,15 @@ class LatentLists(Index):
             list(numbers),
         )
 
+    def labels_of(self, run_id: str) -> dict[int, str]:
+        """The label of each latent of a dictionary that has one."""
+        found = self.query(
+            f"""SELECT l.latent, b.label FROM {_LATENTS}
+            WHERE r.run_id = ? AND b.label <> '' ORDER BY l.latent""",
+            run_id,
+        )
+        return dict(zip(found["latent"].tolist(), found["label"], strict=True))
+
     def list_names(self) -> list[str]:
         """The names of all lists that hold a latent, in order of the alphabet."""
         found = self.query("SELECT DISTINCT unnest(lists) AS name FROM labels ORDER BY name")
@@ -179,8 +190,12 @@ class LatentLists(Index):
     ) -> pd.DataFrame:
         """What `select` takes of `found`: latent, place and total of all that are asked for."""
         where, named = _where(asked)
+        if order == "match" and not asked.text:
+            order = "number"
         if order == "similarity":
             named["similarities"] = list(similarities)
+        if order == "match":
+            named["sought"] = asked.text
         try:
             return self.query(
                 f"""WITH found AS (

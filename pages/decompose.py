@@ -75,13 +75,19 @@ def _show_result(run, result: Decomposition) -> None:
     total = float(
         np.square(result.residuals[:, -1]).sum() / np.square(result.residuals[:, 0]).sum()
     )
-    tokens, share, terms, used = st.columns(4)
+    tokens, share, median, terms, used = st.columns(5)
     tokens.metric("tokens decomposed", f"{len(result.positions):,}")
     share.metric(
         "left unexplained",
         f"{total:.1%}",
         help="Σ‖x − x̂‖² / Σ‖x − o‖² over the decomposed tokens, where o is what is subtracted "
         "first (the mean activation, or nothing)",
+    )
+    median.metric(
+        "of the median token",
+        f"{np.median(result.shares_left):.1%}",
+        help="The same of each token, and of these the median. A token with a massive activation "
+        "can be most of what there is to explain.",
     )
     counts = result.counts
     terms.metric(
@@ -104,7 +110,7 @@ def _show_result(run, result: Decomposition) -> None:
         )
     table = result.table()
     _show_legend()
-    locked = _choose_token(result, table)
+    locked = _choose_token(run, result, table)
     row = _row_of(result, locked)
     view = choose_view(_VIEWS)
     if view == "what-if":
@@ -118,7 +124,7 @@ def _show_result(run, result: Decomposition) -> None:
     _show_files(run, result, table)
 
 
-def _choose_token(result: Decomposition, table: pd.DataFrame) -> int | None:
+def _choose_token(run, result: Decomposition, table: pd.DataFrame) -> int | None:
     """The locked token, which follows the link. A lock belongs to its text, and outlasts a look at
     another page."""
     key = f"strip_{hash(result.text)}"
@@ -130,7 +136,7 @@ def _choose_token(result: Decomposition, table: pd.DataFrame) -> int | None:
             st.warning(f"The link asks for token {literal(wanted)}, which this text does not have.")
     elif key not in st.session_state and key in st.session_state.get("_locks", {}):
         st.session_state[key] = st.session_state["_locks"][key]
-    locked = choose_token(_strip_row(result), lights_of(result, table), key)
+    locked = choose_token(_strip_row(result), lights_of(run, result, table), key)
     st.session_state["_locks"] = {key: dict(st.session_state[key])}
     write_url("token", locked)
     return locked

@@ -78,18 +78,15 @@ def _show_head(run, listing: Listing, found: LatentPage, latent: pd.Series) -> N
         + literal(latent.title or "prompt")
         + f" · prompt {latent.prompt_id}, {origin_word(run)} {latent.position}{outside}"
     )
-    previous, following, any_one, decompose = st.columns(
-        [1, 1, 1, 1.4], vertical_alignment="center"
-    )
+    previous, following, any_one, links = st.columns([1, 1, 1, 1.4], vertical_alignment="center")
     options = {"disabled": not found.total, "width": "stretch"}
     previous.button("Previous", on_click=go, args=[place - 1], shortcut="Left", **options)
     following.button("Next", on_click=go, args=[place + 1], shortcut="Right", **options)
     any_one.button("Random", on_click=go, args=[random.randrange(max(1, found.total))], **options)
-    decompose.page_link(
-        "pages/decompose.py",
-        label="Decompose its text",
-        query_params={"run": run.run_id, "prompt": latent.prompt_id},
-    )
+    where = {"run": run.run_id, "prompt": latent.prompt_id}
+    links.page_link("pages/decompose.py", label="Decompose its text", query_params=where)
+    steer = {"run": run.run_id, "view": "steer", "steer": str(latent.latent)}
+    links.page_link("pages/decompose.py", label="Steer with it", query_params=steer)
 
 
 with page("Latents"):

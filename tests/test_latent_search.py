@@ -57,6 +57,30 @@ def test_the_page_of_a_latent_is_the_one_that_holds_it_and_of_one_outside_the_fi
     assert (page.numbers, page.total, page.place) == ([], 0, None)
 
 
+@pytest.mark.parametrize("place", ["context", "prompt"])
+def test_the_best_match_is_a_source_token_that_is_what_was_searched_for(store, runs, place):
+    run = runs[0]
+    sources = run.dictionary().sources.set_index("latent")
+    differs = 0
+    for text in ["treaty", "E", *filter(None, sources["token"].str.strip().unique()[:40])]:
+        found = store.latent_numbers(run.run_id, LatentSearch(text, place), "match")
+        assert sorted(found) == store.latent_numbers(run.run_id, LatentSearch(text, place))
+        tokens = sources.loc[found, "token"].str.lower()
+        expected = sorted(
+            found,
+            key=lambda latent: (
+                tokens[latent].strip() != text.lower(),
+                text.lower() not in tokens[latent],
+                latent,
+            ),
+        )
+        assert found == expected
+        differs += found != sorted(found)
+    assert differs > 5
+    numbers = store.latent_numbers(run.run_id, "", "match")
+    assert numbers == list(range(run.metrics["atoms"]))
+
+
 def test_after_the_last_latent_comes_the_first(store, runs):
     asked = LatentSearch(among=(2, 5, 9))
     found = [store.latent_at(runs[0].run_id, asked, place) for place in (-1, 0, 1, 2, 3, 7)]

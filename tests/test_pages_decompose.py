@@ -11,6 +11,7 @@ from trained import tiny_config, trained
 
 from itda_core.decomposition import decompose
 from itda_core.interventions import Edit, what_if
+from itda_core.labels import Label, add_labels
 from itda_core.runs import list_runs
 from itda_core.steering import Writing, steering_vector, usual_norm, write_on
 from pages.components import prompt_choice
@@ -55,8 +56,8 @@ def test_fewer_terms_are_the_decomposition_with_that_l0(data, tiny_model):
 
 def test_prompts_one_a_line_are_kept_in_a_list_without_repeats(data):
     app = open_page("decompose", text=TEXT)
-    app.text_area(key="lines").set_value("The first.\n\n  The second. \nThe first.").run()
-    [add] = [button for button in app.button if button.label == "Add 3 to the list"]
+    app.text_area(key="lines").set_value("The first.\n\n  The second. \nThe first.")
+    [add] = [button for button in app.button if button.label == "Add to the list"]
     add.click().run()
     assert_no_failure(app)
     assert app.session_state["prompts"] == ["The first.", "The second."]
@@ -220,8 +221,37 @@ def test_steering_writes_the_plain_and_the_steered_text(data, tiny_model):
     assert written[0.0] == list(write_on(tiny_model, TEXT, Writing(10)))
     assert written[2.0] == list(write_on(tiny_model, TEXT, Writing(10), (2, vector)))
     assert "Strength +2" in told(app)
-    app.run()  # what was written stays
+    assert "Written with other settings" not in told(app)
+    app.slider(key="strength").set_value(1.0).run()  # what was written stays
     assert "Strength +2" in told(app)
+    assert "Written with other settings" in told(app)
+
+
+def test_a_label_stands_for_its_latent_where_a_text_is_taken_apart(data, tiny_model):
+    run = newest(data, 2)
+    result = decompose(run.dictionary(), tiny_model, TEXT, run.config)
+    latent = int(result.table()["latent"].iloc[0])
+    source = run.dictionary().sources.iloc[latent]
+    where = (run.run_id, latent, source["prompt_id"], int(source["position"]))
+    add_labels(data / "labels.jsonl", [Label(*where, "a <b>label</b>")])
+    app = open_page("decompose", run=run.run_id, text=TEXT)
+    shown = next(one.value for one in app.dataframe if "explains" in one.value)
+    assert shown.set_index("latent")["label"][latent] == "a <b>label</b>"
+    assert (shown["label"] != "").sum() == 1
+    position = int(result.positions[0])
+    app = open_page("decompose", run=run.run_id, text=TEXT, token=str(position))
+    shown = next(one.value for one in app.dataframe if "percent_left" in one.value)
+    assert shown["label"].iloc[0] == "a <b>label</b>"
+
+
+def test_the_median_token_stands_beside_the_share_of_all(data, tiny_model):
+    run = newest(data, 2)
+    result = decompose(run.dictionary(), tiny_model, TEXT, run.config)
+    app = open_page("decompose", run=run.run_id, text=TEXT)
+    squares = result.residuals[:, [0, -1]].astype(float) ** 2
+    expected = sorted(squares[:, 1] / squares[:, 0])[len(squares) // 2]
+    assert len(squares) % 2 == 1
+    assert metrics(app)["of the median token"] == f"{expected:.1%}"
 
 
 def test_strengths_stand_in_a_row_from_minus_two_to_two(data):

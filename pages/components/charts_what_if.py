@@ -5,6 +5,9 @@ import plotly.graph_objects as go
 from itda_core.interventions import WhatIf
 from pages.components.charts import GREY, ORANGE
 
+_MOST_NAMED = 40
+"""Tokens that there is room to name on the axis; of more only the numbers are there"""
+
 
 def divergence_by_token(found: WhatIf, names: list[str]) -> go.Figure:
     """KL of the next token after each token: of the edit, and of the reconstruction alone. names:
@@ -26,8 +29,10 @@ def divergence_by_token(found: WhatIf, names: list[str]) -> go.Figure:
             + name
             + "</extra>",
         )
+    if len(names) <= _MOST_NAMED:
+        figure.update_xaxes(tickvals=numbers, ticktext=names, tickangle=-45)
     figure.update_layout(
-        height=260,
+        height=290,
         margin={"l": 10, "r": 10, "t": 30, "b": 10},
         xaxis={"title": "token", "fixedrange": True},
         yaxis={"title": "KL, nats", "rangemode": "tozero", "fixedrange": True},

@@ -30,7 +30,7 @@ _MOST_LIGHTS = 24
 
 def show_token(run, result: Decomposition, row: int) -> None:
     position = int(result.positions[row])
-    terms = with_context(result.terms(row))
+    terms = with_context(run, result.terms(row))
     terms["percent_left"] = 100 * terms["share_left"]
     norm, left = result.residuals[row, 0], result.shares_left[row]
     without = {"mean": " without the mean", "zero": ""}.get(run.offset, " without the offset")
@@ -55,7 +55,11 @@ def _show_terms(run, terms: pd.DataFrame) -> None:
     word = origin_word(run)
     event = st.dataframe(
         terms,
-        column_order=["step", "latent", "coefficient", "percent_left", "source_token", "context"],
+        column_order=[
+            *("step", "latent", "coefficient", "percent_left"),
+            *label_column(terms),
+            *("source_token", "context"),
+        ],
         column_config={
             "step": st.column_config.NumberColumn("step", width=45),
             "latent": st.column_config.NumberColumn("latent", format="%d", width=60),
@@ -87,7 +91,8 @@ def _link_to_latent(run, table: pd.DataFrame, event) -> None:
         st.caption("Choose a row to open its latent.")
 
 
-def with_context(terms: pd.DataFrame) -> pd.DataFrame:
+def with_context(run, terms: pd.DataFrame) -> pd.DataFrame:
+    """With each latent's source as it is printed, its text around it, and its label, "" without."""
     texts = explorer().store.prompt_texts(terms["source_prompt_id"].unique().tolist())
     contexts = [
         snippet(texts.get(term.source_prompt_id, ""), term.source_start, term.source_end, 28)
@@ -96,7 +101,13 @@ def with_context(terms: pd.DataFrame) -> pd.DataFrame:
     return terms.assign(
         context=contexts,
         source_token=terms["source_token"].map(token_label),
+        label=terms["latent"].map(explorer().store.labels_of(run.run_id)).fillna(""),
     )
+
+
+def label_column(terms: pd.DataFrame) -> list[str]:
+    """The column of labels, where there is one. terms: of `with_context`."""
+    return ["label"] if terms["label"].any() else []
 
 
 def latents_of(result: Decomposition, table: pd.DataFrame) -> pd.DataFrame:
@@ -128,16 +139,17 @@ def latents_of(result: Decomposition, table: pd.DataFrame) -> pd.DataFrame:
     return summary
 
 
-def lights_of(result: Decomposition, table: pd.DataFrame) -> list[Light]:
+def lights_of(run, result: Decomposition, table: pd.DataFrame) -> list[Light]:
     """The latents that explain most of a text, to light up the tokens that use them."""
     if table.empty:
         return []
+    labels = explorer().store.labels_of(run.run_id)
     sums = table.groupby(["latent", "position"])["coefficient"].sum()
     return [
         light(
             row.latent,
-            token_label(row.source_token),
-            f"latent {row.latent}, explains {row.explains:.1f} %",
+            labels.get(row.latent) or token_label(row.source_token),
+            f"latent {row.latent}, source {row.source_token!r}, explains {row.explains:.1f} %",
             sums[row.latent].index.tolist(),
             sums[row.latent].tolist(),
         )
@@ -151,9 +163,13 @@ def show_summary(run, result: Decomposition, table: pd.DataFrame) -> None:
         return
     st.markdown("##### Latents of this text")
     summary = latents_of(result, table).head(_MOST_LATENTS)
+    shown = with_context(run, summary)
     event = st.dataframe(
-        with_context(summary),
-        column_order=["latent", "source_token", "context", "tokens", "strongest", "explains"],
+        shown,
+        column_order=[
+            *("latent", *label_column(shown)),
+            *("source_token", "context", "tokens", "strongest", "explains"),
+        ],
         column_config={
             "latent": st.column_config.NumberColumn("latent", format="%d"),
             "source_token": origin_word(run),

@@ -14,8 +14,9 @@ from pages.components.session import explorer, loaded_dictionary, origin_word
 from pages.components.text import literal, snippet, token_label
 from pages.components.url import follow_url, write_url
 
-_ROWS = 50
+_ROWS = 15  # as many as are seen at once, so that the chosen one is
 _ORDERS = {
+    "match": "Best match",
     "number": "Number",
     "density": "Most used",
     "strength": "Strongest",
@@ -70,8 +71,15 @@ def ask_for_order(place, run) -> tuple[str, tuple[float, ...]]:
     like_place = None
     if st.session_state["order"] == "similarity":
         place, like_place = place.columns(2)
-    order = place.selectbox("Order", ORDERS, format_func=_ORDERS.get, key="order")
-    write_url("order", order if order != "number" else None)
+    order = place.selectbox(
+        "Order",
+        ORDERS,
+        format_func=_ORDERS.get,
+        key="order",
+        help="Best match: first the latents whose source token is what you search for, then those "
+        "whose token holds it, then those that stand near it. Without a search by number.",
+    )
+    write_url("order", order if order != ORDERS[0] else None)
     if like_place is None:
         write_url("like", None)
         return order, ()
@@ -145,7 +153,7 @@ def show_list(run, listing: Listing, found: LatentPage, latents: pd.DataFrame) -
             "label": st.column_config.TextColumn("label", width=90),
         },
         hide_index=True,
-        height=600,
+        height="content",
         on_select=choose,
         selection_mode="single-row",
         key=key,
@@ -156,7 +164,8 @@ def show_list(run, listing: Listing, found: LatentPage, latents: pd.DataFrame) -
 def _show_count(run, listing: Listing, found: LatentPage) -> None:
     pages = max(1, -(-found.total // _ROWS))
     count, hidden, files = st.columns([3, 1.7, 1.2], vertical_alignment="center")
-    count.caption(f"{found.total:,} latents · page {found.first // _ROWS + 1} of {pages}")
+    latents = "1 latent" if found.total == 1 else f"{found.total:,} latents"
+    count.caption(f"{latents} · page {found.first // _ROWS + 1:,} of {pages:,}")
     if listing.asked.among is not None:
         hidden.button("Drawn around · free", on_click=forget_selection, type="tertiary")
     noise = explorer().store.hidden_noise(run.run_id, listing.asked)

@@ -37,7 +37,10 @@ def show_map(run, listing: Listing, chosen: int) -> None:
         _offer(run)
         return
     points, method = found
-    colour = choose(st.selectbox, "Colours", COLOURS, "colour")
+    names = COLOURS
+    if listing.asked.text:  # then what was found is what is looked for
+        names = {"hits": COLOURS["hits"], **COLOURS}
+    colour = choose(st.selectbox, "Colours", names, "colour")
     table = points.merge(_overview(run.run_id, explorer().store.stored()), on="latent")
     listed = set(listing.numbers()) if colour == "hits" else set()
     key = f"map_{run.run_id}"

@@ -77,18 +77,12 @@ def _ask_for_one() -> None:
 
 def _ask_for_several() -> None:
     """A list that prompts are added to, one a line, and chosen from."""
-    lines = st.text_area("Prompts, one a line", height=110, key="lines")
     prompts = st.session_state.setdefault("prompts", [])
-    new = [line.strip() for line in lines.splitlines() if line.strip()]
-    add, clear = st.columns([1, 1])
-    add.button(
-        f"Add {len(new):,} to the list",
-        on_click=_add_prompts,
-        args=[new],
-        disabled=not new,
-        width="stretch",
-    )
-    clear.button("Empty the list", on_click=prompts.clear, disabled=not prompts, width="stretch")
+    # In a form one click sends what was typed and adds it.
+    with st.form("several", border=False):
+        st.text_area("Prompts, one a line", height=110, key="lines")
+        st.form_submit_button("Add to the list", on_click=_add_lines)
+    st.button("Empty the list", on_click=prompts.clear, disabled=not prompts)
     if not prompts:
         st.caption("The list is empty. A file can be added to it as well.")
         return
@@ -128,6 +122,11 @@ def _ask_for_file() -> None:
         args=[texts[:_MOST_PROMPTS]],
         width="stretch",
     )
+
+
+def _add_lines() -> None:
+    lines = map(str.strip, st.session_state["lines"].splitlines())
+    _add_prompts([line for line in lines if line])
 
 
 def _add_prompts(texts: list[str]) -> None:

@@ -29,6 +29,7 @@ class _Written:
     text: str
     """what the model went on from"""
     latent: int
+    writing: Writing
     texts: dict[float, list[WrittenToken]] = field(default_factory=dict)
     """by strength; 0 is the model as it is"""
 
@@ -53,19 +54,19 @@ def show_steering(run, result: Decomposition, table: pd.DataFrame, row: int | No
         texts = _STRENGTHS
     stop.button("Stop", width="stretch", help="What was written so far stays.", key="stop_writing")
     if texts:
-        st.session_state["written"] = _Written(run.run_id, result.text, latent)
+        st.session_state["written"] = _Written(run.run_id, result.text, latent, writing)
         _write(run, result.text, texts, writing)
     else:
-        _show_written(run, result.text)
+        _show_written(run, result.text, latent, strength, writing)
 
 
 def _ask(run, result: Decomposition, table: pd.DataFrame, row: int | None):
     latents = latents_of(result, table) if row is None else result.terms(row)
     proposed = int(latents["latent"].iloc[0]) if len(latents) else 0
     left, middle, right = st.columns([2, 2, 2], gap="medium")
-    # Another token proposes another latent.
+    # Another token proposes another latent, unless the page has just been opened with one.
     proposal = (run.run_id, result.text, row)
-    if st.session_state.get("_proposal", proposal) != proposal:
+    if "steer" in st.session_state and st.session_state.get("_proposal", proposal) != proposal:
         st.session_state["steer"] = proposed
     st.session_state["_proposal"] = proposal
     latent = _number(
@@ -135,11 +136,16 @@ def _write(run, text: str, strengths: tuple[float, ...], writing: Writing) -> No
     _offer_download(written)
 
 
-def _show_written(run, text: str) -> None:
+def _show_written(run, text: str, latent: int, strength: float, writing: Writing) -> None:
     """What was written last of this text, also where it was stopped."""
     written = st.session_state.get("written")
     if not written or (written.run_id, written.text) != (run.run_id, text):
         return
+    is_row = len(written.texts) > 2
+    if (written.latent, written.writing) != (latent, writing) or not (
+        is_row or strength in written.texts
+    ):
+        st.caption("Written with other settings than those above. Write again to use them.")
     for place, (strength, tokens) in zip(
         _places(tuple(written.texts)), written.texts.items(), strict=True
     ):
@@ -197,8 +203,9 @@ def _offer_download(written: _Written) -> None:
         ]
     )
     st.caption(
-        f"Latent {written.latent}. The stronger the colour, the less likely was the token. Hover "
-        "for its probability."
+        f"Latent {written.latent}. The stronger the colour, the less likely was the token, by the "
+        "model as it wrote: a steered text is judged by the steered model, which repeats itself "
+        "with little surprise. Hover for the probability."
     )
     about = {"run": written.run_id, "latent": written.latent, "prompt": written.text}
     with st.popover("Export the texts"):

@@ -9,7 +9,7 @@ import streamlit as st
 from itda_core.decomposition import Decomposition
 from itda_core.interventions import Edit, WhatIf, what_if
 from pages.components.charts_what_if import divergence_by_token
-from pages.components.decompose_terms import latents_of, with_context
+from pages.components.decompose_terms import label_column, latents_of, with_context
 from pages.components.downloads import offer_downloads
 from pages.components.edits_link import LARGEST, first_edits, write_edits
 from pages.components.pictures import picture_config
@@ -66,11 +66,13 @@ def _ask_for_edits(run, result: Decomposition, table: pd.DataFrame, row: int | N
     editor = f"edits_{hash(scope)}"
     first = first_edits(scope, editor, int(run.atoms))
     pairs = [first.get(latent, (1.0, None)) for latent in latents["latent"]]
-    shown = with_context(latents).assign(factor=[factor for factor, _ in pairs])
+    shown = with_context(run, latents).assign(factor=[factor for factor, _ in pairs])
     shown["instead"] = pd.array([instead for _, instead in pairs], dtype="Int64")
     word = origin_word(run)
     edited = st.data_editor(
-        shown[["latent", "source_token", "factor", "instead", size, "context"]],
+        shown[
+            ["latent", *label_column(shown), "source_token", "factor", "instead", size, "context"]
+        ],
         column_config={
             "latent": st.column_config.NumberColumn("latent", format="%d", width=60),
             "source_token": st.column_config.TextColumn(word, width=95),
@@ -83,7 +85,7 @@ def _ask_for_edits(run, result: Decomposition, table: pd.DataFrame, row: int | N
                 "instead", min_value=0, max_value=int(run.atoms) - 1, step=1, width=90
             ),
         },
-        disabled=["latent", "source_token", "context", size],
+        disabled=["latent", "label", "source_token", "context", size],
         hide_index=True,
         key=editor,
     )
@@ -158,12 +160,24 @@ def _show_divergences(found: WhatIf, position: int, onto: str) -> None:
         help="What putting the sum of latents in the activation's place does by itself, without "
         "any change. An edit with a smaller effect says little.",
     )
+    effect, error = found.kl_edit[position], found.kl_reconstruction[position]
     if not found.changed.size:
         st.caption("Nothing is changed yet: set a factor in the table.")
     elif position < found.changed.min():
         st.caption(
             f"The first changed token is {int(found.changed.min())}: predictions before it stay as "
             "they are."
+        )
+    elif effect < error:
+        st.caption(
+            "The edit changes less here than putting the reconstruction in does: it says little."
+        )
+    else:
+        st.caption(
+            f"The edit changes {effect / error:.1f} times as much here as putting the "
+            "reconstruction in does."
+            if error > 0
+            else "Putting the reconstruction in changes nothing here."
         )
 
 
