@@ -71,11 +71,8 @@ def next_terms(
     found = matching_pursuit(left, atoms, 1, gram=gram)
     latents, coefficients = found.latents[:, 0], found.coefficients[:, 0]
     is_new = (codes.latents != latents[:, None]).all(1)
-    return latents, coefficients, is_new & (coefficients.abs() > ROUNDING * _largest(codes))
-
-
-def _largest(codes: Codes) -> torch.Tensor:
-    return codes.coefficients.abs().amax(1)
+    largest = codes.coefficients.abs().amax(1)
+    return latents, coefficients, is_new & (coefficients.abs() > ROUNDING * largest)
 
 
 def nearly_chosen(run: Run, latent: int) -> pd.DataFrame | None:

@@ -6,7 +6,13 @@ import streamlit as st
 
 from itda_core.decomposition import Decomposition, decompose
 from itda_core.errors import InputError
-from pages.components.decompose_terms import lights_of, show_summary, show_token, terms_text
+from pages.components.decompose_terms import (
+    latents_of,
+    lights_of,
+    show_summary,
+    show_token,
+    terms_text,
+)
 from pages.components.downloads import offer_downloads
 from pages.components.pictures import ask_for_format
 from pages.components.prompt_choice import choose_text
@@ -22,8 +28,8 @@ from pages.components.session import (
 )
 from pages.components.steering import show_steering
 from pages.components.text import literal
-from pages.components.token_strip import choose_token, show_rows, token_row
-from pages.components.url import choose_view, follow_url, write_url
+from pages.components.token_strip import Light, choose_token, show_rows, token_row
+from pages.components.url import choose_view, follow_url, keep, write_url
 from pages.components.what_if import show_what_if
 
 _LEGEND = (0.0, 0.02, 0.1, 0.3, 1.0)  # shares left, of which the colours are shown
@@ -59,6 +65,7 @@ def _choose_l0(result: Decomposition) -> Decomposition:
     most = result.codes.l0
     if most < 2:
         return result
+    keep("l0")
     follow_url("l0", list(range(most, 0, -1)))
     l0 = st.slider(
         "L0",
@@ -109,22 +116,23 @@ def _show_result(run, result: Decomposition) -> None:
             "once; the rest of it is pale. Decompose it in parts."
         )
     table = result.table()
+    latents = latents_of(result, table)
     _show_legend()
-    locked = _choose_token(run, result, table)
+    locked = _choose_token(result, lights_of(run, table, latents))
     row = _row_of(result, locked)
     view = choose_view(_VIEWS)
     if view == "what-if":
-        show_what_if(run, result, table, row)
+        show_what_if(run, result, latents, row)
     elif view == "steer":
-        show_steering(run, result, table, row)
+        show_steering(run, result, latents, row)
     elif row is None:
-        show_summary(run, result, table)
+        show_summary(run, result.text, latents)
     else:
         show_token(run, result, row)
     _show_files(run, result, table)
 
 
-def _choose_token(run, result: Decomposition, table: pd.DataFrame) -> int | None:
+def _choose_token(result: Decomposition, lights: list[Light]) -> int | None:
     """The locked token, which follows the link. A lock belongs to its text, and outlasts a look at
     another page."""
     key = f"strip_{hash(result.text)}"
@@ -136,7 +144,7 @@ def _choose_token(run, result: Decomposition, table: pd.DataFrame) -> int | None
             st.warning(f"The link asks for token {literal(wanted)}, which this text does not have.")
     elif key not in st.session_state and key in st.session_state.get("_locks", {}):
         st.session_state[key] = st.session_state["_locks"][key]
-    locked = choose_token(_strip_row(result), lights_of(run, result, table), key)
+    locked = choose_token(_strip_row(result), lights, key)
     st.session_state["_locks"] = {key: dict(st.session_state[key])}
     write_url("token", locked)
     return locked

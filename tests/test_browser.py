@@ -133,7 +133,7 @@ def browse_latents(page: Page) -> None:
     page.locator("h1").click()
     page.keyboard.press("ArrowLeft")
     page.wait_for_url(first)
-    picture(page, "latents", documented=True)
+    picture(page, "latents", documented=True, height=1_300)
     page.get_by_role("button", name="more").first.click()
     expect(page.get_by_role("button", name="less").first).to_be_visible()
     assert_nothing_failed(page)
@@ -154,7 +154,7 @@ def decompose_typed_text(page: Page) -> None:
     token.click()
     expect(page.get_by_text("Token 6:")).to_be_visible()
     page.mouse.move(5, 5)
-    picture(page, "decompose", documented=True)
+    picture(page, "decompose", documented=True, height=1_400)
     token.click()
     expect(page.get_by_text("Latents of this text")).to_be_visible()
     page.get_by_role("button", name="Export all terms").click()
@@ -346,12 +346,17 @@ def assert_nothing_failed(page: Page) -> None:
     expect(page.get_by_test_id("stAlertContentError")).to_have_count(0)
 
 
-def picture(page: Page, name: str, documented: bool = False) -> None:
-    """Keep a screenshot; the documented ones also go to the documentation when asked for."""
+def picture(page: Page, name: str, documented: bool = False, height: int = 900) -> None:
+    """Keep a screenshot; the documented ones also go to the documentation when asked for. height:
+    of the window meanwhile, for what would be cut."""
     page.evaluate("document.activeElement.blur()")
+    usual = page.viewport_size
+    if height > usual["height"]:
+        page.set_viewport_size(usual | {"height": height})
     page.wait_for_timeout(1_200)
     SCREENSHOTS.mkdir(exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}.png")
+    page.set_viewport_size(usual)
     if documented and PICTURES:
         folder = REPOSITORY / PICTURES
         folder.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from reference import slow_pursuit
-from trained import shared_runs, trained
+from test_training import captured
+from trained import shared_runs, tiny_config, trained
 
 from itda_core.errors import RunError
 from itda_core.nearly import nearly_chosen, next_terms
@@ -55,9 +56,6 @@ def test_what_is_explained_wholly_has_no_next_term(pursuit):
 def test_a_run_keeps_what_its_tokens_would_have_taken_next(
     pursuit, tiny_model_folder, tiny_corpus_file, tiny_model, tmp_path
 ):
-    from test_training import captured
-    from trained import tiny_config
-
     config = tiny_config(tiny_model_folder, tiny_corpus_file, layers=(1,), pursuit=pursuit)
     config = dataclasses.replace(config, selection="coverage", offset="zero")
     trained(config, tmp_path)

@@ -15,6 +15,7 @@ from itda_core.mapping import map_latents, save_map
 from itda_core.neighbourhood import nearest_atoms, next_tokens
 from itda_core.runs import NEARLY_FILE, list_runs
 from pages.components.charts_map import latent_map
+from pages.components.label_editor import keep_change
 from pages.components.token_strip import fold_twins, token_row
 
 __all__ = ["trained_folder"]
@@ -145,6 +146,19 @@ def test_the_whole_range_ends_where_the_latent_was_nearly_chosen(data):
 def labels(data):
     file = data / "labels.jsonl"
     return read_labels(file.read_bytes() if file.exists() else b"")[0]
+
+
+def test_a_field_that_says_what_is_known_writes_nothing(data):
+    run = newest(data, 2)
+    open_page("latents", run=run.run_id, latent="5")
+    known = Label(run.run_id, 5, "0123456789abcdef", 3, "war", lists=("<b>mine</b>",))
+    for name in ("label", "note", "bookmarked"):
+        keep_change(known, name, getattr(known, name))
+    keep_change(known, "lists", ["<b>mine</b>"])  # as the widget gives them
+    assert not (data / "labels.jsonl").exists()
+    keep_change(known, "label", "peace")
+    [kept] = labels(data)
+    assert (kept.label, kept.lists) == ("peace", known.lists)
 
 
 def field(app, kind, label):

@@ -139,10 +139,9 @@ def latents_of(result: Decomposition, table: pd.DataFrame) -> pd.DataFrame:
     return summary
 
 
-def lights_of(run, result: Decomposition, table: pd.DataFrame) -> list[Light]:
-    """The latents that explain most of a text, to light up the tokens that use them."""
-    if table.empty:
-        return []
+def lights_of(run, table: pd.DataFrame, latents: pd.DataFrame) -> list[Light]:
+    """The latents that explain most of a text, to light up the tokens that use them. table:
+    Decomposition.table(); latents: of `latents_of`."""
     labels = explorer().store.labels_of(run.run_id)
     sums = table.groupby(["latent", "position"])["coefficient"].sum()
     return [
@@ -153,16 +152,16 @@ def lights_of(run, result: Decomposition, table: pd.DataFrame) -> list[Light]:
             sums[row.latent].index.tolist(),
             sums[row.latent].tolist(),
         )
-        for row in latents_of(result, table).head(_MOST_LIGHTS).itertuples()
+        for row in latents.head(_MOST_LIGHTS).itertuples()
     ]
 
 
-def show_summary(run, result: Decomposition, table: pd.DataFrame) -> None:
-    """The latents of the whole text, while no token is locked."""
-    if table.empty:
+def show_summary(run, text: str, latents: pd.DataFrame) -> None:
+    """The latents of the whole text, while no token is locked. latents: of `latents_of`."""
+    if latents.empty:
         return
     st.markdown("##### Latents of this text")
-    summary = latents_of(result, table).head(_MOST_LATENTS)
+    summary = latents.head(_MOST_LATENTS)
     shown = with_context(run, summary)
     event = st.dataframe(
         shown,
@@ -187,7 +186,7 @@ def show_summary(run, result: Decomposition, table: pd.DataFrame) -> None:
         height=400,
         on_select="rerun",
         selection_mode="single-row",
-        key=f"latents_of_text_{hash(result.text)}",
+        key=f"latents_of_text_{hash(text)}",
     )
     _link_to_latent(run, summary, event)
 

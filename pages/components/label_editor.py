@@ -26,9 +26,7 @@ def edit_label(run, latent: pd.Series) -> None:
     keys = {name: f"{name}_{run.run_id}_{known.latent}" for name in fields}
 
     def keep(name: str) -> None:
-        changed = dataclasses.replace(known, **{name: st.session_state[keys[name]]})
-        if changed != known:  # the browser also calls when a field is drawn for another latent
-            explorer().keep_labels([changed])
+        keep_change(known, name, st.session_state[keys[name]])
 
     field, bookmark, note, files = st.columns([3, 1.3, 1.4, 1], vertical_alignment="bottom")
     field.text_input(
@@ -66,6 +64,14 @@ def edit_label(run, latent: pd.Series) -> None:
         )
     with files.popover("Files", width="stretch"):
         _offer_files()
+
+
+def keep_change(known: Label, name: str, value) -> None:
+    """Keep what is written into a field. The browser also calls when the field is drawn for another
+    latent: then nothing is changed, and nothing written."""
+    changed = dataclasses.replace(known, **{name: value})
+    if changed != known:
+        explorer().keep_labels([changed])
 
 
 def _offer_files() -> None:

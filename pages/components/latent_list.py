@@ -12,7 +12,7 @@ from pages.components.downloads import offer_downloads
 from pages.components.latent_search import forget_selection, show_everything
 from pages.components.session import explorer, loaded_dictionary, origin_word
 from pages.components.text import literal, snippet, token_label
-from pages.components.url import follow_url, write_url
+from pages.components.url import follow_url, keep, write_url
 
 _ROWS = 15  # as many as are seen at once, so that the chosen one is
 _ORDERS = {
@@ -67,6 +67,7 @@ class Listing:
 
 def ask_for_order(place, run) -> tuple[str, tuple[float, ...]]:
     """The order, and where it is by similarity the cosine of each atom to the given one."""
+    keep("order", "like")
     follow_url("order", list(ORDERS))
     like_place = None
     if st.session_state["order"] == "similarity":

@@ -6,7 +6,7 @@ import streamlit as st
 
 from itda_core.latent_search import LatentSearch
 from pages.components.session import explorer
-from pages.components.url import choose, follow_url, follow_url_number, write_url
+from pages.components.url import choose, follow_url, follow_url_number, keep, write_url
 
 _PLACES = {
     "context": "around the source",
@@ -33,6 +33,7 @@ _MOST_IN_LINK = 200
 def ask_for_search(field, switch) -> LatentSearch:
     """field, switch: the places of the search field and of the switch for the filters, which stand
     in a row of their own below."""
+    keep(*_KEYS)
     _follow_link()
     asked = _ask_for_search(field, switch)
     among = st.session_state.get("among")

@@ -8,7 +8,7 @@ import streamlit as st
 from pages.components.session import explorer
 from pages.components.text import literal, visible
 from pages.components.upload import upload_texts
-from pages.components.url import write_url
+from pages.components.url import keep, write_url
 
 STARTERS = {
     "Treaty": "The Senate will ratify the treaty with Spain, and commerce will flow again.",
@@ -23,6 +23,7 @@ _MOST_PROMPTS = 1_000
 
 def choose_text() -> str:
     """Ask for a text, following the link's and writing it there; "" while there is none."""
+    keep("text")
     _take_text_from_url()
     text = _ask_for_text()
     if not text.strip():

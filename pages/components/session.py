@@ -23,7 +23,7 @@ from itda_core.runs import Run, delete_run, read_run
 from itda_core.store import FILE_NAME, Store, rebuild
 from pages.components.history import keep_history
 from pages.components.text import literal
-from pages.components.url import follow_url, write_url
+from pages.components.url import follow_url, keep, restore_kept, write_url
 
 DEMO_LAYERS = ((7,), (15, 22))
 """The demo is two trainings: one short layer first, so that there is something to browse early."""
@@ -37,11 +37,6 @@ _LINKS = {
     "pages/similarity.py": "Similarity",
     "pages/evaluate.py": "Evaluate",
 }
-_KEPT = (
-    *("run", "text", "l0", "order", "like", "search", "filters", "in", "match", "kind"),
-    *("least", "most", "list", "bookmarked", "labelled"),
-)
-"""Choices that Streamlit would forget while another page is open."""
 _FRAME_CSS = """
 .stMainBlockContainer { padding: 3.5rem 2.5rem 3rem; max-width: 96rem; margin: 0 auto; }
 h1 { font-size: 2rem !important; padding: 0.5rem 0 !important; }
@@ -50,8 +45,7 @@ h2, h3 { font-size: 1.25rem !important; }
 @media (max-width: 640px) { .stMainBlockContainer { padding: 3.5rem 1rem 2rem; } }
 [data-testid="stCaptionContainer"], button kbd { opacity: 0.75 !important; }
 [data-testid="stBaseButton-primary"], [data-tag] { color: light-dark(#fff, #1b1b1b) !important; }
-.js-plotly-plot :is(.xtick, .ytick, .bars, .infolayer) text
-  { fill: currentColor !important; }
+.js-plotly-plot :is(.xtick, .ytick, .bars, .infolayer) text { fill: currentColor !important; }
 """
 """Streamlit's own margins leave a third of a laptop's screen empty, and some of its text is too
 pale for WCAG AA."""
@@ -169,9 +163,7 @@ def page(title: str):
     """The frame of a page: its title, its margins, and errors as sentences."""
     st.set_page_config(page_title=f"{title} · ITDA explorer", layout="wide")
     st.html(f"<style>{_FRAME_CSS}</style>")
-    for name in _KEPT:
-        if name in st.session_state:  # to set it is what keeps it
-            st.session_state[name] = st.session_state[name]
+    restore_kept()
     if not st.session_state.get("framed"):
         _show_links()
     with errors_as_sentences():
@@ -245,6 +237,7 @@ def origin_word(run) -> str:
 def choose_run(runs: pd.DataFrame, label: str = "Dictionary", name: str = "run"):
     """A select box of dictionaries that follows and writes the URL; returns the chosen row."""
     rows = {row.run_id: row for row in runs.itertuples()}
+    keep(name)
     follow_url(name, [*rows])
     labels = {run_id: run_label(row) for run_id, row in rows.items()}
     chosen = st.selectbox(label, [*rows], format_func=labels.get, key=name)

@@ -9,7 +9,6 @@ import streamlit as st
 
 from itda_core.decomposition import Decomposition
 from itda_core.steering import LONGEST, Writing, WrittenToken, steering_vector, usual_norm, write_on
-from pages.components.decompose_terms import latents_of
 from pages.components.downloads import offer_downloads
 from pages.components.session import explorer, loaded_dictionary, loaded_model, loaded_run
 from pages.components.text import literal, snippet
@@ -34,8 +33,8 @@ class _Written:
     """by strength; 0 is the model as it is"""
 
 
-def show_steering(run, result: Decomposition, table: pd.DataFrame, row: int | None) -> None:
-    """table: result.table(); row: of the locked token, whose first latent is proposed."""
+def show_steering(run, result: Decomposition, latents: pd.DataFrame, row: int | None) -> None:
+    """latents: of `latents_of`; row: of the locked token, whose first latent is proposed."""
     model = loaded_model(loaded_run(run.directory).config.model)
     if not model.is_causal:
         st.info(f"{literal(run.model)} is an encoder: it writes no text to be steered.")
@@ -45,7 +44,7 @@ def show_steering(run, result: Decomposition, table: pd.DataFrame, row: int | No
         f"the output of layer {run.layer} at every token but the first. Strengths count in usual "
         "norms of that layer (the median)."
     )
-    latent, strength, writing = _ask(run, result, table, row)
+    latent, strength, writing = _ask(run, result, latents, row)
     write, in_a_row, stop = st.columns([1, 1, 1])
     texts = None
     if write.button("Write", type="primary", width="stretch", key="write"):
@@ -60,8 +59,8 @@ def show_steering(run, result: Decomposition, table: pd.DataFrame, row: int | No
         _show_written(run, result.text, latent, strength, writing)
 
 
-def _ask(run, result: Decomposition, table: pd.DataFrame, row: int | None):
-    latents = latents_of(result, table) if row is None else result.terms(row)
+def _ask(run, result: Decomposition, latents: pd.DataFrame, row: int | None):
+    latents = latents if row is None else result.terms(row)
     proposed = int(latents["latent"].iloc[0]) if len(latents) else 0
     left, middle, right = st.columns([2, 2, 2], gap="medium")
     # Another token proposes another latent, unless the page has just been opened with one.

@@ -190,6 +190,7 @@ export default function (component) {
     if (lit()) { shine(lit()); }
   };
 
+  if (data.histogram) { drawMark(0); } // of the token that was under the mouse before
   drawRows();
   if (lights.length) { drawLights(); }
   root.append(tip);

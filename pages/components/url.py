@@ -45,6 +45,18 @@ def write_url(name: str, value) -> None:
     st.session_state[f"_written_{name}"] = None if value is None else str(value)
 
 
+def keep(*names: str) -> None:
+    """Let choices outlast a look at another page, at which Streamlit would forget them."""
+    st.session_state["_kept"] = {*st.session_state.get("_kept", ()), *names}
+
+
+def restore_kept() -> None:
+    """At the top of every page; to set a choice is what keeps it."""
+    for name in st.session_state.get("_kept", ()):
+        if name in st.session_state:
+            st.session_state[name] = st.session_state[name]
+
+
 def choose(widget: Callable, label: str, names: Mapping, name: str, **options):
     """One of several values that follows the link, where the first of them is not written. widget:
     such as st.selectbox; names: what each value is called."""

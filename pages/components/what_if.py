@@ -9,7 +9,7 @@ import streamlit as st
 from itda_core.decomposition import Decomposition
 from itda_core.interventions import Edit, WhatIf, what_if
 from pages.components.charts_what_if import divergence_by_token
-from pages.components.decompose_terms import label_column, latents_of, with_context
+from pages.components.decompose_terms import label_column, with_context
 from pages.components.downloads import offer_downloads
 from pages.components.edits_link import LARGEST, first_edits, write_edits
 from pages.components.pictures import picture_config
@@ -22,9 +22,10 @@ _MOST_LATENTS = 20
 _ONTO = {"activation": "the activation", "reconstruction": "the reconstruction"}
 
 
-def show_what_if(run, result: Decomposition, table: pd.DataFrame, row: int | None) -> None:
+def show_what_if(run, result: Decomposition, latents: pd.DataFrame, row: int | None) -> None:
     """The terms of the locked token, or the latents of the whole text, to be changed; then the next
-    token before and after. table: result.table(); row: of the locked token."""
+    token before and after. latents: of
+    `latents_of`; row: of the locked token."""
     model = loaded_model(loaded_run(run.directory).config.model)
     if not model.is_causal:
         st.info(
@@ -38,7 +39,7 @@ def show_what_if(run, result: Decomposition, table: pd.DataFrame, row: int | Non
     )
     left, right = st.columns([3, 2], gap="large")
     with left:
-        edits = _ask_for_edits(run, result, table, row)
+        edits = _ask_for_edits(run, result, latents, row)
     with right:
         position, onto = _ask_where(result, row)
         found = _computed(run.directory, result, edits, position, onto)
@@ -54,10 +55,10 @@ def show_what_if(run, result: Decomposition, table: pd.DataFrame, row: int | Non
     _offer_files(run, result, edits, position, onto, found)
 
 
-def _ask_for_edits(run, result: Decomposition, table: pd.DataFrame, row: int | None) -> tuple:
+def _ask_for_edits(run, result: Decomposition, latents: pd.DataFrame, row: int | None) -> tuple:
     """What was changed in the table of latents, as edits."""
     if row is None:
-        latents = latents_of(result, table).head(_MOST_LATENTS)
+        latents = latents.head(_MOST_LATENTS)
         size = "strongest"
     else:
         latents, size = result.terms(row), "coefficient"
@@ -160,25 +161,27 @@ def _show_divergences(found: WhatIf, position: int, onto: str) -> None:
         help="What putting the sum of latents in the activation's place does by itself, without "
         "any change. An edit with a smaller effect says little.",
     )
+    st.caption(_verdict(found, position))
+
+
+def _verdict(found: WhatIf, position: int) -> str:
+    """What the two divergences after a token say of the edit."""
     effect, error = found.kl_edit[position], found.kl_reconstruction[position]
     if not found.changed.size:
-        st.caption("Nothing is changed yet: set a factor in the table.")
-    elif position < found.changed.min():
-        st.caption(
+        return "Nothing is changed yet: set a factor in the table."
+    if position < found.changed.min():
+        return (
             f"The first changed token is {int(found.changed.min())}: predictions before it stay as "
             "they are."
         )
-    elif effect < error:
-        st.caption(
-            "The edit changes less here than putting the reconstruction in does: it says little."
-        )
-    else:
-        st.caption(
-            f"The edit changes {effect / error:.1f} times as much here as putting the "
-            "reconstruction in does."
-            if error > 0
-            else "Putting the reconstruction in changes nothing here."
-        )
+    if effect < error:
+        return "The edit changes less here than putting the reconstruction in does: it says little."
+    if not error:
+        return "Putting the reconstruction in changes nothing here."
+    return (
+        f"The edit changes {effect / error:.1f} times as much here as putting the reconstruction "
+        "in does."
+    )
 
 
 def _show_next_tokens(result: Decomposition, found: WhatIf, position: int) -> None:
