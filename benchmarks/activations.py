@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from itda_core.activations.plan import Plan, make_plan
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
-from itda_core.corpus import load_corpus
-from itda_core.loading import load_model
-from itda_core.models import Model
-from itda_core.plan import Plan, make_plan
+from itda_core.corpus.corpus import load_corpus
+from itda_core.model.loading import load_model
+from itda_core.model.model import Model
 
 CACHE = Path(__file__).resolve().parent.parent / ".cache" / "benchmarks"
 LAYERS = (7, 15, 22)

@@ -21,8 +21,8 @@ from benchmarks.activations import config, smollm2
 from benchmarks.drawn import L0, make_runs
 from benchmarks.harness import Report, Spread
 from benchmarks.strip import report_strip
-from itda_core.store import Store
-from itda_core.training import train
+from itda_core.store.store import Store
+from itda_core.training.trainer import train
 from tests.browser_setup import BROWSER_OPTIONS, find_browser, running_app
 
 ROUNDS = 9

@@ -12,12 +12,12 @@ import torch
 
 from benchmarks.captured import Captured, one_quiet_thread
 from benchmarks.harness import Report, in_turn, results_of
-from itda_core import coverage
 from itda_core.config import HookPoint
-from itda_core.coverage import Choice, centre_of, choose
-from itda_core.metrics import fvu
-from itda_core.orthogonal import PURSUITS, orthogonal_matching_pursuit
-from itda_core.pursuit import gram_matrix
+from itda_core.evaluation.metrics import fvu
+from itda_core.pursuit.gram import gram_matrix
+from itda_core.pursuit.orthogonal import PURSUITS, orthogonal_matching_pursuit
+from itda_core.selection import coverage
+from itda_core.selection.coverage import Choice, centre_of, choose
 
 LAYER, TOKENS, HELD_OUT, ATOMS, L0 = 15, 40_960, 4_096, 2_048, 32
 

@@ -13,8 +13,9 @@ import torch
 
 from benchmarks.activations import activations
 from benchmarks.harness import ROUNDS, Report, Spread, in_turn
-from itda_core.codes import Codes
-from itda_core.pursuit import affordable_gram, gram_bytes, gram_matrix, matching_pursuit
+from itda_core.pursuit.codes import Codes
+from itda_core.pursuit.gram import affordable_gram, gram_bytes, gram_matrix
+from itda_core.pursuit.matching import matching_pursuit
 
 LAYER, L0, N_ATOMS, N_TOKENS = 15, 32, 7_209, 4_096
 GROWTH = (1_024, 2_048, 4_096, 7_209, 16_384, 32_768, 65_536)

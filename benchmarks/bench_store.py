@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from benchmarks.drawn import ATOMS, L0, make_runs
 from benchmarks.harness import Report, Spread, in_turn
-from itda_core.runs import Run
-from itda_core.store import Store
+from itda_core.runs.run import Run
+from itda_core.store.store import Store
 
 QUERY_MILLISECONDS = 50
 _SEARCHES = {"a rare word": "treaty", "a frequent word": "the", "no hit": "zebrafish"}

@@ -21,16 +21,18 @@ import torch
 
 from benchmarks.activations import LAYERS, config, smollm2, use_cache
 from benchmarks.harness import Report, Spread, in_turn
-from itda_core import coverage, finishing, training
+from itda_core.activations.plan import Plan, make_plan
 from itda_core.config import TrainConfig
-from itda_core.corpus import load_corpus
-from itda_core.dictionary import Dictionary
-from itda_core.models import Model
-from itda_core.nearly import NearlyChosen
-from itda_core.orthogonal import orthogonal_matching_pursuit
-from itda_core.plan import Plan, make_plan
-from itda_core.pursuit import gram_matrix
-from itda_core.runs import RowFile, Workspace
+from itda_core.corpus.corpus import load_corpus
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.model.model import Model
+from itda_core.pursuit.gram import gram_matrix
+from itda_core.pursuit.orthogonal import orthogonal_matching_pursuit
+from itda_core.runs.near_misses import NearlyChosen
+from itda_core.runs.workspace import RowFile, Workspace
+from itda_core.selection import coverage
+from itda_core.training import run_writer as finishing
+from itda_core.training import trainer as training
 
 TOKENS, ATOMS = 65_536, 4_096
 GROWTH, GROWTH_LAYER = (16_384, 65_536, 262_144), 7

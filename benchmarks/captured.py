@@ -18,11 +18,11 @@ import numpy as np
 import torch
 
 from benchmarks.activations import CACHE, use_cache
+from itda_core.activations.massive import massive
+from itda_core.activations.plan import make_plan
 from itda_core.config import CorpusSpec, HookPoint, ModelSpec, TrainConfig
-from itda_core.corpus import load_corpus
-from itda_core.loading import load_model
-from itda_core.metrics import massive
-from itda_core.plan import make_plan
+from itda_core.corpus.corpus import load_corpus
+from itda_core.model.loading import load_model
 
 LAYERS = {"smollm2-135m": (7, 15, 22), "minilm-l6": (3,)}
 VALIDATION = 4_096

@@ -13,14 +13,17 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from itda_core.codes import Codes
+from itda_core.activations.plan import make_plan
+from itda_core.activations.sources import sources_of
 from itda_core.config import CorpusSpec, HookPoint, ModelSpec, TrainConfig
-from itda_core.corpus import load_corpus, make_corpus
-from itda_core.dictionary import Dictionary, GrowingDictionary
-from itda_core.finishing import Finisher
-from itda_core.loading import load_model
-from itda_core.plan import make_plan, sources_of
-from itda_core.runs import Run, Workspace, read_run
+from itda_core.corpus.corpus import load_corpus, make_corpus
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.dictionary.growing import GrowingDictionary
+from itda_core.model.loading import load_model
+from itda_core.pursuit.codes import Codes
+from itda_core.runs.run import Run, read_run
+from itda_core.runs.workspace import Workspace
+from itda_core.training.run_writer import Finisher
 
 L0 = 32
 LAYERS_OF_A_TRAINING = 5

@@ -32,13 +32,13 @@ from benchmarks.interpretability_runs import (
     titled_by_strongest,
 )
 from benchmarks.sae_grid import CURVES, SMOLLM2
-from itda_core.detection import EMBEDDER, detect
-from itda_core.evaluating import held_out_prompts
-from itda_core.loading import load_model
-from itda_core.models import Activations, Model
-from itda_core.probing import probe
-from itda_core.runs import Run
-from itda_core.tokens import Tokens
+from itda_core.evaluation.batch import held_out_prompts
+from itda_core.evaluation.detection import EMBEDDER, detect
+from itda_core.evaluation.sparse_probing import probe
+from itda_core.model.loading import load_model
+from itda_core.model.model import Activations, Model
+from itda_core.model.tokens import Tokens
+from itda_core.runs.run import Run
 
 FOUND = CURVES / "interpretability.json"
 FOLDER = CACHE / "interpretability"

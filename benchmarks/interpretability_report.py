@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.harness import Report, as_markdown
 from benchmarks.interpretability_runs import ITDA
-from itda_core.detection import AGAINST, DRAWN, LEAST_USES
+from itda_core.evaluation.detection import AGAINST, DRAWN, LEAST_USES
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "interpretability.md"
 COMMAND = "python -m benchmarks.interpretability --only-report"

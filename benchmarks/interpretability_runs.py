@@ -16,14 +16,14 @@ from benchmarks.activations import activations
 from benchmarks.captured import is_massive
 from benchmarks.sae_grid import SMOLLM2
 from benchmarks.sae_training import Autoencoder, SaeSettings, train_sae
-from itda_core.adopting import Choices
 from itda_core.config import CorpusSpec, HookPoint, ModelSpec, TrainConfig
-from itda_core.dictionary import SOURCE_COLUMNS, Dictionary
-from itda_core.runs import Run, read_run
-from itda_core.sae import SaeEncoder
-from itda_core.sae_runs import import_sae
-from itda_core.saelens import CONFIG_FILE, saelens_files
-from itda_core.training import Progress, train
+from itda_core.dictionary.dictionary import SOURCE_COLUMNS, Dictionary
+from itda_core.dictionary.sae_encoder import SaeEncoder
+from itda_core.exchange.import_saelens import import_sae
+from itda_core.exchange.importing import Choices
+from itda_core.exchange.saelens import CONFIG_FILE, saelens_files
+from itda_core.runs.run import Run, read_run
+from itda_core.training.trainer import Progress, train
 
 LAYER = 15
 CORPUS = "sotu"

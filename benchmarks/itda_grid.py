@@ -17,11 +17,12 @@ from benchmarks.activations import use_cache
 from benchmarks.captured import LAYERS, one_quiet_thread
 from benchmarks.quality import reconstruction
 from benchmarks.sae_grid import BUDGETS, MINILM, SMOLLM2, Bench, write_curve
-from itda_core.building import LEAST_SAMPLE, sample_rows
 from itda_core.config import MEAN_BUDGET_CAP, HookPoint
-from itda_core.coverage import choose, choose_on_average
-from itda_core.dictionary import SOURCE_COLUMNS, Dictionary, GrowingDictionary
-from itda_core.selection import ThresholdSelection
+from itda_core.dictionary.dictionary import SOURCE_COLUMNS, Dictionary
+from itda_core.dictionary.growing import GrowingDictionary
+from itda_core.selection.builders import LEAST_SAMPLE, sample_rows
+from itda_core.selection.coverage import choose, choose_on_average
+from itda_core.selection.threshold import ThresholdSelection
 
 N_ATOMS, L0 = 2_048, 32
 PUBLISHED = ("threshold", "matching")

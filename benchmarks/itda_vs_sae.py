@@ -18,7 +18,7 @@ from benchmarks.captured import LAYERS, ROWS, one_quiet_thread
 from benchmarks.harness import RESULTS, Report, as_markdown
 from benchmarks.sae_grid import CURVES, MINILM, SMOLLM2, Bench, Job
 from benchmarks.sae_training import VARIANTS, SaeSettings
-from itda_core.metrics import MASSIVE
+from itda_core.activations.massive import MASSIVE
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "comparison.md"
 COMMAND = "python -m benchmarks.itda_vs_sae --only-report"

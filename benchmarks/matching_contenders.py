@@ -15,9 +15,8 @@ import numpy as np
 import torch
 
 from benchmarks.matching_dictionaries import coverage_rows, jaccard_values, threshold_rows
-from itda_core import linear_measures as linear
-from itda_core import representations as tokenwise
-from itda_core.measures import MEASURES
+from itda_core.similarity import linear, tokenwise
+from itda_core.similarity.measures import MEASURES
 
 Layers = Sequence[Sequence[torch.Tensor]]
 BLOCK = 10_000

@@ -12,8 +12,8 @@ import torch
 from benchmarks.activations import CACHE, use_cache
 from benchmarks.train_tiny_models import SEEDS, SHAPES
 from itda_core.config import CorpusSpec
-from itda_core.corpus import load_corpus
-from itda_core.loading import load_model
+from itda_core.corpus.corpus import load_corpus
+from itda_core.model.loading import load_model
 
 ROWS = 100_000
 _PROMPTS = 64

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from itda_core.codes import direction_errors
-from itda_core.coverage import choose
-from itda_core.dictionary import GrowingDictionary
-from itda_core.selection import ThresholdSelection
+from itda_core.dictionary.growing import GrowingDictionary
+from itda_core.pursuit.codes import direction_errors
+from itda_core.selection.coverage import choose
+from itda_core.selection.threshold import ThresholdSelection
 
 L0 = 32
 _STEPS = 16

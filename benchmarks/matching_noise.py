@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from benchmarks.activations import CACHE, use_cache
-from itda_core.common_rows import massive_rows
+from itda_core.activations.massive import massive_rows
 from itda_core.config import CorpusSpec
-from itda_core.corpus import load_corpus
-from itda_core.loading import load_model
-from itda_core.models import Model
+from itda_core.corpus.corpus import load_corpus
+from itda_core.model.loading import load_model
+from itda_core.model.model import Model
 
 MODEL = "smollm2-135m"
 SHARES = (0.01, 0.05, 0.15, 0.30)

@@ -19,10 +19,10 @@ from benchmarks.activations import use_cache
 from benchmarks.captured import LAYERS, Captured, one_quiet_thread
 from benchmarks.harness import machine
 from benchmarks.sae_training import VARIANTS, SaeSettings, train_sae
+from itda_core.activations.plan import make_plan
 from itda_core.config import HookPoint
-from itda_core.corpus import load_corpus
-from itda_core.loading import load_model
-from itda_core.plan import make_plan
+from itda_core.corpus.corpus import load_corpus
+from itda_core.model.loading import load_model
 
 FILE = "pace.json"
 _WARM, _TOKENS, _ROUNDS = 2_048, 16_384, 3

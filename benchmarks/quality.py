@@ -13,11 +13,11 @@ from unittest import mock
 import torch
 
 from benchmarks.captured import config, is_massive
-from itda_core.corpus import load_corpus
-from itda_core.metrics import ReconstructionSums, ce_loss_score
-from itda_core.models import Model
-from itda_core.plan import make_plan
-from itda_core.tokens import Tokens, batches
+from itda_core.activations.plan import make_plan
+from itda_core.corpus.corpus import load_corpus
+from itda_core.evaluation.metrics import ReconstructionSums, ce_loss_score
+from itda_core.model.model import Model
+from itda_core.model.tokens import Tokens, batches
 
 TOKENS = 2_048
 _LOGIT_TOKENS = 1_024

@@ -23,7 +23,7 @@ from benchmarks.captured import LAYERS, Captured, is_massive, one_quiet_thread
 from benchmarks.quality import Splicing, reconstruction
 from benchmarks.sae_training import VARIANTS, Checkpoint, SaeSettings, train_sae
 from itda_core.config import HookPoint, ModelSpec
-from itda_core.loading import load_model
+from itda_core.model.loading import load_model
 
 CURVES = Path(__file__).with_name("curves")
 BUDGETS = {"1×": 4_096, "10×": 40_960, "100×": 409_600}

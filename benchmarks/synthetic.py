@@ -15,9 +15,10 @@ import pandas as pd
 import torch
 
 from itda_core.config import CorpusSpec, HookPoint, ModelSpec, TrainConfig, run_id
-from itda_core.corpus import Corpus, Prompt, load_corpus
-from itda_core.dictionary import Dictionary
-from itda_core.runs import new_run, write_json
+from itda_core.corpus.corpus import Corpus, Prompt, load_corpus
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.files import write_json
+from itda_core.runs.run import new_run
 
 _TOKEN = re.compile(r"\s?\w{1,6}|\s?[^\w\s]")
 _KEPT_FROM_BEFORE = 0.95

@@ -27,7 +27,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from itda_core.config import CorpusSpec
-from itda_core.corpus import Corpus, Prompt, load_corpus
+from itda_core.corpus.corpus import Corpus, Prompt, load_corpus
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "models"
 END = "<|endoftext|>"

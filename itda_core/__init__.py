@@ -5,26 +5,38 @@ take seconds to import.
 """
 
 import importlib
+import sys
+import types
 
 _HOMES = {
-    "matching_pursuit": "pursuit",
-    "Codes": "codes",
-    "Dictionary": "dictionary",
-    "load_model": "loading",
-    "Model": "models",
-    "jaccard": "similarity",
-    "jaccard_matrix": "similarity",
-    "compare": "similarity",
-    "train": "training",
+    "matching_pursuit": "pursuit.matching",
+    "orthogonal_matching_pursuit": "pursuit.orthogonal",
+    "Codes": "pursuit.codes",
+    "Dictionary": "dictionary.dictionary",
+    "load_model": "model.loading",
+    "Model": "model.model",
+    "jaccard": "similarity.dictionaries",
+    "jaccard_matrix": "similarity.dictionaries",
+    "compare": "similarity.dictionaries",
+    "word_counts": "similarity.log_odds",
+    "train": "training.trainer",
     "TrainConfig": "config",
     "ModelSpec": "config",
     "CorpusSpec": "config",
     "HookPoint": "config",
-    "load_corpus": "corpus",
-    "evaluate": "evaluation",
-    "Store": "store",
+    "load_corpus": "corpus.corpus",
+    "read_run": "runs.run",
+    "list_runs": "runs.run",
+    "evaluate": "evaluation.by_l0",
+    "SplicedPrompts": "evaluation.splicing",
+    "decompose": "analysis.decomposition",
+    "what_if": "analysis.what_if",
+    "Edit": "analysis.what_if",
+    "Store": "store.store",
     "ItdaError": "errors",
 }
+_BEFORE = ("decomposition", "interventions", "splicing")
+"""Modules that the pages and the README told to import from; their names are public now."""
 
 __all__ = [*_HOMES]
 
@@ -33,3 +45,9 @@ def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module itda_core has no attribute {name!r}")
     return getattr(importlib.import_module(f"itda_core.{_HOMES[name]}"), name)
+
+
+for _name in _BEFORE:
+    _module = types.ModuleType(f"{__name__}.{_name}", "Its names are in itda_core.")
+    _module.__getattr__ = __getattr__
+    sys.modules[_module.__name__] = _module

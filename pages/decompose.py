@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from itda_core.decomposition import Decomposition, decompose
+from itda_core.analysis.decomposition import Decomposition, decompose
 from itda_core.errors import InputError
 from pages.components.decompose_terms import (
     latents_of,

@@ -5,9 +5,9 @@ import json
 import pandas as pd
 import streamlit as st
 
-from itda_core.estimate import evaluation_seconds
-from itda_core.results import read_evaluation
-from itda_core.token_errors import COUNTED_TOKENS
+from itda_core.evaluation.token_errors import COUNTED_TOKENS
+from itda_core.jobs.estimate import evaluation_seconds
+from itda_core.runs.results import read_evaluation
 from pages.components.charts_evaluation import density_histogram, error_bars, pareto
 from pages.components.job_panel import show_ended_jobs, watch_active_jobs
 from pages.components.labels import short_labels

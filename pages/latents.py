@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from itda_core.errors import InputError
-from itda_core.latent_search import LatentPage
+from itda_core.store.latent_search import LatentPage
 from pages.components.keyboard import listen_for_keys
 from pages.components.label_editor import edit_label
 from pages.components.latent_card import show_card

@@ -2,16 +2,13 @@
 
 import streamlit as st
 
-from itda_core.built_in import BUILT_IN
 from itda_core.config import DTYPES, CorpusSpec, ModelSpec, TrainConfig
-from itda_core.corpus import BUILT_IN as BUILT_IN_CORPORA
+from itda_core.corpus.corpus import BUILT_IN as BUILT_IN_CORPORA
 from itda_core.errors import InputError
-from itda_core.estimate import estimate
-from itda_core.loading import known_models, model_shape
-from itda_core.runs import (
-    delete_interrupted,
-    interrupted_trainings,
-)
+from itda_core.jobs.estimate import estimate
+from itda_core.model.built_in import BUILT_IN
+from itda_core.model.loading import known_models, model_shape
+from itda_core.runs.workspace import delete_interrupted, interrupted_trainings
 from pages.components.job_panel import show_ended_jobs, watch_active_jobs
 from pages.components.method import ask_for_method, ask_for_selection
 from pages.components.session import errors_as_sentences, explorer, page, run_label

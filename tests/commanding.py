@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from trained import strict_json
 
-from itda_core.__main__ import main
+from itda_core.cli.main import main
 
 
 @contextmanager

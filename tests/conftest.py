@@ -15,9 +15,9 @@ from tiny import TOKENIZER_TEXT, save_tiny_model
 from trained import shared_runs
 
 from itda_core.config import CorpusSpec
-from itda_core.corpus import load_corpus
-from itda_core.loading import load_model
-from itda_core.runs import list_runs
+from itda_core.corpus.corpus import load_corpus
+from itda_core.model.loading import load_model
+from itda_core.runs.run import list_runs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SPICE = ["naïve", "café", "e\u0301tude", "👩‍👩‍👧", "🎉", "Ω≈ç", "東京", "$5 *bold*"]

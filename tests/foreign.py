@@ -9,8 +9,8 @@ import safetensors.torch
 import torch
 
 from itda_core.config import HookPoint
-from itda_core.dictionary import Dictionary
-from itda_core.sae import SaeEncoder
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.dictionary.sae_encoder import SaeEncoder
 
 D_MODEL, N_LATENTS = 16, 40
 

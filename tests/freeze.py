@@ -86,10 +86,10 @@ def without_times(told):
 
 
 def main(folder: Path) -> None:
-    from itda_core.jobs import JobQueue
-    from itda_core.labels import Label, add_labels, labels_file
-    from itda_core.runs import list_runs
-    from itda_core.store import FILE_NAME, Store
+    from itda_core.jobs.queue import JobQueue
+    from itda_core.runs.labels import Label, add_labels, labels_file
+    from itda_core.runs.run import list_runs
+    from itda_core.store.store import FILE_NAME, Store
 
     data = folder / "data"
     data.mkdir(parents=True)
@@ -145,7 +145,7 @@ def runs_source(data: Path, run_id: str) -> tuple[str, int]:
 
 
 def _moved(run, data: Path):
-    from itda_core.runs import read_run
+    from itda_core.runs.run import read_run
 
     there = data / "runs" / run.run_id
     return read_run(there) if there.exists() else run
@@ -153,7 +153,7 @@ def _moved(run, data: Path):
 
 def _reproduced(run: Path) -> dict[str, str]:
     """The lines that the pages give out for a run, whose folder they call RUN, and their output."""
-    from itda_core.interventions import Edit
+    from itda_core.analysis.what_if import Edit
     from pages.components.reproduce import latent_lines, what_if_lines
 
     edits = (Edit(3, 0.0), Edit(4, 2.0, 7))

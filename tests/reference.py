@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from itda_core import pursuit
+from itda_core.pursuit import blocks, gram
+from itda_core.pursuit import matching as pursuit
 
 
 def unit_rows(x):
@@ -50,9 +51,10 @@ def take_path(monkeypatch, path):
     """Let pursuits take one of the ways there are: compiled, direct, or the torch operations that
     other devices use, with their float32 Gram matrix."""
     if path == "direct":
-        monkeypatch.setattr(pursuit, "affordable_gram", lambda *_: None)
+        monkeypatch.setattr(blocks, "affordable_gram", lambda *_: None)
     elif path == "torch":
-        monkeypatch.setattr(pursuit, "_gram_type", lambda _device: torch.float32)
+        for module in (blocks, gram):
+            monkeypatch.setattr(module, "gram_type", lambda _device: torch.float32)
         monkeypatch.setattr(pursuit, "_pursue_compiled", pursuit._pursue_torch)
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from itda_core.activations.pool import Offered
 from itda_core.config import HookPoint
-from itda_core.corpus import prompt_id
-from itda_core.dictionary import Dictionary
-from itda_core.offered import Offered
+from itda_core.corpus.corpus import prompt_id
+from itda_core.dictionary.dictionary import Dictionary
 
 PROMPT_IDS = tuple(prompt_id(f"prompt {number}") for number in range(6))
 P, Q, R = PROMPT_IDS[:3]

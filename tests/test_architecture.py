@@ -6,26 +6,17 @@ from pathlib import Path
 
 import pytest
 
+import itda_core
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 CORE = REPOSITORY / "itda_core"
 
-# Each module imports only modules to its left.
-ROOMS = [
-    "errors", "config", "text_files", "corpus", "tokens", "offered", "models", "built_in",
-    "loading", "codes", "kernels", "pursuit", "orthogonal_kernel", "orthogonal", "sae",
-    "dictionary", "metrics", "selection", "coverage", "plan", "splicing", "token_errors",
-    "linear_measures", "representations", "measures",
-    "evaluation", "decomposition", "interventions", "steering", "neighbourhood",
-    "source_sets", "overlaps", "telling", "similarity",
-    "probing", "runs", "nearly", "results", "evaluating",
-    "probing_runs", "mapping", "common_rows", "comparing", "comparisons", "labels", "uses",
-    "detection",
-    "building", "estimate", "finishing", "training",
-    "database", "importing", "indexing", "latent_search", "latent_store", "store",
-    "jobs",
-    "saelens", "published", "exchange", "adopting", "sae_runs", "published_runs", "card", "hub",
-    "console", "measuring_commands", "exchange_commands", "commands", "__main__",
+FLOORS = [
+    "errors", "config", "files", "progress", "corpus", "model", "activations", "pursuit",
+    "dictionary", "runs", "selection", "evaluation", "analysis", "similarity", "training", "store",
+    "jobs", "exchange", "cli",
 ]  # fmt: skip
+"""Of itda_core: modules and packages, each importing only those before it."""
 
 SQL = re.compile(
     r"\b(SELECT|UPDATE)\s+[\w\"*(]|(?i:\b(insert\s+(or\s+\w+\s+)?into\s+\w"
@@ -36,24 +27,13 @@ HTML = re.compile(
     r"|img|svg|html|head|body|button|details|summary|h[1-6])(\s|/?>|$)",
     re.IGNORECASE,
 )
-SQL_FILES = {
-    CORE / f"{name}.py"
-    for name in (
-        "database",
-        "importing",
-        "indexing",
-        "latent_search",
-        "latent_store",
-        "store",
-    )
-}
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 UNSAFE_CALLS = {"torch.load", "os.system", "os.popen", "read_pickle", "to_pickle", "eval", "exec"}
 UNSAFE_OPTIONS = {"shell", "trust_remote_code", "allow_pickle", "unsafe_allow_html"}
 
 
 def core_files():
-    return sorted(CORE.glob("*.py"))
+    return sorted(CORE.rglob("*.py"))
 
 
 def product_files():
@@ -74,16 +54,14 @@ def imports(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            module = ("itda_core." if node.level else "") + (node.module or "")
-            yield from (f"{module.rstrip('.')}.{alias.name}" for alias in node.names)
+            assert not node.level, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def core_imports(tree):
-    """The modules of itda_core that are imported."""
-    for name in imports(tree):
-        parts = name.split(".")
-        if parts[0] == "itda_core" and len(parts) > 1 and (CORE / f"{parts[1]}.py").exists():
-            yield parts[1]
+def floor_of(path):
+    """The floor that a file of itda_core lies on; None for the package's own two files."""
+    first = path.relative_to(CORE).parts[0].removesuffix(".py")
+    return None if first in ("__init__", "__main__") else first
 
 
 def strings(tree):
@@ -136,23 +114,47 @@ def _is_false(node):
     return isinstance(node, ast.Constant) and node.value is False
 
 
-def test_the_list_of_rooms_names_every_module_on_disk():
-    unknown = {path.stem for path in core_files()} - {*ROOMS, "__init__"}
-    assert not unknown, (
-        f"itda_core has modules that ROOMS in {Path(__file__).name} does not name: "
-        f"{sorted(unknown)}. Put each to the right of all that it imports."
-    )
+def name_of(path):
+    return str(path.relative_to(REPOSITORY))
 
 
-@pytest.mark.parametrize("path", core_files(), ids=lambda path: path.stem)
-def test_a_module_imports_only_rooms_on_its_left(path):
-    allowed = ROOMS[: ROOMS.index(path.stem)] if path.stem in ROOMS else []
-    # `from itda_core import x` loads x by name through __init__, so it is found here as well.
-    wrong = set(core_imports(parse(path))) - set(allowed) - {path.stem}
-    assert not wrong, f"{path.name} imports {sorted(wrong)}, which are not on its left"
+def test_every_module_lies_on_a_floor():
+    unknown = {floor_of(path) for path in core_files()} - {*FLOORS, None}
+    assert not unknown, f"FLOORS in {Path(__file__).name} does not name {sorted(unknown)}"
 
 
-@pytest.mark.parametrize("path", core_files(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", core_files(), ids=name_of)
+def test_imports_go_down_only(path):
+    floor = floor_of(path)
+    allowed = FLOORS if floor is None else FLOORS[: FLOORS.index(floor) + 1]
+    for name in imports(parse(path)):
+        parts = name.split(".")
+        if parts[0] == "itda_core":
+            assert parts[1] in allowed, f"{name_of(path)} imports {name}, which is above it"
+
+
+def test_no_private_name_crosses_a_module():
+    for path in product_files():
+        for name in imports(parse(path)):
+            private = [part for part in name.split(".") if re.match("_(?!_)", part)]
+            inside = name.split(".")[0] in ("itda_core", "pages")
+            assert not (inside and private), f"{name_of(path)} imports {name}"
+
+
+def test_no_package_bears_the_name_of_a_public_function():
+    assert not {path.name for path in CORE.iterdir() if path.is_dir()} & set(itda_core.__all__)
+
+
+def test_packages_load_nothing_by_themselves():
+    """Their __init__ says what is in them, so that `itda --help` imports no more than it needs."""
+    for path in CORE.glob("*/__init__.py"):
+        tree = parse(path)
+        assert ast.get_docstring(tree)
+        at_import = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        assert not at_import, name_of(path)
+
+
+@pytest.mark.parametrize("path", core_files(), ids=name_of)
 def test_the_core_knows_nothing_of_streamlit_or_the_pages(path):
     roots = {name.split(".")[0] for name in imports(parse(path))}
     assert not roots & {"streamlit", "pages", "app"}
@@ -161,13 +163,13 @@ def test_the_core_knows_nothing_of_streamlit_or_the_pages(path):
 def test_only_the_package_itself_imports_by_computed_name():
     for path in core_files():
         names = set(imports(parse(path)))
-        if path.stem != "__init__":
+        if path != CORE / "__init__.py":
             assert not names & {"importlib", "importlib.import_module"}, path.name
 
 
 def test_only_the_store_holds_sql_and_opens_the_database():
     for path in product_files():
-        if path in SQL_FILES:
+        if path.is_relative_to(CORE / "store"):
             continue
         tree = parse(path)
         assert "duckdb" not in {name.split(".")[0] for name in imports(tree)}, path.name

@@ -12,7 +12,7 @@ from browser_setup import REPOSITORY, find_browser, running_app
 from playwright.sync_api import Page, expect
 from test_browser import assert_nothing_failed, browser, page, picture, problems
 
-from itda_core.steering import LONGEST
+from itda_core.analysis.steering import LONGEST
 
 __all__ = ["browser", "page", "problems"]
 TEXT = "The Senate will ratify the treaty with Spain and"

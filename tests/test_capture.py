@@ -7,9 +7,9 @@ import pytest
 import torch
 from test_models import TEXTS, close
 
-from itda_core import models
 from itda_core.errors import InputError
-from itda_core.tokens import batches
+from itda_core.model import model as models
+from itda_core.model.tokens import batches
 
 MIXED = (3, 60, 1, 0, 25, 25, 2, 90, 1, 40, 7, 90, 12, 0, 31, 5, 60)
 """Words of texts that are neither in order of length nor all different in it"""

@@ -10,12 +10,12 @@ import pytest
 from commanding import one_json, table, train_options
 from trained import assert_same_runs, strict_json, tiny_config
 
-from itda_core.__main__ import _parser
+from itda_core.cli.parser import make_parser
 from itda_core.config import data_directory
-from itda_core.corpus import load_corpus
-from itda_core.results import read_evaluation, read_probing
-from itda_core.runs import list_runs
-from itda_core.similarity import compare, jaccard_matrix
+from itda_core.corpus.corpus import load_corpus
+from itda_core.runs.results import read_evaluation, read_probing
+from itda_core.runs.run import list_runs
+from itda_core.similarity.dictionaries import compare, jaccard_matrix
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -322,7 +322,7 @@ def test_doctor_ends_with_one_where_something_is_missing(cli, monkeypatch):
     assert code == (0 if all(one["ok"] for one in checks) else 1)
     assert {"Python", "torch", "data folder", "free disk"} <= {one["check"] for one in checks}
     assert str(data_directory()) in {one["found"] for one in checks}
-    monkeypatch.setattr("itda_core.built_in.is_installed", lambda _name: False)
+    monkeypatch.setattr("itda_core.model.built_in.is_installed", lambda _name: False)
     code, out, _ = cli("doctor")
     assert code == 1
     assert "requirements-models.txt" in out
@@ -332,7 +332,7 @@ def test_doctor_ends_with_one_where_something_is_missing(cli, monkeypatch):
 
 
 def commands():
-    [choices] = [one.choices for one in _parser()._actions if one.dest == "command"]
+    [choices] = [one.choices for one in make_parser()._actions if one.dest == "command"]
     return list(choices)
 
 

@@ -14,11 +14,12 @@ from commanding import one_json, train_options
 from test_resume import advance
 from trained import assert_same_runs, long_config, tiny_config, trained
 
-from itda_core import finishing
 from itda_core.config import data_directory
-from itda_core.runs import interrupted_trainings, list_runs
-from itda_core.store import SCHEMA_VERSION, Store
-from itda_core.training import train
+from itda_core.runs.run import list_runs
+from itda_core.runs.workspace import interrupted_trainings
+from itda_core.store.store import SCHEMA_VERSION, Store
+from itda_core.training import run_writer as finishing
+from itda_core.training.trainer import train
 
 
 def options_of(config):

@@ -7,8 +7,9 @@ import transformers
 from tiny import tiny_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from itda_core.common_rows import RowNames, common_rows, massive_rows, row_names
-from itda_core.tokens import tokenize
+from itda_core.activations.alignment import RowNames, common_rows, row_names
+from itda_core.activations.massive import massive_rows
+from itda_core.model.tokens import tokenize
 
 NOTHING = (np.zeros(0, bool),) * 2
 TEXTS = [

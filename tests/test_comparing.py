@@ -11,15 +11,15 @@ import torch
 from tiny import save_tiny_model
 from trained import tiny_config, trained
 
-from itda_core import comparing
-from itda_core.comparing import compare_runs
-from itda_core.comparisons import comparisons_folder, read_comparisons, save_comparisons
-from itda_core.corpus import load_corpus
+from itda_core.corpus.corpus import load_corpus
 from itda_core.errors import InputError, ModelError, RunError
-from itda_core.loading import load_model
-from itda_core.measures import MEASURES, measure_matrix
-from itda_core.runs import list_runs, read_run
-from itda_core.store import Store, rebuild
+from itda_core.model.loading import load_model
+from itda_core.runs.comparisons import comparisons_folder, read_comparisons, save_comparisons
+from itda_core.runs.run import list_runs, read_run
+from itda_core.similarity import layers as comparing
+from itda_core.similarity.layers import compare_runs
+from itda_core.similarity.measures import MEASURES, measure_matrix
+from itda_core.store.store import Store, rebuild
 
 
 @pytest.fixture(scope="module")

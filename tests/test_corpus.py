@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from itda_core.config import CorpusSpec
-from itda_core.corpus import load_corpus, make_corpus, prompt_id
+from itda_core.corpus.corpus import load_corpus, make_corpus, prompt_id
 from itda_core.errors import CorpusError
 
 TEXTS = [

@@ -9,17 +9,17 @@ import torch
 from reference import unit_rows
 from trained import assert_same_runs, tiny_config, trained
 
-from itda_core import coverage
-from itda_core.building import sample_rows
+from itda_core.activations.plan import make_plan
 from itda_core.config import TrainConfig
-from itda_core.corpus import load_corpus
-from itda_core.coverage import centre_of, choose, choose_on_average, cover
+from itda_core.corpus.corpus import load_corpus
 from itda_core.errors import InputError
-from itda_core.metrics import fvu
-from itda_core.orthogonal import orthogonal_matching_pursuit
-from itda_core.plan import make_plan
-from itda_core.runs import list_runs
-from itda_core.training import resume, train
+from itda_core.evaluation.metrics import fvu
+from itda_core.pursuit.orthogonal import orthogonal_matching_pursuit
+from itda_core.runs.run import list_runs
+from itda_core.selection import coverage
+from itda_core.selection.builders import sample_rows
+from itda_core.selection.coverage import centre_of, choose, choose_on_average, cover
+from itda_core.training.trainer import resume, train
 
 
 def groups(n_groups=12, members=40, d_model=24, spread=0.15, seed=0):

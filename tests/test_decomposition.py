@@ -9,10 +9,10 @@ import torch
 from reference import slow_pursuit
 from trained import shared_runs
 
-from itda_core.corpus import prompt_id
-from itda_core.decomposition import decompose
+from itda_core.analysis.decomposition import decompose
+from itda_core.corpus.corpus import prompt_id
 from itda_core.errors import InputError
-from itda_core.runs import list_runs
+from itda_core.runs.run import list_runs
 
 TEXT = "The senate met to ratify the treaty with Spain"
 SPECIAL = {

@@ -11,8 +11,9 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from tiny import save_tiny_model
 from trained import shared_runs
 
-from itda_core.__main__ import _parser
-from itda_core.detection import (
+from itda_core.cli.parser import make_parser
+from itda_core.errors import RunError
+from itda_core.evaluation.detection import (
     AGAINST,
     DRAWN,
     EMBEDDER,
@@ -32,10 +33,9 @@ from itda_core.detection import (
     shares,
     threshold_accuracy,
 )
-from itda_core.errors import RunError
-from itda_core.loading import load_model
-from itda_core.runs import Run, list_runs
-from itda_core.uses import CodeTable, read_tokens, title_tokens
+from itda_core.model.loading import load_model
+from itda_core.runs.latent_uses import CodeTable, read_tokens, title_tokens
+from itda_core.runs.run import Run, list_runs
 
 KINDS = ["all", *QUARTERS, "positive", "negative", "leading"]
 
@@ -399,7 +399,7 @@ def test_an_embedding_is_the_mean_of_the_tokens_that_share_its_characters():
 
 
 def test_embeddings_are_those_of_one_prompt_at_a_time(run, tiny_bert, monkeypatch):
-    monkeypatch.setattr("itda_core.detection._EMBED_TOGETHER", 3)
+    monkeypatch.setattr("itda_core.evaluation.detection._EMBED_TOGETHER", 3)
     prompts, _, _ = tables(run)
     tokens = read_tokens(prompts)
     needed = np.sort(np.random.default_rng(5).choice(len(tokens.words), 120, replace=False))
@@ -478,8 +478,8 @@ def test_a_latent_used_by_its_titles_word_is_told_and_one_used_anywhere_is_not(t
 
 
 def test_detecting_yields_progress_and_rows_that_json_can_hold(run, tiny_bert, monkeypatch):
-    monkeypatch.setattr("itda_core.detection._EMBED_TOGETHER", 8)
-    monkeypatch.setattr("itda_core.detection.LEAST_USES", 12)
+    monkeypatch.setattr("itda_core.evaluation.detection._EMBED_TOGETHER", 8)
+    monkeypatch.setattr("itda_core.evaluation.detection.LEAST_USES", 12)
     steps = [(step.prompts, step.total_prompts) for step in detect(run, tiny_bert, 20)]
     assert steps == sorted(steps)
     assert steps[-1][0] == steps[-1][1]
@@ -501,10 +501,10 @@ def test_detecting_yields_progress_and_rows_that_json_can_hold(run, tiny_bert, m
 
 
 def test_a_run_with_too_few_uses_is_refused(run, tiny_bert, monkeypatch):
-    monkeypatch.setattr("itda_core.detection.LEAST_USES", 10_000)
+    monkeypatch.setattr("itda_core.evaluation.detection.LEAST_USES", 10_000)
     with pytest.raises(RunError, match="10000 explored tokens"):
         last(detect(run, tiny_bert))
 
 
 def test_the_command_line_has_the_same_default():
-    assert _parser().parse_args(["detect", "x"]).latents == SAMPLE
+    assert make_parser().parse_args(["detect", "x"]).latents == SAMPLE

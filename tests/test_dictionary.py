@@ -10,12 +10,13 @@ import safetensors.torch
 import torch
 from reference import slow_pursuit, unit_rows
 
-from itda_core import dictionary as dictionary_module
 from itda_core.config import HookPoint
-from itda_core.dictionary import FILE_NAME, Dictionary, GrowingDictionary
+from itda_core.dictionary import growing
+from itda_core.dictionary.dictionary import FILE_NAME, Dictionary
+from itda_core.dictionary.growing import GrowingDictionary
 from itda_core.errors import RunError
-from itda_core.kernels import GRAM_SCALE
-from itda_core.pursuit import gram_matrix
+from itda_core.pursuit.gram import gram_matrix
+from itda_core.pursuit.kernel_matching import GRAM_SCALE
 
 COLUMNS = ["latent", "prompt_id", "position", "start", "end", "token"]
 TOKENS = [" treaty", "🎉", "\u0301", "שלום", "\n", "<script>", "", "`$|"]
@@ -289,7 +290,7 @@ def test_a_restored_dictionary_goes_on_as_if_never_interrupted():
 
 def test_without_memory_for_a_gram_matrix_a_growing_dictionary_does_without(monkeypatch):
     roomy, x = grown([4, 7, 6])
-    monkeypatch.setattr(dictionary_module, "free_memory", lambda _device: 0)
+    monkeypatch.setattr(growing, "free_memory", lambda _device: 0)
     tight, _ = grown([4, 7, 6])
     assert tight._gram is None
     assert torch.equal(tight.encode(x, 4).latents, roomy.encode(x, 4).latents)
@@ -297,7 +298,7 @@ def test_without_memory_for_a_gram_matrix_a_growing_dictionary_does_without(monk
 
 def test_a_gram_matrix_that_no_longer_fits_is_given_up(monkeypatch):
     roomy, x = grown([4, 7, 9])
-    monkeypatch.setattr(dictionary_module, "free_memory", lambda _device: 4 * 2 * 11**2)
+    monkeypatch.setattr(growing, "free_memory", lambda _device: 4 * 2 * 11**2)
     assert len(grown([4, 7])[0]._gram) == 11
     tight, _ = grown([4, 7, 9])
     assert tight._gram is None

@@ -9,15 +9,17 @@ from reference import unit_rows
 from test_resume import advance, finish
 from trained import assert_same_runs, tiny_config, trained
 
-from itda_core import loading
+from itda_core.analysis.decomposition import decompose
 from itda_core.config import ModelSpec, TrainConfig
-from itda_core.corpus import load_corpus
-from itda_core.decomposition import decompose
-from itda_core.evaluation import evaluate
-from itda_core.loading import load_model
-from itda_core.runs import interrupted_trainings, list_runs, write_json
-from itda_core.store import Store
-from itda_core.training import train
+from itda_core.corpus.corpus import load_corpus
+from itda_core.evaluation.by_l0 import evaluate
+from itda_core.files import write_json
+from itda_core.model import loading
+from itda_core.model.loading import load_model
+from itda_core.runs.run import list_runs
+from itda_core.runs.workspace import interrupted_trainings
+from itda_core.store.store import Store
+from itda_core.training.trainer import train
 
 BOTH_WAYS = pytest.mark.parametrize(
     ("faster", "dtype", "other"),

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 from trained import tiny_config, trained
 
-from itda_core import estimate as estimate_module
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
-from itda_core.estimate import estimate, evaluation_seconds
+from itda_core.jobs import estimate as estimate_module
+from itda_core.jobs.estimate import estimate, evaluation_seconds
 
 CONFIG = TrainConfig(ModelSpec("smollm2-135m"), CorpusSpec("sotu"), (7,))
 

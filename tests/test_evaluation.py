@@ -14,12 +14,12 @@ from torch.nn.functional import cross_entropy
 from trained import shared_runs, strict_json
 
 from itda_core.config import HookPoint
-from itda_core.corpus import Prompt, load_corpus, prompt_id
-from itda_core.dictionary import Dictionary
+from itda_core.corpus.corpus import Prompt, load_corpus, prompt_id
+from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import CorpusError, InputError
-from itda_core.evaluation import evaluate, nested_l0s
-from itda_core.loading import load_model
-from itda_core.runs import list_runs
+from itda_core.evaluation.by_l0 import evaluate, nested_l0s
+from itda_core.model.loading import load_model
+from itda_core.runs.run import list_runs
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_the_measures_do_not_depend_on_how_prompts_fall_into_batches(
     config = dataclasses.replace(run.config, context_length=200)
     _, expected = slow_evaluation(run.dictionary(), tiny_model, texts, 200, (1, 2, 4))
     for size in (1, 10_000):
-        monkeypatch.setattr("itda_core.splicing._LOGIT_TOKENS", size)
+        monkeypatch.setattr("itda_core.evaluation.splicing._LOGIT_TOKENS", size)
         result = last(evaluate(run.dictionary(), tiny_model, prompts, config))
         assert_close(result.by_l0(), expected)
 

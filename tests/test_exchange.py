@@ -12,11 +12,11 @@ from foreign import write_saelens
 from test_hub import NAME, FakeHub
 from trained import assert_same_runs
 
-from itda_core import hub as hub_module
 from itda_core.errors import InputError
-from itda_core.exchange import FORMATS, export, export_files, export_zip
-from itda_core.runs import list_runs, read_run
-from itda_core.saelens import read_saelens
+from itda_core.exchange import hub as hub_module
+from itda_core.exchange.export import FORMATS, export, export_files, export_zip
+from itda_core.exchange.saelens import read_saelens
+from itda_core.runs.run import list_runs, read_run
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_a_folder_that_holds_something_is_left_alone(run, tmp_path):
 
 def test_an_export_that_fails_leaves_nothing(run, tmp_path, monkeypatch):
     impossible = {"a": b"a file", "a/b": b"a file below a file"}
-    monkeypatch.setattr("itda_core.exchange.export_files", lambda *_: impossible)
+    monkeypatch.setattr("itda_core.exchange.export.export_files", lambda *_: impossible)
     with pytest.raises(OSError):
         export(run, tmp_path / "out", "saelens")
     assert not list(tmp_path.iterdir())

@@ -14,15 +14,15 @@ import pytest
 from commanding import one_json
 from freeze import METHODS, printed_by, run_summary, train_arguments, without_times
 
-from itda_core.comparisons import comparisons_folder, read_comparisons
-from itda_core.corpus import load_corpus
-from itda_core.jobs import JobQueue
-from itda_core.labels import labels_file, read_labels
-from itda_core.mapping import read_map
-from itda_core.nearly import nearly_chosen
-from itda_core.results import read_evaluation, read_probing
-from itda_core.runs import list_runs, read_run
-from itda_core.store import FILE_NAME, Store
+from itda_core.analysis.latent_map import read_map
+from itda_core.corpus.corpus import load_corpus
+from itda_core.jobs.queue import JobQueue
+from itda_core.runs.comparisons import comparisons_folder, read_comparisons
+from itda_core.runs.labels import labels_file, read_labels
+from itda_core.runs.near_misses import nearly_chosen
+from itda_core.runs.results import read_evaluation, read_probing
+from itda_core.runs.run import list_runs, read_run
+from itda_core.store.store import FILE_NAME, Store
 
 FROZEN = Path(__file__).parent / "frozen"
 EXPECTED = json.loads((FROZEN / "expected.json").read_text(encoding="utf-8"))
@@ -44,7 +44,10 @@ def corpus_read_once():
     """The built-in corpus takes two seconds to read, and each command would read it again."""
     known = {}
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("itda_core.training.load_corpus", "itda_core.evaluating.load_corpus"):
+        for name in (
+            "itda_core.training.trainer.load_corpus",
+            "itda_core.evaluation.batch.load_corpus",
+        ):
             patch.setattr(name, lambda spec: known.setdefault(spec, load_corpus(spec)))
         yield
 

@@ -17,12 +17,12 @@ from huggingface_hub.errors import (
 )
 from trained import assert_same_runs
 
-from itda_core.adopting import Choices
-from itda_core.card import model_card, public_name
 from itda_core.errors import ExchangeError, HubError, InputError
-from itda_core.hub import pull, push
-from itda_core.runs import ALL_FILES, NEARLY_FILE, RUN_FILES, list_runs, read_run
-from itda_core.sae_runs import import_sae
+from itda_core.exchange.hub import pull, push
+from itda_core.exchange.import_saelens import import_sae
+from itda_core.exchange.importing import Choices
+from itda_core.exchange.model_card import model_card, public_name
+from itda_core.runs.run import ALL_FILES, NEARLY_FILE, RUN_FILES, list_runs, read_run
 
 NAME = "someone/a-dictionary"
 

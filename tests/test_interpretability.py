@@ -16,8 +16,8 @@ from benchmarks.interpretability_runs import (
 )
 from benchmarks.sae_training import Autoencoder
 from itda_core.config import HookPoint
-from itda_core.runs import Run
-from itda_core.saelens import read_saelens
+from itda_core.exchange.saelens import read_saelens
+from itda_core.runs.run import Run
 
 
 def score(uses, against, auroc):

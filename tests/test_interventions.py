@@ -6,11 +6,11 @@ import torch
 from tiny import save_tiny_model
 from trained import tiny_config, trained
 
-from itda_core.decomposition import decompose
+from itda_core.analysis.decomposition import decompose
+from itda_core.analysis.what_if import Edit, edited_terms, what_if
 from itda_core.errors import InputError, ModelError
-from itda_core.interventions import Edit, edited_terms, what_if
-from itda_core.loading import load_model
-from itda_core.runs import list_runs
+from itda_core.model.loading import load_model
+from itda_core.runs.run import list_runs
 
 TEXT = "The river rose in the spring and the farmers moved to the hills."
 

@@ -13,11 +13,12 @@ from types import SimpleNamespace
 import pytest
 from trained import assert_same_runs, long_config, tiny_config, trained
 
-from itda_core import jobs as jobs_module
 from itda_core.errors import ItdaError
-from itda_core.jobs import JobQueue
-from itda_core.results import read_evaluation
-from itda_core.runs import interrupted_trainings, list_runs
+from itda_core.jobs import queue as jobs_module
+from itda_core.jobs.queue import JobQueue
+from itda_core.runs.results import read_evaluation
+from itda_core.runs.run import list_runs
+from itda_core.runs.workspace import interrupted_trainings
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -5,9 +5,10 @@ import pytest
 import torch
 from reference import assert_is_the_pursuit, slow_pursuit, take_path, unit_rows
 
-from itda_core.codes import Codes
-from itda_core.kernels import pursue_rows
-from itda_core.pursuit import gram_matrix, matching_pursuit
+from itda_core.pursuit.codes import Codes
+from itda_core.pursuit.gram import gram_matrix
+from itda_core.pursuit.kernel_matching import pursue_rows
+from itda_core.pursuit.matching import matching_pursuit
 
 
 @pytest.fixture(params=["compiled", "torch", "direct"])

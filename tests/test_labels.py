@@ -7,10 +7,10 @@ import shutil
 import pytest
 
 from itda_core.errors import InputError, RunError
-from itda_core.labels import Label, add_labels, labels_file, read_labels
-from itda_core.latent_search import LatentSearch
-from itda_core.runs import list_runs
-from itda_core.store import Store, rebuild
+from itda_core.runs.labels import Label, add_labels, labels_file, read_labels
+from itda_core.runs.run import list_runs
+from itda_core.store.latent_search import LatentSearch
+from itda_core.store.store import Store, rebuild
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from itda_core.labels import Label, add_labels, labels_file
-from itda_core.latent_search import FREQUENT, LatentSearch
-from itda_core.neighbourhood import cosines_to
-from itda_core.runs import list_runs
-from itda_core.store import Store
+from itda_core.analysis.neighbours import cosines_to
+from itda_core.runs.labels import Label, add_labels, labels_file
+from itda_core.runs.run import list_runs
+from itda_core.store.latent_search import FREQUENT, LatentSearch
+from itda_core.store.store import Store
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from scipy.linalg import orthogonal_procrustes, subspace_angles
 from sklearn.cross_decomposition import CCA
 from sklearn.linear_model import LinearRegression
 
-from itda_core import linear_measures as linear
+from itda_core.similarity import linear
 
 
 def cka(a, b):

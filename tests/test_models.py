@@ -7,9 +7,9 @@ import pytest
 import torch
 from tiny import FAMILIES, save_tiny_model
 
-from itda_core import models
 from itda_core.errors import ModelError
-from itda_core.loading import load_model
+from itda_core.model import model as models
+from itda_core.model.loading import load_model
 
 TEXTS = [
     "The senate met to ratify the treaty with Spain, and the house agreed to the report.",

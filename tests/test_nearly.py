@@ -13,10 +13,10 @@ from test_training import captured
 from trained import shared_runs, tiny_config, trained
 
 from itda_core.errors import RunError
-from itda_core.nearly import nearly_chosen, next_terms
-from itda_core.orthogonal import PURSUITS
-from itda_core.pursuit import matching_pursuit
-from itda_core.runs import NEARLY_FILE, list_runs
+from itda_core.pursuit.matching import matching_pursuit
+from itda_core.pursuit.orthogonal import PURSUITS
+from itda_core.runs.near_misses import nearly_chosen, next_terms
+from itda_core.runs.run import NEARLY_FILE, list_runs
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ import pytest
 import torch
 from tiny import FAMILIES, save_tiny_model
 
+from itda_core.analysis.neighbours import nearest_atoms, next_tokens
 from itda_core.config import ModelSpec
 from itda_core.errors import ModelError
-from itda_core.loading import load_model
-from itda_core.neighbourhood import nearest_atoms, next_tokens
-from itda_core.runs import list_runs
-from itda_core.store import Store
+from itda_core.model.loading import load_model
+from itda_core.runs.run import list_runs
+from itda_core.store.store import Store
 
 TEXT = "The river rose in the spring and the farmers moved"
 

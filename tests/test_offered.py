@@ -12,10 +12,10 @@ import safetensors.torch
 import torch
 from trained import shared_runs, tiny_config, trained
 
-from itda_core import offered as room
-from itda_core.dictionary import FILE_NAME, Dictionary
-from itda_core.offered import Offered
-from itda_core.runs import list_runs
+from itda_core.activations import pool as room
+from itda_core.activations.pool import Offered
+from itda_core.dictionary.dictionary import FILE_NAME, Dictionary
+from itda_core.runs.run import list_runs
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,12 @@ import torch
 from reference import slow_pursuit, unit_rows
 from sklearn.linear_model import orthogonal_mp_gram
 
-from itda_core import orthogonal
-from itda_core.codes import residual_norms
 from itda_core.errors import InputError
-from itda_core.orthogonal import orthogonal_matching_pursuit, refitted_pursuit
-from itda_core.pursuit import gram_matrix, matching_pursuit
+from itda_core.pursuit import orthogonal
+from itda_core.pursuit.codes import residual_norms
+from itda_core.pursuit.gram import gram_matrix
+from itda_core.pursuit.matching import matching_pursuit
+from itda_core.pursuit.orthogonal import orthogonal_matching_pursuit, refitted_pursuit
 
 
 @pytest.fixture(params=["compiled", "products"])

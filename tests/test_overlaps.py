@@ -7,9 +7,9 @@ import pytest
 from sources_made import PROMPT_IDS, P, Q, R, made, offered_all, rows
 
 from itda_core.errors import ComparisonError
-from itda_core.overlaps import RESAMPLES, compare_all, prompt_weights
-from itda_core.similarity import compare, jaccard, jaccard_matrix, model_comparison
-from itda_core.source_sets import SourceSet
+from itda_core.similarity.dictionaries import compare, jaccard, jaccard_matrix, model_comparison
+from itda_core.similarity.overlap import RESAMPLES, compare_all, prompt_weights
+from itda_core.similarity.source_sets import SourceSet
 
 
 def many_made(seed, prompt_ids=PROMPT_IDS, **changes):

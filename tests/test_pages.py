@@ -12,16 +12,16 @@ import torch
 from foreign import N_LATENTS, write_saelens
 from streamlit.testing.v1 import AppTest
 
-from itda_core.adopting import Choices
+from itda_core.analysis.decomposition import decompose
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
-from itda_core.decomposition import decompose
-from itda_core.dictionary import Dictionary
+from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import RunError
-from itda_core.runs import list_runs
-from itda_core.sae_runs import import_sae
-from itda_core.similarity import jaccard, model_comparison
-from itda_core.store import FILE_NAME, Store
-from itda_core.training import train
+from itda_core.exchange.import_saelens import import_sae
+from itda_core.exchange.importing import Choices
+from itda_core.runs.run import list_runs
+from itda_core.similarity.dictionaries import jaccard, model_comparison
+from itda_core.store.store import FILE_NAME, Store
+from itda_core.training.trainer import train
 from pages.components import session
 from pages.components.job_panel import _headline
 from pages.components.text import literal, pieces, snippet

@@ -9,11 +9,11 @@ from test_pages import _close_explorer, assert_no_failure, newest, open_page, tr
 from tiny import save_tiny_model
 from trained import tiny_config, trained
 
-from itda_core.decomposition import decompose
-from itda_core.interventions import Edit, what_if
-from itda_core.labels import Label, add_labels
-from itda_core.runs import list_runs
-from itda_core.steering import Writing, steering_vector, usual_norm, write_on
+from itda_core.analysis.decomposition import decompose
+from itda_core.analysis.steering import Writing, steering_vector, usual_norm, write_on
+from itda_core.analysis.what_if import Edit, what_if
+from itda_core.runs.labels import Label, add_labels
+from itda_core.runs.run import list_runs
 from pages.components import prompt_choice
 from pages.components import what_if as what_if_panel
 from pages.components.decompose_terms import latents_of

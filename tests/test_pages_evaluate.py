@@ -17,9 +17,9 @@ from test_pages import (
     trained_folder,
 )
 
-from itda_core.evaluating import EvaluationTask, evaluate_runs
-from itda_core.results import read_evaluation, save_evaluation
-from itda_core.runs import list_runs
+from itda_core.evaluation.batch import EvaluationTask, evaluate_runs
+from itda_core.runs.results import read_evaluation, save_evaluation
+from itda_core.runs.run import list_runs
 from pages.components import session
 from pages.components.charts_evaluation import density_histogram, error_bars, pareto
 from pages.components.labels import short_labels

@@ -10,10 +10,10 @@ from test_pages import _close_explorer, assert_no_failure, newest, open_page, tr
 from tiny import save_tiny_model
 from trained import tiny_config, trained
 
-from itda_core.labels import Label, add_labels, read_labels
-from itda_core.mapping import map_latents, save_map
-from itda_core.neighbourhood import nearest_atoms, next_tokens
-from itda_core.runs import NEARLY_FILE, list_runs
+from itda_core.analysis.latent_map import map_latents, save_map
+from itda_core.analysis.neighbours import nearest_atoms, next_tokens
+from itda_core.runs.labels import Label, add_labels, read_labels
+from itda_core.runs.run import NEARLY_FILE, list_runs
 from pages.components.charts_map import latent_map
 from pages.components.label_editor import keep_change
 from pages.components.token_strip import fold_twins, token_row

@@ -9,7 +9,7 @@ from test_pages import assert_no_failure, newest, open_page, trained_folder
 from test_pages_evaluate import button, data, evaluated_folder
 
 from itda_core.config import CorpusSpec
-from itda_core.results import read_probing, save_probing
+from itda_core.runs.results import read_probing, save_probing
 from pages.components import job_panel, session
 from pages.components.probing import accuracies
 from pages.components.text import literal

@@ -14,11 +14,11 @@ import pytest
 from test_pages import _close_explorer, assert_no_failure, open_page, trained_folder
 from test_pages_evaluate import numbers
 
-from itda_core.measures import MEASURES
-from itda_core.runs import list_runs
-from itda_core.similarity import compare, model_comparison, word_counts
-from itda_core.store import Store
-from itda_core.training import train
+from itda_core.runs.run import list_runs
+from itda_core.similarity.dictionaries import compare, model_comparison, word_counts
+from itda_core.similarity.measures import MEASURES
+from itda_core.store.store import Store
+from itda_core.training.trainer import train
 from pages.components import charts_similarity, pairs, session, similarity_training
 from pages.components.charts_similarity import Look, dendrogram, match_path
 from pages.components.downloads import as_csv, as_json, as_parquet

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from trained import tiny_config
 
-from itda_core import plan as plan_module
-from itda_core.corpus import Prompt, prompt_id
+from itda_core.activations import plan as plan_module
+from itda_core.activations.plan import make_plan
+from itda_core.activations.sources import sources_of
+from itda_core.corpus.corpus import Prompt, prompt_id
 from itda_core.errors import CorpusError
-from itda_core.models import Activations
-from itda_core.plan import make_plan, sources_of
-from itda_core.tokens import Tokens
+from itda_core.model.model import Activations
+from itda_core.model.tokens import Tokens
 
 EVERYTHING = 10**9
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from trained import shared_runs
 
-from itda_core.__main__ import _parser
+from itda_core.cli.parser import make_parser
 from itda_core.config import CorpusSpec
-from itda_core.corpus import Prompt, load_corpus, prompt_id
+from itda_core.corpus.corpus import Prompt, load_corpus, prompt_id
 from itda_core.errors import CorpusError
-from itda_core.probing import (
+from itda_core.evaluation.sparse_probing import (
     FOLDS,
     PROBE_TOKENS,
     SIZES,
@@ -25,8 +25,8 @@ from itda_core.probing import (
     speech_interval,
     usable_rows,
 )
-from itda_core.pursuit import Codes
-from itda_core.runs import list_runs
+from itda_core.pursuit.matching import Codes
+from itda_core.runs.run import list_runs
 
 
 def speeches_of(n_speeches, each=10, answers=(0, 1)):
@@ -359,4 +359,4 @@ def test_prompts_without_labels_or_with_too_few_speeches_are_refused(run, prompt
 
 
 def test_the_command_line_has_the_same_default():
-    assert _parser().parse_args(["probe", "x"]).max_tokens == PROBE_TOKENS
+    assert make_parser().parse_args(["probe", "x"]).max_tokens == PROBE_TOKENS

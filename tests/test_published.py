@@ -10,15 +10,15 @@ import yaml
 from foreign import write_saelens
 from trained import assert_same_dictionaries
 
-from itda_core.adopting import Choices
-from itda_core.corpus import load_corpus, prompt_id
+from itda_core.corpus.corpus import load_corpus, prompt_id
 from itda_core.errors import ExchangeError, InputError
-from itda_core.exchange import export
-from itda_core.published import published_files, published_note, read_published
-from itda_core.published_runs import import_published
-from itda_core.runs import list_runs, read_run
-from itda_core.sae_runs import import_sae
-from itda_core.similarity import jaccard
+from itda_core.exchange.export import export
+from itda_core.exchange.import_published import import_published
+from itda_core.exchange.import_saelens import import_sae
+from itda_core.exchange.importing import Choices
+from itda_core.exchange.published import published_files, published_note, read_published
+from itda_core.runs.run import list_runs, read_run
+from itda_core.similarity.dictionaries import jaccard
 
 TEXTS = [
     "The river rose in the spring and the farmers moved to the hills.",

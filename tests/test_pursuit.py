@@ -8,10 +8,12 @@ import pytest
 import torch
 from reference import assert_is_the_pursuit, slow_pursuit, take_path, unit_rows
 
-from itda_core import pursuit
-from itda_core.codes import Codes, direction_errors, residual_norms
 from itda_core.errors import InputError
-from itda_core.pursuit import gram_bytes, gram_matrix, matching_pursuit
+from itda_core.pursuit import blocks as blocks_module
+from itda_core.pursuit import matching as pursuit
+from itda_core.pursuit.codes import Codes, direction_errors, residual_norms
+from itda_core.pursuit.gram import gram_bytes, gram_matrix
+from itda_core.pursuit.matching import matching_pursuit
 
 CPU = torch.device("cpu")
 
@@ -144,7 +146,7 @@ def test_by_default_a_quarter_of_the_free_memory_is_used(monkeypatch):
     x, atoms = random_problem(40, 300, 32)
     blocks = spied(monkeypatch)
     for free, takes in [(4 * 239_000, "directly"), (4 * 240_000, "compiled")]:
-        monkeypatch.setattr(pursuit, "free_memory", lambda _device, free=free: free)
+        monkeypatch.setattr(blocks_module, "free_memory", lambda _device, free=free: free)
         blocks.clear()
         matching_pursuit(x, atoms, 9)
         assert {name for name, _ in blocks} == {takes}
@@ -175,7 +177,7 @@ def test_a_pursuit_in_blocks_of_tokens_gives_the_same(path, monkeypatch):
     x, atoms = random_problem(100, 50, 16)
     whole = matching_pursuit(x, atoms, 6)
     for tokens in (1, 7, 99):
-        monkeypatch.setattr(pursuit, "_CORRELATION_BYTES", 4 * 50 * tokens)
+        monkeypatch.setattr(blocks_module, "_CORRELATION_BYTES", 4 * 50 * tokens)
         assert_same(matching_pursuit(x, atoms, 6), whole)
 
 

@@ -8,7 +8,7 @@ import torch
 from alike import centred64, noise, related, shuffled, turned
 from sklearn.neighbors import NearestNeighbors
 
-from itda_core import representations as tokenwise
+from itda_core.similarity import tokenwise
 
 
 def relative(a, b, **options):

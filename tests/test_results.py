@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 from itda_core.errors import ItdaError, RunError
-from itda_core.evaluating import EvaluationTask, evaluate_runs
-from itda_core.results import (
+from itda_core.evaluation.batch import EvaluationTask, evaluate_runs
+from itda_core.runs.results import (
     EVALUATION_FILE,
     PROBING_FILE,
     read_evaluation,
@@ -15,7 +15,7 @@ from itda_core.results import (
     save_evaluation,
     save_probing,
 )
-from itda_core.runs import list_runs, read_run
+from itda_core.runs.run import list_runs, read_run
 
 
 @pytest.fixture
@@ -150,13 +150,13 @@ def test_a_folder_that_can_not_be_written_to_is_a_sentence(run, result, monkeypa
     def refuse(*_arguments):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("itda_core.results.write_json", refuse)
+    monkeypatch.setattr("itda_core.runs.results.write_json", refuse)
     with pytest.raises(ItdaError, match="can't be written to"):
         save_evaluation(run, result)
 
 
 def test_one_model_serves_several_runs_and_progress_goes_up(run, monkeypatch):
-    from itda_core import evaluating
+    from itda_core.evaluation import batch as evaluating
 
     loaded = []
     load = evaluating.load_model

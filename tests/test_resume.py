@@ -12,10 +12,11 @@ import psutil
 import pytest
 from trained import assert_same_runs, shared_runs, tiny_config, trained
 
-from itda_core import training
 from itda_core.errors import InputError, RunError
-from itda_core.runs import Workspace, interrupted_trainings, list_runs
-from itda_core.training import resume, train
+from itda_core.runs.run import list_runs
+from itda_core.runs.workspace import Workspace, interrupted_trainings
+from itda_core.training import trainer as training
+from itda_core.training.trainer import resume, train
 
 
 @pytest.fixture
@@ -109,7 +110,8 @@ def test_what_a_killed_process_leaves_at_any_moment_resumes_to_the_same_runs(
 def test_a_process_killed_in_the_middle_resumes_to_the_same_runs(config, uninterrupted, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
     code = (
-        "import sys, time; from itda_core import training; training.CHECKPOINT_SECONDS = 0.0\n"
+        "import sys, time; from itda_core.training import trainer as training\n"
+        "training.CHECKPOINT_SECONDS = 0.0\n"
         "save = training.Workspace.save_checkpoint\n"
         "def slowly(self, number, *rest):\n"
         "    save(self, number, *rest)\n"

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from itda_core.errors import ItdaError
-from itda_core.runs import RowFile, Workspace, told_when_disk_is_full
+from itda_core.files import told_when_disk_is_full
+from itda_core.runs.workspace import RowFile, Workspace
 
 
 def rows_of(count, width, seed=0):

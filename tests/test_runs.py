@@ -9,17 +9,9 @@ from trained import shared_runs, tiny_config
 
 from itda_core.config import CONFIG_VERSION
 from itda_core.errors import InputError, ItdaError, RunError
-from itda_core.runs import (
-    RUN_FILES,
-    delete_interrupted,
-    delete_run,
-    find_run,
-    interrupted_trainings,
-    list_runs,
-    new_run,
-    read_run,
-    write_json,
-)
+from itda_core.files import write_json
+from itda_core.runs.run import RUN_FILES, delete_run, find_run, list_runs, new_run, read_run
+from itda_core.runs.workspace import delete_interrupted, interrupted_trainings
 
 
 @pytest.fixture(scope="module")

@@ -19,19 +19,20 @@ from foreign import (
     write_saelens,
 )
 
-from itda_core import sae
-from itda_core.adopting import Choices
-from itda_core.corpus import load_corpus
-from itda_core.decomposition import decompose
-from itda_core.dictionary import Dictionary
+from itda_core.analysis.decomposition import decompose
+from itda_core.corpus.corpus import load_corpus
+from itda_core.dictionary import sae_encoder as sae
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.dictionary.sae_encoder import ARCHITECTURES, SaeEncoder
 from itda_core.errors import ComparisonError, ExchangeError, InputError, RunError
-from itda_core.evaluation import evaluate
-from itda_core.runs import interrupted_trainings, list_runs, read_run
-from itda_core.sae import ARCHITECTURES, SaeEncoder
-from itda_core.sae_runs import import_sae
-from itda_core.similarity import SourceSet, compare_all, jaccard
-from itda_core.store import Store
-from itda_core.training import train
+from itda_core.evaluation.by_l0 import evaluate
+from itda_core.exchange.import_saelens import import_sae
+from itda_core.exchange.importing import Choices
+from itda_core.runs.run import list_runs, read_run
+from itda_core.runs.workspace import interrupted_trainings
+from itda_core.similarity.dictionaries import SourceSet, compare_all, jaccard
+from itda_core.store.store import Store
+from itda_core.training.trainer import train
 
 # The encoder
 

@@ -18,9 +18,9 @@ from foreign import (
     write_saelens,
 )
 
+from itda_core.dictionary.sae_encoder import ARCHITECTURES
 from itda_core.errors import ExchangeError
-from itda_core.sae import ARCHITECTURES
-from itda_core.saelens import read_saelens, saelens_files, saelens_note
+from itda_core.exchange.saelens import read_saelens, saelens_files, saelens_note
 
 needs_sae_lens = pytest.mark.skipif(not oracle.IS_INSTALLED, reason="sae-lens is not installed")
 PURSUITS = {"published": 0.0, "with-offset": 2.0}

@@ -7,8 +7,8 @@ import pytest
 import torch
 from reference import slow_errors, slow_pursuit, unit_rows
 
-from itda_core.dictionary import GrowingDictionary
-from itda_core.selection import ThresholdSelection
+from itda_core.dictionary.growing import GrowingDictionary
+from itda_core.selection.threshold import ThresholdSelection
 
 NEAR_TIE = 3e-5  # float32 may decide differently where an error is closer to the threshold
 

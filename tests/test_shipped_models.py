@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from benchmarks.train_tiny_models import CONTEXT, FOLDER, encoded, unigram_cross_entropy
-from itda_core.built_in import BUILT_IN
 from itda_core.config import CorpusSpec
-from itda_core.corpus import load_corpus
-from itda_core.loading import load_model
+from itda_core.corpus.corpus import load_corpus
+from itda_core.model.built_in import BUILT_IN
+from itda_core.model.loading import load_model
 
 NAMES = [name for name, model in BUILT_IN.items() if model.package is None]
 _WANTED = 1.9

@@ -9,10 +9,10 @@ from sources_made import P, Q, R, made, rows
 from tiny import save_tiny_model
 from trained import shared_runs, tiny_config, trained
 
-from itda_core.corpus import prompt_id
+from itda_core.corpus.corpus import prompt_id
 from itda_core.errors import ComparisonError
-from itda_core.runs import list_runs
-from itda_core.similarity import compare, jaccard, jaccard_matrix, model_comparison
+from itda_core.runs.run import list_runs
+from itda_core.similarity.dictionaries import compare, jaccard, jaccard_matrix, model_comparison
 
 # Hand-worked
 

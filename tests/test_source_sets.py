@@ -7,11 +7,11 @@ import pytest
 from sources_made import PROMPT_IDS, P, Q, R, made, rows
 from tiny import tiny_module, tiny_tokenizer
 
-from itda_core.corpus import prompt_id
+from itda_core.corpus.corpus import prompt_id
 from itda_core.errors import ComparisonError
-from itda_core.models import Model
-from itda_core.similarity import compare, jaccard
-from itda_core.tokens import tokenize, word_start, word_table
+from itda_core.model.model import Model
+from itda_core.model.tokens import tokenize, word_start, word_table
+from itda_core.similarity.dictionaries import compare, jaccard
 
 # Words
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from trained import shared_runs
 
-from itda_core.corpus import load_corpus
-from itda_core.evaluation import evaluate
-from itda_core.runs import list_runs
-from itda_core.splicing import Losses, SplicedBatch, SplicedPrompts
+from itda_core.corpus.corpus import load_corpus
+from itda_core.evaluation.by_l0 import evaluate
+from itda_core.evaluation.splicing import Losses, SplicedBatch, SplicedPrompts
+from itda_core.runs.run import list_runs
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ import pytest
 import torch
 from tiny import FAMILIES, save_tiny_model
 
+from itda_core.analysis.steering import Writing, steering_vector, usual_norm, write_on
 from itda_core.config import ModelSpec
 from itda_core.errors import InputError, ModelError
-from itda_core.loading import load_model
-from itda_core.runs import list_runs
-from itda_core.steering import Writing, steering_vector, usual_norm, write_on
+from itda_core.model.loading import load_model
+from itda_core.runs.run import list_runs
 
 TEXT = "The river rose in the spring"
 DECODERS = [family for family in FAMILIES if family != "bert"]

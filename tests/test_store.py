@@ -12,11 +12,11 @@ import duckdb
 import pandas as pd
 import pytest
 
-from itda_core import importing as importing_module
-from itda_core import indexing as indexing_module
 from itda_core.errors import RunError, StoreError
-from itda_core.runs import list_runs
-from itda_core.store import SCHEMA_VERSION, Store, rebuild
+from itda_core.runs.run import list_runs
+from itda_core.store import importer as importing_module
+from itda_core.store import index as indexing_module
+from itda_core.store.store import SCHEMA_VERSION, Store, rebuild
 
 
 @pytest.fixture(scope="module")

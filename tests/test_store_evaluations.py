@@ -7,10 +7,10 @@ import pytest
 from test_store import assert_same_contents, contents
 
 from itda_core.errors import RunError
-from itda_core.evaluating import EvaluationTask, evaluate_runs
-from itda_core.results import EVALUATION_FILE, read_evaluation, save_evaluation
-from itda_core.runs import list_runs, read_run
-from itda_core.store import Store, rebuild
+from itda_core.evaluation.batch import EvaluationTask, evaluate_runs
+from itda_core.runs.results import EVALUATION_FILE, read_evaluation, save_evaluation
+from itda_core.runs.run import list_runs, read_run
+from itda_core.store.store import Store, rebuild
 
 
 @pytest.fixture

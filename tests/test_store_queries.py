@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from trained import tiny_config, trained
 
-from itda_core.runs import list_runs
-from itda_core.store import Store
+from itda_core.runs.run import list_runs
+from itda_core.store.store import Store
 
 SPECIAL = ["100%", "_under_score", "it's", 'a "quoted" word', "back\\slash", "[a-z]+.*?",
            "É̌tude", "ÜBER", "Москва", "👩‍👩‍👧", "东京", "שלום", "<script>alert(1)</script>",

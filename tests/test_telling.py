@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from sources_made import P, Q, made
 
-from itda_core.similarity import compare
-from itda_core.telling import by_telling, word_counts
+from itda_core.similarity.dictionaries import compare
+from itda_core.similarity.log_odds import by_telling, word_counts
 
 
 def listed(*tokens):

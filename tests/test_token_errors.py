@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from itda_core.corpus import Prompt
-from itda_core.metrics import ReconstructionSums
-from itda_core.token_errors import TokenErrors, token_frequencies
+from itda_core.corpus.corpus import Prompt
+from itda_core.evaluation.metrics import ReconstructionSums
+from itda_core.evaluation.token_errors import TokenErrors, token_frequencies
 
 
 def made(positions, frequencies=None, x=None, xhat=None, median_norm=1e9):

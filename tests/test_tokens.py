@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from itda_core.errors import InputError
-from itda_core.tokens import batches, word_start
+from itda_core.model.tokens import batches, word_start
 
 FAMILY = "👩‍👩‍👧"
 HARD_TEXTS = [
@@ -80,7 +80,7 @@ def test_a_newline_is_a_character_like_any_other(tiny_model):
 def test_special_tokens_go_by_their_names_and_have_no_word():
     from tiny import tiny_tokenizer
 
-    from itda_core.tokens import tokenize
+    from itda_core.model.tokens import tokenize
 
     tokens = tokenize(tiny_tokenizer(with_marks=True), ["the treaty", "a"], 10)
     assert [tokens.token_text(1, position) for position in range(3)] == ["[CLS]", "a", "[SEP]"]

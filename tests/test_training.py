@@ -18,13 +18,14 @@ from trained import (
     trained,
 )
 
-from itda_core import dictionary as dictionary_module
-from itda_core import finishing, pursuit
-from itda_core import plan as plan_module
+from itda_core.activations import plan as plan_module
+from itda_core.activations.plan import make_plan
 from itda_core.config import run_id
-from itda_core.corpus import load_corpus
-from itda_core.plan import make_plan
-from itda_core.runs import ALL_FILES, list_runs
+from itda_core.corpus.corpus import load_corpus
+from itda_core.dictionary import growing
+from itda_core.pursuit import blocks, gram
+from itda_core.runs.run import ALL_FILES, list_runs
+from itda_core.training import run_writer as finishing
 
 
 @pytest.fixture
@@ -144,7 +145,7 @@ def test_one_pass_over_three_layers_equals_three_trainings_of_one(config, runs, 
 def test_dictionaries_too_large_for_a_gram_matrix_come_out_the_same(
     config, runs, tmp_path, monkeypatch
 ):
-    for module in (dictionary_module, pursuit):  # a quarter of it holds the products of 20 atoms
+    for module in (growing, blocks, gram):  # a quarter of it holds the products of 20 atoms
         monkeypatch.setattr(module, "free_memory", lambda _device: 4 * 2 * 20**2)
     trained(config, tmp_path)
     for run, other in zip(runs, list_runs(tmp_path), strict=True):

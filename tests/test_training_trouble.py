@@ -9,12 +9,13 @@ import pytest
 import torch
 from trained import assert_same_runs, shared_runs, strict_json, tiny_config, trained
 
-from itda_core import dictionary as dictionary_module
-from itda_core import training
-from itda_core.corpus import load_corpus, prompt_id
+from itda_core.corpus.corpus import load_corpus, prompt_id
+from itda_core.dictionary import dictionary as dictionary_module
 from itda_core.errors import CorpusError, InputError, ItdaError
-from itda_core.loading import load_model
-from itda_core.runs import RowFile, interrupted_trainings, list_runs
+from itda_core.model.loading import load_model
+from itda_core.runs.run import list_runs
+from itda_core.runs.workspace import RowFile, interrupted_trainings
+from itda_core.training import trainer as training
 
 
 @pytest.fixture

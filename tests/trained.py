@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
-from itda_core.dictionary import Dictionary
-from itda_core.runs import NEARLY_FILE, list_runs
-from itda_core.training import train
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.runs.run import NEARLY_FILE, list_runs
+from itda_core.training.trainer import train
 
 _SHARED: dict[tuple, Path] = {}
 

@@ -5,9 +5,15 @@ import contextlib
 import numpy as np
 import streamlit as st
 
-from itda_core.dictionary import Dictionary
+from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ItdaError
-from itda_core.similarity import Comparison, Matrix, SourceSet, compare_all, model_comparison
+from itda_core.similarity.dictionaries import (
+    Comparison,
+    Matrix,
+    SourceSet,
+    compare_all,
+    model_comparison,
+)
 from pages.components.session import loaded_dictionary
 
 Side = tuple[tuple[int, str], ...]

@@ -2,7 +2,7 @@
 
 import plotly.graph_objects as go
 
-from itda_core.interventions import WhatIf
+from itda_core.analysis.what_if import WhatIf
 from pages.components.charts import GREY, ORANGE
 
 _MOST_NAMED = 40

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from itda_core.decomposition import Decomposition
+from itda_core.analysis.decomposition import Decomposition
 from pages.components.charts import pursuit_waterfall
 from pages.components.pictures import picture_config
 from pages.components.session import explorer, origin_word

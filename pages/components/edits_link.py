@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from itda_core.interventions import Edit
+from itda_core.analysis.what_if import Edit
 from pages.components.url import write_url
 
 _EDIT = re.compile(r"(\d{1,9})(?:\*(-?\d{1,3}(?:\.\d{1,6})?))?(?:>(\d{1,9}))?")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import streamlit as st
 
-from itda_core.dictionary import FILE_NAME
+from itda_core.dictionary.dictionary import FILE_NAME
 from itda_core.errors import ItdaError
-from itda_core.exchange import export_zip
-from itda_core.runs import read_run
-from itda_core.saelens import saelens_note
+from itda_core.exchange.export import export_zip
+from itda_core.exchange.saelens import saelens_note
+from itda_core.runs.run import read_run
 from pages.components.session import loaded_dictionary
 from pages.components.text import literal
 

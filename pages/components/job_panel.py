@@ -4,7 +4,7 @@ import time
 
 import streamlit as st
 
-from itda_core.jobs import Job
+from itda_core.jobs.queue import Job
 from pages.components.session import errors_as_sentences, explorer
 from pages.components.text import literal, seconds_text
 

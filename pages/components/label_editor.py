@@ -5,7 +5,7 @@ import dataclasses
 import pandas as pd
 import streamlit as st
 
-from itda_core.labels import LONGEST_LABEL, LONGEST_NOTE, Label, labels_file, read_labels
+from itda_core.runs.labels import LONGEST_LABEL, LONGEST_NOTE, Label, labels_file, read_labels
 from pages.components.session import explorer
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from itda_core.exchange import atom_file
+from itda_core.exchange.export import atom_file
 from pages.components.charts import coefficient_histogram
 from pages.components.downloads import offer_downloads
 from pages.components.latent_uses import (

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
-from itda_core.latent_search import ORDERS, LatentPage, LatentSearch
-from itda_core.neighbourhood import cosines_to
+from itda_core.analysis.neighbours import cosines_to
+from itda_core.store.latent_search import ORDERS, LatentPage, LatentSearch
 from pages.components.downloads import offer_downloads
 from pages.components.latent_search import forget_selection, show_everything
 from pages.components.session import explorer, loaded_dictionary, origin_word

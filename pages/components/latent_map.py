@@ -3,9 +3,9 @@
 import pandas as pd
 import streamlit as st
 
+from itda_core.analysis.latent_map import MAP_FILE, read_map, usual_method
 from itda_core.errors import RunError
-from itda_core.jobs import Job
-from itda_core.mapping import MAP_FILE, read_map, usual_method
+from itda_core.jobs.queue import Job
 from pages.components.charts_map import COLOURS, latent_map
 from pages.components.downloads import offer_downloads
 from pages.components.job_panel import watch_active_jobs

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from itda_core.neighbourhood import NextTokens, nearest_atoms, next_tokens
+from itda_core.analysis.neighbours import NextTokens, nearest_atoms, next_tokens
 from pages.components.session import (
     explorer,
     loaded_dictionary,

@@ -4,7 +4,7 @@ import dataclasses
 
 import streamlit as st
 
-from itda_core.latent_search import LatentSearch
+from itda_core.store.latent_search import LatentSearch
 from pages.components.session import explorer
 from pages.components.url import choose, follow_url, follow_url_number, keep, write_url
 

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from itda_core.errors import RunError
-from itda_core.nearly import nearly_chosen
+from itda_core.runs.near_misses import nearly_chosen
 from pages.components.session import explorer, loaded_run
 from pages.components.text import literal
 from pages.components.token_strip import fold_twins, show_rows, strength, token_row

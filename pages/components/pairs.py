@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from itda_core.measures import MEASURES
+from itda_core.similarity.measures import MEASURES
 from pages.components.cells import Side, compare_all_sides
 from pages.components.session import explorer
 

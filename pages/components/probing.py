@@ -5,12 +5,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from itda_core.corpus import LABELLED
+from itda_core.corpus.corpus import LABELLED
 from itda_core.errors import RunError
-from itda_core.estimate import probing_seconds
-from itda_core.jobs import Job
-from itda_core.results import PROBING_FILE, read_probing
-from itda_core.runs import Run
+from itda_core.jobs.estimate import probing_seconds
+from itda_core.jobs.queue import Job
+from itda_core.runs.results import PROBING_FILE, read_probing
+from itda_core.runs.run import Run
 from pages.components.session import explorer, is_made_elsewhere, loaded_run
 from pages.components.text import literal, seconds_text, token_label
 

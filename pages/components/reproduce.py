@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from itda_core.interventions import Edit
+from itda_core.analysis.what_if import Edit
 
 
 def latent_lines(directory: str, latent: int) -> str:

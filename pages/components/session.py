@@ -14,13 +14,13 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig, data_directory
-from itda_core.dictionary import Dictionary
+from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ItdaError, RunError, StoreOutdatedError
-from itda_core.jobs import JobQueue
-from itda_core.labels import Label, add_labels, labels_file
-from itda_core.models import Model
-from itda_core.runs import Run, delete_run, read_run
-from itda_core.store import FILE_NAME, Store, rebuild
+from itda_core.jobs.queue import JobQueue
+from itda_core.model.model import Model
+from itda_core.runs.labels import Label, add_labels, labels_file
+from itda_core.runs.run import Run, delete_run, read_run
+from itda_core.store.store import FILE_NAME, Store, rebuild
 from pages.components.history import keep_history
 from pages.components.text import literal
 from pages.components.url import follow_url, keep, restore_kept, write_url
@@ -137,7 +137,7 @@ def _open_explorer(data: str) -> Explorer:
 @st.cache_resource(max_entries=2, show_spinner="Loading the model (only once) …")
 def loaded_model(spec: ModelSpec) -> Model:
     """A model that stays in memory; the two used last are kept."""
-    from itda_core.loading import load_model
+    from itda_core.model.loading import load_model
 
     return load_model(spec)
 

@@ -5,7 +5,7 @@ import dataclasses
 import pandas as pd
 import streamlit as st
 
-from itda_core.similarity import Comparison, word_counts
+from itda_core.similarity.dictionaries import Comparison, word_counts
 from pages.components.cells import compare_sides, find_latent, source_key
 from pages.components.downloads import offer_downloads
 from pages.components.latent_card import show_card

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from itda_core.measures import MEASURES
+from itda_core.similarity.measures import MEASURES
 from pages.components.pairs import JACCARD, Values
 from pages.components.session import explorer, loaded_run
 from pages.components.similarity_choice import Choice

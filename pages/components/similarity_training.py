@@ -5,10 +5,10 @@ from pathlib import Path
 
 import streamlit as st
 
-from itda_core.built_in import BUILT_IN
 from itda_core.config import ModelSpec, TrainConfig
-from itda_core.estimate import estimate
-from itda_core.loading import known_models, model_shape
+from itda_core.jobs.estimate import estimate
+from itda_core.model.built_in import BUILT_IN
+from itda_core.model.loading import known_models, model_shape
 from pages.components.groups import Group
 from pages.components.session import errors_as_sentences, explorer
 from pages.components.text import literal, seconds_text

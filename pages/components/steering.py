@@ -7,8 +7,15 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from itda_core.decomposition import Decomposition
-from itda_core.steering import LONGEST, Writing, WrittenToken, steering_vector, usual_norm, write_on
+from itda_core.analysis.decomposition import Decomposition
+from itda_core.analysis.steering import (
+    LONGEST,
+    Writing,
+    WrittenToken,
+    steering_vector,
+    usual_norm,
+    write_on,
+)
 from pages.components.downloads import offer_downloads
 from pages.components.session import explorer, loaded_dictionary, loaded_model, loaded_run
 from pages.components.text import literal, snippet

@@ -7,10 +7,9 @@ from pathlib import Path
 import streamlit as st
 
 from itda_core.config import slug
-from itda_core.dictionary import write_atomically
+from itda_core.corpus.files import FILE_ENDINGS, BadRow, FileTexts, read_texts, text_columns
 from itda_core.errors import CorpusError
-from itda_core.runs import told_when_disk_is_full
-from itda_core.text_files import FILE_ENDINGS, BadRow, FileTexts, read_texts, text_columns
+from itda_core.files import told_when_disk_is_full, write_atomically
 from pages.components.session import explorer
 from pages.components.text import literal
 

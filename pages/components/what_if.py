@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from itda_core.decomposition import Decomposition
-from itda_core.interventions import Edit, WhatIf, what_if
+from itda_core.analysis.decomposition import Decomposition
+from itda_core.analysis.what_if import Edit, WhatIf, what_if
 from pages.components.charts_what_if import divergence_by_token
 from pages.components.decompose_terms import label_column, with_context
 from pages.components.downloads import offer_downloads

@@ -1,0 +1,5 @@
+"""Which row of captured activations is which token.
+
+plan: what a training reads; sources: the token of each row; pool: the tokens that could become
+atoms; massive: the rows that are left out; alignment: the same tokens of several models.
+"""

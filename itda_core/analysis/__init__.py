@@ -1,0 +1,5 @@
+"""One dictionary looked at closely.
+
+decomposition: a text as sums of latents; what_if: terms changed; steering: an atom added while the
+model writes; neighbours: what lies near a latent; latent_map: all atoms in the plane.
+"""

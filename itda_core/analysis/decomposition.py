@@ -1,0 +1,146 @@
+"""One text taken apart: each token's terms in the order of pursuit, and what they leave."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from itda_core.config import TrainConfig
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.errors import InputError
+from itda_core.evaluation.metrics import used_terms
+from itda_core.model.model import Model
+from itda_core.model.tokens import Tokens
+from itda_core.pursuit.codes import Codes, residual_norms
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """A text's tokens as sums of latents; one row of `codes` for each decomposed token."""
+
+    text: str
+    tokens: Tokens
+    """the one text's tokens, those left out included"""
+    positions: np.ndarray
+    """[n_decomposed] int64, the token position of each row"""
+    codes: Codes
+    residuals: np.ndarray
+    """[n_decomposed, l0 + 1] float32: ‖x − x̂‖ after each step, ‖x − offset‖ first"""
+    sources: pd.DataFrame
+    """the dictionary's sources"""
+
+    @property
+    def shares_left(self) -> np.ndarray:
+        """‖x − x̂‖² / ‖x − offset‖² of each row after the last step, [n_decomposed]; in [0, 1] for
+        pursuits."""
+        squares = np.square(self.residuals.astype(np.float64))
+        return squares[:, -1] / np.maximum(squares[:, 0], 1e-30)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Terms of each row, [n_decomposed] int64; fewer than L0 where a budget or an autoencoder
+        gives a token fewer, or where it is explained whole."""
+        return used_terms(self.codes).sum(1).numpy()
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the text goes on after its last token."""
+        return bool(self.text[int(self.tokens.spans[0, :, 1].max()) :].strip())
+
+    def prefix(self, l0: int) -> "Decomposition":
+        """The decomposition of only `l0` terms a token: the first steps, nothing pursued anew."""
+        return dataclasses.replace(
+            self, codes=self.codes.prefix(l0), residuals=self.residuals[:, : l0 + 1]
+        )
+
+    def spans(self) -> list[tuple[int, int]]:
+        """The characters of every token, those left out included."""
+        return [tuple(span) for span in self.tokens.spans[0].tolist()]
+
+    def token_text(self, position: int) -> str:
+        return self.tokens.token_text(0, position)
+
+    def terms(self, row: int) -> pd.DataFrame:
+        """The steps of one token's pursuit in their order: step (0 first), latent, coefficient,
+        share_left, and the source's columns.
+
+        The coefficients are those of the whole sum; share_left is what so many steps leave, with
+        coefficients of their own where the pursuit fits them together.
+        """
+        squares = np.square(self.residuals[row].astype(np.float64))
+        latents = self.codes.latents[row].numpy()
+        steps = pd.DataFrame(
+            {
+                "step": np.arange(len(latents)),
+                "latent": latents,
+                "coefficient": self.codes.coefficients[row].numpy(),
+                "share_left": squares[1:] / max(squares[0], 1e-30),
+            }
+        )
+        origin = self.sources.drop(columns="latent").iloc[latents].reset_index(drop=True)
+        steps = pd.concat([steps, origin.add_prefix("source_")], axis=1)
+        return steps[used_terms(self.codes)[row].numpy()]
+
+    def table(self) -> pd.DataFrame:
+        """All terms of all tokens: position, token, and the columns of `terms`."""
+        parts = []
+        for row, position in enumerate(self.positions.tolist()):
+            terms = self.terms(row)
+            terms.insert(0, "position", position)
+            terms.insert(1, "token", self.token_text(position))
+            parts.append(terms)
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """One record a token: position, token, norm (‖x − offset‖), share_left, and its terms."""
+        return [
+            {
+                "position": position,
+                "token": self.token_text(position),
+                "norm": float(self.residuals[row, 0]),
+                "share_left": float(self.shares_left[row]),
+                "terms": self.terms(row).to_dict("records"),
+            }
+            for row, position in enumerate(self.positions.tolist())
+        ]
+
+
+def decompose(
+    dictionary: Dictionary, model: Model, text: str, config: TrainConfig
+) -> Decomposition:
+    """Decompose every token of `text` but those that training leaves out.
+
+    The text is cut to 1,024 tokens, or to the model's context length where that is shorter; see
+    `is_cut`. Raises InputError for a text of fewer than two tokens.
+    """
+    tokens = model.tokenize([text])
+    activations = model.capture(tokens, [dictionary.hook_point.layer], config.skip_first)
+    x = activations[dictionary.hook_point.layer]
+    if not len(x):
+        raise InputError("The text has fewer than two tokens. Type a few words more.")
+    if not torch.isfinite(x).all():
+        raise InputError("The model gives activations that are not finite for this text.")
+    codes = dictionary.encode(x)
+    return Decomposition(
+        text=text,
+        tokens=tokens,
+        positions=activations.positions,
+        codes=codes,
+        residuals=_residuals(dictionary, x, codes).numpy(),
+        sources=dictionary.sources,
+    )
+
+
+def _residuals(dictionary: Dictionary, x: torch.Tensor, codes: Codes) -> torch.Tensor:
+    """‖x − x̂‖ after each term, [n_tokens, l0 + 1] float32, of no term first."""
+    if dictionary.encoder is None:
+        return residual_norms(x - dictionary.offset, codes)
+    left = x - dictionary.offset  # an autoencoder's terms are no projections: subtract each
+    norms = [left.norm(dim=1)]
+    for latents, coefficients in zip(codes.latents.T, codes.coefficients.T, strict=True):
+        left = left - coefficients[:, None] * dictionary.atoms[latents]
+        norms.append(left.norm(dim=1))
+    return torch.stack(norms, dim=1)

@@ -1,0 +1,146 @@
+"""A map of a dictionary: every atom as a point in the plane, near ones near each other.
+
+By UMAP where umap-learn is installed, else by the two directions of largest spread (SVD). A map is
+kept as map.parquet in the run's directory; a run is whole without it.
+"""
+
+import importlib.util
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.errors import InputError, RunError
+from itda_core.files import told_when_disk_is_full, write_atomically
+from itda_core.runs.run import Run
+
+MAP_FILE = "map.parquet"
+METHODS = ("umap", "svd")
+_NEIGHBOURS = 15
+_BLOCK = 4096
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class MapProgress:
+    """How far maps are; the names are those of a training's progress, for the same readers."""
+
+    stage: str
+    """mapping or done"""
+    fraction: float
+    run_id: str | None
+    method: str
+    tokens: int = 0
+    total_tokens: int = 0
+    seconds_left: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def usual_method() -> str:
+    """What a map is made by on this machine."""
+    return "umap" if importlib.util.find_spec("umap") else "svd"
+
+
+def map_runs(runs: Sequence[Run], method: str | None = None) -> Iterator[MapProgress]:
+    """Map one run after another and keep each map with its run. method: one of METHODS; by default
+    the best that is installed. Raises InputError where umap-learn is asked for and missing."""
+    method = method or usual_method()
+    if method == "umap" and usual_method() != "umap":
+        raise InputError(
+            "umap-learn is not installed: install it (pip install umap-learn), or ask for "
+            "--method svd."
+        )
+    for number, run in enumerate(runs):
+        yield MapProgress("mapping", number / len(runs), run.run_id, method)
+        save_map(run, map_latents(run.dictionary(), method), method)
+    yield MapProgress("done", 1.0, None, method)
+
+
+def save_map(run: Run, points: pd.DataFrame, method: str) -> None:
+    """Keep what `map_latents` gave; the file appears whole or not at all."""
+    table = pa.Table.from_pandas(points, preserve_index=False)
+    content = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata({"method": method}), content)
+    with told_when_disk_is_full(run.directory):
+        write_atomically(run.directory / MAP_FILE, content.getvalue())
+
+
+def read_map(run: Run) -> tuple[pd.DataFrame, str] | None:
+    """The points that are kept of a run and what they were made by; None where there are none.
+    Raises RunError where the file is damaged."""
+    path = run.directory / MAP_FILE
+    if not path.exists():
+        return None
+    try:
+        table = pq.read_table(path, columns=["latent", "x", "y"])
+        method = (table.schema.metadata or {})[b"method"].decode()
+        if len(table) != run.metrics["atoms"]:
+            raise ValueError("it is of other atoms")
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise RunError(
+            f"{path} is damaged ({str(error).splitlines()[0]}). Map it again: "
+            f"python -m itda_core map {run.run_id}"
+        ) from error
+    return table.to_pandas(), method
+
+
+def map_latents(dictionary: Dictionary, method: str) -> pd.DataFrame:
+    """latent, x and y of every latent. The same dictionary gives the same map."""
+    atoms = dictionary.atoms.float()
+    # Three neighbours are the least from which UMAP can lay out anything.
+    by_umap = method == "umap" and len(atoms) > 4
+    points = _by_umap(atoms) if by_umap else _by_svd(atoms)
+    return pd.DataFrame({"latent": np.arange(len(atoms)), "x": points[:, 0], "y": points[:, 1]})
+
+
+def _by_svd(atoms: torch.Tensor) -> np.ndarray:
+    """The two principal components of the atoms, [n_latents, 2]; which way an axis points is
+    arbitrary, so its largest loading is made positive."""
+    centred = atoms - atoms.mean(0)
+    _, _, directions = torch.linalg.svd(centred, full_matrices=False)
+    points = torch.zeros(len(atoms), 2)
+    for axis, direction in enumerate(directions[:2]):
+        sign = torch.sign(direction[direction.abs().argmax()])
+        points[:, axis] = centred @ direction * sign
+    return points.numpy()
+
+
+def _by_umap(atoms: torch.Tensor) -> np.ndarray:
+    """UMAP on the exact nearest neighbours by cosine, [n_latents, 2]."""
+    import umap
+
+    # All that it warns of is that points can't be added to the map later.
+    warnings.filterwarnings("ignore", module="umap")
+    count = min(_NEIGHBOURS, len(atoms) - 1)
+    layout = umap.UMAP(
+        n_neighbors=count,
+        metric="cosine",
+        random_state=_SEED,
+        n_jobs=1,
+        precomputed_knn=nearest_neighbours(atoms, count),
+    )
+    return layout.fit_transform(atoms.numpy())
+
+
+def nearest_neighbours(atoms: torch.Tensor, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest atoms of each by cosine distance, itself first: numbers and distances,
+    [n_latents, count]."""
+    numbers, distances = [], []
+    for block in atoms.split(_BLOCK):
+        cosines = block @ atoms.T
+        rows = torch.arange(len(block))
+        cosines[rows, rows + sum(map(len, numbers))] = 2.0  # itself first, whatever the rounding
+        found = cosines.topk(count, dim=1)
+        numbers.append(found.indices.numpy())
+        distances.append((1 - found.values).clamp(min=0).numpy())
+    return np.concatenate(numbers), np.concatenate(distances)

@@ -1,0 +1,55 @@
+"""What lies near a latent: other atoms by cosine, and the next tokens that its atom speaks for."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.model.model import Model
+
+
+@dataclass(frozen=True)
+class NextTokens:
+    """The next tokens that an atom raises and lowers most, directly."""
+
+    promoted: pd.DataFrame
+    """token_id, token, score: the largest first"""
+    suppressed: pd.DataFrame
+    """the smallest first"""
+
+
+def cosines_to(dictionary: Dictionary, latent: int) -> torch.Tensor:
+    """The cosine of every atom to a latent's, [n_latents]. Atoms are unit vectors, so one product
+    has them all."""
+    return dictionary.atoms @ dictionary.atoms[latent]
+
+
+def nearest_atoms(dictionary: Dictionary, latent: int, count: int) -> pd.DataFrame:
+    """The atoms with the largest |cosine| to a latent's: latent, cosine, and the source's."""
+    cosines = cosines_to(dictionary, latent)
+    sizes = cosines.abs()
+    sizes[latent] = -1
+    found = sizes.topk(min(count, len(cosines) - 1)).indices
+    table = dictionary.sources.iloc[found.tolist()].reset_index(drop=True)
+    table.insert(1, "cosine", cosines[found].numpy())
+    return table
+
+
+def next_tokens(model: Model, dictionary: Dictionary, latent: int, count: int) -> NextTokens:
+    """The atom through the model's final norm and unembedding (the "logit lens"), less the mean of
+    its scores. Blocks in between change what it does; this is its direct way only.
+
+    Raises ModelError for encoders.
+    """
+    scores = model.unembed(dictionary.atoms[latent][None])[0]
+    scores = scores - scores.mean()
+    return NextTokens(
+        _ends(model, scores, count, largest=True), _ends(model, scores, count, largest=False)
+    )
+
+
+def _ends(model: Model, scores: torch.Tensor, count: int, largest: bool) -> pd.DataFrame:
+    found = scores.topk(min(count, len(scores)), largest=largest).indices.tolist()
+    tokens = [model.tokenizer.decode([one]) for one in found]
+    return pd.DataFrame({"token_id": found, "token": tokens, "score": scores[found].numpy()})

@@ -1,0 +1,115 @@
+"""Steering: a latent's atom is added to a layer's activations while the model writes on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.errors import InputError
+from itda_core.model.model import Model
+
+LONGEST = 200
+"""Tokens that may be written at once"""
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How a text goes on."""
+
+    max_tokens: int = 40
+    temperature: float = 0.0
+    """0 takes the most likely token each time"""
+    seed: int = 0
+    """of what is drawn, with a temperature above 0"""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_tokens <= LONGEST:
+            raise InputError(f"max_tokens must be from 1 to {LONGEST}, got {self.max_tokens}.")
+        if self.temperature < 0:
+            raise InputError(f"temperature must be at least 0, got {self.temperature}.")
+
+
+@dataclass(frozen=True)
+class WrittenToken:
+    """One token that the model wrote."""
+
+    token_id: int
+    text: str
+    """what it adds to the text; empty while a character is not complete"""
+    log_probability: float
+    """of the token before the temperature, in nats"""
+
+
+def steering_vector(
+    dictionary: Dictionary, latent: int, strength: float, norm: float
+) -> torch.Tensor:
+    """strength × norm × atom, [d_model]. norm: of a usual activation at the layer, so that strength
+    counts in its units. Raises InputError for a latent that there is not."""
+    if not 0 <= latent < len(dictionary.atoms):
+        raise InputError(
+            f"There is no latent {latent}: they go from 0 to {len(dictionary.atoms) - 1}."
+        )
+    return strength * norm * dictionary.atoms[latent]
+
+
+def usual_norm(model: Model, dictionary: Dictionary, text: str) -> float:
+    """The norm of a usual activation: the median over the training tokens, or, where the dictionary
+    doesn't know it, over the tokens of `text` but the first."""
+    if dictionary.median_norm:
+        return float(dictionary.median_norm)
+    layer = dictionary.hook_point.layer
+    x = model.capture(model.tokenize([text]), [layer])[layer]
+    return float(x.norm(dim=1).median()) if len(x) else 1.0
+
+
+def write_on(
+    model: Model,
+    text: str,
+    writing: Writing,
+    added: tuple[int, torch.Tensor] | None = None,
+) -> Iterator[WrittenToken]:
+    """Let the model go on with `text`, token by token, until it ends or has written enough.
+
+    added: a layer and what is added to its activations, [d_model]: those of the text and of what is
+    written, all but the first. The text is cut on its left where the model's context has no room.
+    Raises InputError for a text without a token, ModelError for encoders.
+    """
+    room = max(1, model.context_length - writing.max_tokens)
+    ids = model.tokenize([text], model.context_length).ids[:, -room:]
+    if not ids.numel():
+        raise InputError("The text has no token. Type a few words.")
+    generator = torch.Generator().manual_seed(writing.seed)
+    ends, written, cache = _ends(model), [], None
+    for _ in range(writing.max_tokens):
+        logits, cache = model.next_logits(ids, cache, added)
+        token = _draw(logits, writing.temperature, generator)
+        if token in ends:
+            return
+        before = model.tokenizer.decode(written)
+        written.append(token)
+        yield WrittenToken(
+            token,
+            _whole(model.tokenizer.decode(written))[len(_whole(before)) :],
+            float(logits.log_softmax(0)[token]),
+        )
+        ids = torch.tensor([[token]])
+
+
+def _draw(logits: torch.Tensor, temperature: float, generator: torch.Generator) -> int:
+    if temperature == 0:
+        return int(logits.argmax())
+    chances = (logits.double() / temperature).softmax(0)
+    return int(torch.multinomial(chances, 1, generator=generator))
+
+
+def _ends(model: Model) -> set[int]:
+    """The tokens with which the model ends a text."""
+    settings = getattr(model.module, "generation_config", None)
+    found = getattr(settings, "eos_token_id", None)
+    return {found} if isinstance(found, int) else set(found or [])
+
+
+def _whole(text: str) -> str:
+    """Without the sign for a character of which only a part is there."""
+    return text.rstrip("\N{REPLACEMENT CHARACTER}")

@@ -1,0 +1,138 @@
+"""What the command line's commands do; see __main__ for their options."""
+
+import argparse
+import dataclasses
+import json
+import platform
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from itda_core.cli.console import (
+    describe,
+    keep_progress,
+    numbers,
+    show,
+    status,
+    status_done,
+    trained,
+)
+from itda_core.config import CorpusSpec, ModelSpec, TrainConfig, data_directory
+from itda_core.errors import InputError, ItdaError
+from itda_core.runs.run import find_run, read_run
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train, showing progress; an interrupt keeps a checkpoint."""
+    from itda_core.training import trainer as training
+
+    runs = options.runs
+    if options.resume:
+        steps = training.resume(options.resume, runs)
+    else:
+        steps = training.train(_train_config(options), runs)
+    last = _follow(steps, options.progress)
+    show(options, {"runs": [trained(read_run(runs / name)) for name in last.finished]}, "runs")
+    return 0
+
+
+def import_runs(options: argparse.Namespace) -> int:
+    """Take runs into the database, each in one transaction."""
+    from itda_core.store.store import FILE_NAME, Store
+
+    runs = [find_run(name, options.runs) for name in options.run]
+    store = Store(data_directory() / FILE_NAME)
+    try:
+        rows = [{"run_id": run.run_id, "imported": store.import_run(run)} for run in runs]
+    finally:
+        store.close()
+    show(options, {"runs": rows}, "runs")
+    return 0
+
+
+def rebuild(options: argparse.Namespace) -> int:
+    """Make the database anew."""
+    from itda_core.store.store import FILE_NAME
+    from itda_core.store.store import rebuild as rebuilding
+
+    path = data_directory() / FILE_NAME
+    count = rebuilding(path, options.runs)
+    show(options, {"database": str(path), "runs": count}, [{"database": path, "runs": count}])
+    return 0
+
+
+def models(options: argparse.Namespace) -> int:
+    """Built-in models and those of the hub's cache on this machine."""
+    from itda_core.model.loading import known_models
+
+    show(options, {"models": known_models()}, "models")
+    return 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Versions, device, disk and what is installed; exit 1 where something is missing."""
+    from itda_core.model.built_in import BUILT_IN, how_to_install, is_installed
+    from itda_core.model.loading import best_device
+
+    names = ["torch", "transformers", "streamlit", "duckdb", "plotly", "pandas", "numba"]
+    checks = [("Python", platform.python_version(), sys.version_info >= (3, 11))]
+    for name in names:
+        try:
+            checks.append((name, metadata.version(name), True))
+        except metadata.PackageNotFoundError:
+            checks.append((name, "not installed: pip install -r requirements.txt", False))
+    for name in BUILT_IN:
+        there = is_installed(name)
+        checks.append((f"model {name}", "installed" if there else how_to_install(name), there))
+    data = data_directory()
+    nearest = next(path for path in [data, *data.parents] if path.exists())
+    free = shutil.disk_usage(nearest).free / 2**30
+    checks.append(("device", best_device(), True))
+    checks.append(("data folder", str(data), True))
+    checks.append(("free disk", f"{free:.1f} GiB", free > 2))
+    rows = [{"check": name, "found": found, "ok": ok} for name, found, ok in checks]
+    show(options, {"checks": rows}, "checks")
+    return 0 if all(ok for *_, ok in checks) else 1
+
+
+def _train_config(options: argparse.Namespace) -> TrainConfig:
+    if options.config:
+        try:
+            return TrainConfig.from_dict(json.loads(options.config.read_text()))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{options.config} can't be read: {error}.") from error
+    if not options.layers:
+        raise InputError("Give the layers to train, such as --layers 7,15,22.")
+    plain = {
+        field.name: getattr(options, field.name)
+        for field in dataclasses.fields(TrainConfig)
+        if field.name not in ("model", "corpus", "layers", "skip_first")
+    }
+    return TrainConfig(
+        model=ModelSpec(options.model, options.revision, options.dtype),
+        corpus=CorpusSpec(options.corpus, options.column),
+        layers=numbers("--layers", options.layers),
+        skip_first=not options.keep_first,
+        **plain,
+    )
+
+
+def _follow(steps: Iterator, progress_file: Path | None):
+    """Run a training to its end, telling its progress; SIGTERM and SIGINT stop it cleanly."""
+    stopped = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.append(True))
+    last = None
+    for last in steps:
+        keep_progress(progress_file, dataclasses.asdict(last))
+        status(describe(last))
+        if stopped and last.stage != "done":
+            steps.close()
+            status_done()
+            resume = f" Go on with: train --resume {last.training_id}" if last.tokens else ""
+            raise ItdaError(f"Stopped.{resume}")
+    status_done()
+    return last

@@ -1,0 +1,68 @@
+"""The commands that exchange dictionaries with other programs; see __main__."""
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Iterator
+
+from itda_core.cli.console import describe, show, status, status_done, trained
+from itda_core.runs.run import find_run, read_run
+
+
+def export(options: argparse.Namespace) -> int:
+    """A run as another program's files."""
+    from itda_core.exchange.export import export as exporting
+
+    run = find_run(options.run, options.runs)
+    done = exporting(run, options.folder, options.format)
+    told = {"run_id": run.run_id, "format": options.format, "folder": str(done.folder)}
+    show(options, {**told, "files": done.files, "note": done.note}, [told])
+    status(done.note)
+    return 0
+
+
+def import_sae(options: argparse.Namespace) -> int:
+    """A SAELens folder as a run."""
+    from itda_core.exchange.import_saelens import import_sae as importing
+
+    return _import(options, importing)
+
+
+def import_published(options: argparse.Namespace) -> int:
+    """A folder of the published code as a run."""
+    from itda_core.exchange.import_published import import_published as importing
+
+    return _import(options, importing)
+
+
+def push(options: argparse.Namespace) -> int:
+    """A run to the hub."""
+    from itda_core.exchange import hub
+
+    run = find_run(options.run, options.runs)
+    address = hub.push(run, options.repository, options.public)
+    told = {"run_id": run.run_id, "repository": options.repository, "address": address}
+    show(options, told, [told])
+    return 0
+
+
+def pull(options: argparse.Namespace) -> int:
+    """A run from the hub."""
+    from itda_core.exchange import hub
+
+    run = hub.pull(options.repository, options.runs, options.revision)
+    show(options, {"runs": [trained(run)]}, "runs")
+    return 0
+
+
+def _import(options: argparse.Namespace, importing: Callable[..., Iterator]) -> int:
+    from itda_core.exchange.importing import Choices
+
+    fields = [field.name for field in dataclasses.fields(Choices)]
+    choices = Choices(**{name: getattr(options, name) for name in fields})
+    last = None
+    for last in importing(options.folder, options.runs, choices):
+        status(describe(last))
+    status_done()
+    runs = [read_run(options.runs / name) for name in last.finished]
+    show(options, {"runs": [{**trained(run), "kind": run.about["kind"]} for run in runs]}, "runs")
+    return 0

@@ -1,0 +1,213 @@
+"""A dictionary: atoms, the tokens they come from, and the offset taken off before pursuit."""
+
+import io
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import safetensors
+import safetensors.torch
+import torch
+
+from itda_core.activations.pool import Offered
+from itda_core.config import HookPoint
+from itda_core.dictionary.legacy import remembered
+from itda_core.dictionary.sae_encoder import SaeEncoder
+from itda_core.errors import RunError
+from itda_core.files import write_atomically
+from itda_core.pursuit.codes import Codes
+from itda_core.pursuit.gram import affordable_gram
+from itda_core.pursuit.orthogonal import PURSUITS
+
+FORMAT_VERSION = 2
+"""2: a file names its pursuit and may hold an autoencoder's encoder, which version 1 did not look
+for."""
+FILE_NAME = "dictionary.safetensors"
+SOURCE_COLUMNS = ["latent", "prompt_id", "position", "start", "end", "token"]
+
+
+@dataclass(frozen=True)
+class Dictionary:
+    """Atoms and where each of them came from; never one without the other."""
+
+    atoms: torch.Tensor
+    """[n_atoms, d_model] float32, unit rows"""
+    offset: torch.Tensor
+    """[d_model] float32, subtracted before pursuit and added after; zero as published"""
+    l0: int
+    hook_point: HookPoint
+    sources: pd.DataFrame
+    """One row a latent: latent, prompt_id, position (token index), start, end (character span),
+    token (its text)"""
+    words: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    """[n_atoms] int64: the character where the source's white-space word begins, -1 for special
+    tokens; what a source is called by when tokenizers differ"""
+    prompt_ids: tuple[str, ...] = ()
+    """The prompts offered in training, in order; two dictionaries compare on these"""
+    tokenizer: str = ""
+    """Digest of the tokenizer: token positions compare only where these are equal"""
+    reading: str = ""
+    """How much of each prompt was offered, such as "128 tokens, without the first" """
+    pursuit: str = "matching"
+    """How activations are decomposed, a key of orthogonal.PURSUITS"""
+    least: float = 0.0
+    """The orthogonal pursuit of a token ends where a step would take less than this, in units of
+    the activations; with 0 every token uses `l0` terms"""
+    median_norm: float | None = None
+    """Of the training activations, as they are; what "massive" is measured by"""
+    offered: Offered | None = field(default=None, repr=False)
+    """The tokens of `prompt_ids` that could become atoms; None where that isn't known"""
+    seeds: int = 0
+    """So many atoms, the first ones, were taken before any was chosen; threshold: d_model"""
+    encoder: SaeEncoder | None = None
+    """What takes the place of the pursuit where this is an imported autoencoder. Its atoms are no
+    tokens then, and a source is the token where the latent is strongest"""
+
+    def __len__(self) -> int:
+        return len(self.atoms)
+
+    @property
+    def d_model(self) -> int:
+        return self.atoms.shape[1]
+
+    @property
+    def kind(self) -> str:
+        """ "itda" where atoms are activations of tokens, "sae" for an autoencoder."""
+        return "itda" if self.encoder is None else "sae"
+
+    def encode(
+        self, activations: torch.Tensor, l0: int | None = None, gram: torch.Tensor | None = None
+    ) -> Codes:
+        """Raw activations [n_tokens, d_model] to codes, by the dictionary's own pursuit of `l0`
+        steps, or by the encoder of an autoencoder, which may give fewer terms.
+
+        gram: what `gram()` gives, for callers that encode in several parts.
+        """
+        if self.encoder is not None:
+            return self.encoder.encode(activations, l0)
+        x = activations.float() - self.offset
+        more = {"least": self.least} if self.least else {}
+        return PURSUITS[self.pursuit](x, self.atoms, l0 or self.l0, gram=gram, **more)
+
+    def gram(self) -> torch.Tensor | None:
+        """What `encode` takes as `gram`; None where it does without."""
+        return affordable_gram(self.atoms) if self.encoder is None else None
+
+    def decode(self, codes: Codes) -> torch.Tensor:
+        """Codes to raw activations, [n_tokens, d_model] float32."""
+        return codes.reconstruct(self.atoms) + self.offset
+
+    def save(self, path: str | Path) -> Path:
+        """Write one file: `path`, or dictionary.safetensors inside it where it is a folder.
+
+        Without the ending .safetensors, `path` is taken for a folder and made. The file appears
+        whole or not at all.
+        """
+        path = Path(path)
+        if path.suffix != ".safetensors":
+            path.mkdir(parents=True, exist_ok=True)
+            path = path / FILE_NAME
+        write_atomically(path, self.to_bytes())
+        return path
+
+    def to_bytes(self) -> bytes:
+        """The content of a dictionary file: safetensors, with the sources as a Parquet table."""
+        table = io.BytesIO()
+        self.sources.assign(word=self.word_starts()).to_parquet(table, index=False)
+        prompt_ids = np.array([int(name, 16) for name in self.prompt_ids], np.uint64)
+        tensors = {
+            "atoms": self.atoms.contiguous(),
+            "offset": self.offset.contiguous(),
+            "sources": torch.frombuffer(bytearray(table.getvalue()), dtype=torch.uint8),
+            "prompt_ids": torch.from_numpy(prompt_ids.view(np.int64)),
+        }
+        header = {
+            "version": FORMAT_VERSION,
+            "l0": self.l0,
+            "hook_point": asdict(self.hook_point),
+            "tokenizer": self.tokenizer,
+            "reading": self.reading,
+            "kind": self.kind,
+            "pursuit": self.pursuit,
+            "least": self.least,
+            "median_norm": self.median_norm,
+            "seeds": self.seeds,
+        }
+        if self.offered is not None:
+            tensors |= self.offered.tensors()
+        if self.encoder is not None:
+            tensors |= {name: one.contiguous() for name, one in self.encoder.tensors().items()}
+            header |= {"architecture": self.encoder.architecture, "k": self.encoder.k}
+        return safetensors.torch.save(tensors, {"itda": json.dumps(header)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Dictionary":
+        """Read a run directory or a dictionary file. Raises RunError with the reason.
+
+        What older files don't say of their training, `offered` and `seeds`, is taken from the run
+        directory where there is one. Of a file alone the tokens offered stay unknown, and the
+        first d_model atoms are taken for seeds where offset and pursuit are the threshold's.
+        """
+        path = Path(path)
+        file = path / FILE_NAME if path.is_dir() else path
+        try:
+            with safetensors.safe_open(file, "pt") as opened:
+                header = json.loads((opened.metadata() or {}).get("itda", "null"))
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        except FileNotFoundError:
+            raise RunError(f"There is no dictionary at {path}. Check the path.") from None
+        except (safetensors.SafetensorError, OSError, ValueError) as error:
+            raise RunError(f"{file} can't be read as a dictionary: {error}.") from error
+        if not isinstance(header, dict) or "version" not in header:
+            raise RunError(f"{file} is a safetensors file, but not a dictionary of this explorer.")
+        if header["version"] > FORMAT_VERSION:
+            raise RunError(f"{file} was written by a newer version: update the explorer.")
+        try:
+            return cls._from_tensors(header, tensors)._with_memory(header, file.parent)
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise RunError(f"{file} is damaged ({error}): train it again.") from error
+
+    @classmethod
+    def _from_tensors(cls, header: dict, tensors: dict[str, torch.Tensor]) -> "Dictionary":
+        table = pd.read_parquet(io.BytesIO(tensors["sources"].numpy().tobytes()))
+        prompt_ids = tensors["prompt_ids"].numpy().view(np.uint64)
+        offered, encoder = Offered.of_tensors(tensors), None
+        if offered is not None and len(offered.counts) != len(prompt_ids):
+            raise ValueError("its offered tokens are not of its prompts")
+        if header.get("kind", "itda") == "sae":
+            encoder = SaeEncoder.of_tensors(header["architecture"], header["k"], tensors)
+        if header.get("pursuit", "matching") not in PURSUITS:
+            raise ValueError(f"it names an unknown pursuit {header['pursuit']!r}")
+        return cls(
+            atoms=tensors["atoms"],
+            offset=tensors["offset"],
+            l0=header["l0"],
+            hook_point=HookPoint(**header["hook_point"]),
+            sources=table[SOURCE_COLUMNS],
+            words=table["word"].to_numpy(),
+            prompt_ids=tuple(f"{number:016x}" for number in prompt_ids.tolist()),
+            tokenizer=header["tokenizer"],
+            reading=header["reading"],
+            encoder=encoder,
+            pursuit=header.get("pursuit", "matching"),
+            least=header.get("least", 0.0),
+            median_norm=header.get("median_norm"),
+            offered=offered,
+            seeds=header.get("seeds", 0),
+        )
+
+    def _with_memory(self, header: dict, directory: Path) -> "Dictionary":
+        """With `offered` and `seeds`, where the file is older than these."""
+        if "seeds" in header or self.kind != "itda":
+            return self
+        found = remembered(directory, self.prompt_ids, self.sources, self.d_model)
+        if found is not None:
+            return replace(self, offered=found.offered, seeds=found.seeds)
+        is_published = self.pursuit == "matching" and not self.offset.any()
+        return replace(self, seeds=min(self.d_model, len(self)) if is_published else 0)
+
+    def word_starts(self) -> np.ndarray:
+        """[n_atoms] int64; without `words` each token counts as a word of its own."""
+        return self.words if len(self.words) == len(self) else self.sources["start"].to_numpy()

@@ -1,0 +1,216 @@
+"""What a dictionary explains and what it costs the model, on prompts it was not trained on."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from itda_core.activations.massive import massive
+from itda_core.activations.plan import make_plan
+from itda_core.config import TrainConfig
+from itda_core.corpus.corpus import Prompt
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.errors import InputError
+from itda_core.evaluation.metrics import ReconstructionSums, SparsitySums, density_histogram
+from itda_core.evaluation.splicing import Losses, SplicedBatch, token_batches
+from itda_core.evaluation.token_errors import TokenErrors
+from itda_core.model.model import Model
+from itda_core.pursuit.codes import Codes
+
+EVALUATION_TOKENS = 4_096
+
+
+@dataclass
+class AtL0:
+    """What one L0 gives: sums over the tokens so far."""
+
+    sparsity: SparsitySums
+    everything: ReconstructionSums = field(default_factory=ReconstructionSums)
+    usual: ReconstructionSums = field(default_factory=ReconstructionSums)
+    """without massive activations"""
+    spliced: Losses = field(default_factory=Losses)
+
+    def to_dict(self, plain: Losses, zeroed: Losses) -> dict[str, float | None]:
+        """Every measure by name; None where there is nothing to divide by."""
+        has_losses = self.spliced.predictions > 0
+        measures = {
+            "mean_l0": self.sparsity.mean_l0,
+            "mean_latents": self.sparsity.mean_latents,
+            "fvu": self.everything.fvu,
+            "fvu_without_massive": self.usual.fvu,
+            "explained_variance": self.everything.explained_variance,
+            "cosine": self.everything.cosine,
+            "norm_ratio": self.everything.norm_ratio,
+            "ce_loss_score": self.spliced.score(plain, zeroed) if has_losses else math.nan,
+            "kl": self.spliced.kl,
+        }
+        return {name: None if math.isnan(value) else value for name, value in measures.items()}
+
+
+@dataclass
+class Evaluation:
+    """Measures of one dictionary by L0, over the tokens so far; the last one is the result."""
+
+    total_tokens: int
+    prompts: int
+    """how many are read"""
+    at: dict[int, AtL0]
+    """by L0"""
+    capture_share: float
+    """of the whole work, in [0, 1]"""
+    captured: int = 0
+    """tokens whose activation is there"""
+    median_norm: float | None = None
+    """‖x‖ from which massive activations are told: of the training tokens where the dictionary
+    knows it, else of these"""
+    massive_tokens: int = 0
+    plain: Losses = field(default_factory=Losses)
+    zeroed: Losses = field(default_factory=Losses)
+    errors: TokenErrors | None = None
+    """at the dictionary's own L0; there once all tokens are measured"""
+
+    @property
+    def tokens(self) -> int:
+        return self._largest.everything.tokens
+
+    @property
+    def fraction(self) -> float:
+        """How much of the work is done, in [0, 1]."""
+        done = self.capture_share * self.captured + (1 - self.capture_share) * self.tokens
+        return done / self.total_tokens
+
+    @property
+    def _largest(self) -> AtL0:
+        return self.at[max(self.at)]
+
+    def by_l0(self) -> list[dict[str, float | int | None]]:
+        """l0 and each measure of metrics.py for each L0; None where there is no next token, or
+        no variance. kl is in nats."""
+        return [{"l0": l0, **one.to_dict(self.plain, self.zeroed)} for l0, one in self.at.items()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON types; density and errors are those at the largest L0."""
+        sparsity = self._largest.sparsity
+        return {
+            "tokens": self.tokens,
+            "prompts": self.prompts,
+            "by_l0": self.by_l0(),
+            "median_norm": self.median_norm,
+            "massive_tokens": self.massive_tokens,
+            "unused_share": sparsity.unused_share,
+            "density": density_histogram(sparsity.densities, sparsity.tokens),
+            "errors": self.errors.to_dict() if self.errors else {},
+        }
+
+
+def evaluate(
+    dictionary: Dictionary,
+    model: Model,
+    prompts: Sequence[Prompt],
+    config: TrainConfig,
+    max_tokens: int = EVALUATION_TOKENS,
+    l0s: Sequence[int] | None = None,
+    frequencies: np.ndarray | None = None,
+) -> Iterator[Evaluation]:
+    """Measure a dictionary for several L0, from one pursuit; see `Evaluation`.
+
+    The reconstruction replaces the activation at every position but those left out in training
+    (the first). The prefix of a pursuit is the pursuit of smaller L0. Yields after each batch;
+    the last is the result. The activations of all tokens are kept in memory.
+
+    l0s: by default 1, 2, 4 … and the dictionary's own. frequencies: how often each token id occurs
+    in the training part of the corpus, [n_ids]. Raises CorpusError where no prompt has two tokens.
+    """
+    l0s = nested_l0s(dictionary.l0) if l0s is None else _checked_l0s(l0s, dictionary.l0)
+    layer = dictionary.hook_point.layer
+    model.check_layers([layer])
+    plan = make_plan(model, prompts, config, max_tokens)
+    at = {l0: AtL0(SparsitySums.of(len(dictionary.atoms))) for l0 in l0s}
+    result = Evaluation(
+        plan.total_rows, len(plan.prompts), at, _capture_share(model, layer, len(l0s))
+    )
+    batches: list[SplicedBatch] = []
+    for tokens in token_batches(model, plan):
+        batches.append(SplicedBatch(model, layer, tokens, config.skip_first))
+        result.captured += len(batches[-1])
+        yield result
+    yield from _measure(result, dictionary, batches, frequencies, model.is_causal)
+
+
+def nested_l0s(l0: int) -> tuple[int, ...]:
+    """1, 2, 4 … and `l0` itself."""
+    powers = [1]
+    while powers[-1] * 2 < l0:
+        powers.append(powers[-1] * 2)
+    return tuple(dict.fromkeys([*powers, l0]))
+
+
+def _checked_l0s(l0s: Sequence[int], most: int) -> tuple[int, ...]:
+    if not l0s or min(l0s) < 1 or max(l0s) > most:
+        raise InputError(f"L0 is from 1 to the dictionary's {most}, got {list(l0s)}.")
+    return tuple(sorted(set(l0s)))
+
+
+def _capture_share(model: Model, layer: int, n_l0s: int) -> float:
+    """The capture's share of all the work, counted in blocks that a token passes through."""
+    after = model.n_layers - layer if model.is_causal else 0  # the unembedding is one more block
+    return (layer + 1) / (layer + 1 + (n_l0s + 2) * after)  # 2: as it is, and zeroed
+
+
+def _measure(
+    result: Evaluation,
+    dictionary: Dictionary,
+    batches: list[SplicedBatch],
+    frequencies: np.ndarray | None,
+    is_causal: bool,
+) -> Iterator[Evaluation]:
+    norms = torch.cat([batch.activations.norm(dim=1) for batch in batches])
+    result.median_norm = dictionary.median_norm or float(norms.median())
+    result.massive_tokens = int(massive(norms, result.median_norm).sum())
+    gram = dictionary.gram()
+    reconstructions = []
+    for batch in batches:
+        x = batch.activations
+        codes = dictionary.encode(x, gram=gram)
+        prefixes = {l0: codes.prefix(l0) for l0 in result.at}
+        found = {l0: dictionary.decode(prefix) for l0, prefix in prefixes.items()}
+        reconstructions.append(found[max(found)])
+        _add_reconstructions(result, x, prefixes, found)
+        if is_causal:
+            plain, zeroed, *spliced = batch.losses(0.0, *found.values())
+            result.plain.add(plain)
+            result.zeroed.add(zeroed)
+            for one, losses in zip(result.at.values(), spliced, strict=True):
+                one.spliced.add(losses)
+        if batch is batches[-1]:
+            result.errors = _errors(result, batches, reconstructions, frequencies)
+        yield result
+
+
+def _add_reconstructions(
+    result: Evaluation, x: torch.Tensor, codes: dict[int, Codes], found: dict[int, torch.Tensor]
+) -> None:
+    usual = ~massive(x.norm(dim=1), result.median_norm)
+    for l0, xhat in found.items():
+        result.at[l0].sparsity.add(codes[l0])
+        result.at[l0].everything.add(x, xhat)
+        result.at[l0].usual.add(x[usual], xhat[usual])
+
+
+def _errors(
+    result: Evaluation,
+    batches: list[SplicedBatch],
+    reconstructions: list[torch.Tensor],
+    frequencies: np.ndarray | None,
+) -> TokenErrors:
+    ids = torch.cat([batch.ids for batch in batches]).numpy()
+    return TokenErrors.of(
+        torch.cat([batch.activations for batch in batches]),
+        torch.cat(reconstructions),
+        torch.cat([batch.positions for batch in batches]).numpy(),
+        None if frequencies is None else frequencies[ids],
+        result.median_norm,
+    )

@@ -1,0 +1,306 @@
+"""Sparse probing: how well a few latents tell what a prompt's speech is labelled with.
+
+As in SAEBench (Karvonen et al. 2025): the latents of a prompt are the mean over its tokens; the k
+that differ most between the classes are chosen on the training part; a logistic regression on them
+is tested on other prompts. The same is done with the dimensions of the activations themselves.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from itda_core.activations.massive import MASSIVE
+from itda_core.activations.plan import make_plan
+from itda_core.config import TrainConfig
+from itda_core.corpus.corpus import Prompt
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.errors import CorpusError
+from itda_core.model.model import Model
+from itda_core.pursuit.codes import Codes
+
+PROBE_TOKENS = 200_000
+"""More than all held-out prompts of the built-in corpus have."""
+SIZES = (1, 2, 5, "all")
+FOLDS = 5
+_RESAMPLES = 1_000
+_ITERATIONS = 1_000
+
+
+@dataclass(frozen=True)
+class Task:
+    """A question with two answers that the labels of a corpus settle."""
+
+    name: str
+    """the label asked for"""
+    positive: str
+    negative: str
+    within: tuple[tuple[str, str], ...] = ()
+    """only prompts with these labels: what would give the answer away is kept equal"""
+
+    def answers(self, labels: Sequence[dict[str, str]]) -> np.ndarray:
+        """1, 0, or −1 where the question does not apply, [n_prompts]."""
+        values = {self.positive: 1, self.negative: 0}
+        return np.array(
+            [
+                values.get(known.get(self.name), -1)
+                if all(known.get(name) == value for name, value in self.within)
+                else -1
+                for known in labels
+            ],
+            dtype=np.int64,
+        )
+
+
+TASKS = (
+    Task("party", "Republican", "Democratic"),
+    Task("century", "20th", "19th"),
+    # Every message of the 19th century is a letter, which would make this the century again.
+    Task("delivery", "spoken", "written", within=(("century", "20th"),)),
+)
+
+
+@dataclass
+class Probing:
+    """How far the reading is; the last one has the result."""
+
+    total_tokens: int
+    prompts: int
+    """how many are read in all"""
+    tokens: int = 0
+    fraction: float = 0.0
+    """of the prompts that are read, in [0, 1]"""
+    results: list[dict[str, Any]] = field(default_factory=list)
+    """task, positive, negative (its answers), features ("latents" or "activations") and what
+    `probe_features` gives; a chosen latent comes with its source's token"""
+
+
+def probe(
+    dictionary: Dictionary,
+    model: Model,
+    prompts: Sequence[Prompt],
+    config: TrainConfig,
+    max_tokens: int = PROBE_TOKENS,
+) -> Iterator[Probing]:
+    """Probe a dictionary's latents and the activations that it decomposes, for each of TASKS.
+
+    prompts: labelled ones, best such as the dictionary was not built from; they are taken in order
+    of their ids, so that fewer tokens are a sample. Memory holds 4 · n_prompts · n_atoms bytes.
+    Yields after each window; the last is the result. Raises CorpusError without labels.
+    """
+    labelled = [prompt for prompt in prompts if _is_asked_about(prompt)]
+    if not labelled:
+        raise CorpusError(
+            "These prompts have no labels to probe for. Take those of the corpus sotu."
+        )
+    labelled.sort(key=lambda prompt: prompt.prompt_id)
+    layer = dictionary.hook_point.layer
+    model.check_layers([layer])
+    plan = make_plan(model, labelled, config, max_tokens)
+    latents = np.zeros((len(plan.prompts), len(dictionary)), np.float32)
+    activations = np.zeros((len(plan.prompts), dictionary.d_model), np.float32)
+    result, gram = Probing(plan.total_rows, len(plan.prompts)), dictionary.gram()
+    for first, last in plan.windows:
+        read = model.capture(plan.tokens(model, first, last), [layer], config.skip_first)
+        kept = usable_rows(read[layer], read.prompts)
+        x, owners = read[layer][torch.from_numpy(kept)], read.prompts[kept]
+        activations[first:last] = mean_activations(x, owners, last - first)
+        codes = dictionary.encode(x, gram=gram)
+        latents[first:last] = mean_latents(codes, owners, last - first, len(dictionary))
+        result.tokens += len(kept)
+        result.fraction = last / len(plan.prompts)
+        yield result
+    labels = [prompt.labels for prompt in plan.prompts]
+    result.results = probe_tasks({"latents": latents, "activations": activations}, labels)
+    if not result.results:
+        raise CorpusError(
+            "Too few speeches were read: each answer needs two. Give more tokens or prompts."
+        )
+    names = dictionary.sources["token"].tolist()
+    for row in result.results:
+        for one in row["chosen"]:
+            one["token"] = names[one["feature"]] if row["features"] == "latents" else None
+    yield result
+
+
+def usable_rows(activations: torch.Tensor, prompts: np.ndarray) -> np.ndarray:
+    """Which rows count towards a prompt's mean, [n_tokens] bool.
+
+    Left out are those that are not finite, and those with more than 10 times the median norm of
+    the prompt: one such token would be most of a prompt's mean. prompts: [n_tokens], whose each is.
+    """
+    norms = activations.norm(dim=1).numpy()
+    norms = np.where(np.isfinite(norms), norms, np.nan)
+    median = pd.Series(norms).groupby(prompts).transform("median").to_numpy()
+    return norms <= MASSIVE * median  # false where either is not a number
+
+
+def mean_activations(activations: torch.Tensor, prompts: np.ndarray, n_prompts: int) -> np.ndarray:
+    """Mean over each prompt's rows, [n_prompts, d_model] float32; zero where it has none."""
+    sums = torch.zeros(n_prompts, activations.shape[1], dtype=torch.float64)
+    sums.index_add_(0, torch.from_numpy(prompts), activations.double())
+    return (sums.numpy() / _counts(prompts, n_prompts)).astype(np.float32)
+
+
+def mean_latents(codes: Codes, prompts: np.ndarray, n_prompts: int, n_atoms: int) -> np.ndarray:
+    """Mean coefficient of each latent over each prompt's rows, [n_prompts, n_atoms] float32.
+
+    A token that does not use a latent counts as 0, one that uses it twice as the sum.
+    """
+    cells = prompts[:, None] * n_atoms + codes.latents.numpy()
+    coefficients = codes.coefficients.numpy().ravel()
+    sums = np.bincount(cells.ravel(), coefficients, minlength=n_prompts * n_atoms)
+    return (sums.reshape(n_prompts, n_atoms) / _counts(prompts, n_prompts)).astype(np.float32)
+
+
+def _counts(prompts: np.ndarray, n_prompts: int) -> np.ndarray:
+    return np.maximum(np.bincount(prompts, minlength=n_prompts), 1)[:, None]
+
+
+def probe_tasks(
+    features: dict[str, np.ndarray], labels: Sequence[dict[str, str]]
+) -> list[dict[str, Any]]:
+    """Every task, kind of feature and k as one row; see `probe_features`.
+
+    features: by kind, [n_prompts, n_features]; labels: of each prompt. Left out are tasks for which
+    an answer has fewer than two speeches.
+    """
+    rows = []
+    for task in TASKS:
+        answers = task.answers(labels)
+        asked = np.flatnonzero(answers >= 0)
+        speeches = np.array([labels[number]["speech"] for number in asked], dtype=object)
+        by_answer = [len(set(speeches[answers[asked] == answer])) for answer in (0, 1)]
+        if min(by_answer) < 2:
+            continue
+        for kind, values in features.items():
+            for row in probe_features(values[asked], answers[asked], speeches):
+                about = {"task": task.name, "positive": task.positive, "negative": task.negative}
+                rows.append({**about, "features": kind, **row})
+    return rows
+
+
+def probe_features(
+    features: np.ndarray, answers: np.ndarray, speeches: np.ndarray
+) -> list[dict[str, Any]]:
+    """Accuracy with the k features that differ most between the answers, for each k of SIZES.
+
+    features: [n_prompts, n_features]; answers: [n_prompts], 0 or 1; speeches: [n_prompts], names:
+    all prompts of a speech are trained on or tested together. Each speech is tested once, by a
+    probe trained on the others in `FOLDS` parts. Rows hold k, accuracy (the mean of that on both
+    answers, 0.5 by chance), low and high (95 %, over speeches), n_train (the mean of the parts),
+    n_test, and chosen: feature, difference (mean of answer 1 less that of 0) and folds (in how many
+    of them it was chosen), as on all prompts; empty for "all".
+    """
+    folds = speech_folds(answers, speeches)
+    parts = [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in set(folds)]
+    orders = [_by_difference(features[train], answers[train]) for train, _ in parts]
+    rows = []
+    for k in SIZES:
+        correct = np.zeros(len(answers), bool)
+        for (train, test), order in zip(parts, orders, strict=True):
+            x = features if k == "all" else features[:, order[:k]]
+            correct[test] = _predicted(x[train], answers[train], x[test]) == answers[test]
+        low, high = speech_interval(correct, answers, speeches)
+        rows.append(
+            {
+                "k": k,
+                "accuracy": _balanced(correct, answers),
+                "low": low,
+                "high": high,
+                "n_train": round(float(np.mean([len(train) for train, _ in parts]))),
+                "n_test": len(answers),
+                "chosen": [] if k == "all" else _chosen(features, answers, orders, k),
+            }
+        )
+    return rows
+
+
+def speech_folds(answers: np.ndarray, speeches: np.ndarray) -> np.ndarray:
+    """The part in which each prompt is tested, [n_prompts], 0 … FOLDS − 1.
+
+    A speech lies in one part whole. The largest go first, each to the part that has the fewest
+    prompts of its answer so far; names decide between equals, so that nothing is left to chance.
+    """
+    sizes = pd.DataFrame({"speech": speeches, "answer": answers}).value_counts().reset_index()
+    sizes["name"] = [hashlib.blake2b(str(name).encode()).hexdigest() for name in sizes["speech"]]
+    sizes = sizes.sort_values(["count", "name"], ascending=[False, True])
+    n_folds = min(FOLDS, int(sizes["answer"].value_counts().min()))
+    totals = np.zeros((2, n_folds), np.int64)
+    part = {}
+    for speech, answer, count in sizes[["speech", "answer", "count"]].itertuples(index=False):
+        part[speech] = int(totals[answer].argmin())
+        totals[answer, part[speech]] += count
+    return np.array([part[speech] for speech in speeches])
+
+
+def speech_interval(
+    correct: np.ndarray, answers: np.ndarray, speeches: np.ndarray
+) -> tuple[float, float]:
+    """95 % interval of the accuracy by resampling speeches, those of each answer by themselves:
+    prompts of one speech are alike. All: [n_prompts]."""
+    draw = np.random.default_rng(0)
+    accuracies = np.zeros(_RESAMPLES)
+    for answer in (0, 1):
+        here = answers == answer
+        table = pd.Series(correct[here]).groupby(speeches[here]).agg(["sum", "size"]).to_numpy()
+        drawn = table[draw.integers(len(table), size=(_RESAMPLES, len(table)))].sum(1)
+        accuracies += drawn[:, 0] / drawn[:, 1] / 2
+    low, high = np.quantile(accuracies, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _balanced(correct: np.ndarray, answers: np.ndarray) -> float:
+    return float(np.mean([correct[answers == answer].mean() for answer in (0, 1)]))
+
+
+def _differences(features: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """Mean of answer 1 less that of answer 0, [n_features]."""
+    means = [features[answers == answer].mean(0, dtype=np.float64) for answer in (0, 1)]
+    return means[1] - means[0]
+
+
+def _by_difference(features: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """Features by the size of their difference, the largest first, [n_features]."""
+    return np.argsort(-np.abs(_differences(features, answers)), kind="stable")
+
+
+def _chosen(
+    features: np.ndarray, answers: np.ndarray, orders: list[np.ndarray], k: int
+) -> list[dict[str, Any]]:
+    differences = _differences(features, answers)
+    chosen = _by_difference(features, answers)[:k].tolist()
+    return [
+        {
+            "feature": number,
+            "difference": float(differences[number]),
+            "folds": sum(number in order[:k] for order in orders),
+        }
+        for number in chosen
+    ]
+
+
+def _predicted(train: np.ndarray, answers: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """What a logistic regression on `train`, [n_train, k], makes of `test`, [n_test, k].
+
+    Both answers weigh the same. Features are divided by their spread on the training part, so
+    that the penalty (C = 1) means the same for coefficients and for activations.
+    """
+    mean, spread = train.mean(0), train.std(0)
+    spread[spread == 0] = 1
+    regression = LogisticRegression(class_weight="balanced", max_iter=_ITERATIONS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        regression.fit((train - mean) / spread, answers)
+    return regression.predict((test - mean) / spread)
+
+
+def _is_asked_about(prompt: Prompt) -> bool:
+    return any(task.answers([prompt.labels])[0] >= 0 for task in TASKS)

@@ -1,0 +1,112 @@
+"""A run as files that other programs read: a SAELens folder, the published layout, the run itself.
+
+Reading them back: saelens.py, published.py and, into runs, sae_runs.py and published_runs.py.
+"""
+
+import io
+import os
+import shutil
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from safetensors.torch import save
+
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.errors import ExchangeError, InputError
+from itda_core.exchange.published import published_files, published_note
+from itda_core.exchange.saelens import saelens_files, saelens_note
+from itda_core.files import told_when_disk_is_full
+from itda_core.runs.run import ALL_FILES, Run
+
+FORMATS = {
+    "saelens": "cfg.json and sae_weights.safetensors, for SAE.load_from_disk of sae-lens",
+    "published": "atoms.pt, atom_indices.pt and metadata.yaml, as the published ITDA code has them",
+    "run": "the run's own files, for another explorer",
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and what another program makes of it."""
+
+    folder: Path
+    files: list[str]
+    note: str
+
+
+def export(run: Run, folder: Path, format: str) -> Exported:
+    """Write a run into a new folder in one of FORMATS; the folder appears whole or not at all.
+
+    A run in its own format lies in a folder of its name inside. Raises InputError for a folder
+    that is there and not empty, ExchangeError for a run that the format can't hold.
+    """
+    if format not in FORMATS:
+        raise InputError(f"The format must be one of {', '.join(FORMATS)}, got {format!r}.")
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 (resolve() would follow links)
+    with told_when_disk_is_full(folder.parent):
+        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+            raise InputError(f"{folder} is there already. Choose a new folder.")
+        files = export_files(run, format)
+        temporary = folder.with_name(f".writing-{folder.name}-{os.getpid()}")
+        try:
+            for name, content in files.items():
+                path = temporary / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            if folder.is_dir():
+                folder.rmdir()
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return Exported(folder, list(files), export_note(run, format))
+
+
+def export_files(run: Run, format: str) -> dict[str, bytes]:
+    """The content of an exported folder by file name."""
+    if format == "published":
+        return published_files(run)
+    if format == "saelens":
+        return saelens_files(
+            run.dictionary(), run.config.context_length, prepend_bos=_begins_with_mark(run)
+        )
+    return {
+        f"{run.run_id}/{name}": (run.directory / name).read_bytes()
+        for name in ALL_FILES
+        if (run.directory / name).exists()
+    }
+
+
+def atom_file(dictionary: Dictionary, latent: int, about: dict[str, Any]) -> bytes:
+    """One latent's atom [d_model] as safetensors, with `about` as its metadata."""
+    metadata = {name: str(value) for name, value in about.items()}
+    return save({"atom": dictionary.atoms[latent].contiguous()}, metadata=metadata)
+
+
+def export_note(run: Run, format: str) -> str:
+    """What another program makes of the export, as a sentence or two."""
+    if format == "run":
+        return "Copy the folder inside into the runs of another explorer. It holds the texts."
+    note = saelens_note if format == "saelens" else published_note
+    return note(run.dictionary())
+
+
+def export_zip(run: Run, format: str) -> bytes:
+    """An exported folder as one file, its content in a folder named after the run."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as packed:  # tensors don't shrink
+        for name, data in export_files(run, format).items():
+            path = name if format == "run" else f"{run.run_id}-{format}/{name}"
+            packed.writestr(zipfile.ZipInfo(path), data)
+    return content.getvalue()
+
+
+def _begins_with_mark(run: Run) -> bool:
+    """Whether the tokenizer puts a token of its own before each text."""
+    try:
+        prompts = pd.read_parquet(run.directory / "prompts.parquet", columns=["ends"])
+    except (OSError, ValueError) as error:
+        raise ExchangeError(f"{run.directory} is damaged ({error}): train it again.") from error
+    return bool(len(prompts)) and all(len(ends) and ends[0] == 0 for ends in prompts["ends"][:8])

@@ -1,0 +1,233 @@
+"""A dictionary of the published code becomes a run, once its sources are found in the texts."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from itda_core.activations.plan import Plan, make_plan
+from itda_core.activations.pool import offered_at
+from itda_core.activations.sources import Sources
+from itda_core.config import CorpusSpec, TrainConfig
+from itda_core.corpus.corpus import (
+    Corpus,
+    Prompt,
+    corpus_texts,
+    make_corpus,
+    prompt_id,
+    whole_characters,
+)
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.errors import ExchangeError, InputError
+from itda_core.exchange.importing import (
+    Adoption,
+    Choices,
+    check_fits,
+    digest_of,
+    import_config,
+    is_plain_name,
+)
+from itda_core.exchange.published import PROMPTS_FILE, PublishedFolder, read_published
+from itda_core.model.model import Model
+from itda_core.training.trainer import Progress
+
+LEAST_COSINE = 0.99
+"""Between an atom and the activation of the token that is said to be its source."""
+_TEXTS_TOGETHER = 64
+_ALL = 2**62
+"""More tokens than there are"""
+
+
+def import_published(folder: Path, runs: Path, choices: Choices) -> Iterator[Progress]:
+    """Make a run of a folder in the published layout, yielding progress; the last one names it.
+
+    Each source is looked up in the texts, and the model's activation there is compared with the
+    atom. Raises ExchangeError where they differ: then texts, model, layer or indices are not
+    those of the atoms. Atoms from padding, or without an index, have no text and are left out.
+    """
+    found = read_published(folder)
+    layer = choices.layer_of(found.layer)
+    spec, texts = _texts(found, choices, folder)
+    yield Progress("loading")
+    model = choices.load_model(found.model)
+    check_fits(model, layer, len(found.offset))
+    yield Progress("reading")
+    config = import_config(
+        choices,
+        model,
+        spec,
+        layer,
+        context_length=choices.context_length or found.context_length,
+        max_atoms=len(found.atoms),
+        l0=found.l0,
+        threshold=found.threshold,
+        offset="mean" if found.offset.any() else "zero",
+        pursuit=found.pursuit,
+        skip_first=found.skip_first,
+    )
+    matched = _match(found, texts, model, config)
+    corpus = make_corpus(spec.name, texts)
+    read = make_corpus(spec.name, texts[: found.texts_read])
+    plan = _plan(matched, read, model, config)
+    identity = f"{corpus.digest} {digest_of(found.atoms, found.offset)}"
+    adoption = Adoption(config, model, _unseen(corpus, read), plan, runs, "published", identity)
+    adoption.skipped = {"atoms without a text": len(found.atoms) - len(matched.rows)}
+    yield from adoption.run(
+        lambda: _dictionary(found, matched, read, adoption),
+        lambda: {"lowest_cosine": min(matched.cosines)},
+        {"kind": "itda", "origin": "published"},
+    )
+
+
+def _texts(found: PublishedFolder, choices: Choices, folder: Path) -> tuple[CorpusSpec, list[str]]:
+    """The texts that the indices count, and what they are called."""
+    if choices.corpus is None and found.prompts is not None:
+        spec, texts = CorpusSpec(str(folder / PROMPTS_FILE)), found.prompts
+    else:
+        name = choices.corpus or found.dataset
+        if name is None or (choices.corpus is None and not is_plain_name(name)):
+            raise InputError(
+                "The folder does not say which texts it was made of in a way that is known here. "
+                "Name them with --corpus."
+            )
+        spec = CorpusSpec(name, choices.column)
+        texts = corpus_texts(spec).texts
+    return spec, [whole_characters(text) for text in texts]
+
+
+@dataclass
+class _Matched:
+    """Atoms whose sources were found in the texts."""
+
+    rows: list[int] = field(default_factory=list)
+    """Numbers of the atoms"""
+    sources: list[tuple] = field(default_factory=list)
+    cosines: list[float] = field(default_factory=list)
+    """Of each atom and the activation of its source"""
+    centred: list[float] = field(default_factory=list)
+    """The same, the mean of its components taken off the activation"""
+
+
+def _match(
+    found: PublishedFolder, texts: Sequence[str], model: Model, config: TrainConfig
+) -> _Matched:
+    """Find each atom's token and compare its activation. Raises ExchangeError where one differs."""
+    last = int(found.indices[:, 0].max())
+    if len(texts) <= last:
+        raise ExchangeError(
+            f"An atom comes from text {last:,} (counted from 0), and there are {len(texts):,}. "
+            "Give the texts that the dictionary was made of, with --corpus."
+        )
+    matched = _Matched()
+    numbers = [number for number in np.unique(found.indices[:, 0]) if number >= 0]
+    numbers = [number for number in numbers if texts[number].strip()]
+    for first in range(0, len(numbers), _TEXTS_TOGETHER):
+        some = numbers[first : first + _TEXTS_TOGETHER]
+        _look_up(found, some, [texts[number] for number in some], model, config, matched)
+    if not matched.rows:
+        raise ExchangeError("None of the atoms comes from a token of these texts.")
+    _check_cosines(matched, found.indices)
+    return matched
+
+
+def _look_up(
+    found: PublishedFolder,
+    numbers: Sequence[int],
+    texts: Sequence[str],
+    model: Model,
+    config: TrainConfig,
+    matched: _Matched,
+) -> None:
+    """Add the atoms that come from the given texts. numbers: what the indices call these texts.
+
+    Texts of one token are not read, and positions after the last token are padding.
+    """
+    prompts = [Prompt(prompt_id(text), text) for text in texts]
+    tokens = model.tokenize(texts, config.context_length)
+    activations = model.capture(tokens, config.layers, skip_first=False)[config.layers[0]]
+    firsts = np.cumsum(tokens.lengths) - tokens.lengths
+    for row, number in enumerate(numbers):
+        length = tokens.lengths[row] if tokens.lengths[row] > 1 else 0
+        of_text, position = found.indices[:, 0] == number, found.indices[:, 1]
+        atoms = np.nonzero(of_text & (position >= 0) & (position < length))[0]
+        x, own = activations[firsts[row] + position[atoms]], found.atoms[atoms]
+        places = np.stack([np.full(len(atoms), row), position[atoms]], axis=1)
+        matched.rows += atoms.tolist()
+        matched.sources += Sources(tokens, prompts, places)
+        matched.cosines += _cosines(own, x - found.offset)
+        matched.centred += _cosines(own, x - x.mean(1, keepdim=True))
+
+
+def _cosines(atoms: torch.Tensor, x: torch.Tensor) -> list[float]:
+    return torch.nn.functional.cosine_similarity(atoms, x, dim=1).tolist()
+
+
+def _check_cosines(matched: _Matched, indices: np.ndarray) -> None:
+    cosines, centred = np.array(matched.cosines), np.array(matched.centred)
+    is_wrong = ~(cosines >= LEAST_COSINE)
+    if not is_wrong.any():
+        return
+    worst = int(cosines.argmin())
+    atom = matched.rows[worst]
+    why = (
+        "Check model, revision, layer and texts; where those are right, the indices have drifted "
+        "from the atoms, and which tokens they come from can't be known."
+    )
+    if (centred[is_wrong] >= LEAST_COSINE).all():
+        why = (
+            "They do match once the mean of its components is taken off each activation: the "
+            "dictionary was made with TransformerLens, which changes a model's weights so that "
+            "this mean is zero. Make it again with the model as it is."
+        )
+    raise ExchangeError(
+        f"{int(is_wrong.sum()):,} of {len(cosines):,} atoms are not the activations of the tokens "
+        f"that they are said to come from: the cosine has to be at least {LEAST_COSINE}, and for "
+        f"atom {atom} (text {indices[atom, 0]}, token {indices[atom, 1]}) it is "
+        f"{cosines[worst]:.3f}. {why}"
+    )
+
+
+def _plan(matched: _Matched, read: Corpus, model: Model, config: TrainConfig) -> Plan:
+    """Reads the texts that have a source, whole, then others that were read."""
+    with_source = {source[0] for source in matched.sources}
+    first = [prompt for prompt in read.prompts if prompt.prompt_id in with_source]
+    others = [prompt for prompt in read.prompts if prompt.prompt_id not in with_source]
+    least = len(first) * config.context_length
+    whole = make_plan(model, first, config, least).total_rows
+    return make_plan(model, [*first, *others], config, max(whole, config.explored_tokens))
+
+
+@dataclass(frozen=True)
+class _HeldOut(Corpus):
+    """Prompts that are held out, all of them."""
+
+    def held_out(self) -> list[Prompt]:
+        return list(self.prompts)
+
+
+def _unseen(corpus: Corpus, read: Corpus) -> _HeldOut:
+    """Of the prompts that are held out here, those that the dictionary was not made of."""
+    seen = {prompt.prompt_id for prompt in read.prompts}
+    unseen = [prompt for prompt in corpus.held_out() if prompt.prompt_id not in seen]
+    return _HeldOut(corpus.name, tuple(unseen))
+
+
+def _dictionary(
+    found: PublishedFolder, matched: _Matched, read: Corpus, adoption: Adoption
+) -> Dictionary:
+    order = np.argsort(matched.rows)  # the atoms keep the order in which they were taken
+    everything = make_plan(adoption.model, read.prompts, adoption.config, _ALL)
+    return adoption.dictionary(
+        atoms=found.atoms[np.sort(matched.rows)],
+        offset=found.offset,
+        l0=found.l0,
+        sources=[matched.sources[row] for row in order],
+        prompt_ids=tuple(prompt.prompt_id for prompt in read.prompts),
+        pursuit=found.pursuit,
+        least=found.least,
+        median_norm=found.median_norm,
+        offered=offered_at(adoption.model, everything, np.arange(everything.total_rows)),
+        seeds=sum(row < found.seeds for row in matched.rows),
+    )

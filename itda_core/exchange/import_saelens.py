@@ -1,0 +1,129 @@
+"""A SAELens autoencoder becomes a run, to be browsed beside dictionaries of tokens."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from itda_core.activations.plan import make_plan
+from itda_core.activations.sources import sources_at
+from itda_core.config import CorpusSpec
+from itda_core.corpus.corpus import load_corpus
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.dictionary.sae_encoder import DENSE_VALUES, MOST_TERMS, SaeEncoder
+from itda_core.exchange.importing import Adoption, Choices, check_fits, digest_of, import_config
+from itda_core.exchange.saelens import SaelensFolder, read_saelens
+from itda_core.training.trainer import Progress
+
+
+def import_sae(folder: Path, runs: Path, choices: Choices) -> Iterator[Progress]:
+    """Make a run of a SAELens folder, yielding progress; the last one names the run.
+
+    A latent's source is the token where it is strongest. One that is active nowhere is named by
+    the token where it comes nearest to being so, and stays among the unused ones. Raises ItdaError
+    with the remedy.
+    """
+    found = read_saelens(folder)
+    layer = choices.layer_of(found.layer)
+    yield Progress("loading")
+    model = choices.load_model(found.model)
+    check_fits(model, layer, len(found.offset))
+    yield Progress("reading")
+    spec = CorpusSpec(choices.corpus or "sotu", choices.column)
+    corpus = load_corpus(spec)
+    config = import_config(
+        choices,
+        model,
+        spec,
+        layer,
+        context_length=choices.context_length or found.context_length or 128,
+        max_atoms=len(found.atoms),
+        l0=found.encoder.k or min(MOST_TERMS, len(found.atoms)),
+    )
+    plan = make_plan(model, corpus.training(choices.seed), config, config.max_tokens)
+    identity = (
+        f"{corpus.digest} {digest_of(found.atoms, found.offset, *found.encoder.tensors().values())}"
+    )
+    adoption = Adoption(config, model, corpus, plan, runs, "sae", identity)
+    strongest = Strongest(found.encoder)
+    about = {
+        "kind": "sae",
+        "origin": "saelens",
+        "architecture": found.encoder.architecture,
+        "hook_name": found.hook_name,
+    }
+    yield from adoption.run(
+        lambda: _dictionary(found, adoption, strongest), strongest.facts, about, strongest.look
+    )
+
+
+def _dictionary(found: SaelensFolder, adoption: Adoption, strongest: "Strongest") -> Dictionary:
+    plan = adoption.plan
+    # Only now is it known how many latents a token has; TopK autoencoders know it by themselves.
+    l0 = found.encoder.k or strongest.most_terms
+    adoption.finisher.config = dataclasses.replace(adoption.config, l0=l0)
+    return adoption.dictionary(
+        atoms=found.atoms,
+        offset=found.offset,
+        l0=l0,
+        sources=sources_at(adoption.model, plan, strongest.rows),
+        prompt_ids=tuple(plan.offered),
+        encoder=found.encoder,
+    )
+
+
+class Strongest:
+    """Where each latent of an autoencoder is strongest, among the activations shown."""
+
+    def __init__(self, encoder: SaeEncoder):
+        self._encoder = encoder
+        self._largest = torch.zeros(len(encoder))
+        self._nearest = torch.full((len(encoder),), -torch.inf)
+        self._rows = torch.zeros(len(encoder), dtype=torch.int64)
+        self._terms = self._tokens = self._most = 0
+
+    @property
+    def is_active(self) -> torch.Tensor:
+        """[n_atoms] bool, whether any token uses the latent."""
+        return self._largest > 0
+
+    @property
+    def most_terms(self) -> int:
+        """Active latents of the token that has most of them, as far as codes hold them."""
+        return min(MOST_TERMS, max(1, self._most))
+
+    def facts(self) -> dict[str, float | int | None]:
+        """For metrics.json: active latents of a token on average, and latents active nowhere."""
+        mean = self._terms / self._tokens if self._tokens else None
+        return {"mean_l0": mean, "silent_latents": int((~self.is_active).sum())}
+
+    @property
+    def rows(self) -> np.ndarray:
+        """[n_atoms] int64, the row of the token that names each latent."""
+        return self._rows.numpy()
+
+    def look(self, first: int, x: torch.Tensor) -> None:
+        """x: activations, [n, d_model], from row `first` on."""
+        together = max(1, DENSE_VALUES // len(self._encoder))
+        for start in range(0, len(x), together):
+            block = x[start : start + together]
+            finite = torch.isfinite(block).all(1).nonzero()[:, 0]
+            if len(finite):
+                self._look(first + start + finite, block[finite])
+
+    def _look(self, rows: torch.Tensor, x: torch.Tensor) -> None:
+        pre = self._encoder.pre_activations(x)
+        active = self._encoder.coefficients(pre)
+        terms = (active > 0).sum(1)
+        self._terms, self._tokens = self._terms + int(terms.sum()), self._tokens + len(x)
+        self._most = max(self._most, int(terms.max()))
+        largest, where = active.max(0)
+        nearest, near = self._encoder.nearness(pre).max(0)
+        closer = (nearest > self._nearest) & ~self.is_active
+        self._rows[closer] = rows[near[closer]]
+        stronger = largest > self._largest
+        self._rows[stronger] = rows[where[stronger]]
+        self._largest = torch.maximum(self._largest, largest)
+        self._nearest = torch.maximum(self._nearest, nearest)

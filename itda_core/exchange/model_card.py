@@ -1,0 +1,109 @@
+"""The model card of a run: what a hub repository says of it, in Markdown."""
+
+import os
+from pathlib import PurePath
+from typing import Any
+
+import yaml
+
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.exchange.saelens import pursuit_of
+from itda_core.runs.run import Run
+
+_KINDS = {
+    "itda": "Its atoms are activations of real tokens, which `sources.parquet` names.",
+    "sae": "It was imported from a sparse autoencoder; `sources.parquet` names the token where "
+    "each latent is strongest.",
+}
+_LICENCE = """## Licence
+
+No licence is set: choose one that those of the model and of the texts allow. `prompts.parquet`
+holds the texts, and the atoms are computed from them with the model.
+"""
+
+
+def model_card(run: Run, repository: str) -> str:
+    """The card with the hub's header: model, layer, corpus, method, measures, how to load it.
+
+    Folders of this machine are not named. repository: owner/name.
+    """
+    dictionary = run.dictionary()
+    model = public_name(run.config.model.name)
+    about = (
+        f"A dictionary of the residual stream of {model} after layer {run.layer}, a run of the "
+        f"ITDA explorer (`{run.run_id}`). {_KINDS[dictionary.kind]}"
+    )
+    parts = [
+        _header(run, dictionary),
+        f"# {repository.rpartition('/')[2]}",
+        about,
+        _table("setting", _settings(run, dictionary)),
+        _table("measure", _measures(run)),
+        "`fvu` is the share of the variance left unexplained on held-out prompts.",
+        _loading(run, repository),
+        _LICENCE,
+    ]
+    return "\n\n".join(parts)
+
+
+def public_name(name: str) -> str:
+    """A model's or corpus' name, of a path only its last part."""
+    is_path = name.startswith((".", "~", "/")) or name.count("/") > 1 or "\\" in name
+    is_path = is_path or os.path.exists(name)  # noqa: PTH110
+    return PurePath(name.replace("\\", "/")).name if is_path else name
+
+
+def _header(run: Run, dictionary: Dictionary) -> str:
+    header: dict[str, Any] = {
+        "license": "other",
+        "library_name": "itda-explorer",
+        "tags": ["interpretability", "sparse-dictionary", dictionary.kind],
+    }
+    name = run.config.model.name
+    if "/" in name and public_name(name) == name:
+        header["base_model"] = name
+    return f"---\n{yaml.safe_dump(header, sort_keys=False)}---"
+
+
+def _settings(run: Run, dictionary: Dictionary) -> dict[str, Any]:
+    encoder = dictionary.encoder
+    return {
+        "model": public_name(run.config.model.name),
+        "layer": f"{run.layer}, numbered from 0 to {run.about['n_layers'] - 1}",
+        "corpus": public_name(run.config.corpus.name),
+        "selection": run.config.selection,
+        "codes": f"pursuit: {pursuit_of(dictionary)}" if encoder is None else encoder.architecture,
+        "atoms": f"{len(dictionary):,} of {dictionary.d_model:,} components",
+        "L0": f"{dictionary.l0}",
+        "read": dictionary.reading,
+    }
+
+
+def _measures(run: Run) -> dict[str, str]:
+    """The numbers of metrics.json."""
+    return {
+        name: f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
+        for name, value in run.metrics.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def _table(head: str, rows: dict[str, str]) -> str:
+    lines = [f"| {head} | |", "|---|---|"]
+    lines += [f"| {name} | {str(value).replace('|', '/')} |" for name, value in rows.items()]
+    return "\n".join(lines)
+
+
+def _loading(run: Run, repository: str) -> str:
+    return f"""## Load it
+
+```
+python -m itda_core pull {repository}
+```
+
+```python
+from itda_core import Dictionary
+
+dictionary = Dictionary.load("data/runs/{run.run_id}")
+codes = dictionary.encode(activations)  # [n_tokens, d_model], as the model gives them
+```"""

@@ -1,0 +1,162 @@
+"""How long a training or an evaluation will take and how much room it needs, before it starts."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from itda_core.activations.pool import sample_size
+from itda_core.config import TrainConfig
+from itda_core.evaluation.by_l0 import EVALUATION_TOKENS, nested_l0s
+from itda_core.model.loading import ModelShape, best_device, model_shape, resolved_dtype
+from itda_core.pursuit.gram import free_memory, gram_bytes
+from itda_core.selection.coverage import CANDIDATES_PER_ATOM, COMPONENTS, JUDGES, ROUNDS
+
+_PROBE_SIZE = 1_024
+_FORWARD_EFFICIENCY = 0.45
+"""Share of a plain product's speed that a transformer's forward pass reaches."""
+_BFLOAT16_GAIN = 2.0
+"""How much faster a forward pass is in bfloat16 where that is taken; 2 to 4 were seen."""
+_PURSUIT_FLOPS_SHARE = 0.15
+"""Share of a plain product's speed that a pursuit's row updates reach."""
+_LOSS_COST = 2.0
+"""Logits, their cross-entropy and KL, in units of the product that makes the logits."""
+_PURSUIT_COSTS = {"matching": 1.0, "refit": 3.3, "orthogonal": 3.7}
+"""Time of a pursuit against plain matching pursuit's, with 2,048 atoms and L0 32."""
+_START_SECONDS = 12.0
+"""Starting the process, importing, loading the model."""
+_BYTES_PER_CODE = 8
+_LABELLED_TOKENS = 137_000
+"""Of the held-out prompts of the built-in corpus, which probing reads."""
+_REGRESSIONS_SECONDS = 10.0
+"""The regressions of a probing, on some thousand prompts and latents."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training will need; rough, a factor of two either way."""
+
+    seconds: float
+    memory: int
+    """bytes in main memory at most"""
+    disk: int
+    """bytes on disk while it runs; about half of it is kept"""
+
+
+def estimate(config: TrainConfig) -> Estimate | None:
+    """None where the model's shape is not known without loading it."""
+    shape = model_shape(config.model)
+    if shape is None:
+        return None
+    return Estimate(_seconds(config, shape), _memory(config, shape), _disk(config, shape))
+
+
+def _seconds(config: TrainConfig, shape: ModelShape) -> float:
+    """Forward passes to the last layer; for each layer the selection, and one pursuit for each
+    explored token."""
+    forward = 2 * shape.block_weights * (max(config.layers) + 1) * config.max_tokens
+    explored = min(config.explored_tokens, config.max_tokens)
+    pursuit = _pursuit_operations(
+        explored, config.max_atoms, shape.d_model, config.most_terms, config.pursuit
+    )
+    per_layer = pursuit + _selection_operations(config, shape.d_model, pursuit)
+    device = best_device()
+    forward /= _FORWARD_EFFICIENCY * _gain(config, device)
+    return _START_SECONDS + (forward + len(config.layers) * per_layer) / _product_speed(device)
+
+
+def evaluation_seconds(
+    dictionaries: Sequence[tuple[TrainConfig, int]], tokens: int = EVALUATION_TOKENS
+) -> float | None:
+    """Seconds to evaluate dictionaries, each given by its training and its layer; None where a
+    model's shape is not known without loading it."""
+    device, work = best_device(), 0.0
+    for config, layer in dictionaries:
+        shape = model_shape(config.model)
+        if shape is None:
+            return None
+        passes = len(nested_l0s(config.most_terms)) + 2  # as it is, and zeroed
+        blocks = layer + 1 + passes * (shape.n_layers - layer - 1)
+        forward = 2 * shape.block_weights * blocks * tokens / _FORWARD_EFFICIENCY
+        unembedding = 2 * shape.vocabulary * shape.d_model * passes * tokens
+        work += forward / _gain(config, device) + _LOSS_COST * unembedding
+    return _START_SECONDS + work / _product_speed(device)
+
+
+def probing_seconds(config: TrainConfig, layer: int, atoms: int) -> float | None:
+    """Seconds to probe a dictionary on the held-out prompts of the built-in corpus; None where the
+    model's shape is not known without loading it."""
+    shape = model_shape(config.model)
+    if shape is None:
+        return None
+    device = best_device()
+    forward = 2 * shape.block_weights * (layer + 1) * _LABELLED_TOKENS / _FORWARD_EFFICIENCY
+    pursuit = _pursuit_operations(
+        _LABELLED_TOKENS, atoms, shape.d_model, config.most_terms, config.pursuit
+    )
+    work = forward / _gain(config, device) + pursuit
+    return _START_SECONDS + _REGRESSIONS_SECONDS + work / _product_speed(device)
+
+
+def _gain(config: TrainConfig, device: str) -> float:
+    """How much faster than in float32 a forward pass is with the data type it is made in."""
+    chosen, fastest = (resolved_dtype(name, device) for name in (config.model.dtype, "auto"))
+    gains = chosen is torch.bfloat16 and fastest is torch.bfloat16
+    return _BFLOAT16_GAIN if gains else 1.0
+
+
+def _pursuit_operations(
+    tokens: int, atoms: int, d_model: int, terms: int, pursuit: str = "matching"
+) -> float:
+    """A pursuit's work, counted in operations of a plain product."""
+    row = 2 * atoms * (d_model + terms / _PURSUIT_FLOPS_SHARE)
+    return _PURSUIT_COSTS[pursuit] * row * tokens
+
+
+def _selection_operations(config: TrainConfig, d_model: int, pursuit: float) -> float:
+    """The threshold decomposes what it is offered, about as much as is explored; the coverage
+    finds its candidates by k-means and decomposes some activations with them."""
+    if config.selection == "threshold":
+        return pursuit
+    sample, centres = _sample(config), CANDIDATES_PER_ATOM * config.max_atoms
+    components = min(COMPONENTS, d_model)
+    principal = 2 * sample * d_model * (d_model + components)
+    nearest = 2 * ROUNDS * sample * centres * components
+    judging = _pursuit_operations(min(JUDGES, sample), centres, d_model, config.l0, "orthogonal")
+    return principal + nearest + judging
+
+
+def _sample(config: TrainConfig) -> int:
+    """Activations that the selection keeps on disk until it chooses, for each layer."""
+    if config.selection == "threshold":
+        return 0
+    return min(sample_size(config.max_atoms), config.max_tokens)
+
+
+def _memory(config: TrainConfig, shape: ModelShape) -> int:
+    model = 4 * (shape.block_weights * shape.n_layers + shape.vocabulary * shape.d_model)
+    cpu = torch.device("cpu")  # above a quarter of the free memory there is no Gram matrix
+    gram = min(gram_bytes(config.max_atoms, cpu), free_memory(cpu) // 4)
+    # One layer is chosen at a time: its sample, centred, of unit length, and without the massive.
+    choosing = 4 * 4 * _sample(config) * shape.d_model
+    per_layer = gram + 8 * config.max_atoms * shape.d_model
+    return model + per_layer * len(config.layers) + choosing + 2**30
+
+
+def _disk(config: TrainConfig, shape: ModelShape) -> int:
+    explored = min(config.explored_tokens, config.max_tokens)
+    rows = 4 * (explored + _sample(config)) * shape.d_model
+    per_layer = rows + 2 * explored * config.most_terms * _BYTES_PER_CODE
+    return len(config.layers) * (per_layer + 8 * config.max_atoms * shape.d_model)
+
+
+def _product_speed(device: str) -> float:
+    """Floating-point operations a second of a plain float32 product on this machine."""
+    a = torch.ones(_PROBE_SIZE, _PROBE_SIZE, device=device)
+    best = float("inf")
+    for _ in range(4):
+        started = time.perf_counter()
+        float((a @ a)[0, 0])  # reading a value waits for the device
+        best = min(best, time.perf_counter() - started)
+    return 2 * _PROBE_SIZE**3 / best

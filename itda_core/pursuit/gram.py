@@ -1,0 +1,57 @@
+"""Gram matrices of atoms: products of all pairs, and whether memory has room for them."""
+
+import psutil
+import torch
+
+from itda_core.pursuit.kernel_matching import GRAM_SCALE
+
+_GRAM_ROWS = 1_024
+"""Rows of a Gram matrix computed together."""
+
+
+def gram_matrix(atoms: torch.Tensor) -> torch.Tensor:
+    """Products of all pairs of atoms, [n_atoms, n_atoms], as the pursuit on their device takes
+    them: int16 in units of 1 / GRAM_SCALE on a CPU, else float32. atoms: [n_atoms, d_model],
+    float32 unit rows."""
+    gram = empty_gram(len(atoms), atoms.device)
+    extend_gram(gram, atoms, 0, len(atoms))
+    return gram
+
+
+def affordable_gram(atoms: torch.Tensor, memory: int | None = None) -> torch.Tensor | None:
+    """`gram_matrix(atoms)`, None where it is larger than `memory` bytes, by default a quarter of
+    what is free."""
+    memory = free_memory(atoms.device) // 4 if memory is None else memory
+    return gram_matrix(atoms) if gram_bytes(len(atoms), atoms.device) <= memory else None
+
+
+def empty_gram(n_atoms: int, device: torch.device) -> torch.Tensor:
+    """Room for the Gram matrix of `n_atoms` atoms."""
+    return torch.zeros(n_atoms, n_atoms, dtype=gram_type(device), device=device)
+
+
+def extend_gram(gram: torch.Tensor, atoms: torch.Tensor, first: int, last: int) -> None:
+    """Fill in the products of atoms `first` to `last` (not included) with all before them."""
+    for start in range(first, last, _GRAM_ROWS):
+        end = min(last, start + _GRAM_ROWS)
+        new = atoms[start:end] @ atoms[:end].T
+        if gram.dtype == torch.int16:
+            new = new.mul_(GRAM_SCALE).round_().clamp_(-GRAM_SCALE, GRAM_SCALE)
+        gram[start:end, :end] = new
+        gram[:start, start:end] = gram[start:end, :start].T
+
+
+def gram_bytes(n_atoms: int, device: torch.device) -> int:
+    """Size of a Gram matrix."""
+    return n_atoms**2 * gram_type(device).itemsize
+
+
+def gram_type(device: torch.device) -> torch.dtype:
+    return torch.int16 if device.type == "cpu" else torch.float32
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be had on a device now; for MPS, which shares it, main memory."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available

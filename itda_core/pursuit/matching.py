@@ -1,0 +1,85 @@
+"""Matching pursuit: activations and atoms in, codes out. Pure functions.
+
+At each of `l0` steps the atom with the largest |correlation| with the residual is taken, its
+signed correlation becomes a coefficient, and the term is subtracted (Mallat & Zhang 1993).
+
+With C = X Dᵀ computed once and the Gram matrix G = D Dᵀ, subtracting c·d_j from a residual changes
+its correlations by c·G[j], so a step costs n_atoms instead of n_atoms × d_model. Which way is
+taken, and in what blocks, follows from shapes, device and memory; the codes are the same.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from itda_core.pursuit.blocks import check_input, in_blocks, in_threads
+from itda_core.pursuit.codes import Codes
+from itda_core.pursuit.kernel_matching import ROUNDING, pursue_rows
+
+
+def matching_pursuit(
+    activations: torch.Tensor,
+    atoms: torch.Tensor,
+    l0: int,
+    gram: torch.Tensor | None = None,
+    memory: int | None = None,
+) -> Codes:
+    """Decompose each activation into `l0` signed atoms.
+
+    activations: [n_tokens, d_model], any float type; atoms: [n_atoms, d_model], unit rows;
+    gram: `gram_matrix(atoms)` where the caller has it already (more rows and columns, as a growing
+    dictionary has them, are not looked at); memory: bytes that the call may use beyond its result,
+    by default a quarter of what is free.
+
+    Of equal correlations the atom with the lower number is taken. Where the residual is down to
+    rounding (1e-6 of the activation), the remaining terms are latent 0 with coefficient 0, and so
+    are all terms of a zero vector. Raises InputError for shapes that don't fit and for values that
+    are not finite.
+    """
+    check_input(activations, atoms, l0, gram)
+    x = activations
+    latents = torch.zeros(len(x), l0, dtype=torch.int64, device=x.device)
+    coefficients = torch.zeros(len(x), l0, device=x.device)
+    in_blocks(_way, x, atoms, l0, (coefficients, latents), gram, memory)
+    return Codes(latents, coefficients)
+
+
+def _way(has_gram: bool, on_cpu: bool) -> Callable:
+    if not has_gram:
+        return _pursue_directly
+    return _pursue_compiled if on_cpu else _pursue_torch
+
+
+def _pursue_directly(room, residuals, atoms, _gram, _scale, coefficients, latents) -> None:
+    """The pursuit as it is defined, one product a step; needs no Gram matrix."""
+    floor = ROUNDING * residuals.norm(dim=1)
+    for step in range(latents.shape[1]):
+        best = torch.mm(residuals, atoms.T, out=room).abs_().argmax(1)
+        _take(step, best, floor, residuals, atoms, latents, coefficients)
+
+
+def _pursue_torch(correlations, residuals, atoms, gram, _scale, coefficients, latents) -> None:
+    """The pursuit in torch operations, for devices that the compiled kernel is not for. Nothing
+    in the loop waits for the device."""
+    floor = ROUNDING * residuals.norm(dim=1)
+    torch.mm(residuals, atoms.T, out=correlations)
+    for step in range(latents.shape[1]):
+        best = correlations.abs().argmax(1)
+        _take(step, best, floor, residuals, atoms, latents, coefficients)
+        correlations -= coefficients[:, step, None] * gram[best, : len(atoms)]
+
+
+def _take(step, best, floor, residuals, atoms, latents, coefficients) -> None:
+    """Write down one term of each token and subtract it; nothing where only rounding is left."""
+    chosen = atoms[best]
+    more = residuals.norm(dim=1) > floor
+    latents[:, step] = best * more
+    coefficients[:, step] = (residuals * chosen).sum(1) * more
+    residuals -= coefficients[:, step, None] * chosen
+
+
+def _pursue_compiled(correlations, residuals, atoms, gram, _scale, coefficients, latents) -> None:
+    """The pursuit by the compiled kernel."""
+    torch.mm(residuals, atoms.T, out=correlations)
+    own = (correlations, residuals, latents, coefficients)
+    in_threads(lambda c, r, *out: pursue_rows(c, r, gram.numpy(), atoms.numpy(), *out), own)

@@ -1,0 +1,60 @@
+"""What was measured between the layers of models, kept beside the runs.
+
+comparisons/<name>.parquet       one row a measure and pair: measure, a, b (what was compared, by
+                                 Run.activations_id), value or reason, tokens, unit, created
+
+Values belong to activations, not to dictionaries: they outlive a run that is trained anew.
+"""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from itda_core.errors import RunError
+from itda_core.files import told_when_disk_is_full, write_atomically
+
+COLUMNS = {
+    "measure": "str", "a": "str", "b": "str", "value": "float64", "reason": "str",
+    "tokens": "int64", "unit": "str", "created": "str",
+}  # fmt: skip
+
+
+def comparisons_folder(runs: Path) -> Path:
+    """Where the comparisons of the runs in a folder are kept."""
+    return runs.absolute().parent / "comparisons"
+
+
+def save_comparisons(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    """Keep what `comparing.compare_runs` found; the file appears whole or not at all. The same
+    comparison, made again, takes its place."""
+    created = datetime.now(UTC).isoformat(timespec="microseconds")
+    table = pd.DataFrame(rows).assign(created=created)[list(COLUMNS)].astype(COLUMNS)
+    names = "\n".join(sorted(table["measure"] + table["a"] + table["b"]))
+    path = folder / f"{hashlib.blake2b(names.encode(), digest_size=8).hexdigest()}.parquet"
+    content = io.BytesIO()
+    table.to_parquet(content, index=False)
+    with told_when_disk_is_full(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content.getvalue())
+    return path
+
+
+def read_comparisons(folder: Path) -> tuple[pd.DataFrame, RunError | None]:
+    """Every measure and pair once, the newest of each, and why a file can't be read, if one
+    can't."""
+    tables, failed = [pd.DataFrame({name: [] for name in COLUMNS}).astype(COLUMNS)], None
+    for path in sorted(folder.glob("*.parquet")):
+        try:
+            tables.append(pd.read_parquet(path, columns=list(COLUMNS)).astype(COLUMNS))
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+            failed = failed or RunError(
+                f"{path} is damaged ({str(error).splitlines()[0]}). Delete it and compare again."
+            )
+    table = pd.concat(tables, ignore_index=True).sort_values("created", kind="stable")
+    return table.drop_duplicates(["measure", "a", "b"], keep="last"), failed

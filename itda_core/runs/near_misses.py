@@ -1,0 +1,91 @@
+"""Where a latent was nearly chosen: the tokens on which a pursuit of one more step would take it.
+
+Kept as nearly.parquet in the run's directory. Autoencoders and runs of earlier versions have none.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.errors import RunError
+from itda_core.pursuit.codes import Codes
+from itda_core.pursuit.kernel_matching import ROUNDING
+from itda_core.pursuit.matching import matching_pursuit
+from itda_core.runs.run import NEARLY_FILE, Run
+
+_READ = pa.schema(
+    [("prompt_id", pa.string()), ("position", pa.int32()), ("coefficient", pa.float32())]
+)
+
+
+class NearlyChosen:
+    """The next term of every token, gathered while a run's codes are written."""
+
+    def __init__(self, dictionary: Dictionary, gram: torch.Tensor | None):
+        """gram: what `dictionary.gram()` gives."""
+        self.dictionary, self._gram = dictionary, gram
+        self._parts: list[pd.DataFrame] = []
+
+    def add(
+        self, left: torch.Tensor, codes: Codes, prompts: np.ndarray, positions: np.ndarray
+    ) -> None:
+        """left: what the codes leave of the activations, [n_tokens, d_model]; prompts: number of
+        each token's prompt; positions: its index there."""
+        if self.dictionary.encoder is not None:  # it takes no steps
+            return
+        latents, coefficients, known = next_terms(left, codes, self.dictionary.atoms, self._gram)
+        part = {
+            "latent": latents.numpy().astype(np.int32),
+            "prompt": prompts.astype(np.int32),
+            "position": positions.astype(np.int32),
+            "coefficient": coefficients.numpy(),
+        }
+        self._parts.append(pd.DataFrame(part)[known.numpy()])
+
+    def save(self, folder: Path, prompt_ids: pa.Array) -> None:
+        """Write the file, each latent's rows together with the largest |coefficient| first."""
+        if not self._parts:
+            return
+        table = pd.concat(self._parts)
+        table = table.iloc[np.lexsort((-table["coefficient"].abs(), table["latent"]))]
+        prompts = pa.DictionaryArray.from_arrays(pa.array(table.pop("prompt")), prompt_ids)
+        written = pa.Table.from_pandas(table, preserve_index=False)
+        written = written.add_column(1, "prompt_id", prompts)
+        pq.write_table(written, folder / NEARLY_FILE, compression="zstd")
+
+
+def next_terms(
+    left: torch.Tensor, codes: Codes, atoms: torch.Tensor, gram: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What one more step of matching pursuit would take of what the codes leave.
+
+    left: [n_tokens, d_model]. Returns latents [n_tokens] int64, coefficients [n_tokens] float32,
+    and which of them are terms, [n_tokens] bool: not where only rounding is left, nor where the
+    token has that latent already.
+    """
+    found = matching_pursuit(left, atoms, 1, gram=gram)
+    latents, coefficients = found.latents[:, 0], found.coefficients[:, 0]
+    is_new = (codes.latents != latents[:, None]).all(1)
+    largest = codes.coefficients.abs().amax(1)
+    return latents, coefficients, is_new & (coefficients.abs() > ROUNDING * largest)
+
+
+def nearly_chosen(run: Run, latent: int) -> pd.DataFrame | None:
+    """The tokens that a latent was nearly chosen on, the nearest first: prompt_id, position and
+    coefficient. None where the run does not tell. Raises RunError where the file is damaged."""
+    path = run.directory / NEARLY_FILE
+    if not path.exists():
+        return None
+    try:
+        wanted = [("latent", "==", latent)]
+        return pq.read_table(path, columns=_READ.names, filters=wanted).cast(_READ).to_pandas()
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise RunError(
+            f"{path} is damaged ({str(error).splitlines()[0]}). Delete it: the run is whole "
+            "without it."
+        ) from error

@@ -1,0 +1,109 @@
+"""What was measured on a run after its training, kept in its directory.
+
+runs/<run_id>/evaluation.json    optional: a run is whole without them
+              probing.json
+"""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from itda_core.errors import RunError
+from itda_core.files import told_when_disk_is_full, write_json
+from itda_core.runs.run import Run
+
+EVALUATION_FILE = "evaluation.json"
+EVALUATION_VERSION = 1
+PROBING_FILE = "probing.json"
+PROBING_VERSION = 1
+_OF_EVALUATION = {
+    "created", "seconds", "measured_on", "tokens", "massive_tokens", "unused_share", "by_l0",
+    "density", "errors",
+}  # fmt: skip
+_OF_PROBING = {"created", "seconds", "measured_on", "tokens", "results"}
+_OF_PROBE = {"task", "positive", "negative", "features", "k", "chosen"}
+
+
+def save_evaluation(run: Run, result: dict[str, Any]) -> Path:
+    """Keep what `evaluating.evaluate_runs` found of a run; the file appears whole or not at all."""
+    return _save(run, EVALUATION_FILE, EVALUATION_VERSION, result)
+
+
+def read_evaluation(run: Run) -> dict[str, Any] | None:
+    """The evaluation kept of a run, None where there is none. Raises RunError where it is damaged
+    or of a newer version."""
+    remedy = f"Evaluate it again: python -m itda_core evaluate {run.run_id} --save"
+    path = run.directory / EVALUATION_FILE
+    return _read(path, EVALUATION_VERSION, _OF_EVALUATION, _check_evaluation, remedy)
+
+
+def save_probing(run: Run, result: dict[str, Any]) -> Path:
+    """Keep what `probing_runs.probe_runs` found of a run; the file appears whole or not at all."""
+    return _save(run, PROBING_FILE, PROBING_VERSION, result)
+
+
+def read_probing(run: Run) -> dict[str, Any] | None:
+    """The probing kept of a run, None where there is none. Raises RunError where it is damaged
+    or of a newer version."""
+    remedy = f"Probe it again: python -m itda_core probe {run.run_id} --save"
+    return _read(run.directory / PROBING_FILE, PROBING_VERSION, _OF_PROBING, _check_probing, remedy)
+
+
+def _save(run: Run, file: str, version: int, result: dict[str, Any]) -> Path:
+    path = run.directory / file
+    created = datetime.now(UTC).isoformat(timespec="microseconds")
+    with told_when_disk_is_full(run.directory):
+        write_json(path, {**result, "version": version, "created": created})
+    return path
+
+
+def _read(
+    path: Path,
+    version: int,
+    told: set[str],
+    check: Callable[[dict[str, Any]], None],
+    remedy: str,
+) -> dict[str, Any] | None:
+    """told: what a file must say; check: raises ValueError, TypeError or KeyError where what it
+    says makes no sense; remedy: what to do then."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["version"] > version:
+            raise RunError(f"{path} was written by a newer version: update the explorer.")
+        lacking = told - set(found)
+        if lacking:
+            raise ValueError(f"it does not say {', '.join(sorted(lacking))}")
+        if not isinstance(found["measured_on"], dict):
+            raise ValueError("it does not say what was measured")
+        check(found)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RunError(f"{path} can't be read: {error.strerror}.") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise RunError(f"{path} is damaged ({error}). {remedy}") from error
+    return found
+
+
+def _check_evaluation(found: dict[str, Any]) -> None:
+    if not all({"l0", "fvu"} <= set(row) for row in found["by_l0"]):
+        raise ValueError("a row does not say its L0 and FVU")
+    numbers = [found["tokens"], *(row["l0"] for row in found["by_l0"])]
+    if not all(isinstance(number, int) for number in numbers):
+        raise ValueError("a number is none")
+
+
+def _check_probing(found: dict[str, Any]) -> None:
+    numbers = [found["tokens"]]
+    for row in found["results"]:
+        if not set(row) >= _OF_PROBE:
+            raise ValueError("a row does not say what was asked")
+        numbers += [row["accuracy"], row["low"], row["high"]]
+        for one in row["chosen"]:
+            numbers += [one["feature"], one["difference"], one["folds"]]
+            if row["features"] == "latents" and not isinstance(one["token"], str):
+                raise ValueError("a latent has no token")
+    if not all(isinstance(number, int | float) for number in numbers):
+        raise ValueError("a number is none")

@@ -1,0 +1,159 @@
+"""Run directories: one finished dictionary each, written whole or not at all.
+
+runs/<run_id>/           config.json  progress.jsonl  dictionary.safetensors  sources.parquet
+                         codes.parquet  prompts.parquet  metrics.json  nearly.parquet
+runs/.<training_id>/     a training under way: its lock, progress and newest checkpoint
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from itda_core.config import TrainConfig
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.errors import InputError, RunError
+from itda_core.files import told_when_disk_is_full
+
+RUN_FILES = (
+    "config.json",
+    "dictionary.safetensors",
+    "sources.parquet",
+    "codes.parquet",
+    "prompts.parquet",
+    "metrics.json",
+)
+NEARLY_FILE = "nearly.parquet"
+ALL_FILES = (*RUN_FILES, NEARLY_FILE, "progress.jsonl")
+"""With those that a run is whole without: what is copied where a run goes."""
+_ARCHITECTURES = {"standard": "Standard", "topk": "TopK", "jumprelu": "JumpReLU"}
+_ABOUT = {"run_id", "training_id", "layer", "created", "d_model", "n_layers", "dtype", "config"}
+_METRICS = {"atoms", "tokens", "explored_tokens", "fvu", "explored_fvu", "seconds"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run as its directory describes it."""
+
+    directory: Path
+    about: dict[str, Any]
+    """config.json: run_id, training_id, layer, created, config, and what the model is"""
+    metrics: dict[str, Any]
+
+    @property
+    def run_id(self) -> str:
+        return self.about["run_id"]
+
+    @property
+    def config(self) -> TrainConfig:
+        """What the run was trained with, its data type as it came to."""
+        return TrainConfig.from_dict(self.about["config"]).with_dtype(self.about["dtype"])
+
+    @property
+    def layer(self) -> int:
+        return self.about["layer"]
+
+    @property
+    def kind(self) -> str:
+        """ "itda", or "sae" for an imported autoencoder."""
+        return self.about.get("kind", "itda")
+
+    @property
+    def method(self) -> str:
+        """How the dictionary was made, in a few words: "coverage", or "TopK SAE"."""
+        if self.kind == "sae":
+            name = self.about.get("architecture", "")
+            return f"{_ARCHITECTURES.get(name, name)} SAE".strip()
+        return self.config.method
+
+    @property
+    def activations_id(self) -> str:
+        """Names the activations that the run is of: model, layer, corpus and how it is read. Runs
+        that differ in nothing but their dictionaries share it."""
+        config = self.config
+        corpus = self.about.get("corpus_digest") or config.corpus.name
+        # A digest tells versions of one model apart; built-in ones share it.
+        model = [*dataclasses.astuple(config.model), self.about.get("model_digest")]
+        named = [*model, self.layer, corpus, config.context_length]
+        return hashlib.blake2b(json.dumps(named).encode(), digest_size=8).hexdigest()
+
+    def dictionary(self) -> Dictionary:
+        return Dictionary.load(self.directory)
+
+
+def list_runs(folder: Path) -> list[Run]:
+    """The finished runs in `folder`, oldest first; damaged ones are left out."""
+    runs = []
+    for path in sorted(folder.glob("*/config.json")):
+        if path.parent.name.startswith("."):
+            continue
+        try:
+            runs.append(read_run(path.parent))
+        except RunError:
+            continue
+    return sorted(runs, key=lambda run: (run.about["created"], run.layer))
+
+
+def read_run(directory: Path) -> Run:
+    """Read one run directory. Raises RunError where something of it is missing or damaged."""
+    missing = [name for name in RUN_FILES if not (directory / name).exists()]
+    if missing:
+        raise RunError(f"{directory} is not a whole run: it lacks {', '.join(missing)}.")
+    try:
+        about = json.loads((directory / "config.json").read_text())
+        metrics = json.loads((directory / "metrics.json").read_text())
+        lacking = (_ABOUT - set(about)) | (_METRICS - set(metrics))
+        if lacking:
+            raise ValueError(f"it does not say {', '.join(sorted(lacking))}")
+        if about["run_id"] != directory.name:
+            raise ValueError(f"it is the run {about['run_id']!r} under another name")
+        run = Run(directory, about, metrics)
+        _ = run.config  # raises what is wrong with it
+        return run
+    except (ValueError, TypeError) as error:  # not JSON, not text, or not what a run says
+        raise RunError(f"{directory} is damaged ({error}). Delete it and train again.") from error
+    except InputError as error:
+        raise RunError(f"{directory} can't be used. {error}") from error
+
+
+def find_run(name: str, folder: Path) -> Run:
+    """A run by its id in `folder`, or by the path of its directory."""
+    # pathlib's own tests raise for names that no file can have, such as very long ones.
+    candidates = [Path(os.path.expanduser(name))]  # noqa: PTH111
+    if "/" not in name and "\\" not in name and not name.startswith("."):
+        candidates.insert(0, folder / name)
+    for directory in candidates:
+        if os.path.isdir(directory):  # noqa: PTH112
+            return read_run(directory)
+    known = ", ".join(run.run_id for run in list_runs(folder)[:8]) or "none yet"
+    raise InputError(f"There is no run {name!r} in {folder}. There are: {known}.")
+
+
+def delete_run(directory: Path) -> None:
+    """Remove a run for good; it is out of sight at once, even if clearing it is interrupted."""
+    hidden = directory.with_name(f".deleted-{directory.name}")
+    shutil.rmtree(hidden, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        directory.rename(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
+@contextmanager
+def new_run(folder: Path, run_id: str) -> Iterator[Path]:
+    """A directory to write a run into; it gets its name when the block ends without an error."""
+    temporary = folder / f".writing-{run_id}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    with told_when_disk_is_full(folder):
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            temporary.rename(folder / run_id)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,169 @@
+"""What a training keeps on disk until it is finished: its lock, its rows, its newest checkpoint.
+
+runs/.<training_id>/     a training under way
+"""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+
+from itda_core.config import TrainConfig
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.errors import InputError, RunError
+from itda_core.files import told_when_disk_is_full, write_json
+
+
+class Workspace:
+    """What a training keeps on disk until it is finished."""
+
+    def __init__(self, runs: Path, training_id: str):
+        self.runs = runs
+        self.training_id = training_id
+        self.directory = runs / f".{training_id}"
+
+    @contextmanager
+    def locked(self, config: TrainConfig) -> Iterator[None]:
+        """Make the directory and hold it for this process. Raises RunError where it is held."""
+        with told_when_disk_is_full(self.runs):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            lock = self.directory / "lock"
+            _take_lock(lock, self.training_id)
+            try:
+                write_json(self.directory / "config.json", config.to_dict())
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+
+    def save_checkpoint(self, number: int, dictionaries: dict[int, Dictionary], state: dict):
+        """Keep the dictionaries and the state after window `number`, then drop older ones."""
+        target = self.directory / f"checkpoint-{number:09d}"
+        if target.exists():
+            return
+        temporary = self.directory / "checkpoint.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        for layer, dictionary in dictionaries.items():
+            dictionary.save(temporary / f"{layer}.safetensors")
+        arrays = {path.name: path.stat().st_size for path in self.directory.glob("*.f32")}
+        write_json(temporary / "state.json", {**state, "arrays": arrays})
+        older = self._checkpoints()
+        temporary.rename(target)
+        for path in older:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def load_checkpoint(self) -> tuple[dict[int, Dictionary], dict] | None:
+        """The newest checkpoint's dictionaries by layer and its state, if there is one."""
+        checkpoints = self._checkpoints()
+        if not checkpoints:
+            return None
+        newest = checkpoints[-1]
+        state = json.loads((newest / "state.json").read_text())
+        sizes = {path.name: path.stat().st_size for path in self.directory.glob("*.f32")}
+        if any(sizes.get(name, 0) < size for name, size in state["arrays"].items()):
+            shutil.rmtree(newest)  # without the activations kept so far there is no going on
+            return None
+        dictionaries = {
+            int(path.stem): Dictionary.load(path) for path in newest.glob("*.safetensors")
+        }
+        return dictionaries, state
+
+    def rows(self, name: str, length: int, width: int) -> "RowFile":
+        """Room for `length` rows in a file, found again after an interruption. Raises OSError
+        where the disk has no space for them."""
+        path = self.directory / f"{name}.f32"
+        there = path.stat().st_size if path.exists() else 0
+        if 4 * length * width - there > shutil.disk_usage(self.directory).free:
+            raise OSError(errno.ENOSPC, "not enough space for the activations")
+        return RowFile(path, length, width)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted(self.directory.glob("checkpoint-*"))
+
+
+class RowFile:
+    """Float32 rows in a file, written in order and read in blocks: memory holds one block.
+
+    A memory map would do the same, but a disk that fills up under it ends the process.
+    """
+
+    def __init__(self, path: Path, length: int, width: int):
+        self._length, self._width = length, width
+        path.touch()
+        self._file = path.open("r+b")
+
+    def __len__(self) -> int:
+        return self._length
+
+    def write(self, first: int, rows: torch.Tensor) -> None:
+        """Put rows, [n, width] float32, at row `first` and after."""
+        self._file.seek(4 * first * self._width)
+        self._file.write(rows.contiguous().numpy())
+
+    def read(self, first: int, count: int) -> torch.Tensor:
+        """Up to `count` rows from row `first` on, [n, width] float32; zero where none was
+        written."""
+        rows = torch.zeros(max(0, min(count, self._length - first)), self._width)
+        self._file.seek(4 * first * self._width)
+        self._file.readinto(rows.numpy().reshape(-1).view(np.uint8))
+        return rows
+
+    def flush(self) -> None:
+        """Bring what was written to the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def interrupted_trainings(runs: Path) -> dict[str, TrainConfig]:
+    """Trainings that stopped before they were done, by training id; those can be resumed."""
+    found = {}
+    for path in sorted(runs.glob(".*/config.json")):
+        if path.parent.name.startswith((".writing-", ".deleted-")):
+            continue
+        if _held_by(path.parent / "lock"):
+            continue
+        with contextlib.suppress(ValueError, InputError):  # damaged, or of another version
+            found[path.parent.name[1:]] = TrainConfig.from_dict(json.loads(path.read_text()))
+    return found
+
+
+def delete_interrupted(runs: Path, training_id: str) -> None:
+    """Give up an interrupted training; what it has on disk is removed."""
+    if training_id in interrupted_trainings(runs):
+        Workspace(runs, training_id).remove()
+
+
+def _take_lock(lock: Path, training_id: str) -> None:
+    holder = _held_by(lock)
+    if holder:
+        raise RunError(
+            f"The training {training_id} is already running (pid {holder}). Wait for it, or stop "
+            "it first."
+        )
+    process = psutil.Process()
+    lock.write_text(json.dumps({"pid": process.pid, "started": process.create_time()}))
+
+
+def _held_by(lock: Path) -> int | None:
+    """The id of the living process that holds a lock file, if any."""
+    try:
+        holder = json.loads(lock.read_text())
+        process = psutil.Process(holder["pid"])
+        # A number can be used again by another process after a restart; its start time can't.
+        return process.pid if abs(process.create_time() - holder["started"]) < 2 else None
+    except (OSError, ValueError, KeyError, psutil.Error):
+        return None

@@ -1,0 +1,228 @@
+"""Which activations become atoms so that few of them cover the data: "coverage".
+
+Real activations near the centres of a spherical k-means (Dhillon & Modha 2001) are the candidates,
+half as many again as atoms are wanted. They then decompose other activations, and those without
+which the least would be lost are dropped. docs/method.md has what was compared.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from itda_core.activations.massive import massive
+from itda_core.pursuit.codes import tokens_together
+from itda_core.pursuit.gram import affordable_gram
+from itda_core.pursuit.orthogonal import orthogonal_matching_pursuit
+
+_FOR_MASSIVE = 8
+"""Atoms, at most, for massive activations."""
+CANDIDATES_PER_ATOM = 1.5
+"""With more, the judges tell near-equal candidates apart and drop both; with fewer they have
+nothing to choose from."""
+ROUNDS = 2
+"""Rounds of k-means; more cost time and change the choice hardly."""
+COMPONENTS = 128
+"""Principal components in which k-means looks for the nearest centre."""
+JUDGES = 4_096
+"""Activations, at most, on which the candidates are judged."""
+_APART = 2_048
+"""Activations, at most, on which a budget is measured."""
+_FLOOR = 0.8
+"""Of the median projection at the wanted step: where the least one worth a term is looked for
+first."""
+_TOGETHER = 512
+"""Activations compared with all centres at once: their products stay in the processor's cache."""
+
+
+@dataclass(frozen=True)
+class Centre:
+    """Where the activations of a layer lie."""
+
+    mean: torch.Tensor
+    """[d_model] float32, massive activations left out"""
+    median_norm: float
+    """of the activations as they are"""
+
+
+def centre_of(activations: torch.Tensor) -> Centre:
+    """Mean and median norm of [n_tokens, d_model] finite activations."""
+    norms = activations.norm(dim=1)
+    median = float(norms.median()) if len(norms) else 0.0
+    usual = activations[~massive(norms, median)]
+    mean = (
+        usual.mean(0, dtype=torch.float64)
+        if len(usual)
+        else activations.new_zeros(activations.shape[1])
+    )
+    return Centre(mean.float(), median)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Activations that become atoms."""
+
+    rows: torch.Tensor
+    """[n_atoms] int64, ascending"""
+    atoms: torch.Tensor
+    """[n_atoms, d_model] float32, unit rows"""
+    centre: Centre
+    offset: torch.Tensor
+    """[d_model] float32, what was subtracted before the atoms were normalised"""
+
+
+def choose(
+    activations: torch.Tensor, n_atoms: int, l0: int, seed: int, offset: str = "mean"
+) -> Choice:
+    """The activations that cover all of them.
+
+    activations: [n_tokens, d_model] float32, finite and not zero; l0: terms that the dictionary
+    will use; offset: "mean" or "zero". A few atoms go to massive activations, where there are
+    any: they share a direction, and without an atom near it they would not be explained at all.
+    """
+    centre = centre_of(activations)
+    taken_off = centre.mean if offset == "mean" else torch.zeros_like(centre.mean)
+    centred = activations - taken_off
+    norms = centred.norm(dim=1)
+    is_massive = massive(activations.norm(dim=1), centre.median_norm)
+    few = is_massive.nonzero()[:, 0]
+    usual = (~is_massive & (norms > 0)).nonzero()[:, 0]
+    directions = torch.nn.functional.normalize(centred, dim=1)
+    del centred  # as large as the sample
+    most = min(_FOR_MASSIVE, n_atoms // 2)
+    taken = few[cover(directions[few], most, l0, seed)] if most else few[:0]
+    rows = torch.cat([taken, usual[cover(directions[usual], n_atoms - len(taken), l0, seed)]])
+    rows = rows.sort().values
+    return Choice(rows, directions[rows], centre, taken_off)
+
+
+def choose_on_average(
+    activations: torch.Tensor, n_atoms: int, l0: int, most_terms: int, seed: int
+) -> tuple[Choice, float]:
+    """The activations that cover all, and the smallest projection worth a term, so that tokens use
+    `l0` terms on average and none more than `most_terms`.
+
+    activations: as for `choose`, in the order of the prompts. The last tenth of them, at most
+    2,048 and none that atoms are needed from, are not chosen from: what is measured on the prompts
+    that atoms come from is too good. With none of them tokens use `most_terms` terms.
+    """
+    apart = min(_APART, len(activations) // 10, max(0, len(activations) - n_atoms))
+    choice = choose(activations[: len(activations) - apart], n_atoms, l0, seed)
+    return choice, least_projection(activations[len(activations) - apart :], choice, l0, most_terms)
+
+
+def least_projection(activations: torch.Tensor, choice: Choice, l0: int, most_terms: int) -> float:
+    """The smallest projection worth a term, in units of the activations.
+
+    With it each token's next term is bought at the same price: no other way to share the terms out
+    over these tokens explains more, as long as steps take less and less. Massive activations are
+    left out. activations: [n_tokens, d_model], of prompts that no atom comes from.
+    """
+    is_massive = massive(activations.norm(dim=1), choice.centre.median_norm)
+    x = activations[~is_massive] - choice.offset
+    if not len(x) or not len(choice.atoms):
+        return 0.0
+    # A token uses the steps before the first small one: those whose running minimum is not small.
+    # Steps far below the answer are long and not needed, so they are left out at first.
+    lowest_with = functools.partial(_lowest, x, choice.atoms, affordable_gram(choice.atoms))
+    floor = _FLOOR * float(lowest_with(l0, 0.0)[:, -1].median())
+    lowest = lowest_with(most_terms, floor).flatten()
+    wanted = min(len(lowest), l0 * len(x))
+    if int((lowest > 0).sum()) < wanted:
+        lowest = lowest_with(most_terms, 0.0).flatten()
+    return float(lowest.sort(descending=True).values[wanted - 1])
+
+
+def _lowest(
+    x: torch.Tensor, atoms: torch.Tensor, gram: torch.Tensor | None, l0: int, least: float
+) -> torch.Tensor:
+    """The smallest projection up to each step, [n_tokens, l0] float64; 0 after the end."""
+    parts = x.split(tokens_together(l0))
+    pursued = [orthogonal_matching_pursuit(part, atoms, l0, gram, least=least) for part in parts]
+    return torch.cat([codes.gains.sqrt() for codes in pursued]).cummin(1).values
+
+
+def cover(directions: torch.Tensor, n_atoms: int, l0: int, seed: int) -> torch.Tensor:
+    """Rows of the activations that become atoms, [≤ n_atoms] int64 in ascending order.
+
+    directions: [n_tokens, d_model] float32, centred and of unit norm; l0: terms that the
+    dictionary will use. The same input gives the same rows. Fewer than `n_atoms` come back only
+    where there are not as many distinct directions, or hardly more of them than atoms.
+    """
+    if len(directions) <= n_atoms:
+        return _distinct(directions)
+    draw = np.random.default_rng(seed)
+    more = int((CANDIDATES_PER_ATOM - 1) * n_atoms)
+    n_candidates = n_atoms + min(more, (len(directions) - n_atoms) // 2)
+    candidates = _central(directions, n_candidates, draw)
+    if len(candidates) <= n_atoms:
+        return candidates
+    losses = _losses_without(directions, candidates, l0, draw)
+    return candidates[losses.argsort(descending=True, stable=True)[:n_atoms]].sort().values
+
+
+def _distinct(directions: torch.Tensor) -> torch.Tensor:
+    _, first = np.unique(directions.numpy(), axis=0, return_index=True)
+    return torch.from_numpy(np.sort(first))
+
+
+def _central(directions: torch.Tensor, n_centres: int, draw: np.random.Generator) -> torch.Tensor:
+    """The member nearest to each centre of a spherical k-means, [≤ n_centres] in ascending order.
+
+    The nearest centre is looked for among the first principal components; centres and members
+    are compared whole.
+    """
+    first = torch.from_numpy(draw.choice(len(directions), n_centres, replace=False))
+    reduced = _principal(directions)
+    centres = reduced[first]
+    for _ in range(ROUNDS):
+        nearest = _nearest(reduced, centres)
+        sums = torch.zeros(n_centres, reduced.shape[1]).index_add_(0, nearest, reduced)
+        centres = torch.nn.functional.normalize(sums, dim=1)
+    whole = torch.zeros(n_centres, directions.shape[1]).index_add_(0, nearest, directions)
+    whole = torch.nn.functional.normalize(whole, dim=1)
+    pairs = zip(directions.split(_TOGETHER), nearest.split(_TOGETHER), strict=True)
+    closeness = torch.cat([(part * whole[numbers]).sum(1) for part, numbers in pairs])
+    # The last of each group, sorted by closeness: of equals the first row.
+    order = np.lexsort((-np.arange(len(closeness)), closeness.numpy(), nearest.numpy()))
+    groups = nearest.numpy()[order]
+    return torch.from_numpy(np.sort(order[np.append(np.diff(groups) > 0, True)]))
+
+
+def _principal(directions: torch.Tensor) -> torch.Tensor:
+    """Coordinates in the directions' first principal components, [n_tokens, ≤ 128], unit rows."""
+    if directions.shape[1] <= COMPONENTS:
+        return directions
+    _, vectors = torch.linalg.eigh(directions.T @ directions)
+    return torch.nn.functional.normalize(directions @ vectors[:, -COMPONENTS:], dim=1)
+
+
+def _nearest(points: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
+    """The centre with the largest product for each point, [n_points] int64."""
+    return torch.cat([(part @ centres.T).argmax(1) for part in points.split(_TOGETHER)])
+
+
+def _losses_without(
+    directions: torch.Tensor, candidates: torch.Tensor, l0: int, draw: np.random.Generator
+) -> torch.Tensor:
+    """How much worse other activations would be explained without each candidate, [n_candidates].
+
+    The sum over activations of what the squared error of the least-squares fit grows by when one
+    atom is taken out of the support: c² / (G⁻¹)_jj, with G the support's products. No candidate
+    judges itself.
+    """
+    is_judge = np.ones(len(directions), bool)
+    is_judge[candidates.numpy()] = False
+    judges = np.flatnonzero(is_judge)
+    judges = np.sort(draw.choice(judges, min(JUDGES, len(judges)), replace=False))
+    losses = torch.zeros(len(candidates), dtype=torch.float64)
+    atoms = directions[candidates]
+    gram = affordable_gram(atoms)
+    for part in torch.from_numpy(judges).split(tokens_together(l0)):
+        codes = orthogonal_matching_pursuit(directions[part], atoms, l0, gram)
+        identity = torch.eye(l0).expand_as(codes.factor)
+        inverse = torch.linalg.solve_triangular(codes.factor, identity, upper=False)
+        loss = codes.coefficients.square() / inverse.square().sum(1)  # (G⁻¹)_jj = Σ_i (L⁻¹)_ij²
+        losses.index_add_(0, codes.latents.flatten(), loss.double().flatten())
+    return losses

@@ -1,0 +1,272 @@
+"""Compare the layers of models by their activations on the same tokens, for the command line and
+the queue.
+
+Models are loaded one at a time and their activations kept in temporary files, so that memory holds
+those of two models whatever their number.
+"""
+
+import functools
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from itda_core.activations.alignment import RowNames, common_rows, row_names
+from itda_core.activations.massive import massive_rows
+from itda_core.config import CorpusSpec
+from itda_core.corpus.corpus import Corpus, load_corpus
+from itda_core.errors import ComparisonError, InputError, ItdaError
+from itda_core.evaluation.batch import RunsProgress, check_model
+from itda_core.files import told_when_disk_is_full
+from itda_core.model.loading import load_model
+from itda_core.model.model import Model
+from itda_core.runs.run import Run
+from itda_core.similarity.measures import LEAST_TOKENS, MEASURES, Measure, prepare
+
+COMPARED_TOKENS = 10_000
+_PROMPTS = 32
+"""Prompts that go through a model together"""
+_CAPTURING = 0.7
+"""Share of a comparison in which models run"""
+_KEPT_MODELS = 4
+"""Models whose layers stay in memory as a measure takes them"""
+_CONSTANT = "The activations of one of the layers do not differ by token, so there is no value."
+
+
+@dataclass(frozen=True, eq=False)
+class Captured:
+    """The activations of one model that is compared, on disk."""
+
+    runs: tuple[Run, ...]
+    """one for each layer"""
+    files: tuple[Path, ...]
+    """[n_rows, d_model] float32 each, as numpy keeps them"""
+    names: RowNames
+    massive: np.ndarray
+    """[n_rows] bool: in any of the layers"""
+    tokenizer: str
+    """its digest"""
+
+    def layer(self, number: int, rows: np.ndarray) -> torch.Tensor:
+        """Some rows of a layer, [n, d_model] float32."""
+        return torch.from_numpy(np.load(self.files[number], mmap_mode="r")[rows])
+
+
+def compare_runs(
+    runs: Sequence[Run], measures: Sequence[str], max_tokens: int = COMPARED_TOKENS
+) -> Iterator[RunsProgress]:
+    """Compare every layer with every layer, also of the same model, by each measure.
+
+    The last progress holds the results, a row for each measure and pair: measure, a and b (from a
+    to b where the measure is not symmetric; names of activations), run_a, run_b, value (None where
+    there is none), reason (why there is none), tokens, and unit: they are "token" positions where
+    both have one tokenizer, else the ends of each "word". Tokens are those of held-out prompts, but
+    not the first of each and none that is massive in either model.
+
+    Raises InputError for fewer than two runs or an unknown measure. What keeps one model from being
+    compared keeps no other from it: the results come all the same, and its error is raised at the
+    end.
+    """
+    _check(runs, measures, max_tokens)
+    progress, failed = RunsProgress("loading", total_tokens=max_tokens), []
+    with tempfile.TemporaryDirectory(prefix="itda-") as folder:
+        capturing = _Capturing(runs, max_tokens, Path(folder))
+        yield from capturing.steps(progress, failed)
+        yield from _compare_all(capturing.found, measures, max_tokens, progress)
+    progress.stage, progress.fraction, progress.seconds_left = "done", 1.0, 0.0
+    yield progress
+    if failed:
+        raise failed[0]
+
+
+def _check(runs: Sequence[Run], measures: Sequence[str], max_tokens: int) -> None:
+    if len(runs) < 2:
+        raise InputError("Give at least two runs to compare.")
+    for name in measures or [""]:
+        if name not in MEASURES:
+            raise InputError(f"There is no measure {name!r}: take some of {', '.join(MEASURES)}.")
+    if max_tokens < LEAST_TOKENS:
+        raise InputError(f"Compare by at least {LEAST_TOKENS} tokens, got {max_tokens}.")
+
+
+class _Capturing:
+    """Every model of a comparison, one after another."""
+
+    def __init__(self, runs: Sequence[Run], max_tokens: int, folder: Path):
+        self.found: list[Captured] = []
+        self._max_tokens, self._folder = max_tokens, folder
+        self._models = _by_model(runs)
+        self._read = functools.lru_cache(maxsize=2)(load_corpus)
+        self._started = time.monotonic()
+
+    def steps(self, progress: RunsProgress, failed: list[ItdaError]) -> Iterator[RunsProgress]:
+        """failed: takes up why a model could not be captured."""
+        for number, runs in enumerate(self._models):
+            try:
+                yield from self._capture(number, runs, progress)
+            except ItdaError as error:
+                failed.append(error)
+
+    def _capture(
+        self, number: int, runs: tuple[Run, ...], progress: RunsProgress
+    ) -> Iterator[RunsProgress]:
+        progress.stage, progress.run_id, progress.tokens = "loading", runs[0].run_id, 0
+        yield progress
+        model = load_model(runs[0].config.model)
+        for run in runs:
+            check_model(run, model)
+        texts = _texts(runs[0], self._read)
+        rows, names, parts = 0, [], {run.layer: [] for run in runs}
+        for first in range(0, len(texts), _PROMPTS):
+            batch, captured = _batch(model, texts[first : first + _PROMPTS], first, runs)
+            names.append(batch)
+            for layer, x in captured.items():
+                parts[layer].append(x)
+            rows += batch.count("word")  # of which there are fewer than of tokens
+            self._follow(progress, number, rows)
+            yield progress
+            if rows >= self._max_tokens:
+                break
+        layers = [torch.cat(parts.pop(run.layer)) for run in runs]
+        self.found.append(self._keep(number, runs, layers, RowNames.joined(names), model))
+
+    def _follow(self, progress: RunsProgress, number: int, rows: int) -> None:
+        progress.stage, progress.tokens = "capturing", min(rows, self._max_tokens)
+        done = (number + progress.tokens / self._max_tokens) / len(self._models)
+        seconds = time.monotonic() - self._started
+        progress.follow(max(done, 1e-6) * _CAPTURING, 0.0, 1.0, seconds)
+
+    def _keep(
+        self,
+        number: int,
+        runs: tuple[Run, ...],
+        layers: list[torch.Tensor],
+        names: RowNames,
+        model: Model,
+    ) -> Captured:
+        files = tuple(self._folder / f"{number}-{run.layer}.npy" for run in runs)
+        massive = np.zeros(len(names), bool)
+        for file, x in zip(files, layers, strict=True):
+            with told_when_disk_is_full(self._folder):
+                np.save(file, x.numpy())
+            massive |= massive_rows(x)
+        return Captured(runs, files, names, massive, model.tokenizer_digest)
+
+
+def _by_model(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
+    """Runs whose activations are captured together, each layer once."""
+    models: dict[tuple, dict[int, Run]] = {}
+    for run in runs:
+        config = run.config
+        digests = [run.about.get(name) for name in ("model_digest", "corpus_digest")]
+        layers = models.setdefault((config.model, config.context_length, *digests), {})
+        layers.setdefault(run.layer, run)
+    return [tuple(layers[layer] for layer in sorted(layers)) for layers in models.values()]
+
+
+def _texts(run: Run, read: Callable[[CorpusSpec], Corpus]) -> list[str]:
+    """The held-out texts of a run's corpus. Raises InputError where it has changed."""
+    corpus = read(run.config.corpus)
+    if corpus.digest != run.about.get("corpus_digest"):
+        raise InputError(
+            f"The corpus {corpus.name} has changed since {run.run_id} was trained, so its "
+            "activations can't be had again. Train it anew."
+        )
+    return [prompt.text for prompt in corpus.held_out() or corpus.prompts]
+
+
+def _batch(
+    model: Model, texts: list[str], first: int, runs: tuple[Run, ...]
+) -> tuple[RowNames, dict[int, torch.Tensor]]:
+    """What the comparable tokens of some texts are called, and their activations by layer."""
+    tokens = model.tokenize(texts, runs[0].config.context_length)
+    kept, names = row_names(tokens, first)
+    captured = model.capture(tokens, [run.layer for run in runs])
+    rows = torch.from_numpy(kept[captured.prompts, captured.positions])
+    return names, {layer: x[rows] for layer, x in captured.items()}
+
+
+def _compare_all(
+    models: list[Captured], measures: Sequence[str], max_tokens: int, progress: RunsProgress
+) -> Iterator[RunsProgress]:
+    progress.stage, progress.run_id, progress.tokens, progress.total_tokens = "comparing", "", 0, 0
+    pairs = list(itertools.combinations_with_replacement(models, 2))
+    forms = functools.lru_cache(maxsize=_KEPT_MODELS)(_forms)
+    before, started = progress.fraction, time.monotonic()
+    for done, (name, (a, b)) in enumerate(itertools.product(measures, pairs), 1):
+        progress.results += _compare(MEASURES[name], a, b, max_tokens, forms)
+        seconds = time.monotonic() - started
+        progress.follow(done / len(pairs) / len(measures), before, 1 - before, seconds)
+        yield progress
+
+
+def _compare(
+    measure: Measure, a: Captured, b: Captured, most: int, forms: Callable
+) -> list[dict[str, Any]]:
+    """One measure between the layers of two models, both ways where it is not symmetric."""
+    unit = "token" if a.tokenizer == b.tokenizer else "word"
+    rows = common_rows(a.names, b.names, unit, most, (a.massive, b.massive))
+    obstacle = _obstacle(a.runs[0], b.runs[0], len(rows[0]))
+    left, right = (
+        [(run, obstacle) for run in of.runs] if obstacle else forms(measure.name, of, its.tobytes())
+        for of, its in zip((a, b), rows, strict=True)
+    )
+    all_pairs = itertools.product(left, right)
+    pairs = itertools.combinations_with_replacement(left, 2) if a is b else all_pairs
+    found = []
+    for one, other in pairs:
+        is_once = measure.is_symmetric or one is other
+        for (run_a, form_a), (run_b, form_b) in [(one, other), (other, one)][: 1 if is_once else 2]:
+            value, reason = _value(measure, form_a, form_b)
+            found.append(
+                {
+                    "measure": measure.name,
+                    "a": run_a.activations_id,
+                    "b": run_b.activations_id,
+                    "run_a": run_a.run_id,
+                    "run_b": run_b.run_id,
+                    "value": value,
+                    "reason": reason,
+                    "tokens": len(rows[0]),
+                    "unit": unit,
+                }
+            )
+    return found
+
+
+def _obstacle(a: Run, b: Run, n_rows: int) -> ComparisonError | None:
+    """What keeps every layer of a model from being compared with every layer of another."""
+    names = " and ".join(run.config.model.name for run in (a, b))
+    if a.about.get("corpus_digest") != b.about.get("corpus_digest"):
+        return ComparisonError(
+            f"{names} were trained on different corpora. Train both on the same one."
+        )
+    if n_rows < LEAST_TOKENS:
+        return ComparisonError(f"{names} have {n_rows} tokens in common, too few to compare by.")
+    return None
+
+
+def _forms(name: str, model: Captured, rows: bytes) -> list[tuple[Run, Any]]:
+    """Each layer as a measure takes it, or why it can't be taken; rows: of int64."""
+    numbers, found = np.frombuffer(rows, np.int64), []
+    for layer, run in enumerate(model.runs):
+        try:
+            found.append((run, prepare(name, model.layer(layer, numbers))))
+        except ComparisonError as error:
+            found.append((run, error))
+    return found
+
+
+def _value(measure: Measure, a: Any, b: Any) -> tuple[float | None, str]:
+    """The value of two forms, or why there is none."""
+    for form in (a, b):
+        if isinstance(form, ComparisonError):
+            return None, str(form)
+    value = measure.compare(a, b)
+    return (None, _CONSTANT) if np.isnan(value) else (value, "")

@@ -1,0 +1,180 @@
+"""The measures of likeness between layers, by name: what each is called, its range, what it says.
+
+A measure compares two matrices of activations of the same tokens. The Jaccard index compares
+dictionaries instead, and is in similarity.py.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from itda_core.errors import ComparisonError
+from itda_core.similarity import linear, tokenwise
+
+LEAST_TOKENS = 20
+"""With fewer none of the measures says anything"""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measure of likeness between two matrices of activations."""
+
+    name: str
+    title: str
+    low: float
+    high: float
+    """the range in which its values are drawn"""
+    explanation: str
+    """what it says and what it can't, in plain words"""
+    prepare: Callable[[torch.Tensor], Any]
+    """what is done once for a matrix, [n_tokens, d_model]"""
+    compare: Callable[[Any, Any], float]
+    """of two prepared matrices"""
+    is_symmetric: bool = True
+
+
+MEASURES = {
+    measure.name: measure
+    for measure in (
+        Measure(
+            "source_resemblance",
+            "Source resemblance",
+            0.0,
+            1.0,
+            "Whether both models find the same tokens like the same source tokens. 0 is what "
+            "unrelated tokens would give. It does not say whether the models use this likeness.",
+            tokenwise.resemblance_form,
+            tokenwise.source_resemblance,
+        ),
+        Measure(
+            "cka",
+            "CKA",
+            0.0,
+            1.0,
+            "Whether tokens lie to each other in both models as they do after a rotation. Large "
+            "directions decide, and values are too high with few tokens.",
+            linear.cka_form,
+            linear.cka,
+        ),
+        Measure(
+            "cka_unbiased",
+            "CKA, unbiased",
+            0.0,
+            1.0,
+            "CKA without what few tokens add to it: about 0 for unrelated activations. Large "
+            "directions decide.",
+            linear.unbiased_cka_form,
+            linear.unbiased_cka,
+        ),
+        Measure(
+            "svcca",
+            "SVCCA",
+            0.0,
+            1.0,
+            "How well the directions that hold 99 % of the variance of one can be found in those "
+            "of the other. All of these count alike, however small they are.",
+            linear.svcca_form,
+            linear.mean_cca,
+        ),
+        Measure(
+            "mean_cca",
+            "Mean CCA",
+            0.0,
+            1.0,
+            "How well all directions of one can be found in the other, each counting alike. It is "
+            "1 for everything where there are fewer tokens than dimensions.",
+            linear.cca_form,
+            linear.mean_cca,
+        ),
+        Measure(
+            "procrustes",
+            "Procrustes",
+            0.0,
+            1.0,
+            "How near one comes to the other by the best rotation and scale.",
+            linear.procrustes_form,
+            linear.procrustes,
+        ),
+        Measure(
+            "relative",
+            "Relative representations",
+            0.0,
+            1.0,
+            "Whether tokens have the same cosines to the same anchor tokens. Not corrected for "
+            "chance.",
+            tokenwise.relative_form,
+            tokenwise.relative_likeness,
+        ),
+        Measure(
+            "regression",
+            "Linear regression, R²",
+            0.0,
+            1.0,
+            "How much of B's variance a linear map of A predicts on other tokens. From A to B "
+            "and from B to A are two values.",
+            linear.regression_form,
+            linear.regression_r2,
+            is_symmetric=False,
+        ),
+        Measure(
+            "mutual_knn",
+            "Mutual nearest neighbours",
+            0.0,
+            1.0,
+            "Which share of a token's 10 nearest tokens, among 1,000, are the same in both. It "
+            "says nothing of far tokens.",
+            tokenwise.neighbours_form,
+            tokenwise.mutual_neighbours,
+        ),
+    )
+}
+
+
+def prepare(name: str, activations: torch.Tensor) -> Any:
+    """A matrix as a measure takes it. activations: [n_tokens, d_model], at least 20 tokens.
+
+    Raises ComparisonError for a name that no measure has, too few tokens, or values that are not
+    finite.
+    """
+    if name not in MEASURES:
+        raise ComparisonError(f"There is no measure {name!r}: take one of {', '.join(MEASURES)}.")
+    if activations.ndim != 2 or not activations.shape[1]:
+        raise ComparisonError(
+            f"Activations have the shape {list(activations.shape)}: give [n_tokens, d_model]."
+        )
+    if len(activations) < LEAST_TOKENS:
+        raise ComparisonError(
+            f"{len(activations)} tokens are too few to compare by: take {LEAST_TOKENS} or more."
+        )
+    if not bool(torch.isfinite(activations.float()).all()):
+        raise ComparisonError(
+            "Some activations are not finite numbers, so nothing compares: leave these tokens out."
+        )
+    return MEASURES[name].prepare(activations)
+
+
+def measure_matrix(
+    name: str, rows: Sequence[torch.Tensor], columns: Sequence[torch.Tensor] | None = None
+) -> np.ndarray:
+    """Every row compared with every column, [n_rows, n_columns] float64; without columns, every
+    row with every row. Of a measure that is not symmetric, from row to column.
+
+    rows, columns: activations of the same tokens, [n_tokens, d_model] each. Memory holds what
+    `prepare` makes of each of them. Raises ComparisonError where the tokens are not as many.
+    """
+    lengths = {len(x) for x in [*rows, *(columns or ())]}
+    if len(lengths) > 1:
+        raise ComparisonError("The matrices have different numbers of tokens: give the same ones.")
+    is_square = columns is None
+    left = [prepare(name, x) for x in rows]
+    right = left if is_square else [prepare(name, x) for x in columns]
+    measure = MEASURES[name]
+    values = np.empty((len(left), len(right)))
+    for i, a in enumerate(left):
+        for j, b in enumerate(right):
+            known = is_square and measure.is_symmetric and j < i
+            values[i, j] = values[j, i] if known else measure.compare(a, b)
+    return values

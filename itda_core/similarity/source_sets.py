@@ -1,0 +1,186 @@
+"""Dictionaries as sets of source tokens: their keys as numbers, and what keeps two from comparing.
+
+A source is called by (prompt, token position) or, across tokenizers, by (prompt, the character
+where its white-space word begins). Both become one number, in the order of the prompts.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from itda_core.activations.pool import Offered
+from itda_core.config import HookPoint
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.errors import ComparisonError
+
+KEYS = ("token", "word")
+PER_PROMPT = 1 << 32
+"""A key is the prompt's number times this, and more; so it tells its prompt."""
+_MIDDLE = 1 << 31
+NO_LAYER = "The two models have no layer in common: train one that is."
+
+
+@dataclass(frozen=True)
+class SourceSet:
+    """What of a dictionary is compared: its sources as numbers, without atoms and texts."""
+
+    hook_point: HookPoint
+    names: np.ndarray
+    """[n_names] str: the prompts that hold a source, each once"""
+    prompts: np.ndarray
+    """[n_atoms] int64: the number of each source's prompt in `names`"""
+    positions: np.ndarray
+    """[n_atoms] int64: token index of each source"""
+    words: np.ndarray
+    """[n_atoms] int64: the character where each source's word begins, -1 for special tokens"""
+    prompt_ids: tuple[str, ...]
+    tokenizer: str
+    reading: str
+    kind: str = "itda"
+    offered: Offered | None = None
+    seeds: int = 0
+    """So many sources, the first ones, were taken before any was chosen"""
+
+    @classmethod
+    def of(cls, dictionary: Dictionary) -> "SourceSet":
+        prompts, names = pd.factorize(dictionary.sources["prompt_id"].to_numpy(object))
+        return cls(
+            hook_point=dictionary.hook_point,
+            names=names,
+            prompts=prompts,
+            positions=dictionary.sources["position"].to_numpy(np.int64),
+            words=np.asarray(dictionary.word_starts(), np.int64),
+            prompt_ids=tuple(dictionary.prompt_ids),
+            tokenizer=dictionary.tokenizer,
+            reading=dictionary.reading,
+            kind=dictionary.kind,
+            offered=dictionary.offered,
+            seeds=dictionary.seeds,
+        )
+
+    def keys(self, numbers: Mapping[str, int], key: str) -> np.ndarray:
+        """[n_atoms] int64: a number for each source, the same for equal ones of any dictionary;
+        -1 for those whose prompt has no number."""
+        prompts = np.array([numbers.get(name, -1) for name in self.names], np.int64)
+        return _keys(prompts[self.prompts], self.positions, self.words, key)
+
+
+Side = Mapping[int, SourceSet]
+"""A row or column of a matrix: a dictionary's sources for each layer"""
+
+
+def offered_keys(
+    offered: Offered, prompt_ids: Sequence[str], numbers: Mapping[str, int], key: str
+) -> np.ndarray:
+    """The keys of all tokens that could become atoms, in prompts that have a number."""
+    prompts = np.array([numbers.get(name, -1) for name in prompt_ids], np.int64)
+    prompts = np.repeat(prompts, offered.counts)
+    keys = _keys(prompts, offered.positions.astype(np.int64), offered.words.astype(np.int64), key)
+    return np.unique(keys[keys >= 0])
+
+
+def _keys(prompts: np.ndarray, positions: np.ndarray, words: np.ndarray, key: str) -> np.ndarray:
+    """Special tokens belong to no word; each stays apart by a number of its own."""
+    second = positions if key == "token" else np.where(words >= 0, words, -1 - positions)
+    return np.where(prompts >= 0, prompts * PER_PROMPT + second + _MIDDLE, -1)
+
+
+def check_key(key: str) -> None:
+    """Raises ComparisonError for a key that there isn't."""
+    if key not in KEYS:
+        raise ComparisonError(f"key must be one of {', '.join(KEYS)}, got {key!r}.")
+
+
+def common_prompts(
+    a: Dictionary | SourceSet, b: Dictionary | SourceSet, key: str
+) -> tuple[str, ...]:
+    """The prompts offered to both dictionaries, in order; none where neither names any.
+
+    Both read their prompts in one order, so one list has to begin with the other: with another
+    tokenizer or token budget the same order only goes on for longer. Anything else would compare
+    the choice of prompts and not the models: ComparisonError.
+    """
+    check_key(key)
+    found = obstacle(a, b, key)
+    if found:
+        raise ComparisonError(sentence(a, b, found))
+    return tuple(min(a.prompt_ids, b.prompt_ids, key=len))
+
+
+def prompt_numbers(a: Sequence[Side], b: Sequence[Side], key: str) -> dict[int, dict[str, int]]:
+    """For each layer that two groups of `alike` sides both have, the prompts that count there,
+    with their numbers, which are the same in all layers. Raises ComparisonError."""
+    numbers: dict[str, int] = {}
+    by_list: dict[tuple[str, ...], dict[str, int]] = {}
+    found = {}
+    for layer in sorted(set(a[0]) & set(b[0])):
+        prompts = common_prompts(a[0][layer], b[0][layer], key)
+        if not prompts and not a[0][layer].prompt_ids and not b[0][layer].prompt_ids:
+            prompts = tuple(sorted({str(n) for side in (*a, *b) for n in side[layer].names}))
+        if prompts not in by_list:
+            by_list[prompts] = {name: numbers.setdefault(name, len(numbers)) for name in prompts}
+        found[layer] = by_list[prompts]
+    return found
+
+
+def obstacle(a: Dictionary | SourceSet, b: Dictionary | SourceSet, key: str) -> str:
+    """What keeps two dictionaries from being compared, to be said after their names; or ""."""
+    if "sae" in (a.kind, b.kind):
+        return (
+            "can't be compared by their sources: the latents of an autoencoder are no tokens, and "
+            "a source is only where one is strongest. Choose dictionaries that were trained here."
+        )
+    if key == "token" and a.tokenizer != b.tokenizer:
+        return (
+            "have different tokenizers, so their token positions do not match. Compare them by "
+            'word (key="word").'
+        )
+    if a.reading != b.reading:
+        return (
+            f"read different parts of the prompts ({a.reading}; {b.reading}). Train both with the "
+            "same context length."
+        )
+    common = min(len(a.prompt_ids), len(b.prompt_ids))
+    if a.prompt_ids[:common] != b.prompt_ids[:common] or (
+        not common and len(a.prompt_ids) != len(b.prompt_ids)
+    ):
+        both = len(set(a.prompt_ids) & set(b.prompt_ids))
+        return (
+            f"were built on different prompts (they share {both:,} of {len(a.prompt_ids):,} and "
+            f"{len(b.prompt_ids):,}). Train both with the same corpus and seed."
+        )
+    return ""
+
+
+def sentence(a: Dictionary | SourceSet, b: Dictionary | SourceSet, found: str) -> str:
+    """An obstacle with the names of the two before it."""
+    names = (f"{one.hook_point.model} layer {one.hook_point.layer}" for one in (a, b))
+    return f"{' and '.join(names)} {found}"
+
+
+def alike(sides: Sequence[Side]) -> list[list[int]]:
+    """The numbers of the sides in groups whose members compare with any other side alike.
+
+    That is decided by the layers and what was offered to them, which is usually one for all.
+    """
+    groups: dict[tuple, list[int]] = {}
+    for number, side in enumerate(sides):
+        offers = (
+            (layer, s.kind, s.tokenizer, s.reading, s.prompt_ids) for layer, s in side.items()
+        )
+        groups.setdefault(tuple(sorted(offers, key=lambda offer: offer[0])), []).append(number)
+    return list(groups.values())
+
+
+def why_not(a: list[Side], b: list[Side], key: str) -> list[list[str]] | str | None:
+    """The reasons of each pair of two groups, [len(a), len(b)], or one for all; or None."""
+    layers = sorted(set(a[0]) & set(b[0]))
+    if not layers:
+        return NO_LAYER
+    for layer in layers:
+        found = obstacle(a[0][layer], b[0][layer], key)
+        if found:
+            return [[sentence(one[layer], other[layer], found) for other in b] for one in a]
+    return None

@@ -1,0 +1,135 @@
+"""The database file: its schema, its version, who may open it, and its transactions.
+
+DuckDB locks the whole file to one process, so the app owns it: one connection, one cursor for
+each call.
+"""
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from itda_core.errors import StoreError, StoreNotOursError, StoreOutdatedError
+from itda_core.files import told_when_disk_is_full
+
+SCHEMA_VERSION = 4
+FILE_NAME = "explorer.duckdb"
+
+_SCHEMA = """
+CREATE TABLE meta (version INTEGER);
+CREATE TABLE runs (
+    run INTEGER PRIMARY KEY, run_id VARCHAR UNIQUE, training_id VARCHAR, model VARCHAR,
+    layer INTEGER, d_model INTEGER, n_layers INTEGER, atoms INTEGER, max_atoms INTEGER, l0 INTEGER,
+    tokens BIGINT, explored_tokens BIGINT, fvu DOUBLE, explored_fvu DOUBLE, kind VARCHAR,
+    method VARCHAR, selection VARCHAR, threshold DOUBLE, "offset" VARCHAR, pursuit VARCHAR,
+    budget VARCHAR, mean_l0 DOUBLE, seed BIGINT, corpus VARCHAR, dtype VARCHAR,
+    created TIMESTAMPTZ, seconds DOUBLE, directory VARCHAR, activations VARCHAR);
+CREATE TABLE prompts (prompt INTEGER PRIMARY KEY, prompt_id VARCHAR UNIQUE, text VARCHAR,
+    title VARCHAR);
+CREATE TABLE run_prompts (run INTEGER, prompt INTEGER, explored BOOLEAN, starts INTEGER[],
+    ends INTEGER[]);
+CREATE TABLE latents (run INTEGER, latent INTEGER, prompt INTEGER, position INTEGER,
+    "start" INTEGER, "end" INTEGER, token VARCHAR, tokens INTEGER, strongest FLOAT);
+CREATE TABLE codes (run INTEGER, latent INTEGER, prompt INTEGER, position INTEGER,
+    step SMALLINT, coefficient FLOAT);
+CREATE TABLE evaluations (run INTEGER, l0 INTEGER, mean_l0 DOUBLE, mean_latents DOUBLE, fvu DOUBLE,
+    fvu_without_massive DOUBLE, explained_variance DOUBLE, cosine DOUBLE, norm_ratio DOUBLE,
+    ce_loss_score DOUBLE, kl DOUBLE, unused_share DOUBLE, massive_tokens BIGINT, tokens BIGINT,
+    prompts BIGINT, corpus VARCHAR, held_out BOOLEAN, created VARCHAR);
+CREATE TABLE comparisons (measure VARCHAR, a VARCHAR, b VARCHAR, value DOUBLE, reason VARCHAR,
+    tokens BIGINT, unit VARCHAR, created VARCHAR);
+CREATE TABLE labels (run_id VARCHAR, latent INTEGER, prompt_id VARCHAR, position INTEGER,
+    label VARCHAR, note VARCHAR, bookmarked BOOLEAN, lists VARCHAR[], changed VARCHAR);
+"""
+
+
+class Database:
+    """An open database of the current version. Safe to use from several threads."""
+
+    def __init__(self, path: Path | str = ":memory:"):
+        """Open or make the database. Raises StoreError where it is locked, damaged or newer."""
+        self.path = path
+        self._connection = _connect(path)
+        self._writing = threading.Lock()
+        try:
+            self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def query(self, sql: str, *values: Any, **named: Any) -> pd.DataFrame:
+        """The rows of a query as a table. values: of its question marks; named: of $names."""
+        with self._connection.cursor() as cursor:
+            return cursor.execute(sql, named or values).df()
+
+    def _prepare(self) -> None:
+        tables = set(self.query("SELECT table_name FROM duckdb_tables()")["table_name"])
+        if not tables:
+            with self.transaction() as cursor:
+                cursor.execute(_SCHEMA)
+                cursor.execute("INSERT INTO meta VALUES (?)", [SCHEMA_VERSION])
+            return
+        version = (
+            int(self.query("SELECT version FROM meta")["version"][0]) if "meta" in tables else 0
+        )
+        if version > SCHEMA_VERSION:
+            raise StoreNotOursError(
+                f"{self.path} was written by a newer version of the explorer (format {version}, "
+                f"this one knows {SCHEMA_VERSION}). Update the explorer, or set ITDA_DATA to "
+                "another folder."
+            )
+        if version < SCHEMA_VERSION:
+            raise StoreOutdatedError(
+                f"{self.path} is not in this version's format. Make it anew from the run "
+                "directories: python -m itda_core rebuild"
+            )
+
+    @contextmanager
+    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor whose changes are kept together or not at all; one writer at a time."""
+        with self._writing, self._connection.cursor() as cursor:
+            cursor.execute("BEGIN")
+            try:
+                yield cursor
+            except BaseException:
+                cursor.execute("ROLLBACK")
+                raise
+            cursor.execute("COMMIT")
+
+
+def _connect(path: Path | str) -> duckdb.DuckDBPyConnection:
+    if path != ":memory:":
+        folder = Path(path).parent
+        with told_when_disk_is_full(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    try:
+        # A table that is missing must not be a variable that happens to have its name.
+        return duckdb.connect(str(path), config={"python_enable_replacements": False})
+    except duckdb.Error as error:
+        raise _why_not_opened(path, str(error)) from error
+
+
+def _why_not_opened(path: Path | str, message: str) -> StoreError:
+    holder = re.search(r"PID (\d+)", message)
+    if holder:
+        return StoreNotOursError(
+            f"{path} is open in another process (pid {holder[1]}). Use the explorer that is "
+            "running, close it, or start this one with ITDA_DATA=another/folder."
+        )
+    if "serialized" in message or "newer version" in message or "version number" in message:
+        return StoreNotOursError(
+            f"{path} was written by a newer version of DuckDB. Update the explorer, or set "
+            "ITDA_DATA to another folder."
+        )
+    return StoreError(
+        f"{path} can't be opened as a database ({message.splitlines()[0]}). If it is damaged, make "
+        "it anew from the run directories: python -m itda_core rebuild"
+    )

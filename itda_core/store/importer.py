@@ -1,0 +1,213 @@
+"""A run directory into the tables of the database."""
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from itda_core.errors import ItdaError, RunError, StoreError
+from itda_core.runs.comparisons import COLUMNS, comparisons_folder
+from itda_core.runs.labels import Label, labels_file
+from itda_core.runs.results import EVALUATION_FILE, read_evaluation
+from itda_core.runs.run import RUN_FILES, Run
+
+_MEASURES = (
+    "mean_l0",
+    "mean_latents",
+    "fvu",
+    "fvu_without_massive",
+    "explained_variance",
+    "cosine",
+    "norm_ratio",
+    "ce_loss_score",
+    "kl",
+)
+"""Columns of `evaluations` that each row of an evaluation gives, where it knows them"""
+_OPEN = dict.fromkeys(("offset", "pursuit", "budget"))
+"""Columns of `runs` that say how atoms are used; an autoencoder has an encoder instead."""
+
+
+def insert_run(cursor: duckdb.DuckDBPyConnection, run: Run) -> bool:
+    """Insert a run inside the caller's transaction; False where it is there already.
+
+    Raises duckdb.Error, which `why_not_imported` explains.
+    """
+    if cursor.execute("SELECT 1 FROM runs WHERE run_id = ?", [run.run_id]).fetchone():
+        return False
+    number = cursor.execute("SELECT coalesce(max(run), 0) + 1 FROM runs").fetchone()[0]
+    _insert_run(cursor, number, run)
+    _insert_prompts(cursor, number, run.directory)
+    _insert_codes(cursor, number, run.directory)
+    return True
+
+
+def insert_evaluation(cursor: duckdb.DuckDBPyConnection, run: Run) -> bool:
+    """Bring the evaluation of a run that is in the database up to date; False where it is.
+
+    Raises RunError where the file is damaged; what was imported of an earlier one stays then.
+    """
+    number = cursor.execute("SELECT run FROM runs WHERE run_id = ?", [run.run_id]).fetchone()[0]
+    [known] = cursor.execute(
+        "SELECT max(created) FROM evaluations WHERE run = ?", [number]
+    ).fetchone()
+    found = read_evaluation(run)
+    if known == (found["created"] if found else None):
+        return False
+    cursor.execute("DELETE FROM evaluations WHERE run = ?", [number])
+    for row in found["by_l0"] if found else []:
+        _insert(cursor, "evaluations", {"run": number, **_evaluation_values(found, row)})
+    return True
+
+
+def insert_comparisons(cursor: duckdb.DuckDBPyConnection, table: pd.DataFrame) -> None:
+    """Have these comparisons instead of those that are there. table: the columns of
+    `comparisons.COLUMNS`, each measure and pair once."""
+    cursor.execute("DELETE FROM comparisons")
+    cursor.register("read", table[list(COLUMNS)])
+    cursor.execute(
+        """INSERT INTO comparisons SELECT measure, a, b, if(isnan(value), NULL, value), reason,
+            tokens, unit, created FROM read"""
+    )
+    cursor.unregister("read")
+
+
+def insert_labels(cursor: duckdb.DuckDBPyConnection, labels: list[Label]) -> None:
+    """Have these labels instead of those that are there."""
+    cursor.execute("DELETE FROM labels")
+    for label in labels:
+        _insert(cursor, "labels", asdict(label) | {"lists": list(label.lists)})
+
+
+def stamp(folder: Path) -> list[tuple]:
+    """Tells whether run directories came, went or changed, without opening a file.
+
+    [(name, identity, size and times of the directory and of each file), …] in order of names. The
+    time of the last change of rights is among them: a file can become readable by it.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(one.name for one in entries if not one.name.startswith("."))
+    except OSError:  # there is no folder yet
+        return []
+    files = ("", *RUN_FILES, EVALUATION_FILE)
+    return [(name, *(_file_stamp(folder / name / file) for file in files)) for name in names]
+
+
+def file_stamps(folder: Path) -> list[tuple]:
+    """The same of what is kept beside a folder of runs: comparisons and labels."""
+    files = sorted(comparisons_folder(folder).glob("*.parquet"))
+    return [(path.name, _file_stamp(path)) for path in [*files, labels_file(folder)]]
+
+
+def _file_stamp(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def why_not_imported(run: Run, error: duckdb.Error) -> ItdaError:
+    """The error as a sentence: a RunError, or a StoreError where the run is not to blame."""
+    message = str(error).splitlines()[0]
+    if "No space left" in message:
+        return StoreError(f"There is no space left for the database ({message}). Free some space.")
+    if "Out of Memory" in message:
+        return StoreError(f"There is not enough memory to import {run.run_id} ({message}).")
+    return RunError(f"{run.directory} is damaged ({message}). Delete it and train again.")
+
+
+def _insert_run(cursor: duckdb.DuckDBPyConnection, number: int, run: Run) -> None:
+    config, metrics = run.config, run.metrics
+    values = {
+        "run": number,
+        "run_id": run.run_id,
+        "training_id": run.about["training_id"],
+        "model": config.model.name,
+        "layer": run.layer,
+        "d_model": run.about["d_model"],
+        "n_layers": run.about["n_layers"],
+        "atoms": metrics["atoms"],
+        "max_atoms": config.max_atoms,
+        "l0": config.l0,
+        "tokens": metrics["tokens"],
+        "explored_tokens": metrics["explored_tokens"],
+        "fvu": metrics["fvu"],
+        "explored_fvu": metrics["explored_fvu"],
+        "kind": run.kind,
+        "method": run.method,
+        "selection": config.selection,
+        "threshold": config.threshold,
+        **(_OPEN if run.kind == "sae" else {name: getattr(config, name) for name in _OPEN}),
+        "mean_l0": metrics.get("mean_l0"),
+        "seed": config.seed,
+        "corpus": config.corpus.name,
+        "dtype": run.about["dtype"],
+        "created": run.about["created"],
+        "seconds": metrics["seconds"],
+        "directory": str(run.directory.resolve()),
+        "activations": run.activations_id,
+    }
+    _insert(cursor, "runs", values)
+
+
+def _evaluation_values(evaluation: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """A row of `evaluations`; measures that an earlier version did not know are left open."""
+    return {
+        "l0": row["l0"],
+        **{name: row.get(name) for name in _MEASURES},
+        "unused_share": evaluation.get("unused_share"),
+        "massive_tokens": evaluation.get("massive_tokens"),
+        "tokens": evaluation["tokens"],
+        "prompts": evaluation["measured_on"].get("prompts"),
+        "corpus": evaluation["measured_on"].get("corpus"),
+        "held_out": evaluation["measured_on"].get("held_out"),
+        "created": evaluation["created"],
+    }
+
+
+def _insert(cursor: duckdb.DuckDBPyConnection, table: str, values: dict[str, Any]) -> None:
+    marks = ", ".join("?" for _ in values)
+    columns = ", ".join(f'"{name}"' for name in values)
+    cursor.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", [*values.values()])
+
+
+def _insert_prompts(cursor: duckdb.DuckDBPyConnection, number: int, directory: Path) -> None:
+    path = str(directory / "prompts.parquet")
+    cursor.execute(
+        """INSERT INTO prompts
+        SELECT (SELECT coalesce(max(prompt), 0) FROM prompts) + row_number() OVER (), prompt_id,
+            text, title
+        FROM read_parquet(?) WHERE prompt_id NOT IN (SELECT prompt_id FROM prompts)""",
+        [path],
+    )
+    cursor.execute(
+        """INSERT INTO run_prompts SELECT ?, prompt, explored, starts, ends
+        FROM read_parquet(?) JOIN prompts USING (prompt_id)""",
+        [number, path],
+    )
+
+
+def _insert_codes(cursor: duckdb.DuckDBPyConnection, number: int, directory: Path) -> None:
+    """Codes sorted by latent, so that a latent's uses lie together, then the latents."""
+    cursor.execute(
+        """INSERT INTO codes SELECT ?, latent, prompt, position, step, coefficient
+        FROM read_parquet(?) JOIN prompts USING (prompt_id) ORDER BY latent, prompt, position""",
+        [number, str(directory / "codes.parquet")],
+    )
+    cursor.execute(
+        """INSERT INTO latents
+        WITH uses AS (
+            SELECT latent, count(*) AS tokens, max(abs(coefficient)) AS strongest FROM (
+                SELECT latent, sum(coefficient) AS coefficient FROM codes WHERE run = $run
+                GROUP BY latent, prompt, position)
+            GROUP BY latent)
+        SELECT $run, s.latent, prompt, s.position, s."start", s."end", s.token,
+            coalesce(u.tokens, 0), coalesce(u.strongest, 0)
+        FROM read_parquet($path) s JOIN prompts USING (prompt_id) LEFT JOIN uses u USING (latent)
+        ORDER BY s.latent""",
+        {"run": number, "path": str(directory / "sources.parquet")},
+    )

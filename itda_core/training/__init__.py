@@ -1,0 +1,4 @@
+"""From a configuration to runs.
+
+trainer: the pass over the prompts; run_writer: the run directories.
+"""
