@@ -9,7 +9,7 @@ import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.harness import Report, Spread
-from pages.components import token_strip
+from pages.components.token_strip import strip as token_strip
 from tests.browser_setup import BROWSER_OPTIONS, find_browser
 
 TOKENS, LIGHTS, ROUNDS = 2_000, 24, 20

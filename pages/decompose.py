@@ -6,31 +6,26 @@ import streamlit as st
 
 from itda_core.analysis.decomposition import Decomposition, decompose
 from itda_core.errors import InputError
-from pages.components.decompose_terms import (
+from pages.components.cached import loaded_dictionary, loaded_model, loaded_run
+from pages.components.charts.camera import ask_for_format
+from pages.components.decompose.prompt import choose_text
+from pages.components.decompose.steering import show_steering
+from pages.components.decompose.terms import (
     latents_of,
     lights_of,
     show_summary,
     show_token,
     terms_text,
 )
+from pages.components.decompose.what_if import show_what_if
 from pages.components.downloads import offer_downloads
-from pages.components.pictures import ask_for_format
-from pages.components.prompt_choice import choose_text
+from pages.components.explorer import explorer
+from pages.components.frame import nothing_yet, page
 from pages.components.reproduce import decomposition_lines, show_lines
-from pages.components.session import (
-    choose_run,
-    explorer,
-    loaded_dictionary,
-    loaded_model,
-    loaded_run,
-    nothing_yet,
-    page,
-)
-from pages.components.steering import show_steering
+from pages.components.run_names import choose_run
 from pages.components.text import literal
-from pages.components.token_strip import Light, choose_token, show_rows, token_row
+from pages.components.token_strip.strip import Light, choose_token, show_rows, token_row
 from pages.components.url import choose_view, follow_url, keep, write_url
-from pages.components.what_if import show_what_if
 
 _LEGEND = (0.0, 0.02, 0.1, 0.3, 1.0)  # shares left, of which the colours are shown
 _VIEWS = {"terms": "Terms", "what-if": "What if", "steer": "Steer"}

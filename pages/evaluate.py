@@ -8,20 +8,15 @@ import streamlit as st
 from itda_core.evaluation.token_errors import COUNTED_TOKENS
 from itda_core.jobs.estimate import evaluation_seconds
 from itda_core.runs.results import read_evaluation
-from pages.components.charts_evaluation import density_histogram, error_bars, pareto
+from pages.components.cached import loaded_run
+from pages.components.charts.camera import picture_config
+from pages.components.charts.evaluation import density_histogram, error_bars, pareto
+from pages.components.evaluate.columns import MASSIVE_HELP, MEASURES, columns, shown
+from pages.components.evaluate.probing import show_probing
+from pages.components.explorer import explorer
+from pages.components.frame import nothing_yet, page
 from pages.components.job_panel import show_ended_jobs, watch_active_jobs
-from pages.components.labels import short_labels
-from pages.components.measures import MASSIVE_HELP, MEASURES, columns, shown
-from pages.components.pictures import picture_config
-from pages.components.probing import show_probing
-from pages.components.session import (
-    explorer,
-    is_made_elsewhere,
-    loaded_run,
-    nothing_yet,
-    page,
-    run_label,
-)
+from pages.components.run_names import is_made_elsewhere, run_label, short_labels
 from pages.components.text import literal, seconds_text
 from pages.components.url import follow_url, follow_url_list, write_url
 

@@ -7,14 +7,16 @@ import streamlit as st
 
 from itda_core.errors import InputError
 from itda_core.store.latent_search import LatentPage
+from pages.components.explorer import explorer
+from pages.components.frame import nothing_yet, page
 from pages.components.keyboard import listen_for_keys
-from pages.components.label_editor import edit_label
-from pages.components.latent_card import show_card
-from pages.components.latent_list import Listing, ask_for_order, chosen_latent, show_list
-from pages.components.latent_map import show_map
-from pages.components.latent_relations import show_relations
-from pages.components.latent_search import SEARCH_LABEL, ask_for_search, describe, forget_search
-from pages.components.session import choose_run, explorer, nothing_yet, origin_word, page
+from pages.components.latents.card import show_card
+from pages.components.latents.label_editor import edit_label
+from pages.components.latents.list import Listing, ask_for_order, chosen_latent, show_list
+from pages.components.latents.map import show_map
+from pages.components.latents.relations import show_relations
+from pages.components.latents.search import SEARCH_LABEL, ask_for_search, describe, forget_search
+from pages.components.run_names import choose_run, origin_word
 from pages.components.text import literal, token_label
 from pages.components.url import choose_view
 

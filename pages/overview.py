@@ -5,9 +5,10 @@ import contextlib
 import pandas as pd
 import streamlit as st
 
-from pages.components.exchange import show_exchange
+from pages.components.explorer import Explorer, explorer
+from pages.components.frame import page
 from pages.components.job_panel import watch_active_jobs
-from pages.components.session import Explorer, explorer, page
+from pages.components.overview.export import show_exchange
 from pages.components.text import bytes_text, literal
 
 _COLUMNS = {

@@ -2,21 +2,22 @@
 
 import streamlit as st
 
-from pages.components.groups import groups_of
+from pages.components.explorer import explorer
+from pages.components.frame import nothing_yet, page
 from pages.components.job_panel import watch_active_jobs
-from pages.components.pairs import JACCARD, Values, jaccard_values, stored_values
-from pages.components.session import explorer, nothing_yet, page
-from pages.components.similarity_choice import Choice, ask
-from pages.components.similarity_drilldown import show_drilldown
-from pages.components.similarity_jobs import offer_comparison
-from pages.components.similarity_matrix import (
+from pages.components.similarity.choice import Choice, ask
+from pages.components.similarity.drilldown import show_drilldown
+from pages.components.similarity.jobs import offer_comparison
+from pages.components.similarity.matrix import (
     choose_cell,
     follow_cell,
     offer_exports,
     show_cell_words,
     show_matrix,
 )
-from pages.components.similarity_training import offer_training
+from pages.components.similarity.model_groups import groups_of
+from pages.components.similarity.training import offer_training
+from pages.components.similarity.values import JACCARD, Values, jaccard_values, stored_values
 from pages.components.text import literal
 
 

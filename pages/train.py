@@ -9,10 +9,12 @@ from itda_core.jobs.estimate import estimate
 from itda_core.model.built_in import BUILT_IN
 from itda_core.model.loading import known_models, model_shape
 from itda_core.runs.workspace import delete_interrupted, interrupted_trainings
+from pages.components.explorer import explorer
+from pages.components.frame import errors_as_sentences, page
 from pages.components.job_panel import show_ended_jobs, watch_active_jobs
-from pages.components.method import ask_for_method, ask_for_selection
-from pages.components.session import errors_as_sentences, explorer, page, run_label
+from pages.components.run_names import run_label
 from pages.components.text import bytes_text, literal, seconds_text
+from pages.components.train.method import ask_for_method, ask_for_selection
 from pages.components.upload import upload_texts
 
 _DEFAULTS = {name: field.default for name, field in TrainConfig.__dataclass_fields__.items()}

@@ -22,7 +22,7 @@ from itda_core.runs.run import list_runs
 from itda_core.similarity.dictionaries import jaccard, model_comparison
 from itda_core.store.store import FILE_NAME, Store
 from itda_core.training.trainer import train
-from pages.components import session
+from pages.components import explorer as explorer_module
 from pages.components.job_panel import _headline
 from pages.components.text import literal, pieces, snippet
 
@@ -84,7 +84,7 @@ def empty(data_folder):
 
 
 def _close_explorer():
-    session.explorer().close()
+    explorer_module.explorer().close()
     st.cache_resource.clear()
     st.cache_data.clear()
 
@@ -154,8 +154,8 @@ def test_overview_lists_each_dictionary_with_its_measured_fvu(data):
 
 def test_overview_offers_a_chosen_dictionary_to_other_programs(data):
     def page():
-        from pages.components.exchange import show_exchange
-        from pages.components.session import explorer
+        from pages.components.explorer import explorer
+        from pages.components.overview.export import show_exchange
 
         show_exchange(explorer().store.runs().iloc[0])
 
@@ -173,8 +173,8 @@ def test_a_damaged_dictionary_is_not_offered(data, monkeypatch):
     monkeypatch.setattr(Dictionary, "load", damaged)
 
     def page():
-        from pages.components.exchange import show_exchange
-        from pages.components.session import explorer
+        from pages.components.explorer import explorer
+        from pages.components.overview.export import show_exchange
 
         show_exchange(explorer().store.runs().iloc[0])
 
@@ -233,14 +233,16 @@ def assert_shares_add_up(app, result):
 
 def test_overview_starts_the_demo_at_one_click(empty, monkeypatch):
     started = []
-    monkeypatch.setattr(session.Explorer, "start_demo", lambda self: started.append(self.data))
+    monkeypatch.setattr(
+        explorer_module.Explorer, "start_demo", lambda self: started.append(self.data)
+    )
     app = open_page("overview")
     next(button for button in app.button if button.label == "Start the demo").click().run()
     assert started == [empty]
 
 
 def test_the_demo_is_smollm2_on_the_annual_messages_at_three_layers():
-    configs = [session.demo_config(layers) for layers in session.DEMO_LAYERS]
+    configs = [explorer_module.demo_config(layers) for layers in explorer_module.DEMO_LAYERS]
     assert sorted(layer for config in configs for layer in config.layers) == [7, 15, 22]
     assert {(c.model.name, c.corpus.name, c.max_atoms, c.l0) for c in configs} == {
         ("smollm2-135m", "sotu", 2_048, 32)
@@ -405,7 +407,9 @@ def test_similarity_of_whole_models_compares_the_layers_they_share(two_models):
 
 def test_train_queues_what_the_page_shows(empty, monkeypatch, tiny_model_folder):
     submitted = []
-    monkeypatch.setattr(session.JobQueue, "submit", lambda self, config: submitted.append(config))
+    monkeypatch.setattr(
+        explorer_module.JobQueue, "submit", lambda self, config: submitted.append(config)
+    )
     app = open_page("train")
     app.number_input(key="max_tokens").set_value(4_096).run()
     app.number_input(key="max_atoms").set_value(512).run()
@@ -432,7 +436,9 @@ def started(app, submitted):
 @pytest.fixture
 def submitted(empty, monkeypatch):
     configs = []
-    monkeypatch.setattr(session.JobQueue, "submit", lambda self, config: configs.append(config))
+    monkeypatch.setattr(
+        explorer_module.JobQueue, "submit", lambda self, config: configs.append(config)
+    )
     return configs
 
 
@@ -508,11 +514,11 @@ def test_deleting_a_dictionary_asks_first_and_then_leaves_nothing(trained_folder
         app.button(key=f"delete_{run.run_id}").click().run()
         assert any(button.label == "Delete for good" for button in app.button)
         assert run.directory.exists()
-        session.explorer().delete(
+        explorer_module.explorer().delete(
             run.run_id
         )  # what the dialog's button does; a browser test clicks it
         assert not run.directory.exists()
-        assert session.explorer().store.runs()["layer"].tolist() == [2]
+        assert explorer_module.explorer().store.runs()["layer"].tolist() == [2]
     finally:
         _close_explorer()
 

@@ -14,10 +14,10 @@ from itda_core.analysis.steering import Writing, steering_vector, usual_norm, wr
 from itda_core.analysis.what_if import Edit, what_if
 from itda_core.runs.labels import Label, add_labels
 from itda_core.runs.run import list_runs
-from pages.components import prompt_choice
-from pages.components import what_if as what_if_panel
-from pages.components.decompose_terms import latents_of
-from pages.components.edits_link import edits_text, read_edits
+from pages.components.decompose import prompt as prompt_choice
+from pages.components.decompose import what_if as what_if_panel
+from pages.components.decompose.edits_url import edits_text, read_edits
+from pages.components.decompose.terms import latents_of
 
 __all__ = ["trained_folder"]
 

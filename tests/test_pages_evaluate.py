@@ -20,10 +20,10 @@ from test_pages import (
 from itda_core.evaluation.batch import EvaluationTask, evaluate_runs
 from itda_core.runs.results import read_evaluation, save_evaluation
 from itda_core.runs.run import list_runs
-from pages.components import session
-from pages.components.charts_evaluation import density_histogram, error_bars, pareto
-from pages.components.labels import short_labels
-from pages.components.measures import shown
+from pages.components import explorer as explorer_module
+from pages.components.charts.evaluation import density_histogram, error_bars, pareto
+from pages.components.evaluate.columns import shown
+from pages.components.run_names import short_labels
 from pages.components.text import literal
 
 __all__ = ["trained_folder"]
@@ -52,7 +52,7 @@ def submitted(monkeypatch):
     """The runs whose evaluation is asked for, instead of starting it."""
     asked = []
     submit = lambda self, runs: asked.append([run.run_id for run in runs])  # noqa: E731
-    monkeypatch.setattr(session.JobQueue, "submit_evaluation", submit)
+    monkeypatch.setattr(explorer_module.JobQueue, "submit_evaluation", submit)
     return asked
 
 
@@ -120,8 +120,8 @@ def test_only_what_is_chosen_and_not_evaluated_is_offered(data, submitted):
 
 def test_what_waits_in_the_queue_is_not_offered_again(data, monkeypatch):
     (newest(data, 2).directory / "evaluation.json").unlink()
-    monkeypatch.setattr(session.JobQueue, "_start", lambda self, job: None)
-    session.explorer().queue.submit_evaluation([newest(data, 2)])
+    monkeypatch.setattr(explorer_module.JobQueue, "_start", lambda self, job: None)
+    explorer_module.explorer().queue.submit_evaluation([newest(data, 2)])
     app = open_page("evaluate", compare=newest(data, 2).run_id)
     assert not any(one.label.startswith("Evaluate (") for one in app.button)
     assert any("Evaluation of" in one.value for one in app.markdown)
@@ -138,7 +138,7 @@ def test_a_dictionary_made_elsewhere_is_not_offered_since_no_texts_were_held_out
 
 
 def test_an_evaluation_that_failed_says_why(data):
-    queue = session.explorer().queue
+    queue = explorer_module.explorer().queue
     job = queue.enqueue("evaluate", ["nothing", "--save"], "Evaluation of nothing")
     queue._save(replace(job, state="failed", ended=1.0, error="Error: There is no run."))
     app = AppTest.from_file("../app.py", default_timeout=60)

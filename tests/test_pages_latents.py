@@ -14,9 +14,9 @@ from itda_core.analysis.latent_map import map_latents, save_map
 from itda_core.analysis.neighbours import nearest_atoms, next_tokens
 from itda_core.runs.labels import Label, add_labels, read_labels
 from itda_core.runs.run import NEARLY_FILE, list_runs
-from pages.components.charts_map import latent_map
-from pages.components.label_editor import keep_change
-from pages.components.token_strip import fold_twins, token_row
+from pages.components.charts.latent_map import latent_map
+from pages.components.latents.label_editor import keep_change
+from pages.components.token_strip.strip import fold_twins, token_row
 
 __all__ = ["trained_folder"]
 

@@ -10,8 +10,9 @@ from test_pages_evaluate import button, data, evaluated_folder
 
 from itda_core.config import CorpusSpec
 from itda_core.runs.results import read_probing, save_probing
-from pages.components import job_panel, session
-from pages.components.probing import accuracies
+from pages.components import explorer as explorer_module
+from pages.components import job_panel
+from pages.components.evaluate.probing import accuracies
 from pages.components.text import literal
 
 __all__ = ["data", "evaluated_folder", "trained_folder"]
@@ -34,7 +35,7 @@ def submitted(monkeypatch):
     """The runs whose probing is asked for, instead of starting it."""
     asked = []
     submit = lambda self, runs: asked.append([run.run_id for run in runs])  # noqa: E731
-    monkeypatch.setattr(session.JobQueue, "submit_probing", submit)
+    monkeypatch.setattr(explorer_module.JobQueue, "submit_probing", submit)
     return asked
 
 
@@ -127,22 +128,22 @@ def test_without_a_result_the_page_offers_to_probe(labelled, submitted):
 
 def test_what_waits_to_be_probed_is_not_offered_again_but_may_be_evaluated(labelled, monkeypatch):
     run = newest(labelled, 2)
-    monkeypatch.setattr(session.JobQueue, "_start", lambda self, job: None)
-    session.explorer().queue.submit_probing([run])
+    monkeypatch.setattr(explorer_module.JobQueue, "_start", lambda self, job: None)
+    explorer_module.explorer().queue.submit_probing([run])
     app = open_page("evaluate", run=run.run_id)
     assert not any(one.label.startswith("Probe") for one in app.button)
     assert any("in the queue" in one.value for one in app.caption)
     app = open_page("evaluate", run=newest(labelled, 1).run_id)
     assert any(one.label.startswith("Probe (") for one in app.button)
     (run.directory / "evaluation.json").unlink()
-    session.explorer().store.import_new(labelled / "runs")
+    explorer_module.explorer().store.import_new(labelled / "runs")
     app = open_page("evaluate", compare=run.run_id)
     assert any(one.label.startswith("Evaluate (") for one in app.button)
 
 
 def test_a_probing_that_failed_says_why_on_its_own_dictionary(labelled):
     run = newest(labelled, 2)
-    queue = session.explorer().queue
+    queue = explorer_module.explorer().queue
     job = queue.enqueue("probe", [str(run.directory.resolve()), "--save"], "Probing nothing")
     queue._save(replace(job, state="failed", ended=1.0, error="Error: There is no model."))
     app = AppTest.from_file("../app.py", default_timeout=60)

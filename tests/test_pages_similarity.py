@@ -19,13 +19,16 @@ from itda_core.similarity.dictionaries import compare, model_comparison, word_co
 from itda_core.similarity.measures import MEASURES
 from itda_core.store.store import Store
 from itda_core.training.trainer import train
-from pages.components import charts_similarity, pairs, session, similarity_training
-from pages.components.charts_similarity import Look, dendrogram, match_path
+from pages.components import explorer as explorer_module
+from pages.components.charts import similarity as charts_similarity
+from pages.components.charts.ordering import best_in_rows, cluster_order, comparable
+from pages.components.charts.similarity import Look, dendrogram, match_path
 from pages.components.downloads import as_csv, as_json, as_parquet
-from pages.components.groups import layers_text
-from pages.components.orders import best_in_rows, cluster_order, comparable
-from pages.components.pairs import Kind
-from pages.components.similarity_words import path_summary, summary
+from pages.components.similarity import training as similarity_training
+from pages.components.similarity import values as pairs
+from pages.components.similarity.model_groups import layers_text
+from pages.components.similarity.sentences import path_summary, summary
+from pages.components.similarity.values import Kind
 
 __all__ = ["trained_folder"]
 
@@ -83,7 +86,7 @@ def measured(monkeypatch):
 
     monkeypatch.setattr(pairs, "_measured", lambda: {"likeness": kind})
     monkeypatch.setattr(Store, "comparisons", comparisons)
-    monkeypatch.setattr(session.JobQueue, "submit_comparison", submit)
+    monkeypatch.setattr(explorer_module.JobQueue, "submit_comparison", submit)
     return state
 
 
@@ -106,9 +109,9 @@ def group_id(app, name, words):
 
 
 def _groups(app):
-    from pages.components.groups import groups_of
+    from pages.components.similarity.model_groups import groups_of
 
-    return groups_of(session.explorer().store.runs())
+    return groups_of(explorer_module.explorer().store.runs())
 
 
 def printed(app, chart=0):
@@ -289,7 +292,9 @@ def test_the_value_of_two_whole_models_is_the_mean_of_the_best_matches_of_their_
 
 def test_training_what_is_missing_takes_over_all_settings_but_model_and_layers(data, monkeypatch):
     submitted = []
-    monkeypatch.setattr(session.JobQueue, "submit", lambda self, config: submitted.append(config))
+    monkeypatch.setattr(
+        explorer_module.JobQueue, "submit", lambda self, config: submitted.append(config)
+    )
     app = open_pair(first="64 atoms")
     model = list_runs(data / "runs")[0].config.model.name
     app.session_state["train_missing"] = True
@@ -307,7 +312,9 @@ def test_training_what_is_missing_takes_over_all_settings_but_model_and_layers(d
 
 def test_a_checkpoint_of_a_hub_model_is_trained_at_the_settings_of_another(data, monkeypatch):
     submitted = []
-    monkeypatch.setattr(session.JobQueue, "submit", lambda self, config: submitted.append(config))
+    monkeypatch.setattr(
+        explorer_module.JobQueue, "submit", lambda self, config: submitted.append(config)
+    )
     known = [{"model": "owner/model", "where": "downloaded"}]  # AppTest can't type a new one
     monkeypatch.setattr(similarity_training, "known_models", lambda: known)
     app = open_pair(first="64 atoms")

@@ -9,7 +9,7 @@ from test_pages import newest, open_page, trained_folder
 from test_pages_decompose import data, metrics
 
 from itda_core.analysis.what_if import Edit
-from pages.components import what_if as what_if_panel
+from pages.components.decompose import what_if as what_if_panel
 from pages.components.reproduce import what_if_lines
 
 __all__ = ["data", "trained_folder"]

@@ -5,7 +5,8 @@ import time
 import streamlit as st
 
 from itda_core.jobs.queue import Job
-from pages.components.session import errors_as_sentences, explorer
+from pages.components.explorer import explorer
+from pages.components.frame import errors_as_sentences
 from pages.components.text import literal, seconds_text
 
 _STAGES = {

@@ -10,7 +10,7 @@ from itda_core.config import slug
 from itda_core.corpus.files import FILE_ENDINGS, BadRow, FileTexts, read_texts, text_columns
 from itda_core.errors import CorpusError
 from itda_core.files import told_when_disk_is_full, write_atomically
-from pages.components.session import explorer
+from pages.components.explorer import explorer
 from pages.components.text import literal
 
 _NAMED_ROWS = 5

@@ -1,0 +1,97 @@
+"""The map of latents: a pure function from a table to a plotly figure."""
+
+import html
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from pages.components.charts.latent import BLUE, GREY, ORANGE
+from pages.components.text import token_label, visible
+
+COLOURS = {
+    "density": "How often they are used",
+    "strongest": "Strongest coefficient",
+    "layers": "Other layers with the same source",
+    "hits": "What the list holds",
+}
+_PERCENTS = [digit * 10.0**n for n in range(-3, 3) for digit in (1, 1.5, 2, 3, 5, 7)]
+_SCALE = [[0, "#9ecae1"], [1, BLUE]]
+_LINE = {"width": 0.5, "color": "#808080"}
+"""Around each point: pale ones are seen on white by it, dark ones on black"""
+
+
+def latent_map(table: pd.DataFrame, colour: str, listed: set[int], chosen: int) -> go.Figure:
+    """A point a latent. table: latent, x, y, token, density, strongest, layers, before, after;
+    colour: one of COLOURS; listed: the latents that the list holds; chosen: the one that is ringed.
+    """
+    figure = go.Figure(
+        go.Scattergl(
+            x=table["x"],
+            y=table["y"],
+            mode="markers",
+            customdata=table["latent"],
+            hovertext=[_hover(row) for row in table.itertuples()],
+            hovertemplate="%{hovertext}<extra></extra>",
+            marker=_marker(table, colour, listed),
+            selected={"marker": {"opacity": 1}},
+            unselected={"marker": {"opacity": 0.8}},
+        )
+    )
+    [place] = np.flatnonzero(table["latent"].to_numpy() == chosen)
+    figure.add_scattergl(
+        x=[table["x"].iloc[place]],
+        y=[table["y"].iloc[place]],
+        mode="markers",
+        marker={"symbol": "circle-open", "size": 16, "color": ORANGE, "line": {"width": 3}},
+        hoverinfo="skip",
+    )
+    figure.update_layout(
+        height=440,
+        margin={"l": 0, "r": 0, "t": 0, "b": 0},
+        showlegend=False,
+        dragmode="lasso",
+        uirevision="map",
+        xaxis={"visible": False},
+        yaxis={"visible": False, "scaleanchor": "x"},
+        hoverlabel={"align": "left"},
+    )
+    return figure
+
+
+def _marker(table: pd.DataFrame, colour: str, listed: set[int]) -> dict:
+    if colour == "hits":
+        is_listed = table["latent"].isin(listed).to_numpy()
+        return {
+            "color": np.where(is_listed, BLUE, GREY).tolist(),
+            "size": np.where(is_listed, 7, 4).tolist(),
+            "opacity": 0.8,
+            "line": _LINE,
+        }
+    values, ticks = table[colour].to_numpy(), {}
+    if colour == "density":  # a few latents are used a thousand times as often as most
+        values = np.log10(np.maximum(values, 1e-5))
+        marks = [m for m in _PERCENTS if values.min() <= np.log10(m / 100) <= values.max()]
+        ticks = {
+            "tickvals": [float(np.log10(mark / 100)) for mark in marks],
+            "ticktext": [f"{mark:g} %" for mark in marks],
+        }
+    if colour == "layers":
+        ticks = {"dtick": 1}
+    return {
+        "color": values.tolist(),
+        "colorscale": _SCALE,
+        "size": 6,
+        "opacity": 0.9,
+        "line": _LINE,
+        "colorbar": {"thickness": 8, "outlinewidth": 0, "len": 0.6, **ticks},
+    }
+
+
+def _hover(row) -> str:
+    """Plotly takes what it shows for a kind of HTML."""
+    before, token, after = (
+        html.escape(visible(text)) for text in (row.before, row.token, row.after)
+    )
+    about = f"latent {row.latent} · {html.escape(token_label(row.token))} · {row.density:.2%}"
+    return f"{about}<br>…{before}<b>⟦{token}⟧</b>{after}…"

@@ -1,0 +1,298 @@
+"""Figures of the Similarity page: pure functions from arrays to a plotly figure."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+from scipy.cluster.hierarchy import dendrogram as scipy_dendrogram
+
+from pages.components.charts.latent import BLUE, GREY, ORANGE
+from pages.components.charts.ordering import best_in_rows, model_linkage
+
+_MOST_PRINTED = 16
+"""Rows or columns of a matrix whose values are printed; beyond, they are too small to read and
+take the browser longer than the rest of the picture."""
+_COLOURS = ("#f1f5f7", "#bcd6e3", "#7fb0c9", "#3f7f9f", "#0f4a66")
+"""Evenly from the low end to the high one. Cells bring their own ground, so that they read alike
+on a white page and on a black one."""
+_PALE_TEXT, _STRONG_TEXT = "#1b1b1b", "#ffffff"
+_STRONG_FROM = 0.62
+"""The share of the colour scale from which a cell needs the other colour of text."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a matrix is drawn."""
+
+    low: float
+    high: float
+    """values at the ends of the colour scale"""
+    title: str
+    """of the colour scale"""
+    but_itself: bool = False
+    """rows and columns are the same things, so that no best match is on the diagonal"""
+    chosen: tuple[int, int] | None = None
+    """row and column of the cell to frame"""
+
+
+def matrix(
+    values: np.ndarray,
+    rows: list[str],
+    columns: list[str],
+    titles: tuple[str, str],
+    hovers: list[list[str]],
+    look: Look,
+) -> go.Figure:
+    """A matrix as square markers, which send clicks back where a plotly heatmap does not.
+
+    values: [n_rows, n_columns], NaN where there is none; titles: of rows and columns; a point's
+    customdata is [row, column].
+    """
+    size = _square_pixels(max(values.shape))
+    y, x = (axis.ravel() for axis in np.indices(values.shape))
+    share = (values - look.low) / max(look.high - look.low, 1e-12)
+    figure = go.Figure(_cells(values, x, y, size, hovers, look))
+    if max(values.shape) <= _MOST_PRINTED:
+        figure.add_traces(_printed(values, share, x, y, 13 if size > 40 else 11))
+    figure.add_traces(_marks(values, size, share, look.but_itself))
+    if look.chosen is not None:
+        figure.add_trace(_frame(look.chosen, size))
+    _lay_out_matrix(figure, rows, columns, titles, size)
+    return figure
+
+
+def _square_pixels(cells_a_side: int) -> int:
+    """The width of a cell; the 30 layers of a model fit beside another chart on a laptop."""
+    if cells_a_side <= 8:
+        return 84 if cells_a_side <= 5 else 64
+    return int(np.clip(round(560 / cells_a_side) - 2, 11, 64))
+
+
+def _gap(size: int) -> int:
+    return 4 if size > 20 else 1
+
+
+def _scale() -> list[tuple[float, str]]:
+    return [(place / (len(_COLOURS) - 1), colour) for place, colour in enumerate(_COLOURS)]
+
+
+def _cells(
+    values: np.ndarray, x: np.ndarray, y: np.ndarray, size: int, hovers: list, look: Look
+) -> go.Scatter:
+    flat = values.ravel()
+    known = ~np.isnan(flat)
+    return go.Scatter(
+        x=x,
+        y=y,
+        mode="markers",
+        marker={
+            "symbol": "square",
+            "size": size,
+            "color": np.where(known, flat, look.low),
+            "opacity": np.where(known, 1.0, 0.12),
+            "colorscale": _scale(),
+            "cmin": look.low,
+            "cmax": look.high,
+            "colorbar": {"title": look.title, "thickness": 12, "len": 0.9, "outlinewidth": 0},
+            "line": {"width": 1 if size > 20 else 0, "color": GREY},
+        },
+        # Lists: of an array the browser sends back {"0": row, "1": column}.
+        customdata=np.stack([y, x], axis=1).tolist(),
+        hovertext=[text.replace("\n", "<br>") for line in hovers for text in line],
+        hovertemplate="%{hovertext}<extra></extra>",
+        # A chosen cell must not fade the others: their colours are the content.
+        selected={"marker": {"opacity": 1.0}},
+        unselected={"marker": {"opacity": 1.0}},
+    )
+
+
+def _printed(
+    values: np.ndarray, share: np.ndarray, x: np.ndarray, y: np.ndarray, size: int
+) -> list[go.Scatter]:
+    flat, strong = values.ravel(), share.ravel() > _STRONG_FROM
+    is_known = ~np.isnan(flat)
+    texts = np.array(
+        [f"{value:.2f}" if known else "–" for value, known in zip(flat, is_known, strict=True)],
+        object,
+    )
+    traces = []
+    for colour, chosen in (
+        (_PALE_TEXT, is_known & ~strong),
+        (_STRONG_TEXT, is_known & strong),
+        (GREY, ~is_known),
+    ):
+        font = {"textfont": {"color": colour}}
+        traces.append(
+            _silent(
+                x[chosen],
+                y[chosen],
+                "text",
+                text=texts[chosen],
+                textfont={"size": size, "color": colour},
+                selected=font,
+                unselected=font,
+            )
+        )
+    return traces
+
+
+def _marks(values: np.ndarray, size: int, share: np.ndarray, but_itself: bool) -> list[go.Scatter]:
+    """A filled dot for each row's largest value, a ring for each column's: in the corners of a
+    cell, or one around the other where it is small."""
+    is_large, traces = size > 30, []
+    aside = 0.34 if is_large else 0.0
+    for best, symbol, shift, by_row in (
+        (best_in_rows(values, but_itself), "circle", -aside, True),
+        (best_in_rows(values.T, but_itself), "circle-open", aside, False),
+    ):
+        others = np.flatnonzero(best >= 0)
+        y, x = (others, best[others]) if by_row else (best[others], others)
+        colours = np.where(share[y, x] > _STRONG_FROM, _STRONG_TEXT, _PALE_TEXT)
+        marker = {
+            "symbol": symbol,
+            "size": 8 if is_large else size * (0.3 if by_row else 0.6),
+            "color": colours,
+            "opacity": 1.0,
+        }
+        marker["line"] = {"width": 1.5 if is_large else 1, "color": colours}
+        kept = {"marker": {"opacity": 1.0}}
+        traces.append(
+            _silent(x + shift, y - aside, "markers", marker=marker, selected=kept, unselected=kept)
+        )
+    return traces
+
+
+def _frame(chosen: tuple[int, int], size: int) -> go.Scatter:
+    marker = {
+        "symbol": "square-open",
+        "size": size,
+        "color": ORANGE,
+        "opacity": 1.0,
+        "line": {"width": 3, "color": ORANGE},
+    }
+    kept = {"marker": {"opacity": 1.0}}
+    return _silent(
+        [chosen[1]], [chosen[0]], "markers", marker=marker, selected=kept, unselected=kept
+    )
+
+
+def _silent(x, y, mode: str, **options) -> go.Scatter:
+    """A trace that the mouse goes through."""
+    return go.Scatter(x=x, y=y, mode=mode, hoverinfo="skip", showlegend=False, **options)
+
+
+def _lay_out_matrix(
+    figure: go.Figure, rows: list[str], columns: list[str], titles: tuple[str, str], size: int
+) -> None:
+    cell = size + _gap(size)
+    columns, upright, depth = _column_labels(columns, cell)
+    left = 60 + 6 * max((len(row) for row in rows), default=0)
+    below = 40 + depth
+    figure.update_layout(
+        width=cell * len(columns) + left + 100,
+        height=max(220, cell * len(rows) + below + 34),
+        margin={"l": left, "r": 100, "t": 34, "b": below},
+        clickmode="event+select",
+        dragmode=False,
+        plot_bgcolor="rgba(0, 0, 0, 0)",
+        showlegend=False,
+    )
+    axis = {"showgrid": False, "zeroline": False, "fixedrange": True, "automargin": False}
+    figure.update_xaxes(
+        tickvals=list(range(len(columns))),
+        ticktext=columns,
+        # Below narrow columns labels stand upright, each under its own; else plotly turns them.
+        tickangle=-90 if upright else 0,
+        title={"text": titles[1], "standoff": 10},
+        range=[-0.6, len(columns) - 0.4],
+        **axis,
+    )
+    figure.update_yaxes(
+        tickvals=list(range(len(rows))),
+        ticktext=rows,
+        title={"text": titles[0], "standoff": 10},
+        range=[len(rows) - 0.4, -0.6],
+        **axis,
+    )
+
+
+def _column_labels(columns: list[str], cell: int) -> tuple[list[str], bool, int]:
+    """Labels of columns, whether they stand upright, and the pixels below the axis they need.
+
+    Wide cells take their parts one under the other; below narrow ones each stands upright.
+    """
+    stacked = [column.split(" · ") for column in columns]
+    widest = max((len(part) for parts in stacked for part in parts), default=0)
+    if 6.5 * widest <= cell + (10 if cell > 40 else -1):
+        return ["<br>".join(parts) for parts in stacked], False, 16 * max(map(len, stacked))
+    return columns, True, int(5.5 * max(map(len, columns)))
+
+
+def match_path(
+    values: np.ndarray,
+    layers_a: list[int],
+    layers_b: list[int],
+    depths: tuple[int, int],
+    but_itself: bool,
+) -> go.Figure:
+    """Which layer of B each layer of A is most like, and the other way round.
+
+    values: [n_layers_a, n_layers_b]; depths: blocks of both models, for the line of equal depth.
+    """
+    figure = go.Figure()
+    last_a, last_b = depths[0] - 1, depths[1] - 1
+    figure.add_scatter(
+        x=[0, last_a], y=[0, last_b], mode="lines", name="equal depth", hoverinfo="skip",
+        line={"color": GREY, "dash": "dash", "width": 1.5},
+    )  # fmt: skip
+    a, b = np.array(layers_a), np.array(layers_b)
+    for best, name, colour, symbol, from_a in (
+        (best_in_rows(values, but_itself), "● best in B for each layer of A", BLUE, "circle", True),
+        (best_in_rows(values.T, but_itself), "○ best in A for each layer of B", ORANGE,
+         "circle-open", False),
+    ):  # fmt: skip
+        own = np.flatnonzero(best >= 0)
+        x, y = (a[own], b[best[own]]) if from_a else (a[best[own]], b[own])
+        value = values[own, best[own]] if from_a else values[best[own], own]
+        order = np.argsort(x if from_a else y, kind="stable")
+        figure.add_scatter(
+            x=x[order], y=y[order], mode="lines+markers", name=name, customdata=value[order],
+            marker={"symbol": symbol, "size": 11 if from_a else 15, "line": {"width": 2}},
+            line={"color": colour, "width": 1.5},
+            hovertemplate="layer %{x} of A, layer %{y} of B: %{customdata:.3f}<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(
+        height=400,
+        margin={"l": 10, "r": 10, "t": 34, "b": 10},
+        xaxis={"title": "layer of A", "range": [-0.6, last_a + 0.6], "fixedrange": True},
+        yaxis={"title": "layer of B", "range": [-0.6, last_b + 0.6], "fixedrange": True},
+        legend={"orientation": "v", "x": 0, "y": -0.2, "yanchor": "top"},
+    )
+    return figure
+
+
+def dendrogram(values: np.ndarray, names: list[str]) -> go.Figure:
+    """Models joined where the mean similarity of their members lies. values: [n, n], n ≥ 2."""
+    tree = scipy_dendrogram(model_linkage(values), labels=names, no_plot=True)
+    figure = go.Figure()
+    for heights, places in zip(tree["dcoord"], tree["icoord"], strict=True):
+        figure.add_scatter(
+            x=[1.0 - height for height in heights], y=places, mode="lines",
+            line={"color": BLUE, "width": 2}, showlegend=False,
+            hovertemplate="joined at %{x:.3f}<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(
+        height=130 + 34 * len(names),
+        margin={"l": 10, "r": 10, "t": 34, "b": 10},
+        xaxis={"title": "mean similarity where two branches meet", "autorange": "reversed"},
+        yaxis={
+            "tickvals": [5 + 10 * place for place in range(len(names))],
+            "ticktext": tree["ivl"],
+            "showgrid": False,
+            "zeroline": False,
+            "automargin": True,
+        },
+    )
+    figure.update_xaxes(fixedrange=True)
+    figure.update_yaxes(fixedrange=True)
+    return figure

@@ -1,0 +1,41 @@
+"""Figures of the What-if panel: pure functions from a result to a plotly figure."""
+
+import plotly.graph_objects as go
+
+from itda_core.analysis.what_if import WhatIf
+from pages.components.charts.latent import GREY, ORANGE
+
+_MOST_NAMED = 40
+"""Tokens that there is room to name on the axis; of more only the numbers are there"""
+
+
+def divergence_by_token(found: WhatIf, names: list[str]) -> go.Figure:
+    """KL of the next token after each token: of the edit, and of the reconstruction alone. names:
+    [n_tokens]."""
+    figure = go.Figure()
+    numbers = list(range(len(names)))
+    for name, values, colour, dash in (
+        ("reconstruction alone", found.kl_reconstruction, GREY, "dot"),
+        ("the edit", found.kl_edit, ORANGE, "solid"),
+    ):
+        figure.add_scatter(
+            x=numbers,
+            y=values,
+            name=name,
+            mode="lines+markers",
+            line={"color": colour, "dash": dash},
+            customdata=names,
+            hovertemplate="after token %{x}, %{customdata}: %{y:.4f} nats<extra>"
+            + name
+            + "</extra>",
+        )
+    if len(names) <= _MOST_NAMED:
+        figure.update_xaxes(tickvals=numbers, ticktext=names, tickangle=-45)
+    figure.update_layout(
+        height=290,
+        margin={"l": 10, "r": 10, "t": 30, "b": 10},
+        xaxis={"title": "token", "fixedrange": True},
+        yaxis={"title": "KL, nats", "rangemode": "tozero", "fixedrange": True},
+        legend={"orientation": "h", "y": 1.12, "yanchor": "bottom"},
+    )
+    return figure

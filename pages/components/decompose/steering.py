@@ -1,0 +1,219 @@
+"""Steer: a latent's atom added while the model writes on, plain and steered side by side."""
+
+import itertools
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from itda_core.analysis.decomposition import Decomposition
+from itda_core.analysis.steering import (
+    LONGEST,
+    Writing,
+    WrittenToken,
+    steering_vector,
+    usual_norm,
+    write_on,
+)
+from pages.components.cached import loaded_dictionary, loaded_model, loaded_run
+from pages.components.downloads import offer_downloads
+from pages.components.explorer import explorer
+from pages.components.text import literal, snippet
+from pages.components.token_strip.strip import show_rows, token_row
+from pages.components.url import follow_url_number, write_url
+
+_STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
+_ROW_TOKENS = 20
+"""Tokens of each text where several strengths stand in a row"""
+
+
+@dataclass
+class _Written:
+    """What was written for one set of choices; grows while the model writes."""
+
+    run_id: str
+    text: str
+    """what the model went on from"""
+    latent: int
+    writing: Writing
+    texts: dict[float, list[WrittenToken]] = field(default_factory=dict)
+    """by strength; 0 is the model as it is"""
+
+
+def show_steering(run, result: Decomposition, latents: pd.DataFrame, row: int | None) -> None:
+    """latents: of `latents_of`; row: of the locked token, whose first latent is proposed."""
+    model = loaded_model(loaded_run(run.directory).config.model)
+    if not model.is_causal:
+        st.info(f"{literal(run.model)} is an encoder: it writes no text to be steered.")
+        return
+    st.caption(
+        "The text above goes on, once as the model is and once with the atom of a latent added to "
+        f"the output of layer {run.layer} at every token but the first. Strengths count in usual "
+        "norms of that layer (the median)."
+    )
+    latent, strength, writing = _ask(run, result, latents, row)
+    write, in_a_row, stop = st.columns([1, 1, 1])
+    texts = None
+    if write.button("Write", type="primary", width="stretch", key="write"):
+        texts = (0.0, strength)
+    if in_a_row.button("Strengths from −2 to 2", width="stretch", key="write_row"):
+        texts = _STRENGTHS
+    stop.button("Stop", width="stretch", help="What was written so far stays.", key="stop_writing")
+    if texts:
+        st.session_state["written"] = _Written(run.run_id, result.text, latent, writing)
+        _write(run, result.text, texts, writing)
+    else:
+        _show_written(run, result.text, latent, strength, writing)
+
+
+def _ask(run, result: Decomposition, latents: pd.DataFrame, row: int | None):
+    latents = latents if row is None else result.terms(row)
+    proposed = int(latents["latent"].iloc[0]) if len(latents) else 0
+    left, middle, right = st.columns([2, 2, 2], gap="medium")
+    # Another token proposes another latent, unless the page has just been opened with one.
+    proposal = (run.run_id, result.text, row)
+    if "steer" in st.session_state and st.session_state.get("_proposal", proposal) != proposal:
+        st.session_state["steer"] = proposed
+    st.session_state["_proposal"] = proposal
+    latent = _number(
+        left.number_input,
+        "Latent",
+        "steer",
+        (0, int(run.atoms) - 1, proposed, 1),
+        help="Proposed is the first one of the locked token, or the one that explains most.",
+    )
+    left.caption(_source(run, latent))
+    strength = _number(middle.slider, "Strength", "strength", (-3.0, 3.0, 0.5, 0.25))
+    count = _number(middle.slider, "Tokens", "tokens", (5, LONGEST, 40, 5))
+    temperature = _number(
+        right.slider,
+        "Temperature",
+        "temperature",
+        (0.0, 1.5, 0.0, 0.1),
+        help="0 is always the likeliest.",
+    )
+    seed = _number(right.number_input, "Seed", "seed", (0, 10_000, 0, 1), disabled=temperature == 0)
+    return latent, strength, Writing(count, temperature, seed)
+
+
+def _number(widget, label: str, name: str, scale: tuple, **options):
+    """A number that follows the link. scale: least, most, default, step."""
+    least, most, default, step = scale
+    follow_url_number(name, least, most, default)
+    value = widget(label, least, most, step=step, key=name, **options)
+    write_url(name, value)
+    return value
+
+
+def _source(run, latent: int) -> str:
+    found = explorer().store.latents(run.run_id, [latent])
+    if found.empty:
+        return ""
+    source = found.iloc[0]
+    return literal(snippet(source.text, source.start, source.end, around=40))
+
+
+def _write(run, text: str, strengths: tuple[float, ...], writing: Writing) -> None:
+    """Write all texts token by token, each as far as the others; a rerun of the page ends it."""
+    model, dictionary = (
+        loaded_model(loaded_run(run.directory).config.model),
+        loaded_dictionary(run.directory),
+    )
+    written = st.session_state["written"]
+    norm = usual_norm(model, dictionary, text)
+    if len(strengths) > 2:
+        writing = Writing(min(_ROW_TOKENS, writing.max_tokens), writing.temperature, writing.seed)
+    writers = []
+    for strength in strengths:
+        vector = steering_vector(dictionary, written.latent, strength, norm)
+        added = (run.layer, vector) if strength else None
+        written.texts[strength] = []
+        writers.append(write_on(model, text, writing, added))
+    places = [place.empty() for place in _places(strengths)]
+    for step in itertools.zip_longest(*writers):
+        for strength, place, token in zip(strengths, places, step, strict=True):
+            if token is not None:
+                written.texts[strength].append(token)
+                with place.container():
+                    _show_text(written.texts[strength], strength, is_final=False)
+    for strength, place in zip(strengths, places, strict=True):
+        with place.container():
+            _show_text(written.texts[strength], strength)
+    _offer_download(written)
+
+
+def _show_written(run, text: str, latent: int, strength: float, writing: Writing) -> None:
+    """What was written last of this text, also where it was stopped."""
+    written = st.session_state.get("written")
+    if not written or (written.run_id, written.text) != (run.run_id, text):
+        return
+    is_row = len(written.texts) > 2
+    if (written.latent, written.writing) != (latent, writing) or not (
+        is_row or strength in written.texts
+    ):
+        st.caption("Written with other settings than those above. Write again to use them.")
+    for place, (strength, tokens) in zip(
+        _places(tuple(written.texts)), written.texts.items(), strict=True
+    ):
+        with place:
+            _show_text(tokens, strength)
+    _offer_download(written)
+
+
+def _places(strengths: tuple[float, ...]) -> list:
+    """Two texts stand side by side, more below each other."""
+    if len(strengths) == 2:
+        return [column.container() for column in st.columns(2, gap="medium")]
+    return [st.container() for _ in strengths]
+
+
+def _show_text(tokens: list[WrittenToken], strength: float, is_final: bool = True) -> None:
+    name = "As the model is" if not strength else f"Strength {strength:+g}"
+    mean = np.mean([one.log_probability for one in tokens]) if tokens else float("nan")
+    told = f" · mean log-probability {mean:.2f} nats" if tokens else ""
+    st.markdown(f"**{name}**{told}")
+    text = "".join(one.text for one in tokens)
+    if not is_final:
+        st.text(text or " ")
+    elif not text.strip():
+        st.caption("The model ends the text at once.")
+    else:
+        show_rows([_row(tokens, text)], key=f"written_{strength}")
+
+
+def _row(tokens: list[WrittenToken], text: str) -> dict:
+    """Tokens coloured by how unlikely each was, on a scale to a chance of 1 in 1,000."""
+    ends = list(itertools.accumulate(len(one.text) for one in tokens))
+    spans = list(zip([0, *ends], ends, strict=False))
+    unlikely = [min(1.0, -one.log_probability / np.log(1_000)) for one in tokens]
+    hovers = [
+        f"{one.text!r}\nprobability {np.exp(one.log_probability):.1%}, "
+        f"{one.log_probability:.2f} nats"
+        for one in tokens
+    ]
+    return token_row(text, spans, [-value for value in unlikely], hovers, breaks=True)
+
+
+def _offer_download(written: _Written) -> None:
+    table = pd.DataFrame(
+        [
+            {
+                "strength": strength,
+                "step": step,
+                "token_id": one.token_id,
+                "text": one.text,
+                "log_probability": one.log_probability,
+            }
+            for strength, tokens in written.texts.items()
+            for step, one in enumerate(tokens)
+        ]
+    )
+    st.caption(
+        f"Latent {written.latent}. The stronger the colour, the less likely was the token, by the "
+        "model as it wrote: a steered text is judged by the steered model, which repeats itself "
+        "with little surprise. Hover for the probability."
+    )
+    about = {"run": written.run_id, "latent": written.latent, "prompt": written.text}
+    with st.popover("Export the texts"):
+        offer_downloads(table, about, f"steered-{written.latent}", "steered_file")

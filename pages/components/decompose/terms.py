@@ -1,0 +1,196 @@
+"""The terms of one token in the order of pursuit, and the latents of a whole text."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from itda_core.analysis.decomposition import Decomposition
+from pages.components.charts.camera import picture_config
+from pages.components.charts.latent import pursuit_waterfall
+from pages.components.explorer import explorer
+from pages.components.run_names import origin_word
+from pages.components.text import literal, snippet, token_label
+from pages.components.token_strip.strip import Light, light
+
+_FITTED = (
+    "Terms in the order in which the pursuit took them. The coefficients are the final ones, "
+    "refitted together after the last term; “left” is what is left when only so many terms are "
+    "fitted."
+)
+_ABOUT_TERMS = {
+    "orthogonal": _FITTED,
+    "refit": _FITTED,
+    "matching": "Terms in the order in which the pursuit took them. Each coefficient stays as it "
+    "was taken, and an atom can be taken again.",
+    "sae": "The latents that the autoencoder's encoder activates, strongest first. They are not "
+    "fitted to this token, so a term can also add to what is left.",
+}
+_MOST_LATENTS = 50
+_MOST_LIGHTS = 24
+
+
+def show_token(run, result: Decomposition, row: int) -> None:
+    position = int(result.positions[row])
+    terms = with_context(run, result.terms(row))
+    terms["percent_left"] = 100 * terms["share_left"]
+    norm, left = result.residuals[row, 0], result.shares_left[row]
+    without = {"mean": " without the mean", "zero": ""}.get(run.offset, " without the offset")
+    st.markdown(
+        f"##### Token {position}: {literal(repr(result.token_text(position)))} · norm {norm:.1f}"
+        f"{without}, {left:.1%} left after {terms_text(len(terms))}"
+    )
+    st.caption(_ABOUT_TERMS["sae" if run.kind == "sae" else run.pursuit])
+    table, chart = st.columns([3, 2], gap="large")
+    with table:
+        _show_terms(run, terms)
+    with chart:
+        config = picture_config(f"pursuit-{run.run_id}-token-{position}")
+        st.plotly_chart(pursuit_waterfall(terms), config=config, key="waterfall")
+        st.caption(
+            "Each bar is what one more term explains, from the whole norm down to the final "
+            "error; blue and + for positive coefficients, orange and − for negative ones."
+        )
+
+
+def _show_terms(run, terms: pd.DataFrame) -> None:
+    word = origin_word(run)
+    event = st.dataframe(
+        terms,
+        column_order=[
+            *("step", "latent", "coefficient", "percent_left"),
+            *label_column(terms),
+            *("source_token", "context"),
+        ],
+        column_config={
+            "step": st.column_config.NumberColumn("step", width=45),
+            "latent": st.column_config.NumberColumn("latent", format="%d", width=60),
+            "coefficient": st.column_config.NumberColumn("coefficient", format="%+.3f", width=90),
+            "source_token": st.column_config.TextColumn(word, width=95),
+            "context": f"{word} in context",
+            "percent_left": st.column_config.NumberColumn("left", format="%.1f %%", width=60),
+        },
+        hide_index=True,
+        height=420,
+        on_select="rerun",
+        selection_mode="single-row",
+        key="terms",
+    )
+    _link_to_latent(run, terms, event)
+
+
+def _link_to_latent(run, table: pd.DataFrame, event) -> None:
+    """table: what is shown, with a column latent; event: what was chosen in it."""
+    rows = event["selection"]["rows"]
+    if rows and rows[0] < len(table):
+        latent = int(table.iloc[rows[0]]["latent"])
+        where = {"run": run.run_id, "latent": str(latent)}
+        if "coefficient" in table:  # of one token, which the latent's histogram marks
+            of_latent = table.loc[table["latent"] == latent, "coefficient"]
+            where["mark"] = f"{latent}:{of_latent.sum():+.4f}"
+        st.page_link("pages/latents.py", label=f"Open latent {latent}", query_params=where)
+    else:
+        st.caption("Choose a row to open its latent.")
+
+
+def with_context(run, terms: pd.DataFrame) -> pd.DataFrame:
+    """With each latent's source as it is printed, its text around it, and its label, "" without."""
+    texts = explorer().store.prompt_texts(terms["source_prompt_id"].unique().tolist())
+    contexts = [
+        snippet(texts.get(term.source_prompt_id, ""), term.source_start, term.source_end, 28)
+        for term in terms.itertuples()
+    ]
+    return terms.assign(
+        context=contexts,
+        source_token=terms["source_token"].map(token_label),
+        label=terms["latent"].map(explorer().store.labels_of(run.run_id)).fillna(""),
+    )
+
+
+def label_column(terms: pd.DataFrame) -> list[str]:
+    """The column of labels, where there is one. terms: of `with_context`."""
+    return ["label"] if terms["label"].any() else []
+
+
+def latents_of(result: Decomposition, table: pd.DataFrame) -> pd.DataFrame:
+    """The latents of a text, what explains most first. table: result.table().
+
+    latent, tokens (that use it), strongest (|coefficient|), explains (percent of Σ‖x − o‖² that its
+    steps took off when the pursuit took them), and the source's columns.
+    """
+    squares = dict(zip(result.positions, np.square(result.residuals[:, 0]), strict=True))
+    before = table.groupby("position")["share_left"].shift(fill_value=1.0)
+    taken = (before - table["share_left"]) * table["position"].map(squares)
+    summary = (
+        table.assign(size=table["coefficient"].abs(), square=taken)
+        .groupby("latent")
+        .agg(
+            tokens=("position", "nunique"),
+            strongest=("size", "max"),
+            square=("square", "sum"),
+            source_token=("source_token", "first"),
+            source_prompt_id=("source_prompt_id", "first"),
+            source_start=("source_start", "first"),
+            source_end=("source_end", "first"),
+        )
+        .sort_values("square", ascending=False)
+        .reset_index()
+    )
+    total = float(np.square(result.residuals[:, 0]).sum())
+    summary["explains"] = 100 * summary["square"] / total
+    return summary
+
+
+def lights_of(run, table: pd.DataFrame, latents: pd.DataFrame) -> list[Light]:
+    """The latents that explain most of a text, to light up the tokens that use them. table:
+    Decomposition.table(); latents: of `latents_of`."""
+    labels = explorer().store.labels_of(run.run_id)
+    sums = table.groupby(["latent", "position"])["coefficient"].sum()
+    return [
+        light(
+            row.latent,
+            labels.get(row.latent) or token_label(row.source_token),
+            f"latent {row.latent}, source {row.source_token!r}, explains {row.explains:.1f} %",
+            sums[row.latent].index.tolist(),
+            sums[row.latent].tolist(),
+        )
+        for row in latents.head(_MOST_LIGHTS).itertuples()
+    ]
+
+
+def show_summary(run, text: str, latents: pd.DataFrame) -> None:
+    """The latents of the whole text, while no token is locked. latents: of `latents_of`."""
+    if latents.empty:
+        return
+    st.markdown("##### Latents of this text")
+    summary = latents.head(_MOST_LATENTS)
+    shown = with_context(run, summary)
+    event = st.dataframe(
+        shown,
+        column_order=[
+            *("latent", *label_column(shown)),
+            *("source_token", "context", "tokens", "strongest", "explains"),
+        ],
+        column_config={
+            "latent": st.column_config.NumberColumn("latent", format="%d"),
+            "source_token": origin_word(run),
+            "context": f"{origin_word(run)} in context",
+            "tokens": "tokens that use it",
+            "strongest": st.column_config.NumberColumn("strongest", format="%.2f"),
+            "explains": st.column_config.NumberColumn(
+                "explains",
+                format="%.1f %%",
+                help="Share of what there is to explain, Σ‖x − o‖² over the text, that its steps "
+                "took off when the pursuit took them.",
+            ),
+        },
+        hide_index=True,
+        height=400,
+        on_select="rerun",
+        selection_mode="single-row",
+        key=f"latents_of_text_{hash(text)}",
+    )
+    _link_to_latent(run, summary, event)
+
+
+def terms_text(count: int) -> str:
+    return "1 term" if count == 1 else f"{count} terms"

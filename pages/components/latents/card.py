@@ -1,0 +1,143 @@
+"""What is shown of one latent: its source, its strongest uses, its histogram."""
+
+import contextlib
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from itda_core.exchange.export import atom_file
+from pages.components.cached import loaded_dictionary
+from pages.components.charts.camera import ask_for_format, picture_config
+from pages.components.charts.latent import coefficient_histogram
+from pages.components.downloads import offer_downloads
+from pages.components.explorer import explorer
+from pages.components.latents.uses import (
+    histogram_key,
+    show_chosen_uses,
+    show_nearly_chosen,
+    show_strongest_uses,
+    special_names,
+)
+from pages.components.reproduce import latent_lines, show_lines
+from pages.components.text import literal
+from pages.components.token_strip.strip import show_rows, token_row
+from pages.components.url import write_url
+
+_SOURCE_TOKENS = 16
+"""Tokens on each side of the source in the short view."""
+
+
+def show_card(
+    run, latent: pd.Series, key: str = "", most_uses: int = 20, is_page: bool = False
+) -> None:
+    """The whole card. run: a row of Store.runs(); latent: a row of Store.latents(); key: sets the
+    cards of one page apart; most_uses: how many are listed; is_page: whether it is the page of the
+    latent, where more can be asked for: other uses, files, and how to have the same numbers."""
+    _show_source(run, latent, key=f"{key}source")
+    uses, tokens = int(latent.tokens), int(run.explored_tokens)
+    density, strongest, where = st.columns(3)
+    density.metric(
+        "tokens that use it", f"{latent.density:.2%}", help=f"{uses:,} of {tokens:,} explored"
+    )
+    strongest.metric("strongest coefficient", f"{latent.strongest:.2f}")
+    where.metric("layer", f"{run.layer} of {run.n_layers - 1}", help=literal(run.model))
+    if not uses:
+        st.info(_why_unused(run))
+        if is_page:
+            show_nearly_chosen(run, latent, key)
+            _offer_files(run, latent)
+        return
+    marked = _marked(int(latent.latent)) if is_page else None
+    _show_histogram(run, latent, histogram_key(key), marked)
+    if is_page:
+        show_chosen_uses(run, latent, key, most_uses)
+        _offer_files(run, latent)
+    else:
+        show_strongest_uses(run, latent, key, most_uses)
+
+
+def _show_histogram(run, latent: pd.Series, key: str, marked: float | None) -> None:
+    """How strong the uses are, and whether many tokens use the latent. A token of the uses below is
+    marked in it while the mouse is there. marked: the coefficient of a decomposed token."""
+    number, uses, tokens = int(latent.latent), int(latent.tokens), int(run.explored_tokens)
+    coefficients = explorer().store.coefficients(run.run_id, number)
+    negative = int((coefficients < 0).sum())
+    rank = explorer().store.rank(run.run_id, number)
+    st.caption(
+        f"Used on {uses:,} of {tokens:,} tokens ({latent.density:.2%}), which is place {rank:,} of "
+        f"{int(run.atoms):,}; negative on {negative:,}."
+    )
+    st.plotly_chart(
+        coefficient_histogram(coefficients.to_numpy(), marked),
+        config=picture_config(f"coefficients-{run.run_id}-{number}"),
+        key=key,
+    )
+
+
+def _marked(latent: int) -> float | None:
+    """The coefficient that the link to this latent gives: that of a decomposed token."""
+    marked, _, coefficient = st.query_params.get("mark", "").partition(":")
+    with contextlib.suppress(ValueError):
+        if marked == str(latent) and np.isfinite(float(coefficient)):
+            return float(coefficient)
+    write_url("mark", None)  # it belongs to another latent
+    return None
+
+
+def _offer_files(run, latent: pd.Series) -> None:
+    number = int(latent.latent)
+    files, reproduced = st.columns(2)
+    with files.popover("Export this latent", width="stretch"):
+        st.markdown("**Every explored token that uses it**")
+        about = {"run": run.run_id, "model": run.model, "layer": int(run.layer), "latent": number}
+        offer_downloads(
+            lambda: explorer().store.uses_of(run.run_id, number),
+            about | {"source_prompt": latent.prompt_id, "source_position": int(latent.position)},
+            f"uses-{run.run_id}-{number}",
+            "uses_file",
+        )
+        st.markdown("**Its atom**, a unit vector")
+        st.download_button(
+            "safetensors",
+            lambda: atom_file(loaded_dictionary(run.directory), number, about),
+            file_name=f"atom-{run.run_id}-{number}.safetensors",
+            mime="application/octet-stream",
+            on_click="ignore",
+        )
+        ask_for_format()
+    with reproduced.popover("Reproduce", width="stretch"):
+        show_lines(latent_lines(run.directory, number))
+
+
+def _why_unused(run) -> str:
+    if run.kind == "sae":
+        return (
+            "No explored token activates this latent. The token above is the one that comes "
+            "nearest to it."
+        )
+    return "No explored token uses this latent: another atom is always nearer."
+
+
+def _show_source(run, latent: pd.Series, key: str) -> None:
+    """The source or strongest token boxed in its context; the whole prompt on demand."""
+    spans = explorer().store.token_spans(run.run_id, latent.prompt_id)
+    position = int(latent.position)
+    if position >= len(spans):  # it was not read for this dictionary
+        spans, position = [(int(latent.start), int(latent.end))], 0
+    text = latent.text[: max(end for _, end in spans)]  # the rest may be a whole book
+    hovers = [""] * len(spans)
+    hovers[position] = f"{latent.token!r}, token {position} of prompt {latent.prompt_id}"
+    names = special_names(spans)
+    names[position] = latent.token
+    row = token_row(
+        text,
+        spans,
+        np.zeros(len(spans)),
+        hovers,
+        boxed=position,
+        around=_SOURCE_TOKENS,
+        title=latent.title,
+        names=names,
+    )
+    show_rows([row], key=key)

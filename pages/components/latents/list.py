@@ -1,0 +1,224 @@
+"""The list of latents: its order, the page that is shown, and which latent is looked at."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import pandas as pd
+import streamlit as st
+
+from itda_core.analysis.neighbours import cosines_to
+from itda_core.store.latent_search import ORDERS, LatentPage, LatentSearch
+from pages.components.cached import loaded_dictionary
+from pages.components.downloads import offer_downloads
+from pages.components.explorer import explorer
+from pages.components.latents.search import forget_selection, show_everything
+from pages.components.run_names import origin_word
+from pages.components.text import literal, snippet, token_label
+from pages.components.url import follow_url, keep, write_url
+
+_ROWS = 15  # as many as are seen at once, so that the chosen one is
+_ORDERS = {
+    "match": "Best match",
+    "number": "Number",
+    "density": "Most used",
+    "strength": "Strongest",
+    "similarity": "Similar to …",
+}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What is listed of one dictionary, and in which order."""
+
+    run_id: str
+    asked: LatentSearch
+    order: str
+    similarities: tuple[float, ...] = ()
+    """of each latent to the one that the order asks for"""
+
+    def page(self, latent: int) -> LatentPage:
+        return explorer().store.latent_page(
+            self.run_id, self.asked, latent, _ROWS, self.order, self.similarities
+        )
+
+    def at(self, place: int, seen: LatentPage) -> int:
+        """The latent at a place. seen: the page on the screen, which mostly holds it."""
+        if 0 <= place - seen.first < len(seen.numbers):
+            return seen.numbers[place - seen.first]
+        return explorer().store.latent_at(
+            self.run_id, self.asked, place, self.order, self.similarities
+        )
+
+    def numbers(self) -> list[int]:
+        return explorer().store.latent_numbers(
+            self.run_id, self.asked, self.order, self.similarities
+        )
+
+    def table(self) -> pd.DataFrame:
+        """All of it, for a file."""
+        numbers = self.numbers()
+        table = (
+            explorer()
+            .store.latents(self.run_id, numbers)
+            .set_index("latent", drop=False)
+            .loc[numbers]
+        )
+        table["lists"] = table["lists"].map(", ".join)
+        return table.drop(columns="text").assign(run=self.run_id)
+
+
+def ask_for_order(place, run) -> tuple[str, tuple[float, ...]]:
+    """The order, and where it is by similarity the cosine of each atom to the given one."""
+    keep("order", "like")
+    follow_url("order", list(ORDERS))
+    like_place = None
+    if st.session_state["order"] == "similarity":
+        place, like_place = place.columns(2)
+    order = place.selectbox(
+        "Order",
+        ORDERS,
+        format_func=_ORDERS.get,
+        key="order",
+        help="Best match: first the latents whose source token is what you search for, then those "
+        "whose token holds it, then those that stand near it. Without a search by number.",
+    )
+    write_url("order", order if order != ORDERS[0] else None)
+    if like_place is None:
+        write_url("like", None)
+        return order, ()
+    wanted = st.query_params.get("like", "")
+    if wanted.isdecimal() and wanted != st.session_state.get("_written_like"):
+        st.session_state["like"] = int(wanted)
+    proposed = st.session_state.get("like", st.session_state.get("latent", 0))
+    st.session_state["like"] = min(int(proposed), int(run.atoms) - 1)
+    like = like_place.number_input("… latent", 0, int(run.atoms) - 1, key="like")
+    write_url("like", like)
+    return order, _similarities(run.directory, int(like))
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _similarities(directory: str, latent: int) -> tuple[float, ...]:
+    return tuple(cosines_to(loaded_dictionary(directory), latent).tolist())
+
+
+def chosen_latent(listing: Listing, n_latents: int) -> tuple[int | None, LatentPage]:
+    """The latent to show: the one in the URL or opened last, which need not be in the list; after
+    another search the list's first. None where there is neither. With the page that holds it."""
+    is_other_run = st.session_state.get("_latent_run") != listing.run_id
+    is_other_search = st.session_state.get("_asked", listing.asked) != listing.asked
+    st.session_state["_latent_run"], st.session_state["_asked"] = listing.run_id, listing.asked
+    if is_other_run:
+        st.session_state.pop("latent", None)
+    wanted = st.query_params.get("latent", "")
+    is_ours = wanted == st.session_state.get("_written_latent") and not is_other_run
+    if wanted and not is_ours:
+        if wanted.isdecimal() and int(wanted) < n_latents:
+            st.session_state["latent"] = int(wanted)
+            is_other_search = False
+        else:
+            st.warning(f"There is no latent {literal(wanted)} in this dictionary.")
+    latent = st.session_state.get("latent")
+    found = listing.page(-1 if latent is None else latent)
+    if found.numbers and (latent is None or (is_other_search and found.place is None)):
+        latent, found = found.numbers[0], dataclasses.replace(found, place=0)
+    st.session_state["latent"] = latent
+    write_url("latent", latent)
+    return latent, found
+
+
+def show_list(run, listing: Listing, found: LatentPage, latents: pd.DataFrame) -> None:
+    """The page of the list that holds the chosen latent. run: a row of Store.runs(); latents: rows
+    of Store.latents(), those of the page among them."""
+    _show_count(run, listing, found)
+    if not found.numbers:
+        return
+    key = f"list_{run.run_id}_{hash((listing.order, *found.numbers))}"
+    _select(key, [] if found.place is None else [found.place - found.first])
+
+    def choose() -> None:
+        rows = st.session_state[key]["selection"]["rows"]
+        if rows:
+            st.session_state["latent"] = found.numbers[rows[0]]
+
+    table = _rows(listing, latents, found.numbers)
+    written = ["label"] if table["label"].any() else []
+    measured = ["cosine"] if listing.similarities else ["percent", "strongest"]
+    st.dataframe(
+        table,
+        column_order=["latent", "token", *written, *measured, "source"],
+        column_config={
+            "latent": st.column_config.NumberColumn("no.", width=50, format="%d"),
+            "token": st.column_config.TextColumn("token", width=80),
+            "source": f"{origin_word(run)} in context",
+            "percent": st.column_config.NumberColumn("used on", format="%.2f %%", width=70),
+            "strongest": st.column_config.NumberColumn("strongest", format="%.1f", width=70),
+            "cosine": st.column_config.NumberColumn("cosine", format="%+.3f", width=70),
+            "label": st.column_config.TextColumn("label", width=90),
+        },
+        hide_index=True,
+        height="content",
+        on_select=choose,
+        selection_mode="single-row",
+        key=key,
+    )
+    _show_pager(listing, found)
+
+
+def _show_count(run, listing: Listing, found: LatentPage) -> None:
+    pages = max(1, -(-found.total // _ROWS))
+    count, hidden, files = st.columns([3, 1.7, 1.2], vertical_alignment="center")
+    latents = "1 latent" if found.total == 1 else f"{found.total:,} latents"
+    count.caption(f"{latents} · page {found.first // _ROWS + 1:,} of {pages:,}")
+    if listing.asked.among is not None:
+        hidden.button("Drawn around · free", on_click=forget_selection, type="tertiary")
+    noise = explorer().store.hidden_noise(run.run_id, listing.asked)
+    if noise:
+        hidden.button(
+            f"{noise:,} hidden · show",
+            on_click=show_everything,
+            type="tertiary",
+            help="Latents that sit on the first position of a text, or are used on more than 10 % "
+            "of the tokens. They say little of any one token.",
+        )
+    with files.popover("Export", width="stretch"):
+        st.markdown("**All latents of this list**, with sources, uses and labels")
+        about = {"run": run.run_id, "order": listing.order, **vars(listing.asked)}
+        offer_downloads(listing.table, about, f"latents-{run.run_id}", "latents_file")
+
+
+def _rows(listing: Listing, latents: pd.DataFrame, numbers: list[int]) -> pd.DataFrame:
+    table = latents.set_index("latent").loc[numbers].reset_index()
+    table["source"] = [
+        snippet(row.text, row.start, row.end, around=40, before=10) for row in table.itertuples()
+    ]
+    table["token"] = table["token"].map(token_label)
+    table["percent"] = table["density"] * 100
+    table["label"] = ["★ " * one.bookmarked + one.label for one in table.itertuples()]
+    if listing.similarities:
+        table["cosine"] = [listing.similarities[number] for number in numbers]
+    return table.drop(columns=["text", "lists"])
+
+
+def _select(key: str, rows: list[int]) -> None:
+    """Mark the chosen latent. The table stays the same element, so that the browser need not build
+    it anew."""
+    if (st.session_state.get(key) or {}).get("selection", {}).get("rows") != rows:
+        st.session_state[key] = {"selection": {"rows": rows, "columns": [], "cells": []}}
+
+
+def _show_pager(listing: Listing, found: LatentPage) -> None:
+    def turn(place: int) -> None:
+        st.session_state["latent"] = listing.at(place, found)
+
+    before, after = st.columns(2)
+    is_last = found.first + _ROWS >= found.total
+    before.button(
+        "Page before",
+        on_click=turn,
+        args=[found.first - _ROWS],
+        disabled=found.first == 0,
+        width="stretch",
+    )
+    after.button(
+        "Page after", on_click=turn, args=[found.first + _ROWS], disabled=is_last, width="stretch"
+    )

@@ -1,0 +1,113 @@
+"""The map on the Latents page: drawn where there is one, else the button that asks for it."""
+
+import pandas as pd
+import streamlit as st
+
+from itda_core.analysis.latent_map import MAP_FILE, read_map, usual_method
+from itda_core.errors import RunError
+from itda_core.jobs.queue import Job
+from pages.components.cached import loaded_run
+from pages.components.charts.camera import picture_config
+from pages.components.charts.latent_map import COLOURS, latent_map
+from pages.components.downloads import offer_downloads
+from pages.components.explorer import explorer
+from pages.components.job_panel import watch_active_jobs
+from pages.components.latents.list import Listing
+from pages.components.text import literal
+from pages.components.url import choose
+
+_AROUND = 30
+"""Characters on each side of a source when the mouse is on its point"""
+_MADE_BY = {
+    "umap": "by UMAP: neighbours on the map are near each other by cosine, long distances say "
+    "little",
+    "svd": "by the two directions in which the atoms differ most (SVD), since umap-learn is not "
+    "installed: most of what tells atoms apart is not on it",
+}
+_BUTTONS = [["toImage", "lasso2d", "pan2d", "resetScale2d"]]
+
+
+def show_map(run, listing: Listing, chosen: int) -> None:
+    """run: a row of Store.runs(); chosen: the latent that is looked at."""
+    found = None
+    try:
+        found = _read(run.directory, _written(run.directory))
+    except RunError as error:  # it can be made anew below
+        st.warning(literal(str(error)))
+    if found is None:
+        _offer(run)
+        return
+    points, method = found
+    names = COLOURS
+    if listing.asked.text:  # then what was found is what is looked for
+        names = {"hits": COLOURS["hits"], **COLOURS}
+    colour = choose(st.selectbox, "Colours", names, "colour")
+    table = points.merge(_overview(run.run_id, explorer().store.stored()), on="latent")
+    listed = set(listing.numbers()) if colour == "hits" else set()
+    key = f"map_{run.run_id}"
+    st.plotly_chart(
+        latent_map(table, colour, listed, chosen),
+        key=key,
+        on_select=lambda: _take_selection(key),
+        selection_mode=("points", "lasso"),
+        config=picture_config(f"map-{run.run_id}", scrollZoom=True, modeBarButtons=_BUTTONS),
+    )
+    st.caption(
+        f"All {len(table):,} latents {_MADE_BY[method]}. Click a point to open its latent, draw "
+        "around some to list them alone."
+    )
+    with st.popover("Export the map"):
+        about = {"run": run.run_id, "method": method}
+        offer_downloads(table, about, f"map-{run.run_id}", "map_file")
+
+
+def _take_selection(key: str) -> None:
+    """One point opens its latent; more become the list."""
+    points = st.session_state[key]["selection"]["points"]
+    # The ring around the chosen latent is a point too, of a trace without numbers.
+    given = [point["customdata"] for point in points if point.get("customdata") is not None]
+    latents = sorted({int(one[0] if isinstance(one, list) else one) for one in given})
+    if len(latents) == 1:
+        st.session_state["latent"] = latents[0]
+    elif latents:
+        st.session_state["among"] = tuple(latents)
+        st.session_state["latent"] = latents[0]
+
+
+def _written(directory: str) -> int | None:
+    path = loaded_run(directory).directory / MAP_FILE
+    return path.stat().st_mtime_ns if path.exists() else None
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _read(directory: str, written: int | None) -> tuple[pd.DataFrame, str] | None:  # noqa: ARG001
+    return read_map(loaded_run(directory))
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _overview(run_id: str, stored: tuple) -> pd.DataFrame:  # noqa: ARG001 (the key)
+    return explorer().store.overview(run_id, _AROUND)
+
+
+def _offer(run) -> None:
+    jobs = [job for job in explorer().queue.jobs() if _is_map(job, run)]
+    if any(job.is_active for job in jobs):
+        watch_active_jobs()
+        return
+    if jobs and jobs[-1].state == "failed":
+        error = jobs[-1].error.removeprefix("Error: ")
+        st.warning(literal(f"The last map failed. {error}"))
+    better = (
+        "It is laid out by UMAP, once, in the background."
+        if usual_method() == "umap"
+        else "umap-learn is not installed, so it is laid out by an SVD, which shows less: "
+        "pip install umap-learn for a better one."
+    )
+    st.info(f"There is no map of this dictionary yet. {better}")
+    if st.button("Make the map", type="primary"):
+        explorer().queue.submit_map(loaded_run(run.directory))
+        st.rerun()
+
+
+def _is_map(job: Job, run) -> bool:
+    return job.command == "map" and run.directory in job.arguments

@@ -1,0 +1,185 @@
+"""What a latent has to do with others: near atoms, company, next tokens, other layers."""
+
+import pandas as pd
+import streamlit as st
+
+from itda_core.analysis.neighbours import NextTokens, nearest_atoms, next_tokens
+from pages.components.cached import loaded_dictionary, loaded_model, loaded_run
+from pages.components.explorer import explorer
+from pages.components.run_names import origin_word, run_label
+from pages.components.text import literal, snippet, token_label
+
+_COUNT = 10
+_LEAST_SHARED = 5
+"""Tokens that two latents must share: of fewer, a lift says little"""
+
+
+@st.fragment
+def show_relations(run, latent: pd.Series) -> None:
+    """Four lists, of which only the open one is worked out. run: a row of Store.runs(); latent: a
+    row of Store.latents()."""
+    if st.session_state.pop("_jumps", False):
+        st.rerun()  # the whole page: the fragment alone would keep the card
+    # Closed at first: going from latent to latent must not wait for it.
+    related = st.expander("What it has to do with others", on_change="rerun", key="related")
+    if related.open:
+        with related:
+            _show_lists(run, latent)
+
+
+def _show_lists(run, latent: pd.Series) -> None:
+    names = ["Nearest atoms", "Used together", "Next tokens", "In other layers"]
+    shows = (_show_nearest, _show_company, _show_next_tokens, _show_other_layers)
+    tabs = st.tabs(names, on_change="rerun", key="relations")
+    for tab, show in zip(tabs, shows, strict=True):
+        if tab.open:
+            with tab:
+                show(run, latent)
+
+
+def _show_nearest(run, latent: pd.Series) -> None:
+    found = nearest_atoms(loaded_dictionary(run.directory), int(latent.latent), _COUNT)
+    st.caption("Atoms by their cosine to this one; a negative one points the other way.")
+    column = st.column_config.NumberColumn("cosine", format="%+.3f", width=70)
+    _choose_latent(run, found, {"cosine": column}, "nearest")
+
+
+def _show_company(run, latent: pd.Series) -> None:
+    number = int(latent.latent)
+    found = explorer().store.used_together(run.run_id, number, _LEAST_SHARED, _COUNT)
+    if found.empty:
+        st.caption(f"No other latent shares {_LEAST_SHARED} explored tokens with it.")
+        return
+    st.caption(
+        "Latents on the same tokens, by lift: how many times more often than by chance, of those "
+        f"that share at least {_LEAST_SHARED} tokens."
+    )
+    columns = {
+        "lift": st.column_config.NumberColumn("lift", format="%.1f×", width=60),
+        "both": st.column_config.NumberColumn("shared", format="%d", width=60),
+    }
+    sources = loaded_dictionary(run.directory).sources.set_index("latent", drop=False)
+    sources = sources.loc[found["latent"]].drop(columns="latent").reset_index(drop=True)
+    _choose_latent(run, pd.concat([found, sources], axis=1), columns, "company")
+
+
+def _show_next_tokens(run, latent: pd.Series) -> None:
+    model = loaded_model(loaded_run(run.directory).config.model)
+    if not model.is_causal:
+        st.caption(f"{literal(run.model)} is an encoder: it predicts no next token.")
+        return
+    found = _next_tokens(run.directory, int(latent.latent))
+    st.caption(
+        "The atom through the model's final norm and unembedding, above the mean of all tokens. "
+        "The blocks in between are left out, so this is its direct effect only."
+    )
+    for place, title, table in zip(
+        st.columns(2), ("Promoted", "Suppressed"), (found.promoted, found.suppressed), strict=True
+    ):
+        place.dataframe(
+            table.assign(token=table["token"].map(token_label)),
+            column_order=["token", "score"],
+            column_config={
+                "token": title,
+                "score": st.column_config.NumberColumn("score", format="%+.2f"),
+            },
+            hide_index=True,
+            key=f"next_{title}",
+        )
+
+
+@st.cache_data(max_entries=512, show_spinner=False)
+def _next_tokens(directory: str, latent: int) -> NextTokens:
+    model = loaded_model(loaded_run(directory).config.model)
+    return next_tokens(model, loaded_dictionary(directory), latent, _COUNT)
+
+
+def _show_other_layers(run, latent: pd.Series) -> None:
+    """The latent that reads the source token most strongly in every dictionary of the model."""
+    runs = explorer().store.runs()
+    siblings = {row.run_id: row for row in runs[runs["model"] == run.model].itertuples()}
+    found = explorer().store.at_token([*siblings], latent.prompt_id, int(latent.position))
+    found = found[found["run_id"] != run.run_id].reset_index(drop=True)
+    if found.empty:
+        st.caption(
+            "No other dictionary of this model has read this token. Train one at another layer "
+            "on the same texts."
+        )
+        return
+    st.caption(
+        f"How the same {origin_word(run)} is read elsewhere: the latent with the largest "
+        "coefficient there. ● marks a latent whose own source it is; where the token is not "
+        "among the explored ones it has no coefficient. Choose a row for a link."
+    )
+    shown = _with_sources(found, siblings)
+    event = st.dataframe(
+        shown,
+        column_order=["layer", "own", "latent", "token", "coefficient", "context", "dictionary"],
+        column_config={
+            "layer": st.column_config.NumberColumn("layer", width=50),
+            "own": st.column_config.TextColumn("own", width=40),
+            "latent": st.column_config.NumberColumn("latent", format="%d", width=60),
+            "token": st.column_config.TextColumn("source token", width=95),
+            "coefficient": st.column_config.NumberColumn("coefficient", format="%+.2f", width=90),
+            "context": "source in context",
+        },
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        key="elsewhere",
+    )
+    rows = event["selection"]["rows"]
+    if rows and rows[0] < len(shown):
+        row = shown.iloc[rows[0]]
+        st.page_link(
+            "pages/latents.py",
+            label=f"Open latent {row.latent} of layer {row.layer}",
+            query_params={"run": row.run_id, "latent": str(row.latent)},
+        )
+
+
+def _with_sources(found: pd.DataFrame, siblings: dict) -> pd.DataFrame:
+    """With the source of each latent, and what its dictionary is called."""
+    store = explorer().store
+    sources = [store.latents(row.run_id, [int(row.latent)]).iloc[0] for row in found.itertuples()]
+    return found.assign(
+        own=["●" if is_source else "" for is_source in found["is_source"]],
+        token=[token_label(source.token) for source in sources],
+        context=[
+            snippet(source.text, source.start, source.end, around=40, before=10)
+            for source in sources
+        ],
+        dictionary=[run_label(siblings[run_id]) for run_id in found["run_id"]],
+    )
+
+
+def _choose_latent(run, table: pd.DataFrame, columns: dict, name: str) -> None:
+    """Latents with their sources; choosing a row opens its latent. columns: what else is shown."""
+    texts = explorer().store.prompt_texts(table["prompt_id"].unique().tolist())
+    contexts = [
+        snippet(texts.get(row.prompt_id, ""), row.start, row.end, around=40, before=10)
+        for row in table.itertuples()
+    ]
+    # Another list is another table, in which nothing is chosen yet.
+    key = f"relations_{name}_{'_'.join(map(str, table['latent']))}"
+
+    def choose() -> None:
+        rows = st.session_state[key]["selection"]["rows"]
+        if rows:
+            st.session_state["latent"] = int(table.iloc[rows[0]]["latent"])
+            st.session_state["_jumps"] = True
+
+    st.dataframe(
+        table.assign(context=contexts, token=table["token"].map(token_label)),
+        column_order=[*columns, "latent", "token", "context"],
+        column_config={
+            **columns,
+            "latent": st.column_config.NumberColumn("latent", format="%d", width=60),
+            "token": st.column_config.TextColumn(origin_word(run), width=95),
+            "context": f"{origin_word(run)} in context",
+        },
+        hide_index=True,
+        on_select=choose,
+        selection_mode="single-row",
+        key=key,
+    )

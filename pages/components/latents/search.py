@@ -1,0 +1,138 @@
+"""Which latents are listed: the search field and the filters, which follow the link."""
+
+import dataclasses
+
+import streamlit as st
+
+from itda_core.store.latent_search import LatentSearch
+from pages.components.explorer import explorer
+from pages.components.url import choose, follow_url, follow_url_number, keep, write_url
+
+_PLACES = {
+    "context": "around the source",
+    "token": "source token",
+    "prompt": "whole prompt",
+    "label": "label and note",
+}
+_WAYS = {"text": "text", "word": "whole word", "regex": "expression"}
+_KINDS = {
+    "usual": "without noise",
+    "all": "all",
+    "unused": "unused",
+    "first": "on a text's first position",
+    "frequent": "on more than 10 %",
+}
+_ANY = ""
+_FILTERS = ("in", "match", "kind", "least", "most", "list", "bookmarked", "labelled")
+SEARCH_LABEL = "Search the latents"
+_KEYS = ("search", "filters", "among", *_FILTERS)
+_MOST_IN_LINK = 200
+"""Latents drawn around on the map that a link still holds"""
+
+
+def ask_for_search(field, switch) -> LatentSearch:
+    """field, switch: the places of the search field and of the switch for the filters, which stand
+    in a row of their own below."""
+    keep(*_KEYS)
+    _follow_link()
+    asked = _ask_for_search(field, switch)
+    among = st.session_state.get("among")
+    names = ",".join(map(str, among)) if among and len(among) <= _MOST_IN_LINK else None
+    write_url("among", names)
+    return dataclasses.replace(asked, among=among)
+
+
+def _ask_for_search(field, switch) -> LatentSearch:
+    text = field.text_input(
+        SEARCH_LABEL,
+        key="search",
+        placeholder="a word, such as treaty",
+        help="Press / to come here. The source token and 40 characters around it are searched. "
+        "With the filters also other places, for whole words and for regular expressions.",
+    )
+    write_url("search", text or None)
+    if not switch.toggle("Filters", key="filters"):
+        for key in _FILTERS:
+            write_url(key, None)
+        return LatentSearch(text, kind="usual")
+    places = st.columns([1.4, 1.1, 1.4, 1, 1, 1.2, 1.1, 1.1], vertical_alignment="bottom")
+    place = choose(places[0].selectbox, "Look in", _PLACES, "in")
+    way = choose(places[1].selectbox, "Match", _WAYS, "match")
+    kind = choose(places[2].selectbox, "Which", _KINDS, "kind")
+    least = _ask_for_percent(places[3], "Used on at least, %", "least", 0.0)
+    most = _ask_for_percent(places[4], "and at most, %", "most", 100.0)
+    names = {_ANY: "any or none", **{name: name for name in explorer().store.list_names()}}
+    in_list = choose(places[5].selectbox, "List", names, "list")
+    bookmarked = _switch(places[6], "Bookmarked", "bookmarked")
+    labelled = _switch(places[7], "With label", "labelled")
+    densities = least / 100, most / 100
+    return LatentSearch(text, place, way, *densities, bookmarked, labelled, kind, in_list)
+
+
+def describe(search: LatentSearch) -> str:
+    """What was asked for, in a sentence."""
+    parts = []
+    if search.text:
+        parts.append(f"“{search.text}” as {_WAYS[search.way]} in: {_PLACES[search.place]}")
+    if (search.least_density, search.most_density) != (0.0, 1.0):
+        parts.append(f"used on {search.least_density:.2%} to {search.most_density:.2%}")
+    if search.kind not in ("usual", "all"):
+        parts.append(_KINDS[search.kind])
+    if search.among is not None:
+        parts.append(f"{len(search.among):,} latents of the map")
+    if search.in_list:
+        parts.append(f"in the list “{search.in_list}”")
+    parts += ["bookmarked"] * search.bookmarked + ["with a label or note"] * search.labelled
+    return f"Asked for: {', '.join(parts)}." if parts else ""
+
+
+def forget_search() -> None:
+    """Everything is listed again; for callbacks, before the widgets are drawn."""
+    for key in _KEYS:
+        st.session_state.pop(key, None)
+        st.query_params.pop(key, None)
+        st.session_state[f"_written_{key}"] = None
+
+
+def forget_selection() -> None:
+    """What was drawn around on the map is forgotten; for a callback."""
+    st.session_state["among"] = None
+
+
+def show_everything() -> None:
+    """Nothing is hidden as noise any more; for a callback."""
+    st.session_state["filters"], st.session_state["kind"] = True, "all"
+    st.session_state["_written_kind"] = None
+
+
+def _follow_link() -> None:
+    """A link to a latent that says nothing of a search is not to be hidden by an earlier one."""
+    wanted = st.query_params.get("latent")
+    is_new = wanted is not None and wanted != st.session_state.get("_written_latent")
+    if is_new and not any(key in st.query_params for key in _KEYS):
+        forget_search()
+    text = st.query_params.get("search")
+    if text is not None and text != st.session_state.get("_written_search"):
+        st.session_state["search"] = text
+    among = st.query_params.get("among")
+    if among is not None and among != st.session_state.get("_written_among"):
+        numbers = [int(one) for one in among.split(",") if one.isdecimal()]
+        st.session_state["among"] = tuple(numbers[:_MOST_IN_LINK]) or None
+    asked = {key: st.query_params[key] for key in _FILTERS if key in st.query_params}
+    if any(value != st.session_state.get(f"_written_{key}") for key, value in asked.items()):
+        st.session_state["filters"] = True
+
+
+def _ask_for_percent(place, label: str, key: str, default: float) -> float:
+    """Percent of the explored tokens."""
+    follow_url_number(key, 0.0, 100.0, default)
+    value = place.number_input(label, 0.0, 100.0, step=0.1, key=key, format="%.3g")
+    write_url(key, value if value != default else None)
+    return value
+
+
+def _switch(place, label: str, key: str) -> bool:
+    follow_url(key, [False, True])
+    chosen = place.toggle(label, key=key)
+    write_url(key, chosen or None)
+    return chosen

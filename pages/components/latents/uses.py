@@ -1,0 +1,154 @@
+"""The tokens that use a latent in their texts: the strongest, some of the whole range, and those
+that nearly used it."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from itda_core.errors import RunError
+from itda_core.runs.near_misses import nearly_chosen
+from pages.components.cached import loaded_run
+from pages.components.explorer import explorer
+from pages.components.text import literal
+from pages.components.token_strip.strip import fold_twins, show_rows, strength, token_row
+
+_BANDS, _OF_EACH_BAND = 4, 5
+_NEARLY = 5
+_SIGNS = {0: "both signs", 1: "+", -1: "−"}
+_CONTEXT_TOKENS = 8
+"""Tokens on each side of a use in the short view: about 16 in all."""
+
+
+def histogram_key(key: str) -> str:
+    """Of a card's chart, in which its uses mark a token. key: sets the cards of a page apart."""
+    return f"{key}histogram"
+
+
+def show_strongest_uses(run, latent: pd.Series, key: str, most: int) -> None:
+    """Nothing but the strongest, for a card that is not the page. run: a row of Store.runs();
+    latent: a row of Store.latents(); key: of the card."""
+    st.markdown("##### Strongest uses")
+    uses = explorer().store.strongest_uses(run.run_id, int(latent.latent), most)
+    _show_uses(run, latent, uses, key, "uses", is_page=False)
+
+
+def show_chosen_uses(run, latent: pd.Series, key: str, most: int) -> None:
+    """The strongest uses, or some of each quarter and what was nearly one; of both signs or one."""
+    title, which, sign_place = st.columns([2, 2.2, 1.8], vertical_alignment="center")
+    which_uses = which.segmented_control(
+        "Which uses",
+        ["Strongest", "Whole range"],
+        default="Strongest",
+        required=True,
+        label_visibility="collapsed",
+        key="which_uses",
+    )
+    sign = sign_place.segmented_control(
+        "Of which sign",
+        list(_SIGNS),
+        format_func=_SIGNS.get,
+        default=0,
+        required=True,
+        label_visibility="collapsed",
+        key="sign",
+    )
+    store, number = explorer().store, int(latent.latent)
+    if which_uses == "Strongest":
+        title.markdown("##### Strongest uses")
+        uses = store.strongest_uses(run.run_id, number, most, sign)
+        _show_uses(run, latent, uses, key, "uses")
+    else:
+        title.markdown("##### Uses by quarter")
+        uses = store.banded_uses(run.run_id, number, _BANDS, _OF_EACH_BAND, sign)
+        _show_bands(run, latent, uses, key)
+    if uses.empty:
+        st.caption("No explored token uses it with this sign.")
+    if which_uses != "Strongest":
+        show_nearly_chosen(run, latent, key, sign)
+
+
+def show_nearly_chosen(run, latent: pd.Series, key: str, sign: int = 0) -> None:
+    """A few tokens that don't use the latent, but would with one more step."""
+    if run.kind == "sae":  # takes no steps
+        return
+    try:
+        found = nearly_chosen(loaded_run(run.directory), int(latent.latent))
+    except RunError as error:
+        st.warning(literal(str(error)))
+        return
+    if found is None:
+        st.caption("Where it was nearly chosen is not known: an earlier version made this run.")
+        return
+    found = found[np.sign(found["coefficient"]) == sign] if sign else found
+    if found.empty:
+        st.caption("Nearly chosen on no explored token.")
+        return
+    st.caption(
+        f"Nearly chosen · {len(found):,} tokens on which it would have been the next step, with "
+        "this coefficient"
+    )
+    nearest = explorer().store.in_context(run.run_id, found.head(_NEARLY))
+    _show_uses(run, latent, nearest, key, "nearly")
+
+
+def _show_bands(run, latent: pd.Series, uses: pd.DataFrame, key: str) -> None:
+    for band, rows in uses.groupby("band"):
+        first = rows.iloc[0]
+        share = 1 / uses["band"].nunique()
+        st.caption(
+            f"|coefficient| {first.low:.2f}–{first.high:.2f} · {share:.0%} of its uses "
+            f"({int(first.uses):,} tokens)"
+        )
+        _show_uses(run, latent, rows, key, f"uses_{band}")
+
+
+def _show_uses(
+    run, latent: pd.Series, uses: pd.DataFrame, key: str, part: str, is_page: bool = True
+) -> None:
+    """key: of the card; part: sets its lists of uses apart."""
+    if uses.empty:
+        return
+    store, number = explorer().store, int(latent.latent)
+    prompts = uses["prompt_id"].unique().tolist()
+    everywhere = store.uses_in_prompts(run.run_id, number, prompts)
+    by_prompt = dict(list(everywhere.groupby("prompt_id")))
+    rows = [
+        _use_row(use, by_prompt.get(use.prompt_id), latent.strongest, is_page)
+        for use in uses.itertuples()
+    ]
+    opened = show_rows(fold_twins(rows), f"{key}{part}", histogram=histogram_key(key))
+    if opened is not None:
+        use = uses.iloc[opened]
+        where = {"prompt": use.prompt_id, "token": str(use.position)}
+        st.switch_page("pages/decompose.py", query_params={"run": run.run_id, **where})
+
+
+def _use_row(use, in_prompt: pd.DataFrame | None, largest: float, opens: bool) -> dict:
+    spans = list(zip(use.starts.tolist(), use.ends.tolist(), strict=True))
+    text = use.text[: max(use.ends) + 1]  # the part that was read; the rest may be a whole book
+    coefficients = np.zeros(len(spans))
+    if in_prompt is not None:
+        coefficients[in_prompt["position"].to_numpy()] = in_prompt["coefficient"].to_numpy()
+    hovers = [
+        f"{text[start:end]!r}\ncoefficient {value:+.4f}" if value else ""
+        for (start, end), value in zip(spans, coefficients, strict=True)
+    ]
+    return token_row(
+        text,
+        spans,
+        strength(coefficients, largest),
+        hovers,
+        boxed=int(use.position),
+        around=_CONTEXT_TOKENS,
+        chip=f"{use.coefficient:+.2f}",
+        title=use.title,
+        names=special_names(spans),
+        signed=True,
+        opens=opens,
+        marks=coefficients,
+    )
+
+
+def special_names(spans: list[tuple[int, int]]) -> list[str]:
+    """What stands for the tokens without characters."""
+    return ["" if end > start else "[special]" for start, end in spans]

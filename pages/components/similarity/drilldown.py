@@ -1,0 +1,191 @@
+"""The tokens behind one cell: shared and exclusive sources, their words, and their latents."""
+
+import dataclasses
+
+import pandas as pd
+import streamlit as st
+
+from itda_core.similarity.dictionaries import Comparison, word_counts
+from pages.components.downloads import offer_downloads
+from pages.components.explorer import explorer
+from pages.components.frame import errors_as_sentences
+from pages.components.latents.card import show_card
+from pages.components.run_names import run_label
+from pages.components.similarity.choice import Choice, Item
+from pages.components.similarity.matrix import about
+from pages.components.similarity.overlaps import compare_sides, find_latent, source_key
+from pages.components.text import literal, snippet, token_label
+
+_MOST_ROWS = 500
+_MOST_USES = 6
+"""Of each latent: two of them stand side by side below a list"""
+
+_ORDERED = {
+    "shared": "Rare words first: of frequent ones chance shares many. Choose a row for its latents "
+    "in both.",
+    "only_a": "First those whose word this side has most clearly more of. Choose a row for its "
+    "latent.",
+}
+_ORDERED["only_b"] = _ORDERED["only_a"]
+
+
+@st.fragment
+def show_drilldown(choice: Choice, row: Item, column: Item) -> None:
+    """Lists of the sources of one cell; a row of a list opens its latents."""
+    with errors_as_sentences():
+        row, column = _with_common_layers(row, column)
+        found = compare_sides(row.side, column.side, choice.key, choice.seeds)
+        _show_tabs(choice, row, column, found)
+        with st.popover("Download the three lists"):
+            st.markdown("**All sources**, with the list that each is in")
+            _offer_lists(choice, row, column, found)
+
+
+def _show_tabs(choice: Choice, row: Item, column: Item, found: Comparison) -> None:
+    """Only the open tab is worked out: each has a card or two."""
+    lists = {
+        f"Shared ({len(found.shared):,})": ("shared", found.shared),
+        f"Only {row.name} ({len(found.only_a):,})": ("only_a", found.only_a),
+        f"Only {column.name} ({len(found.only_b):,})": ("only_b", found.only_b),
+    }
+    labels = [*(literal(label) for label in lists), "Words that differ"]
+    *tabs, words = st.tabs(labels, on_change="rerun", key=f"tab_{row.value}_{column.value}")
+    for tab, (name, table) in zip(tabs, lists.values(), strict=True):
+        if tab.open:
+            with tab:
+                _show_list(choice, row, column, name, table)
+    if words.open:
+        with words:
+            _show_words(row, column, found)
+
+
+def _with_common_layers(row: Item, column: Item) -> tuple[Item, Item]:
+    """Both with just the layers that are compared."""
+    common = {layer for layer, _ in row.side} & {layer for layer, _ in column.side}
+    both = (
+        dataclasses.replace(item, side=tuple(one for one in item.side if one[0] in common))
+        for item in (row, column)
+    )
+    return tuple(both)
+
+
+def _show_list(choice: Choice, row: Item, column: Item, name: str, table: pd.DataFrame) -> None:
+    if table.empty:
+        st.caption("No source token.")
+        return
+    shown = table.head(_MOST_ROWS)
+    listed, cards = st.columns([1, 1], gap="medium") if name != "shared" else (st, st)
+    with listed.container():
+        st.caption(_ORDERED[name])
+        picked = _source_table(shown, name)
+        if len(table) > _MOST_ROWS:
+            st.caption(f"The first {_MOST_ROWS:,} of {len(table):,}; the download has all of them.")
+    source = shown.iloc[min(picked, len(shown) - 1)]
+    with cards.container():
+        sides = {"shared": (row, column), "only_a": (row,), "only_b": (column,)}[name]
+        prompt_id, position = source["prompt_id"], int(source["position"])
+        second = source_key(sides[0].side, prompt_id, position, choice.key)
+        for number, place in enumerate(st.columns(len(sides), gap="medium")):
+            with place:
+                _show_latent(sides[number], source, second, choice.key, f"{name}_{number}")
+
+
+def _show_words(row: Item, column: Item, found: Comparison) -> None:
+    """The words of what only one side has, by how much more often one side has them."""
+    counts = word_counts(found.only_a, found.only_b)
+    if counts.empty:
+        st.caption("Neither has a source that the other lacks.")
+        return
+    st.caption(
+        "Words of the sources that only one side has. The log-odds are above 0 where "
+        f"{literal(row.name)} has more of a word and below 0 where {literal(column.name)} has; "
+        "z says how sure that is: below 2 either way it may be chance."
+    )
+    st.dataframe(
+        counts.head(_MOST_ROWS).assign(word=counts["word"].map(token_label)),
+        column_config={
+            "word": "word",
+            "only_a": st.column_config.NumberColumn(f"only {row.name}", format="%d"),
+            "only_b": st.column_config.NumberColumn(f"only {column.name}", format="%d"),
+            "log_odds": st.column_config.NumberColumn("log-odds", format="%+.2f"),
+            "z": st.column_config.NumberColumn("z", format="%+.2f"),
+        },
+        hide_index=True,
+        height=380,
+        key="words",
+    )
+
+
+def _source_table(shown: pd.DataFrame, name: str) -> int:
+    """The list; returns the number of the chosen row, at first 0."""
+    texts = explorer().store.prompt_texts(shown["prompt_id"].unique().tolist())
+    contexts = [
+        snippet(texts.get(source.prompt_id, ""), source.start, source.end, 60)
+        for source in shown.itertuples()
+    ]
+    event = st.dataframe(
+        shown.assign(context=contexts, token=shown["token"].map(token_label)),
+        column_order=["token", "context", "latent", "latent_b", "prompt_id", "position"],
+        column_config={
+            "token": st.column_config.TextColumn("source token", width=110),
+            "context": st.column_config.TextColumn("source in context", width=620),
+            "latent": st.column_config.NumberColumn("latent", format="%d", width=70),
+            "latent_b": st.column_config.NumberColumn("latent in B", format="%d", width=80),
+            "prompt_id": st.column_config.TextColumn("prompt", width=90),
+            "position": st.column_config.NumberColumn("position", format="%d", width=70),
+        },
+        hide_index=True,
+        height=320,
+        on_select="rerun",
+        selection_mode="single-row",
+        key=f"sources_{name}",
+    )
+    picked = event["selection"]["rows"]
+    return picked[0] if picked else 0
+
+
+def _show_latent(item: Item, source: pd.Series, second: int, key: str, name: str) -> None:
+    """The card of the latent that a source is in one side."""
+    place = find_latent(item.side, source["prompt_id"], second, key)
+    if place is None:
+        st.caption("This source is in no dictionary of this side any more.")
+        return
+    directory, number = place
+    store = explorer().store
+    run = next(run for run in store.runs().itertuples() if run.directory == directory)
+    found = store.latents(run.run_id, [number])
+    if found.empty:
+        return
+    latent = found.iloc[0]
+    with st.container(border=True):
+        st.markdown(f"**{literal(item.name)}** · latent {number}")
+        st.caption(literal(run_label(run)))
+        st.page_link(
+            "pages/latents.py",
+            label="Open it on the Latents page",
+            query_params={"run": run.run_id, "latent": str(number)},
+        )
+        show_card(run, latent, f"{name}_", _MOST_USES)
+
+
+def _offer_lists(choice: Choice, row: Item, column: Item, found: Comparison) -> None:
+    table = pd.concat(
+        [
+            one.assign(list=name)
+            for name, one in (
+                ("shared", found.shared),
+                ("only_a", found.only_a),
+                ("only_b", found.only_b),
+            )
+        ],
+        ignore_index=True,
+    )
+    told = {
+        **about(choice),
+        "a": row.name,
+        "b": column.name,
+        "a_runs": " ".join(row.run_ids),
+        "b_runs": " ".join(column.run_ids),
+        "jaccard": found.jaccard,
+    }
+    offer_downloads(table, told, "similarity-sources", "lists")

@@ -1,0 +1,249 @@
+"""The matrix of the Similarity page with what goes with it: order, words, pictures, exports."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from pages.components.charts.camera import ask_for_format, picture_config
+from pages.components.charts.ordering import cluster_order, comparable, profile_orders
+from pages.components.charts.similarity import Look, dendrogram, match_path, matrix
+from pages.components.downloads import offer_downloads
+from pages.components.frame import scrolling
+from pages.components.similarity.choice import Choice, Item
+from pages.components.similarity.sentences import (
+    cell_sentence,
+    chance_summary,
+    hovers,
+    path_summary,
+    summary,
+)
+from pages.components.similarity.values import JACCARD, Values
+from pages.components.text import literal
+from pages.components.url import follow_url, write_url
+
+_LIMITS = (
+    "A value says how alike two dictionaries are, not why: the lists below a cell say which tokens "
+    "make the difference. Values depend on the settings, so compare dictionaries of the same "
+    "corpus, seed, size and selection, and compare values with each other and with what chance "
+    "gives rather than with 1. Two trainings that differ in their seed alone show what is the most "
+    "that can be expected."
+)
+
+
+def show_matrix(choice: Choice, found: Values, chosen: tuple[int, int] | None) -> None:
+    """The matrix beside the best matches or the dendrogram, and what it says in words.
+
+    chosen: row and column number of the cell that is looked at.
+    """
+    wide = len(choice.columns) > 34
+    left, right = (st.container(), st.container()) if wide else st.columns([5, 3], gap="medium")
+    with left:
+        _show_cells(choice, found, chosen)
+    with right:
+        if choice.view == "layers":
+            _show_path(choice, found)
+        else:
+            _show_dendrogram(choice, found)
+    _show_words(choice, found)
+
+
+def choose_cell(choice: Choice) -> tuple[int, int] | None:
+    """Two select boxes for a cell, which follow clicks and the link: row and column number."""
+    picked = []
+    labels = ("A: layer", "B: layer") if choice.view == "layers" else ("Row", "Column")
+    for place, label, name, items in zip(
+        st.columns(2), labels, ("row", "column"), (choice.rows, choice.columns), strict=True
+    ):
+        names = {item.value: item.name for item in items}
+        place.selectbox(
+            label,
+            list(names),
+            format_func=names.get,
+            index=None,
+            placeholder="Choose one, or click a cell",
+            key=name,
+            on_change=_forget_click,
+        )
+        write_url(name, st.session_state[name])
+        picked.append(_place_of(items, st.session_state[name]))
+    return None if None in picked else tuple(picked)
+
+
+def follow_cell(choice: Choice) -> tuple[int, int] | None:
+    """The cell that the link or the last click asks for, before its widgets are drawn."""
+    picked = []
+    for name, items in (("row", choice.rows), ("column", choice.columns)):
+        st.session_state.setdefault(name, None)
+        follow_url(name, [None, *(item.value for item in items)])
+        picked.append(_place_of(items, st.session_state[name]))
+    return None if None in picked else tuple(picked)
+
+
+def _place_of(items: tuple[Item, ...], value) -> int | None:
+    return next((place for place, item in enumerate(items) if item.value == value), None)
+
+
+def _forget_click() -> None:
+    """The chart is built anew, so that its last clicked cell can be clicked again."""
+    st.session_state["_matrix"] = st.session_state.get("_matrix", 0) + 1
+
+
+def _show_cells(choice: Choice, found: Values, chosen: tuple[int, int] | None) -> None:
+    order_rows, order_columns = _orders(choice, found)
+    names = [item.name for item in choice.rows], [item.name for item in choice.columns]
+    texts = hovers(choice.kind, found, *names, choice.key)
+    rows, columns = order_rows.tolist(), order_columns.tolist()
+    look = _look(choice, found.values)
+    if chosen is not None:
+        look = dataclasses.replace(look, chosen=(rows.index(chosen[0]), columns.index(chosen[1])))
+    # Another matrix is another chart, which nothing was clicked in yet.
+    what = (choice.view, choice.groups, choice.kind.name, choice.key, choice.seeds, choice.order)
+    key = f"matrix_{st.session_state.get('_matrix', 0)}_{hash(what)}"
+
+    def choose() -> None:
+        points = st.session_state[key]["selection"]["points"]
+        if points and points[0].get("customdata"):
+            row, column = (int(value) for value in points[0]["customdata"])
+            st.session_state["row"] = choice.rows[rows[row]].value
+            st.session_state["column"] = choice.columns[columns[column]].value
+
+    figure = matrix(
+        found.values[np.ix_(rows, columns)],
+        [choice.rows[row].tick for row in rows],
+        [choice.columns[column].tick for column in columns],
+        _axis_titles(choice),
+        [[texts[row][column] for column in columns] for row in rows],
+        look,
+    )
+    with scrolling("matrix", figure.layout.width):
+        st.plotly_chart(
+            figure,
+            width="content",
+            on_select=choose,
+            selection_mode="points",
+            config=picture_config("similarity-matrix"),
+            key=key,
+        )
+    itself = ", itself left out" if choice.is_same else ""
+    st.caption(f"● best of its row, ○ best of its column{itself}. Click a cell for its tokens.")
+
+
+def _look(choice: Choice, values: np.ndarray) -> Look:
+    low, high = choice.kind.low, choice.kind.high
+    told = values.astype(float).copy()
+    if choice.is_same:
+        np.fill_diagonal(told, np.nan)  # 1 by definition, which would leave nothing to stretch
+    if choice.stretch and not np.isnan(told).all():
+        low, high = float(np.nanmin(told)), float(np.nanmax(told))
+    title = "Jaccard" if choice.kind.name == JACCARD else ""
+    return Look(low, high, title, choice.is_same)
+
+
+def _axis_titles(choice: Choice) -> tuple[str, str]:
+    if choice.view == "models":
+        return "", ""
+    a, b = (group.name for group in choice.groups)
+    return f"layer of A: {a}", f"layer of B: {b}"
+
+
+def _orders(choice: Choice, found: Values) -> tuple[np.ndarray, np.ndarray]:
+    if choice.order == "original":
+        return np.arange(len(choice.rows)), np.arange(len(choice.columns))
+    if choice.is_same and choice.kind.is_symmetric:
+        order = cluster_order(found.values)
+        return order, order
+    return profile_orders(found.values)
+
+
+def _show_path(choice: Choice, found: Values) -> None:
+    a, b = choice.groups
+    layers_a, layers_b = list(a.layers), list(b.layers)
+    if np.isnan(found.values).all() or (choice.is_same and len(layers_a) < 2):
+        return
+    st.markdown("**Best matches**")
+    st.plotly_chart(
+        match_path(found.values, layers_a, layers_b, (a.n_layers, b.n_layers), choice.is_same),
+        config=picture_config("best-matches"),
+        key="path",
+    )
+    if a.n_layers == b.n_layers and not choice.is_same:
+        st.caption(path_summary(found.values, layers_a, layers_b))
+
+
+def _show_dendrogram(choice: Choice, found: Values) -> None:
+    kept = comparable(found.values)
+    if len(kept) < 3:
+        return
+    st.markdown("**Which models belong together**")
+    st.plotly_chart(
+        dendrogram(found.values[np.ix_(kept, kept)], [choice.rows[place].tick for place in kept]),
+        config=picture_config("dendrogram"),
+        key="dendrogram",
+    )
+    if len(kept) < len(choice.rows):
+        left = [item.tick for place, item in enumerate(choice.rows) if place not in kept]
+        st.caption(literal(f"Left out, since not all of its pairs are known: {', '.join(left)}."))
+
+
+def _show_words(choice: Choice, found: Values) -> None:
+    names = [item.name for item in choice.rows], [item.name for item in choice.columns]
+    is_half = choice.is_same and choice.kind.is_symmetric
+    texts = summary(found.values, *names, is_half), chance_summary(found, is_half)
+    if any(texts):
+        st.markdown(literal(" ".join(texts)))
+    with st.expander("What these numbers mean, and what they can't say"):
+        st.markdown(literal(choice.kind.explanation))
+        st.markdown(literal(_LIMITS))
+
+
+def show_cell_words(choice: Choice, found: Values, cell: tuple[int, int]) -> None:
+    """The head of a chosen cell, and its value in a sentence."""
+    row, column = cell
+    st.subheader(literal(f"{choice.rows[row].name} and {choice.columns[column].name}"))
+    st.markdown(cell_sentence(choice.kind, found, row, column))
+
+
+def offer_exports(choice: Choice, found: Values) -> None:
+    """The matrix as a table of pairs, and which picture the chart's button gives."""
+    with st.popover("Download the matrix"):
+        st.markdown("**The matrix**, a row for each pair")
+        offer_downloads(
+            pair_table(choice, found), about(choice), f"similarity-{choice.kind.name}", "matrix"
+        )
+        ask_for_format()
+
+
+def pair_table(choice: Choice, found: Values) -> pd.DataFrame:
+    """One row a pair: names and run ids of both, value, what it was counted from, or why not."""
+    y, x = (axis.ravel() for axis in np.indices(found.values.shape))
+    columns: dict[str, Any] = {
+        "row": [choice.rows[place].name for place in y],
+        "column": [choice.columns[place].name for place in x],
+        "row_runs": [" ".join(choice.rows[place].run_ids) for place in y],
+        "column_runs": [" ".join(choice.columns[place].run_ids) for place in x],
+        "value": found.values.ravel(),
+    }
+    columns |= {name: array.ravel() for name, array in found.counts.items()}
+    return pd.DataFrame(columns | {"reason": found.reasons.ravel().astype(str)})
+
+
+def about(choice: Choice) -> dict[str, Any]:
+    """All settings that a table was made with."""
+    return {
+        "view": choice.view,
+        "measure": choice.kind.name,
+        "key": choice.key if choice.kind.name == JACCARD else None,
+        "seeds": choice.seeds,
+        "models": [
+            {
+                "id": group.group_id,
+                "layers": list(group.layers),
+                "runs": list(group.run_ids),
+                "settings": group.config.to_dict(),
+            }
+            for group in choice.groups
+        ],
+    }

@@ -1,0 +1,122 @@
+"""Models as the Similarity page sees them: dictionaries that differ in nothing but the layer."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+
+import pandas as pd
+
+from itda_core.config import IMPORTED, TrainConfig, slug
+from pages.components.cached import loaded_run
+from pages.components.similarity.overlaps import Side
+
+
+@dataclass(frozen=True)
+class Group:
+    """One model with one setting: a dictionary for each of some layers."""
+
+    group_id: str
+    """stands in links"""
+    name: str
+    """short, by what tells it from the other groups"""
+    title: str
+    """all its settings"""
+    config: TrainConfig
+    """of its newest dictionary"""
+    n_layers: int
+    """blocks of the model"""
+    layers: tuple[int, ...]
+    directories: tuple[str, ...]
+    """one for each layer"""
+    run_ids: tuple[str, ...]
+    """one for each layer"""
+
+    @property
+    def long_name(self) -> str:
+        """Model, layers, then what tells most."""
+        model, *settings = self.title.split(" · ")
+        return " · ".join([model, layers_text(self.layers), *settings])
+
+    @property
+    def side(self) -> Side:
+        return tuple(zip(self.layers, self.directories, strict=True))
+
+    @property
+    def is_trained_here(self) -> bool:
+        """Whether its settings can be trained again."""
+        return self.config.selection != IMPORTED
+
+
+def groups_of(runs: pd.DataFrame) -> dict[str, Group]:
+    """All groups by id, the oldest first. runs: rows of Store.runs().
+
+    Of several dictionaries for one layer the newest counts.
+    """
+    members: dict[tuple[TrainConfig, str], list] = {}
+    for run in runs.sort_values("created").itertuples():
+        config = dataclasses.replace(loaded_run(run.directory).config, layers=(0,))
+        members.setdefault((config, run.method), []).append(run)
+    parts = [_parts(config, method) for config, method in members]
+    names = _short_names(parts)
+    groups = {}
+    for (config, method), name, part in zip(members, names, parts, strict=True):
+        table = pd.DataFrame(members[config, method]).drop_duplicates("layer", keep="last")
+        table = table.sort_values("layer")
+        group = Group(
+            group_id=_group_id(config, method),
+            name=name,
+            title=" · ".join(part.values()),
+            config=config,
+            n_layers=int(table["n_layers"].iloc[-1]),
+            layers=tuple(int(layer) for layer in table["layer"]),
+            directories=tuple(table["directory"]),
+            run_ids=tuple(table["run_id"]),
+        )
+        groups[group.group_id] = group
+    return groups
+
+
+def layers_text(layers: tuple[int, ...]) -> str:
+    """Layers in order, those that follow each other as one: "layers 0–5, 7"."""
+    spans: list[list[int]] = []
+    for layer in layers:
+        if spans and layer == spans[-1][-1] + 1:
+            spans[-1].append(layer)
+        else:
+            spans.append([layer])
+    told = [str(span[0]) if len(span) == 1 else f"{span[0]}–{span[-1]}" for span in spans]
+    return f"{'layer' if len(layers) == 1 else 'layers'} {', '.join(told)}"
+
+
+def _parts(config: TrainConfig, method: str) -> dict[str, str]:
+    model = config.model.name.rstrip("/").split("/")[-1]
+    revision = config.model.revision
+    return {
+        "model": f"{model} at {revision}" if revision else model,
+        "method": method,
+        "atoms": f"{config.max_atoms:,} atoms",
+        "l0": f"L0 {config.l0}",
+        "tokens": f"{config.max_tokens:,} tokens",
+        "corpus": config.corpus.name.rstrip("/").split("/")[-1],
+        "seed": f"seed {config.seed}",
+    }
+
+
+def _short_names(parts: list[dict[str, str]]) -> list[str]:
+    """The model with what differs between groups, and a number where that is nothing."""
+    differ = [
+        name for name in (parts[0] if parts else {}) if len({part[name] for part in parts}) > 1
+    ]
+    shown = [name for name in differ if name != "model"]
+    names = [" · ".join([part["model"], *(part[name] for name in shown)]) for part in parts]
+    return [
+        f"{name} ({names[:number].count(name) + 1})" if names.count(name) > 1 else name
+        for number, name in enumerate(names)
+    ]
+
+
+def _group_id(config: TrainConfig, method: str) -> str:
+    fields = json.dumps([config.to_dict(), method], sort_keys=True)
+    digest = hashlib.blake2b(fields.encode(), digest_size=4).hexdigest()
+    return f"{slug(config.model.name)}-{digest}"

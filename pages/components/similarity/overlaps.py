@@ -1,0 +1,104 @@
+"""The cells of a similarity matrix: numbers that are kept, tokens that are looked up on a click."""
+
+import contextlib
+
+import numpy as np
+import streamlit as st
+
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.errors import ItdaError
+from itda_core.similarity.dictionaries import (
+    Comparison,
+    Matrix,
+    SourceSet,
+    compare_all,
+    model_comparison,
+)
+from pages.components.cached import loaded_dictionary
+
+Side = tuple[tuple[int, str], ...]
+"""One row or column of a matrix: layers and run directories"""
+
+
+def compare_sides(a: Side, b: Side, key: str, seeds: bool = False) -> Comparison:
+    """The sources of two sides compared. Raises ComparisonError."""
+    return model_comparison(
+        {layer: loaded_dictionary(directory) for layer, directory in a},
+        {layer: loaded_dictionary(directory) for layer, directory in b},
+        key,
+        seeds,
+    )
+
+
+@st.cache_resource(max_entries=32, show_spinner="Comparing …")
+def compare_all_sides(
+    rows: tuple[Side, ...], columns: tuple[Side, ...], key: str, seeds: bool = False
+) -> Matrix:
+    """Every row with every column; what can't be read or compared has its reason there."""
+    (a, unreadable_rows), (b, unreadable_columns) = _loaded(rows), _loaded(columns)
+    matrix = compare_all(a, b, key, seeds)
+    for row, reason in unreadable_rows.items():
+        matrix.reasons[row, :] = reason
+    for column, reason in unreadable_columns.items():
+        matrix.reasons[:, column] = reason
+    return matrix
+
+
+def _loaded(sides: tuple[Side, ...]) -> tuple[list[dict[int, SourceSet]], dict[int, str]]:
+    """The sources of each side, and why there are none for those that can't be read."""
+    found, unreadable = [], {}
+    for number, side in enumerate(sides):
+        try:
+            found.append({layer: _loaded_sources(directory) for layer, directory in side})
+        except ItdaError as error:
+            found.append({})
+            unreadable[number] = str(error)
+    return found, unreadable
+
+
+def tokenizers(directories: list[str]) -> set[str]:
+    """The tokenizers of some dictionaries; those that can't be read are left out."""
+    found = set()
+    for directory in directories:
+        with contextlib.suppress(ItdaError):
+            found.add(_loaded_sources(directory).tokenizer)
+    return found
+
+
+@st.cache_resource(max_entries=1_024, show_spinner=False)
+def _loaded_sources(directory: str) -> SourceSet:
+    """A few hundred KB that stay in memory, so that a matrix doesn't crowd out dictionaries."""
+    return SourceSet.of(Dictionary.load(directory))
+
+
+def find_latent(side: Side, prompt_id: str, second: int, key: str) -> tuple[str, int] | None:
+    """The run directory and the latent of a source in one side, which may have several layers.
+
+    second: from `source_key`. By word it is the first latent with a source in that word.
+    """
+    for _, directory in side:
+        dictionary = loaded_dictionary(directory)
+        sources = dictionary.sources
+        here = (sources["prompt_id"] == prompt_id).to_numpy() & (_keys(dictionary, key) == second)
+        if here.any():
+            return directory, int(sources["latent"].to_numpy()[here][0])
+    return None
+
+
+def source_key(side: Side, prompt_id: str, position: int, key: str) -> int | None:
+    """What calls a source of this side within its prompt: its position, or where its word is."""
+    for _, directory in side:
+        dictionary = loaded_dictionary(directory)
+        sources = dictionary.sources
+        here = (sources["prompt_id"] == prompt_id) & (sources["position"] == position)
+        if here.any():
+            return int(_keys(dictionary, key)[here.to_numpy()][0])
+    return None
+
+
+def _keys(dictionary: Dictionary, key: str) -> np.ndarray:
+    """[n_atoms] int64: token positions, or characters where words begin; special tokens belong to
+    no word and stay apart."""
+    positions = dictionary.sources["position"].to_numpy()
+    words = dictionary.word_starts()
+    return positions if key == "token" else np.where(words >= 0, words, -1 - positions)

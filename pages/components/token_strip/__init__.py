@@ -1,0 +1,1 @@
+"""Rows of coloured tokens: a component of the project's own."""
