@@ -16,29 +16,29 @@ app: .venv/app.done
 test: .venv/dev.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python tests/browser_setup.py
+	$(BIN)/python tools/browser_setup.py
 	$(BIN)/python -m pytest -q
 
 bench: .venv/dev.done
-	$(BIN)/python tests/browser_setup.py
-	$(BIN)/python -m benchmarks.bench_pursuit
-	$(BIN)/python -m benchmarks.bench_training
-	$(BIN)/python -m benchmarks.bench_store
-	$(BIN)/python -m benchmarks.bench_app
-	$(BIN)/python -m benchmarks.report
+	$(BIN)/python tools/browser_setup.py
+	$(BIN)/python -m benchmarks.speed.pursuit
+	$(BIN)/python -m benchmarks.speed.training
+	$(BIN)/python -m benchmarks.speed.store
+	$(BIN)/python -m benchmarks.speed.app
+	$(BIN)/python -m benchmarks.speed.report
 
 claims: .venv/dev.done
-	OMP_NUM_THREADS=2 $(BIN)/python -m benchmarks.captured --rows 126976
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.pace
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.itda_grid --again --budget 1× --budget 10×
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.itda_vs_sae --only-report
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_method
-	$(BIN)/python -m benchmarks.bench_training --choice
-	$(BIN)/python -m benchmarks.interpretability
+	OMP_NUM_THREADS=2 $(BIN)/python -m benchmarks.common.captured --rows 126976
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.versus_sae.pace
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.versus_sae.itda_grid --again --budget 1× --budget 10×
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.versus_sae.report --only-report
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.method
+	$(BIN)/python -m benchmarks.speed.training --choice
+	$(BIN)/python -m benchmarks.interpretability.measure
 	$(BIN)/python -m benchmarks.claims
 
 pictures: .venv/dev.done
-	$(BIN)/python tests/browser_setup.py
+	$(BIN)/python tools/browser_setup.py
 	ITDA_PICTURES=docs/pictures $(BIN)/python -m pytest -q tests/test_browser.py -k whole_road
 
 lint: .venv/dev.done

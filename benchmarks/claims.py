@@ -9,14 +9,12 @@ curves that ship in benchmarks/curves.
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import (
-    bench_method,
-    interpretability,
-    itda_vs_sae,
-    layer_matching,
-    matching_report,
-)
-from benchmarks.harness import as_markdown, machine, results_of
+from benchmarks import method as bench_method
+from benchmarks.common.harness import as_markdown, machine, results_of
+from benchmarks.interpretability import measure as interpretability
+from benchmarks.layer_matching import measure as layer_matching
+from benchmarks.layer_matching import report as matching_report
+from benchmarks.versus_sae import report as itda_vs_sae
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "claims.md"
 _OPEN = "not measured"
@@ -61,7 +59,7 @@ def ours() -> list[dict[str, object]]:
     costs = [
         {
             "claim": f"Choosing the atoms of {which} costs at most a quarter of the forward pass",
-            "command": "python -m benchmarks.bench_training --choice",
+            "command": "python -m benchmarks.speed.training --choice",
             "figure": _target("choice", f"Choosing the atoms of {which}"),
             "holds": _is_met("choice", f"Choosing the atoms of {which}"),
         }

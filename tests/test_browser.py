@@ -11,8 +11,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from browser_setup import BROWSER_OPTIONS, REPOSITORY, find_browser, running_app
 from playwright.sync_api import Page, expect, sync_playwright
+
+from tools.browser_setup import BROWSER_OPTIONS, REPOSITORY, find_browser, running_app
 
 SCREENSHOTS = REPOSITORY / "screenshots"
 PICTURES = os.environ.get("ITDA_PICTURES")

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from browser_setup import REPOSITORY, find_browser, running_app
 from playwright.sync_api import Page, expect
 from test_browser import assert_nothing_failed, browser, page, picture, problems
 
 from itda_core.analysis.steering import LONGEST
+from tools.browser_setup import REPOSITORY, find_browser, running_app
 
 __all__ = ["browser", "page", "problems"]
 TEXT = "The Senate will ratify the treaty with Spain and"

@@ -6,9 +6,9 @@ import math
 import pytest
 from scipy import stats
 
-from benchmarks import comparison
-from benchmarks.comparison import Record, chosen, first_reaching, goals, reached, records
-from benchmarks.sae_grid import BUDGETS, SMOLLM2
+from benchmarks.versus_sae import comparison
+from benchmarks.versus_sae.comparison import Record, chosen, first_reaching, goals, reached, records
+from benchmarks.versus_sae.sae_grid import BUDGETS, SMOLLM2
 
 OURS, PUBLISHED = "ITDA, ours", "ITDA, published"
 ONE, TEN, HUNDRED = BUDGETS.values()
@@ -183,7 +183,7 @@ def test_curves_are_told_in_the_pace_that_was_measured_and_keep_their_shape(tmp_
 
 
 def test_the_curves_that_ship_give_rows_for_the_claims():
-    from benchmarks.itda_vs_sae import claims
+    from benchmarks.versus_sae.report import claims
 
     rows = claims()
     assert all(set(row) == {"claim", "command", "figure", "holds"} for row in rows)

@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import interpretability
-from benchmarks import interpretability_report as reporting
-from benchmarks.interpretability_runs import (
+from benchmarks.interpretability import measure as interpretability
+from benchmarks.interpretability import report as reporting
+from benchmarks.interpretability.runs import (
     as_dictionary,
     titled_by_strongest,
     write_saelens,
 )
-from benchmarks.sae_training import Autoencoder
+from benchmarks.versus_sae.sae_training import Autoencoder
 from itda_core.config import HookPoint
 from itda_core.exchange.saelens import read_saelens
 from itda_core.runs.run import Run
@@ -77,7 +77,7 @@ def test_a_claim_against_autoencoders_has_to_hold_against_each_of_them(found):
 
 def test_the_document_holds_every_claim_and_table(found, tmp_path, monkeypatch):
     monkeypatch.setattr(reporting, "DOCUMENT", tmp_path / "docs" / "interpretability.md")
-    monkeypatch.setattr("benchmarks.harness.RESULTS", tmp_path)
+    monkeypatch.setattr("benchmarks.common.harness.RESULTS", tmp_path)
     reporting.DOCUMENT.parent.mkdir()
     reporting.report(found)
     text = reporting.DOCUMENT.read_text()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.matching_score import score
+from benchmarks.layer_matching.score import score
 
 
 def matrices(one, other):

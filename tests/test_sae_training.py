@@ -7,8 +7,8 @@ import torch
 
 pytest.importorskip("sae_lens", reason="sae-lens is in requirements-dev.txt")
 
-from benchmarks.sae_training import SaeSettings, _trainer, train_sae
-from benchmarks.sparse_products import sparse_products
+from benchmarks.versus_sae.sae_training import SaeSettings, _trainer, train_sae
+from benchmarks.versus_sae.sparse_products import sparse_products
 from itda_core.config import HookPoint
 
 D_MODEL, N_LATENTS, L0 = 24, 96, 3
@@ -88,7 +88,7 @@ def test_a_folded_autoencoder_reconstructs_what_sae_lens_reconstructs(activation
 
 
 def fold(trainer, validation):
-    from benchmarks.sae_training import _folded
+    from benchmarks.versus_sae.sae_training import _folded
 
     return _folded(trainer, validation, HERE)
 

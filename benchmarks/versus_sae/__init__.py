@@ -1,0 +1,1 @@
+"""Dictionaries beside sparse autoencoders: `make claims` writes docs/comparison.md."""
