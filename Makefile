@@ -39,7 +39,7 @@ claims: .venv/dev.done
 
 pictures: .venv/dev.done
 	$(BIN)/python tools/browser_setup.py
-	ITDA_PICTURES=docs/pictures $(BIN)/python -m pytest -q tests/test_browser.py -k whole_road
+	ITDA_PICTURES=docs/pictures $(BIN)/python -m pytest -q tests/browser/test_whole_road.py -k the_whole_road
 
 lint: .venv/dev.done
 	$(BIN)/ruff check --fix .

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from commanding import run_command, signal_handlers_kept
-from tiny import TOKENIZER_TEXT, save_tiny_model
-from trained import shared_runs
 
 from itda_core.config import CorpusSpec
 from itda_core.corpus.corpus import load_corpus
 from itda_core.model.loading import load_model
 from itda_core.runs.run import list_runs
+from tests.support.command_line import run_command, signal_handlers_kept
+from tests.support.tiny_models import TOKENIZER_TEXT, save_tiny_model
+from tests.support.trained_runs import shared_runs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SPICE = ["naïve", "café", "e\u0301tude", "👩‍👩‍👧", "🎉", "Ω≈ç", "東京", "$5 *bold*"]

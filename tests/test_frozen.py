@@ -1,4 +1,4 @@
-"""Numbers, names and files stay what they were: against tests/frozen, which freeze.py made once.
+"""Numbers, names and files stay what they were: against tests/frozen, made once by freeze.py.
 
 Discrete results have to be the same, sums of float32 within rounding, whatever the layout of the
 code.
@@ -11,8 +11,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commanding import one_json
-from freeze import METHODS, printed_by, run_summary, train_arguments, without_times
 
 from itda_core.analysis.latent_map import read_map
 from itda_core.corpus.corpus import load_corpus
@@ -23,6 +21,8 @@ from itda_core.runs.near_misses import nearly_chosen
 from itda_core.runs.results import read_evaluation, read_probing
 from itda_core.runs.run import list_runs, read_run
 from itda_core.store.store import FILE_NAME, Store
+from tests.support.command_line import one_json
+from tests.support.freeze import METHODS, printed_by, run_summary, train_arguments, without_times
 
 FROZEN = Path(__file__).parent / "frozen"
 EXPECTED = json.loads((FROZEN / "expected.json").read_text(encoding="utf-8"))

@@ -2,7 +2,7 @@
 
 Of a token's 2,048 latents 32 are on, but sae-lens multiplies with all of them. Here the decoder,
 and the gradients of decoder and encoder, are computed only where latents are on. The losses and the
-gradients are the same up to rounding (tests/test_sae_training.py trains with both).
+gradients are the same up to rounding (tests/benchmarks/test_sae_training.py trains with both).
 """
 
 from collections.abc import Iterator

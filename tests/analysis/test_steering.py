@@ -1,0 +1,136 @@
+"""What a model writes, plain and steered, against slow loops without a cache."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from itda_core.analysis.steering import Writing, steering_vector, usual_norm, write_on
+from itda_core.config import ModelSpec
+from itda_core.errors import InputError, ModelError
+from itda_core.model.loading import load_model
+from itda_core.runs.run import list_runs
+from tests.support.tiny_models import FAMILIES, save_tiny_model
+
+TEXT = "The river rose in the spring"
+DECODERS = [family for family in FAMILIES if family != "bert"]
+
+
+@pytest.fixture(scope="module", params=DECODERS)
+def model(request, tmp_path_factory):
+    folder = save_tiny_model(tmp_path_factory.mktemp("model"), request.param, seed=2)
+    return load_model(ModelSpec(str(folder), dtype="float32"))
+
+
+def written_slowly(model, text, count, layer=None, vector=None):
+    """Whole forward passes, the vector added to all positions but the first; greedy."""
+    ids, found = model.tokenize([text]).ids, []
+    for _ in range(count):
+        tokens = model.tokenize([text])
+        object.__setattr__(tokens, "ids", ids)
+        object.__setattr__(tokens, "mask", torch.ones_like(ids, dtype=torch.bool))
+        if layer is None:
+            logits = model.logits(tokens)
+        else:
+            hidden = model.hidden(tokens, layer).clone()
+            hidden[:, 1:] += vector
+            with model.splice(layer, hidden, tokens.mask):
+                logits = model.logits(tokens)
+        last = logits[0, -1]
+        token = int(last.argmax())
+        found.append((token, float(last.log_softmax(0)[token])))
+        ids = torch.cat([ids, torch.tensor([[token]])], 1)
+    return found
+
+
+def assert_same(tokens, expected):
+    assert [one.token_id for one in tokens] == [token for token, _ in expected]
+    found = torch.tensor([one.log_probability for one in tokens])
+    torch.testing.assert_close(found, torch.tensor([p for _, p in expected]), atol=1e-3, rtol=1e-3)
+
+
+def without_ends(monkeypatch, model):
+    monkeypatch.setattr(model.module.generation_config, "eos_token_id", None)
+
+
+def test_a_plain_text_goes_on_as_without_a_cache(model, monkeypatch):
+    without_ends(monkeypatch, model)
+    tokens = list(write_on(model, TEXT, Writing(8)))
+    assert_same(tokens, written_slowly(model, TEXT, 8))
+    whole = model.tokenizer.decode([one.token_id for one in tokens])
+    assert "".join(one.text for one in tokens) == whole.rstrip("\N{REPLACEMENT CHARACTER}")
+
+
+def test_a_steered_text_goes_on_as_without_a_cache(model, monkeypatch):
+    without_ends(monkeypatch, model)
+    vector = 3 * torch.randn(model.d_model, generator=torch.Generator().manual_seed(1))
+    tokens = list(write_on(model, TEXT, Writing(8), (1, vector)))
+    assert_same(tokens, written_slowly(model, TEXT, 8, 1, vector))
+    plain = list(write_on(model, TEXT, Writing(8)))
+    assert [one.log_probability for one in tokens] != [one.log_probability for one in plain]
+
+
+def test_a_strength_of_zero_changes_nothing(tiny_model, runs_folder):
+    dictionary = next(run for run in list_runs(runs_folder) if run.layer == 1).dictionary()
+    vector = steering_vector(dictionary, 3, 0.0, 10.0)
+    steered = list(write_on(tiny_model, TEXT, Writing(6), (1, vector)))
+    assert steered == list(write_on(tiny_model, TEXT, Writing(6)))
+
+
+def test_a_strength_counts_in_usual_norms_along_the_atom(tiny_model, runs_folder):
+    dictionary = next(run for run in list_runs(runs_folder) if run.layer == 1).dictionary()
+    dictionary = dataclasses.replace(dictionary, median_norm=7.0)
+    norm = usual_norm(tiny_model, dictionary, TEXT)
+    assert norm == 7.0
+    vector = steering_vector(dictionary, 3, -1.5, norm)
+    assert float(vector @ dictionary.atoms[3]) == pytest.approx(-1.5 * norm, rel=1e-4)
+    assert float(vector.norm()) == pytest.approx(1.5 * norm, rel=1e-4)
+    dictionary = dataclasses.replace(dictionary, median_norm=None)
+    x = tiny_model.capture(tiny_model.tokenize([TEXT]), [1])[1]
+    assert usual_norm(tiny_model, dictionary, TEXT) == pytest.approx(float(x.norm(dim=1).median()))
+
+
+def test_what_is_drawn_depends_on_the_seed_alone(tiny_model):
+    def text(seed):
+        drawn = write_on(tiny_model, TEXT, Writing(12, temperature=1.0, seed=seed))
+        return [one.token_id for one in drawn]
+
+    assert text(1) == text(1)
+    assert text(1) != text(2)
+
+
+def test_the_end_of_a_text_ends_it(tiny_model, monkeypatch):
+    without_ends(monkeypatch, tiny_model)
+    all_tokens = [one.token_id for one in write_on(tiny_model, TEXT, Writing(8))]
+    monkeypatch.setattr(tiny_model.module.generation_config, "eos_token_id", [all_tokens[3]])
+    ended = [one.token_id for one in write_on(tiny_model, TEXT, Writing(8))]
+    assert ended == all_tokens[: all_tokens.index(all_tokens[3])]
+
+
+def test_a_text_longer_than_the_context_is_cut_on_its_left(tiny_model):
+    tokens = list(write_on(tiny_model, f"{TEXT} " * 200, Writing(5)))
+    assert len(tokens) <= 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_tokens": 0}, "from 1 to 200, got 0"),
+        ({"max_tokens": 201}, "from 1 to 200"),
+        ({"temperature": -1.0}, "at least 0"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        Writing(**options)
+
+
+def test_no_text_no_latent_and_an_encoder_are_refused(tiny_model, runs_folder, tmp_path):
+    dictionary = list_runs(runs_folder)[0].dictionary()
+    with pytest.raises(InputError, match="no token"):
+        next(write_on(tiny_model, "", Writing(3)))
+    with pytest.raises(InputError, match="no latent 9999"):
+        steering_vector(dictionary, 9_999, 1.0, 1.0)
+    encoder = load_model(ModelSpec(str(save_tiny_model(tmp_path / "encoder", "bert"))))
+    with pytest.raises(ModelError, match="predicts no next token"):
+        next(write_on(encoder, TEXT, Writing(3)))

@@ -1,0 +1,320 @@
+"""Bad input on the command line: a sentence with the remedy, the right code, nothing harmed."""
+
+import errno
+import json
+import shutil
+import signal
+import subprocess
+import sys
+
+import duckdb
+import psutil
+import pytest
+
+from itda_core.config import data_directory
+from itda_core.runs.run import list_runs
+from itda_core.runs.workspace import interrupted_trainings
+from itda_core.store.store import SCHEMA_VERSION, Store
+from itda_core.training import run_writer as finishing
+from itda_core.training.trainer import train
+from tests.support.command_line import one_json, train_options
+from tests.support.trained_runs import advance, assert_same_runs, long_config, tiny_config, trained
+
+
+def options_of(config):
+    return [*train_options(config), "--dtype", config.model.dtype]
+
+
+@pytest.fixture
+def fails(cli):
+    """Runs a command that has to fail with a code; gives the sentence on standard error."""
+
+    def run(expected, *arguments):
+        code, out, err = cli(*arguments)
+        assert code == expected, err
+        assert out == ""
+        sentences = [line for line in err.splitlines() if line.startswith("Error: ")]
+        assert len(sentences) == 1
+        assert "should not happen" not in err
+        assert len(sentences[0]) < 700
+        return sentences[0]
+
+    return run
+
+
+@pytest.fixture
+def fails_to_train(fails, tmp_path, tiny_model_folder, tiny_corpus_file):
+    """The same for a training that is wrong in some options; nothing may be left of it."""
+
+    def run(*changes, code=2):
+        usual = options_of(tiny_config(tiny_model_folder, tiny_corpus_file))
+        sentence = fails(code, "train", *usual, "--runs", tmp_path / "runs", *changes)
+        assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
+        return sentence
+
+    return run
+
+
+# Models and corpora
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("nobody/nothing", ["nobody/nothing", "smollm2-135m", "network"]),
+        ("smollm3", ["smollm3", "smollm2-135m"]),
+        ("/no/such/folder", ["/no/such/folder", "Check the path"]),
+        ("", ["Give a model"]),
+        (".", ["config.json"]),
+    ],
+)
+def test_an_unknown_model_or_a_hub_out_of_reach(
+    fails_to_train, model, words, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    sentence = fails_to_train(f"--model={model}")
+    assert all(word in sentence for word in words), sentence
+
+
+@pytest.mark.parametrize(
+    ("corpus", "words"),
+    [
+        ("nothing", ["There is no corpus 'nothing'", "sotu", ".csv"]),
+        ("nobody/nothing", ["nobody/nothing", "can't be had from the hub", "network"]),
+        ("/no/such/file.txt", ["There is no file /no/such/file.txt. Check the path"]),
+        ("", ["Give a corpus"]),
+        ("/", ["is a folder"]),
+    ],
+)
+def test_an_unknown_corpus_or_a_hub_out_of_reach(fails_to_train, corpus, words):
+    sentence = fails_to_train(f"--corpus={corpus}")
+    assert all(word in sentence for word in words), sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.parquet", b"these are plain words", "not a Parquet file"),
+        ("a.jsonl", b"these are plain words", "line 1 is not JSON"),
+        ("a.csv", b'"a","b\n1', "line 2 is not CSV"),
+        ("a.txt", b"\x89PNG\r\n\x1a\n\x00\x00", "not UTF-8"),
+        ("a.txt", b"a\x00b", "not a text file"),
+        ("a.pdf", b"%PDF-1.4", "none of .txt .csv .jsonl .parquet"),
+        ("a.txt", b"", "is empty"),
+        ("a.csv", b"", "is empty"),
+        ("a.jsonl", b"\n\n", "is empty"),
+        ("a.csv", b"text\n", "it has no row"),
+        ("a.csv", b"one,two\na,b\n", "Say which column"),
+    ],
+)
+def test_a_file_that_is_not_what_it_should_be(fails_to_train, tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    sentence = fails_to_train("--corpus", tmp_path / name)
+    assert words in sentence
+    assert name in sentence
+
+
+def test_a_column_that_is_missing(fails_to_train, tmp_path):
+    (tmp_path / "a.csv").write_text("one,two\na,b\n")
+    sentence = fails_to_train("--corpus", tmp_path / "a.csv", "--column", "three")
+    assert "no text column 'three'. It has: one, two" in sentence
+
+
+# Numbers
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["--layers", ""], "Give the layers to train, such as --layers 7,15,22"),
+        (["--layers", "0,x"], "takes numbers such as 7,15,22, got '0,x'"),
+        (["--layers", "99"], "layers 0 to 3; there is no layer 99"),
+        (["--layers", "-1"], "Layers count from 0, got -1"),
+        (["--layers", ",".join(map(str, range(100_000)))], "layers 0 to 3; there is no layer 4, 5"),
+        (["--max-atoms", "2000"], "max_atoms (2,000) is more than max_tokens (1,000)"),
+        (["--max-tokens", "90000", "--max-atoms", "80000"], "fewer than the 80,000 atoms"),
+        (["--max-tokens", "0"], "max_tokens must be at least 1, got 0"),
+        (["--l0", "0"], "l0 must be at least 1, got 0"),
+        (["--context-length", "1"], "context_length must be at least 2, got 1"),
+        (["--batch-tokens", "-4"], "batch_tokens must be at least 1, got -4"),
+        (["--threshold", "nan"], "threshold must be between 0 and 4, got nan"),
+        (["--resume", "nothing"], "There is no interrupted training 'nothing'"),
+        (["--config", "/no/such.json"], "/no/such.json can't be read"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_numbers_that_make_no_sense(fails_to_train, changes, words):
+    assert words in fails_to_train(*changes)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"model": 5}', '{"version": 99}', "\x00"])
+def test_a_configuration_file_that_is_none(fails_to_train, tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    fails_to_train("--config", tmp_path / "config.json")
+
+
+@pytest.mark.parametrize("number", ["0", "-7"])
+def test_an_evaluation_of_no_tokens(fails, runs_folder, ids, number):
+    sentence = fails(2, "evaluate", ids[0], "--runs", runs_folder, "--max-tokens", number)
+    assert f"max-tokens must be at least 1, got {number}" in sentence
+
+
+@pytest.mark.parametrize(
+    ("l0s", "words"),
+    [("0", "from 1 to the dictionary's 4"), ("2,5", "from 1 to"), ("a", "numbers such as")],
+)
+def test_an_evaluation_at_an_l0_that_there_is_not(fails, runs_folder, ids, l0s, words):
+    assert words in fails(2, "evaluate", ids[0], "--runs", runs_folder, "--l0s", l0s)
+
+
+@pytest.mark.parametrize(
+    ("digest", "words"),
+    [("model_digest", "The model"), ("corpus_digest", "what was held out then can't be told")],
+)
+def test_an_evaluation_on_what_has_changed_since(fails, tmp_path, runs_folder, ids, digest, words):
+    shutil.copytree(runs_folder, tmp_path / "runs")
+    about = tmp_path / "runs" / ids[0] / "config.json"
+    about.write_text(json.dumps({**json.loads(about.read_text()), digest: "another"}))
+    sentence = fails(2, "evaluate", ids[0], "--runs", tmp_path / "runs")
+    assert words in sentence
+    assert f"has changed since {ids[0]} was trained" in sentence
+
+
+# Runs
+
+
+@pytest.mark.parametrize("command", ["evaluate", "decompose", "similarity", "import"])
+@pytest.mark.parametrize("name", ["nothing", "../nothing", "x" * 300])
+def test_an_unknown_run_is_named_with_those_there_are(fails, runs_folder, ids, command, name):
+    more = {"decompose": ["--text", "a b c"], "similarity": [ids[0]]}.get(command, [])
+    sentence = fails(2, command, name, *more, "--runs", runs_folder)
+    assert f"There is no run '{name}'" in sentence
+    assert ids[0] in sentence
+
+
+def test_a_damaged_run_is_named_with_what_it_lacks(fails, runs_folder, ids, tmp_path):
+    shutil.copytree(runs_folder, tmp_path / "runs")
+    (tmp_path / "runs" / ids[0] / "metrics.json").unlink()
+    (tmp_path / "runs" / ids[1] / "dictionary.safetensors").write_bytes(b"no dictionary")
+    options = ["--runs", tmp_path / "runs"]
+    assert "lacks metrics.json" in fails(1, "evaluate", ids[0], *options)
+    assert ids[1] in fails(1, "similarity", ids[1], ids[2], *options)
+    assert "can't be read as a dictionary" in fails(1, "decompose", ids[1], "--text=a b", *options)
+
+
+@pytest.mark.parametrize("text", ["", "a"])
+def test_a_text_too_short_to_decompose(fails, runs_folder, ids, text):
+    sentence = fails(2, "decompose", ids[0], f"--text={text}", "--runs", runs_folder)
+    assert "fewer than two tokens. Type a few words more" in sentence
+
+
+def test_one_run_cannot_be_compared(fails, runs_folder, ids):
+    assert "at least two runs" in fails(2, "similarity", ids[0], "--runs", runs_folder)
+
+
+def test_runs_on_different_corpora_cannot_be_compared(
+    fails, tmp_path, runs_folder, ids, tiny_model_folder, tiny_texts
+):
+    (tmp_path / "other.txt").write_text("\n\n".join(tiny_texts[60:]), encoding="utf-8")
+    config = tiny_config(tiny_model_folder, tmp_path / "other.txt", layers=(0,))
+    trained(config, tmp_path / "runs")
+    other = list_runs(tmp_path / "runs")[0].directory
+    sentence = fails(2, "similarity", runs_folder / ids[0], other)
+    assert "built on different prompts" in sentence
+    assert "Train both with the same corpus and seed" in sentence
+
+
+# The database
+
+
+def make_database(content):
+    path = data_directory() / "explorer.duckdb"
+    path.parent.mkdir(parents=True)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        Store(path).close()
+        with duckdb.connect(str(path)) as database:
+            database.execute("UPDATE meta SET version = ?", [content])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(SCHEMA_VERSION + 1, "Update the explorer"), (b"no database", "python -m itda_core rebuild")],
+)
+def test_a_database_that_cannot_be_used_is_left_as_it_is(fails, runs_folder, ids, content, words):
+    path = make_database(content)
+    before = path.read_bytes()
+    assert words in fails(1, "import", ids[0], "--runs", runs_folder)
+    assert path.read_bytes() == before
+
+
+def test_a_second_process_on_the_same_data_folder(fails, cli, runs_folder, ids):
+    path = make_database(SCHEMA_VERSION)
+    code = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print(flush=True); input()"
+    command = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        for arguments in (["import", ids[0]], ["rebuild"]):
+            sentence = fails(1, *arguments, "--runs", runs_folder)
+            assert f"(pid {other.pid})" in sentence
+            assert "ITDA_DATA=another/folder" in sentence
+        other.communicate(b"\n")
+    assert one_json(cli("import", ids[0], "--runs", runs_folder, "--json"))["runs"][0]["imported"]
+
+
+# Trainings that are stopped
+
+
+def test_a_training_that_runs_already_is_not_started_again(
+    fails, tmp_path, tiny_model_folder, tiny_corpus_file
+):
+    config = tiny_config(tiny_model_folder, tiny_corpus_file)
+    steps = train(config, tmp_path)
+    advance(steps, "training", 2)
+    sentence = fails(1, "train", *options_of(config), "--runs", tmp_path)
+    assert f"already running (pid {psutil.Process().pid})" in sentence
+    steps.close()
+
+
+def test_a_full_disk(fails, cli, tmp_path, monkeypatch, tiny_model_folder, tiny_corpus_file):
+    config = tiny_config(tiny_model_folder, tiny_corpus_file)
+
+    def full(*_arguments, **_options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finishing.pq.ParquetWriter, "write_table", full)
+        sentence = fails(1, "train", *options_of(config), "--runs", tmp_path)
+    assert "no space left on the disk" in sentence
+    assert list_runs(tmp_path) == []
+    [at] = interrupted_trainings(tmp_path)
+    assert len(one_json(cli("train", "--resume", at, "--runs", tmp_path, "--json"))["runs"]) == 3
+
+
+def test_a_training_told_to_stop_keeps_a_checkpoint_and_resumes_to_the_same_runs(
+    cli,
+    tmp_path,
+    tiny_model_folder,
+    tiny_texts,
+):
+    config = long_config(tmp_path, tiny_model_folder, tiny_texts)
+    trained(config, tmp_path / "uninterrupted")
+    options = [*options_of(config), "--runs", tmp_path / "runs", "--json"]
+    command = [sys.executable, "-m", "itda_core", "train", *map(str, options)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stderr:
+            if line.startswith("Training: "):
+                process.send_signal(signal.SIGTERM)
+                break
+        out, err = process.communicate()
+    assert process.returncode == 1
+    assert out == ""
+    [at] = interrupted_trainings(tmp_path / "runs")
+    assert err.splitlines()[-1] == f"Error: Stopped. Go on with: train --resume {at}"
+    told = one_json(cli("train", "--resume", at, "--runs", tmp_path / "runs", "--json"))
+    assert len(told["runs"]) == 1
+    assert_same_runs(tmp_path / "runs", tmp_path / "uninterrupted")

@@ -1,0 +1,381 @@
+"""Jobs of the queue: one at a time, watched, cancelled, resumed, taken over after a crash."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from itda_core.errors import ItdaError
+from itda_core.jobs import queue as jobs_module
+from itda_core.jobs.queue import JobQueue
+from itda_core.runs.results import read_evaluation
+from itda_core.runs.run import list_runs
+from itda_core.runs.workspace import interrupted_trainings
+from tests.support.trained_runs import assert_same_runs, long_config, tiny_config, trained
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_polling():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs_module, "_POLL_SECONDS", 0.05)
+        yield
+
+
+def wait_until(true, seconds=60.0):
+    """Wait for something to become true, and return it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = true()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it did not happen in time")
+
+
+def now(queue, job):
+    return next((one for one in queue.jobs() if one.job_id == job.job_id), None)
+
+
+def ended(queue, job):
+    found = now(queue, job)
+    return found if found.ended and found.state != "running" else None
+
+
+# With real trainings
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory, tiny_model_folder, tiny_texts):
+    """A long training is cancelled half-way, one fails, one is cancelled before its turn, and the
+    first is resumed. What was seen on the way is told to the tests."""
+    folder = tmp_path_factory.mktemp("jobs")
+    config = long_config(folder, tiny_model_folder, tiny_texts)
+    told, most_active = [], []
+    queue = JobQueue(folder / "jobs", folder / "runs", on_change=lambda: told.append(1))
+    first = queue.submit(config)
+    failing = queue.submit(tiny_config(tiny_model_folder, folder / "no such file.txt"))
+    never = queue.submit(replace(config, seed=5))
+
+    def watch(true):
+        def watched():
+            most_active.append(sum(job.state == "running" for job in queue.jobs()))
+            return true()
+
+        return wait_until(watched)
+
+    queue.cancel(never.job_id)
+    progress = watch(lambda: (queue.progress(first) or {}).get("tokens") and queue.progress(first))
+    while_running = queue.jobs()
+    queue.cancel(first.job_id)
+    cancelled = watch(lambda: ended(queue, first))
+    left = interrupted_trainings(folder / "runs")
+    failed = watch(lambda: ended(queue, failing))
+    resumed = queue.resume(first.job_id)
+    done = watch(lambda: ended(queue, resumed))
+    yield SimpleNamespace(**locals())
+    queue.close()
+
+
+def test_jobs_wait_in_order_while_one_runs(story):
+    assert [job.state for job in story.while_running] == ["running", "queued", "cancelled"]
+    assert [job.job_id for job in story.while_running] == [
+        story.first.job_id, story.failing.job_id, story.never.job_id
+    ]  # fmt: skip
+    assert max(story.most_active) == 1
+    assert story.cancelled.ended <= story.failed.started
+    assert story.failed.ended <= story.done.started
+    assert len(story.told) > 5
+
+
+def test_the_progress_of_a_running_job_can_be_read(story):
+    assert story.progress["stage"] == "training"
+    assert 0 < story.progress["tokens"] < story.progress["total_tokens"]
+    assert 0 < story.progress["fraction"] < 1
+    assert "Training: " in story.queue.log(story.first)
+    assert story.while_running[0].pid
+    assert story.while_running[0].started
+
+
+def test_a_job_cancelled_in_the_queue_never_starts(story):
+    job = now(story.queue, story.never)
+    assert (job.state, job.started) == ("cancelled", None)
+    assert story.queue.progress(job) is None
+    assert story.queue.log(job) == ""
+
+
+def test_a_job_cancelled_half_way_keeps_its_checkpoint(story):
+    assert story.cancelled.state == "cancelled"
+    assert story.cancelled.pid is None
+    assert list(story.left.values()) == [story.config]
+
+
+def test_a_job_that_fails_says_why(story):
+    assert story.failed.state == "failed"
+    assert "There is no file" in story.failed.error
+    assert "no such file.txt" in story.failed.error
+    assert story.failed.error in story.queue.log(story.failing)
+
+
+def test_a_resumed_job_gives_the_runs_of_an_uninterrupted_one(story, tmp_path):
+    assert story.done.state == "done", story.queue.log(story.done)
+    assert story.done.error == ""
+    assert story.queue.config(story.done) == story.config
+    stages = [
+        json.loads(line)["stage"]
+        for line in (story.folder / "jobs" / story.done.job_id / "progress.jsonl")
+        .read_text()
+        .splitlines()
+    ]
+    assert stages[-1] == "done"
+    assert interrupted_trainings(story.folder / "runs") == {}
+    trained(story.config, tmp_path)
+    assert len(list_runs(tmp_path)) == 1
+    assert_same_runs(story.folder / "runs", tmp_path)
+
+
+def test_an_evaluation_is_a_job_whose_result_is_kept_with_the_run(story):
+    [run] = list_runs(story.folder / "runs")
+    job = story.queue.submit_evaluation([run])
+    ended_job = wait_until(lambda: ended(story.queue, job))
+    assert ended_job.state == "done", story.queue.log(job)
+    assert story.queue.progress(job)["stage"] == "done"
+    assert story.queue.progress(job)["run_id"] == run.run_id
+    assert story.queue.config(job) is None
+    kept = read_evaluation(run)
+    assert kept["by_l0"][-1]["fvu"] == pytest.approx(run.metrics["fvu"], rel=1e-4)
+    assert job.title == f"Evaluation of {run.config.model.name}, layer 1"
+    story.queue.forget(job.job_id)
+
+
+def test_a_probing_is_a_job_that_says_so_and_why_it_failed(story):
+    [run] = list_runs(story.folder / "runs")
+    job = story.queue.submit_probing([run])
+    assert (job.command, job.arguments) == ("probe", (str(run.directory.resolve()), "--save"))
+    assert job.title == f"Probing {run.config.model.name}, layer 1"
+    ended_job = wait_until(lambda: ended(story.queue, job))
+    assert ended_job.state == "failed"  # the texts of the tiny training have no labels
+    assert "no labels" in ended_job.error
+    assert story.queue.progress(job)["stage"] == "reading"
+    story.queue.forget(job.job_id)
+
+
+def test_an_ended_job_can_be_forgotten(story):
+    story.queue.forget(story.never.job_id)
+    assert now(story.queue, story.never) is None
+    for use in (story.queue.forget, story.queue.cancel, story.queue.resume):
+        with pytest.raises(ItdaError, match="There is no job"):
+            use(story.never.job_id)
+
+
+# With a stand-in for the training process, for what needs no training
+
+
+@pytest.fixture
+def config(tiny_model_folder, tiny_corpus_file):
+    return tiny_config(tiny_model_folder, tiny_corpus_file)
+
+
+@pytest.fixture
+def open_queue(tmp_path, monkeypatch):
+    """Opens queues whose jobs run a shell script instead; all are closed in the end."""
+    opened = []
+
+    def opening(script="exit 0", **options):
+        program = tmp_path / "stand-in"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setattr(jobs_module.sys, "executable", str(program))
+        opened.append(JobQueue(tmp_path / "jobs", tmp_path / "runs", **options))
+        return opened[-1]
+
+    yield opening
+    for queue in opened:
+        queue.close()
+
+
+def test_a_process_killed_from_outside_is_said_to_be(open_queue, config):
+    queue = open_queue("echo 'Training: 12%' >&2; exec sleep 60")
+    job = queue.submit(config)
+    os.kill(wait_until(lambda: now(queue, job).pid), signal.SIGKILL)
+    failed = wait_until(lambda: ended(queue, job))
+    assert failed.state == "failed"
+    assert "signal 9" in failed.error
+    assert "Resume" in failed.error
+
+
+def test_a_trouble_in_what_is_called_on_a_change_does_not_stop_the_queue(open_queue, config):
+    def trouble():
+        raise RuntimeError("the page has gone")
+
+    queue = open_queue(on_change=trouble)
+    for _ in range(2):
+        job = queue.submit(config)
+        assert wait_until(lambda job=job: ended(queue, job)).state == "done"
+
+
+def test_a_job_that_is_still_stopping_is_not_forgotten_and_nothing_starts_beside_it(
+    open_queue, config, tmp_path
+):
+    stop = tmp_path / "stop"
+    queue = open_queue(
+        f"[ -e {stop} ] && exit 0\n"
+        f"trap '' TERM; echo started; while [ ! -e {stop} ]; do sleep 0.05; done; exit 1"
+    )
+    job, following = queue.submit(config), queue.submit(config)
+    wait_until(lambda: "started" in queue.log(job))
+    queue.cancel(job.job_id)
+    queue.forget(job.job_id)
+    time.sleep(0.3)
+    assert now(queue, job).state == "cancelled"
+    assert now(queue, following).state == "queued"
+    stop.touch()
+    assert wait_until(lambda: ended(queue, following)).state == "done"
+    assert now(queue, job).state == "cancelled"
+    queue.forget(job.job_id)
+    assert now(queue, job) is None
+
+
+def test_closing_the_app_stops_the_process_and_the_next_one_goes_on_with_it(open_queue, config):
+    queue = open_queue("exec sleep 60")
+    job, waiting = queue.submit(config), queue.submit(config)
+    pid = wait_until(lambda: now(queue, job).pid)
+    process = queue._process
+    queue.close()
+    assert process.wait(10) == -signal.SIGTERM
+    assert now(queue, job).state == "queued"
+    assert now(queue, waiting).state == "queued"
+    assert not jobs_module.psutil.pid_exists(pid)
+    again = open_queue("exit 0")  # what waited still waits, and gets its turn
+    assert wait_until(lambda: ended(again, waiting)).state == "done"
+    assert now(again, job).state == "done"
+
+
+# After a crash of the app
+
+
+def left_behind(tmp_path, config, **fields):
+    """A job's directory as an app that went down left it."""
+    directory = tmp_path / "jobs" / "00001"
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text(json.dumps(config.to_dict()))
+    job = jobs_module.Job("00001", "running", "a title", 1.0, started=2.0, pid=2**22 + 1)
+    job = replace(job, **fields)
+    (directory / "job.json").write_text(json.dumps(job.__dict__))
+    return job
+
+
+def test_a_job_whose_process_died_with_the_app_is_interrupted_and_can_be_resumed(
+    open_queue, config, tmp_path
+):
+    job = left_behind(tmp_path, config)
+    queue = open_queue()
+    assert now(queue, job).state == "interrupted"
+    assert now(queue, job).pid is None
+    resumed = queue.resume(job.job_id)
+    assert wait_until(lambda: ended(queue, resumed)).state == "done"
+    assert queue.config(resumed) == config
+
+
+def test_a_job_that_finished_while_the_app_was_down_is_done(open_queue, config, tmp_path):
+    job = left_behind(tmp_path, config)
+    lines = '{"stage": "training"}\n{"stage": "done"}\n{"sta'  # the last one is half written
+    (tmp_path / "jobs" / job.job_id / "progress.jsonl").write_text(lines)
+    queue = open_queue()
+    assert now(queue, job).state == "done"
+    assert queue.progress(job) == {"stage": "done"}
+
+
+@pytest.mark.parametrize("state", ["running", "cancelled"])
+def test_a_process_number_that_now_belongs_to_another_does_not_block_the_queue(
+    open_queue, config, tmp_path, state
+):
+    job = left_behind(tmp_path, config, pid=os.getpid(), state=state)
+    queue = open_queue()
+    following = queue.submit(config)
+    assert wait_until(lambda: ended(queue, following), 5).state == "done"
+    assert now(queue, job).state == ("interrupted" if state == "running" else "cancelled")
+    assert now(queue, job).ended
+
+
+def test_a_process_that_lives_on_is_watched_by_the_next_app(open_queue, config, tmp_path):
+    command = [sys.executable, "-c", "print(flush=True); import time; time.sleep(60)"]
+    command += [str(tmp_path / "jobs" / "00001")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as living:
+        living.stdout.readline()  # Popen returns before the process shows its own command line
+        job = left_behind(tmp_path, config, pid=living.pid)
+        queue = open_queue()
+        following = queue.submit(config)
+        time.sleep(0.3)
+        assert now(queue, job).state == "running"
+        assert now(queue, following).state == "queued"
+        (tmp_path / "jobs" / "00001" / "log.txt").write_text("Error: It went wrong.\n")
+        living.kill()  # and nobody asks for its exit code: it stays as a zombie
+        assert wait_until(lambda: ended(queue, job), 10).state == "failed"
+        assert now(queue, job).error == "Error: It went wrong."
+        assert wait_until(lambda: ended(queue, following)).state == "done"
+
+
+def test_a_job_of_a_version_that_knew_trainings_only_is_a_training(open_queue, config, tmp_path):
+    job = left_behind(tmp_path, config, state="failed", ended=3.0, pid=None, error="Error: no.")
+    file = tmp_path / "jobs" / job.job_id / "job.json"
+    fields = json.loads(file.read_text())
+    for later in ("command", "arguments"):
+        del fields[later]
+    file.write_text(json.dumps(fields))
+    queue = open_queue()
+    assert queue.jobs() == [job]
+    assert job.keeps_checkpoints
+    again = queue.resume(job.job_id)
+    assert queue.config(again) == config
+    assert again.title == job.title
+
+
+def test_a_jobs_process_is_the_command_line_with_its_arguments(open_queue, config, tmp_path):
+    queue = open_queue('printf "%s\\n" "$@"')
+    jobs = [queue.enqueue("models", ["--json", "a b"], "Models"), queue.submit(config)]
+    folder, runs = tmp_path / "jobs", str(tmp_path / "runs")
+    for job, before, after in (
+        (jobs[0], ["models", "--json", "a b"], []),
+        (jobs[1], ["train"], ["--config", str(folder / jobs[1].job_id / "config.json")]),
+    ):
+        assert wait_until(lambda job=job: ended(queue, job)).state == "done"
+        progress = str(folder / job.job_id / "progress.jsonl")
+        told = ["-m", "itda_core", *before, "--runs", runs, "--progress", progress, *after]
+        assert queue.log(job).splitlines() == told
+
+
+def test_a_command_without_checkpoints_begins_anew_when_it_is_queued_again(open_queue):
+    queue = open_queue("exit 1")
+    job = queue.enqueue("evaluate", ["a", "--save"], "Evaluation")
+    assert wait_until(lambda: ended(queue, job)).state == "failed"
+    assert not job.keeps_checkpoints
+    again = queue.resume(job.job_id)
+    assert (again.command, again.arguments, again.title) == (job.command, job.arguments, job.title)
+    assert wait_until(lambda: ended(queue, again)).arguments == ("a", "--save")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"job_id": "00001"}'])
+def test_a_damaged_job_is_left_out(open_queue, config, tmp_path, content):
+    directory = tmp_path / "jobs" / "00001"
+    directory.mkdir(parents=True)
+    (directory / "job.json").write_text(content)
+    queue = open_queue()
+    assert queue.jobs() == []
+    job = queue.submit(config)
+    assert job.job_id == "00002"
+    assert wait_until(lambda: ended(queue, job)).state == "done"
+
+
+def test_a_job_is_titled_by_model_corpus_and_layers(open_queue, config):
+    queue = open_queue("exec sleep 60")
+    config = replace(config, layers=(2,))
+    assert queue.submit(config).title == f"{config.model.name} on paragraphs.txt, layer 2"
+    config = replace(config, layers=(0, 3))
+    assert queue.submit(config).title.endswith(", layers 0, 3")

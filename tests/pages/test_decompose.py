@@ -1,0 +1,268 @@
+"""What if and Steer on the Decompose page, by AppTest, against the model itself."""
+
+import pandas as pd
+import pytest
+import torch
+
+from itda_core.analysis.decomposition import decompose
+from itda_core.analysis.steering import Writing, steering_vector, usual_norm, write_on
+from itda_core.analysis.what_if import Edit, what_if
+from itda_core.runs.labels import Label, add_labels
+from itda_core.runs.run import list_runs
+from pages.components.decompose import prompt as prompt_choice
+from pages.components.decompose import what_if as what_if_panel
+from pages.components.decompose.edits_url import edits_text, read_edits
+from pages.components.decompose.terms import latents_of
+from tests.support.app import assert_no_failure, close_explorer, metrics, newest, open_page
+from tests.support.tiny_models import save_tiny_model
+from tests.support.trained_runs import tiny_config, trained
+
+TEXT = "The Senate will ratify the treaty."
+
+
+@pytest.fixture
+def data(own_data):
+    return own_data
+
+
+def told(app):
+    return " ".join(element.value for element in [*app.markdown, *app.caption, *app.info])
+
+
+def test_fewer_terms_are_the_decomposition_with_that_l0(data, tiny_model):
+    run = newest(data, 2)
+    dictionary = run.dictionary()
+    app = open_page("decompose", run=run.run_id, text=TEXT, l0="2")
+    assert app.slider(key="l0").value == 2
+    x = tiny_model.capture(tiny_model.tokenize([TEXT]), [2])[2]
+    left = (x - dictionary.decode(dictionary.encode(x, l0=2))).square().sum()
+    share = float(left / (x - dictionary.offset).square().sum())
+    assert metrics(app)["left unexplained"] == f"{share:.1%}"
+    app.slider(key="l0").set_value(dictionary.l0).run()
+    left = (x - dictionary.decode(dictionary.encode(x))).square().sum()
+    share = float(left / (x - dictionary.offset).square().sum())
+    assert metrics(app)["left unexplained"] == f"{share:.1%}"
+
+
+def test_prompts_one_a_line_are_kept_in_a_list_without_repeats(data):
+    app = open_page("decompose", text=TEXT)
+    app.text_area(key="lines").set_value("The first.\n\n  The second. \nThe first.")
+    [add] = [button for button in app.button if button.label == "Add to the list"]
+    add.click().run()
+    assert_no_failure(app)
+    assert app.session_state["prompts"] == ["The first.", "The second."]
+    assert app.text_area(key="lines").value == ""
+    table = next(one.value for one in app.dataframe if "prompt" in one.value.columns)
+    assert table["prompt"].tolist() == ["The first.", "The second."]
+    [clear] = [button for button in app.button if button.label == "Empty the list"]
+    clear.click().run()
+    assert app.session_state["prompts"] == []
+
+
+def test_a_stored_prompt_too_long_for_the_link_is_in_it_by_its_id(data, monkeypatch):
+    monkeypatch.setattr(prompt_choice, "_URL_CHARACTERS", 20)
+    prompts = pd.read_parquet(newest(data, 2).directory / "prompts.parquet")
+    prompt = prompts.loc[prompts["text"].str.len().idxmax()]
+    app = open_page("decompose", prompt=prompt["prompt_id"])
+    assert_no_failure(app)
+    assert app.session_state["_written_prompt"] == prompt["prompt_id"]
+    assert app.session_state["_written_text"] is None
+    app.text_area(key="text").set_value("Another text, of the user's own.").run()
+    assert app.session_state["_written_prompt"] is None
+    assert "The link leaves out texts of more than 20 characters." in told(app)
+    app.text_area(key="text").set_value("A short one.").run()
+    assert app.session_state["_written_text"] == "A short one."
+    next(button for button in app.button if button.label == "Random prompt").click().run()
+    stored = dict(zip(prompts["prompt_id"], prompts["text"], strict=True))
+    text, known = app.text_area(key="text").value, app.session_state["_written_prompt"]
+    assert text in stored.values()
+    assert len(text) <= 20 or stored[known] == text
+
+
+def test_what_if_without_an_edit_tells_the_reconstruction_alone(data, tiny_model):
+    run = newest(data, 2)
+    dictionary = run.dictionary()
+    app = open_page("decompose", run=run.run_id, text=TEXT, view="what-if")
+    assert "Nothing is changed yet" in told(app)
+    result = decompose(dictionary, tiny_model, TEXT, run.config)
+    hidden = tiny_model.hidden(result.tokens, 2).clone()
+    hidden[0, torch.from_numpy(result.positions)] = dictionary.decode(result.codes)
+    plain = tiny_model.logits(result.tokens)[0, -1].log_softmax(0)
+    rebuilt = tiny_model.logits_after(result.tokens, 2, hidden)[0, -1].log_softmax(0)
+    expected = float((plain.exp() * (plain - rebuilt)).sum())
+    assert float(metrics(app)["KL of the reconstruction"]) == pytest.approx(expected, abs=2e-4)
+    assert metrics(app)["KL of the edit"] == "0.0000"
+    table = next(one.value for one in app.dataframe if "edited" in one.value)
+    assert (table["edited"] == table["plain"]).all()
+    for row in table.itertuples():
+        assert row.plain == pytest.approx(100 * float(plain[row.token_id].exp()), abs=1e-3)
+        assert row.reconstruction == pytest.approx(
+            100 * float(rebuilt[row.token_id].exp()), abs=1e-3
+        )
+
+
+def test_what_if_follows_the_l0(data, tiny_model):
+    run = newest(data, 2)
+    found = {}
+    for l0 in ("4", "1"):
+        app = open_page("decompose", run=run.run_id, text=TEXT, view="what-if", l0=l0)
+        found[l0] = float(metrics(app)["KL of the reconstruction"])
+    dictionary = run.dictionary()
+    result = decompose(dictionary, tiny_model, TEXT, run.config).prefix(1)
+    expected = what_if(tiny_model, dictionary, result, [], len(result.spans()) - 1)
+    assert found["1"] == pytest.approx(expected.kl_reconstruction[-1], abs=1e-4)
+    assert found["4"] != found["1"]
+
+
+def test_factors_and_other_latents_in_the_table_become_edits(data, tiny_model, monkeypatch):
+    run = newest(data, 2)
+    dictionary = run.dictionary()
+
+    def edited(table, **_options):  # AppTest can't type into the table
+        factors = table["factor"].copy()
+        factors.iloc[0] = 0.0
+        table["instead"] = table["instead"].astype("Int64")
+        table.loc[table.index[1], "instead"] = 5
+        return table.assign(factor=factors)
+
+    monkeypatch.setattr(what_if_panel.st, "data_editor", edited)
+    app = open_page("decompose", run=run.run_id, text=TEXT, view="what-if")
+    assert "Nothing is changed yet" not in told(app)
+    result = decompose(dictionary, tiny_model, TEXT, run.config)
+    first, second = latents_of(result, result.table())["latent"].head(2).tolist()
+    edits = [Edit(int(first), 0.0), Edit(int(second), 1.0, instead=5)]
+    last = len(result.spans()) - 1
+    expected = what_if(tiny_model, dictionary, result, edits, last)
+    assert float(metrics(app)["KL of the edit"]) == pytest.approx(expected.kl_edit[last], abs=1e-4)
+    assert expected.kl_edit[last] > 0.001
+
+
+def test_a_link_restores_the_edits_and_where_they_are_looked_at(data, tiny_model):
+    run = newest(data, 2)
+    dictionary = run.dictionary()
+    result = decompose(dictionary, tiny_model, TEXT, run.config)
+    first, second = latents_of(result, result.table())["latent"].head(2).tolist()
+    edits = f"{first}*0,{second}>5"
+    app = open_page(
+        "decompose", run=run.run_id, text=TEXT, view="what-if", edits=edits, after="3",
+        onto="reconstruction",
+    )  # fmt: skip
+    assert_no_failure(app)
+    made = [Edit(int(first), 0.0), Edit(int(second), 1.0, instead=5)]
+    expected = what_if(tiny_model, dictionary, result, made, 3, "reconstruction")
+    assert expected.kl_edit[3] > 0
+    assert float(metrics(app)["KL of the edit"]) == pytest.approx(expected.kl_edit[3], abs=1e-4)
+    assert app.query_params["edits"] in (edits, [edits])
+    app.text_area(key="text").set_value("Another text entirely.").run()
+    assert_no_failure(app)
+    assert "Nothing is changed yet" in told(app)
+    assert "edits" not in app.query_params
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("5*0,7>12", {5: (0.0, None), 7: (1.0, 12)}),
+        ("3*-1.5>2", {3: (-1.5, 2)}),
+        ("40*2,1*99,x,,5**0,<b>,-1*0,2>40", {}),
+    ],
+)
+def test_edits_in_a_link_are_read_and_what_makes_no_sense_is_left_out(text, expected):
+    assert read_edits(text, 40) == expected
+    edits = [Edit(latent, factor, instead) for latent, (factor, instead) in expected.items()]
+    assert read_edits(edits_text(edits), 40) == expected
+
+
+def test_a_link_restores_the_settings_of_steering_within_their_limits(data):
+    run = newest(data, 2)
+    link = {"steer": "7", "strength": "9", "tokens": "25", "temperature": "0.5", "seed": "x"}
+    app = open_page("decompose", run=run.run_id, text=TEXT, view="steer", **link)
+    assert_no_failure(app)
+    values = {name: app.session_state[name] for name in link}
+    assert values == {"steer": 7, "strength": 3.0, "tokens": 25, "temperature": 0.5, "seed": 0}
+    assert "which is no number" in app.warning[0].value
+
+
+def test_what_comes_after_another_token_can_be_asked_for(data, tiny_model):
+    run = newest(data, 2)
+    app = open_page("decompose", run=run.run_id, text=TEXT, view="what-if")
+    [after] = [box for box in app.selectbox if box.label == "The next token after"]
+    after.set_value(2).run()
+    assert_no_failure(app)
+    plain = tiny_model.logits(tiny_model.tokenize([TEXT]))[0, 2].softmax(0)
+    table = next(one.value for one in app.dataframe if "edited" in one.value)
+    assert table["plain"].max() == pytest.approx(100 * float(plain.max()), abs=1e-3)
+
+
+def test_steering_writes_the_plain_and_the_steered_text(data, tiny_model):
+    run = newest(data, 2)
+    app = open_page("decompose", run=run.run_id, text=TEXT, view="steer")
+    [latent] = [box for box in app.number_input if box.label == "Latent"]
+    latent.set_value(3).run()
+    app.slider(key="strength").set_value(2.0).run()
+    app.slider(key="tokens").set_value(10).run()
+    app.button(key="write").click().run()
+    assert_no_failure(app)
+    written = app.session_state["written"].texts
+    assert list(written) == [0.0, 2.0]
+    dictionary = run.dictionary()
+    norm = usual_norm(tiny_model, dictionary, TEXT)
+    vector = steering_vector(dictionary, 3, 2.0, norm)
+    assert written[0.0] == list(write_on(tiny_model, TEXT, Writing(10)))
+    assert written[2.0] == list(write_on(tiny_model, TEXT, Writing(10), (2, vector)))
+    assert "Strength +2" in told(app)
+    assert "Written with other settings" not in told(app)
+    app.slider(key="strength").set_value(1.0).run()  # what was written stays
+    assert "Strength +2" in told(app)
+    assert "Written with other settings" in told(app)
+
+
+def test_a_label_stands_for_its_latent_where_a_text_is_taken_apart(data, tiny_model):
+    run = newest(data, 2)
+    result = decompose(run.dictionary(), tiny_model, TEXT, run.config)
+    latent = int(result.table()["latent"].iloc[0])
+    source = run.dictionary().sources.iloc[latent]
+    where = (run.run_id, latent, source["prompt_id"], int(source["position"]))
+    add_labels(data / "labels.jsonl", [Label(*where, "a <b>label</b>")])
+    app = open_page("decompose", run=run.run_id, text=TEXT)
+    shown = next(one.value for one in app.dataframe if "explains" in one.value)
+    assert shown.set_index("latent")["label"][latent] == "a <b>label</b>"
+    assert (shown["label"] != "").sum() == 1
+    position = int(result.positions[0])
+    app = open_page("decompose", run=run.run_id, text=TEXT, token=str(position))
+    shown = next(one.value for one in app.dataframe if "percent_left" in one.value)
+    assert shown["label"].iloc[0] == "a <b>label</b>"
+
+
+def test_the_median_token_stands_beside_the_share_of_all(data, tiny_model):
+    run = newest(data, 2)
+    result = decompose(run.dictionary(), tiny_model, TEXT, run.config)
+    app = open_page("decompose", run=run.run_id, text=TEXT)
+    squares = result.residuals[:, [0, -1]].astype(float) ** 2
+    expected = sorted(squares[:, 1] / squares[:, 0])[len(squares) // 2]
+    assert len(squares) % 2 == 1
+    assert metrics(app)["of the median token"] == f"{expected:.1%}"
+
+
+def test_strengths_stand_in_a_row_from_minus_two_to_two(data):
+    run = newest(data, 2)
+    app = open_page("decompose", run=run.run_id, text=TEXT, view="steer")
+    app.slider(key="tokens").set_value(5).run()
+    app.button(key="write_row").click().run()
+    assert_no_failure(app)
+    written = app.session_state["written"].texts
+    assert list(written) == [-2.0, -1.0, 0.0, 1.0, 2.0]
+    assert all(len(tokens) <= 5 for tokens in written.values())
+
+
+@pytest.mark.parametrize("view", ["what-if", "steer"])
+def test_an_encoder_says_that_it_predicts_nothing(data_folder, tmp_path, tiny_corpus_file, view):
+    model = save_tiny_model(tmp_path / "encoder", "bert")
+    config = tiny_config(model, tiny_corpus_file, layers=(1,), max_atoms=40)
+    trained(config, data_folder / "runs")
+    try:
+        [run] = list_runs(data_folder / "runs")
+        app = open_page("decompose", run=run.run_id, text=TEXT, view=view)
+        assert "is an encoder" in told(app)
+    finally:
+        close_explorer()

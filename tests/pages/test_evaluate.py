@@ -1,0 +1,285 @@
+"""The Evaluate page by AppTest, and its figures and labels as pure functions."""
+
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from itda_core.runs.results import read_evaluation, save_evaluation
+from itda_core.runs.run import list_runs
+from pages.components import explorer as explorer_module
+from pages.components.charts.evaluation import density_histogram, error_bars, pareto
+from pages.components.evaluate.columns import shown
+from pages.components.run_names import short_labels
+from pages.components.text import literal
+from tests.support.app import assert_no_failure, button, newest, numbers, open_page
+
+
+@pytest.fixture
+def data(evaluated_data):
+    return evaluated_data
+
+
+@pytest.fixture
+def submitted(monkeypatch):
+    """The runs whose evaluation is asked for, instead of starting it."""
+    asked = []
+    submit = lambda self, runs: asked.append([run.run_id for run in runs])  # noqa: E731
+    monkeypatch.setattr(explorer_module.JobQueue, "submit_evaluation", submit)
+    return asked
+
+
+def figures(app):
+    return [json.loads(element.proto.spec) for element in app.get("plotly_chart")]
+
+
+def curves(app):
+    """The lines of the two Pareto plots: {name: values} each."""
+    return [
+        {line["name"]: numbers(line["y"]) for line in figure["data"]} for figure in figures(app)[:2]
+    ]
+
+
+def test_the_curves_are_the_measures_of_each_run_by_l0(data):
+    app = open_page("evaluate")
+    expected = {
+        f"layer {run.layer}": read_evaluation(run)["by_l0"] for run in list_runs(data / "runs")
+    }
+    for curve, measure in zip(curves(app), ("fvu", "ce_loss_score"), strict=True):
+        assert curve == {name: [row[measure] for row in rows] for name, rows in expected.items()}
+    table = app.dataframe[0].value
+    assert len(table) == sum(map(len, expected.values()))
+    first = read_evaluation(newest(data, 1))["by_l0"]
+    for measure in ("fvu", "fvu_without_massive", "cosine", "norm_ratio", "kl", "mean_l0"):
+        assert table[measure].tolist()[: len(first)] == [row[measure] for row in first]
+
+
+def test_without_evaluations_the_page_offers_to_make_them(data, submitted):
+    for run in list_runs(data / "runs"):
+        (run.directory / "evaluation.json").unlink()
+    app = open_page("evaluate")
+    assert app.multiselect(key="compare").value == [run.run_id for run in list_runs(data / "runs")]
+    assert not figures(app)
+    assert any(
+        "2 of the chosen dictionaries are not evaluated" in one.value for one in app.markdown
+    )
+    button(app, "Evaluate (about").click().run()
+    assert_no_failure(app)
+    assert submitted == [[run.run_id for run in list_runs(data / "runs")]]
+
+
+def test_only_what_is_chosen_and_not_evaluated_is_offered(data, submitted):
+    (newest(data, 2).directory / "evaluation.json").unlink()
+    app = open_page("evaluate")
+    assert app.multiselect(key="compare").value == [newest(data, 1).run_id]  # what there is
+    assert not any(one.label.startswith("Evaluate (") for one in app.button)
+    app.multiselect(key="compare").set_value([newest(data, 2).run_id]).run()
+    assert not figures(app)
+    button(app, "Evaluate (about").click().run()
+    button(open_page("evaluate"), "Evaluate again").click().run()
+    assert submitted == [[newest(data, 2).run_id], [newest(data, 1).run_id]]
+
+
+def test_what_waits_in_the_queue_is_not_offered_again(data, monkeypatch):
+    (newest(data, 2).directory / "evaluation.json").unlink()
+    monkeypatch.setattr(explorer_module.JobQueue, "_start", lambda self, job: None)
+    explorer_module.explorer().queue.submit_evaluation([newest(data, 2)])
+    app = open_page("evaluate", compare=newest(data, 2).run_id)
+    assert not any(one.label.startswith("Evaluate (") for one in app.button)
+    assert any("Evaluation of" in one.value for one in app.markdown)
+
+
+def test_a_dictionary_made_elsewhere_is_not_offered_since_no_texts_were_held_out(data, submitted):
+    run = newest(data, 2)
+    (run.directory / "evaluation.json").unlink()
+    about = run.directory / "config.json"
+    about.write_text(json.dumps({**json.loads(about.read_text()), "origin": "published"}))
+    app = open_page("evaluate", compare=run.run_id)
+    assert "made elsewhere" in app.info[0].value
+    assert not any(one.label.startswith("Evaluate (") for one in app.button)
+
+
+def test_an_evaluation_that_failed_says_why(data):
+    queue = explorer_module.explorer().queue
+    job = queue.enqueue("evaluate", ["nothing", "--save"], "Evaluation of nothing")
+    queue._save(replace(job, state="failed", ended=1.0, error="Error: There is no run."))
+    app = AppTest.from_file("../../app.py", default_timeout=60)
+    app.switch_page("pages/evaluate.py").run()
+    assert [one.value for one in app.warning] == [
+        literal("The last evaluation failed. There is no run.")
+    ]
+    button(app, "Forget").click().run()
+    assert not app.warning
+
+
+def test_the_link_is_the_state(data):
+    first, second = newest(data, 1).run_id, newest(data, 2).run_id
+    app = open_page("evaluate", compare=f"{second},{first}", run=second, at_l0="4")
+    assert app.multiselect(key="compare").value == [second, first]
+    assert app.selectbox(key="run").value == second
+    row = next(row for row in read_evaluation(newest(data, 2))["by_l0"] if row["l0"] == 4)
+    assert app.metric[0].value == f"{row['fvu']:.4f}"
+    app.multiselect(key="compare").set_value([first]).run()
+    assert_no_failure(app)
+    assert app.query_params["compare"] in (first, [first])
+    assert app.query_params["run"] in (first, [first])
+    app = open_page("evaluate", compare=f"{first},gone")
+    assert ["gone" in one.value for one in app.warning] == [True]
+
+
+def test_no_dictionary_chosen_is_a_sentence(data):
+    app = open_page("evaluate")
+    app.multiselect(key="compare").set_value([]).run()
+    assert_no_failure(app)
+    assert "Choose at least one dictionary" in app.info[0].value
+
+
+def test_the_charts_below_are_those_of_the_dictionary_that_is_chosen(data):
+    app = open_page("evaluate")
+    for layer in (2, 1):
+        app.selectbox(key="run").set_value(newest(data, layer).run_id).run()
+        assert_no_failure(app)
+        errors = read_evaluation(newest(data, layer))["errors"]
+        shown_figures = figures(app)[2:]
+        for figure, kind in zip(shown_figures, ("position", "norm", "frequency"), strict=False):
+            assert numbers(figure["data"][0]["y"]) == [found["fvu"] for found in errors[kind]]
+    app.segmented_control(key="measure").set_value("cosine").run()
+    assert numbers(figures(app)[2]["data"][0]["y"]) == [
+        found["cosine"] for found in errors["position"]
+    ]
+
+
+def test_massive_activations_are_left_out_unless_asked_for(data):
+    run = newest(data, 1)
+    result = read_evaluation(run)
+    massive = {"from": 900.0, "to": 990.0, "tokens": 2, "fvu": 0.001, "cosine": 1.0}
+    result["by_l0"] = [{**row, "fvu": row["fvu"] / 2} for row in result["by_l0"]]
+    save_evaluation(
+        run, {**result, "massive_tokens": 2, "errors": {**result["errors"], "massive": [massive]}}
+    )
+    app = open_page("evaluate", compare=run.run_id)
+    without = [row["fvu_without_massive"] for row in result["by_l0"]]
+    assert curves(app)[0] == {"layer 1": without}
+    assert figures(app)[3]["data"][0]["x"][-1] == "massive"
+    app.toggle(key="without").set_value(False).run()
+    assert curves(app)[0] == {"layer 1": [row["fvu"] for row in result["by_l0"]]}
+
+
+def test_encoders_have_no_ce_loss_score_and_the_page_says_so(data):
+    run = newest(data, 1)
+    result = read_evaluation(run)
+    rows = [{**row, "ce_loss_score": None, "kl": None} for row in result["by_l0"]]
+    save_evaluation(run, {**result, "by_l0": rows})
+    app = open_page("evaluate", compare=run.run_id)
+    assert_no_failure(app)
+    assert any("predict no next token" in one.value for one in app.info)
+    assert "–" in [metric.value for metric in app.metric]
+
+
+def test_an_imported_autoencoder_is_marked(data):
+    about = newest(data, 2).directory / "config.json"
+    imported = {"kind": "sae", "architecture": "topk"}
+    about.write_text(json.dumps({**json.loads(about.read_text()), **imported}))
+    lines = figures(open_page("evaluate"))[0]["data"]
+    assert [line["name"] for line in lines] == ["layer 1", "layer 2 · TopK SAE"]
+    assert [line["marker"]["symbol"] for line in lines] == ["circle", "square-open"]
+
+
+def test_a_damaged_evaluation_is_a_sentence(data):
+    (newest(data, 2).directory / "evaluation.json").write_text("{}")
+    app = open_page("evaluate")
+    assert app.multiselect(key="compare").value == [newest(data, 1).run_id]
+    app = open_page("overview")
+    assert any("evaluation.json is damaged" in one.value.replace("\\", "") for one in app.warning)
+
+
+# Figures and labels
+
+
+POINTS = pd.DataFrame(
+    {
+        "run_id": ["a", "a", "b"],
+        "label": ["layer 1", "layer 1", "layer 2 · SAE"],
+        "is_sae": [False, False, True],
+        "l0": [1, 2, 2],
+        "mean_l0": [1.0, 1.9, 2.0],
+        "value": [0.5, 0.4, 0.45],
+    }
+)
+
+
+def test_each_dictionary_has_a_colour_and_a_shape_of_its_own_and_clicks_name_it():
+    figure = pareto(POINTS, "FVU", "lower", ("a", 2))
+    first, second = figure.data
+    assert (first.name, second.name) == ("layer 1", "layer 2 · SAE")
+    assert first.line.color != second.line.color
+    assert (first.marker.symbol, second.marker.symbol) == ("circle", "square-open")
+    assert [list(point[:2]) for point in first.customdata] == [["a", 1], ["a", 2]]
+    assert list(first.x) == [1.0, 1.9]
+    assert first.marker.size[1] > first.marker.size[0] == second.marker.size[0]
+    assert figure.layout.yaxis.title.text == "FVU (lower is better)"
+
+
+def test_a_bar_says_which_tokens_it_stands_for():
+    edges = [(0, 0), (1, 9), (10, 99), (100, 999), (1_000, 9_999), (133.67, 149.98), (0.5, 0.123)]
+    bins = [
+        {"from": first, "to": last, "tokens": 3, "fvu": 0.5, "cosine": 0.9} for first, last in edges
+    ]
+    names = list(error_bars(bins, "fvu", "x").data[0].x)
+    assert names == ["0", "1–9", "10–99", "100–999", "1k–10k", "134–150", "0.5–0.123"]
+
+
+def test_a_histogram_leaves_out_the_empty_ends():
+    counts = [0, 0, 0, 5, 7, 0, 2, 0, 0, 0]
+    bins = [
+        {"from": -2.5 + n / 4, "to": -2.25 + n / 4, "latents": count}
+        for n, count in enumerate(counts)
+    ]
+    assert list(density_histogram(bins).data[0].y) == [0, 5, 7, 0, 2, 0]
+    assert list(density_histogram(bins[:2]).data[0].y) == [0, 0]
+
+
+def rows_of(**changes):
+    usual = {
+        "run_id": "x", "model": "org/m", "layer": 7, "atoms": 1_024, "l0": 16, "tokens": 5_000,
+        "kind": "itda", "method": "coverage", "budget": "token", "mean_l0": 16.0, "seed": 0,
+        "training_id": "m-00000001",
+    }  # fmt: skip
+    count = len(next(iter(changes.values())))
+    return pd.DataFrame(
+        [
+            {**usual, "run_id": f"r{n}", **{name: values[n] for name, values in changes.items()}}
+            for n in range(count)
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "labels"),
+    [
+        ({"layer": [7]}, ["layer 7"]),
+        ({"layer": [7, 15]}, ["layer 7", "layer 15"]),
+        ({"l0": [16, 32], "mean_l0": [16, 32]}, ["layer 7 · L0 16", "layer 7 · L0 32"]),
+        ({"method": ["coverage", "threshold"]}, ["layer 7 · coverage", "layer 7 · threshold"]),
+        ({"model": ["a/m", "b/n"], "layer": [7, 8]}, ["m · layer 7", "n · layer 8"]),
+        (
+            {"training_id": ["m-1", "m-2", "m-3"], "layer": [7, 7, 8]},
+            ["layer 7 · 1", "layer 7 · 2", "layer 8"],
+        ),
+    ],
+)
+def test_labels_name_what_differs_and_no_two_are_equal(changes, labels):
+    assert list(short_labels(rows_of(**changes)).values()) == labels
+
+
+def test_an_autoencoder_is_labelled_as_such():
+    labels = short_labels(rows_of(kind=["itda", "sae"], method=["coverage", "TopK SAE"]))
+    assert labels == {"r0": "layer 7", "r1": "layer 7 · TopK SAE"}
+    assert short_labels(rows_of(layer=[])) == {}
+
+
+def test_a_missing_value_is_a_dash():
+    assert shown("fvu", 0.12345) == "0.1235"
+    assert shown("kl", None) == shown("kl", float("nan")) == "–"

@@ -1,0 +1,320 @@
+"""What a latent has to do with others, on the Latents page, by AppTest."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from itda_core.analysis.latent_map import map_latents, save_map
+from itda_core.analysis.neighbours import nearest_atoms, next_tokens
+from itda_core.runs.labels import Label, add_labels, read_labels
+from itda_core.runs.run import NEARLY_FILE, list_runs
+from pages.components.charts.latent_map import latent_map
+from pages.components.latents.label_editor import keep_change
+from pages.components.token_strip.strip import fold_twins, token_row
+from tests.support.app import assert_no_failure, close_explorer, newest, open_page
+from tests.support.tiny_models import save_tiny_model
+from tests.support.trained_runs import tiny_config, trained
+
+
+@pytest.fixture
+def data(own_data):
+    return own_data
+
+
+def open_tab(name, run, latent):
+    """The page of a latent with one of the lists open."""
+    app = open_page("latents", run=run.run_id, latent=str(latent))
+    app.session_state["related"] = True
+    app.run()
+    app.session_state["relations"] = name
+    app.run()
+    assert_no_failure(app)
+    return app
+
+
+def table_with(app, column):
+    return next(one.value for one in app.dataframe if column in one.value)
+
+
+def told(app):
+    return " ".join(element.value for element in [*app.markdown, *app.caption, *app.info])
+
+
+def most_used(run):
+    return int(pd.read_parquet(run.directory / "codes.parquet")["latent"].mode()[0])
+
+
+def test_the_nearest_atoms_are_listed_with_their_cosines(data):
+    run = newest(data, 2)
+    app = open_tab("Nearest atoms", run, 5)
+    expected = nearest_atoms(run.dictionary(), 5, 10)
+    shown = table_with(app, "cosine")
+    assert shown["latent"].tolist() == expected["latent"].tolist()
+    assert shown["cosine"].tolist() == pytest.approx(expected["cosine"].tolist())
+
+
+def test_latents_used_on_the_same_tokens_are_listed_by_lift(data):
+    run = newest(data, 2)
+    latent = most_used(run)
+    shown = table_with(open_tab("Used together", run, latent), "lift")
+    codes = pd.read_parquet(run.directory / "codes.parquet")
+    uses = codes.groupby("latent")[["prompt_id", "position"]].apply(
+        lambda table: set(table.itertuples(index=False, name=None))
+    )
+    for row in shown.itertuples():
+        both = uses[latent] & uses[row.latent]
+        assert row.both == len(both) >= 5
+    assert shown["lift"].is_monotonic_decreasing
+
+
+def test_the_next_tokens_of_an_atom_are_listed_at_both_ends(data, tiny_model):
+    run = newest(data, 2)
+    app = open_tab("Next tokens", run, 5)
+    expected = next_tokens(tiny_model, run.dictionary(), 5, 10)
+    promoted, suppressed = [one.value for one in app.dataframe if "score" in one.value]
+    assert promoted["token_id"].tolist() == expected.promoted["token_id"].tolist()
+    assert suppressed["token_id"].tolist() == expected.suppressed["token_id"].tolist()
+
+
+def test_the_source_is_followed_into_the_other_layers(data):
+    run = newest(data, 2)
+    codes = pd.read_parquet(newest(data, 1).directory / "codes.parquet")
+    explored = set(zip(codes["prompt_id"], codes["position"], strict=True))
+    sources = run.dictionary().sources
+    latent = next(
+        row.latent for row in sources.itertuples() if (row.prompt_id, row.position) in explored
+    )
+    app = open_tab("In other layers", run, latent)
+    shown = table_with(app, "coefficient")
+    assert run.run_id not in set(shown["run_id"])
+    assert 1 in set(shown["layer"])
+
+
+def test_uses_of_the_whole_range_are_shown_by_quarter_and_those_of_one_sign_alone(data):
+    run = newest(data, 2)
+    latent = most_used(run)
+    app = open_page("latents", run=run.run_id, latent=str(latent))
+    app.segmented_control(key="which_uses").set_value("Whole range").run()
+    assert_no_failure(app)
+    codes = pd.read_parquet(run.directory / "codes.parquet")
+    sizes = codes[codes["latent"] == latent].groupby(["prompt_id", "position"])["coefficient"].sum()
+    quarters = np.array_split(np.sort(sizes.abs())[::-1], 4)
+    for quarter in quarters:
+        expected = f"{quarter.min():.2f}–{quarter.max():.2f} · 25% of its uses ({len(quarter):,}"
+        assert expected in told(app)
+    app.segmented_control(key="sign").set_value(-1).run()
+    assert_no_failure(app)
+    negative = np.sort(sizes[sizes < 0].abs())[::-1]
+    if len(negative):
+        assert f"{np.array_split(negative, 4)[0].max():.2f} ·" in told(app)
+    else:
+        assert "No explored token uses it with this sign" in told(app)
+
+
+def test_the_whole_range_ends_where_the_latent_was_nearly_chosen(data):
+    run = newest(data, 2)
+    table = pd.read_parquet(run.directory / NEARLY_FILE)
+    latent = int(table["latent"].mode()[0])
+    sizes = table.loc[table["latent"] == latent, "coefficient"]
+    app = open_page("latents", run=run.run_id, latent=str(latent), kind="all")
+    app.segmented_control(key="which_uses").set_value("Whole range").run()
+    assert_no_failure(app)
+    assert f"Nearly chosen · {len(sizes):,} tokens" in told(app)
+    app.segmented_control(key="sign").set_value(-1).run()
+    negative = int((sizes < 0).sum())
+    expected = f"Nearly chosen · {negative:,} tokens" if negative else "Nearly chosen on no"
+    assert expected in told(app)
+    (run.directory / NEARLY_FILE).write_bytes(b"PAR1")
+    app.run()
+    assert "is damaged" in app.warning[0].value
+    (run.directory / NEARLY_FILE).unlink()
+    app.run()
+    assert_no_failure(app)
+    assert "not known: an earlier version" in told(app)
+
+
+# Labels and searches
+
+
+def labels(data):
+    file = data / "labels.jsonl"
+    return read_labels(file.read_bytes() if file.exists() else b"")[0]
+
+
+def test_a_field_that_says_what_is_known_writes_nothing(data):
+    run = newest(data, 2)
+    open_page("latents", run=run.run_id, latent="5")
+    known = Label(run.run_id, 5, "0123456789abcdef", 3, "war", lists=("<b>mine</b>",))
+    for name in ("label", "note", "bookmarked"):
+        keep_change(known, name, getattr(known, name))
+    keep_change(known, "lists", ["<b>mine</b>"])  # as the widget gives them
+    assert not (data / "labels.jsonl").exists()
+    keep_change(known, "label", "peace")
+    [kept] = labels(data)
+    assert (kept.label, kept.lists) == ("peace", known.lists)
+
+
+def field(app, kind, label):
+    return next(one for one in getattr(app, kind) if one.label == label)
+
+
+def test_a_label_a_note_and_a_bookmark_are_kept_as_soon_as_they_are_written(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, latent="5")
+    field(app, "text_input", "Label").set_value("<b>War</b> & *peace*").run()
+    field(app, "toggle", "Bookmark").set_value(True).run()
+    field(app, "text_area", "Note").set_value("seen on\ntwo lines").run()
+    assert_no_failure(app)
+    [label] = labels(data)
+    source = run.dictionary().sources.loc[5]
+    assert (label.run_id, label.latent) == (run.run_id, 5)
+    assert (label.prompt_id, label.position) == (source["prompt_id"], source["position"])
+    assert (label.label, label.note) == ("<b>War</b> & *peace*", "seen on\ntwo lines")
+    assert label.bookmarked
+    again = open_page("latents", run=run.run_id, latent="5")
+    assert field(again, "text_input", "Label").value == "<b>War</b> & *peace*"
+    assert table_with(again, "percent").set_index("latent").loc[5, "label"].startswith("★ <b>War")
+    other = open_page("latents", run=run.run_id, latent="6")
+    assert field(other, "text_input", "Label").value == ""
+
+
+def test_a_link_restores_search_place_way_and_filters(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, latent="5")
+    field(app, "toggle", "Bookmark").set_value(True).run()
+    query = {"search": "^.*$", "in": "token", "match": "regex", "bookmarked": "True"}
+    app = open_page("latents", run=run.run_id, **query)
+    assert_no_failure(app)
+    assert app.text_input(key="search").value == "^.*$"
+    assert table_with(app, "percent")["latent"].tolist() == [5]
+
+
+def test_a_link_to_a_latent_is_not_hidden_by_an_earlier_search(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, latent="5")
+    app.text_input(key="search").set_value("the").run()
+    app.query_params.clear()
+    app.query_params["run"], app.query_params["latent"] = run.run_id, "7"
+    app.run()
+    assert_no_failure(app)
+    assert app.text_input(key="search").value == ""
+    assert app.session_state["latent"] == 7
+
+
+def test_a_wrong_expression_is_answered_in_place_with_a_way_back(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, search="(", match="regex")
+    assert "no regular expression" in app.warning[0].value
+    [button] = [button for button in app.button if button.label == "Show all latents"]
+    button.click().run()
+    assert_no_failure(app)
+    assert len(table_with(app, "percent")) > 10
+
+
+def test_latents_are_listed_by_their_density(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, least="3", most="8")
+    codes = pd.read_parquet(run.directory / "codes.parquet")
+    tokens = codes.drop_duplicates(["latent", "prompt_id", "position"]).groupby("latent").size()
+    percent = 100 * tokens / run.metrics["explored_tokens"]
+    expected = percent[(percent >= 3) & (percent <= 8)].index.tolist()
+    assert 0 < len(expected) < run.metrics["atoms"]
+    assert table_with(app, "percent")["latent"].tolist() == expected[:15]
+
+
+def test_a_latent_outside_of_the_search_is_opened_by_its_link_and_the_next_is_the_lists_first(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, latent="7", among="2,5,9", kind="all")
+    assert_no_failure(app)
+    assert "latent 7 ·" in told(app)
+    assert "not in this list" in told(app)
+    assert table_with(app, "percent")["latent"].tolist() == [2, 5, 9]
+    next(button for button in app.button if button.label == "Next").click().run()
+    assert app.session_state["latent"] == 2
+    next(button for button in app.button if "free" in button.label).click().run()
+    assert len(table_with(app, "percent")) > 3
+
+
+def test_noise_is_hidden_until_it_is_asked_for(data):
+    run = newest(data, 2)
+    codes = pd.read_parquet(run.directory / "codes.parquet")
+    tokens = codes.drop_duplicates(["latent", "prompt_id", "position"]).groupby("latent").size()
+    noise = int((tokens > 0.1 * run.metrics["explored_tokens"]).sum())
+    assert noise > 0
+    app = open_page("latents", run=run.run_id)
+    total = run.metrics["atoms"]
+    assert f"{total - noise:,} latents" in told(app)
+    next(one for one in app.button if one.label == f"{noise:,} hidden · show").click().run()
+    assert_no_failure(app)
+    assert f"{total:,} latents" in told(app)
+    assert app.query_params["kind"] in ("all", ["all"])
+
+
+def test_latents_are_ordered_by_similarity_to_a_given_one(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, order="similarity", like="5", kind="all")
+    shown = table_with(app, "cosine")
+    expected = run.dictionary().atoms @ run.dictionary().atoms[5]
+    assert shown["latent"].iloc[0] == 5
+    order = expected.argsort(descending=True)[: len(shown)].tolist()
+    assert shown["latent"].tolist() == order
+    assert shown["cosine"].tolist() == pytest.approx(expected[order].tolist(), abs=1e-5)
+
+
+def test_a_latent_is_put_into_a_list_and_found_there(data):
+    run = newest(data, 2)
+    source = run.dictionary().sources.loc[5]
+    where = run.run_id, 5, source["prompt_id"], int(source["position"])
+    add_labels(data / "labels.jsonl", [Label(*where, lists=("<b>war</b>",))])
+    app = open_page("latents", run=run.run_id, latent="6", list="<b>war</b>", kind="all")
+    assert_no_failure(app)
+    assert table_with(app, "percent")["latent"].tolist() == [5]
+    app = open_page("latents", run=run.run_id, latent="6")
+    field(app, "multiselect", "Lists").set_value(["<b>war</b>"]).run()
+    assert_no_failure(app)
+    assert {one.latent: one.lists for one in labels(data)} == dict.fromkeys((5, 6), ("<b>war</b>",))
+
+
+def test_a_map_is_made_by_a_job_and_its_points_open_latents(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, view="map", latent="5")
+    assert "no map of this dictionary yet" in told(app)
+    save_map(run, map_latents(run.dictionary(), "svd"), "svd")
+    app = open_page("latents", run=run.run_id, view="map", latent="5", colour="hits")
+    assert_no_failure(app)
+    assert "umap-learn is not installed" in told(app)
+    figure = json.loads(app.get("plotly_chart")[0].proto.spec)
+    assert len(figure["data"][0]["hovertext"]) == run.metrics["atoms"]
+    (run.directory / "map.parquet").write_bytes(b"PAR1")
+    app = open_page("latents", run=run.run_id, view="map")
+    assert "is damaged" in app.warning[0].value
+    assert any(button.label == "Make the map" for button in app.button)
+
+
+def test_the_map_shows_every_source_literally():
+    columns = ["latent", "x", "y", "token", "density", "strongest", "layers", "before", "after"]
+    table = pd.DataFrame([[3, 0.0, 1.0, "<b>x", 0.1, 2.0, 1, "<i>a", "&amp;"]], columns=columns)
+    [hover] = latent_map(table, "density", set(), 3).data[0].hovertext
+    assert hover.endswith("…&lt;i&gt;a<b>⟦&lt;b&gt;x⟧</b>&amp;amp;…")
+
+
+def test_uses_that_read_the_same_are_folded():
+    def row(text):
+        tokens = [(n, n + 1) for n in range(len(text))]
+        return token_row(text, tokens, [0] * len(text), boxed=2, around=1)
+
+    rows = fold_twins([row("abcde"), row("xbcdy"), row("xBCDy"), row("abXde")])
+    assert [one.get("twin", False) for one in rows] == [False, True, True, False]
+
+
+def test_an_encoder_says_that_its_atoms_promote_no_token(data_folder, tmp_path, tiny_corpus_file):
+    model = save_tiny_model(tmp_path / "encoder", "bert")
+    trained(tiny_config(model, tiny_corpus_file, layers=(1,), max_atoms=40), data_folder / "runs")
+    try:
+        [run] = list_runs(data_folder / "runs")
+        assert "predicts no next token" in told(open_tab("Next tokens", run, 3))
+        assert "No other dictionary" in told(open_tab("In other layers", run, 3))
+    finally:
+        close_explorer()

@@ -1,0 +1,431 @@
+"""The Similarity page by AppTest, and its figures, orders, words and exports as pure functions."""
+
+import dataclasses
+import io
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from itda_core.runs.run import list_runs
+from itda_core.similarity.dictionaries import compare, model_comparison, word_counts
+from itda_core.similarity.measures import MEASURES
+from itda_core.store.store import Store
+from itda_core.training.trainer import train
+from pages.components import explorer as explorer_module
+from pages.components.charts import similarity as charts_similarity
+from pages.components.charts.ordering import best_in_rows, cluster_order, comparable
+from pages.components.charts.similarity import Look, dendrogram, match_path
+from pages.components.downloads import as_csv, as_json, as_parquet
+from pages.components.similarity import training as similarity_training
+from pages.components.similarity import values as pairs
+from pages.components.similarity.model_groups import layers_text
+from pages.components.similarity.sentences import path_summary, summary
+from pages.components.similarity.values import Kind
+from tests.support.app import assert_no_failure, close_explorer, numbers, open_page
+
+NONE = float("nan")
+ALIKE = np.array(
+    [[1.0, 0.2, 0.9, 0.1], [0.2, 1.0, 0.1, 0.8], [0.9, 0.1, 1.0, 0.2], [0.1, 0.8, 0.2, 1.0]]
+)
+"""0 and 2 belong together, and 1 and 3"""
+
+
+@pytest.fixture(scope="module")
+def three_models_folder(trained_folder, tmp_path_factory):
+    """Layers 1 and 2 of the tiny model at two sizes, and layer 1 at a third. Only to be copied."""
+    folder = tmp_path_factory.mktemp("three")
+    shutil.copytree(trained_folder / "runs", folder / "runs")
+    config = list_runs(folder / "runs")[0].config
+    for layers, atoms in (((1, 2), 48), ((1,), 40)):
+        for _ in train(
+            dataclasses.replace(config, layers=layers, max_atoms=atoms), folder / "runs"
+        ):
+            pass
+    return folder
+
+
+@pytest.fixture
+def data(three_models_folder, data_folder):
+    shutil.copytree(three_models_folder, data_folder)
+    yield data_folder
+    close_explorer()
+
+
+@pytest.fixture
+def one_run(trained_folder, data_folder):
+    run = list_runs(trained_folder / "runs")[0]
+    shutil.copytree(run.directory, data_folder / "runs" / run.directory.name)
+    yield data_folder
+    close_explorer()
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """A measure that jobs compute: what is stored of it, and the runs whose comparison is asked
+    for instead of starting it."""
+    kind = Kind("likeness", "Likeness", 0.0, 1.0, True, "How like they are.")
+    state = SimpleNamespace(stored=[], asked=[])
+
+    def comparisons(self, measure, run_ids):
+        assert measure == "likeness"
+        rows = [row for row in state.stored if {row[0], row[1]} <= set(run_ids)]
+        told = [(*row, "Such is the reason." if row[2] != row[2] else "") for row in rows]
+        return pd.DataFrame(told, columns=["run_a", "run_b", "value", "reason"])
+
+    def submit(self, runs, measures):
+        state.asked.append(({run.run_id for run in runs}, measures))
+
+    monkeypatch.setattr(pairs, "_measured", lambda: {"likeness": kind})
+    monkeypatch.setattr(Store, "comparisons", comparisons)
+    monkeypatch.setattr(explorer_module.JobQueue, "submit_comparison", submit)
+    return state
+
+
+def dictionaries(folder, atoms):
+    """Of one training, by layer."""
+    runs = list_runs(folder / "runs")
+    return {run.layer: run.dictionary() for run in runs if run.config.max_atoms == atoms}
+
+
+def run_ids(folder, atoms):
+    runs = list_runs(folder / "runs")
+    return {run.layer: run.run_id for run in runs if run.config.max_atoms == atoms}
+
+
+def group_id(app, name, words):
+    """The id of the group whose name in a list has these words."""
+    box = app.selectbox(key=name)
+    place = next(place for place, label in enumerate(box.options) if words in label)
+    return [*_groups(app)][place]
+
+
+def _groups(app):
+    from pages.components.similarity.model_groups import groups_of
+
+    return groups_of(explorer_module.explorer().store.runs())
+
+
+def printed(app, chart=0):
+    figure = json.loads(app.get("plotly_chart")[chart].proto.spec)
+    return [text for trace in figure["data"] if trace["mode"] == "text" for text in trace["text"]]
+
+
+def told(app):
+    return " ".join(element.value for element in [*app.markdown, *app.caption, *app.info])
+
+
+def open_tab(app, number):
+    """The table of one of the four tabs of a cell."""
+    app.session_state["tab_2_1"] = [tab.label for tab in app.tabs][number]
+    app.run()
+    assert_no_failure(app)
+    [table] = app.dataframe
+    return table.value
+
+
+def open_pair(first="64 atoms", second="48 atoms", **query):
+    """The layers of two of the three models."""
+    app = open_page("similarity")
+    a, b = group_id(app, "a", first), group_id(app, "b", second)
+    return open_page("similarity", a=a, b=b, **query)
+
+
+def test_a_link_restores_view_models_measure_key_order_and_cell(data):
+    app = open_pair(key="word", order="clustered", stretch="True", row="2", column="1")
+    assert app.session_state["key"] == "word"
+    assert app.session_state["order"] == "clustered"
+    assert app.session_state["stretch"] is True
+    assert (app.session_state["row"], app.session_state["column"]) == (2, 1)
+    assert any("A layer 2 and B layer 1" in heading.value for heading in app.subheader)
+
+
+def test_the_second_model_is_at_first_another_one_than_the_first(data):
+    app = open_page("similarity")
+    assert app.session_state["a"] != app.session_state["b"]
+
+
+def test_a_cell_says_its_index_with_interval_and_chance(data):
+    found = compare(dictionaries(data, 64)[2], dictionaries(data, 48)[1])
+    app = open_pair(row="2", column="1", key="token")
+    text = told(app)
+    assert f"**{found.jaccard:.2f}**, 95 % interval {found.low:.2f}–{found.high:.2f}" in text
+    assert f"{len(found.shared):,} shared of {found.union:,} in either" in text
+    assert f"drawn by chance would share {found.chance:.2f}" in text
+
+
+def test_a_cell_lists_what_is_shared_and_what_either_has_alone_most_telling_first(data):
+    found = compare(dictionaries(data, 64)[2], dictionaries(data, 48)[1])
+    app = open_pair(row="2", column="1", key="token")
+    shared, only_a, only_b, words = (open_tab(app, number) for number in range(4))
+    for shown, expected in ((shared, found.shared), (only_a, found.only_a), (only_b, found.only_b)):
+        assert shown["latent"].tolist() == expected["latent"].tolist()
+    assert shared["latent_b"].tolist() == found.shared["latent_b"].tolist()
+    counts = word_counts(found.only_a, found.only_b)
+    assert words["log_odds"].tolist() == pytest.approx(counts["log_odds"].tolist())
+    assert words["only_a"].sum() == len(found.only_a)
+
+
+@pytest.mark.parametrize("key", ["token", "word"])
+def test_a_shared_source_shows_its_latents_of_both_sides(data, key):
+    first = compare(dictionaries(data, 64)[2], dictionaries(data, 48)[1], key).shared.iloc[0]
+    app = open_pair(row="2", column="1", key=key)
+    heads = [element.value for element in app.markdown if "· latent" in element.value]
+    assert f"**A layer 2** · latent {first['latent']}" in heads
+    assert f"**B layer 1** · latent {first['latent_b']}" in heads
+
+
+def test_the_cell_of_two_whole_models_shows_latents_of_the_layers_both_have(data):
+    app = open_page("similarity", view="models")
+    names = {group.config.max_atoms: name for name, group in _groups(app).items()}
+    app = open_page("similarity", view="models", row=names[64], column=names[40])
+    small, large = dictionaries(data, 40), dictionaries(data, 64)
+    found = model_comparison(large, small)
+    assert app.dataframe[0].value["latent"].tolist() == found.shared["latent"].tolist()
+    first = found.shared.iloc[0]
+    [first_head, second_head, *_] = [m.value for m in app.markdown if "· latent" in m.value]
+    assert first_head.endswith(f"latent {first['latent']}")
+    assert second_head.endswith(f"latent {first['latent_b']}")
+
+
+def test_three_whole_models_have_a_dendrogram_and_two_layers_a_path(data):
+    app = open_page("similarity", view="models")
+    assert any("belong together" in element.value for element in app.markdown)
+    assert len(app.get("plotly_chart")) == 2
+    app = open_pair()
+    assert any("Best matches" in element.value for element in app.markdown)
+
+
+def test_one_dictionary_is_compared_with_itself_and_nothing_fails(one_run):
+    app = open_page("similarity")
+    assert printed(app) == ["1.00"]
+    app = open_page("similarity", view="models")
+    assert "one model only" in app.info[0].value
+
+
+def test_no_chosen_model_says_what_to_do(data):
+    app = open_page("similarity", view="models")
+    app.multiselect(key="models").set_value([]).run()
+    assert_no_failure(app)
+    assert [info.value for info in app.info] == ["Choose at least one model."]
+
+
+def test_dictionaries_of_other_prompts_say_why_they_do_not_compare(data, tmp_path):
+    config = list_runs(data / "runs")[0].config
+    other = dataclasses.replace(config, layers=(1,), seed=5)
+    for _ in train(other, data / "runs"):
+        pass
+    app = open_pair(second="seed 5", row="1", column="1")
+    assert any("different prompts" in warning.value for warning in app.warning)
+    assert any("different prompts" in info.value for info in app.info)
+
+
+def test_a_dictionary_of_seed_atoms_alone_says_how_to_count_them(data):
+    config = list_runs(data / "runs")[0].config
+    published = dataclasses.replace(
+        config, layers=(1, 2), selection="threshold", offset=None, pursuit=None, max_atoms=16
+    )
+    for _ in train(published, data / "runs"):
+        pass
+    app = open_pair(first="threshold", second="threshold")
+    assert any("more atoms than d" in warning.value for warning in app.warning)
+    app.toggle(key="seeds").set_value(True).run()
+    assert_no_failure(app)
+    assert not app.warning
+    assert printed(app) == ["1.00"] * 4  # the first tokens of the corpus, whatever the layer
+
+
+def test_a_measure_that_is_not_computed_offers_a_job_for_just_the_pairs_that_are_missing(
+    data, measured
+):
+    a, b = run_ids(data, 64), run_ids(data, 48)
+    measured.stored = [(a[1], b[1], 0.5), (b[2], a[1], 0.25), (a[2], b[2], 0.75)]
+    app = open_pair(measure="likeness")
+    assert "**3 of 4 pairs are known.**" in told(app)
+    assert sorted(printed(app)) == ["0.25", "0.50", "0.75", "–"]
+    one, every = [button for button in app.button if button.label.startswith("Compute")]
+    assert one.label == "Compute (1 pair)"
+    one.click().run()
+    assert measured.asked == [({a[2], b[1]}, ["likeness"])]
+    every.click().run()
+    assert measured.asked[1] == ({a[2], b[1]}, list(MEASURES))
+
+
+def test_a_pair_that_was_measured_in_vain_says_why_and_is_not_asked_for_again(data, measured):
+    a, b = run_ids(data, 64), run_ids(data, 48)
+    measured.stored = [(a[i], b[j], 0.5) for i in (1, 2) for j in (1, 2) if (i, j) != (2, 2)]
+    measured.stored += [(a[2], b[2], NONE)]
+    app = open_pair(measure="likeness")
+    assert sorted(printed(app)) == ["0.50", "0.50", "0.50", "–"]
+    assert any("Such is the reason" in warning.value for warning in app.warning)
+    assert not [button for button in app.button if button.label.startswith("Compute")]
+
+
+def test_one_dictionary_alone_is_not_sent_to_a_job_that_compares_two(one_run, measured):
+    app = open_page("similarity", measure="likeness")
+    assert "compares two dictionaries or more" in told(app)
+    assert not [button for button in app.button if button.label.startswith("Compute")]
+
+
+def test_the_value_of_two_whole_models_is_the_mean_of_the_best_matches_of_their_layers(
+    data, measured
+):
+    a, b = run_ids(data, 64), run_ids(data, 48)
+    within = [(one[i], one[j], float(i == j)) for one in (a, b) for i in one for j in one]
+    across = [(a[1], b[1], 0.6), (a[1], b[2], 0.1), (a[2], b[1], 0.8), (a[2], b[2], 0.2)]
+    measured.stored = within + across
+    app = open_page("similarity", view="models")
+    names = [name for name, group in _groups(app).items() if group.config.max_atoms in (64, 48)]
+    app = open_page("similarity", view="models", measure="likeness", models=",".join(names))
+    # Best for A's layers 0.6 and 0.8, mean 0.7; for B's 0.8 and 0.2, mean 0.5; of both 0.6.
+    assert sorted(printed(app)) == ["0.60", "0.60", "1.00", "1.00"]
+    assert "averaged over both directions" in told(app)
+
+
+def test_training_what_is_missing_takes_over_all_settings_but_model_and_layers(data, monkeypatch):
+    submitted = []
+    monkeypatch.setattr(
+        explorer_module.JobQueue, "submit", lambda self, config: submitted.append(config)
+    )
+    app = open_pair(first="64 atoms")
+    model = list_runs(data / "runs")[0].config.model.name
+    app.session_state["train_missing"] = True
+    app.run()
+    app.selectbox(key="train_model").set_value(model).run()
+    [layers] = [box for box in app.multiselect if box.label == "Layers"]
+    assert layers.options == ["0", "3"]
+    layers.set_value([0, 3]).run()
+    [button] = [button for button in app.button if button.label.startswith("Train")]
+    button.click().run()
+    assert_no_failure(app)
+    like = next(run.config for run in list_runs(data / "runs") if run.config.max_atoms == 64)
+    assert submitted == [dataclasses.replace(like, layers=(0, 3))]
+
+
+def test_a_checkpoint_of_a_hub_model_is_trained_at_the_settings_of_another(data, monkeypatch):
+    submitted = []
+    monkeypatch.setattr(
+        explorer_module.JobQueue, "submit", lambda self, config: submitted.append(config)
+    )
+    known = [{"model": "owner/model", "where": "downloaded"}]  # AppTest can't type a new one
+    monkeypatch.setattr(similarity_training, "known_models", lambda: known)
+    app = open_pair(first="64 atoms")
+    app.session_state["train_missing"] = True
+    app.run()
+    app.selectbox(key="train_model").set_value("owner/model").run()
+    app.text_input(key="train_revision").set_value(" step1000 ").run()
+    [button] = [button for button in app.button if button.label.startswith("Train")]
+    button.click().run()
+    assert_no_failure(app)
+    [config] = submitted
+    assert (config.model.name, config.model.revision) == ("owner/model", "step1000")
+    assert (config.max_atoms, config.layers) == (64, (1, 2))
+
+
+def test_checkpoints_of_one_model_have_names_that_tell_them_apart(data):
+    runs = list_runs(data / "runs")
+    for number, step in enumerate(("step1", "step2")):
+        copy = Path(shutil.copytree(runs[0].directory, data / "runs" / f"copy-{number}"))
+        about = json.loads((copy / "config.json").read_text())
+        about["run_id"] = copy.name
+        about["config"]["model"]["revision"] = step
+        (copy / "config.json").write_text(json.dumps(about))
+    app = open_page("similarity", view="models")
+    names = " ".join(app.multiselect(key="models").options)
+    assert " at step1" in names
+    assert " at step2" in names
+
+
+def test_things_that_are_alike_stand_side_by_side():
+    order = cluster_order(ALIKE).tolist()
+    assert {frozenset(order[:2]), frozenset(order[2:])} == {frozenset({0, 2}), frozenset({1, 3})}
+
+
+def test_the_best_of_a_row_leaves_out_itself_and_what_is_unknown():
+    values = np.array([[1.0, 0.2, 0.3], [0.2, 1.0, NONE], [NONE, NONE, NONE]])
+    assert best_in_rows(values).tolist() == [0, 1, -1]
+    assert best_in_rows(values, but_itself=True).tolist() == [2, 0, -1]
+
+
+def test_what_lacks_pairs_is_left_out_until_all_the_rest_compares():
+    values = ALIKE.copy()
+    values[1, :] = values[:, 1] = NONE
+    assert comparable(values).tolist() == [0, 2, 3]
+
+
+def test_models_are_joined_where_the_mean_similarity_of_their_members_lies():
+    values = np.array([[1.0, 0.9, 0.2], [0.9, 1.0, 0.4], [0.2, 0.4, 1.0]])
+    figure = dendrogram(values, ["one", "two", "three"])
+    joints = sorted(round(min(line.x), 6) for line in figure.data)
+    assert joints == [0.3, 0.9]
+    assert set(figure.layout.yaxis.ticktext) == {"one", "two", "three"}
+
+
+def test_the_path_leads_each_layer_to_its_best_match_both_ways():
+    values = np.array([[0.5, 0.1], [0.7, 0.2]])
+    _, from_a, from_b = match_path(values, [3, 7], [1, 4], (8, 8), but_itself=False).data
+    assert list(zip(from_a.x, from_a.y, strict=True)) == [(3, 1), (7, 1)]
+    assert list(zip(from_b.x, from_b.y, strict=True)) == [(7, 1), (7, 4)]
+
+
+def test_layers_most_like_their_own_number_are_counted_among_those_both_have():
+    values = np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.6]])
+    assert path_summary(values, [0, 1, 2], [0, 1]).startswith("2 of 2 layers of A (100%)")
+    values[1] = [0.8, 0.2]
+    assert path_summary(values, [0, 1, 2], [0, 1]).startswith("1 of 2 layers of A (50%)")
+
+
+def test_the_words_name_the_most_and_the_least_alike_pair_and_no_thing_with_itself():
+    text = summary(ALIKE, ["a", "b", "c", "d"], ["a", "b", "c", "d"], is_same=True)
+    assert "most alike are a and c (0.90)" in text
+    assert "least alike a and d (0.10)" in text
+
+
+def drawn(values, **look):
+    names = [str(number) for number in range(len(values))]
+    hovers = [["" for _ in row] for row in values]
+    full = Look(0.0, 1.0, "", **look)
+    return charts_similarity.matrix(values, names, names, ("", ""), hovers, full)
+
+
+def test_values_are_printed_where_they_can_be_read():
+    small, large = np.full((16, 16), 0.5), np.full((17, 17), 0.5)
+    assert sum(len(trace.text) for trace in drawn(small).data if trace.mode == "text") == 256
+    assert not [trace for trace in drawn(large).data if trace.mode == "text"]
+
+
+def test_a_cell_sends_back_its_row_and_column_as_a_list():
+    cells = drawn(ALIKE).data[0]
+    assert list(cells.customdata)[6] == [1, 2]
+
+
+def test_best_matches_are_marked_by_shape_and_not_by_colour_alone():
+    dots, rings = (trace for trace in drawn(ALIKE, but_itself=True).data if trace.mode == "markers"
+                   and trace.marker.symbol in ("circle", "circle-open"))  # fmt: skip
+    assert [round(y) for y in numbers(dots.y)] == [0, 1, 2, 3]
+    assert [round(x) for x in numbers(dots.x)] == [2, 3, 0, 1]
+    assert (dots.marker.symbol, rings.marker.symbol) == ("circle", "circle-open")
+
+
+def test_a_table_comes_back_from_each_format_with_its_settings():
+    table = pd.DataFrame({"row": ["a", "b"], "value": [0.25, NONE]})
+    about = {"measure": "jaccard", "key": "token", "models": [{"id": "x"}]}
+    found = pd.read_csv(io.BytesIO(as_csv(table, about)))
+    assert found["value"].tolist()[0] == 0.25
+    assert found["key"].tolist() == ["token", "token"]
+    parquet = pq.read_table(io.BytesIO(as_parquet(table, about)))
+    pd.testing.assert_frame_equal(parquet.to_pandas(), table)
+    assert json.loads(parquet.schema.metadata[b"about"]) == about
+    content = json.loads(as_json(table, about))
+    assert content["about"] == about
+    assert content["rows"] == [{"row": "a", "value": 0.25}, {"row": "b", "value": None}]
+
+
+def test_layers_in_a_row_are_told_as_one():
+    assert layers_text((0, 1, 2, 5)) == "layers 0–2, 5"
+    assert layers_text((7,)) == "layer 7"

@@ -1,0 +1,222 @@
+"""Orthogonal and refitted pursuit against scikit-learn, numpy's least squares, and by property."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import orthogonal_mp_gram
+
+from itda_core.errors import InputError
+from itda_core.pursuit import orthogonal
+from itda_core.pursuit.codes import residual_norms
+from itda_core.pursuit.gram import gram_matrix
+from itda_core.pursuit.matching import matching_pursuit
+from itda_core.pursuit.orthogonal import orthogonal_matching_pursuit, refitted_pursuit
+from tests.support.reference import slow_pursuit, unit_rows
+
+
+@pytest.fixture(params=["compiled", "products"])
+def pursue(request, monkeypatch):
+    """Each of the ways that an orthogonal pursuit may take."""
+    if request.param == "products":
+        monkeypatch.setattr(orthogonal, "_pursue_compiled", orthogonal._pursue_by_products)
+    return lambda x, atoms, l0, **more: orthogonal_matching_pursuit(
+        x, atoms, l0, gram=gram_matrix(atoms), **more
+    )
+
+
+def random_problem(n_tokens, n_atoms, d_model, seed=0):
+    draw = np.random.default_rng(seed)
+    atoms = unit_rows(draw.normal(size=(n_atoms, d_model)))
+    x = draw.normal(size=(n_tokens, d_model)) * draw.uniform(0.1, 30, size=(n_tokens, 1))
+    return torch.tensor(x, dtype=torch.float32), torch.tensor(atoms, dtype=torch.float32)
+
+
+def slow_orthogonal(activations, atoms, l0):
+    """Least squares by numpy on all atoms taken, after each step, in float64: the latents,
+    [n_tokens, l0], and the coefficients of the whole support."""
+    atoms = np.asarray(atoms, np.float64)
+    latents, coefficients = [], []
+    for x in np.asarray(activations, np.float64):
+        support, residual, solved = [], x, np.zeros(0)
+        for _ in range(l0):
+            support.append(int(np.abs(atoms @ residual).argmax()))
+            solved = np.linalg.lstsq(atoms[support].T, x, rcond=None)[0]
+            residual = x - solved @ atoms[support]
+        latents.append(support)
+        coefficients.append(solved)
+    return np.array(latents), np.array(coefficients)
+
+
+def dense(codes, n_atoms):
+    """Coefficients by atom, [n_tokens, n_atoms]."""
+    out = torch.zeros(len(codes), n_atoms)
+    return out.scatter_add_(1, codes.latents, codes.coefficients)
+
+
+# Orthogonal pursuit
+
+
+@pytest.mark.parametrize(("n_atoms", "d_model", "l0"), [(40, 24, 6), (127, 32, 8), (300, 64, 20)])
+def test_equals_scikit_learn(pursue, n_atoms, d_model, l0):
+    x, atoms = random_problem(60, n_atoms, d_model, seed=n_atoms)
+    d64, x64 = atoms.double().numpy(), x.double().numpy()
+    expected = orthogonal_mp_gram(d64 @ d64.T, d64 @ x64.T, n_nonzero_coefs=l0).T
+    found = dense(pursue(x, atoms, l0), n_atoms).numpy()
+    scale = np.linalg.norm(x64, axis=1, keepdims=True)
+    np.testing.assert_allclose(found / scale, expected / scale, atol=2e-5)
+
+
+@pytest.mark.parametrize("n_atoms", [1, 2, 127, 128, 129, 257])
+def test_atoms_up_to_and_over_the_end_of_a_block(pursue, n_atoms):
+    x, atoms = random_problem(21, n_atoms, 40, seed=n_atoms)
+    l0 = min(n_atoms, 5)
+    latents, coefficients = slow_orthogonal(x, atoms, l0)
+    codes = pursue(x, atoms, l0)
+    assert np.array_equal(codes.latents.numpy(), latents)
+    scale = x.norm(dim=1, keepdim=True).numpy()
+    np.testing.assert_allclose(codes.coefficients / scale, coefficients / scale, atol=1e-5)
+
+
+def test_equals_the_reference_on_activations_of_a_language_model(pursue, smollm2_activations):
+    x = smollm2_activations - smollm2_activations.mean(0)
+    atoms = torch.nn.functional.normalize(x[:1_200], dim=1)
+    x = x[2_540:]
+    latents, coefficients = slow_orthogonal(x, atoms, 32)
+    codes = pursue(x, atoms, 32)
+    same = (codes.latents.numpy() == latents).all(1)
+    assert same.mean() >= 0.99  # float32 rounding decides the others
+    scale = x.norm(dim=1, keepdim=True).numpy()[same]
+    np.testing.assert_allclose(
+        codes.coefficients.numpy()[same] / scale, coefficients[same] / scale, atol=1e-4
+    )
+
+
+def test_a_prefix_is_the_pursuit_of_fewer_steps(pursue):
+    x, atoms = random_problem(50, 200, 48)
+    codes = pursue(x, atoms, 16)
+    for l0 in (1, 2, 7, 16):
+        fewer = pursue(x, atoms, l0)
+        assert torch.equal(codes.prefix(l0).latents, fewer.latents)
+        torch.testing.assert_close(
+            codes.prefix(l0).coefficients, fewer.coefficients, atol=1e-4, rtol=1e-4
+        )
+
+
+def test_residual_norms_are_the_norms_of_the_residuals(pursue):
+    x, atoms = random_problem(30, 100, 32)
+    codes = pursue(x, atoms, 10)
+    norms = residual_norms(x, codes)
+    for l0 in range(11):
+        left = x - codes.prefix(l0).reconstruct(atoms)
+        torch.testing.assert_close(norms[:, l0], left.norm(dim=1), atol=1e-3, rtol=1e-4)
+
+
+def test_never_takes_an_atom_twice_and_beats_plain_pursuit(pursue):
+    x, atoms = random_problem(80, 150, 32)
+    codes, plain = pursue(x, atoms, 12), matching_pursuit(x, atoms, 12)
+    assert all(len(set(row)) == 12 for row in codes.latents.tolist())
+    left = (x - codes.reconstruct(atoms)).square().sum()
+    assert left < 0.9 * (x - plain.reconstruct(atoms)).square().sum()
+
+
+def test_ends_where_nothing_is_left_or_nothing_can_be_added(pursue):
+    atoms = torch.eye(6)[:3]  # half of the space is out of reach
+    x = torch.tensor(
+        [[3.0, -2, 1, 0, 0, 0], [0, 0, 0, 1, 2, 3], [0, 0, 0, 0, 0, 0], [5, 0, 0, 7, 0, 0]]
+    )
+    codes = pursue(x, atoms, 5)
+    assert torch.isfinite(codes.coefficients).all()
+    torch.testing.assert_close(codes.reconstruct(atoms)[:, :3], x[:, :3], atol=1e-5, rtol=0)
+    assert codes.latents[0, :3].tolist() == [0, 1, 2]
+    assert not codes.coefficients[0, 3:].any()
+    assert not codes.coefficients[1:3].any()
+
+
+def test_equal_and_nearly_equal_atoms_give_finite_coefficients(pursue):
+    x, atoms = random_problem(40, 30, 16)
+    near = torch.nn.functional.normalize(atoms + 1e-4 * torch.randn(30, 16), dim=1)
+    doubled = torch.cat([atoms, atoms, near])
+    codes = pursue(x, doubled, 16)
+    assert torch.isfinite(codes.coefficients).all()
+    # 16 independent atoms span the space, so that nothing need be left
+    assert (x - codes.reconstruct(doubled)).norm() < 0.02 * x.norm()
+
+
+def test_ends_before_the_first_step_that_takes_less_than_is_asked_for(pursue):
+    x, atoms = random_problem(60, 120, 32)
+    whole = pursue(x, atoms, 16)
+    taken = whole.gains.sqrt()
+    least = float(taken.median())
+    codes = pursue(x, atoms, 16, least=least)
+    lengths = (taken < least).long().cumsum(1).eq(0).sum(1)  # steps before the first small one
+    assert len(set(lengths.tolist())) > 3
+    for row, length in enumerate(lengths.tolist()):
+        expected = whole.prefix(max(1, length)).coefficients[row] if length else torch.zeros(0)
+        torch.testing.assert_close(codes.coefficients[row, :length], expected[:length])
+        assert not codes.coefficients[row, length:].any()
+        assert torch.equal(codes.latents[row, :length], whole.latents[row, :length])
+    left = (x - codes.reconstruct(atoms)).norm(dim=1)
+    torch.testing.assert_close(residual_norms(x, codes)[:, -1], left, rtol=1e-3, atol=1e-3)
+
+
+def test_huge_and_tiny_activations(pursue):
+    x, atoms = random_problem(10, 60, 20)
+    codes = pursue(x, atoms, 6)
+    for factor in (2.0**60, 2.0**-60):
+        scaled = pursue(x * factor, atoms, 6)
+        assert torch.equal(scaled.latents, codes.latents)
+        torch.testing.assert_close(scaled.coefficients / factor, codes.coefficients)
+
+
+@pytest.mark.parametrize("pursuit", list(orthogonal.PURSUITS.values()))
+def test_what_can_not_be_decomposed_is_refused(pursuit):
+    atoms = torch.eye(4)
+    with pytest.raises(InputError, match="l0 must be at least 1"):
+        pursuit(torch.ones(2, 4), atoms, 0)
+    with pytest.raises(InputError, match=r"\[n_atoms, d_model\]"):
+        pursuit(torch.ones(2, 3), atoms, 1)
+    with pytest.raises(InputError, match="not finite"):
+        pursuit(torch.full((2, 4), torch.nan), atoms, 1)
+    assert len(pursuit(torch.zeros(0, 4), atoms, 2)) == 0
+
+
+# Refitted pursuit
+
+
+def test_refitting_is_least_squares_on_the_support_of_the_plain_pursuit():
+    x, atoms = random_problem(60, 90, 32)
+    codes = refitted_pursuit(x, atoms, 14)
+    latents, _, _ = slow_pursuit(x, atoms, 14)
+    assert np.array_equal(codes.latents.numpy(), latents)
+    assert any(len(set(row)) < 14 for row in latents.tolist())  # some atoms were taken twice
+    for row, support in enumerate(latents):
+        first = list(dict.fromkeys(support.tolist()))
+        chosen = atoms[first].double().numpy()
+        solved = np.linalg.lstsq(chosen.T, x[row].double().numpy(), rcond=None)[0]
+        np.testing.assert_allclose(
+            codes.reconstruct(atoms)[row], solved @ chosen, atol=2e-4 * float(x[row].norm())
+        )
+        assert np.count_nonzero(codes.coefficients[row]) == len(first)
+
+
+def test_refitting_leaves_nothing_more_than_the_plain_pursuit():
+    x, atoms = random_problem(60, 90, 32)
+    plain, fitted = matching_pursuit(x, atoms, 14), refitted_pursuit(x, atoms, 14)
+    errors = [(x - codes.reconstruct(atoms)).square().sum(1) for codes in (plain, fitted)]
+    assert (errors[1] <= errors[0] + 1e-4 * x.square().sum(1)).all()
+    torch.testing.assert_close(
+        residual_norms(x, fitted)[:, -1], errors[1].sqrt(), atol=1e-2, rtol=1e-3
+    )
+
+
+def test_refitting_nearly_equal_atoms_ends_in_finite_coefficients_that_explain():
+    draw = torch.Generator().manual_seed(0)
+    direction = torch.nn.functional.normalize(torch.randn(1, 48, generator=draw), dim=1)
+    for noise in (1e-3, 1e-4, 1e-6, 0.0):
+        atoms = direction + noise * torch.randn(32, 48, generator=draw)
+        atoms = torch.nn.functional.normalize(atoms, dim=1)
+        latents = torch.arange(32).expand(20, 32)
+        x = 5 * direction + 0.1 * torch.randn(20, 48, generator=draw)
+        codes = orthogonal.refit(x, atoms, latents, torch.ones(20, 32, dtype=torch.bool))
+        assert torch.isfinite(codes.coefficients).all()
+        assert ((x - codes.reconstruct(atoms)).norm(dim=1) < 0.3 * x.norm(dim=1)).all()

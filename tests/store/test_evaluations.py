@@ -1,0 +1,132 @@
+"""Evaluations in the database: taken in with their runs, when they come later, when they change."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from itda_core.errors import RunError
+from itda_core.evaluation.batch import EvaluationTask, evaluate_runs
+from itda_core.runs.results import EVALUATION_FILE, read_evaluation, save_evaluation
+from itda_core.runs.run import list_runs, read_run
+from itda_core.store.store import Store, rebuild
+from tests.support.store_contents import assert_same_contents, contents
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = Store(tmp_path / "explorer.duckdb")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def copied(runs_folder, tmp_path):
+    """A folder of runs that a test may change; none is evaluated."""
+    return Path(shutil.copytree(runs_folder, tmp_path / "copied"))
+
+
+@pytest.fixture(scope="module")
+def evaluated(runs_folder, tmp_path_factory):
+    """A folder of runs, the first two of them evaluated. Only to be copied."""
+    copy = Path(shutil.copytree(runs_folder, tmp_path_factory.mktemp("evaluated") / "runs"))
+    for _ in evaluate_runs(EvaluationTask(tuple(list_runs(copy)[:2]), max_tokens=80, save=True)):
+        pass
+    return copy
+
+
+@pytest.fixture
+def evaluated_copy(evaluated, tmp_path):
+    return Path(shutil.copytree(evaluated, tmp_path / "evaluated"))
+
+
+def assert_holds_the_files(store, folder):
+    """The table has what the runs' own files say."""
+    table = store.evaluations()
+    files = [(run.run_id, read_evaluation(run)) for run in list_runs(folder)]
+    expected = [(name, row) for name, found in files if found for row in found["by_l0"]]
+    assert table["run_id"].tolist() == [name for name, _ in expected]
+    for (_, row), (_, imported) in zip(expected, table.iterrows(), strict=True):
+        for measure, value in row.items():
+            assert imported[measure] == value
+    for name, found in files:
+        rows = table[table["run_id"] == name]
+        assert set(rows["tokens"]) == ({found["tokens"]} if found else set())
+        assert set(rows["corpus"]) == ({found["measured_on"]["corpus"]} if found else set())
+
+
+def test_evaluations_come_with_their_runs(store, evaluated):
+    assert len(store.import_new(evaluated)) == 3
+    assert_holds_the_files(store, evaluated)
+    assert len(store.evaluations()) == 6
+    one = list_runs(evaluated)[1].run_id
+    assert set(store.evaluations([one])["run_id"]) == {one}
+    assert store.evaluations([]).empty
+
+
+def test_an_evaluation_that_comes_later_is_noticed_and_so_is_a_new_one_or_none(
+    store, copied, evaluated
+):
+    store.import_new(copied)
+    assert store.evaluations().empty
+    first, second, third = (run.directory for run in list_runs(copied))
+    for run in list_runs(evaluated)[:2]:
+        save_evaluation(read_run(copied / run.run_id), read_evaluation(run))
+    assert store.import_new(copied) == []
+    assert_holds_the_files(store, copied)
+    before = store.evaluations()
+    assert store.import_new(copied) == []
+    assert_same_contents({"all": store.evaluations()}, {"all": before})
+    content = read_evaluation(read_run(first))
+    content["by_l0"] = [{**row, "fvu": 0.125} for row in content["by_l0"]]
+    save_evaluation(read_run(first), content)
+    save_evaluation(read_run(third), content)
+    (second / EVALUATION_FILE).unlink()
+    store.import_new(copied)
+    assert_holds_the_files(store, copied)
+    assert set(store.evaluations()["run_id"]) == {first.name, third.name}
+    assert set(store.evaluations()["fvu"]) == {0.125}
+
+
+def test_a_damaged_evaluation_is_told_of_and_keeps_nothing_else_out(store, evaluated_copy):
+    damaged = list_runs(evaluated_copy)[0].directory / EVALUATION_FILE
+    damaged.write_text("{}")
+    with pytest.raises(RunError, match=r"evaluation.json is damaged .*evaluate .* --save"):
+        store.import_new(evaluated_copy)
+    assert len(store.runs()) == 3
+    assert set(store.evaluations()["run_id"]) == {list_runs(evaluated_copy)[1].run_id}
+
+
+def test_a_damaged_evaluation_leaves_what_was_imported_before(store, evaluated_copy):
+    store.import_new(evaluated_copy)
+    before = contents(store)
+    (list_runs(evaluated_copy)[0].directory / EVALUATION_FILE).write_text("{}")
+    with pytest.raises(RunError, match="damaged"):
+        store.import_new(evaluated_copy)
+    assert_same_contents(contents(store), before)
+
+
+def test_measures_that_a_version_did_not_know_are_left_open(store, evaluated_copy):
+    run = list_runs(evaluated_copy)[0]
+    content = read_evaluation(run)
+    content["by_l0"] = [{"l0": 4, "fvu": 0.5, "kl": None}]
+    save_evaluation(run, content)
+    store.import_run(run)
+    row = store.evaluations().iloc[0]
+    assert (row["l0"], row["fvu"]) == (4, 0.5)
+    assert row[["kl", "cosine", "ce_loss_score"]].isna().all()
+
+
+def test_evaluations_are_forgotten_with_their_run_and_come_back_by_a_rebuild(evaluated, tmp_path):
+    path = tmp_path / "explorer.duckdb"
+    assert rebuild(path, evaluated) == 3
+    store = Store(path)
+    assert_holds_the_files(store, evaluated)
+    first, second, _ = list_runs(evaluated)
+    store.forget_run(first.run_id)
+    assert set(store.evaluations()["run_id"]) == {second.run_id}
+    store.close()
+    rebuild(path, evaluated)
+    store = Store(path)
+    assert_holds_the_files(store, evaluated)
+    store.close()

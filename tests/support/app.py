@@ -1,0 +1,63 @@
+"""Pages opened by AppTest, and what is looked for on them."""
+
+import base64
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from itda_core.runs.run import list_runs
+from pages.components import explorer as explorer_module
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+SPECIAL = [
+    "A family 👩‍👩‍👧 and a cafe\u0301 by the river Ω, all in one line of text.",
+    "שלום עולם, this line runs from right to left and back مرحبا بالعالم again.",
+    "<script>alert('x')</script> <b>bold</b> &amp; [link](http://example.com) :red[no]",
+    "**stars** _under_ `code` $x^2$ ~~gone~~ # heading | pipe ![image](x.png)",
+    "first line\nsecond line\r\nthird\tline with a tab \\ and a backslash",
+    "word " * 4_000,
+]
+
+
+def open_page(name, **query):
+    app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=60)
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.switch_page(f"pages/{name}.py")
+    app.run()
+    assert_no_failure(app)
+    return app
+
+
+def close_explorer():
+    """Stop its queue and forget what is in memory, so that the next test opens its own folder."""
+    explorer_module.explorer().close()
+    st.cache_resource.clear()
+    st.cache_data.clear()
+
+
+def assert_no_failure(app):
+    assert not app.exception
+    assert not [error.value for error in app.error]
+
+
+def newest(folder, layer):
+    return next(run for run in list_runs(folder / "runs") if run.layer == layer)
+
+
+def metrics(app):
+    return {metric.label: metric.value for metric in app.metric}
+
+
+def numbers(values):
+    """Plotly sends arrays as base64."""
+    if isinstance(values, dict):
+        return np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"]).tolist()
+    return values
+
+
+def button(app, label):
+    return next(one for one in app.button if one.label.startswith(label))

@@ -1,0 +1,36 @@
+"""What the browser tests look at and keep pictures of."""
+
+import os
+import shutil
+
+from playwright.sync_api import Page, expect
+
+from tools.browser_setup import REPOSITORY
+
+SCREENSHOTS = REPOSITORY / "screenshots"
+PICTURES = os.environ.get("ITDA_PICTURES")
+PATIENCE = 400_000
+# Streamlit looks for its server below the page's path first when a page is opened by its link.
+EXPECTED_MISSES = ("_stcore/health", "_stcore/host-config")
+
+
+def assert_nothing_failed(page: Page) -> None:
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+    expect(page.get_by_test_id("stAlertContentError")).to_have_count(0)
+
+
+def picture(page: Page, name: str, documented: bool = False, height: int = 900) -> None:
+    """Keep a screenshot; the documented ones also go to the documentation when asked for. height:
+    of the window meanwhile, for what would be cut."""
+    page.evaluate("document.activeElement.blur()")
+    usual = page.viewport_size
+    if height > usual["height"]:
+        page.set_viewport_size(usual | {"height": height})
+    page.wait_for_timeout(1_200)
+    SCREENSHOTS.mkdir(exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+    page.set_viewport_size(usual)
+    if documented and PICTURES:
+        folder = REPOSITORY / PICTURES
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(SCREENSHOTS / f"{name}.png", folder / f"{name}.png")

@@ -1,0 +1,192 @@
+"""Makes tests/frozen: what this version's code trains, prints and stores, for test_frozen.py.
+
+    python -m tests.support.freeze NEW_FOLDER
+
+Later versions have to give the same numbers and open the same files, so this is run again only
+where a format or a method is meant to change, and then CHANGELOG.md says so. NEW_FOLDER gets
+expected.json and a small data folder, in which a queue has trained and measured.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+MODEL = "tiny-6x128-0"
+LAYER = 2
+METHODS = {
+    "coverage-orthogonal": {},
+    "coverage-refit": {"pursuit": "refit"},
+    "coverage-matching": {"pursuit": "matching"},
+    "coverage-zero": {"offset": "zero"},
+    "coverage-mean-l0": {"budget": "mean"},
+    "threshold-matching": {"selection": "threshold"},
+    "threshold-refit": {"selection": "threshold", "pursuit": "refit"},
+    "threshold-orthogonal": {"selection": "threshold", "pursuit": "orthogonal"},
+}
+"""Each selection with each pursuit, offset and budget that it allows."""
+_SIZES = {
+    "--max-tokens": 1_500,
+    "--context-length": 64,
+    "--max-atoms": 160,
+    "--l0": 8,
+    "--explored-tokens": 300,
+}
+
+
+def train_arguments(method: str) -> list[str]:
+    """The command that trains a method's dictionary, without the folder of runs."""
+    options = {"--model": MODEL, "--dtype": "float32", "--layers": LAYER, **_SIZES}
+    options |= {f"--{name}": value for name, value in METHODS[method].items()}
+    return ["train", *(str(part) for option in options.items() for part in option)]
+
+
+def run_summary(run) -> dict:
+    """What a run says, so short that it can be kept: discrete parts as digests, others as sums
+    that any change would change."""
+    import pandas as pd
+
+    dictionary = run.dictionary()
+    codes = pd.read_parquet(run.directory / "codes.parquet")
+    sources = pd.read_parquet(run.directory / "sources.parquet")
+    names = ["latent", "prompt_id", "position", "start", "end", "token", "word"]
+    direction = torch.linspace(-1, 1, dictionary.d_model)
+    per_token = codes.groupby(["prompt_id", "position"], sort=True, observed=True)["coefficient"]
+    return {
+        "run_id": run.run_id,
+        "training_id": run.about["training_id"],
+        "sources": _digest(sources[names].to_csv(index=False)),
+        "codes": _digest(codes[["latent", "prompt_id", "position", "step"]].to_csv(index=False)),
+        "prompts": _digest(json.dumps([list(dictionary.prompt_ids), dictionary.reading])),
+        "tokenizer": dictionary.tokenizer,
+        "activations_id": run.activations_id,
+        "seed_atoms": int(dictionary.seeds if hasattr(dictionary, "seeds") else 0),
+        "atoms": (dictionary.atoms @ direction).tolist(),
+        "offset": float(dictionary.offset @ direction),
+        "coefficients": per_token.sum().tolist(),
+        "metrics": {name: value for name, value in run.metrics.items() if name != "seconds"},
+    }
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def without_times(told):
+    """JSON without what no two runs share: when, how long, and where."""
+    if isinstance(told, dict):
+        left_out = {"seconds", "directory", "created"}
+        return {name: without_times(one) for name, one in told.items() if name not in left_out}
+    return [without_times(one) for one in told] if isinstance(told, list) else told
+
+
+def main(folder: Path) -> None:
+    from itda_core.jobs.queue import JobQueue
+    from itda_core.runs.labels import Label, add_labels, labels_file
+    from itda_core.runs.run import list_runs
+    from itda_core.store.store import FILE_NAME, Store
+
+    data = folder / "data"
+    data.mkdir(parents=True)
+    os.environ["ITDA_DATA"] = str(data)
+    scratch = folder / "scratch"
+    printed = {}
+    for method in METHODS:
+        printed[method] = _command(*train_arguments(method), "--runs", scratch)["runs"][0]
+    runs = {run.run_id: run for run in list_runs(scratch)}
+    ids = [printed[method]["run_id"] for method in ("coverage-orthogonal", "threshold-matching")]
+    for name in ids:  # what the explorer shows is small: two dictionaries of one layer
+        (data / "runs").mkdir(exist_ok=True)
+        (scratch / name).rename(data / "runs" / name)
+    expected = {
+        "runs": {
+            method: run_summary(_moved(runs[told["run_id"]], data))
+            for method, told in printed.items()
+        },
+        "train": without_times(printed),
+        "evaluate": without_times(_command("evaluate", ids[0], "--max-tokens", 600, "--save")),
+        "similarity": without_times(_command("similarity", *ids)),
+        "similarity_by_word": without_times(
+            _command("similarity", *ids, "--key", "word", "--with-seeds")
+        ),
+    }
+    _command("probe", ids[0], "--max-tokens", 12_000, "--save")
+    _command("map", ids[0], "--method", "svd")
+    _work_off(JobQueue(data / "jobs", data / "runs"), list_runs(data / "runs"))
+    expected["reproduce"] = _reproduced(data / "runs" / ids[0])
+    source = runs_source(data, ids[0])
+    add_labels(
+        labels_file(data / "runs"),
+        [
+            Label(
+                ids[0], 3, *source, label="a label", note="a note", bookmarked=True, lists=("kept",)
+            )
+        ],
+    )
+    store = Store(data / FILE_NAME)
+    store.import_new(data / "runs")
+    expected["tables"] = {name: len(table) for name, table in store.contents().items()}
+    store.close()
+    (folder / "expected.json").write_text(json.dumps(expected, ensure_ascii=False) + "\n")
+    subprocess.run(["rm", "-r", str(scratch)], check=True)
+
+
+def runs_source(data: Path, run_id: str) -> tuple[str, int]:
+    """Prompt and position of latent 3 of a run."""
+    import pandas as pd
+
+    source = pd.read_parquet(data / "runs" / run_id / "sources.parquet").iloc[3]
+    return str(source["prompt_id"]), int(source["position"])
+
+
+def _moved(run, data: Path):
+    from itda_core.runs.run import read_run
+
+    there = data / "runs" / run.run_id
+    return read_run(there) if there.exists() else run
+
+
+def _reproduced(run: Path) -> dict[str, str]:
+    """The lines that the pages give out for a run, whose folder they call RUN, and their output."""
+    from itda_core.analysis.what_if import Edit
+    from pages.components.reproduce import latent_lines, what_if_lines
+
+    edits = (Edit(3, 0.0), Edit(4, 2.0, 7))
+    text = "The Senate will ratify the treaty with Spain."
+    lines = latent_lines("RUN", 3) + what_if_lines("RUN", text, 4, edits, 3, "activation")
+    return {"lines": lines, "prints": printed_by(lines, run)}
+
+
+def printed_by(lines: str, run: Path) -> str:
+    """What such lines print of a run, in a process of their own."""
+    code = lines.replace("'RUN'", repr(str(run)))
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONPATH": "."}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _work_off(queue, runs) -> None:
+    """Let a queue train what is there already, and compare the layers."""
+    queue.submit(runs[0].config)
+    queue.submit_comparison(runs, ["cka", "procrustes"])
+    queue.submit_evaluation(runs[1:])
+    while any(job.is_active for job in queue.jobs()):
+        time.sleep(0.2)
+    queue.close()
+
+
+def _command(*arguments) -> dict:
+    command = [sys.executable, "-m", "itda_core", *map(str, arguments), "--json"]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).absolute())

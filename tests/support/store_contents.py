@@ -1,0 +1,20 @@
+"""All that a store holds, compared."""
+
+import pandas as pd
+
+
+def contents(store):
+    """Everything in the database by name, the prompts of each run with their spans as well."""
+    spans = store.query(
+        "SELECT run_id, prompt_id, explored, starts, ends FROM run_prompts "
+        "JOIN runs USING (run) JOIN prompts USING (prompt) ORDER BY run_id, prompt_id"
+    )
+    for column in ("starts", "ends"):
+        spans[column] = spans[column].map(list)
+    return {**store.contents(), "run_prompts": spans}
+
+
+def assert_same_contents(one, other):
+    assert set(one) == set(other)
+    for name in one:
+        pd.testing.assert_frame_equal(one[name], other[name])

@@ -1,0 +1,322 @@
+"""An interrupted training goes on to the same runs, and nobody else writes to it meanwhile."""
+
+import dataclasses
+import json
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import psutil
+import pytest
+
+from itda_core.errors import InputError, RunError
+from itda_core.runs.run import list_runs
+from itda_core.runs.workspace import Workspace, interrupted_trainings
+from itda_core.training import trainer as training
+from itda_core.training.trainer import resume, train
+from tests.support.trained_runs import (
+    advance,
+    assert_same_runs,
+    finish,
+    shared_runs,
+    tiny_config,
+    trained,
+)
+
+
+@pytest.fixture
+def config(tiny_model_folder, tiny_corpus_file):
+    return tiny_config(tiny_model_folder, tiny_corpus_file)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, tiny_model_folder, tiny_corpus_file):
+    return shared_runs(tmp_path_factory, tiny_model_folder, tiny_corpus_file)
+
+
+@pytest.fixture
+def checkpoint_always(monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+
+
+def training_id(runs):
+    return list_runs(runs)[0].about["training_id"]
+
+
+# Interruptions
+
+
+@pytest.mark.parametrize(
+    ("stage", "number"),
+    [
+        *[("training", number) for number in (1, 4, 9, 13)],
+        *[("encoding", number) for number in (1, 2, 3)],
+    ],
+)
+def test_a_closed_training_resumes_to_the_same_runs(config, uninterrupted, tmp_path, stage, number):
+    steps = train(config, tmp_path)
+    at = advance(steps, stage, number).training_id
+    steps.close()
+    assert interrupted_trainings(tmp_path) == {at: config}
+    finish(at, tmp_path)
+    assert interrupted_trainings(tmp_path) == {}
+    assert_same_runs(tmp_path, uninterrupted)
+
+
+def test_a_training_closed_after_every_single_window_gives_the_same_runs(
+    config, uninterrupted, tmp_path
+):
+    tokens = [0]
+    while not list_runs(tmp_path):
+        steps = train(config, tmp_path)
+        for progress in steps:
+            if progress.tokens > tokens[-1]:
+                tokens.append(progress.tokens)
+                steps.close()
+    assert len(tokens) > 12
+    assert tokens[-1] == 1_000
+    assert_same_runs(tmp_path, uninterrupted)
+
+
+@pytest.mark.parametrize("number", [1, 3, 6])
+def test_what_a_killed_process_leaves_at_any_moment_resumes_to_the_same_runs(
+    config, uninterrupted, tmp_path, number, checkpoint_always, monkeypatch
+):
+    """The folder is copied while the training runs: what a kill at that moment would leave."""
+    steps = train(config, tmp_path / "running")
+    advance(steps, "training", number)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 1e9)  # two more windows, to be lost
+    at = advance(steps, "training", 2).training_id
+    left = tmp_path / "left"
+    shutil.copytree(tmp_path / "running", left)
+    steps.close()
+    (left / f".{at}" / "lock").write_text(json.dumps({"pid": 2**22 + 1, "started": 0.0}))
+    finish(at, left)
+    assert_same_runs(left, uninterrupted)
+
+
+def test_a_process_killed_in_the_middle_resumes_to_the_same_runs(config, uninterrupted, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    code = (
+        "import sys, time; from itda_core.training import trainer as training\n"
+        "training.CHECKPOINT_SECONDS = 0.0\n"
+        "save = training.Workspace.save_checkpoint\n"
+        "def slowly(self, number, *rest):\n"
+        "    save(self, number, *rest)\n"
+        "    if number == 5: print('checkpoint', file=sys.stderr, flush=True); time.sleep(60)\n"
+        "training.Workspace.save_checkpoint = slowly\n"
+        "from itda_core.__main__ import main; main(sys.argv[1:])"
+    )
+    runs = tmp_path / "runs"
+    command = [sys.executable, "-c", code, "train", "--config", str(tmp_path / "config.json")]
+    with subprocess.Popen([*command, "--runs", str(runs)], stderr=subprocess.PIPE) as process:
+        for line in process.stderr:
+            if line == b"checkpoint\n":
+                process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert list_runs(runs) == []
+    [at] = interrupted_trainings(runs)
+    assert (runs / f".{at}" / "lock").exists()
+    finish(at, runs)
+    assert_same_runs(runs, uninterrupted)
+
+
+def test_a_kill_before_the_first_checkpoint_starts_from_the_beginning(
+    config, uninterrupted, tmp_path
+):
+    steps = train(config, tmp_path / "running")
+    at = advance(steps, "training", 2).training_id
+    shutil.copytree(tmp_path / "running", tmp_path / "left")
+    steps.close()
+    (tmp_path / "left" / f".{at}" / "lock").unlink()
+    finish(at, tmp_path / "left")
+    assert_same_runs(tmp_path / "left", uninterrupted)
+
+
+def test_a_half_written_checkpoint_is_not_used(config, uninterrupted, tmp_path):
+    steps = train(config, tmp_path)
+    at = advance(steps, "training", 4).training_id
+    steps.close()
+    half = tmp_path / f".{at}" / "checkpoint.tmp"
+    half.mkdir()
+    (half / "0.safetensors").write_bytes(b"half")
+    finish(at, tmp_path)
+    assert_same_runs(tmp_path, uninterrupted)
+
+
+def left_at(config, runs, number):
+    """Close a training at its `number`th window; its id, its tokens, and the file of layer 1."""
+    steps = train(config, runs)
+    progress = advance(steps, "training", number)
+    at, tokens = progress.training_id, progress.tokens
+    steps.close()
+    [file] = (runs / f".{at}").glob("activations-1.*")
+    return at, tokens, file
+
+
+def tokens_at_first(name, runs):
+    """Resume to the end; the tokens that the first progress of the pass tells."""
+    steps = [dataclasses.replace(step) for step in resume(name, runs)]
+    assert steps[-1].stage == "done"
+    return next(step.tokens for step in steps if step.stage == "training")
+
+
+@pytest.mark.parametrize("kept_bytes", [None, 0, 1_000, -1], ids=["gone", "empty", "cut", "a byte"])
+@pytest.mark.parametrize("number", [4, 13])
+def test_activations_lost_since_the_checkpoint_are_captured_again(
+    config, uninterrupted, tmp_path, kept_bytes, number
+):
+    at, tokens, file = left_at(config, tmp_path, number)
+    assert file.stat().st_size == min(tokens, 600) * 16 * 4
+    if kept_bytes is None:
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:kept_bytes])
+    assert tokens_at_first(at, tmp_path) < 100  # it starts anew
+    assert_same_runs(tmp_path, uninterrupted)
+
+
+@pytest.mark.parametrize("number", [1, 4, 9])
+def test_rows_written_after_the_checkpoint_are_written_again(
+    config, uninterrupted, tmp_path, number
+):
+    """Whatever they are: a kill can leave a part of a window, a row cut in the middle."""
+    at, tokens, file = left_at(config, tmp_path, number)
+    more = np.full((600 - tokens) * 16, np.nan, np.float32).tobytes()
+    with file.open("ab") as opened:
+        opened.write(more[: -7 if number == 4 else None])
+    assert tokens_at_first(at, tmp_path) > tokens  # it goes on
+    assert_same_runs(tmp_path, uninterrupted)
+
+
+def test_a_training_that_starts_anew_takes_nothing_from_the_rows_left_behind(
+    config, uninterrupted, tmp_path
+):
+    at, _, file = left_at(config, tmp_path, 13)
+    for other in file.parent.glob("activations-*"):
+        other.write_bytes(np.full(600 * 16, np.nan, np.float32).tobytes())
+    [checkpoint] = file.parent.glob("checkpoint-*")
+    shutil.rmtree(checkpoint)
+    assert tokens_at_first(at, tmp_path) < 100
+    assert_same_runs(tmp_path, uninterrupted)
+
+
+def test_a_training_killed_twice_resumes_to_the_same_runs(
+    config, uninterrupted, tmp_path, checkpoint_always, monkeypatch
+):
+    """The second checkpoint is made with the first kill's rows still in the file."""
+    at, _, _ = left_at(config, tmp_path / "0", 2)
+    for kill in (1, 2):
+        before, after = tmp_path / str(kill - 1), tmp_path / str(kill)
+        monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+        steps = resume(at, before)
+        advance(steps, "training", 2)
+        monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 1e9)
+        advance(steps, "training", 3)
+        shutil.copytree(before, after)
+        steps.close()
+        (after / f".{at}" / "lock").unlink()
+    finish(at, after)
+    assert_same_runs(after, uninterrupted)
+
+
+def test_progress_goes_on_from_where_it_stopped(config, tmp_path):
+    steps = train(config, tmp_path)
+    stopped = advance(steps, "training", 5)
+    tokens, fraction = stopped.tokens, stopped.fraction
+    steps.close()
+    again = trained(config, tmp_path)
+    first = next(step for step in again if step.stage == "training")
+    assert first.tokens > tokens
+    assert fraction < first.fraction < 1
+    assert [step.fraction for step in again] == sorted(step.fraction for step in again)
+
+
+# Which training
+
+
+def test_a_training_is_resumed_by_its_own_id_or_that_of_one_of_its_runs(
+    config, uninterrupted, tmp_path
+):
+    for name in (training_id(uninterrupted), f"{training_id(uninterrupted)}-L01"):
+        runs = tmp_path / name
+        steps = train(config, runs)
+        advance(steps, "training", 2)
+        steps.close()
+        finish(name, runs)
+        assert_same_runs(runs, uninterrupted)
+
+
+@pytest.mark.parametrize("name", ["", "nothing", "../..", "nothing-L01"])
+def test_a_training_that_was_not_interrupted_cannot_be_resumed(config, tmp_path, name):
+    steps = train(config, tmp_path)
+    at = advance(steps, "training", 1).training_id
+    steps.close()
+    with pytest.raises(InputError, match=at):  # the sentence says which ones there are
+        next(resume(name, tmp_path))
+
+
+def test_a_finished_training_cannot_be_resumed(uninterrupted):
+    with pytest.raises(InputError, match="none"):
+        next(resume(training_id(uninterrupted), uninterrupted))
+
+
+def test_a_training_whose_corpus_has_changed_is_not_resumed(
+    tiny_model_folder, tiny_texts, tmp_path
+):
+    corpus = tmp_path / "changing.txt"
+    corpus.write_text("\n\n".join(tiny_texts), encoding="utf-8")
+    steps = train(tiny_config(tiny_model_folder, corpus), tmp_path / "runs")
+    at = advance(steps, "training", 2).training_id
+    steps.close()
+    corpus.write_text("\n\n".join(tiny_texts[1:]), encoding="utf-8")
+    with pytest.raises(InputError, match=r"has changed since, or .* Start anew"):
+        list(resume(at, tmp_path / "runs"))
+
+
+# Locks
+
+
+def test_a_training_that_runs_is_neither_started_again_nor_listed_as_interrupted(config, tmp_path):
+    steps = train(config, tmp_path)
+    advance(steps, "training", 2)
+    assert interrupted_trainings(tmp_path) == {}
+    with pytest.raises(RunError, match=rf"already running \(pid {psutil.Process().pid}\)"):
+        list(train(config, tmp_path))
+    assert advance(steps, "done").finished  # the one that runs is none the worse for it
+
+
+def test_the_lock_of_another_living_process_is_respected(config, tmp_path, uninterrupted):
+    workspace = Workspace(tmp_path, training_id(uninterrupted))
+    workspace.directory.mkdir()
+    with subprocess.Popen(["sleep", "60"]) as other:
+        started = psutil.Process(other.pid).create_time()
+        lock = workspace.directory / "lock"
+        lock.write_text(json.dumps({"pid": other.pid, "started": started}))
+        with pytest.raises(RunError, match=rf"\(pid {other.pid}\). Wait for it, or stop"):
+            list(train(config, tmp_path))
+        assert lock.exists()
+        other.kill()
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [
+        {"pid": 2**22 + 1, "started": 0.0},  # no such process
+        {"pid": 1, "started": 5.0},  # the number now belongs to a process started at another time
+        {},
+        "half a fi",
+    ],
+    ids=["dead", "another process", "empty", "damaged"],
+)
+def test_a_lock_that_nobody_holds_any_more_is_taken_over(config, tmp_path, uninterrupted, lock):
+    workspace = Workspace(tmp_path, training_id(uninterrupted))
+    workspace.directory.mkdir()
+    text = lock if isinstance(lock, str) else json.dumps(lock)
+    (workspace.directory / "lock").write_text(text)
+    steps = train(config, tmp_path)
+    advance(steps, "training", 1)
+    steps.close()
+    assert not (workspace.directory / "lock").exists()
