@@ -83,7 +83,7 @@ class TrainConfig:
     layers: tuple[int, ...]
     """Blocks whose output is decomposed, 0 first."""
     max_tokens: int = 65_536
-    """Activations offered to the selection, per layer."""
+    """Activations that the selection may choose from, per layer."""
     context_length: int = 128
     """Longer prompts are cut to this many tokens."""
     max_atoms: int = 2_048
@@ -167,7 +167,7 @@ class TrainConfig:
             )
 
     @property
-    def most_terms(self) -> int:
+    def max_terms(self) -> int:
         """Terms that one token may use."""
         return self.l0 * (MEAN_BUDGET_CAP if self.budget == "mean" else 1)
 

@@ -16,7 +16,7 @@ from pages.components.latents.list import Listing, ask_for_order, chosen_latent,
 from pages.components.latents.map import show_map
 from pages.components.latents.relations import show_relations
 from pages.components.latents.search import SEARCH_LABEL, ask_for_search, describe, forget_search
-from pages.components.run_names import choose_run, origin_word
+from pages.components.run_names import choose_run, words_of
 from pages.components.text import literal, token_label
 from pages.components.url import choose_view
 
@@ -78,7 +78,7 @@ def _show_head(run, listing: Listing, found: LatentPage, latent: pd.Series) -> N
     st.caption(
         literal(f"{run.model} · layer {run.layer} · latent {latent.latent} · ")
         + literal(latent.title or "prompt")
-        + f" · prompt {latent.prompt_id}, {origin_word(run)} {latent.position}{outside}"
+        + f" · prompt {latent.prompt_id}, {words_of(run).source} {latent.position}{outside}"
     )
     previous, following, any_one, links = st.columns([1, 1, 1, 1.4], vertical_alignment="center")
     options = {"disabled": not found.total, "width": "stretch"}

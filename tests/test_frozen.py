@@ -17,7 +17,7 @@ from itda_core.corpus.corpus import load_corpus
 from itda_core.jobs.queue import JobQueue
 from itda_core.runs.comparisons import comparisons_folder, read_comparisons
 from itda_core.runs.labels import labels_file, read_labels
-from itda_core.runs.near_misses import nearly_chosen
+from itda_core.runs.near_misses import near_misses
 from itda_core.runs.results import read_evaluation, read_probing
 from itda_core.runs.run import list_runs, read_run
 from itda_core.store.store import FILE_NAME, Store
@@ -79,7 +79,7 @@ def test_runs_of_before_are_read_and_encode_as_they_did(frozen_data):
         expected = EXPECTED["runs"][method]
         run = runs[expected["run_id"]]
         assert_same(json.loads(json.dumps(run_summary(run))), expected)
-        assert nearly_chosen(run, 0) is not None
+        assert near_misses(run, 0) is not None
         assert read_evaluation(run)["by_l0"]
     run = runs[EXPECTED["runs"]["coverage-orthogonal"]["run_id"]]
     points, way = read_map(run)

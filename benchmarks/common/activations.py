@@ -45,7 +45,7 @@ def activations(layer: int, count: int) -> torch.Tensor:
         model, training = smollm2(), config(count)
         plan, rows = plan_of(model, training), []
         for first, last in plan.windows:
-            rows.append(model.capture(plan.tokens(model, first, last), [layer])[layer])
+            rows.append(model.capture(plan.tokens(first, last), [layer])[layer])
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, torch.cat(rows).numpy())
     x = torch.from_numpy(np.load(path))

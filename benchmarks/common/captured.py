@@ -107,7 +107,7 @@ def capture(name: str, rows: int) -> None:
             for layer in LAYERS[name]
         }
         for first, last in plan.windows:
-            found = model.capture(plan.tokens(model, first, last), LAYERS[name])
+            found = model.capture(plan.tokens(first, last), LAYERS[name])
             for layer, x in found.items():
                 files[layer][row : row + len(x)] = x.numpy()
             row += len(found.prompts)

@@ -63,7 +63,7 @@ class Splicing:
         prompts = load_corpus(settings.corpus).held_out()
         plan = make_plan(model, prompts, settings, max_tokens)
         self._batches = [
-            self._prepare(plan.tokens(model, first, last), layers)
+            self._prepare(plan.tokens(first, last), layers)
             for first, last in batches(plan.lengths, _LOGIT_TOKENS)
         ]
         self.predictions = sum(len(batch.targets) for batch in self._batches)

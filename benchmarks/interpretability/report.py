@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.common.harness import Report, as_markdown
 from benchmarks.interpretability.runs import ITDA
-from itda_core.evaluation.detection import AGAINST, DRAWN, LEAST_USES
+from itda_core.evaluation.detection import AGAINST, DRAWN, MIN_USES
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "interpretability.md"
 COMMAND = "python -m benchmarks.interpretability.measure --only-report"
@@ -248,7 +248,7 @@ the passes that [the comparison](comparison.md) found best for this layer.
 
 **Detection.** A latent of the dictionary is titled by its source, a latent of an autoencoder by the
 explored token where it is strongest. Of {sizes["latents"]} latents each, drawn from those that at
-least {LEAST_USES} tokens use outside the title's prompt, {DRAWN} uses of every kind are drawn,
+least {MIN_USES} tokens use outside the title's prompt, {DRAWN} uses of every kind are drawn,
 outside that prompt, and as many tokens that do not use the latent: *any token*, or for each use a
 token of the *same text* that is none. AUROC is the chance that a use is nearer to the title than
 such a token, by the cosine of their embeddings in {found["embedder"]}, another model, each in its

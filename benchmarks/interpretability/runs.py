@@ -20,7 +20,7 @@ from itda_core.config import CorpusSpec, HookPoint, ModelSpec, TrainConfig
 from itda_core.dictionary.dictionary import SOURCE_COLUMNS, Dictionary
 from itda_core.dictionary.sae_encoder import SaeEncoder
 from itda_core.exchange.import_saelens import import_sae
-from itda_core.exchange.importing import Choices
+from itda_core.exchange.importing import ImportOptions
 from itda_core.exchange.saelens import CONFIG_FILE, saelens_files
 from itda_core.runs.run import Run, read_run
 from itda_core.training.trainer import Progress, train
@@ -72,7 +72,7 @@ def _import(variant: str, sizes: Sizes, folder: Path) -> Iterator[Progress]:
     saelens = folder / variant
     if not (saelens / CONFIG_FILE).exists():
         write_saelens(train_variant(variant, sizes), saelens)
-    choices = Choices(corpus=CORPUS, max_tokens=sizes.explored, seed=SEED)
+    choices = ImportOptions(corpus=CORPUS, max_tokens=sizes.explored, seed=SEED)
     return import_sae(saelens, folder / "runs", choices)
 
 

@@ -1,4 +1,4 @@
-"""Run directories with many codes without a training: `finishing.Finisher` writes them, from real
+"""Run directories with many codes without a training: `run_writer.RunWriter` writes them, from real
 prompts with a real tokenizer's spans, but the codes are drawn.
 
 Latents follow a Zipf-like law, so that the most used one is on a quarter to a third of all tokens;
@@ -15,15 +15,16 @@ import torch
 
 from itda_core.activations.plan import make_plan
 from itda_core.activations.sources import sources_of
-from itda_core.config import CorpusSpec, HookPoint, ModelSpec, TrainConfig
+from itda_core.config import CorpusSpec, HookPoint, ModelSpec, TrainConfig, run_id
 from itda_core.corpus.corpus import load_corpus, make_corpus
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.dictionary.growing import GrowingDictionary
 from itda_core.model.loading import load_model
 from itda_core.pursuit.codes import Codes
 from itda_core.runs.run import Run, read_run
+from itda_core.runs.training_context import TrainingContext
 from itda_core.runs.workspace import Workspace
-from itda_core.training.run_writer import Finisher
+from itda_core.training.run_writer import RunWriter
 
 L0 = 32
 LAYERS_OF_A_TRAINING = 5
@@ -75,22 +76,23 @@ def _training(folder: Path, config: TrainConfig, model, corpus) -> Iterator[Run]
     workspace.directory.mkdir(parents=True)
     # Held-out prompts would cost a forward pass and change nothing that the store reads.
     without_held_out = make_corpus(corpus.name, [corpus.prompts[0].text])
-    finisher = Finisher(config, model, without_held_out, plan, workspace)
-    sources = _all_sources(plan, model)
+    writer = RunWriter(TrainingContext(config, model, without_held_out, plan, workspace))
+    sources = _all_sources(plan)
     facts = {"tokens": plan.total_rows, "seconds": 60.0, "skipped": {}}
     for layer in config.layers:
         draw = np.random.default_rng([config.seed, layer])
         kept = workspace.rows(f"activations-{layer}", plan.total_rows, _WIDTH)
         kept.write(0, torch.from_numpy(draw.standard_normal((len(kept), _WIDTH), np.float32)))
         dictionary = _dictionary(config, layer, sources, draw)
-        yield read_run(folder / finisher.finish(layer, dictionary, kept, facts))
+        writer.write(layer, dictionary, kept, facts)
+        yield read_run(folder / run_id(workspace.training_id, layer))
     workspace.remove()
 
 
-def _all_sources(plan, model) -> list[tuple]:
+def _all_sources(plan) -> list[tuple]:
     found = []
     for first, last in plan.windows:
-        tokens = plan.tokens(model, first, last)
+        tokens = plan.tokens(first, last)
         rows, positions = np.nonzero(tokens.mask.numpy())
         where = SimpleNamespace(prompts=rows, positions=positions)
         found += list(sources_of(tokens, plan.prompts[first:last], where))

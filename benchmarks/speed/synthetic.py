@@ -117,7 +117,7 @@ def _write_run(
     tokens: pd.DataFrame,
     corpus: Corpus,
 ) -> str:
-    """The files of a run directory as itda_core/finishing.py writes them, without codes."""
+    """The files of a run directory as a training writes them, without codes."""
     training_id = config.training_id("synthetic", corpus.digest)
     name = run_id(training_id, layer)
     with new_run(runs, name) as folder:

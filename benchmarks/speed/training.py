@@ -28,11 +28,13 @@ from itda_core.dictionary.dictionary import Dictionary
 from itda_core.model.model import Model
 from itda_core.pursuit.gram import gram_matrix
 from itda_core.pursuit.orthogonal import orthogonal_matching_pursuit
-from itda_core.runs.near_misses import NearlyChosen
+from itda_core.runs.near_misses import NearMisses
+from itda_core.runs.training_context import TrainingContext
 from itda_core.runs.workspace import RowFile, Workspace
 from itda_core.selection import coverage
-from itda_core.training import run_writer as finishing
-from itda_core.training import trainer as training
+from itda_core.training import encoding
+from itda_core.training.capture import Capture
+from itda_core.training.run_writer import RunWriter
 
 TOKENS, ATOMS = 65_536, 4_096
 GROWTH, GROWTH_LAYER = (16_384, 65_536, 262_144), 7
@@ -46,8 +48,8 @@ _STAGES = {
     "choice: judging": (coverage, "_losses_without"),
     "encoding: pursuit": (Dictionary, "encode"),
     "encoding: reconstruction": (Dictionary, "decode"),
-    "encoding: table of codes": (finishing, "_code_table"),
-    "encoding: what was nearly chosen": (NearlyChosen, "add"),
+    "encoding: table of codes": (encoding, "_code_table"),
+    "encoding: near misses": (NearMisses, "add"),
 }
 
 
@@ -81,19 +83,19 @@ def main() -> None:
 
 
 @contextmanager
-def _begun(model: Model, settings: TrainConfig) -> Iterator[training._Training]:
+def _begun(model: Model, settings: TrainConfig) -> Iterator[Capture]:
     """A training that is ready for its first window, in a folder of its own."""
     with tempfile.TemporaryDirectory(prefix="itda-bench-") as folder:
         corpus = load_corpus(settings.corpus)
         plan = make_plan(model, corpus.training(settings.seed), settings, settings.max_tokens)
         workspace = Workspace(Path(folder), "bench")
         with workspace.locked(settings):
-            yield training._Training(settings, model, corpus, plan, workspace)
+            yield Capture(TrainingContext(settings, model, corpus, plan, workspace))
 
 
 def _bare_forward(model: Model, plan: Plan, window: int, layers: tuple[int, ...]) -> float:
     """Seconds of the forward passes of one window."""
-    tokens = plan.tokens(model, *plan.windows[window])
+    tokens = plan.tokens(*plan.windows[window])
     parts = [tokens.select(part) for part in model._forward_batches(tokens.lengths)]
     started = time.perf_counter()
     for part in parts:
@@ -105,32 +107,35 @@ def _against_forward(report: Report, n_tokens: int, n_atoms: int) -> None:
     model, settings = smollm2(), config(n_tokens, max_atoms=n_atoms)
     bare, trained, spent_bare = [], [], defaultdict(float)
     with _begun(model, settings) as work, _stopwatches() as spent:
-        _bare_forward(model, work.plan, 0, LAYERS)
+        _bare_forward(model, work.context.plan, 0, LAYERS)
         orthogonal_matching_pursuit(torch.ones(2, 4), torch.eye(4), 2, gram_matrix(torch.eye(4)))
         spent.clear()
-        for window in range(len(work.plan.windows)):
+        for window in range(len(work.context.plan.windows)):
             before = dict(spent)
-            bare.append(_bare_forward(model, work.plan, window, LAYERS))
+            bare.append(_bare_forward(model, work.context.plan, window, LAYERS))
             for name, seconds in spent.items():
                 spent_bare[name] += seconds - before.get(name, 0.0)
             started = time.perf_counter()
-            work._one_window()
+            work.next_window()
             trained.append(time.perf_counter() - started)
         for name, seconds in spent_bare.items():
             spent[name] -= seconds
         started = time.perf_counter()
-        dictionaries = {layer: work._dictionary(layer) for layer in LAYERS}
+        dictionaries = {
+            layer: work.builders[layer].atoms().dictionary(work.context, layer) for layer in LAYERS
+        }
         choosing_seconds = time.perf_counter() - started
         started = time.perf_counter()
+        writer = RunWriter(work.context)
         for layer, dictionary in dictionaries.items():
             facts = {"tokens": work.row, "seconds": 0.0, "skipped": {}}
-            work.finisher.finish(layer, dictionary, work.kept[layer], facts)
-        finishing_seconds = time.perf_counter() - started
+            writer.write(layer, dictionary, work.explored[layer], facts)
+        writing_seconds = time.perf_counter() - started
         sizes = [len(dictionary) for dictionary in dictionaries.values()]
     windows = Spread(tuple(trained)) / Spread(tuple(bare))
     training_seconds = sum(trained) + choosing_seconds
     ratio = training_seconds / sum(bare)
-    whole = (training_seconds + finishing_seconds) / sum(bare)
+    whole = (training_seconds + writing_seconds) / sum(bare)
     rows = [
         {"until": "the bare forward pass", "seconds": sum(bare), "of the forward pass": 1.0},
         {
@@ -141,7 +146,7 @@ def _against_forward(report: Report, n_tokens: int, n_atoms: int) -> None:
         {"until": "the dictionaries", "seconds": training_seconds, "of the forward pass": ratio},
         {
             "until": "all tokens encoded, measured and written",
-            "seconds": training_seconds + finishing_seconds,
+            "seconds": training_seconds + writing_seconds,
             "of the forward pass": whole,
         },
     ]
@@ -152,7 +157,7 @@ def _against_forward(report: Report, n_tokens: int, n_atoms: int) -> None:
         f"Bare pass and training in turn, window by window ({len(bare)} windows); their ratio by "
         f"window: {windows}.",
     )
-    _show_stages(report, spent, training_seconds + finishing_seconds)
+    _show_stages(report, spent, training_seconds + writing_seconds)
     chosen = choosing_seconds / sum(bare)
     size = f"{n_tokens:,} tokens and {n_atoms:,} atoms"
     for which, cost in (("one layer", chosen / len(LAYERS)), ("three layers", chosen)):

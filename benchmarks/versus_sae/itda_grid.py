@@ -17,10 +17,10 @@ from benchmarks.common.activations import use_cache
 from benchmarks.common.captured import LAYERS, one_quiet_thread
 from benchmarks.common.quality import reconstruction
 from benchmarks.versus_sae.sae_grid import BUDGETS, MINILM, SMOLLM2, Bench, write_curve
+from itda_core.activations.pool import MIN_SAMPLE, sample_rows
 from itda_core.config import MEAN_BUDGET_CAP, HookPoint
 from itda_core.dictionary.dictionary import SOURCE_COLUMNS, Dictionary
 from itda_core.dictionary.growing import GrowingDictionary
-from itda_core.selection.builders import LEAST_SAMPLE, sample_rows
 from itda_core.selection.coverage import choose, choose_on_average
 from itda_core.selection.threshold import ThresholdSelection
 
@@ -30,7 +30,7 @@ SPREAD = "orthogonal, L0 on average"
 OURS = (("coverage", "orthogonal"), ("coverage", SPREAD))
 METHODS = (PUBLISHED, ("coverage", "refit"), *OURS)
 """(selection, pursuit) of each kind of dictionary that is compared"""
-_STEP, _LEAST_STEPS = 2_048, 16
+_STEP, _MIN_STEPS = 2_048, 16
 _BISECTIONS = 10
 _FULL_AT = 0.97
 """The greedy method's threshold is right where the dictionary fills up in this last part of the
@@ -98,7 +98,7 @@ def _itda_dictionary(job: ItdaJob, x: torch.Tensor) -> tuple[Dictionary, float, 
 
 def _covering(job: ItdaJob, x: torch.Tensor) -> tuple[Dictionary, float, dict]:
     """The product's own method, on as large a sample as a training takes."""
-    sample = torch.from_numpy(sample_rows(len(x), LEAST_SAMPLE, job.seed))
+    sample = torch.from_numpy(sample_rows(len(x), MIN_SAMPLE, job.seed))
     choose(x[:64], 16, 2, job.seed)  # compiles
     started = time.process_time()
     if job.pursuit == SPREAD:
@@ -110,7 +110,7 @@ def _covering(job: ItdaJob, x: torch.Tensor) -> tuple[Dictionary, float, dict]:
     pursuit = job.pursuit.split(",")[0]
     dictionary = _as_dictionary(made.atoms, made.offset, rows, pursuit, hook_point)
     if least:
-        dictionary = dataclasses.replace(dictionary, l0=MEAN_BUDGET_CAP * L0, least=least)
+        dictionary = dataclasses.replace(dictionary, l0=MEAN_BUDGET_CAP * L0, min_projection=least)
     return dictionary, seconds, {"sample": len(sample)}
 
 
@@ -149,7 +149,7 @@ def _greedy(x: torch.Tensor, threshold: float) -> tuple[GrowingDictionary, float
     """One pass; and after which share of the data the dictionary was full, None for never."""
     grown = GrowingDictionary(x.shape[1], N_ATOMS)
     selection = ThresholdSelection(grown, L0, threshold)
-    step = min(_STEP, max(128, len(x) // _LEAST_STEPS))  # as a training's plan has it
+    step = min(_STEP, max(128, len(x) // _MIN_STEPS))  # as a training's plan has it
     for first in range(0, len(x), step):
         part = x[first : first + step]
         selection.offer(part, [("", first + i, 0, 0, "", 0) for i in range(len(part))])

@@ -66,7 +66,7 @@ def forward() -> list[dict]:
         settings = captured.config(name)
         model, corpus = load_model(settings.model), load_corpus(settings.corpus)
         plan = make_plan(model, corpus.training(0), settings, _FORWARD_TOKENS)
-        tokens = plan.tokens(model, 0, len(plan.prompts))
+        tokens = plan.tokens(0, len(plan.prompts))
         for layer in layers:
             started = time.process_time()
             model.capture(tokens, [layer])

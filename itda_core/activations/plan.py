@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -10,25 +11,29 @@ from itda_core.config import TrainConfig
 from itda_core.corpus.corpus import Prompt
 from itda_core.errors import CorpusError
 from itda_core.model.model import Model
-from itda_core.model.tokens import Tokens, tokenize
+from itda_core.model.tokens import TokenizedText, Tokens, padded, tokenized_texts
 
 _TOKENIZE_TOGETHER = 256
-_LEAST_STEPS = 16
+_MIN_STEPS = 16
 _WINDOW_TOKENS = 8_192
 
 
 @dataclass
 class Plan:
-    """Prompts in the order in which they are read, up to an exact number of tokens."""
+    """Prompts in the order in which they are read, up to an exact number of tokens.
+
+    Their texts are tokenised once, here: ids and spans are kept, 13 bytes a token.
+    """
 
     context_length: int
     skip_first: bool
-    offered: list[str] = field(default_factory=list)
-    """Ids of the prompts that were looked at, those too short to be read included: what counts as
-    too short depends on the tokenizer, and dictionaries of two models compare on these."""
+    tokenizer: Any = field(default=None, repr=False)
+    prompt_ids: list[str] = field(default_factory=list)
+    """Of the prompts that were looked at, those too short to be read included: what counts as too
+    short depends on the tokenizer, and dictionaries of two models compare on these."""
     prompts: list[Prompt] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
-    """Tokens of each prompt that are read, the first position included"""
+    texts: list[TokenizedText] = field(default_factory=list)
+    """The tokens of each prompt that are read, the first position included"""
     windows: list[tuple[int, int]] = field(default_factory=list)
     """First prompt of each window and the one after its last. A window is captured as a whole, in
     forward passes of prompts of similar length."""
@@ -38,6 +43,11 @@ class Plan:
     """Prompts left out because they have fewer than two tokens"""
     cut: int = 0
     """Prompts of which only the first `context_length` tokens are read"""
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each prompt that are read, the first position included."""
+        return [len(text) for text in self.texts]
 
     @property
     def rows(self) -> np.ndarray:
@@ -56,14 +66,9 @@ class Plan:
         positions = np.arange(len(prompts)) - starts + self.skip_first
         return prompts[:count], positions[:count]
 
-    def tokens(self, model: Model, first: int, last: int) -> Tokens:
+    def tokens(self, first: int, last: int) -> Tokens:
         """The tokens of prompts `first` to `last` (not included)."""
-        texts = [prompt.text for prompt in self.prompts[first:last]]
-        tokens = model.tokenize(texts, self.context_length)
-        for row, length in enumerate(self.lengths[first:last]):
-            if length < tokens.lengths[row]:
-                tokens = tokens.shortened(row, length)
-        return tokens
+        return padded(self.tokenizer, self.texts[first:last])
 
 
 def make_plan(
@@ -74,24 +79,24 @@ def make_plan(
     Raises CorpusError where no prompt has two tokens.
     """
     longest = min(config.context_length, model.context_length)
-    plan = Plan(longest, config.skip_first)
+    plan = Plan(longest, config.skip_first, model.tokenizer)
     room = max_tokens
-    for prompt, length, is_cut in _lengths(model, prompts, longest):
+    for prompt, text in _tokenized(model, prompts, longest):
         if room < 1:
             break
-        plan.offered.append(prompt.prompt_id)
-        if length < 2:
+        plan.prompt_ids.append(prompt.prompt_id)
+        if len(text) < 2:
             plan.too_short += 1
             continue
-        used = min(length, room + config.skip_first)
+        used = min(len(text), room + config.skip_first)
         plan.prompts.append(prompt)
-        plan.lengths.append(used)
-        plan.cut += is_cut
+        plan.texts.append(text.first(used))
+        plan.cut += text.is_cut
         room -= used - config.skip_first
     if not plan.prompts:
         raise CorpusError("No prompt of this corpus has at least two tokens. Choose longer texts.")
-    # The first step only seeds a dictionary, so that a short training has to have several.
-    sixteenth = max(longest, max_tokens // _LEAST_STEPS)
+    # The first step only takes seed atoms, so that a short training has to have several.
+    sixteenth = max(longest, max_tokens // _MIN_STEPS)
     plan.step = min(config.batch_tokens, sixteenth)
     plan.windows = _windows(plan.lengths, max(plan.step, min(_WINDOW_TOKENS, sixteenth)))
     return plan
@@ -104,13 +109,11 @@ def _windows(lengths: Sequence[int], tokens: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
-def _lengths(
+def _tokenized(
     model: Model, prompts: Sequence[Prompt], longest: int
-) -> Iterator[tuple[Prompt, int, bool]]:
-    """Each prompt with its number of tokens, at most `longest`, and whether it was cut."""
+) -> Iterator[tuple[Prompt, TokenizedText]]:
+    """Each prompt with its tokens, at most `longest`."""
     for first in range(0, len(prompts), _TOKENIZE_TOGETHER):
-        some = prompts[first : first + _TOKENIZE_TOGETHER]
-        # Not model.tokenize: its limit may be `longest`, and one token more shows what is cut.
-        whole = tokenize(model.tokenizer, [prompt.text for prompt in some], longest + 1).lengths
-        for prompt, length in zip(some, whole.tolist(), strict=True):
-            yield prompt, min(length, longest), length > longest
+        batch = prompts[first : first + _TOKENIZE_TOGETHER]
+        texts = tokenized_texts(model.tokenizer, [prompt.text for prompt in batch], longest)
+        yield from zip(batch, texts, strict=True)

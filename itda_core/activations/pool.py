@@ -1,4 +1,4 @@
-"""The tokens that a training could choose its atoms from: what chance would have drawn from.
+"""The candidate pool: the tokens that a training could choose its atoms from, as chance would.
 
 Dictionaries keep them since they say how alike two sets are by chance. For runs made before,
 they follow from the run directory.
@@ -16,17 +16,16 @@ import torch
 
 from itda_core.activations.plan import Plan
 from itda_core.config import TrainConfig
-from itda_core.model.model import Model
 
-LEAST_SAMPLE = 65_536
+MIN_SAMPLE = 65_536
 _SAMPLE_PER_ATOM = 4
-"""The sample holds so many activations for each atom, and at least `LEAST_SAMPLE`, or all."""
-_KNOWN: weakref.WeakValueDictionary[bytes, "Offered"] = weakref.WeakValueDictionary()
-"""Layers of one training were offered the same; memory holds that once."""
+"""The sample holds so many activations for each atom, and at least `MIN_SAMPLE`, or all."""
+_KNOWN: weakref.WeakValueDictionary[bytes, "CandidatePool"] = weakref.WeakValueDictionary()
+"""Layers of one training have the same pool; memory holds it once."""
 
 
 @dataclass(frozen=True, eq=False)
-class Offered:
+class CandidatePool:
     """Tokens that could become atoms, in the order of the prompts. Equal ones are one object."""
 
     counts: np.ndarray
@@ -41,11 +40,11 @@ class Offered:
         return len(self.positions)
 
     @classmethod
-    def of(cls, counts: np.ndarray, positions: np.ndarray, words: np.ndarray) -> "Offered":
+    def of(cls, counts: np.ndarray, positions: np.ndarray, words: np.ndarray) -> "CandidatePool":
         """Raises ValueError where the counts are not those of the tokens."""
         arrays = [np.ascontiguousarray(one, np.int32) for one in (counts, positions, words)]
         if not len(arrays[1]) == len(arrays[2]) == arrays[0].sum():
-            raise ValueError("its counts of offered tokens do not fit")
+            raise ValueError("its counts of candidate tokens do not fit")
         digest = hashlib.blake2b(b"".join(one.tobytes() for one in arrays), digest_size=16)
         digest.update(str(len(counts)).encode())
         return _KNOWN.setdefault(digest.digest(), cls(*arrays))
@@ -55,7 +54,7 @@ class Offered:
         return {f"offered.{name}": torch.from_numpy(one.copy()) for name, one in vars(self).items()}
 
     @classmethod
-    def of_tensors(cls, tensors: dict[str, torch.Tensor]) -> "Offered | None":
+    def of_tensors(cls, tensors: dict[str, torch.Tensor]) -> "CandidatePool | None":
         """From a dictionary file; None where it was written before there was such a thing."""
         if "offered.counts" not in tensors:
             return None
@@ -65,7 +64,7 @@ class Offered:
 
 def sample_size(max_atoms: int) -> int:
     """Activations, at most, that the coverage chooses from."""
-    return max(LEAST_SAMPLE, _SAMPLE_PER_ATOM * max_atoms)
+    return max(MIN_SAMPLE, _SAMPLE_PER_ATOM * max_atoms)
 
 
 def sample_rows(total: int, size: int, seed: int) -> np.ndarray:
@@ -78,7 +77,7 @@ def sample_rows(total: int, size: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(total, size, replace=False))
 
 
-def choosable_rows(
+def candidate_rows(
     config: TrainConfig, names: Sequence[str], lengths: np.ndarray, sources: pd.DataFrame
 ) -> np.ndarray:
     """Numbers, ascending, of the activations that could become atoms.
@@ -98,22 +97,22 @@ def choosable_rows(
     return np.arange(int(rows.max()) + 1)
 
 
-def seeds_of(config: TrainConfig, d_model: int, n_atoms: int) -> int:
-    """How many atoms, the first ones, a training took before it chose any: with the threshold
-    up to d_model."""
+def count_seed_atoms(config: TrainConfig, d_model: int, n_atoms: int) -> int:
+    """How many atoms, the first ones, a training took before it chose any: with the threshold up to
+    d_model."""
     return min(d_model, n_atoms) if config.selection == "threshold" else 0
 
 
-def offered_at(model: Model, plan: Plan, rows: np.ndarray) -> Offered:
+def pool_at(plan: Plan, rows: np.ndarray) -> CandidatePool:
     """The tokens of the given rows of a plan, ascending, as what a choice was made from."""
     prompts, positions = (places[rows] for places in plan.first_rows(plan.total_rows))
     words = np.zeros(len(rows), np.int64)
     for first, last in plan.windows:
-        tokens = plan.tokens(model, first, last)
+        tokens = plan.tokens(first, last)
         edges = np.searchsorted(prompts, np.arange(first, last + 1))
         for row, (start, end) in enumerate(itertools.pairwise(edges)):
             words[start:end] = tokens.word_starts(row, positions[start:end])
-    places = {name: number for number, name in enumerate(plan.offered)}
+    places = {name: number for number, name in enumerate(plan.prompt_ids)}
     numbers = np.array([places[prompt.prompt_id] for prompt in plan.prompts])
-    counts = np.bincount(numbers[prompts], minlength=len(plan.offered))
-    return Offered.of(counts, positions, words)
+    counts = np.bincount(numbers[prompts], minlength=len(plan.prompt_ids))
+    return CandidatePool.of(counts, positions, words)

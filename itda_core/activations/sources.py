@@ -6,7 +6,7 @@ import numpy as np
 
 from itda_core.activations.plan import Plan
 from itda_core.corpus.corpus import Prompt
-from itda_core.model.model import Activations, Model
+from itda_core.model.model import Activations
 from itda_core.model.tokens import Tokens
 
 
@@ -46,7 +46,7 @@ def sources_of(tokens: Tokens, prompts: Sequence[Prompt], activations: Activatio
     return Sources(tokens, prompts, places)
 
 
-def sources_at(model: Model, plan: Plan, rows: np.ndarray) -> list[tuple]:
+def sources_at(plan: Plan, rows: np.ndarray) -> list[tuple]:
     """(prompt_id, position, start, end, token, word) of the given rows of a plan."""
     prompts, positions = plan.first_rows(plan.total_rows)
     found: dict[int, tuple] = {}
@@ -56,6 +56,6 @@ def sources_at(model: Model, plan: Plan, rows: np.ndarray) -> list[tuple]:
         if not len(inside):
             continue
         places = np.stack([prompts[inside] - first, positions[inside]], axis=1)
-        sources = Sources(plan.tokens(model, first, last), plan.prompts[first:last], places)
+        sources = Sources(plan.tokens(first, last), plan.prompts[first:last], places)
         found.update(zip(inside.tolist(), sources, strict=True))
     return [found[row] for row in rows.tolist()]

@@ -14,7 +14,7 @@ from itda_core.errors import InputError
 from itda_core.evaluation.metrics import used_terms
 from itda_core.model.model import Model
 from itda_core.model.tokens import Tokens
-from itda_core.pursuit.codes import Codes, residual_norms
+from itda_core.pursuit.codes import Codes
 
 
 @dataclass(frozen=True)
@@ -129,18 +129,6 @@ def decompose(
         tokens=tokens,
         positions=activations.positions,
         codes=codes,
-        residuals=_residuals(dictionary, x, codes).numpy(),
+        residuals=dictionary.coder.residual_norms(x, codes).numpy(),
         sources=dictionary.sources,
     )
-
-
-def _residuals(dictionary: Dictionary, x: torch.Tensor, codes: Codes) -> torch.Tensor:
-    """‖x − x̂‖ after each term, [n_tokens, l0 + 1] float32, of no term first."""
-    if dictionary.encoder is None:
-        return residual_norms(x - dictionary.offset, codes)
-    left = x - dictionary.offset  # an autoencoder's terms are no projections: subtract each
-    norms = [left.norm(dim=1)]
-    for latents, coefficients in zip(codes.latents.T, codes.coefficients.T, strict=True):
-        left = left - coefficients[:, None] * dictionary.atoms[latents]
-        norms.append(left.norm(dim=1))
-    return torch.stack(norms, dim=1)

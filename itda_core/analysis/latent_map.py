@@ -4,12 +4,11 @@ By UMAP where umap-learn is installed, else by the two directions of largest spr
 kept as map.parquet in the run's directory; a run is whole without it.
 """
 
+import functools
 import importlib.util
 import io
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,9 @@ import torch
 
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError, RunError
+from itda_core.evaluation.batch import each_run
 from itda_core.files import told_when_disk_is_full, write_atomically
+from itda_core.progress import Progress
 from itda_core.runs.run import Run
 
 MAP_FILE = "map.parquet"
@@ -29,29 +30,12 @@ _BLOCK = 4096
 _SEED = 0
 
 
-@dataclass(frozen=True)
-class MapProgress:
-    """How far maps are; the names are those of a training's progress, for the same readers."""
-
-    stage: str
-    """mapping or done"""
-    fraction: float
-    run_id: str | None
-    method: str
-    tokens: int = 0
-    total_tokens: int = 0
-    seconds_left: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
 def usual_method() -> str:
     """What a map is made by on this machine."""
     return "umap" if importlib.util.find_spec("umap") else "svd"
 
 
-def map_runs(runs: Sequence[Run], method: str | None = None) -> Iterator[MapProgress]:
+def map_runs(runs: Sequence[Run], method: str | None = None) -> Iterator[Progress]:
     """Map one run after another and keep each map with its run. method: one of METHODS; by default
     the best that is installed. Raises InputError where umap-learn is asked for and missing."""
     method = method or usual_method()
@@ -60,10 +44,15 @@ def map_runs(runs: Sequence[Run], method: str | None = None) -> Iterator[MapProg
             "umap-learn is not installed: install it (pip install umap-learn), or ask for "
             "--method svd."
         )
-    for number, run in enumerate(runs):
-        yield MapProgress("mapping", number / len(runs), run.run_id, method)
-        save_map(run, map_latents(run.dictionary(), method), method)
-    yield MapProgress("done", 1.0, None, method)
+    yield from each_run(runs, functools.partial(_map_run, method))
+
+
+def _map_run(method: str, run: Run, progress: Progress, before: float) -> Iterator[Progress]:
+    """before: the fraction of all maps that is done."""
+    progress.stage, progress.fraction = "mapping", before
+    yield progress
+    save_map(run, map_latents(run.dictionary(), method), method)
+    progress.results.append({"run_id": run.run_id, "method": method, "atoms": run.metrics["atoms"]})
 
 
 def save_map(run: Run, points: pd.DataFrame, method: str) -> None:

@@ -5,23 +5,12 @@ import dataclasses
 import json
 import platform
 import shutil
-import signal
 import sys
-from collections.abc import Iterator
 from importlib import metadata
-from pathlib import Path
 
-from itda_core.cli.console import (
-    describe,
-    keep_progress,
-    numbers,
-    show,
-    status,
-    status_done,
-    trained,
-)
+from itda_core.cli.console import follow, numbers, show, trained
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig, data_directory
-from itda_core.errors import InputError, ItdaError
+from itda_core.errors import InputError
 from itda_core.runs.run import find_run, read_run
 
 
@@ -34,7 +23,7 @@ def train(options: argparse.Namespace) -> int:
         steps = training.resume(options.resume, runs)
     else:
         steps = training.train(_train_config(options), runs)
-    last = _follow(steps, options.progress)
+    last = follow(steps, options, can_resume=True)
     show(options, {"runs": [trained(read_run(runs / name)) for name in last.finished]}, "runs")
     return 0
 
@@ -118,21 +107,3 @@ def _train_config(options: argparse.Namespace) -> TrainConfig:
         skip_first=not options.keep_first,
         **plain,
     )
-
-
-def _follow(steps: Iterator, progress_file: Path | None):
-    """Run a training to its end, telling its progress; SIGTERM and SIGINT stop it cleanly."""
-    stopped = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.append(True))
-    last = None
-    for last in steps:
-        keep_progress(progress_file, dataclasses.asdict(last))
-        status(describe(last))
-        if stopped and last.stage != "done":
-            steps.close()
-            status_done()
-            resume = f" Go on with: train --resume {last.training_id}" if last.tokens else ""
-            raise ItdaError(f"Stopped.{resume}")
-    status_done()
-    return last

@@ -2,13 +2,21 @@
 
 import argparse
 import json
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from itda_core.errors import InputError
+from itda_core.errors import InputError, ItdaError
+from itda_core.progress import Progress
 from itda_core.runs.run import Run
+
+_STAGES = {
+    "loading": "Loading the model (unpacked once, on first use)",
+    "reading": "Reading the corpus",
+    "done": "Done",
+}
 
 
 def show(
@@ -37,41 +45,68 @@ def _cell(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
+def follow(
+    steps: Iterator[Progress], options: argparse.Namespace, can_resume: bool = False
+) -> Progress:
+    """Run some work to its end, telling how far it is; returns the last progress.
+
+    A line goes to standard error, rewritten in place on a terminal, and to the file of --progress,
+    which the queue reads. With `can_resume` SIGTERM and SIGINT stop the work where its state is
+    whole: ItdaError.
+    """
+    stopped: list[int] = []
+    if can_resume:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda received, _frame: stopped.append(received))
+    progress = None
+    for progress in steps:
+        _add_line(getattr(options, "progress", None), progress)
+        status(describe(progress))
+        if stopped and progress.stage != "done":
+            steps.close()
+            end_status()
+            remedy = f" Go on with: train --resume {progress.training_id}"
+            raise ItdaError(f"Stopped.{remedy if progress.tokens else ''}")
+    end_status()
+    return progress
+
+
 def status(text: str) -> None:
     """One line on standard error, rewritten in place on a terminal."""
     end = "\r" if sys.stderr.isatty() else "\n"
     print(f"{text:<100}" if end == "\r" else text, end=end, file=sys.stderr, flush=True)
 
 
-def status_done() -> None:
+def end_status() -> None:
+    """What comes next stands below the status."""
     if sys.stderr.isatty():
         print(file=sys.stderr)
 
 
-def describe(progress) -> str:
-    if progress.stage == "loading":
-        return "Loading the model (unpacked once, on first use)"
-    if progress.stage == "reading":
-        return "Reading the corpus"
-    if progress.stage == "done":
-        return "Done"
+def describe(progress: Progress) -> str:
+    """How far some work is, in a line."""
+    if progress.stage in _STAGES:
+        return _STAGES[progress.stage]
     if progress.stage == "choosing":
         return f"Choosing the atoms of layer {progress.layer}"
-    counts = [f"{count:,}" for count in progress.atoms.values() if count]
-    atoms = f", atoms {', '.join(counts)}" if counts else ""  # the coverage has none yet
-    speed = f", {progress.tokens_per_second:,.0f} tokens/s" if progress.tokens_per_second else ""
-    left = f", {progress.seconds_left:.0f} s left" if progress.seconds_left else ""
-    return (
-        f"{progress.stage.capitalize()}: {progress.fraction:.0%}, {progress.tokens:,} of "
-        f"{progress.total_tokens:,} tokens{speed}{atoms}{left}"
-    )
+    what = " ".join(filter(None, (progress.stage.capitalize(), progress.run_id)))
+    parts = [f"{what}: {progress.fraction:.0%}"]
+    if progress.total_tokens:
+        parts.append(f"{progress.tokens:,} of {progress.total_tokens:,} tokens")
+    if progress.tokens_per_second:
+        parts.append(f"{progress.tokens_per_second:,.0f} tokens/s")
+    atoms = [f"{count:,}" for count in progress.atoms.values() if count]
+    if atoms:  # the coverage has none yet
+        parts.append(f"atoms {', '.join(atoms)}")
+    if progress.seconds_left:
+        parts.append(f"{progress.seconds_left:.0f} s left")
+    return ", ".join(parts)
 
 
-def keep_progress(file: Path | None, progress: dict[str, Any]) -> None:
-    """Add a line to the file that the queue reads, where one is asked for."""
+def _add_line(file: Path | None, progress: Progress) -> None:
     if file:
         with file.open("a") as opened:
-            opened.write(json.dumps(progress) + "\n")
+            opened.write(json.dumps(progress.to_dict()) + "\n")
 
 
 def trained(run: Run) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Iterator
 
-from itda_core.cli.console import describe, show, status, status_done, trained
+from itda_core.cli.console import follow, show, status, trained
 from itda_core.runs.run import find_run, read_run
 
 
@@ -55,14 +55,11 @@ def pull(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace, importing: Callable[..., Iterator]) -> int:
-    from itda_core.exchange.importing import Choices
+    from itda_core.exchange.importing import ImportOptions
 
-    fields = [field.name for field in dataclasses.fields(Choices)]
-    choices = Choices(**{name: getattr(options, name) for name in fields})
-    last = None
-    for last in importing(options.folder, options.runs, choices):
-        status(describe(last))
-    status_done()
+    fields = [field.name for field in dataclasses.fields(ImportOptions)]
+    choices = ImportOptions(**{name: getattr(options, name) for name in fields})
+    last = follow(importing(options.folder, options.runs, choices), options)
     runs = [read_run(options.runs / name) for name in last.finished]
     show(options, {"runs": [{**trained(run), "kind": run.about["kind"]} for run in runs]}, "runs")
     return 0

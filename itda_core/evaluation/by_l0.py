@@ -71,6 +71,7 @@ class Evaluation:
     zeroed: Losses = field(default_factory=Losses)
     errors: TokenErrors | None = None
     """at the dictionary's own L0; there once all tokens are measured"""
+    stage = "evaluating"
 
     @property
     def tokens(self) -> int:
@@ -133,7 +134,7 @@ def evaluate(
         plan.total_rows, len(plan.prompts), at, _capture_share(model, layer, len(l0s))
     )
     batches: list[SplicedBatch] = []
-    for tokens in token_batches(model, plan):
+    for tokens in token_batches(plan):
         batches.append(SplicedBatch(model, layer, tokens, config.skip_first))
         result.captured += len(batches[-1])
         yield result

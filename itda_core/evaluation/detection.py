@@ -21,7 +21,7 @@ from itda_core.runs.run import Run
 
 EMBEDDER = "minilm-l6"
 SAMPLE = 200
-LEAST_USES = 20
+MIN_USES = 20
 QUARTERS = ("weakest", "weaker", "stronger", "strongest")
 """Quarters of a latent's uses by |coefficient|."""
 DRAWN = 20
@@ -71,8 +71,7 @@ def detect(run: Run, embedder: Model, sample: int = SAMPLE, seed: int = 0) -> It
     latents = draw_latents(survey.uses, sample, seed)
     if not len(latents):
         raise RunError(
-            f"No latent of {run.run_id} is used by {LEAST_USES} explored tokens. Explore more "
-            "tokens."
+            f"No latent of {run.run_id} is used by {MIN_USES} explored tokens. Explore more tokens."
         )
     uses = codes.uses_of(latents)
     examples = draw_examples(latents, uses, titles[latents], tokens, survey, seed)
@@ -96,7 +95,7 @@ def detect(run: Run, embedder: Model, sample: int = SAMPLE, seed: int = 0) -> It
 
 def draw_latents(uses: np.ndarray, sample: int, seed: int) -> np.ndarray:
     """Up to `sample` latents with at least LEAST_USES uses, in an order drawn by `seed`."""
-    return np.random.default_rng(seed).permutation(np.flatnonzero(uses >= LEAST_USES))[:sample]
+    return np.random.default_rng(seed).permutation(np.flatnonzero(uses >= MIN_USES))[:sample]
 
 
 def draw_examples(

@@ -32,6 +32,8 @@ SIZES = (1, 2, 5, "all")
 FOLDS = 5
 _RESAMPLES = 1_000
 _ITERATIONS = 1_000
+_READING = 0.95
+"""Share of a probing's time in which texts are read; the regressions take the rest."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,24 @@ class Probing:
     prompts: int
     """how many are read in all"""
     tokens: int = 0
-    fraction: float = 0.0
-    """of the prompts that are read, in [0, 1]"""
+    read: float = 0.0
+    """share of the prompts, in [0, 1]"""
     results: list[dict[str, Any]] = field(default_factory=list)
     """task, positive, negative (its answers), features ("latents" or "activations") and what
     `probe_features` gives; a chosen latent comes with its source's token"""
+
+    @property
+    def stage(self) -> str:
+        return "averaging" if self.read < 1 else "probing"
+
+    @property
+    def fraction(self) -> float:
+        """How much of the work is done, in [0, 1]."""
+        return 1.0 if self.results else _READING * self.read
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON types."""
+        return {"tokens": self.tokens, "results": self.results}
 
 
 def probe(
@@ -108,14 +123,14 @@ def probe(
     activations = np.zeros((len(plan.prompts), dictionary.d_model), np.float32)
     result, gram = Probing(plan.total_rows, len(plan.prompts)), dictionary.gram()
     for first, last in plan.windows:
-        read = model.capture(plan.tokens(model, first, last), [layer], config.skip_first)
+        read = model.capture(plan.tokens(first, last), [layer], config.skip_first)
         kept = usable_rows(read[layer], read.prompts)
         x, owners = read[layer][torch.from_numpy(kept)], read.prompts[kept]
         activations[first:last] = mean_activations(x, owners, last - first)
         codes = dictionary.encode(x, gram=gram)
         latents[first:last] = mean_latents(codes, owners, last - first, len(dictionary))
         result.tokens += len(kept)
-        result.fraction = last / len(plan.prompts)
+        result.read = last / len(plan.prompts)
         yield result
     labels = [prompt.labels for prompt in plan.prompts]
     result.results = probe_tasks({"latents": latents, "activations": activations}, labels)

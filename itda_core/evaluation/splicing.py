@@ -122,8 +122,7 @@ class SplicedPrompts:
         positions). Raises CorpusError where no prompt has two tokens, ModelError for encoders."""
         plan = make_plan(model, prompts, config, max_tokens)
         self.batches = [
-            SplicedBatch(model, layer, tokens, config.skip_first)
-            for tokens in token_batches(model, plan)
+            SplicedBatch(model, layer, tokens, config.skip_first) for tokens in token_batches(plan)
         ]
         self.activations = torch.cat([batch.activations for batch in self.batches])
         """[n_tokens, d_model] float32"""
@@ -146,6 +145,6 @@ class SplicedPrompts:
         return {"ce_loss_score": spliced.score(self.plain, self.zeroed), "kl": spliced.kl}
 
 
-def token_batches(model: Model, plan: Plan) -> list[Tokens]:
+def token_batches(plan: Plan) -> list[Tokens]:
     """The tokens of a plan's prompts in batches of one forward pass with logits."""
-    return [plan.tokens(model, first, last) for first, last in batches(plan.lengths, _LOGIT_TOKENS)]
+    return [plan.tokens(first, last) for first, last in batches(plan.lengths, _LOGIT_TOKENS)]

@@ -16,7 +16,7 @@ from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled, Repo
 from itda_core.errors import ExchangeError, HubError, InputError, RunError
 from itda_core.exchange.model_card import model_card
 from itda_core.files import told_when_disk_is_full
-from itda_core.runs.near_misses import nearly_chosen
+from itda_core.runs.near_misses import near_misses
 from itda_core.runs.run import ALL_FILES, Run, new_run, read_run
 from itda_core.store.store import Store
 
@@ -115,7 +115,7 @@ def _check(directory: Path, repository: str) -> None:
         run = read_run(directory)
         dictionary = run.dictionary()
         dictionary.decode(dictionary.encode(torch.ones(1, run.about["d_model"])))
-        nearly_chosen(run, 0)
+        near_misses(run, 0)
         store.import_run(run)
         if not len(store.latent_numbers(run.run_id)) == len(dictionary) == len(dictionary.sources):
             raise RunError("some of its latents have no source among its prompts.")

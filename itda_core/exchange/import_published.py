@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from itda_core.activations.plan import Plan, make_plan
-from itda_core.activations.pool import offered_at
+from itda_core.activations.pool import pool_at
 from itda_core.activations.sources import Sources
 from itda_core.config import CorpusSpec, TrainConfig
 from itda_core.corpus.corpus import (
@@ -22,25 +22,27 @@ from itda_core.corpus.corpus import (
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ExchangeError, InputError
 from itda_core.exchange.importing import (
-    Adoption,
-    Choices,
+    ImportedRun,
+    ImportOptions,
     check_fits,
     digest_of,
     import_config,
+    import_workspace,
     is_plain_name,
 )
 from itda_core.exchange.published import PROMPTS_FILE, PublishedFolder, read_published
 from itda_core.model.model import Model
-from itda_core.training.trainer import Progress
+from itda_core.progress import Progress
+from itda_core.runs.training_context import TrainingContext
 
-LEAST_COSINE = 0.99
+MIN_COSINE = 0.99
 """Between an atom and the activation of the token that is said to be its source."""
 _TEXTS_TOGETHER = 64
 _ALL = 2**62
 """More tokens than there are"""
 
 
-def import_published(folder: Path, runs: Path, choices: Choices) -> Iterator[Progress]:
+def import_published(folder: Path, runs: Path, options: ImportOptions) -> Iterator[Progress]:
     """Make a run of a folder in the published layout, yielding progress; the last one names it.
 
     Each source is looked up in the texts, and the model's activation there is compared with the
@@ -48,18 +50,18 @@ def import_published(folder: Path, runs: Path, choices: Choices) -> Iterator[Pro
     those of the atoms. Atoms from padding, or without an index, have no text and are left out.
     """
     found = read_published(folder)
-    layer = choices.layer_of(found.layer)
-    spec, texts = _texts(found, choices, folder)
+    layer = options.layer_of(found.layer)
+    spec, texts = _texts(found, options, folder)
     yield Progress("loading")
-    model = choices.load_model(found.model)
+    model = options.load_model(found.model)
     check_fits(model, layer, len(found.offset))
     yield Progress("reading")
     config = import_config(
-        choices,
+        options,
         model,
         spec,
         layer,
-        context_length=choices.context_length or found.context_length,
+        context_length=options.context_length or found.context_length,
         max_atoms=len(found.atoms),
         l0=found.l0,
         threshold=found.threshold,
@@ -72,27 +74,32 @@ def import_published(folder: Path, runs: Path, choices: Choices) -> Iterator[Pro
     read = make_corpus(spec.name, texts[: found.texts_read])
     plan = _plan(matched, read, model, config)
     identity = f"{corpus.digest} {digest_of(found.atoms, found.offset)}"
-    adoption = Adoption(config, model, _unseen(corpus, read), plan, runs, "published", identity)
-    adoption.skipped = {"atoms without a text": len(found.atoms) - len(matched.rows)}
-    yield from adoption.run(
-        lambda: _dictionary(found, matched, read, adoption),
-        lambda: {"lowest_cosine": min(matched.cosines)},
+    workspace = import_workspace(config, model, runs, "published", identity)
+    imported = ImportedRun(
+        TrainingContext(config, model, _unseen(corpus, read), plan, workspace),
         {"kind": "itda", "origin": "published"},
+        skipped={"atoms without a text": len(found.atoms) - len(matched.rows)},
+    )
+    yield from imported.run(
+        lambda: _dictionary(found, matched, read, imported.context),
+        lambda: {"lowest_cosine": min(matched.cosines)},
     )
 
 
-def _texts(found: PublishedFolder, choices: Choices, folder: Path) -> tuple[CorpusSpec, list[str]]:
+def _texts(
+    found: PublishedFolder, options: ImportOptions, folder: Path
+) -> tuple[CorpusSpec, list[str]]:
     """The texts that the indices count, and what they are called."""
-    if choices.corpus is None and found.prompts is not None:
+    if options.corpus is None and found.prompts is not None:
         spec, texts = CorpusSpec(str(folder / PROMPTS_FILE)), found.prompts
     else:
-        name = choices.corpus or found.dataset
-        if name is None or (choices.corpus is None and not is_plain_name(name)):
+        name = options.corpus or found.dataset
+        if name is None or (options.corpus is None and not is_plain_name(name)):
             raise InputError(
                 "The folder does not say which texts it was made of in a way that is known here. "
                 "Name them with --corpus."
             )
-        spec = CorpusSpec(name, choices.column)
+        spec = CorpusSpec(name, options.column)
         texts = corpus_texts(spec).texts
     return spec, [whole_characters(text) for text in texts]
 
@@ -166,7 +173,7 @@ def _cosines(atoms: torch.Tensor, x: torch.Tensor) -> list[float]:
 
 def _check_cosines(matched: _Matched, indices: np.ndarray) -> None:
     cosines, centred = np.array(matched.cosines), np.array(matched.centred)
-    is_wrong = ~(cosines >= LEAST_COSINE)
+    is_wrong = ~(cosines >= MIN_COSINE)
     if not is_wrong.any():
         return
     worst = int(cosines.argmin())
@@ -175,7 +182,7 @@ def _check_cosines(matched: _Matched, indices: np.ndarray) -> None:
         "Check model, revision, layer and texts; where those are right, the indices have drifted "
         "from the atoms, and which tokens they come from can't be known."
     )
-    if (centred[is_wrong] >= LEAST_COSINE).all():
+    if (centred[is_wrong] >= MIN_COSINE).all():
         why = (
             "They do match once the mean of its components is taken off each activation: the "
             "dictionary was made with TransformerLens, which changes a model's weights so that "
@@ -183,7 +190,7 @@ def _check_cosines(matched: _Matched, indices: np.ndarray) -> None:
         )
     raise ExchangeError(
         f"{int(is_wrong.sum()):,} of {len(cosines):,} atoms are not the activations of the tokens "
-        f"that they are said to come from: the cosine has to be at least {LEAST_COSINE}, and for "
+        f"that they are said to come from: the cosine has to be at least {MIN_COSINE}, and for "
         f"atom {atom} (text {indices[atom, 0]}, token {indices[atom, 1]}) it is "
         f"{cosines[worst]:.3f}. {why}"
     )
@@ -194,8 +201,8 @@ def _plan(matched: _Matched, read: Corpus, model: Model, config: TrainConfig) ->
     with_source = {source[0] for source in matched.sources}
     first = [prompt for prompt in read.prompts if prompt.prompt_id in with_source]
     others = [prompt for prompt in read.prompts if prompt.prompt_id not in with_source]
-    least = len(first) * config.context_length
-    whole = make_plan(model, first, config, least).total_rows
+    enough = len(first) * config.context_length
+    whole = make_plan(model, first, config, enough).total_rows
     return make_plan(model, [*first, *others], config, max(whole, config.explored_tokens))
 
 
@@ -215,19 +222,20 @@ def _unseen(corpus: Corpus, read: Corpus) -> _HeldOut:
 
 
 def _dictionary(
-    found: PublishedFolder, matched: _Matched, read: Corpus, adoption: Adoption
+    found: PublishedFolder, matched: _Matched, read: Corpus, context: TrainingContext
 ) -> Dictionary:
     order = np.argsort(matched.rows)  # the atoms keep the order in which they were taken
-    everything = make_plan(adoption.model, read.prompts, adoption.config, _ALL)
-    return adoption.dictionary(
+    whole = make_plan(context.model, read.prompts, context.config, _ALL)
+    return context.dictionary(
+        context.config.layers[0],
+        [matched.sources[row] for row in order],
         atoms=found.atoms[np.sort(matched.rows)],
         offset=found.offset,
         l0=found.l0,
-        sources=[matched.sources[row] for row in order],
         prompt_ids=tuple(prompt.prompt_id for prompt in read.prompts),
         pursuit=found.pursuit,
-        least=found.least,
+        min_projection=found.min_projection,
         median_norm=found.median_norm,
-        offered=offered_at(adoption.model, everything, np.arange(everything.total_rows)),
-        seeds=sum(row < found.seeds for row in matched.rows),
+        pool=pool_at(whole, np.arange(whole.total_rows)),
+        n_seed_atoms=sum(row < found.n_seed_atoms for row in matched.rows),
     )

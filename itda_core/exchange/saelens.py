@@ -71,9 +71,10 @@ def saelens_files(
     """
     table = io.BytesIO()
     dictionary.sources.assign(word=dictionary.word_starts()).to_parquet(table, index=False)
-    weights = _pursuit_weights(dictionary) if dictionary.encoder is None else _weights(dictionary)
+    exported = _exported(dictionary)
+    weights = {name: weight.contiguous() for name, weight in exported.weights.items()}
     config = {
-        **_architecture(dictionary),
+        **exported.architecture,
         "d_in": dictionary.d_model,
         "d_sae": len(weights["W_dec"]),
         "dtype": "float32",
@@ -86,37 +87,79 @@ def saelens_files(
             "hook_name": f"blocks.{dictionary.hook_point.layer}.hook_resid_post",
             "context_size": context_length,
             "prepend_bos": prepend_bos,
-            "itda_pursuit": pursuit_of(dictionary),
-            "itda_note": saelens_note(dictionary),
+            "itda_pursuit": exported.pursuit,
+            "itda_note": exported.note,
         },
     }
     return {
         CONFIG_FILE: (json.dumps(config, indent=1) + "\n").encode(),
-        WEIGHTS_FILE: safetensors.torch.save({name: w.contiguous() for name, w in weights.items()}),
+        WEIGHTS_FILE: safetensors.torch.save(weights),
         SOURCES_FILE: table.getvalue(),
     }
 
 
 def saelens_note(dictionary: Dictionary) -> str:
     """What the folder's codes are beside those of the dictionary, as a sentence or two."""
-    if dictionary.encoder is not None:
-        return f"An autoencoder ({dictionary.encoder.architecture}) as it was imported."
-    n = len(dictionary)
-    how = f"Latent j of {n} is acts[:, j] - acts[:, j + {n}]"
-    if pursuit_of(dictionary) == "matching":
-        return f"{how}, and the codes are those of the dictionary."
-    return (
-        f"{how}. sae-lens finds them by plain matching pursuit, the dictionary by the pursuit "
-        f"{pursuit_of(dictionary)!r}: coefficients differ, later latents may, and the dictionary "
-        "reconstructs better."
-    )
+    return _exported(dictionary).note
 
 
-def pursuit_of(dictionary: Dictionary) -> str:
-    """The name of a dictionary's pursuit, or "encoder" where it has none."""
-    if dictionary.encoder is not None:
-        return "encoder"
-    return dictionary.pursuit
+@dataclass(frozen=True)
+class _Exported:
+    """What a folder says of how codes are made."""
+
+    weights: dict[str, torch.Tensor]
+    architecture: dict[str, Any]
+    """of cfg.json"""
+    pursuit: str
+    note: str
+
+
+def _exported(dictionary: Dictionary) -> _Exported:
+    if dictionary.encoder is None:
+        return _exported_pursuit(dictionary)
+    return _exported_autoencoder(dictionary, dictionary.encoder)
+
+
+def _exported_pursuit(dictionary: Dictionary) -> _Exported:
+    both = torch.cat([dictionary.atoms, -dictionary.atoms])
+    architecture = {
+        "architecture": "matching_pursuit",
+        "apply_b_dec_to_input": True,
+        "residual_threshold": 0.0,
+        "max_iterations": dictionary.l0,
+        "stop_on_duplicate_support": False,
+    }
+    n_atoms, pursuit = len(dictionary), dictionary.pursuit
+    note = f"Latent j of {n_atoms} is acts[:, j] - acts[:, j + {n_atoms}]"
+    if pursuit == "matching":
+        note += ", and the codes are those of the dictionary."
+    else:
+        note += (
+            f". sae-lens finds them by plain matching pursuit, the dictionary by the pursuit "
+            f"{pursuit!r}: coefficients differ, later latents may, and the dictionary "
+            "reconstructs better."
+        )
+    weights = {"W_dec": both, "b_dec": dictionary.offset}
+    return _Exported(weights, architecture, pursuit, note)
+
+
+def _exported_autoencoder(dictionary: Dictionary, encoder: SaeEncoder) -> _Exported:
+    weights = {
+        "W_enc": encoder.weight,
+        "b_enc": encoder.bias,
+        "W_dec": dictionary.atoms * encoder.norms[:, None],
+        "b_dec": dictionary.offset,
+    }
+    if encoder.threshold is not None:
+        weights["threshold"] = encoder.threshold
+    architecture = {
+        "architecture": encoder.architecture,
+        "apply_b_dec_to_input": bool(torch.equal(encoder.center, dictionary.offset)),
+    }
+    if encoder.architecture == "topk":
+        architecture["k"] = encoder.k
+    note = f"An autoencoder ({encoder.architecture}) as it was imported."
+    return _Exported(weights, architecture, "encoder", note)
 
 
 def read_saelens(folder: Path) -> SaelensFolder:
@@ -153,40 +196,6 @@ def read_saelens(folder: Path) -> SaelensFolder:
         hook_name=_text(about.get("hook_name", about.get("hook_point"))),
         context_length=_whole(about.get("context_size")),
     )
-
-
-def _pursuit_weights(dictionary: Dictionary) -> dict[str, torch.Tensor]:
-    both = torch.cat([dictionary.atoms, -dictionary.atoms])
-    return {"W_dec": both, "b_dec": dictionary.offset}
-
-
-def _weights(dictionary: Dictionary) -> dict[str, torch.Tensor]:
-    encoder = dictionary.encoder
-    weights = {
-        "W_enc": encoder.weight,
-        "b_enc": encoder.bias,
-        "W_dec": dictionary.atoms * encoder.norms[:, None],
-        "b_dec": dictionary.offset,
-    }
-    return weights if encoder.threshold is None else {**weights, "threshold": encoder.threshold}
-
-
-def _architecture(dictionary: Dictionary) -> dict[str, Any]:
-    """The part of cfg.json that says how codes are made."""
-    encoder = dictionary.encoder
-    if encoder is None:
-        return {
-            "architecture": "matching_pursuit",
-            "apply_b_dec_to_input": True,
-            "residual_threshold": 0.0,
-            "max_iterations": dictionary.l0,
-            "stop_on_duplicate_support": False,
-        }
-    found = {
-        "architecture": encoder.architecture,
-        "apply_b_dec_to_input": bool(torch.equal(encoder.center, dictionary.offset)),
-    }
-    return {**found, "k": encoder.k} if encoder.architecture == "topk" else found
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def _seconds(config: TrainConfig, shape: ModelShape) -> float:
     forward = 2 * shape.block_weights * (max(config.layers) + 1) * config.max_tokens
     explored = min(config.explored_tokens, config.max_tokens)
     pursuit = _pursuit_operations(
-        explored, config.max_atoms, shape.d_model, config.most_terms, config.pursuit
+        explored, config.max_atoms, shape.d_model, config.max_terms, config.pursuit
     )
     per_layer = pursuit + _selection_operations(config, shape.d_model, pursuit)
     device = best_device()
@@ -76,7 +76,7 @@ def evaluation_seconds(
         shape = model_shape(config.model)
         if shape is None:
             return None
-        passes = len(nested_l0s(config.most_terms)) + 2  # as it is, and zeroed
+        passes = len(nested_l0s(config.max_terms)) + 2  # as it is, and zeroed
         blocks = layer + 1 + passes * (shape.n_layers - layer - 1)
         forward = 2 * shape.block_weights * blocks * tokens / _FORWARD_EFFICIENCY
         unembedding = 2 * shape.vocabulary * shape.d_model * passes * tokens
@@ -93,7 +93,7 @@ def probing_seconds(config: TrainConfig, layer: int, atoms: int) -> float | None
     device = best_device()
     forward = 2 * shape.block_weights * (layer + 1) * _LABELLED_TOKENS / _FORWARD_EFFICIENCY
     pursuit = _pursuit_operations(
-        _LABELLED_TOKENS, atoms, shape.d_model, config.most_terms, config.pursuit
+        _LABELLED_TOKENS, atoms, shape.d_model, config.max_terms, config.pursuit
     )
     work = forward / _gain(config, device) + pursuit
     return _START_SECONDS + _REGRESSIONS_SECONDS + work / _product_speed(device)
@@ -115,7 +115,7 @@ def _pursuit_operations(
 
 
 def _selection_operations(config: TrainConfig, d_model: int, pursuit: float) -> float:
-    """The threshold decomposes what it is offered, about as much as is explored; the coverage
+    """The threshold decomposes what it is given, about as much as is explored; the coverage
     finds its candidates by k-means and decomposes some activations with them."""
     if config.selection == "threshold":
         return pursuit
@@ -147,7 +147,7 @@ def _memory(config: TrainConfig, shape: ModelShape) -> int:
 def _disk(config: TrainConfig, shape: ModelShape) -> int:
     explored = min(config.explored_tokens, config.max_tokens)
     rows = 4 * (explored + _sample(config)) * shape.d_model
-    per_layer = rows + 2 * explored * config.most_terms * _BYTES_PER_CODE
+    per_layer = rows + 2 * explored * config.max_terms * _BYTES_PER_CODE
     return len(config.layers) * (per_layer + 8 * config.max_atoms * shape.d_model)
 
 

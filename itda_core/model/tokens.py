@@ -1,12 +1,35 @@
 """Tokenised prompts: ids, mask, and the characters that each token stands for."""
 
-import dataclasses
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
+
+
+@dataclass(frozen=True)
+class TokenizedText:
+    """One tokenised text, as little as has to be kept of it: 13 bytes a token."""
+
+    text: str
+    ids: np.ndarray
+    """[n_tokens] int32"""
+    spans: np.ndarray
+    """[n_tokens, 2] int32, see `Tokens`"""
+    special: np.ndarray
+    """[n_tokens] bool"""
+    is_cut: bool = False
+    """Whether the text has more tokens than were asked for"""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def first(self, length: int) -> "TokenizedText":
+        """The text's first `length` tokens."""
+        ids, spans, special = self.ids[:length], self.spans[:length], self.special[:length]
+        return TokenizedText(self.text, ids, spans, special, self.is_cut or length < len(self))
 
 
 @dataclass(frozen=True)
@@ -24,8 +47,8 @@ class Tokens:
     whole character's span."""
     special: np.ndarray
     """[n_texts, longest] bool, true where the tokenizer put in a token of its own"""
-    names: tuple[tuple[str, ...], ...]
-    """What to call each token where the text has no characters for it, like [CLS]"""
+    tokenizer: Any = field(repr=False, compare=False)
+    """What to ask for the name of a token that the text has no characters for, like [CLS]"""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -45,19 +68,21 @@ class Tokens:
             mask=self.mask[rows, :width],
             spans=self.spans[rows, :width],
             special=self.special[rows, :width],
-            names=tuple(self.names[row] for row in rows),
+            tokenizer=self.tokenizer,
         )
 
-    def shortened(self, row: int, length: int) -> "Tokens":
-        """The same texts, with only the first `length` tokens of the text in `row`."""
-        mask = self.mask.clone()
-        mask[row, length:] = False
-        return dataclasses.replace(self, mask=mask)
+    @property
+    def names(self) -> tuple[tuple[str, ...], ...]:
+        """What the tokenizer calls each token of each text."""
+        rows = zip(self.ids.tolist(), self.lengths.tolist(), strict=True)
+        name = self.tokenizer.convert_ids_to_tokens
+        return tuple(tuple(name(ids[:length])) for ids, length in rows)
 
     def token_text(self, row: int, position: int) -> str:
         """The characters of a token, or its name where it has none."""
         start, end = self.spans[row, position]
-        return self.texts[row][start:end] or self.names[row][position]
+        name = self.tokenizer.convert_ids_to_tokens
+        return self.texts[row][start:end] or name(int(self.ids[row, position]))
 
     def word_start(self, row: int, position: int) -> int:
         """The character where the white-space word that holds the token begins.
@@ -100,32 +125,48 @@ def tokenize(tokenizer, texts: Sequence[str], context_length: int) -> Tokens:
 
     texts: any strings; each is cut to `context_length` tokens.
     """
+    return padded(tokenizer, tokenized_texts(tokenizer, texts, context_length))
+
+
+def tokenized_texts(tokenizer, texts: Sequence[str], context_length: int) -> list[TokenizedText]:
+    """The same, text by text and without padding."""
+    if not texts:
+        return []
     # Half a character, as a command line can hold, is more than a tokenizer takes.
     texts = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-    encoded = {"input_ids": []}
-    if texts:
-        encoded = tokenizer(
-            texts,
-            truncation=True,
-            max_length=context_length,
-            return_offsets_mapping=True,
-            return_special_tokens_mask=True,
+    encoded = tokenizer(
+        texts,
+        truncation=True,
+        max_length=context_length,
+        return_offsets_mapping=True,
+        return_special_tokens_mask=True,
+    )
+    return [
+        TokenizedText(
+            text=text,
+            ids=np.array(encoded["input_ids"][row], np.int32),
+            spans=np.array(encoded["offset_mapping"][row], np.int32).reshape(-1, 2),
+            special=np.array(encoded["special_tokens_mask"][row], bool),
+            is_cut=bool(encoded.encodings[row].overflowing),
         )
-    lengths = [len(ids) for ids in encoded["input_ids"]]
-    shape = (len(lengths), max(lengths, default=0))
+        for row, text in enumerate(texts)
+    ]
+
+
+def padded(tokenizer, texts: Sequence[TokenizedText]) -> Tokens:
+    """Tokenised texts as one batch. tokenizer: theirs."""
+    shape = (len(texts), max(map(len, texts), default=0))
     ids = torch.zeros(shape, dtype=torch.int64)
     mask = torch.zeros(shape, dtype=torch.bool)
     spans = np.zeros((*shape, 2), dtype=np.int64)
     special = np.zeros(shape, dtype=bool)
-    for row, length in enumerate(lengths):
-        if not length:
-            continue
-        ids[row, :length] = torch.tensor(encoded["input_ids"][row])
+    for row, text in enumerate(texts):
+        length = len(text)
+        ids[row, :length] = torch.from_numpy(text.ids)
         mask[row, :length] = True
-        spans[row, :length] = encoded["offset_mapping"][row]
-        special[row, :length] = encoded["special_tokens_mask"][row]
-    names = tuple(tuple(tokenizer.convert_ids_to_tokens(ids)) for ids in encoded["input_ids"])
-    return Tokens(tuple(texts), ids, mask, spans, special, names)
+        spans[row, :length] = text.spans
+        special[row, :length] = text.special
+    return Tokens(tuple(text.text for text in texts), ids, mask, spans, special, tokenizer)
 
 
 def batches(lengths: Sequence[int], batch_tokens: int) -> list[tuple[int, int]]:

@@ -23,7 +23,7 @@ from itda_core.pursuit.kernel_matching import (
     subtract,
 )
 
-LEAST_NEW = 1e-4
+MIN_NEW_PART = 1e-4
 """An atom whose part outside of those taken is shorter than this adds nothing but rounding."""
 _CLEAN = np.float32(0.1)
 """Below this length of the new part, what rounding left of the others is taken off once more."""
@@ -31,7 +31,7 @@ _CLEAN = np.float32(0.1)
 
 @compiled
 def pursue_orthogonally_rows(
-    correlations, residuals, gram, atoms, least, latents, factor, projections
+    correlations, residuals, gram, atoms, min_projection, latents, factor, projections
 ):
     """Orthogonal matching pursuit of each token.
 
@@ -62,7 +62,7 @@ def pursue_orthogonally_rows(
                 break
             size = _new_direction(atoms[atom], basis, along[step], step)
             taken = dot(residual, basis[step])
-            if size < LEAST_NEW or abs(taken) < least[token]:
+            if size < MIN_NEW_PART or abs(taken) < min_projection[token]:
                 along[step, :step] = 0
                 break
             along[step, step] = size
@@ -92,7 +92,7 @@ def _new_direction(atom, basis, along, step):
         size = np.sqrt(dot(new, new))
         if size > _CLEAN:
             break
-    if size >= LEAST_NEW:
+    if size >= MIN_NEW_PART:
         for i in range(len(new)):
             new[i] /= size
     return size

@@ -12,7 +12,7 @@ import torch
 from itda_core.pursuit.blocks import check_input, in_blocks, in_threads
 from itda_core.pursuit.codes import Codes
 from itda_core.pursuit.kernel_matching import ROUNDING
-from itda_core.pursuit.kernel_orthogonal import LEAST_NEW, pursue_orthogonally_rows
+from itda_core.pursuit.kernel_orthogonal import MIN_NEW_PART, pursue_orthogonally_rows
 from itda_core.pursuit.matching import matching_pursuit
 
 _REFIT_TOGETHER = 2_048
@@ -28,13 +28,13 @@ def orthogonal_matching_pursuit(
     l0: int,
     gram: torch.Tensor | None = None,
     memory: int | None = None,
-    least: float = 0.0,
+    min_projection: float = 0.0,
 ) -> Codes:
     """Decompose each activation into `l0` signed atoms, refitting all coefficients at each step.
 
     Arguments, ties, zeros and errors are those of `matching_pursuit`. No atom is taken twice. The
     pursuit of a token ends early where no atom adds anything to those taken, and before the first
-    step whose projection would be smaller than `least`, in units of the activations.
+    step whose projection would be smaller than `min_projection`, in units of the activations.
     """
     check_input(activations, atoms, l0, gram)
     n_tokens, device = len(activations), activations.device
@@ -42,7 +42,9 @@ def orthogonal_matching_pursuit(
     projections = torch.zeros(n_tokens, l0, device=device)
     factor = torch.zeros(n_tokens, l0, l0, device=device)
     results = (projections, latents, factor)
-    in_blocks(functools.partial(_way, least), activations, atoms, l0, results, gram, memory)
+    in_blocks(
+        functools.partial(_way, min_projection), activations, atoms, l0, results, gram, memory
+    )
     return Codes.fitted(latents, factor, projections)
 
 
@@ -104,23 +106,23 @@ def _first_uses(latents: torch.Tensor, used: torch.Tensor) -> torch.Tensor:
     return used & ~same.tril(-1).any(2)
 
 
-def _way(least: float, has_gram: bool, on_cpu: bool):
+def _way(min_projection: float, has_gram: bool, on_cpu: bool):
     pursue = _pursue_compiled if has_gram and on_cpu else _pursue_by_products
-    return functools.partial(pursue, least)
+    return functools.partial(pursue, min_projection)
 
 
 def _pursue_compiled(
-    least, correlations, residuals, atoms, gram, scale, projections, latents, factor
+    min_projection, correlations, residuals, atoms, gram, scale, projections, latents, factor
 ) -> None:
     """The pursuit by the compiled kernel."""
     torch.mm(residuals, atoms.T, out=correlations)
-    own = (correlations, residuals, (least / scale)[:, 0], latents, factor, projections)
+    own = (correlations, residuals, (min_projection / scale)[:, 0], latents, factor, projections)
     shared = gram.numpy(), atoms.numpy()
     in_threads(lambda c, r, *own: pursue_orthogonally_rows(c, r, *shared, *own), own)
 
 
 def _pursue_by_products(
-    least, room, residuals, atoms, _gram, scale, projections, latents, factor
+    min_projection, room, residuals, atoms, _gram, scale, projections, latents, factor
 ) -> None:
     """The pursuit as it is defined, one product a step, an orthonormal basis for each token."""
     n_tokens, l0 = latents.shape
@@ -136,9 +138,9 @@ def _pursue_by_products(
             new = new - (part[:, None] @ basis)[:, 0]
             along += part
         size = new.norm(dim=1)
-        more = more & (residuals.norm(dim=1) > floor) & (size > LEAST_NEW)
-        new = new / size.clamp(min=LEAST_NEW)[:, None]
-        more = more & ((residuals * new).sum(1).abs() >= least / scale[:, 0])
+        more = more & (residuals.norm(dim=1) > floor) & (size > MIN_NEW_PART)
+        new = new / size.clamp(min=MIN_NEW_PART)[:, None]
+        more = more & ((residuals * new).sum(1).abs() >= min_projection / scale[:, 0])
         basis[:, step] = new * more[:, None]
         factor[:, step] = along * more[:, None]
         factor[:, step, step] = torch.where(more, size, 1.0)

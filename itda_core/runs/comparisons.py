@@ -31,7 +31,7 @@ def comparisons_folder(runs: Path) -> Path:
 
 
 def save_comparisons(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
-    """Keep what `comparing.compare_runs` found; the file appears whole or not at all. The same
+    """Keep what a comparison of layers found; the file appears whole or not at all. The same
     comparison, made again, takes its place."""
     created = datetime.now(UTC).isoformat(timespec="microseconds")
     table = pd.DataFrame(rows).assign(created=created)[list(COLUMNS)].astype(COLUMNS)

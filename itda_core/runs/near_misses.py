@@ -1,4 +1,4 @@
-"""Where a latent was nearly chosen: the tokens on which a pursuit of one more step would take it.
+"""Near misses of a latent: the tokens on which a pursuit of one more step would take it.
 
 Kept as nearly.parquet in the run's directory. Autoencoders and runs of earlier versions have none.
 """
@@ -16,14 +16,14 @@ from itda_core.errors import RunError
 from itda_core.pursuit.codes import Codes
 from itda_core.pursuit.kernel_matching import ROUNDING
 from itda_core.pursuit.matching import matching_pursuit
-from itda_core.runs.run import NEARLY_FILE, Run
+from itda_core.runs.run import NEAR_MISS_FILE, Run
 
 _READ = pa.schema(
     [("prompt_id", pa.string()), ("position", pa.int32()), ("coefficient", pa.float32())]
 )
 
 
-class NearlyChosen:
+class NearMisses:
     """The next term of every token, gathered while a run's codes are written."""
 
     def __init__(self, dictionary: Dictionary, gram: torch.Tensor | None):
@@ -36,7 +36,7 @@ class NearlyChosen:
     ) -> None:
         """left: what the codes leave of the activations, [n_tokens, d_model]; prompts: number of
         each token's prompt; positions: its index there."""
-        if self.dictionary.encoder is not None:  # it takes no steps
+        if not self.dictionary.coder.takes_steps:
             return
         latents, coefficients, known = next_terms(left, codes, self.dictionary.atoms, self._gram)
         part = {
@@ -56,7 +56,7 @@ class NearlyChosen:
         prompts = pa.DictionaryArray.from_arrays(pa.array(table.pop("prompt")), prompt_ids)
         written = pa.Table.from_pandas(table, preserve_index=False)
         written = written.add_column(1, "prompt_id", prompts)
-        pq.write_table(written, folder / NEARLY_FILE, compression="zstd")
+        pq.write_table(written, folder / NEAR_MISS_FILE, compression="zstd")
 
 
 def next_terms(
@@ -75,10 +75,10 @@ def next_terms(
     return latents, coefficients, is_new & (coefficients.abs() > ROUNDING * largest)
 
 
-def nearly_chosen(run: Run, latent: int) -> pd.DataFrame | None:
-    """The tokens that a latent was nearly chosen on, the nearest first: prompt_id, position and
+def near_misses(run: Run, latent: int) -> pd.DataFrame | None:
+    """A latent's near misses, the nearest first: prompt_id, position and
     coefficient. None where the run does not tell. Raises RunError where the file is damaged."""
-    path = run.directory / NEARLY_FILE
+    path = run.directory / NEAR_MISS_FILE
     if not path.exists():
         return None
     try:

@@ -27,7 +27,7 @@ _OF_PROBE = {"task", "positive", "negative", "features", "k", "chosen"}
 
 
 def save_evaluation(run: Run, result: dict[str, Any]) -> Path:
-    """Keep what `evaluating.evaluate_runs` found of a run; the file appears whole or not at all."""
+    """Keep what an evaluation found of a run; the file appears whole or not at all."""
     return _save(run, EVALUATION_FILE, EVALUATION_VERSION, result)
 
 
@@ -40,7 +40,7 @@ def read_evaluation(run: Run) -> dict[str, Any] | None:
 
 
 def save_probing(run: Run, result: dict[str, Any]) -> Path:
-    """Keep what `probing_runs.probe_runs` found of a run; the file appears whole or not at all."""
+    """Keep what a probing found of a run; the file appears whole or not at all."""
     return _save(run, PROBING_FILE, PROBING_VERSION, result)
 
 

@@ -30,8 +30,8 @@ RUN_FILES = (
     "prompts.parquet",
     "metrics.json",
 )
-NEARLY_FILE = "nearly.parquet"
-ALL_FILES = (*RUN_FILES, NEARLY_FILE, "progress.jsonl")
+NEAR_MISS_FILE = "nearly.parquet"
+ALL_FILES = (*RUN_FILES, NEAR_MISS_FILE, "progress.jsonl")
 """With those that a run is whole without: what is copied where a run goes."""
 _ARCHITECTURES = {"standard": "Standard", "topk": "TopK", "jumprelu": "JumpReLU"}
 _ABOUT = {"run_id", "training_id", "layer", "created", "d_model", "n_layers", "dtype", "config"}

@@ -25,10 +25,20 @@ from itda_core.files import told_when_disk_is_full, write_json
 class Workspace:
     """What a training keeps on disk until it is finished."""
 
-    def __init__(self, runs: Path, training_id: str):
+    def __init__(self, runs: Path, training_id: str, can_resume: bool = True):
+        """can_resume: what can't be goes under a name that nobody looks for."""
         self.runs = runs
         self.training_id = training_id
-        self.directory = runs / f".{training_id}"
+        self.directory = runs / (f".{training_id}" if can_resume else f".writing-{training_id}")
+
+    @property
+    def log(self) -> Path:
+        """Its progress, a line a window; it goes into each run."""
+        return self.directory / "progress.jsonl"
+
+    def add_to_log(self, line: str) -> None:
+        with self.log.open("a") as file:
+            file.write(f"{line}\n")
 
     @contextmanager
     def locked(self, config: TrainConfig) -> Iterator[None]:

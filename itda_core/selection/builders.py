@@ -11,25 +11,14 @@ import numpy as np
 import torch
 
 from itda_core.activations.massive import usable
-from itda_core.activations.plan import Plan
-from itda_core.activations.pool import LEAST_SAMPLE, sample_rows, sample_size
+from itda_core.activations.pool import sample_rows, sample_size
 from itda_core.activations.sources import Sources, sources_at
-from itda_core.config import TrainConfig
+from itda_core.dictionary.dictionary import Dictionary
 from itda_core.dictionary.growing import GrowingDictionary
-from itda_core.model.model import Model
-from itda_core.runs.workspace import RowFile, Workspace
+from itda_core.runs.training_context import TrainingContext
+from itda_core.runs.workspace import RowFile
 from itda_core.selection.coverage import choose, choose_on_average
 from itda_core.selection.threshold import ThresholdSelection
-
-__all__ = [
-    "LEAST_SAMPLE",
-    "Atoms",
-    "Builder",
-    "make_builder",
-    "sample_rows",
-    "sample_size",
-    "usable",
-]
 
 
 @dataclass(frozen=True)
@@ -43,12 +32,27 @@ class Atoms:
     sources: list[tuple] = field(repr=False)
     """(prompt_id, position, start, end, token, word) of each atom"""
     median_norm: float | None = None
-    least: float = 0.0
-    seeds: int = 0
+    min_projection: float = 0.0
+    n_seed_atoms: int = 0
     """How many of them, the first ones, were taken before there was a choice"""
 
     def __len__(self) -> int:
         return len(self.atoms)
+
+    def dictionary(self, context: TrainingContext, layer: int) -> Dictionary:
+        """The dictionary of a layer that they make, its candidate pool still open."""
+        return context.dictionary(
+            layer,
+            self.sources,
+            atoms=self.atoms,
+            offset=self.offset,
+            l0=context.config.max_terms,
+            prompt_ids=tuple(context.plan.prompt_ids),
+            pursuit=context.config.pursuit,
+            min_projection=self.min_projection,
+            median_norm=self.median_norm,
+            n_seed_atoms=self.n_seed_atoms,
+        )
 
 
 class Builder(Protocol):
@@ -84,21 +88,20 @@ class Builder(Protocol):
         ...
 
 
-def make_builder(
-    config: TrainConfig, layer: int, model: Model, plan: Plan, workspace: Workspace
-) -> Builder:
-    """The builder of the selection that `config` names."""
-    if config.selection == "threshold":
-        return ThresholdBuilder(config, model.d_model, plan.step)
-    return CoverageBuilder(config, layer, model, plan, workspace)
+def make_builder(context: TrainingContext, layer: int) -> Builder:
+    """The builder of the selection that the configuration names."""
+    if context.config.selection == "threshold":
+        return ThresholdBuilder(context)
+    return CoverageBuilder(context, layer)
 
 
 class ThresholdBuilder:
     """The paper's greedy selection, step by step."""
 
-    def __init__(self, config: TrainConfig, d_model: int, step: int):
-        self.step = step
-        self.dictionary = GrowingDictionary(d_model, config.max_atoms)
+    def __init__(self, context: TrainingContext):
+        config = context.config
+        self.step = context.plan.step
+        self.dictionary = GrowingDictionary(context.model.d_model, config.max_atoms)
         self.selection = ThresholdSelection(self.dictionary, config.l0, config.threshold)
         self.mean_error: float | None = None
 
@@ -122,9 +125,9 @@ class ThresholdBuilder:
         """Nothing is kept on disk."""
 
     def atoms(self) -> Atoms:
-        made = self.dictionary.atoms.clone()
-        sources, seeds = list(self.dictionary.sources), self.selection.seeds
-        return Atoms(made, torch.zeros(made.shape[1]), sources, seeds=seeds)
+        atoms, sources = self.dictionary.atoms.clone(), list(self.dictionary.sources)
+        n_seed_atoms = self.selection.n_seed_atoms
+        return Atoms(atoms, torch.zeros(atoms.shape[1]), sources, n_seed_atoms=n_seed_atoms)
 
     def restore(self, atoms: torch.Tensor, sources: list[tuple]) -> None:
         self.dictionary.restore(atoms, sources)
@@ -137,34 +140,34 @@ class CoverageBuilder:
     n_atoms = 0
     is_full = False
 
-    def __init__(
-        self, config: TrainConfig, layer: int, model: Model, plan: Plan, workspace: Workspace
-    ):
-        self.config, self.model, self.plan = config, model, plan
-        self.rows = sample_rows(plan.total_rows, sample_size(config.max_atoms), config.seed)
-        self._kept: RowFile = workspace.rows(f"sample-{layer}", len(self.rows), model.d_model)
+    def __init__(self, context: TrainingContext, layer: int):
+        self._config, self._plan = context.config, context.plan
+        size = sample_size(self._config.max_atoms)
+        self.rows = sample_rows(self._plan.total_rows, size, self._config.seed)
+        workspace, d_model = context.workspace, context.model.d_model
+        self._sample: RowFile = workspace.rows(f"sample-{layer}", len(self.rows), d_model)
 
     def offer(self, first: int, activations: torch.Tensor, sources: Sources) -> None:  # noqa: ARG002
         start, end = np.searchsorted(self.rows, [first, first + len(activations)])
         if end > start:
-            self._kept.write(int(start), activations[self.rows[start:end] - first])
+            self._sample.write(int(start), activations[self.rows[start:end] - first])
 
     def flush(self) -> None:
-        self._kept.flush()
+        self._sample.flush()
 
     def atoms(self) -> Atoms:
         """Choose the rows of the sample that cover it, and look their sources up."""
-        x = self._kept.read(0, len(self.rows))
+        config, x = self._config, self._sample.read(0, len(self.rows))
         good = usable(x).nonzero()[:, 0]
-        config = self.config
-        x = x[good]
-        sizes, least = (config.max_atoms, config.l0), 0.0
+        sizes, min_projection = (config.max_atoms, config.l0), 0.0
         if config.budget == "mean":
-            made, least = choose_on_average(x, *sizes, config.most_terms, config.seed)
+            terms = (*sizes, config.max_terms, config.seed)
+            choice, min_projection = choose_on_average(x[good], *terms)
         else:
-            made = choose(x, *sizes, config.seed, config.offset)
-        sources = sources_at(self.model, self.plan, self.rows[good[made.rows].numpy()])
-        return Atoms(made.atoms, made.offset, sources, made.centre.median_norm, least)
+            choice = choose(x[good], *sizes, config.seed, config.offset)
+        sources = sources_at(self._plan, self.rows[good[choice.rows].numpy()])
+        median_norm = choice.centre.median_norm
+        return Atoms(choice.atoms, choice.offset, sources, median_norm, min_projection)
 
     def restore(self, atoms: torch.Tensor, sources: list[tuple]) -> None:
         """What was kept is on disk."""

@@ -98,21 +98,21 @@ def choose(
 
 
 def choose_on_average(
-    activations: torch.Tensor, n_atoms: int, l0: int, most_terms: int, seed: int
+    activations: torch.Tensor, n_atoms: int, l0: int, max_terms: int, seed: int
 ) -> tuple[Choice, float]:
     """The activations that cover all, and the smallest projection worth a term, so that tokens use
-    `l0` terms on average and none more than `most_terms`.
+    `l0` terms on average and none more than `max_terms`.
 
     activations: as for `choose`, in the order of the prompts. The last tenth of them, at most
     2,048 and none that atoms are needed from, are not chosen from: what is measured on the prompts
-    that atoms come from is too good. With none of them tokens use `most_terms` terms.
+    that atoms come from is too good. With none of them tokens use `max_terms` terms.
     """
     apart = min(_APART, len(activations) // 10, max(0, len(activations) - n_atoms))
     choice = choose(activations[: len(activations) - apart], n_atoms, l0, seed)
-    return choice, least_projection(activations[len(activations) - apart :], choice, l0, most_terms)
+    return choice, least_projection(activations[len(activations) - apart :], choice, l0, max_terms)
 
 
-def least_projection(activations: torch.Tensor, choice: Choice, l0: int, most_terms: int) -> float:
+def least_projection(activations: torch.Tensor, choice: Choice, l0: int, max_terms: int) -> float:
     """The smallest projection worth a term, in units of the activations.
 
     With it each token's next term is bought at the same price: no other way to share the terms out
@@ -127,19 +127,22 @@ def least_projection(activations: torch.Tensor, choice: Choice, l0: int, most_te
     # Steps far below the answer are long and not needed, so they are left out at first.
     lowest_with = functools.partial(_lowest, x, choice.atoms, affordable_gram(choice.atoms))
     floor = _FLOOR * float(lowest_with(l0, 0.0)[:, -1].median())
-    lowest = lowest_with(most_terms, floor).flatten()
+    lowest = lowest_with(max_terms, floor).flatten()
     wanted = min(len(lowest), l0 * len(x))
     if int((lowest > 0).sum()) < wanted:
-        lowest = lowest_with(most_terms, 0.0).flatten()
+        lowest = lowest_with(max_terms, 0.0).flatten()
     return float(lowest.sort(descending=True).values[wanted - 1])
 
 
 def _lowest(
-    x: torch.Tensor, atoms: torch.Tensor, gram: torch.Tensor | None, l0: int, least: float
+    x: torch.Tensor, atoms: torch.Tensor, gram: torch.Tensor | None, l0: int, min_projection: float
 ) -> torch.Tensor:
     """The smallest projection up to each step, [n_tokens, l0] float64; 0 after the end."""
     parts = x.split(tokens_together(l0))
-    pursued = [orthogonal_matching_pursuit(part, atoms, l0, gram, least=least) for part in parts]
+    pursued = [
+        orthogonal_matching_pursuit(part, atoms, l0, gram, min_projection=min_projection)
+        for part in parts
+    ]
     return torch.cat([codes.gains.sqrt() for codes in pursued]).cummin(1).values
 
 

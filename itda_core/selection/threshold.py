@@ -41,7 +41,7 @@ class ThresholdSelection:
         self.threshold = threshold
 
     @property
-    def seeds(self) -> int:
+    def n_seed_atoms(self) -> int:
         """How many atoms, the first ones, were taken before any was chosen."""
         return min(len(self.dictionary), self.dictionary.atoms.shape[1])
 

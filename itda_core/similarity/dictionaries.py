@@ -16,7 +16,7 @@ import pandas as pd
 
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ComparisonError
-from itda_core.similarity.log_odds import by_telling, word_counts
+from itda_core.similarity.log_odds import by_log_odds, word_counts
 from itda_core.similarity.overlap import RESAMPLES, Matrix, compare_all
 from itda_core.similarity.source_sets import (
     KEYS,
@@ -46,12 +46,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two dictionaries as sets of source tokens. The lists have the most telling sources first."""
+    """Two dictionaries as sets of source tokens; the most distinctive sources come first."""
 
     jaccard: float
     """|A ∩ B| / |A ∪ B|, in [0, 1]"""
     shared: pd.DataFrame
-    """sources in both: A's columns, `telling`, and, as `latent_b`, B's latent; by word there may be
+    """sources in both: A's columns, `score`, and, as `latent_b`, B's latent; by word there may be
     several latents of a side for one word, of which the first stands here"""
     only_a: pd.DataFrame
     only_b: pd.DataFrame
@@ -60,14 +60,14 @@ class Comparison:
     intersection: int
     """|A ∩ B|"""
     size_a: int
-    """|A|: in the common prompts, without the seeds of either"""
+    """|A|: in the common prompts, without the seed atoms of either"""
     size_b: int
     chance: float
     """the index of random sets of these sizes, in [0, 1]; NaN where that isn't known"""
     low: float
     """where the 95 % interval of the index begins (bootstrap over prompts); NaN with one prompt"""
     high: float
-    universe: int
+    pool_size: int
     """N, the tokens (words) that both could choose, which `chance` draws from; 0 where unknown"""
     is_assumed: bool
     """N is only what the sources show: too small, so that `chance` is too high"""
@@ -80,8 +80,8 @@ def jaccard(a: Dictionary, b: Dictionary, key: str = "token", seeds: bool = Fals
     as (prompt, the white-space word that holds the token), which works across tokenizers.
     seeds: count the seed atoms too, as published. By default the tokens that either dictionary
     took before it chose anything count for neither: for them there was no choice to compare.
-    Where one dictionary was offered more of the same prompts, only those that both were offered
-    count. Raises ComparisonError for dictionaries built on different prompts.
+    Where one training read more of the same prompts, only those that both read count. Raises
+    ComparisonError for dictionaries built on different prompts.
     """
     return float(_matrix([{0: a}], [{0: b}], key, seeds, resamples=0).jaccard[0, 0])
 
@@ -109,13 +109,13 @@ def model_comparison(
     """Two models: the unions of their sources over the layers that both have, compared.
 
     a, b: a dictionary for each layer. What is a seed in one layer is left out of the whole union.
-    Chance draws sets as large as the unions from the union of what the layers were offered.
+    Chance draws sets as large as the unions from the union of the layers' candidate pools.
     Raises ComparisonError where no layer is common.
     """
     if not set(a) & set(b):
         raise ComparisonError(NO_LAYER)
     matrix = _matrix([a], [b], key, seeds, RESAMPLES)
-    shared, only_a, only_b = by_telling(*_lists(a, b, key, seeds))
+    shared, only_a, only_b = by_log_odds(*_lists(a, b, key, seeds))
     return Comparison(
         jaccard=float(matrix.jaccard[0, 0]),
         shared=shared,
@@ -128,7 +128,7 @@ def model_comparison(
         chance=float(matrix.chance[0, 0]),
         low=float(matrix.low[0, 0]),
         high=float(matrix.high[0, 0]),
-        universe=int(matrix.universe[0, 0]),
+        pool_size=int(matrix.pool_size[0, 0]),
         is_assumed=bool(matrix.is_assumed[0, 0]),
     )
 
@@ -167,7 +167,7 @@ def _lists(
     unchosen = {-1}  # what lies in none of the common prompts
     for side, its_keys in zip(sides, keys, strict=True):
         for layer, numbered in its_keys.items():
-            unchosen.update(numbered[: 0 if seeds else side[layer].seeds].tolist())
+            unchosen.update(numbered[: 0 if seeds else side[layer].n_seed_atoms].tolist())
     table_a, table_b = (
         _table(side, its_keys, unchosen) for side, its_keys in zip((a, b), keys, strict=True)
     )

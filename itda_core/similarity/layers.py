@@ -22,12 +22,13 @@ from itda_core.activations.massive import massive_rows
 from itda_core.config import CorpusSpec
 from itda_core.corpus.corpus import Corpus, load_corpus
 from itda_core.errors import ComparisonError, InputError, ItdaError
-from itda_core.evaluation.batch import RunsProgress, check_model
+from itda_core.evaluation.batch import check_model
 from itda_core.files import told_when_disk_is_full
 from itda_core.model.loading import load_model
 from itda_core.model.model import Model
+from itda_core.progress import Progress
 from itda_core.runs.run import Run
-from itda_core.similarity.measures import LEAST_TOKENS, MEASURES, Measure, prepare
+from itda_core.similarity.measures import MEASURES, MIN_TOKENS, Measure, prepare
 
 COMPARED_TOKENS = 10_000
 _PROMPTS = 32
@@ -60,7 +61,7 @@ class Captured:
 
 def compare_runs(
     runs: Sequence[Run], measures: Sequence[str], max_tokens: int = COMPARED_TOKENS
-) -> Iterator[RunsProgress]:
+) -> Iterator[Progress]:
     """Compare every layer with every layer, also of the same model, by each measure.
 
     The last progress holds the results, a row for each measure and pair: measure, a and b (from a
@@ -74,12 +75,12 @@ def compare_runs(
     end.
     """
     _check(runs, measures, max_tokens)
-    progress, failed = RunsProgress("loading", total_tokens=max_tokens), []
+    progress, failed = Progress("loading", total_tokens=max_tokens), []
     with tempfile.TemporaryDirectory(prefix="itda-") as folder:
         capturing = _Capturing(runs, max_tokens, Path(folder))
         yield from capturing.steps(progress, failed)
         yield from _compare_all(capturing.found, measures, max_tokens, progress)
-    progress.stage, progress.fraction, progress.seconds_left = "done", 1.0, 0.0
+    progress.finish()
     yield progress
     if failed:
         raise failed[0]
@@ -91,8 +92,8 @@ def _check(runs: Sequence[Run], measures: Sequence[str], max_tokens: int) -> Non
     for name in measures or [""]:
         if name not in MEASURES:
             raise InputError(f"There is no measure {name!r}: take some of {', '.join(MEASURES)}.")
-    if max_tokens < LEAST_TOKENS:
-        raise InputError(f"Compare by at least {LEAST_TOKENS} tokens, got {max_tokens}.")
+    if max_tokens < MIN_TOKENS:
+        raise InputError(f"Compare by at least {MIN_TOKENS} tokens, got {max_tokens}.")
 
 
 class _Capturing:
@@ -105,7 +106,7 @@ class _Capturing:
         self._read = functools.lru_cache(maxsize=2)(load_corpus)
         self._started = time.monotonic()
 
-    def steps(self, progress: RunsProgress, failed: list[ItdaError]) -> Iterator[RunsProgress]:
+    def steps(self, progress: Progress, failed: list[ItdaError]) -> Iterator[Progress]:
         """failed: takes up why a model could not be captured."""
         for number, runs in enumerate(self._models):
             try:
@@ -114,8 +115,8 @@ class _Capturing:
                 failed.append(error)
 
     def _capture(
-        self, number: int, runs: tuple[Run, ...], progress: RunsProgress
-    ) -> Iterator[RunsProgress]:
+        self, number: int, runs: tuple[Run, ...], progress: Progress
+    ) -> Iterator[Progress]:
         progress.stage, progress.run_id, progress.tokens = "loading", runs[0].run_id, 0
         yield progress
         model = load_model(runs[0].config.model)
@@ -136,7 +137,7 @@ class _Capturing:
         layers = [torch.cat(parts.pop(run.layer)) for run in runs]
         self.found.append(self._keep(number, runs, layers, RowNames.joined(names), model))
 
-    def _follow(self, progress: RunsProgress, number: int, rows: int) -> None:
+    def _follow(self, progress: Progress, number: int, rows: int) -> None:
         progress.stage, progress.tokens = "capturing", min(rows, self._max_tokens)
         done = (number + progress.tokens / self._max_tokens) / len(self._models)
         seconds = time.monotonic() - self._started
@@ -193,8 +194,8 @@ def _batch(
 
 
 def _compare_all(
-    models: list[Captured], measures: Sequence[str], max_tokens: int, progress: RunsProgress
-) -> Iterator[RunsProgress]:
+    models: list[Captured], measures: Sequence[str], max_tokens: int, progress: Progress
+) -> Iterator[Progress]:
     progress.stage, progress.run_id, progress.tokens, progress.total_tokens = "comparing", "", 0, 0
     pairs = list(itertools.combinations_with_replacement(models, 2))
     forms = functools.lru_cache(maxsize=_KEPT_MODELS)(_forms)
@@ -247,7 +248,7 @@ def _obstacle(a: Run, b: Run, n_rows: int) -> ComparisonError | None:
         return ComparisonError(
             f"{names} were trained on different corpora. Train both on the same one."
         )
-    if n_rows < LEAST_TOKENS:
+    if n_rows < MIN_TOKENS:
         return ComparisonError(f"{names} have {n_rows} tokens in common, too few to compare by.")
     return None
 

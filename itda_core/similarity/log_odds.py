@@ -1,4 +1,4 @@
-"""In which order sources and words are shown: the most telling first, chance last.
+"""In which order sources and words are shown: the most distinctive first, chance last.
 
 Words of two lists are told apart by the log-odds ratio with an informative Dirichlet prior
 (Monroe, Colaresi & Quinn 2008, "Fightin' Words", equations 16, 20 and 22).
@@ -7,7 +7,7 @@ Words of two lists are told apart by the log-odds ratio with an informative Diri
 import numpy as np
 import pandas as pd
 
-COLUMN = "telling"
+COLUMN = "score"
 """Added to lists of sources: the more, the sooner it is shown"""
 
 
@@ -41,14 +41,14 @@ def word_counts(only_a: pd.DataFrame, only_b: pd.DataFrame) -> pd.DataFrame:
     return table.iloc[order].reset_index(drop=True)
 
 
-def by_telling(
+def by_log_odds(
     shared: pd.DataFrame, only_a: pd.DataFrame, only_b: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """The three lists in order, with the column `telling`.
+    """The three lists in order, with the column `score`.
 
-    What one side has alone is as telling as its word is more frequent there than in what the
-    other has alone (z of `word_counts`). What is shared is as telling as its word is rare: −ln of
-    its share among the sources of both, since of frequent words chance shares many. Ties keep
+    What one side has alone is as distinctive as its word is more frequent there than in what the
+    other has alone (z of `word_counts`). What is shared is as distinctive as its word is rare: −ln
+    of its share among the sources of both, since of frequent words chance shares many. Ties keep
     their order.
     """
     z = word_counts(only_a, only_b).set_index("word")["z"]

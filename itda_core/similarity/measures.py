@@ -14,7 +14,7 @@ import torch
 from itda_core.errors import ComparisonError
 from itda_core.similarity import linear, tokenwise
 
-LEAST_TOKENS = 20
+MIN_TOKENS = 20
 """With fewer none of the measures says anything"""
 
 
@@ -145,9 +145,9 @@ def prepare(name: str, activations: torch.Tensor) -> Any:
         raise ComparisonError(
             f"Activations have the shape {list(activations.shape)}: give [n_tokens, d_model]."
         )
-    if len(activations) < LEAST_TOKENS:
+    if len(activations) < MIN_TOKENS:
         raise ComparisonError(
-            f"{len(activations)} tokens are too few to compare by: take {LEAST_TOKENS} or more."
+            f"{len(activations)} tokens are too few to compare by: take {MIN_TOKENS} or more."
         )
     if not bool(torch.isfinite(activations.float()).all()):
         raise ComparisonError(

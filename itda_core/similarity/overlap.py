@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from itda_core.activations.pool import Offered
+from itda_core.activations.pool import CandidatePool
 from itda_core.similarity.source_sets import (
     PER_PROMPT,
     Side,
     alike,
     check_key,
-    offered_keys,
+    pool_keys,
     prompt_numbers,
     why_not,
 )
@@ -39,10 +39,10 @@ class Matrix:
     reasons: np.ndarray
     """str: why a pair can't be compared, empty where it can"""
     size_a: np.ndarray
-    """int64, |A|: in the common prompts, without the seeds of either"""
+    """int64, |A|: in the common prompts, without the seed atoms of either"""
     size_b: np.ndarray
     """int64, |B|"""
-    universe: np.ndarray
+    pool_size: np.ndarray
     """int64, N: the tokens (words) that both could choose; 0 where that isn't known"""
     is_assumed: np.ndarray
     """bool: N is only what the sources show, too small, so that `chance` is too high"""
@@ -57,7 +57,7 @@ class Matrix:
     def empty(cls, n_rows: int, n_columns: int) -> "Matrix":
         shape = n_rows, n_columns
         counts, values = (
-            ("shared", "union", "size_a", "size_b", "universe"),
+            ("shared", "union", "size_a", "size_b", "pool_size"),
             ("expected", "low", "high"),
         )
         return cls(
@@ -92,7 +92,7 @@ def compare_all(
 
     What can't be compared has its reason in the matrix instead of an error. seeds: count the seed
     atoms too; else the tokens that either side took before it chose are left out of both sides
-    and of the universe. resamples: of the prompts, for the interval; 0 for none. Raises
+    and of the candidate pool. resamples: of the prompts, for the interval; 0 for none. Raises
     ComparisonError for an unknown key.
     """
     check_key(key)
@@ -120,7 +120,7 @@ class _Keys:
     seeds_class: int
     """Sides whose seeds are the same have the same number"""
     offers: tuple | None
-    """Tells what the side was offered; None where a layer of it doesn't know"""
+    """Tells the side's candidate pools; None where a layer of it doesn't know"""
 
 
 class _Overlap:
@@ -131,11 +131,11 @@ class _Overlap:
         self.n_prompts = len({name for part in self.numbers.values() for name in part})
         self._classes: dict[bytes, int] = {}
         self._seeds: list[np.ndarray] = []
-        self._offers: dict[tuple, tuple[Offered, tuple[str, ...], dict[str, int]]] = {}
+        self._offers: dict[tuple, tuple[CandidatePool, tuple[str, ...], dict[str, int]]] = {}
         self._furthest: list[np.ndarray] = []
         self.a = [self._keys_of(side, seeds) for side in a]
         self.b = [self._keys_of(side, seeds) for side in b]
-        self.offered = functools.cache(self._offered)
+        self.pool = functools.cache(self._offered)
 
     def matrix(self, resamples: int) -> Matrix:
         """All pairs; one row after another, so that memory holds the resamples of one."""
@@ -165,7 +165,9 @@ class _Overlap:
     def _keys_of(self, side: Side, seeds: bool) -> _Keys:
         layers = {layer: side[layer].keys(part, self.key) for layer, part in self.numbers.items()}
         everything = _distinct(np.concatenate(list(layers.values())))
-        unchosen = [keys[: 0 if seeds else side[layer].seeds] for layer, keys in layers.items()]
+        unchosen = [
+            keys[: 0 if seeds else side[layer].n_seed_atoms] for layer, keys in layers.items()
+        ]
         taken = _distinct(np.concatenate(unchosen))
         number = self._classes.setdefault(taken.tobytes(), len(self._classes))
         if number == len(self._seeds):
@@ -176,11 +178,11 @@ class _Overlap:
     def _offers_of(self, side: Side) -> tuple | None:
         found = set()
         for layer, numbers in self.numbers.items():
-            offered = side[layer].offered
-            if offered is None:
+            pool = side[layer].pool
+            if pool is None:
                 return None
-            name = id(offered), id(numbers)
-            self._offers[name] = offered, side[layer].prompt_ids, numbers
+            name = id(pool), id(numbers)
+            self._offers[name] = pool, side[layer].prompt_ids, numbers
             found.add(name)
         return tuple(sorted(found))
 
@@ -204,20 +206,20 @@ class _Overlap:
         return weights @ np.bincount(keys // PER_PROMPT, minlength=self.n_prompts).astype(float)
 
     def _fill(self, matrix: Matrix, place: tuple, pair: tuple[np.ndarray, np.ndarray]) -> None:
-        """Sizes, universe and what chance shares, for one pair."""
+        """Sizes, the candidate pool and what chance shares, for one pair."""
         a, b = self.a[place[0]], self.b[place[1]]
         matrix.size_a[place], matrix.size_b[place] = (len(keys) for keys in pair)
         matrix.is_assumed[place] = a.offers is None and b.offers is None
-        offered = self.offered(a.offers, b.offers)
-        if offered is None:
+        pool = self.pool(a.offers, b.offers)
+        if pool is None:
             return
         unchosen = a.seeds if a.seeds_class == b.seeds_class else np.union1d(a.seeds, b.seeds)
-        universe = len(offered) - int(_holds(offered, unchosen).sum())
+        pool_size = len(pool) - int(_holds(pool, unchosen).sum())
         inside = [len(keys) for keys in pair]
-        if a.offers != b.offers:  # then one of them could choose what the other was not offered
-            inside = [int(_holds(offered, keys).sum()) for keys in pair]
-        matrix.universe[place] = universe
-        matrix.expected[place] = inside[0] * inside[1] / universe if universe else 0.0
+        if a.offers != b.offers:  # then one of them could choose what the other could not
+            inside = [int(_holds(pool, keys).sum()) for keys in pair]
+        matrix.pool_size[place] = pool_size
+        matrix.expected[place] = inside[0] * inside[1] / pool_size if pool_size else 0.0
 
     def _offered(self, a: tuple | None, b: tuple | None) -> np.ndarray | None:
         """Sorted keys that both could choose. Where one does not know, what the other does; where
@@ -228,7 +230,7 @@ class _Overlap:
         return functools.reduce(lambda one, other: one[_holds(other, one)], sides)
 
     def _one_offer(self, offers: tuple) -> np.ndarray:
-        parts = [offered_keys(*self._offers[name], self.key) for name in offers]
+        parts = [pool_keys(*self._offers[name], self.key) for name in offers]
         return np.unique(np.concatenate(parts))
 
     def _up_to_the_furthest(self) -> np.ndarray:

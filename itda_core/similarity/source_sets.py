@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from itda_core.activations.pool import Offered
+from itda_core.activations.pool import CandidatePool
 from itda_core.config import HookPoint
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ComparisonError
@@ -39,8 +39,8 @@ class SourceSet:
     tokenizer: str
     reading: str
     kind: str = "itda"
-    offered: Offered | None = None
-    seeds: int = 0
+    pool: CandidatePool | None = None
+    n_seed_atoms: int = 0
     """So many sources, the first ones, were taken before any was chosen"""
 
     @classmethod
@@ -56,8 +56,8 @@ class SourceSet:
             tokenizer=dictionary.tokenizer,
             reading=dictionary.reading,
             kind=dictionary.kind,
-            offered=dictionary.offered,
-            seeds=dictionary.seeds,
+            pool=dictionary.pool,
+            n_seed_atoms=dictionary.n_seed_atoms,
         )
 
     def keys(self, numbers: Mapping[str, int], key: str) -> np.ndarray:
@@ -71,13 +71,13 @@ Side = Mapping[int, SourceSet]
 """A row or column of a matrix: a dictionary's sources for each layer"""
 
 
-def offered_keys(
-    offered: Offered, prompt_ids: Sequence[str], numbers: Mapping[str, int], key: str
+def pool_keys(
+    pool: CandidatePool, prompt_ids: Sequence[str], numbers: Mapping[str, int], key: str
 ) -> np.ndarray:
     """The keys of all tokens that could become atoms, in prompts that have a number."""
     prompts = np.array([numbers.get(name, -1) for name in prompt_ids], np.int64)
-    prompts = np.repeat(prompts, offered.counts)
-    keys = _keys(prompts, offered.positions.astype(np.int64), offered.words.astype(np.int64), key)
+    prompts = np.repeat(prompts, pool.counts)
+    keys = _keys(prompts, pool.positions.astype(np.int64), pool.words.astype(np.int64), key)
     return np.unique(keys[keys >= 0])
 
 
@@ -96,7 +96,7 @@ def check_key(key: str) -> None:
 def common_prompts(
     a: Dictionary | SourceSet, b: Dictionary | SourceSet, key: str
 ) -> tuple[str, ...]:
-    """The prompts offered to both dictionaries, in order; none where neither names any.
+    """The prompts that both trainings read, in order; none where neither names any.
 
     Both read their prompts in one order, so one list has to begin with the other: with another
     tokenizer or token budget the same order only goes on for longer. Anything else would compare
@@ -163,7 +163,7 @@ def sentence(a: Dictionary | SourceSet, b: Dictionary | SourceSet, found: str) -
 def alike(sides: Sequence[Side]) -> list[list[int]]:
     """The numbers of the sides in groups whose members compare with any other side alike.
 
-    That is decided by the layers and what was offered to them, which is usually one for all.
+    That is decided by the layers and what they read, which is usually one for all.
     """
     groups: dict[tuple, list[int]] = {}
     for number, side in enumerate(sides):

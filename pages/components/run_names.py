@@ -1,10 +1,54 @@
 """What dictionaries are called, and how one is chosen."""
 
+from dataclasses import dataclass
+
 import pandas as pd
 import streamlit as st
 
 from itda_core.runs.run import Run
 from pages.components.url import follow_url, keep, write_url
+
+
+@dataclass(frozen=True)
+class KindWords:
+    """What is said differently of dictionaries of tokens and of imported autoencoders."""
+
+    units: str
+    """what a dictionary has many of"""
+    source: str
+    """what the token is called that a latent is titled with"""
+    dead: str
+    """of a latent that no explored token uses"""
+    terms: str | None = None
+    """what the terms of a token are; None where the pursuit says it"""
+    takes_steps: bool = True
+    """whether one step more would take one term more"""
+    is_named: bool = False
+    """whether its method is always part of its name"""
+
+
+_WORDS = {
+    "itda": KindWords(
+        units="atoms",
+        source="source token",
+        dead="No explored token uses this latent: another atom is always nearer.",
+    ),
+    "sae": KindWords(
+        units="latents",
+        source="strongest token",
+        dead="No explored token activates this latent. The token above is the one that comes "
+        "nearest to it.",
+        terms="The latents that the autoencoder's encoder activates, strongest first. They are not "
+        "fitted to this token, so a term can also add to what is left.",
+        takes_steps=False,
+        is_named=True,
+    ),
+}
+
+
+def words_of(run) -> KindWords:
+    """The words for a row of the store's runs."""
+    return _WORDS[run.kind]
 
 
 def is_made_elsewhere(run: Run) -> bool:
@@ -16,9 +60,10 @@ def run_label(run) -> str:
     """How a dictionary is called in lists: model, layer, and what tells it from its siblings."""
     name = run.model.rstrip("/").split("/")[-1]
     digest = run.training_id.rpartition("-")[2]
-    size = f"{run.atoms:,} latents" if run.kind == "sae" else f"{run.atoms:,} atoms"
-    kind = f"{run.method} · " if run.kind == "sae" else ""
-    return f"{name} · layer {run.layer} · {kind}{size} · L0 {l0_text(run)} · {digest}"
+    words = words_of(run)
+    method = f"{run.method} · " if words.is_named else ""
+    size = f"{method}{run.atoms:,} {words.units}"
+    return f"{name} · layer {run.layer} · {size} · L0 {l0_text(run)} · {digest}"
 
 
 def l0_text(run) -> str:
@@ -26,12 +71,6 @@ def l0_text(run) -> str:
     if pd.notna(run.mean_l0) and round(run.mean_l0, 1) != run.l0:
         return f"{run.mean_l0:.1f} on average"
     return f"{run.l0} on average" if run.budget == "mean" else str(run.l0)
-
-
-def origin_word(run) -> str:
-    """What the token is called that a latent is titled with: the atom's source, or of an
-    autoencoder the token that is strongest on the latent."""
-    return "strongest token" if run.kind == "sae" else "source token"
 
 
 def choose_run(runs: pd.DataFrame, label: str = "Dictionary", name: str = "run"):
@@ -64,14 +103,14 @@ def short_labels(runs: pd.DataFrame) -> dict[str, str]:
 
 
 def _parts(run) -> dict[str, str]:
-    """All that may tell a dictionary from others, the most telling first."""
+    """All that may tell a dictionary from others, what tells most first."""
     return {
         "model": run.model.rstrip("/").split("/")[-1],
         "layer": f"layer {run.layer}",
-        "kind": run.method if run.kind == "sae" else "",
+        "kind": run.method if words_of(run).is_named else "",
         "atoms": f"{run.atoms:,} latents",
         "l0": f"L0 {l0_text(run)}",
-        "method": "" if run.kind == "sae" else run.method,
+        "method": "" if words_of(run).is_named else run.method,
         "tokens": f"{run.tokens:,} tokens",
         "seed": f"seed {run.seed}",
         "digest": run.training_id.rpartition("-")[2],

@@ -82,7 +82,7 @@ def test_the_last_prompt_is_read_only_as_far_as_the_budget_goes(tiny_model, text
     budget = int(whole.rows[:6].sum()) + 3
     plan = make_plan(tiny_model, prompts_of(texts), config, budget)
     assert plan.lengths == [*whole.lengths[:6], 4]
-    tokens = plan.tokens(tiny_model, 5, 7)
+    tokens = plan.tokens(5, 7)
     assert tokens.lengths.tolist() == plan.lengths[5:]
     expected = tiny_model.tokenizer(plan.prompts[6].text)["input_ids"][:4]
     assert tokens.ids[1][tokens.mask[1]].tolist() == expected
@@ -92,7 +92,7 @@ def test_the_last_prompt_is_read_only_as_far_as_the_budget_goes(tiny_model, text
 def test_a_prompt_cut_by_the_context_length_keeps_its_first_tokens(tiny_model, texts, config):
     config = dataclasses.replace(config, context_length=5)
     plan = make_plan(tiny_model, prompts_of(texts), config, EVERYTHING)
-    tokens = plan.tokens(tiny_model, 0, 8)
+    tokens = plan.tokens(0, 8)
     for row in range(8):
         expected = tiny_model.tokenizer(plan.prompts[row].text)["input_ids"][:5]
         assert tokens.ids[row, :5].tolist() == expected
@@ -199,7 +199,7 @@ def test_first_rows_are_the_rows_that_capture_gives(tiny_model, texts, config, s
     plan = make_plan(tiny_model, prompts_of(texts), config, 700)
     prompts, positions = [], []
     for first, last in plan.windows:
-        rows = tiny_model.capture(plan.tokens(tiny_model, first, last), [0], skip_first)
+        rows = tiny_model.capture(plan.tokens(first, last), [0], skip_first)
         prompts += (rows.prompts + first).tolist()
         positions += rows.positions.tolist()
     assert len(prompts) == 700

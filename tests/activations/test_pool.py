@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from itda_core.activations import pool as room
-from itda_core.activations.pool import Offered
+from itda_core.activations.pool import CandidatePool
 from itda_core.dictionary.dictionary import FILE_NAME, Dictionary
 from itda_core.runs.run import list_runs
 from tests.support.trained_runs import shared_runs, tiny_config, trained
@@ -32,7 +32,7 @@ def coverage_runs(tmp_path_factory, tiny_model_folder, tiny_corpus_file):
     """Of a sample of 500 of 1,000 tokens."""
     folder = tmp_path_factory.mktemp("coverage")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room, "LEAST_SAMPLE", 500)
+        patch.setattr(room, "MIN_SAMPLE", 500)
         changes = {"selection": "coverage", "max_atoms": 100, "layers": (1, 2)}
         trained(tiny_config(tiny_model_folder, tiny_corpus_file, **changes), folder)
     return list_runs(folder)
@@ -40,9 +40,9 @@ def coverage_runs(tmp_path_factory, tiny_model_folder, tiny_corpus_file):
 
 def table_of(dictionary):
     """Prompt, position and word of all that was offered."""
-    offered = dictionary.offered
-    prompts = np.repeat(np.array(dictionary.prompt_ids, object), offered.counts)
-    return list(zip(prompts, offered.positions.tolist(), offered.words.tolist(), strict=True))
+    pool = dictionary.pool
+    prompts = np.repeat(np.array(dictionary.prompt_ids, object), pool.counts)
+    return list(zip(prompts, pool.positions.tolist(), pool.words.tolist(), strict=True))
 
 
 def as_before(run, folder):
@@ -79,21 +79,21 @@ def test_the_threshold_was_offered_all_tokens_until_it_was_full(threshold_runs):
         sources = list(
             zip(dictionary.sources["prompt_id"], dictionary.sources["position"], strict=True)
         )
-        offered = [row[:2] for row in table_of(dictionary)]
+        pool = [row[:2] for row in table_of(dictionary)]
         last = max(tokens.index(source) for source in sources)
-        assert offered == (tokens[: last + 1] if is_full_of(run) else tokens)
+        assert pool == (tokens[: last + 1] if is_full_of(run) else tokens)
     assert [is_full_of(run) for run in threshold_runs] == [False, False, False, True]
 
 
 def test_the_coverage_was_offered_its_sample(coverage_runs):
     for run in coverage_runs:
         dictionary, tokens = run.dictionary(), every_token(run)
-        offered = [row[:2] for row in table_of(dictionary)]
-        assert len(offered) == len(set(offered)) == 500
-        assert set(offered) < set(tokens)
-        assert [token for token in tokens if token in set(offered)] == offered
+        pool = [row[:2] for row in table_of(dictionary)]
+        assert len(pool) == len(set(pool)) == 500
+        assert set(pool) < set(tokens)
+        assert [token for token in tokens if token in set(pool)] == pool
         sources = zip(dictionary.sources["prompt_id"], dictionary.sources["position"], strict=True)
-        assert set(sources) <= set(offered)
+        assert set(sources) <= set(pool)
 
 
 def test_sources_have_the_words_of_what_was_offered(threshold_runs, coverage_runs):
@@ -109,8 +109,8 @@ def test_sources_have_the_words_of_what_was_offered(threshold_runs, coverage_run
 
 
 def test_seeds_are_what_the_threshold_took_first(threshold_runs, coverage_runs):
-    assert [run.dictionary().seeds for run in threshold_runs] == [16, 16, 16, 16]
-    assert [run.dictionary().seeds for run in coverage_runs] == [0, 0]
+    assert [run.dictionary().n_seed_atoms for run in threshold_runs] == [16, 16, 16, 16]
+    assert [run.dictionary().n_seed_atoms for run in coverage_runs] == [0, 0]
 
 
 def test_of_older_runs_both_follow_from_the_run_directory(
@@ -118,36 +118,40 @@ def test_of_older_runs_both_follow_from_the_run_directory(
 ):
     for run in (*threshold_runs, *coverage_runs):
         if run in coverage_runs:
-            monkeypatch.setattr(room, "LEAST_SAMPLE", 500)
+            monkeypatch.setattr(room, "MIN_SAMPLE", 500)
         now, before = run.dictionary(), Dictionary.load(as_before(run, tmp_path))
-        assert before.seeds == now.seeds
+        assert before.n_seed_atoms == now.n_seed_atoms
         assert table_of(before) == table_of(now)
 
 
 def test_of_an_older_file_alone_the_seeds_are_guessed_and_the_offer_is_unknown(
     threshold_runs, coverage_runs, tmp_path
 ):
-    for run, seeds in ((threshold_runs[0], 16), (coverage_runs[0], 0)):
+    for run, n_seed_atoms in ((threshold_runs[0], 16), (coverage_runs[0], 0)):
         alone = tmp_path / "alone" / f"{run.run_id}.safetensors"
         alone.parent.mkdir(exist_ok=True)
         shutil.copy(as_before(run, tmp_path) / FILE_NAME, alone)
         dictionary = Dictionary.load(alone)
-        assert (dictionary.offered, dictionary.seeds) == (None, seeds)
+        assert (dictionary.pool, dictionary.n_seed_atoms) == (None, n_seed_atoms)
 
 
 @pytest.mark.parametrize("name", ["config.json", "prompts.parquet"])
 def test_an_older_run_with_a_damaged_file_is_read_all_the_same(threshold_runs, tmp_path, name):
     folder = as_before(threshold_runs[0], tmp_path)
     (folder / name).write_text("[")
-    assert Dictionary.load(folder).offered is None
+    assert Dictionary.load(folder).pool is None
 
 
 def test_what_layers_were_offered_alike_is_in_memory_once(coverage_runs):
-    one, other = (run.dictionary().offered for run in coverage_runs)
+    one, other = (run.dictionary().pool for run in coverage_runs)
     assert one is other
-    made = [Offered.of(np.array([2, 1]), np.array([0, 1, 0]), np.array([0, 0, 3])) for _ in "ab"]
+    made = [
+        CandidatePool.of(np.array([2, 1]), np.array([0, 1, 0]), np.array([0, 0, 3])) for _ in "ab"
+    ]
     assert made[0] is made[1]
-    assert Offered.of(np.array([1, 2]), np.array([0, 1, 0]), np.array([0, 0, 3])) is not made[0]
+    assert (
+        CandidatePool.of(np.array([1, 2]), np.array([0, 1, 0]), np.array([0, 0, 3])) is not made[0]
+    )
     known = len(room._KNOWN)
     del made
     gc.collect()
@@ -156,7 +160,7 @@ def test_what_layers_were_offered_alike_is_in_memory_once(coverage_runs):
 
 def test_counts_that_do_not_fit_are_damage(threshold_runs, tmp_path):
     with pytest.raises(ValueError, match="do not fit"):
-        Offered.of(np.array([2]), np.array([0]), np.array([0]))
+        CandidatePool.of(np.array([2]), np.array([0]), np.array([0]))
     folder = tmp_path / "run"
     shutil.copytree(threshold_runs[0].directory, folder)
     with safetensors.safe_open(folder / FILE_NAME, "pt") as opened:

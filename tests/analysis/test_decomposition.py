@@ -111,7 +111,7 @@ def test_refitted_coefficients_are_final_and_each_share_is_of_so_many_terms(
 
 def test_tokens_of_a_budget_have_as_many_terms_as_are_counted(run, fitted, tiny_model):
     steps = decompose(fitted, tiny_model, TEXT, run.config).codes.gains.sqrt()
-    frugal = dataclasses.replace(fitted, least=float(steps[:, 1:].median()))
+    frugal = dataclasses.replace(fitted, min_projection=float(steps[:, 1:].median()))
     result = decompose(frugal, tiny_model, TEXT, run.config)
     counts = [len(result.terms(row)) for row in range(len(result.positions))]
     assert result.counts.tolist() == counts

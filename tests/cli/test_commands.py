@@ -163,7 +163,7 @@ def test_probe_tells_labels_from_latents_and_from_activations(cli, runs_folder, 
     told = one_json(cli("probe", *options, "--json"))
     assert set(told) == {"runs"}
     [one] = told["runs"]
-    assert set(one) == {"run_id", "tokens", "results", "measured_on", "seconds"}
+    assert set(one) == {"run_id", "tokens", "results", "measured_on", "dtype", "seconds"}
     assert (one["run_id"], one["tokens"]) == (ids[1], 3_000)
     sources = list_runs(runs_folder)[1].dictionary().sources
     for row in one["results"]:
@@ -284,7 +284,7 @@ def test_similarity_tells_chance_interval_and_sizes(cli, runs_folder, ids, with_
             ("shared", found.intersection),
             ("union", found.union),
             ("sizes", found.size_a),
-            ("universe", found.universe),
+            ("universe", found.pool_size),
         ):
             assert told[name][i][j] == value
     lines = cli("similarity", *ids, "--runs", runs_folder, *options)[1].splitlines()

@@ -15,7 +15,7 @@ from itda_core.config import data_directory
 from itda_core.runs.run import list_runs
 from itda_core.runs.workspace import interrupted_trainings
 from itda_core.store.store import SCHEMA_VERSION, Store
-from itda_core.training import run_writer as finishing
+from itda_core.training import encoding
 from itda_core.training.trainer import train
 from tests.support.command_line import one_json, train_options
 from tests.support.trained_runs import advance, assert_same_runs, long_config, tiny_config, trained
@@ -285,7 +285,7 @@ def test_a_full_disk(fails, cli, tmp_path, monkeypatch, tiny_model_folder, tiny_
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(finishing.pq.ParquetWriter, "write_table", full)
+        patch.setattr(encoding.pq.ParquetWriter, "write_table", full)
         sentence = fails(1, "train", *options_of(config), "--runs", tmp_path)
     assert "no space left on the disk" in sentence
     assert list_runs(tmp_path) == []

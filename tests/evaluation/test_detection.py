@@ -15,7 +15,7 @@ from itda_core.evaluation.detection import (
     AGAINST,
     DRAWN,
     EMBEDDER,
-    LEAST_USES,
+    MIN_USES,
     QUARTERS,
     SAMPLE,
     Examples,
@@ -300,17 +300,17 @@ def drawn(run):
     titles = title_tokens(sources, prompts, tokens)
     table = CodeTable(run.directory / "codes.parquet", prompts, tokens)
     survey = table.survey(titles)
-    latents = draw_latents(np.where(survey.uses >= 5, LEAST_USES, 0), 30, 0)
+    latents = draw_latents(np.where(survey.uses >= 5, MIN_USES, 0), 30, 0)
     uses = table.uses_of(latents)
     arguments = (latents, uses, titles[latents], tokens, survey)
     return (*arguments, draw_examples(*arguments, seed=0))
 
 
 def test_latents_are_drawn_from_those_with_enough_uses():
-    uses = np.array([LEAST_USES, LEAST_USES - 1, 500, 0, LEAST_USES + 1])
+    uses = np.array([MIN_USES, MIN_USES - 1, 500, 0, MIN_USES + 1])
     assert set(draw_latents(uses, 10, 0)) == {0, 2, 4}
     assert len(draw_latents(uses, 2, 0)) == 2
-    many = np.full(1_000, LEAST_USES)
+    many = np.full(1_000, MIN_USES)
     one, again, other = (draw_latents(many, 50, seed).tolist() for seed in (0, 0, 1))
     assert one == again != other
 
@@ -479,7 +479,7 @@ def test_a_latent_used_by_its_titles_word_is_told_and_one_used_anywhere_is_not(t
 
 def test_detecting_yields_progress_and_rows_that_json_can_hold(run, tiny_bert, monkeypatch):
     monkeypatch.setattr("itda_core.evaluation.detection._EMBED_TOGETHER", 8)
-    monkeypatch.setattr("itda_core.evaluation.detection.LEAST_USES", 12)
+    monkeypatch.setattr("itda_core.evaluation.detection.MIN_USES", 12)
     steps = [(step.prompts, step.total_prompts) for step in detect(run, tiny_bert, 20)]
     assert steps == sorted(steps)
     assert steps[-1][0] == steps[-1][1]
@@ -501,7 +501,7 @@ def test_detecting_yields_progress_and_rows_that_json_can_hold(run, tiny_bert, m
 
 
 def test_a_run_with_too_few_uses_is_refused(run, tiny_bert, monkeypatch):
-    monkeypatch.setattr("itda_core.evaluation.detection.LEAST_USES", 10_000)
+    monkeypatch.setattr("itda_core.evaluation.detection.MIN_USES", 10_000)
     with pytest.raises(RunError, match="10000 explored tokens"):
         last(detect(run, tiny_bert))
 

@@ -17,9 +17,9 @@ from huggingface_hub.errors import (
 from itda_core.errors import ExchangeError, HubError, InputError
 from itda_core.exchange.hub import pull, push
 from itda_core.exchange.import_saelens import import_sae
-from itda_core.exchange.importing import Choices
+from itda_core.exchange.importing import ImportOptions
 from itda_core.exchange.model_card import model_card, public_name
-from itda_core.runs.run import ALL_FILES, NEARLY_FILE, RUN_FILES, list_runs, read_run
+from itda_core.runs.run import ALL_FILES, NEAR_MISS_FILE, RUN_FILES, list_runs, read_run
 from tests.support.fake_hub import NAME, FakeHub
 from tests.support.foreign import write_saelens
 from tests.support.trained_runs import assert_same_runs
@@ -66,7 +66,7 @@ def test_a_run_goes_to_the_hub_and_comes_back(hub, run, pushed, tmp_path):
 
 def test_an_autoencoder_goes_there_and_back(hub, tmp_path, tiny_model_folder, tiny_corpus_file):
     write_saelens(tmp_path / "sae")
-    choices = Choices(
+    choices = ImportOptions(
         model=str(tiny_model_folder), corpus=str(tiny_corpus_file), max_tokens=100, dtype="float32"
     )
     *_, last = import_sae(tmp_path / "sae", tmp_path / "runs", choices)
@@ -193,7 +193,7 @@ def change_table(name, change):
     "harm",
     [
         *(lose(name) for name in RUN_FILES),
-        *(replace(name, b"\x80\x04\x95") for name in (*RUN_FILES, NEARLY_FILE)),
+        *(replace(name, b"\x80\x04\x95") for name in (*RUN_FILES, NEAR_MISS_FILE)),
         replace("config.json", b"[]"),
         change_table("codes.parquet", lambda table: table.drop(columns="latent")),
         change_table("prompts.parquet", lambda table: table.iloc[:0]),

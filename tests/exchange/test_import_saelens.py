@@ -17,7 +17,7 @@ from itda_core.dictionary.sae_encoder import ARCHITECTURES, SaeEncoder
 from itda_core.errors import ComparisonError, ExchangeError, InputError, RunError
 from itda_core.evaluation.by_l0 import evaluate
 from itda_core.exchange.import_saelens import import_sae
-from itda_core.exchange.importing import Choices
+from itda_core.exchange.importing import ImportOptions
 from itda_core.runs.run import list_runs, read_run
 from itda_core.runs.workspace import interrupted_trainings
 from itda_core.similarity.dictionaries import SourceSet, compare_all, jaccard
@@ -156,7 +156,7 @@ def test_a_damaged_encoder_is_a_sentence(tmp_path, change):
 
 @pytest.fixture(scope="module")
 def choices(tiny_model_folder, tiny_corpus_file):
-    return Choices(
+    return ImportOptions(
         model=str(tiny_model_folder), corpus=str(tiny_corpus_file), max_tokens=900, dtype="float32"
     )
 
@@ -329,7 +329,9 @@ def test_an_import_can_not_be_trained(imported, tmp_path):
 def test_choices_that_do_not_fit_are_a_sentence(tmp_path, choices, change, message):
     fields = {**vars(choices), **change}
     with pytest.raises(InputError, match=message):
-        list(import_sae(write_saelens(tmp_path / "sae"), tmp_path / "runs", Choices(**fields)))
+        list(
+            import_sae(write_saelens(tmp_path / "sae"), tmp_path / "runs", ImportOptions(**fields))
+        )
 
 
 def test_a_folder_names_no_place_on_this_machine_as_its_model(tmp_path, tiny_model_folder):
@@ -337,14 +339,14 @@ def test_a_folder_names_no_place_on_this_machine_as_its_model(tmp_path, tiny_mod
         metadata = {"model_name": name, "hook_name": "blocks.1.hook_resid_post"}
         folder = write_saelens(tmp_path / "sae", {"metadata": metadata})
         with pytest.raises(InputError, match="--model"):
-            list(import_sae(folder, tmp_path / "runs", Choices()))
+            list(import_sae(folder, tmp_path / "runs", ImportOptions()))
 
 
 def test_a_layer_that_nothing_names_has_to_be_given(tmp_path, choices):
     folder = write_saelens(tmp_path / "sae", {"metadata": {}})
     with pytest.raises(InputError, match="--layer"):
         list(import_sae(folder, tmp_path / "runs", choices))
-    *_, last = import_sae(folder, tmp_path / "runs", Choices(**{**vars(choices), "layer": 2}))
+    *_, last = import_sae(folder, tmp_path / "runs", ImportOptions(**{**vars(choices), "layer": 2}))
     assert read_run(tmp_path / "runs" / last.finished[0]).layer == 2
 
 

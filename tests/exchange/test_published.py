@@ -13,7 +13,7 @@ from itda_core.errors import ExchangeError, InputError
 from itda_core.exchange.export import export
 from itda_core.exchange.import_published import import_published
 from itda_core.exchange.import_saelens import import_sae
-from itda_core.exchange.importing import Choices
+from itda_core.exchange.importing import ImportOptions
 from itda_core.exchange.published import published_files, published_note, read_published
 from itda_core.runs.run import list_runs, read_run
 from itda_core.similarity.dictionaries import jaccard
@@ -48,7 +48,7 @@ def run(runs_folder):
 
 @pytest.fixture
 def choices(tiny_model_folder):
-    return Choices(model=str(tiny_model_folder), max_tokens=400, dtype="float32")
+    return ImportOptions(model=str(tiny_model_folder), max_tokens=400, dtype="float32")
 
 
 def write_published(folder, model, texts=TEXTS, layer=1, indices=None, **metadata):
@@ -86,7 +86,7 @@ def corpus(tmp_path):
 
 def taken(folder, runs, choices, **changes):
     """The run that an import makes."""
-    *_, last = import_published(folder, runs, Choices(**{**vars(choices), **changes}))
+    *_, last = import_published(folder, runs, ImportOptions(**{**vars(choices), **changes}))
     return read_run(runs / last.finished[0])
 
 
@@ -144,7 +144,7 @@ def test_a_folder_says_what_their_code_does_not_know(run):
 
 def test_an_autoencoder_has_no_such_layout(tmp_path, tiny_model_folder, tiny_corpus_file):
     write_saelens(tmp_path / "sae")
-    choices = Choices(
+    choices = ImportOptions(
         model=str(tiny_model_folder), corpus=str(tiny_corpus_file), max_tokens=50, dtype="float32"
     )
     *_, last = import_sae(tmp_path / "sae", tmp_path / "runs", choices)
@@ -167,9 +167,9 @@ def test_a_dictionary_that_went_out_comes_back_with_its_sources(run, tmp_path, c
     assert_same_dictionaries(one, other)
     assert one.reading == other.reading
     assert jaccard(one, other) == 1.0
-    assert other.seeds == one.seeds
-    assert len(other.offered.counts) == len(read)
-    assert len(other.offered) > len(other)
+    assert other.n_seed_atoms == one.n_seed_atoms
+    assert len(other.pool.counts) == len(read)
+    assert len(other.pool) > len(other)
     assert again.about["kind"] == "itda"
     assert again.about["origin"] == "published"
     assert again.metrics["lowest_cosine"] == pytest.approx(1.0, abs=1e-4)

@@ -8,7 +8,7 @@ import torch
 
 from itda_core.errors import InputError
 from itda_core.model import model as models
-from itda_core.model.tokens import batches
+from itda_core.model.tokens import batches, padded, tokenized_texts
 from tests.support.tiny_models import TEXTS, close
 
 MIXED = (3, 60, 1, 0, 25, 25, 2, 90, 1, 40, 7, 90, 12, 0, 31, 5, 60)
@@ -38,11 +38,10 @@ def pass_shapes(tiny_model):
 
 def tokens_of(model, texts, lengths):
     """The texts as tokens, cut to the given lengths."""
-    tokens = model.tokenize(texts)
-    for row, length in enumerate(lengths):
-        assert length <= tokens.lengths[row]
-        tokens = tokens.shortened(row, length)
-    return tokens
+    whole = tokenized_texts(model.tokenizer, texts, model.context_length)
+    assert all(length <= len(text) for text, length in zip(whole, lengths, strict=True))
+    cut = [text.first(length) for text, length in zip(whole, lengths, strict=True)]
+    return padded(model.tokenizer, cut)
 
 
 # Which rows
@@ -84,7 +83,8 @@ def test_capture_stops_after_the_last_layer_asked_for(tiny_model):
 
 def test_a_shortened_text_gives_its_first_tokens(tiny_model):
     tokens = tiny_model.tokenize(TEXTS)
-    whole, cut = tiny_model.capture(tokens, [2]), tiny_model.capture(tokens.shortened(0, 4), [2])
+    shortened = tokens_of(tiny_model, TEXTS, [4, *tokens.lengths[1:].tolist()])
+    whole, cut = tiny_model.capture(tokens, [2]), tiny_model.capture(shortened, [2])
     kept = (whole.prompts > 0) | (whole.positions < 4)
     close(cut[2], whole[2][kept])
     assert (cut.positions == whole.positions[kept]).all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from itda_core.errors import InputError
-from itda_core.model.tokens import batches, word_start
+from itda_core.model.tokens import batches, padded, tokenized_texts, word_start
 
 FAMILY = "👩‍👩‍👧"
 HARD_TEXTS = [
@@ -160,9 +160,12 @@ def test_select_gives_what_tokenizing_only_those_texts_gives(tiny_model):
         assert (one == other).all(), field
 
 
-def test_shortened_cuts_one_text_and_leaves_the_others(tiny_model):
-    tokens = tiny_model.tokenize(["a b c d", "a b c"])
-    cut = tokens.shortened(0, 2)
+def test_the_first_tokens_of_one_text_leave_the_others_as_they_are(tiny_model):
+    texts = ["a b c d", "a b c"]
+    tokens = tiny_model.tokenize(texts)
+    one, other = tokenized_texts(tiny_model.tokenizer, texts, 64)
+    cut = padded(tiny_model.tokenizer, [one.first(2), other])
+    assert one.first(2).is_cut and not other.is_cut
     assert cut.lengths.tolist() == [2, tokens.lengths[1]]
     assert tokens.lengths[0] > 2
     assert (cut.ids[0, :2] == tokens.ids[0, :2]).all()

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
-from itda_core.evaluation.batch import EvaluationTask, evaluate_runs
+from itda_core.evaluation.batch import EvaluationTask, measure_runs
 from itda_core.runs.run import list_runs
 from itda_core.training.trainer import train
 from tests.support.app import SPECIAL, close_explorer
@@ -51,7 +51,7 @@ def evaluated_folder(trained_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluated")
     shutil.copytree(trained_folder / "runs", folder / "runs")
     runs = tuple(list_runs(folder / "runs"))
-    for _ in evaluate_runs(EvaluationTask(runs, max_tokens=200, save=True)):
+    for _ in measure_runs(EvaluationTask(runs, max_tokens=200, save=True)):
         pass
     return folder
 

@@ -15,7 +15,7 @@ from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import RunError
 from itda_core.exchange.import_saelens import import_sae
-from itda_core.exchange.importing import Choices
+from itda_core.exchange.importing import ImportOptions
 from itda_core.runs.run import list_runs
 from itda_core.similarity.dictionaries import jaccard, model_comparison
 from itda_core.store.store import FILE_NAME, Store
@@ -132,7 +132,9 @@ def autoencoder(tmp_path, trained_folder, tiny_model_folder, monkeypatch):
     shutil.copytree(trained_folder / "runs", folder / "runs")
     write_saelens(tmp_path / "sae", weights={"b_enc": torch.full((N_LATENTS,), -13.0)})
     corpus = list_runs(trained_folder / "runs")[0].config.corpus.name
-    choices = Choices(model=str(tiny_model_folder), corpus=corpus, max_tokens=600, dtype="float32")
+    choices = ImportOptions(
+        model=str(tiny_model_folder), corpus=corpus, max_tokens=600, dtype="float32"
+    )
     for _ in import_sae(tmp_path / "sae", folder / "runs", choices):
         pass
     monkeypatch.setenv("ITDA_DATA", str(folder))

@@ -9,7 +9,7 @@ import pytest
 from itda_core.analysis.latent_map import map_latents, save_map
 from itda_core.analysis.neighbours import nearest_atoms, next_tokens
 from itda_core.runs.labels import Label, add_labels, read_labels
-from itda_core.runs.run import NEARLY_FILE, list_runs
+from itda_core.runs.run import NEAR_MISS_FILE, list_runs
 from pages.components.charts.latent_map import latent_map
 from pages.components.latents.label_editor import keep_change
 from pages.components.token_strip.strip import fold_twins, token_row
@@ -113,23 +113,23 @@ def test_uses_of_the_whole_range_are_shown_by_quarter_and_those_of_one_sign_alon
         assert "No explored token uses it with this sign" in told(app)
 
 
-def test_the_whole_range_ends_where_the_latent_was_nearly_chosen(data):
+def test_the_whole_range_ends_with_the_near_misses(data):
     run = newest(data, 2)
-    table = pd.read_parquet(run.directory / NEARLY_FILE)
+    table = pd.read_parquet(run.directory / NEAR_MISS_FILE)
     latent = int(table["latent"].mode()[0])
     sizes = table.loc[table["latent"] == latent, "coefficient"]
     app = open_page("latents", run=run.run_id, latent=str(latent), kind="all")
     app.segmented_control(key="which_uses").set_value("Whole range").run()
     assert_no_failure(app)
-    assert f"Nearly chosen · {len(sizes):,} tokens" in told(app)
+    assert f"Near misses · {len(sizes):,} tokens" in told(app)
     app.segmented_control(key="sign").set_value(-1).run()
     negative = int((sizes < 0).sum())
-    expected = f"Nearly chosen · {negative:,} tokens" if negative else "Nearly chosen on no"
+    expected = f"Near misses · {negative:,} tokens" if negative else "Near misses on no"
     assert expected in told(app)
-    (run.directory / NEARLY_FILE).write_bytes(b"PAR1")
+    (run.directory / NEAR_MISS_FILE).write_bytes(b"PAR1")
     app.run()
     assert "is damaged" in app.warning[0].value
-    (run.directory / NEARLY_FILE).unlink()
+    (run.directory / NEAR_MISS_FILE).unlink()
     app.run()
     assert_no_failure(app)
     assert "not known: an earlier version" in told(app)

@@ -146,9 +146,11 @@ def test_ends_before_the_first_step_that_takes_less_than_is_asked_for(pursue):
     x, atoms = random_problem(60, 120, 32)
     whole = pursue(x, atoms, 16)
     taken = whole.gains.sqrt()
-    least = float(taken.median())
-    codes = pursue(x, atoms, 16, least=least)
-    lengths = (taken < least).long().cumsum(1).eq(0).sum(1)  # steps before the first small one
+    min_projection = float(taken.median())
+    codes = pursue(x, atoms, 16, min_projection=min_projection)
+    lengths = (
+        (taken < min_projection).long().cumsum(1).eq(0).sum(1)
+    )  # steps before the first small one
     assert len(set(lengths.tolist())) > 3
     for row, length in enumerate(lengths.tolist()):
         expected = whole.prefix(max(1, length)).coefficients[row] if length else torch.zeros(0)

@@ -1,4 +1,4 @@
-"""Where a latent was nearly chosen: what one more step takes, kept with the run."""
+"""Near misses: what one more step takes, kept with the run."""
 
 import dataclasses
 
@@ -12,8 +12,8 @@ import torch
 from itda_core.errors import RunError
 from itda_core.pursuit.matching import matching_pursuit
 from itda_core.pursuit.orthogonal import PURSUITS
-from itda_core.runs.near_misses import nearly_chosen, next_terms
-from itda_core.runs.run import NEARLY_FILE, list_runs
+from itda_core.runs.near_misses import near_misses, next_terms
+from itda_core.runs.run import NEAR_MISS_FILE, list_runs
 from tests.support.reference import slow_pursuit
 from tests.support.trained_runs import captured, shared_runs, tiny_config, trained
 
@@ -65,7 +65,7 @@ def test_a_run_keeps_what_its_tokens_would_have_taken_next(
     left = (x - dictionary.decode(codes)).double()
     products = left @ dictionary.atoms.double().T
     best = products.abs().argmax(1)
-    kept = pd.read_parquet(made.directory / NEARLY_FILE)
+    kept = pd.read_parquet(made.directory / NEAR_MISS_FILE)
     rows = {source[:2]: row for row, source in enumerate(sources[:600])}
     numbers = [rows[key] for key in zip(kept["prompt_id"], kept["position"], strict=True)]
     assert len(set(numbers)) == len(numbers) > 500
@@ -76,9 +76,9 @@ def test_a_run_keeps_what_its_tokens_would_have_taken_next(
 
 
 def test_those_of_a_latent_come_nearest_first(run):
-    table = pd.read_parquet(run.directory / NEARLY_FILE)
+    table = pd.read_parquet(run.directory / NEAR_MISS_FILE)
     latent = int(table["latent"].mode()[0])
-    found = nearly_chosen(run, latent)
+    found = near_misses(run, latent)
     assert len(found) == (table["latent"] == latent).sum() > 1
     assert found["coefficient"].abs().is_monotonic_decreasing
     codes = pd.read_parquet(run.directory / "codes.parquet")
@@ -88,7 +88,7 @@ def test_those_of_a_latent_come_nearest_first(run):
 
 
 def test_a_run_of_an_earlier_version_does_not_tell(run, tmp_path):
-    assert nearly_chosen(dataclasses.replace(run, directory=tmp_path), 0) is None
+    assert near_misses(dataclasses.replace(run, directory=tmp_path), 0) is None
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,6 @@ def test_a_run_of_an_earlier_version_does_not_tell(run, tmp_path):
     ],
 )
 def test_a_damaged_file_is_told_of(run, tmp_path, harm):
-    harm(tmp_path / NEARLY_FILE)
+    harm(tmp_path / NEAR_MISS_FILE)
     with pytest.raises(RunError, match=r"nearly\.parquet is damaged .* Delete it"):
-        nearly_chosen(dataclasses.replace(run, directory=tmp_path), 0)
+        near_misses(dataclasses.replace(run, directory=tmp_path), 0)

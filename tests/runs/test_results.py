@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from itda_core.errors import ItdaError, RunError
-from itda_core.evaluation.batch import EvaluationTask, evaluate_runs
+from itda_core.evaluation.batch import EvaluationTask, measure_runs
 from itda_core.runs.results import (
     EVALUATION_FILE,
     PROBING_FILE,
@@ -26,7 +26,7 @@ def run(runs_folder, tmp_path):
 
 @pytest.fixture
 def result(run):
-    *_, last = evaluate_runs(EvaluationTask((run,), max_tokens=50))
+    *_, last = measure_runs(EvaluationTask((run,), max_tokens=50))
     return last.results[0]
 
 
@@ -164,7 +164,7 @@ def test_one_model_serves_several_runs_and_progress_goes_up(run, monkeypatch):
     runs = tuple(list_runs(run.directory.parent))
     steps = [
         (step.stage, step.run_id, step.fraction, step.seconds_left)
-        for step in evaluate_runs(EvaluationTask(runs, max_tokens=60))
+        for step in measure_runs(EvaluationTask(runs, max_tokens=60))
     ]
     assert loaded == [run.config.model]
     fractions = [fraction for _, _, fraction, _ in steps]

@@ -182,7 +182,7 @@ def test_a_training_writes_down_its_method_and_its_sources_are_its_atoms(
 def test_the_offset_is_the_mean_of_the_training_tokens(config, tiny_model, tmp_path):
     trained(config, tmp_path)
     plan = make_plan(tiny_model, load_corpus(config.corpus).training(0), config, config.max_tokens)
-    tokens = plan.tokens(tiny_model, 0, len(plan.prompts))
+    tokens = plan.tokens(0, len(plan.prompts))
     x = tiny_model.capture(tokens, config.layers)
     for run in list_runs(tmp_path):
         torch.testing.assert_close(
@@ -218,7 +218,7 @@ def test_an_l0_on_average_is_kept_on_average(config, tiny_model, tmp_path):
     for run in list_runs(tmp_path):
         dictionary = run.dictionary()
         assert dictionary.l0 == 8
-        assert dictionary.least > 0
+        assert dictionary.min_projection > 0
         codes = pd.read_parquet(run.directory / "codes.parquet")
         lengths = codes.groupby(["prompt_id", "position"]).size()
         assert lengths.max() <= 8
@@ -230,10 +230,10 @@ def test_terms_shared_out_over_tokens_explain_more_than_as_many_for_each(smollm2
     usual = smollm2_activations[
         smollm2_activations.norm(dim=1) < 10 * centre_of(smollm2_activations).median_norm
     ]
-    made, least = choose_on_average(usual[:2_000], 256, 8, 16, seed=0)
+    made, min_projection = choose_on_average(usual[:2_000], 256, 8, 16, seed=0)
     assert made.rows.max() < 1_800  # the rest is for the budget
     x = usual[2_000:] - made.offset
-    shared = orthogonal_matching_pursuit(x, made.atoms, 16, least=least)
+    shared = orthogonal_matching_pursuit(x, made.atoms, 16, min_projection=min_projection)
     mean = float((shared.coefficients != 0).sum(1).double().mean())
     assert mean == pytest.approx(8, abs=1.5)
     each = orthogonal_matching_pursuit(x, made.atoms, round(mean))
@@ -243,11 +243,11 @@ def test_terms_shared_out_over_tokens_explain_more_than_as_many_for_each(smollm2
 
 def test_an_l0_on_average_takes_no_atoms_away_and_does_without_tokens():
     x = torch.tensor(np.random.default_rng(0).normal(size=(60, 8)), dtype=torch.float32)
-    made, least = choose_on_average(x, 60, 2, 4, seed=0)
+    made, min_projection = choose_on_average(x, 60, 2, 4, seed=0)
     assert len(made.rows) == 60
-    assert least == 0.0
-    made, least = choose_on_average(x[:0], 4, 2, 4, seed=0)
-    assert (len(made.rows), least) == (0, 0.0)
+    assert min_projection == 0.0
+    made, min_projection = choose_on_average(x[:0], 4, 2, 4, seed=0)
+    assert (len(made.rows), min_projection) == (0, 0.0)
 
 
 # The configuration

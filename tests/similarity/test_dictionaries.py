@@ -127,9 +127,9 @@ def test_trained_dictionaries_compare_as_plain_sets(dictionaries, others, texts,
 
 def test_the_seed_atoms_lift_the_index_and_are_left_out_by_default(dictionaries, others):
     a, b = dictionaries[1], others[1]
-    assert a.seeds == b.seeds == 16
+    assert a.n_seed_atoms == b.n_seed_atoms == 16
     assert jaccard(a, b) < jaccard(a, b, seeds=True)
-    assert compare(a, b).universe == compare(a, b, seeds=True).universe - 16
+    assert compare(a, b).pool_size == compare(a, b, seeds=True).pool_size - 16
 
 
 @pytest.mark.parametrize("key", ["token", "word"])

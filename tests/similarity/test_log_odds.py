@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from itda_core.similarity.dictionaries import compare
-from itda_core.similarity.log_odds import by_telling, word_counts
+from itda_core.similarity.log_odds import by_log_odds, word_counts
 from tests.support.made_sources import P, Q, made
 
 
@@ -41,20 +41,20 @@ def test_words_that_tell_the_lists_apart_come_first_and_common_ones_last():
 def test_lists_start_with_the_most_telling_and_ties_keep_their_order():
     a = listed("the", " war", "the", "war", "war", " peace")
     b = listed("The", " law", "law", "LAW")
-    shared, only_a, only_b = by_telling(listed(" a", " a", "treaty"), a, b)
+    shared, only_a, only_b = by_log_odds(listed(" a", " a", "treaty"), a, b)
     assert only_a["latent"].tolist()[:3] == [1, 3, 4]
     assert only_a["token"].tolist()[-2:] == ["the", "the"]
     assert only_b["token"].tolist() == [" law", "law", "LAW", "The"]
     assert shared["token"].tolist() == ["treaty", " a", " a"]
     # "treaty" is twice, "a" four times among the 3 + 3 + 6 + 4 sources of both.
-    assert shared["telling"].tolist() == pytest.approx([math.log(16 / 2)] + 2 * [math.log(16 / 4)])
+    assert shared["score"].tolist() == pytest.approx([math.log(16 / 2)] + 2 * [math.log(16 / 4)])
 
 
 def test_nothing_on_a_side_is_no_trouble():
     empty = listed().astype({"token": object})
     assert word_counts(empty, empty).empty
     assert word_counts(listed("a"), empty)["z"].tolist() == pytest.approx([math.log(2) / 1], abs=1)
-    shared, only_a, only_b = by_telling(empty, listed("a", "  "), empty)
+    shared, only_a, only_b = by_log_odds(empty, listed("a", "  "), empty)
     assert (len(shared), len(only_a), len(only_b)) == (0, 2, 0)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from itda_core.errors import ComparisonError
-from itda_core.similarity.measures import LEAST_TOKENS, MEASURES, measure_matrix, prepare
+from itda_core.similarity.measures import MEASURES, MIN_TOKENS, measure_matrix, prepare
 from tests.support.alike import noise, related, turned
 
 NAMES = list(MEASURES)
@@ -85,8 +85,8 @@ def test_a_dead_layer_has_no_value_and_spoils_no_other(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_fewest_tokens_allowed_give_a_value(name):
-    x = noise(LEAST_TOKENS, 4, 0)
-    assert np.isfinite(measure_matrix(name, [x, noise(LEAST_TOKENS, 60, 1)])).all()
+    x = noise(MIN_TOKENS, 4, 0)
+    assert np.isfinite(measure_matrix(name, [x, noise(MIN_TOKENS, 60, 1)])).all()
 
 
 # What can't be compared

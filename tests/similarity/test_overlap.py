@@ -151,11 +151,11 @@ def test_900_pairs_are_900_set_computations():
 
 def test_chance_is_what_sets_of_these_sizes_share_on_average():
     # 6 prompts of 5 tokens: N = 30. |A| = 3, |B| = 4: 3 · 4 / 30 = 0.4 shared of 7 - 0.4 in either.
-    offered = offered_all(5)
-    a = made([(P, 1), (P, 2), (Q, 1)], offered=offered)
-    b = made([(P, 2), (Q, 1), (Q, 2), (R, 1)], offered=offered)
+    pool = offered_all(5)
+    a = made([(P, 1), (P, 2), (Q, 1)], pool=pool)
+    b = made([(P, 2), (Q, 1), (Q, 2), (R, 1)], pool=pool)
     found = compare(a, b)
-    assert (found.universe, found.is_assumed) == (30, False)
+    assert (found.pool_size, found.is_assumed) == (30, False)
     assert found.chance == pytest.approx(0.4 / 6.6)
     matrix = compare_all(single([a]), single([b]))
     assert matrix.expected[0, 0] == pytest.approx(0.4)
@@ -164,29 +164,29 @@ def test_chance_is_what_sets_of_these_sizes_share_on_average():
 
 def test_by_word_chance_draws_from_the_words():
     # Tokens 0 1, 2 3 and 4 of each prompt are a word each: N = 18. Two words and one word.
-    offered = offered_all(5, per_word=2)
-    a = made([(P, 0), (P, 1), (P, 4)], words=[0, 0, 6], offered=offered)
-    b = made([(P, 2)], words=[3], offered=offered)
+    pool = offered_all(5, per_word=2)
+    a = made([(P, 0), (P, 1), (P, 4)], words=[0, 0, 6], pool=pool)
+    b = made([(P, 2)], words=[3], pool=pool)
     found = compare(a, b, "word")
-    assert (found.universe, found.size_a, found.size_b) == (18, 2, 1)
+    assert (found.pool_size, found.size_a, found.size_b) == (18, 2, 1)
     assert found.chance == pytest.approx((2 / 18) / (3 - 2 / 18))
 
 
 def test_chance_draws_only_from_what_both_were_offered():
     # A could choose from 4 tokens of a prompt, B from 6: N = 24, and B has 2 sources among them.
-    a = made([(P, 1), (Q, 1)], offered=offered_all(4))
-    b = made([(P, 1), (P, 2), (P, 5)], offered=offered_all(6))
+    a = made([(P, 1), (Q, 1)], pool=offered_all(4))
+    b = made([(P, 1), (P, 2), (P, 5)], pool=offered_all(6))
     found = compare(a, b)
-    assert (found.universe, found.size_a, found.size_b) == (24, 2, 3)
+    assert (found.pool_size, found.size_a, found.size_b) == (24, 2, 3)
     assert found.chance == pytest.approx((2 * 2 / 24) / (5 - 2 * 2 / 24))
     assert compare(b, a).chance == found.chance
 
 
 def test_random_sets_have_the_index_of_chance():
-    random, offered = np.random.default_rng(0), offered_all(100)
+    random, pool = np.random.default_rng(0), offered_all(100)
     tokens = [(prompt, position) for prompt in PROMPT_IDS for position in range(100)]
     dictionaries = [
-        made([tokens[number] for number in random.permutation(600)[:200]], offered=offered)
+        made([tokens[number] for number in random.permutation(600)[:200]], pool=pool)
         for _ in range(12)
     ]
     matrix = compare_all(single(dictionaries[:6]), single(dictionaries[6:]))
@@ -197,10 +197,10 @@ def test_random_sets_have_the_index_of_chance():
 
 def test_for_models_chance_draws_unions_from_the_union_of_what_was_offered():
     few, many = offered_all(4), offered_all(6)
-    a = {0: made([(P, 1)], offered=few), 1: made([(P, 2), (P, 1)], offered=many)}
-    b = {0: made([(Q, 1)], offered=few), 1: made([(P, 5)], offered=many)}
+    a = {0: made([(P, 1)], pool=few), 1: made([(P, 2), (P, 1)], pool=many)}
+    b = {0: made([(Q, 1)], pool=few), 1: made([(P, 5)], pool=many)}
     found = model_comparison(a, b)
-    assert (found.universe, found.size_a, found.size_b, found.intersection) == (36, 2, 2, 0)
+    assert (found.pool_size, found.size_a, found.size_b, found.intersection) == (36, 2, 2, 0)
     assert found.chance == pytest.approx((4 / 36) / (4 - 4 / 36))
 
 
@@ -208,13 +208,13 @@ def test_where_nothing_is_known_of_the_tokens_chance_is_told_too_high_and_marked
     # Up to the furthest source: positions 1 to 4 of P and 1 of Q.
     a, b = made([(P, 1), (P, 4)]), made([(Q, 1)])
     found = compare(a, b)
-    assert (found.universe, found.is_assumed) == (5, True)
+    assert (found.pool_size, found.is_assumed) == (5, True)
     assert found.chance == pytest.approx((2 / 5) / (3 - 2 / 5))
     by_word = compare(a, b, "word")
-    assert (by_word.universe, by_word.is_assumed) == (0, True)
+    assert (by_word.pool_size, by_word.is_assumed) == (0, True)
     assert np.isnan(by_word.chance)
-    known = compare(made([(P, 1), (P, 4)], offered=offered_all(5)), b)
-    assert (known.universe, known.is_assumed) == (30, False)
+    known = compare(made([(P, 1), (P, 4)], pool=offered_all(5)), b)
+    assert (known.pool_size, known.is_assumed) == (30, False)
 
 
 # Seeds
@@ -222,30 +222,30 @@ def test_where_nothing_is_known_of_the_tokens_chance_is_told_too_high_and_marked
 
 def test_what_one_side_took_without_choice_counts_for_neither():
     # A's seed is (P, 0), B's (Q, 0), which A chose. Left: A = {P1, P2}, B = {P2, P3}; N = 30 - 2.
-    offered = offered_all(5)
-    a = made([(P, 0), (P, 1), (P, 2), (Q, 0)], offered=offered, seeds=1)
-    b = made([(Q, 0), (P, 2), (P, 3)], offered=offered, seeds=1)
+    pool = offered_all(5)
+    a = made([(P, 0), (P, 1), (P, 2), (Q, 0)], pool=pool, n_seed_atoms=1)
+    b = made([(Q, 0), (P, 2), (P, 3)], pool=pool, n_seed_atoms=1)
     found = compare(a, b)
     assert found.jaccard == jaccard(a, b) == 1 / 3
-    assert (found.size_a, found.size_b, found.union, found.universe) == (2, 2, 3, 28)
+    assert (found.size_a, found.size_b, found.union, found.pool_size) == (2, 2, 3, 28)
     assert found.chance == pytest.approx((4 / 28) / (4 - 4 / 28))
     assert rows(found.shared) == [(P, 2)]
     assert rows(found.only_a) == [(P, 1)]
     published = compare(a, b, seeds=True)
     assert published.jaccard == jaccard(a, b, seeds=True) == 2 / 5
-    assert (published.size_a, published.size_b, published.universe) == (4, 3, 30)
+    assert (published.size_a, published.size_b, published.pool_size) == (4, 3, 30)
 
 
 def test_by_word_the_word_of_a_seed_is_left_out_whole():
-    offered = offered_all(6, per_word=2)
-    a = made([(P, 0), (P, 1), (P, 2)], words=[0, 0, 3], offered=offered, seeds=1)
-    b = made([(P, 1), (P, 3), (P, 4)], words=[0, 3, 6], offered=offered)
+    pool = offered_all(6, per_word=2)
+    a = made([(P, 0), (P, 1), (P, 2)], words=[0, 0, 3], pool=pool, n_seed_atoms=1)
+    b = made([(P, 1), (P, 3), (P, 4)], words=[0, 3, 6], pool=pool)
     found = compare(a, b, "word")
-    assert (found.intersection, found.union, found.universe) == (1, 2, 17)
+    assert (found.intersection, found.union, found.pool_size) == (1, 2, 17)
 
 
 def test_a_seed_of_one_layer_is_left_out_of_the_whole_model():
-    a = {0: made([(P, 0), (P, 1)], seeds=1), 1: made([(P, 2), (P, 0)], seeds=1)}
+    a = {0: made([(P, 0), (P, 1)], n_seed_atoms=1), 1: made([(P, 2), (P, 0)], n_seed_atoms=1)}
     b = {0: made([(P, 1), (P, 2)]), 1: made([(P, 3)])}
     found = model_comparison(a, b)
     assert rows(found.shared) == [(P, 1)]
@@ -254,9 +254,9 @@ def test_a_seed_of_one_layer_is_left_out_of_the_whole_model():
 
 
 def test_dictionaries_of_nothing_but_seeds_have_no_choice_to_compare():
-    a = made([(P, 0), (P, 1)], seeds=2, offered=offered_all(2, 1), prompt_ids=PROMPT_IDS[:1])
+    a = made([(P, 0), (P, 1)], n_seed_atoms=2, pool=offered_all(2, 1), prompt_ids=PROMPT_IDS[:1])
     found = compare(a, a)
-    assert (found.jaccard, found.chance, found.union, found.universe) == (0.0, 0.0, 0, 0)
+    assert (found.jaccard, found.chance, found.union, found.pool_size) == (0.0, 0.0, 0, 0)
 
 
 # Intervals
@@ -265,7 +265,7 @@ def test_dictionaries_of_nothing_but_seeds_have_no_choice_to_compare():
 @pytest.mark.parametrize("key", ["token", "word"])
 @pytest.mark.parametrize("seeds", [0, 3])
 def test_the_interval_is_that_of_a_slow_loop_over_the_same_draws(key, seeds):
-    a, b = many_made(0, seeds=seeds), many_made(1, seeds=0)
+    a, b = many_made(0, seeds=seeds), many_made(1, n_seed_atoms=0)
     matrix = compare_all(single(a), single(b), key)
     weights = prompt_weights(len(PROMPT_IDS))
     assert weights.shape == (RESAMPLES, 6)
@@ -275,7 +275,7 @@ def test_the_interval_is_that_of_a_slow_loop_over_the_same_draws(key, seeds):
         unchosen = {
             name
             for side in (one, other)
-            for name in itertools.islice(ordered_keys(side, key), side.seeds)
+            for name in itertools.islice(ordered_keys(side, key), side.n_seed_atoms)
         }
         set_a, set_b = (plain_set(side, key, everything) - unchosen for side in (one, other))
         values = []
@@ -291,7 +291,7 @@ def test_the_interval_is_that_of_a_slow_loop_over_the_same_draws(key, seeds):
 
 
 def test_a_pair_has_the_interval_of_its_cell_and_always_the_same():
-    a, b = many_made(0, seeds=2), many_made(1)
+    a, b = many_made(0, n_seed_atoms=2), many_made(1)
     matrix = compare_all(single(a), single(b))
     for (i, one), (j, other) in itertools.product(enumerate(a), enumerate(b)):
         found = compare(one, other)

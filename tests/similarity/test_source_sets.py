@@ -2,8 +2,10 @@
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+from transformers import BatchEncoding
 
 from itda_core.corpus.corpus import prompt_id
 from itda_core.errors import ComparisonError
@@ -95,14 +97,15 @@ class Characters:
 
     def __call__(self, texts, **_):
         spans = [[(i, i + 1) for i in range(len(text))] + [(0, 0)] for text in texts]
-        return {
+        found = {
             "input_ids": [list(range(len(one))) for one in spans],
             "offset_mapping": spans,
             "special_tokens_mask": [[0] * (len(one) - 1) + [1] for one in spans],
         }
+        return BatchEncoding(found, [SimpleNamespace(overflowing=[]) for _ in texts])
 
-    def convert_ids_to_tokens(self, ids):
-        return ["<end>" for _ in ids]
+    def convert_ids_to_tokens(self, _ids):
+        return "<end>"
 
 
 @pytest.mark.parametrize("text", TEXTS)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from itda_core.errors import RunError
-from itda_core.evaluation.batch import EvaluationTask, evaluate_runs
+from itda_core.evaluation.batch import EvaluationTask, measure_runs
 from itda_core.runs.results import EVALUATION_FILE, read_evaluation, save_evaluation
 from itda_core.runs.run import list_runs, read_run
 from itda_core.store.store import Store, rebuild
@@ -30,7 +30,7 @@ def copied(runs_folder, tmp_path):
 def evaluated(runs_folder, tmp_path_factory):
     """A folder of runs, the first two of them evaluated. Only to be copied."""
     copy = Path(shutil.copytree(runs_folder, tmp_path_factory.mktemp("evaluated") / "runs"))
-    for _ in evaluate_runs(EvaluationTask(tuple(list_runs(copy)[:2]), max_tokens=80, save=True)):
+    for _ in measure_runs(EvaluationTask(tuple(list_runs(copy)[:2]), max_tokens=80, save=True)):
         pass
     return copy
 

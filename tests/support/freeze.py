@@ -65,7 +65,7 @@ def run_summary(run) -> dict:
         "prompts": _digest(json.dumps([list(dictionary.prompt_ids), dictionary.reading])),
         "tokenizer": dictionary.tokenizer,
         "activations_id": run.activations_id,
-        "seed_atoms": int(dictionary.seeds if hasattr(dictionary, "seeds") else 0),
+        "seed_atoms": dictionary.n_seed_atoms,
         "atoms": (dictionary.atoms @ direction).tolist(),
         "offset": float(dictionary.offset @ direction),
         "coefficients": per_token.sum().tolist(),

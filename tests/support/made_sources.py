@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from itda_core.activations.pool import Offered
+from itda_core.activations.pool import CandidatePool
 from itda_core.config import HookPoint
 from itda_core.corpus.corpus import prompt_id
 from itda_core.dictionary.dictionary import Dictionary
@@ -48,4 +48,4 @@ def rows(table):
 def offered_all(n_tokens, n_prompts=6, per_word=1):
     """Every prompt offers `n_tokens`; each word has `per_word` of them, and three characters."""
     positions = np.tile(np.arange(n_tokens), n_prompts)
-    return Offered.of(np.full(n_prompts, n_tokens), positions, 3 * (positions // per_word))
+    return CandidatePool.of(np.full(n_prompts, n_tokens), positions, 3 * (positions // per_word))

@@ -11,7 +11,7 @@ from itda_core.activations.plan import make_plan
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.corpus.corpus import load_corpus
 from itda_core.dictionary.dictionary import Dictionary
-from itda_core.runs.run import NEARLY_FILE, list_runs
+from itda_core.runs.run import NEAR_MISS_FILE, list_runs
 from itda_core.training.trainer import resume, train
 
 _SHARED: dict[tuple, Path] = {}
@@ -68,7 +68,7 @@ def assert_same_runs(folder, other):
     assert set(runs) == set(others)
     for name, run in runs.items():
         assert_same_dictionaries(run.dictionary(), others[name].dictionary())
-        for file in ("codes.parquet", "prompts.parquet", "sources.parquet", NEARLY_FILE):
+        for file in ("codes.parquet", "prompts.parquet", "sources.parquet", NEAR_MISS_FILE):
             pd.testing.assert_frame_equal(
                 pd.read_parquet(run.directory / file),
                 pd.read_parquet(others[name].directory / file),
@@ -109,7 +109,7 @@ def captured(model, config):
     steps = {layer: [] for layer in config.layers}
     sources = []
     for first, last in plan.windows:
-        rows = model.capture(plan.tokens(model, first, last), config.layers, config.skip_first)
+        rows = model.capture(plan.tokens(first, last), config.layers, config.skip_first)
         for layer in config.layers:
             for start in range(0, len(rows[layer]), plan.step):
                 steps[layer].append(rows[layer][start : start + plan.step].numpy())

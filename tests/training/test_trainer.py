@@ -16,7 +16,7 @@ from itda_core.corpus.corpus import load_corpus
 from itda_core.dictionary import growing
 from itda_core.pursuit import blocks, gram
 from itda_core.runs.run import ALL_FILES, list_runs
-from itda_core.training import run_writer as finishing
+from itda_core.training import encoding
 from tests.support.reference import NEAR_TIE, slow_selection, unit_rows
 from tests.support.trained_runs import (
     assert_same_dictionaries,
@@ -200,7 +200,7 @@ def test_codes_and_dictionary_give_the_explored_fvu(config, runs, tiny_model):
 
 @pytest.mark.parametrize("together", [97, 599])
 def test_encoding_in_blocks_changes_nothing(config, runs, tmp_path, monkeypatch, together):
-    monkeypatch.setattr(finishing, "_ENCODE_TOGETHER", together)
+    monkeypatch.setattr(encoding, "_ENCODE_TOGETHER", together)
     trained(dataclasses.replace(config, layers=(0,)), tmp_path)
     [run] = list_runs(tmp_path)
     codes = [pd.read_parquet(one.directory / "codes.parquet") for one in (runs[0], run)]

@@ -223,7 +223,7 @@ def raise_no_space(*_arguments, **_options):
     [
         (pq.ParquetWriter, "write_table"),
         (dictionary_module, "write_atomically"),
-        (training.Finisher, "log"),
+        (training.Workspace, "add_to_log"),
         (RowFile, "write"),
         (RowFile, "flush"),
     ],

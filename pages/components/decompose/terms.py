@@ -8,7 +8,7 @@ from itda_core.analysis.decomposition import Decomposition
 from pages.components.charts.camera import picture_config
 from pages.components.charts.latent import pursuit_waterfall
 from pages.components.explorer import explorer
-from pages.components.run_names import origin_word
+from pages.components.run_names import words_of
 from pages.components.text import literal, snippet, token_label
 from pages.components.token_strip.strip import Light, light
 
@@ -22,8 +22,6 @@ _ABOUT_TERMS = {
     "refit": _FITTED,
     "matching": "Terms in the order in which the pursuit took them. Each coefficient stays as it "
     "was taken, and an atom can be taken again.",
-    "sae": "The latents that the autoencoder's encoder activates, strongest first. They are not "
-    "fitted to this token, so a term can also add to what is left.",
 }
 _MOST_LATENTS = 50
 _MOST_LIGHTS = 24
@@ -39,7 +37,7 @@ def show_token(run, result: Decomposition, row: int) -> None:
         f"##### Token {position}: {literal(repr(result.token_text(position)))} · norm {norm:.1f}"
         f"{without}, {left:.1%} left after {terms_text(len(terms))}"
     )
-    st.caption(_ABOUT_TERMS["sae" if run.kind == "sae" else run.pursuit])
+    st.caption(words_of(run).terms or _ABOUT_TERMS[run.pursuit])
     table, chart = st.columns([3, 2], gap="large")
     with table:
         _show_terms(run, terms)
@@ -53,7 +51,7 @@ def show_token(run, result: Decomposition, row: int) -> None:
 
 
 def _show_terms(run, terms: pd.DataFrame) -> None:
-    word = origin_word(run)
+    word = words_of(run).source
     event = st.dataframe(
         terms,
         column_order=[
@@ -172,8 +170,8 @@ def show_summary(run, text: str, latents: pd.DataFrame) -> None:
         ],
         column_config={
             "latent": st.column_config.NumberColumn("latent", format="%d"),
-            "source_token": origin_word(run),
-            "context": f"{origin_word(run)} in context",
+            "source_token": words_of(run).source,
+            "context": f"{words_of(run).source} in context",
             "tokens": "tokens that use it",
             "strongest": st.column_config.NumberColumn("strongest", format="%.2f"),
             "explains": st.column_config.NumberColumn(

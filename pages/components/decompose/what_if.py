@@ -15,7 +15,7 @@ from pages.components.decompose.edits_url import LARGEST, first_edits, write_edi
 from pages.components.decompose.terms import label_column, with_context
 from pages.components.downloads import offer_downloads
 from pages.components.reproduce import show_lines, what_if_lines
-from pages.components.run_names import origin_word
+from pages.components.run_names import words_of
 from pages.components.text import literal, token_label
 from pages.components.url import choose, follow_url, write_url
 
@@ -70,7 +70,7 @@ def _ask_for_edits(run, result: Decomposition, latents: pd.DataFrame, row: int |
     pairs = [first.get(latent, (1.0, None)) for latent in latents["latent"]]
     shown = with_context(run, latents).assign(factor=[factor for factor, _ in pairs])
     shown["instead"] = pd.array([instead for _, instead in pairs], dtype="Int64")
-    word = origin_word(run)
+    word = words_of(run).source
     edited = st.data_editor(
         shown[
             ["latent", *label_column(shown), "source_token", "factor", "instead", size, "context"]

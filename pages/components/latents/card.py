@@ -15,11 +15,12 @@ from pages.components.explorer import explorer
 from pages.components.latents.uses import (
     histogram_key,
     show_chosen_uses,
-    show_nearly_chosen,
+    show_near_misses,
     show_strongest_uses,
     special_names,
 )
 from pages.components.reproduce import latent_lines, show_lines
+from pages.components.run_names import words_of
 from pages.components.text import literal
 from pages.components.token_strip.strip import show_rows, token_row
 from pages.components.url import write_url
@@ -43,9 +44,9 @@ def show_card(
     strongest.metric("strongest coefficient", f"{latent.strongest:.2f}")
     where.metric("layer", f"{run.layer} of {run.n_layers - 1}", help=literal(run.model))
     if not uses:
-        st.info(_why_unused(run))
+        st.info(words_of(run).dead)
         if is_page:
-            show_nearly_chosen(run, latent, key)
+            show_near_misses(run, latent, key)
             _offer_files(run, latent)
         return
     marked = _marked(int(latent.latent)) if is_page else None
@@ -108,15 +109,6 @@ def _offer_files(run, latent: pd.Series) -> None:
         ask_for_format()
     with reproduced.popover("Reproduce", width="stretch"):
         show_lines(latent_lines(run.directory, number))
-
-
-def _why_unused(run) -> str:
-    if run.kind == "sae":
-        return (
-            "No explored token activates this latent. The token above is the one that comes "
-            "nearest to it."
-        )
-    return "No explored token uses this latent: another atom is always nearer."
 
 
 def _show_source(run, latent: pd.Series, key: str) -> None:

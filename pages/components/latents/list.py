@@ -12,7 +12,7 @@ from pages.components.cached import loaded_dictionary
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
 from pages.components.latents.search import forget_selection, show_everything
-from pages.components.run_names import origin_word
+from pages.components.run_names import words_of
 from pages.components.text import literal, snippet, token_label
 from pages.components.url import follow_url, keep, write_url
 
@@ -149,7 +149,7 @@ def show_list(run, listing: Listing, found: LatentPage, latents: pd.DataFrame) -
         column_config={
             "latent": st.column_config.NumberColumn("no.", width=50, format="%d"),
             "token": st.column_config.TextColumn("token", width=80),
-            "source": f"{origin_word(run)} in context",
+            "source": f"{words_of(run).source} in context",
             "percent": st.column_config.NumberColumn("used on", format="%.2f %%", width=70),
             "strongest": st.column_config.NumberColumn("strongest", format="%.1f", width=70),
             "cosine": st.column_config.NumberColumn("cosine", format="%+.3f", width=70),

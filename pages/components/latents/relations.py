@@ -6,11 +6,11 @@ import streamlit as st
 from itda_core.analysis.neighbours import NextTokens, nearest_atoms, next_tokens
 from pages.components.cached import loaded_dictionary, loaded_model, loaded_run
 from pages.components.explorer import explorer
-from pages.components.run_names import origin_word, run_label
+from pages.components.run_names import run_label, words_of
 from pages.components.text import literal, snippet, token_label
 
 _COUNT = 10
-_LEAST_SHARED = 5
+_MIN_SHARED = 5
 """Tokens that two latents must share: of fewer, a lift says little"""
 
 
@@ -46,13 +46,13 @@ def _show_nearest(run, latent: pd.Series) -> None:
 
 def _show_company(run, latent: pd.Series) -> None:
     number = int(latent.latent)
-    found = explorer().store.used_together(run.run_id, number, _LEAST_SHARED, _COUNT)
+    found = explorer().store.used_together(run.run_id, number, _MIN_SHARED, _COUNT)
     if found.empty:
-        st.caption(f"No other latent shares {_LEAST_SHARED} explored tokens with it.")
+        st.caption(f"No other latent shares {_MIN_SHARED} explored tokens with it.")
         return
     st.caption(
         "Latents on the same tokens, by lift: how many times more often than by chance, of those "
-        f"that share at least {_LEAST_SHARED} tokens."
+        f"that share at least {_MIN_SHARED} tokens."
     )
     columns = {
         "lift": st.column_config.NumberColumn("lift", format="%.1f×", width=60),
@@ -107,7 +107,7 @@ def _show_other_layers(run, latent: pd.Series) -> None:
         )
         return
     st.caption(
-        f"How the same {origin_word(run)} is read elsewhere: the latent with the largest "
+        f"How the same {words_of(run).source} is read elsewhere: the latent with the largest "
         "coefficient there. ● marks a latent whose own source it is; where the token is not "
         "among the explored ones it has no coefficient. Choose a row for a link."
     )
@@ -175,8 +175,8 @@ def _choose_latent(run, table: pd.DataFrame, columns: dict, name: str) -> None:
         column_config={
             **columns,
             "latent": st.column_config.NumberColumn("latent", format="%d", width=60),
-            "token": st.column_config.TextColumn(origin_word(run), width=95),
-            "context": f"{origin_word(run)} in context",
+            "token": st.column_config.TextColumn(words_of(run).source, width=95),
+            "context": f"{words_of(run).source} in context",
         },
         hide_index=True,
         on_select=choose,

@@ -1,19 +1,20 @@
 """The tokens that use a latent in their texts: the strongest, some of the whole range, and those
-that nearly used it."""
+that are near misses of it."""
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
 from itda_core.errors import RunError
-from itda_core.runs.near_misses import nearly_chosen
+from itda_core.runs.near_misses import near_misses
 from pages.components.cached import loaded_run
 from pages.components.explorer import explorer
+from pages.components.run_names import words_of
 from pages.components.text import literal
 from pages.components.token_strip.strip import fold_twins, show_rows, strength, token_row
 
 _BANDS, _OF_EACH_BAND = 4, 5
-_NEARLY = 5
+_NEAR_MISSES_SHOWN = 5
 _SIGNS = {0: "both signs", 1: "+", -1: "−"}
 _CONTEXT_TOKENS = 8
 """Tokens on each side of a use in the short view: about 16 in all."""
@@ -33,7 +34,7 @@ def show_strongest_uses(run, latent: pd.Series, key: str, most: int) -> None:
 
 
 def show_chosen_uses(run, latent: pd.Series, key: str, most: int) -> None:
-    """The strongest uses, or some of each quarter and what was nearly one; of both signs or one."""
+    """The strongest uses, or some of each quarter and the near misses; of both signs or one."""
     title, which, sign_place = st.columns([2, 2.2, 1.8], vertical_alignment="center")
     which_uses = which.segmented_control(
         "Which uses",
@@ -64,30 +65,30 @@ def show_chosen_uses(run, latent: pd.Series, key: str, most: int) -> None:
     if uses.empty:
         st.caption("No explored token uses it with this sign.")
     if which_uses != "Strongest":
-        show_nearly_chosen(run, latent, key, sign)
+        show_near_misses(run, latent, key, sign)
 
 
-def show_nearly_chosen(run, latent: pd.Series, key: str, sign: int = 0) -> None:
+def show_near_misses(run, latent: pd.Series, key: str, sign: int = 0) -> None:
     """A few tokens that don't use the latent, but would with one more step."""
-    if run.kind == "sae":  # takes no steps
+    if not words_of(run).takes_steps:
         return
     try:
-        found = nearly_chosen(loaded_run(run.directory), int(latent.latent))
+        found = near_misses(loaded_run(run.directory), int(latent.latent))
     except RunError as error:
         st.warning(literal(str(error)))
         return
     if found is None:
-        st.caption("Where it was nearly chosen is not known: an earlier version made this run.")
+        st.caption("Its near misses are not known: an earlier version made this run.")
         return
     found = found[np.sign(found["coefficient"]) == sign] if sign else found
     if found.empty:
-        st.caption("Nearly chosen on no explored token.")
+        st.caption("Near misses on no explored token.")
         return
     st.caption(
-        f"Nearly chosen · {len(found):,} tokens on which it would have been the next step, with "
+        f"Near misses · {len(found):,} tokens on which it would have been the next step, with "
         "this coefficient"
     )
-    nearest = explorer().store.in_context(run.run_id, found.head(_NEARLY))
+    nearest = explorer().store.in_context(run.run_id, found.head(_NEAR_MISSES_SHOWN))
     _show_uses(run, latent, nearest, key, "nearly")
 
 

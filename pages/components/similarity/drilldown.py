@@ -16,7 +16,7 @@ from pages.components.similarity.matrix import about
 from pages.components.similarity.overlaps import compare_sides, find_latent, source_key
 from pages.components.text import literal, snippet, token_label
 
-_MOST_ROWS = 500
+_MAX_ROWS = 500
 _MOST_USES = 6
 """Of each latent: two of them stand side by side below a list"""
 
@@ -73,13 +73,13 @@ def _show_list(choice: Choice, row: Item, column: Item, name: str, table: pd.Dat
     if table.empty:
         st.caption("No source token.")
         return
-    shown = table.head(_MOST_ROWS)
+    shown = table.head(_MAX_ROWS)
     listed, cards = st.columns([1, 1], gap="medium") if name != "shared" else (st, st)
     with listed.container():
         st.caption(_ORDERED[name])
         picked = _source_table(shown, name)
-        if len(table) > _MOST_ROWS:
-            st.caption(f"The first {_MOST_ROWS:,} of {len(table):,}; the download has all of them.")
+        if len(table) > _MAX_ROWS:
+            st.caption(f"The first {_MAX_ROWS:,} of {len(table):,}; the download has all of them.")
     source = shown.iloc[min(picked, len(shown) - 1)]
     with cards.container():
         sides = {"shared": (row, column), "only_a": (row,), "only_b": (column,)}[name]
@@ -102,7 +102,7 @@ def _show_words(row: Item, column: Item, found: Comparison) -> None:
         "z says how sure that is: below 2 either way it may be chance."
     )
     st.dataframe(
-        counts.head(_MOST_ROWS).assign(word=counts["word"].map(token_label)),
+        counts.head(_MAX_ROWS).assign(word=counts["word"].map(token_label)),
         column_config={
             "word": "word",
             "only_a": st.column_config.NumberColumn(f"only {row.name}", format="%d"),

@@ -1,0 +1,59 @@
+"""How far long work is: one Progress for trainings, imports, evaluations, probings, maps and
+comparisons, so that one reader follows all of them."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Progress:
+    """How far some work is; the last one has its results."""
+
+    stage: str
+    """loading, reading, what is done then, or done"""
+    training_id: str = ""
+    run_id: str = ""
+    """the run whose turn it is"""
+    layer: int | None = None
+    """whose atoms are chosen or tokens encoded, where it is one layer's turn"""
+    tokens: int = 0
+    """read or measured so far: per layer, of this run"""
+    total_tokens: int = 0
+    tokens_per_second: float = 0.0
+    fraction: float = 0.0
+    """of the whole work, in [0, 1]"""
+    seconds_left: float | None = None
+    atoms: dict[int, int] = field(default_factory=dict)
+    """by layer"""
+    max_atoms: int = 0
+    mean_error: dict[int, float] = field(default_factory=dict)
+    """by layer: mean ‖x/‖x‖ − x̂/‖x̂‖‖² of the newest step"""
+    skipped: dict[str, int] = field(default_factory=dict)
+    """what was left out, and how often"""
+    finished: list[str] = field(default_factory=list)
+    """ids of the runs that are written"""
+    results: list[dict[str, Any]] = field(default_factory=list)
+    """of what is measured, each as it is saved and printed"""
+
+    def follow(self, done: float, before: float, share: float, seconds: float) -> None:
+        """Take over how far a part of the work is.
+
+        done: of this part; before: of the whole, what was done before it; share: its own part of
+        the whole; all in [0, 1]. seconds: what it has taken so far. The parts that follow are
+        taken to need as long.
+        """
+        self.fraction = before + share * done
+        if done > 0:
+            self.seconds_left = seconds / done * (1 - self.fraction) / share
+
+    def finish(self) -> None:
+        """Everything is done."""
+        self.stage, self.fraction, self.seconds_left = "done", 1.0, 0.0
+        self.layer, self.tokens_per_second = None, 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """A line of a progress file: everything but the results."""
+        line = dataclasses.asdict(dataclasses.replace(self, results=[]))
+        del line["results"]
+        return line

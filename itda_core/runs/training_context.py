@@ -1,0 +1,66 @@
+"""What a training or an import is made of; every stage takes it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from itda_core.activations.plan import Plan
+from itda_core.config import HookPoint, TrainConfig, run_id
+from itda_core.corpus.corpus import Corpus
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.dictionary.growing import source_table
+from itda_core.model.model import Model
+from itda_core.runs.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class TrainingContext:
+    """The settings, what they name, the prompts in their order, and where to write."""
+
+    config: TrainConfig
+    model: Model
+    corpus: Corpus
+    plan: Plan
+    workspace: Workspace
+
+    @property
+    def explored_rows(self) -> int:
+        """Activations that are encoded for browsing, per layer: the plan's first."""
+        return min(self.config.explored_tokens, self.plan.total_rows)
+
+    def run_id(self, layer: int) -> str:
+        return run_id(self.workspace.training_id, layer)
+
+    def run_directory(self, layer: int) -> Path:
+        """Where the run of a layer is, once it is written."""
+        return self.workspace.runs / self.run_id(layer)
+
+    def dictionary(self, layer: int, sources: list[tuple], **fields: Any) -> Dictionary:
+        """A dictionary of a layer. sources: (prompt_id, position, start, end, token, word) of each
+        atom; fields: the others of `Dictionary`."""
+        table = source_table(sources)
+        return Dictionary(
+            hook_point=HookPoint(self.config.model.name, layer),
+            sources=table.drop(columns="word"),
+            words=table["word"].to_numpy(),
+            tokenizer=self.model.tokenizer_digest,
+            reading=_reading(self.config),
+            **fields,
+        )
+
+    def left_out(self) -> dict[str, int]:
+        """Texts and prompts that are not read, or not whole, and how many."""
+        counts = {
+            "rows that can't be read": len(self.corpus.bad_rows),
+            "empty texts": self.corpus.empty,
+            "repeated texts": self.corpus.duplicates,
+            "prompts shorter than two tokens": self.plan.too_short,
+            "prompts cut to the context length": self.plan.cut,
+        }
+        return {what: count for what, count in counts.items() if count}
+
+
+def _reading(config: TrainConfig) -> str:
+    """How much of each prompt is read, as `Dictionary.reading` says it."""
+    first = "without" if config.skip_first else "with"
+    return f"{config.context_length} tokens, {first} the first"

@@ -1,0 +1,72 @@
+"""How far a training is, as its stages tell it; every line also goes into its progress.jsonl."""
+
+import json
+import time
+from collections import deque
+from datetime import UTC, datetime
+
+from itda_core.progress import Progress
+from itda_core.runs.training_context import TrainingContext
+from itda_core.training.capture import Capture
+
+_CAPTURE_SHARE = 0.85
+"""Share of the whole time that the pass over the prompts takes, for the estimate of the rest."""
+_RECENT_WINDOWS = 8
+
+
+class Report:
+    """The progress of one training."""
+
+    def __init__(self, context: TrainingContext, capture: Capture):
+        self._context, self._capture = context, capture
+        self.progress = Progress(
+            "training",
+            context.workspace.training_id,
+            tokens=capture.row,
+            total_tokens=context.plan.total_rows,
+            max_atoms=context.config.max_atoms,
+            skipped=capture.left_out(),
+        )
+        self._recent = deque([(time.monotonic(), capture.row)], maxlen=_RECENT_WINDOWS)
+
+    def window(self) -> Progress:
+        """One more window is captured."""
+        progress, capture = self.progress, self._capture
+        self._recent.append((time.monotonic(), capture.row))
+        (start, first_row), (now, row) = self._recent[0], self._recent[-1]
+        progress.tokens = row
+        progress.tokens_per_second = (row - first_row) / max(now - start, 1e-9)
+        builders = capture.builders.items()
+        errors = {layer: builder.mean_error for layer, builder in builders}
+        progress.mean_error = {layer: e for layer, e in errors.items() if e is not None}
+        progress.atoms = {layer: builder.n_atoms for layer, builder in builders}
+        progress.skipped = capture.left_out()
+        self._estimate(_CAPTURE_SHARE * capture.fraction)
+        self._log()
+        return progress
+
+    def layer(self, layer: int) -> Progress:
+        """The atoms of a layer are about to be chosen."""
+        layers = self._context.config.layers
+        share = layers.index(layer) / len(layers)
+        self.progress.stage, self.progress.layer = "choosing", layer
+        self.progress.tokens_per_second = 0.0
+        self._estimate(_CAPTURE_SHARE + (1 - _CAPTURE_SHARE) * share)
+        return self.progress
+
+    def encoding(self, layer: int, n_atoms: int) -> Progress:
+        """They are chosen, and the explored tokens are about to be encoded."""
+        self.progress.stage, self.progress.atoms[layer] = "encoding", n_atoms
+        return self.progress
+
+    def done(self) -> Progress:
+        self.progress.finish()
+        self._log()
+        return self.progress
+
+    def _estimate(self, fraction: float) -> None:
+        self.progress.follow(fraction, 0.0, 1.0, self._capture.seconds)
+
+    def _log(self) -> None:
+        line = {"time": datetime.now(UTC).isoformat(), **self.progress.to_dict()}
+        self._context.workspace.add_to_log(json.dumps(line))
