@@ -25,7 +25,7 @@ _MOST_AT_FIRST = 8
 
 def show() -> None:
     st.title("Evaluate")
-    runs = explorer().store.runs()
+    runs = explorer().store.runs.table()
     if runs.empty:
         nothing_yet()
         return
@@ -33,7 +33,7 @@ def show() -> None:
         "Reconstructions are compared with the activations, and put in their place to see what the "
         "model's predictions lose, on prompts that were held out from training."
     )
-    evaluated = explorer().store.evaluations()
+    evaluated = explorer().store.runs.evaluations()
     chosen = _choose_runs(runs, evaluated)
     watch_active_jobs()
     if chosen.empty:

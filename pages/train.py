@@ -258,7 +258,7 @@ def _show_interrupted() -> None:
 
 
 def _show_dictionaries() -> None:
-    runs = explorer().store.runs()
+    runs = explorer().store.runs.table()
     if runs.empty:
         st.caption("None yet.")
     for run in runs.itertuples():

@@ -35,7 +35,7 @@ def watch_active_jobs() -> bool:
     if not active:
         return False
     st.session_state["_active_seen"] = [job.job_id for job in active]
-    st.session_state["_stored_seen"] = explorer().store.stored()
+    st.session_state["_stored_seen"] = explorer().store.runs.state()
     _panel()
     return True
 
@@ -48,7 +48,7 @@ def _panel() -> None:
 
 def _show_panel() -> None:
     active = _active_jobs()
-    is_new = explorer().store.stored() != st.session_state["_stored_seen"]
+    is_new = explorer().store.runs.state() != st.session_state["_stored_seen"]
     # A probing or a map leaves nothing in the database: only its end says that something is new.
     if is_new or [job.job_id for job in active] != st.session_state["_active_seen"]:
         st.rerun()

@@ -28,7 +28,7 @@ _BUTTONS = [["toImage", "lasso2d", "pan2d", "resetScale2d"]]
 
 
 def show_map(run, listing: Listing, chosen: int) -> None:
-    """run: a row of Store.runs(); chosen: the latent that is looked at."""
+    """run: a row of Store.runs.table(); chosen: the latent that is looked at."""
     found = None
     try:
         found = _read(run.directory, _written(run.directory))
@@ -42,7 +42,7 @@ def show_map(run, listing: Listing, chosen: int) -> None:
     if listing.asked.text:  # then what was found is what is looked for
         names = {"hits": COLOURS["hits"], **COLOURS}
     colour = choose(st.selectbox, "Colours", names, "colour")
-    table = points.merge(_overview(run.run_id, explorer().store.stored()), on="latent")
+    table = points.merge(_overview(run.run_id, explorer().store.runs.state()), on="latent")
     listed = set(listing.numbers()) if colour == "hits" else set()
     key = f"map_{run.run_id}"
     st.plotly_chart(
@@ -86,7 +86,7 @@ def _read(directory: str, written: int | None) -> tuple[pd.DataFrame, str] | Non
 
 @st.cache_data(max_entries=8, show_spinner=False)
 def _overview(run_id: str, stored: tuple) -> pd.DataFrame:  # noqa: ARG001 (the key)
-    return explorer().store.overview(run_id, _AROUND)
+    return explorer().store.latents.overview(run_id, _AROUND)
 
 
 def _offer(run) -> None:
