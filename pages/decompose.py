@@ -33,7 +33,7 @@ _VIEWS = {"terms": "Terms", "what-if": "What if", "steer": "Steer"}
 
 def show() -> None:
     st.title("Decompose")
-    runs = explorer().store.runs()
+    runs = explorer().store.runs.table()
     if runs.empty:
         nothing_yet()
         return

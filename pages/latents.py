@@ -25,7 +25,7 @@ _VIEWS = {"list": "List", "map": "Map and list"}
 
 def show() -> None:
     st.title("Latents")
-    runs = explorer().store.runs()
+    runs = explorer().store.runs.table()
     if runs.empty:
         nothing_yet()
         return
@@ -44,7 +44,7 @@ def show() -> None:
     if chosen is None:
         _say_that_none_fits(listing)
         return
-    latents = explorer().store.latents(run.run_id, [*found.numbers, chosen])
+    latents = explorer().store.latents.table(run.run_id, [*found.numbers, chosen])
     latent = latents[latents["latent"] == chosen].iloc[0]
     left, right = st.columns([2, 3], gap="large")
     with left:

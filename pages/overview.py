@@ -40,7 +40,7 @@ def show() -> None:
     if here.import_error:
         st.warning(literal(here.import_error))
     busy = watch_active_jobs()
-    runs = here.store.runs()
+    runs = here.store.runs.table()
     if runs.empty:
         if not busy:
             _offer_demo(here)

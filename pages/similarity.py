@@ -23,7 +23,7 @@ from pages.components.text import literal
 
 def show() -> None:
     st.title("Similarity")
-    runs = explorer().store.runs()
+    runs = explorer().store.runs.table()
     if runs.empty:
         nothing_yet()
         return

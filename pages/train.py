@@ -32,7 +32,7 @@ def show() -> None:
         st.subheader("Dictionaries")
         _show_dictionaries()
         st.subheader("Past trainings")
-        show_ended_jobs("train", "No training has ended yet.")
+        show_ended_jobs("training", "No training has ended yet.")
 
 
 def _show_settings() -> None:
@@ -258,7 +258,7 @@ def _show_interrupted() -> None:
 
 
 def _show_dictionaries() -> None:
-    runs = explorer().store.runs()
+    runs = explorer().store.runs.table()
     if runs.empty:
         st.caption("None yet.")
     for run in runs.itertuples():

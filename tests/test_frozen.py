@@ -109,10 +109,12 @@ def test_the_database_labels_jobs_and_comparisons_of_before_are_read(frozen_data
     assert set(comparisons["measure"]) == {"cka", "procrustes"}
     store = Store(frozen_data / FILE_NAME)
     try:
-        assert {name: len(table) for name, table in store.contents().items()} == EXPECTED["tables"]
+        lengths = {name: len(table) for name, table in store.runs.contents().items()}
+        assert lengths == EXPECTED["tables"]
         assert store.import_new(runs) == []
-        assert {name: len(table) for name, table in store.contents().items()} == EXPECTED["tables"]
-        assert store.labels_of(label.run_id) == {3: "a label"}
+        lengths = {name: len(table) for name, table in store.runs.contents().items()}
+        assert lengths == EXPECTED["tables"]
+        assert store.latents.labels(label.run_id) == {3: "a label"}
     finally:
         store.close()
     queue = JobQueue(frozen_data / "jobs", runs)

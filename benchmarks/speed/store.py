@@ -61,17 +61,17 @@ def measure_import(store: Store, run: Run, scratch: Path) -> dict[str, float]:
 
 def questions(store: Store, run_id: str, latent: int, codes_file: Path) -> dict[str, Callable]:
     """What the Latents page asks of the store, and two yardsticks."""
-    prompts = store.strongest_uses(run_id, latent)["prompt_id"].unique().tolist()
+    prompts = store.uses.strongest(run_id, latent)["prompt_id"].unique().tolist()
     asked = {
-        "the strongest 20 uses": lambda: store.strongest_uses(run_id, latent),
-        "all uses in their prompts": lambda: store.uses_in_prompts(run_id, latent, prompts),
-        "coefficients for the histogram": lambda: store.coefficients(run_id, latent),
-        "50 latents of the list": lambda: store.latents(run_id, list(range(50))),
-        "latents by density": lambda: store.latent_numbers(run_id, order="density"),
+        "the strongest 20 uses": lambda: store.uses.strongest(run_id, latent),
+        "all uses in their prompts": lambda: store.uses.in_prompts(run_id, latent, prompts),
+        "coefficients for the histogram": lambda: store.uses.coefficients(run_id, latent),
+        "50 latents of the list": lambda: store.latents.table(run_id, list(range(50))),
+        "latents by density": lambda: store.latents.numbers(run_id, order="density"),
     }
     for name, text in _SEARCHES.items():
-        asked[f"search: {name}"] = lambda text=text: store.latent_numbers(run_id, text)
-    asked["(a query for nothing)"] = lambda: store.query("SELECT 1")
+        asked[f"search: {name}"] = lambda text=text: store.latents.numbers(run_id, text)
+    asked["(a query for nothing)"] = lambda: store.database.query("SELECT 1")
     asked["(the strongest 20 in codes.parquet)"] = lambda: duckdb.execute(
         """SELECT prompt_id, position, min(step), sum(coefficient) AS c FROM read_parquet(?)
         WHERE latent = ? GROUP BY ALL ORDER BY abs(c) DESC LIMIT 20""",
@@ -81,15 +81,15 @@ def questions(store: Store, run_id: str, latent: int, codes_file: Path) -> dict[
 
 
 def busiest(store: Store, run_id: str) -> int:
-    return store.latent_numbers(run_id, order="density")[0]
+    return store.latents.numbers(run_id, order="density")[0]
 
 
 def first_answers(path: Path, run_id: str, latent: int) -> dict[str, float]:
     """Seconds of each question asked first of a file that is neither open nor in memory."""
     asked = {
-        "the strongest 20 uses": lambda store: store.strongest_uses(run_id, latent),
-        "coefficients for the histogram": lambda store: store.coefficients(run_id, latent),
-        "search: a rare word": lambda store: store.latent_numbers(run_id, "treaty"),
+        "the strongest 20 uses": lambda store: store.uses.strongest(run_id, latent),
+        "coefficients for the histogram": lambda store: store.uses.coefficients(run_id, latent),
+        "search: a rare word": lambda store: store.latents.numbers(run_id, "treaty"),
     }
     seconds = {}
     for name, ask in asked.items():
@@ -115,7 +115,7 @@ def first_page(path: Path, runs: Path) -> tuple[dict[str, float], Store]:
     seconds = {
         "open the database": timed(lambda: opened.append(Store(path))),
         "look for new runs": timed(lambda: opened[0].import_new(runs)),
-        "list the dictionaries": timed(lambda: opened[0].runs()),
+        "list the dictionaries": timed(lambda: opened[0].runs.table()),
     }
     return seconds, opened[0]
 

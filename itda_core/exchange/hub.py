@@ -117,7 +117,7 @@ def _check(directory: Path, repository: str) -> None:
         dictionary.decode(dictionary.encode(torch.ones(1, run.about["d_model"])))
         near_misses(run, 0)
         store.import_run(run)
-        if not len(store.latent_numbers(run.run_id)) == len(dictionary) == len(dictionary.sources):
+        if not len(store.latents.numbers(run.run_id)) == len(dictionary) == len(dictionary.sources):
             raise RunError("some of its latents have no source among its prompts.")
     except Exception as error:  # what others put there can be wrong in any way
         reason = str(error).replace(str(directory), repository)

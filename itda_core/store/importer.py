@@ -50,15 +50,15 @@ def insert_evaluation(cursor: duckdb.DuckDBPyConnection, run: Run) -> bool:
     Raises RunError where the file is damaged; what was imported of an earlier one stays then.
     """
     number = cursor.execute("SELECT run FROM runs WHERE run_id = ?", [run.run_id]).fetchone()[0]
-    [known] = cursor.execute(
+    [imported] = cursor.execute(
         "SELECT max(created) FROM evaluations WHERE run = ?", [number]
     ).fetchone()
-    found = read_evaluation(run)
-    if known == (found["created"] if found else None):
+    evaluation = read_evaluation(run)
+    if imported == (evaluation["created"] if evaluation else None):
         return False
     cursor.execute("DELETE FROM evaluations WHERE run = ?", [number])
-    for row in found["by_l0"] if found else []:
-        _insert(cursor, "evaluations", {"run": number, **_evaluation_values(found, row)})
+    for row in evaluation["by_l0"] if evaluation else []:
+        _insert(cursor, "evaluations", {"run": number, **_evaluation_values(evaluation, row)})
     return True
 
 
@@ -89,7 +89,7 @@ def stamp(folder: Path) -> list[tuple]:
     """
     try:
         with os.scandir(folder) as entries:
-            names = sorted(one.name for one in entries if not one.name.startswith("."))
+            names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
     except OSError:  # there is no folder yet
         return []
     files = ("", *RUN_FILES, EVALUATION_FILE)
@@ -104,10 +104,10 @@ def file_stamps(folder: Path) -> list[tuple]:
 
 def _file_stamp(path: Path) -> tuple[int, ...] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def why_not_imported(run: Run, error: duckdb.Error) -> ItdaError:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import duckdb
 
-from itda_core.errors import RunError
+from itda_core.errors import RunError, StoreError, StoreNotOursError
 from itda_core.runs.comparisons import comparisons_folder, read_comparisons
 from itda_core.runs.labels import labels_file, read_labels
 from itda_core.runs.run import Run, list_runs
@@ -26,12 +26,11 @@ _RETRY_SECONDS = 60.0
 files."""
 
 
-class Index(Database):
-    """A database that follows a folder of runs."""
+class Index:
+    """Has a database follow a folder of runs."""
 
-    def __init__(self, path: Path | str = ":memory:"):
-        """Open or make the database. Raises StoreError where it is locked, damaged or newer."""
-        super().__init__(path)
+    def __init__(self, database: Database):
+        self._database = database
         self._looked: tuple[object, RunError | None, float] | None = None
         """What `import_new` saw last, what it could not read, and when that was"""
 
@@ -47,7 +46,7 @@ class Index(Database):
 
     def _import(self, insert: Callable[..., bool], run: Run) -> bool:
         try:
-            with self.transaction() as cursor:
+            with self._database.transaction() as cursor:
                 return insert(cursor, run)
         except duckdb.Error as error:  # the commit's as well: that is when a disk is full
             raise why_not_imported(run, error) from error
@@ -74,38 +73,40 @@ class Index(Database):
         failed = failed or self._import_comparisons(folder)
         failed = failed or self.import_labels(folder)
         # What came while the files were read is not in `seen`, and is looked at the next time.
-        known = self._directories()
-        self._looked = ((*seen[:3], known, _existing(known)), failed, time.monotonic())
+        directories = self._directories()
+        seen = (*seen[:3], directories, _existing(directories))
+        self._looked = seen, failed, time.monotonic()
         if failed:
             raise failed
         return taken
 
     def _seen(self, folder: Path) -> tuple:
         """All that decides what there is to import."""
-        known = self._directories()
+        directories = self._directories()
         stamps = stamp(folder), file_stamps(folder)
-        return str(folder.absolute()), *stamps, known, _existing(known)
+        return str(folder.absolute()), *stamps, directories, _existing(directories)
 
     def _directories(self) -> dict[str, str]:
         """The directory of every run that is known, by id."""
-        found = self.query("SELECT run_id, directory FROM runs")
-        return dict(zip(found["run_id"], found["directory"], strict=True))
+        table = self._database.query("SELECT run_id, directory FROM runs")
+        return dict(zip(table["run_id"], table["directory"], strict=True))
 
     def _follow(self, listed: list[Run]) -> None:
         """Forget the runs whose directory is gone, and note where others were moved."""
-        here = {run.run_id: str(run.directory.resolve()) for run in listed}
+        listed_at = {run.run_id: str(run.directory.resolve()) for run in listed}
         for run_id, directory in self._directories().items():
-            if run_id not in here and not Path(directory).exists():
+            if run_id not in listed_at and not Path(directory).exists():
                 self.forget_run(run_id)
-            elif here.get(run_id, directory) != directory:
-                self.query("UPDATE runs SET directory = ? WHERE run_id = ?", here[run_id], run_id)
+            elif listed_at.get(run_id, directory) != directory:
+                update = "UPDATE runs SET directory = ? WHERE run_id = ?"
+                self._database.query(update, listed_at[run_id], run_id)
 
     def _import_all(self, listed: list[Run]) -> tuple[list[str], RunError | None]:
         """Import what is new of `listed`: the ids of what was, and the first error."""
-        taken, failed, known = [], None, self._directories()
+        taken, failed, earlier = [], None, self._directories()
         for run in listed:
             try:
-                if run.run_id not in known and self._import(insert_run, run):
+                if run.run_id not in earlier and self._import(insert_run, run):
                     taken.append(run.run_id)
                 self._import(insert_evaluation, run)
             except RunError as error:
@@ -115,7 +116,7 @@ class Index(Database):
     def _import_comparisons(self, folder: Path) -> RunError | None:
         """Have the comparisons that are kept beside a folder of runs; why one can't be read."""
         table, failed = read_comparisons(comparisons_folder(folder))
-        with self.transaction() as cursor:
+        with self._database.transaction() as cursor:
             insert_comparisons(cursor, table)
         return failed
 
@@ -123,7 +124,7 @@ class Index(Database):
         """Have the labels that are kept beside a folder of runs; why some can't be read."""
         file = labels_file(folder)
         labels, bad = read_labels(file.read_bytes() if file.exists() else b"")
-        with self.transaction() as cursor:
+        with self._database.transaction() as cursor:
             insert_labels(cursor, labels)
         if not bad:
             return None
@@ -134,7 +135,7 @@ class Index(Database):
 
     def forget_run(self, run_id: str) -> None:
         """Remove a run from the index; its directory is not touched."""
-        with self.transaction() as cursor:
+        with self._database.transaction() as cursor:
             for table in ("codes", "latents", "run_prompts", "evaluations", "runs"):
                 cursor.execute(
                     f"DELETE FROM {table} WHERE run = (SELECT run FROM runs WHERE run_id = ?)",
@@ -143,6 +144,42 @@ class Index(Database):
             cursor.execute(
                 "DELETE FROM prompts WHERE prompt NOT IN (SELECT prompt FROM run_prompts)"
             )
+
+
+def rebuild(path: Path, runs: Path) -> int:
+    """Make the database anew from the run directories; returns how many there are.
+
+    The old file is replaced only when the new one is whole. Raises StoreError where the old one
+    is open in another process or of a newer version, and RunError after all other runs are in
+    where one is damaged.
+    """
+    if path.exists():
+        _check_replaceable(path)
+    temporary = path.with_name(f".{path.name}-rebuild")
+    temporary.unlink(missing_ok=True)
+    database, damaged = Database(temporary), None
+    try:
+        Index(database).import_new(runs)
+    except RunError as error:  # the others are in all the same
+        damaged = error
+    finally:
+        count = len(database.query("SELECT run FROM runs"))
+        database.close()
+    temporary.replace(path)
+    path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
+    if damaged:
+        raise damaged
+    return count
+
+
+def _check_replaceable(path: Path) -> None:
+    """A database that another process holds or that a newer version wrote is left alone."""
+    try:
+        Database(path).close()
+    except StoreNotOursError:
+        raise
+    except StoreError:  # damaged, or of an older version: that is what a rebuild is for
+        return
 
 
 def _existing(directories: dict[str, str]) -> list[str]:

@@ -1,152 +1,122 @@
-"""The queries about latents: what uses them, and what they have to do with others."""
+"""The queries about the latents of a dictionary: lists of them, and what each is."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
+import duckdb
 import pandas as pd
 
-from itda_core.store.latent_search import LatentLists
+from itda_core.errors import InputError
+from itda_core.store.database import Database
+from itda_core.store.latent_search import (
+    LATENT_COLUMNS,
+    LATENTS,
+    LatentPage,
+    LatentSearch,
+    listing,
+)
 
-# Every token that uses a latent, once; of one sign where $sign asks for it.
-_USES = """SELECT c.run, c.prompt, c.position, min(c.step) AS step,
-        sum(c.coefficient)::FLOAT AS coefficient
-    FROM codes c JOIN runs r USING (run) WHERE r.run_id = $run AND c.latent = $latent
-    GROUP BY ALL HAVING $sign = 0 OR sign(sum(c.coefficient)) = $sign"""
-_USE_COLUMNS = """p.prompt_id, p.title, p.text, u.position, u.step, u.coefficient, rp.starts,
-    rp.ends"""
 
+class LatentQueries:
+    """The latents of dictionaries, from `store.latents`."""
 
-class LatentStore(LatentLists):
-    """A database that answers questions about latents."""
+    def __init__(self, database: Database):
+        self._database = database
 
-    def strongest_uses(
-        self, run_id: str, latent: int, limit: int = 20, sign: int = 0
-    ) -> pd.DataFrame:
-        """The tokens that use a latent with the largest |coefficient|, strongest first.
+    def page(
+        self,
+        run_id: str,
+        search: LatentSearch,
+        latent: int,
+        rows: int,
+        order: str = "number",
+        similarities: Sequence[float] = (),
+    ) -> LatentPage:
+        """The page that holds a latent, else the first one. rows: of a page; similarities: of each
+        latent, [n_latents], for the order "similarity". Raises InputError for an expression that is
+        none."""
+        table = self._listed(
+            """, wanted AS (SELECT max(place) AS at FROM listed WHERE latent = $latent)
+            SELECT listed.*, wanted.at AS wanted FROM listed, wanted
+            WHERE listed.place // $rows = coalesce(wanted.at, 0) // $rows ORDER BY listed.place""",
+            *(run_id, search, order, similarities),
+            latent=latent,
+            rows=rows,
+        )
+        if table.empty:
+            return LatentPage([], 0, 0, None)
+        first = table.iloc[0]
+        place = None if pd.isna(first["wanted"]) else int(first["wanted"])
+        return LatentPage(table["latent"].tolist(), int(first["place"]), int(first["total"]), place)
 
-        prompt_id, title, text, position, step, coefficient, and the prompt's token spans as
-        lists `starts` and `ends`. A token that used it twice is one row, its coefficients added.
-        sign: 1 for positive coefficients only, -1 for negative ones.
+    def at_place(
+        self,
+        run_id: str,
+        search: LatentSearch,
+        place: int,
+        order: str = "number",
+        similarities: Sequence[float] = (),
+    ) -> int:
+        """The latent at a place of the list, which has no end: after the last comes the first."""
+        table = self._listed(
+            "SELECT latent FROM listed WHERE place = ($place % total + total) % total",
+            *(run_id, search, order, similarities),
+            place=place,
+        )
+        return int(table["latent"][0])
+
+    def numbers(
+        self,
+        run_id: str,
+        search: str | LatentSearch = "",
+        order: str = "number",
+        similarities: Sequence[float] = (),
+    ) -> list[int]:
+        """The numbers of a dictionary's latents, searched and ordered.
+
+        search: text that the context holds, or all that is wanted; order: one of ORDERS. Raises
+        InputError for an expression that is none.
         """
-        return self.query(
-            f"""WITH uses AS (
-                SELECT * FROM ({_USES})
-                ORDER BY abs(coefficient) DESC, prompt, position LIMIT $limit)
-            SELECT {_USE_COLUMNS} FROM uses u JOIN prompts p USING (prompt)
-            JOIN run_prompts rp USING (run, prompt)
-            ORDER BY abs(u.coefficient) DESC, p.prompt, u.position""",
-            run=run_id,
-            latent=latent,
-            limit=limit,
-            sign=sign,
-        )
+        search = LatentSearch(search) if isinstance(search, str) else search
+        select = "SELECT latent FROM listed ORDER BY place"
+        return self._listed(select, run_id, search, order, similarities)["latent"].tolist()
 
-    def banded_uses(
-        self, run_id: str, latent: int, bands: int, of_each: int, sign: int = 0
-    ) -> pd.DataFrame:
-        """Uses from the whole range: the |coefficients| in `bands` parts with as many uses each,
-        the strongest first, and `of_each` uses from every part, evenly spaced in it.
+    def hidden_noise(self, run_id: str, search: LatentSearch) -> int:
+        """How many latents a search leaves out as noise."""
+        if search.kind != "usual":
+            return 0
+        noise = replace(search, kind="noise")
+        return int(self._listed("SELECT count(*) AS n FROM listed", run_id, noise)["n"][0])
 
-        The columns of `strongest_uses`, and band (0 first), low and high (|coefficient| in it),
-        and uses (how many it has).
-        """
-        return self.query(
-            f"""WITH uses AS ({_USES}),
-            banded AS (
-                SELECT *, ntile($bands) OVER (
-                    ORDER BY abs(coefficient) DESC, prompt, position) - 1 AS band
-                FROM uses),
-            placed AS (
-                SELECT *, row_number() OVER in_band - 1 AS place, count(*) OVER (
-                        PARTITION BY band) AS uses,
-                    min(abs(coefficient)) OVER (PARTITION BY band) AS low,
-                    max(abs(coefficient)) OVER (PARTITION BY band) AS high
-                FROM banded WINDOW in_band AS (
-                    PARTITION BY band ORDER BY abs(coefficient) DESC, prompt, position))
-            SELECT {_USE_COLUMNS}, u.band, u.low, u.high, u.uses
-            FROM placed u JOIN prompts p USING (prompt) JOIN run_prompts rp USING (run, prompt)
-            WHERE u.place * $of_each // u.uses > (u.place - 1) * $of_each // u.uses
-                OR u.place = 0
-            ORDER BY u.band, u.place""",
-            run=run_id,
-            latent=latent,
-            bands=bands,
-            of_each=of_each,
-            sign=sign,
-        )
-
-    def in_context(self, run_id: str, tokens: pd.DataFrame) -> pd.DataFrame:
-        """Given tokens as `strongest_uses` gives its own, in their order, with no step. tokens:
-        prompt_id, position and coefficient; those that the run has not read are left out."""
-        return self.query(
-            f"""WITH u AS (
-                SELECT unnest($prompts::VARCHAR[]) AS prompt_id,
-                    unnest($positions::INTEGER[]) AS position,
-                    unnest($coefficients::FLOAT[]) AS coefficient,
-                    unnest(range(len($prompts))) AS place, NULL::SMALLINT AS step)
-            SELECT {_USE_COLUMNS} FROM u JOIN prompts p USING (prompt_id)
-            JOIN run_prompts rp USING (prompt) JOIN runs r USING (run)
-            WHERE r.run_id = $run AND u.position BETWEEN 0 AND len(rp.starts) - 1
-            ORDER BY u.place""",
-            run=run_id,
-            prompts=tokens["prompt_id"].tolist(),
-            positions=tokens["position"].tolist(),
-            coefficients=tokens["coefficient"].tolist(),
-        )
-
-    def uses_in_prompts(self, run_id: str, latent: int, prompt_ids: list[str]) -> pd.DataFrame:
-        """Every use of a latent in the given prompts: prompt_id, position, coefficient."""
-        return self.query(
-            """SELECT p.prompt_id, c.position, sum(c.coefficient)::FLOAT AS coefficient
-            FROM codes c JOIN runs r USING (run) JOIN prompts p USING (prompt)
-            WHERE r.run_id = ? AND c.latent = ? AND list_contains(?::VARCHAR[], p.prompt_id)
-            GROUP BY ALL ORDER BY p.prompt_id, c.position""",
+    def table(self, run_id: str, numbers: Sequence[int]) -> pd.DataFrame:
+        """The given latents with their sources, in the order of their numbers."""
+        return self._database.query(
+            f"""SELECT {LATENT_COLUMNS} FROM {LATENTS}
+            WHERE r.run_id = ? AND list_contains(?::INTEGER[], l.latent) ORDER BY l.latent""",
             run_id,
-            latent,
-            list(prompt_ids),
+            list(numbers),
         )
 
-    def rank(self, run_id: str, latent: int) -> int:
-        """The place of a latent among those of its dictionary by the tokens that use it, from 1."""
-        found = self.query(
-            """WITH ours AS (SELECT l.* FROM latents l JOIN runs r USING (run) WHERE r.run_id = ?)
-            SELECT count(*) + 1 AS place FROM ours
-            WHERE tokens > (SELECT tokens FROM ours WHERE latent = ?)""",
+    def labels(self, run_id: str) -> dict[int, str]:
+        """The label of each latent of a dictionary that has one."""
+        table = self._database.query(
+            f"""SELECT l.latent, b.label FROM {LATENTS}
+            WHERE r.run_id = ? AND b.label <> '' ORDER BY l.latent""",
             run_id,
-            latent,
         )
-        return int(found["place"][0])
+        return dict(zip(table["latent"].tolist(), table["label"], strict=True))
 
-    def token_spans(self, run_id: str, prompt_id: str) -> list[tuple[int, int]]:
-        """Where the tokens of a prompt that were read begin and end in its text."""
-        found = self.query(
-            """SELECT rp.starts, rp.ends FROM run_prompts rp JOIN runs r USING (run)
-            JOIN prompts p USING (prompt) WHERE r.run_id = ? AND p.prompt_id = ?""",
-            run_id,
-            prompt_id,
-        )
-        if found.empty:
-            return []
-        return list(zip(found["starts"][0].tolist(), found["ends"][0].tolist(), strict=True))
-
-    def uses_of(self, run_id: str, latent: int) -> pd.DataFrame:
-        """Every use of a latent in the order of prompts: prompt_id, title, position, coefficient,
-        and the token's start and end in the prompt's text."""
-        return self.query(
-            f"""WITH uses AS ({_USES})
-            SELECT p.prompt_id, p.title, u.position, u.coefficient,
-                rp.starts[u.position + 1] AS "start", rp.ends[u.position + 1] AS "end"
-            FROM uses u JOIN prompts p USING (prompt) JOIN run_prompts rp USING (run, prompt)
-            ORDER BY p.prompt_id, u.position""",
-            run=run_id,
-            latent=latent,
-            sign=0,
-        )
+    def list_names(self) -> list[str]:
+        """The names of all lists that hold a latent, in order of the alphabet."""
+        select = "SELECT DISTINCT unnest(lists) AS name FROM labels ORDER BY name"
+        return self._database.query(select)["name"].tolist()
 
     def overview(self, run_id: str, around: int) -> pd.DataFrame:
         """Every latent in short: latent, token, density, strongest, before and after (so many
         characters around its source), and layers: in how many other layers of the same model the
         same token is a source."""
-        return self.query(
+        return self._database.query(
             """WITH ours AS (SELECT * FROM runs WHERE run_id = $run),
             elsewhere AS (
                 SELECT l.prompt, l.position, count(DISTINCT r.layer) AS layers
@@ -164,59 +134,37 @@ class LatentStore(LatentLists):
             around=around,
         )
 
-    def coefficients(self, run_id: str, latent: int) -> pd.Series:
-        """The coefficient of each token that uses a latent, [n_tokens that use it] float32."""
-        return self.query(
-            """SELECT sum(c.coefficient)::FLOAT AS coefficient FROM codes c JOIN runs r USING (run)
-            WHERE r.run_id = ? AND c.latent = ? GROUP BY c.prompt, c.position""",
+    def rank(self, run_id: str, latent: int) -> int:
+        """The place of a latent among those of its dictionary by the tokens that use it, from 1."""
+        table = self._database.query(
+            """WITH ours AS (SELECT l.* FROM latents l JOIN runs r USING (run) WHERE r.run_id = ?)
+            SELECT count(*) + 1 AS place FROM ours
+            WHERE tokens > (SELECT tokens FROM ours WHERE latent = ?)""",
             run_id,
             latent,
-        )["coefficient"]
-
-    def used_together(self, run_id: str, latent: int, least: int, limit: int) -> pd.DataFrame:
-        """The latents that are used on the same tokens as a latent more often than by chance.
-
-        latent, both (tokens that use both), tokens (that use it), and lift: both over what chance
-        gives, tokens × those of the latent / explored tokens. The largest lift first, of those that
-        share at least `least` tokens.
-        """
-        return self.query(
-            """WITH uses AS (
-                SELECT DISTINCT run, prompt, position FROM codes c JOIN runs r USING (run)
-                WHERE r.run_id = $run AND c.latent = $latent),
-            shared AS (
-                SELECT c.run, c.latent, count(DISTINCT (c.prompt, c.position)) AS "both"
-                FROM codes c SEMI JOIN uses USING (run, prompt, position)
-                WHERE c.latent <> $latent GROUP BY ALL HAVING "both" >= $least)
-            SELECT s.latent, s."both", l.tokens,
-                s."both" * r.explored_tokens / (l.tokens * (SELECT count(*) FROM uses)) AS lift
-            FROM shared s JOIN latents l USING (run, latent) JOIN runs r USING (run)
-            ORDER BY lift DESC, s.latent LIMIT $limit""",
-            run=run_id,
-            latent=latent,
-            least=least,
-            limit=limit,
         )
+        return int(table["place"][0])
 
-    def at_token(self, run_ids: Sequence[str], prompt_id: str, position: int) -> pd.DataFrame:
-        """How dictionaries read one token: for each the latent with the largest |coefficient|:
-        run_id, layer, latent, coefficient, and is_source, whether the token is the latent's own
-        source. Where a token is a source but was not explored the coefficient is NaN."""
-        return self.query(
-            """WITH used AS (
-                SELECT c.run, c.latent, sum(c.coefficient)::FLOAT AS coefficient
-                FROM codes c JOIN prompts p USING (prompt)
-                WHERE p.prompt_id = $prompt AND c.position = $position GROUP BY ALL),
-            sources AS (
-                SELECT l.run, l.latent FROM latents l JOIN prompts p USING (prompt)
-                WHERE p.prompt_id = $prompt AND l.position = $position)
-            SELECT r.run_id, r.layer, latent, coefficient, s.latent IS NOT NULL AS is_source
-            FROM used u FULL JOIN sources s USING (run, latent) JOIN runs r USING (run)
-            WHERE list_contains($runs::VARCHAR[], r.run_id)
-            QUALIFY row_number() OVER (PARTITION BY r.run_id
-                ORDER BY abs(coefficient) DESC NULLS LAST, latent) = 1
-            ORDER BY r.layer, r.run_id""",
-            runs=list(run_ids),
-            prompt=prompt_id,
-            position=position,
-        )
+    def _listed(
+        self,
+        select: str,
+        run_id: str,
+        search: LatentSearch,
+        order: str = "number",
+        similarities: Sequence[float] = (),
+        **values: Any,
+    ) -> pd.DataFrame:
+        """What `select` takes of `listed`, which has the columns of `listing`."""
+        listed, listed_values = listing(search, order, similarities)
+        values |= {"run": run_id, **listed_values}
+        try:
+            return self._database.query(f"WITH listed AS ({listed}) {select}", **values)
+        except duckdb.InvalidInputException as error:
+            raise InputError(
+                f"“{search.text}” is no regular expression: {_reason(error)}. Correct it, or "
+                "search for plain text."
+            ) from error
+
+
+def _reason(error: duckdb.Error) -> str:
+    return str(error).splitlines()[0].partition(": ")[2].strip()

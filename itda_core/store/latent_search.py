@@ -1,15 +1,9 @@
-"""Which latents of a dictionary are listed: searches, filters and orders, a page at a time."""
+"""Which latents of a dictionary are listed, and in which order: searches and filters as SQL."""
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
-
-import duckdb
-import pandas as pd
-
-from itda_core.errors import InputError
-from itda_core.store.index import Index
 
 ORDERS = ("match", "number", "density", "strength", "similarity")
 FREQUENT = 0.1
@@ -40,11 +34,12 @@ _TEXTS = {
     "prompt": "p.text",
     "label": "concat_ws(' ', b.label, b.note)",
 }
-# A label is shown where the latent still has the source that it was written for.
-_LATENTS = """latents l JOIN runs r USING (run) JOIN prompts p USING (prompt)
+LATENTS = """latents l JOIN runs r USING (run) JOIN prompts p USING (prompt)
     LEFT JOIN labels b ON b.run_id = r.run_id AND b.latent = l.latent
         AND b.prompt_id = p.prompt_id AND b.position = l.position"""
-_LATENT_COLUMNS = f"""l.latent, p.prompt_id, p.title, p.text, l.position, l."start", l."end",
+"""Tables of a latent l, its run r, its source's prompt p and its label b, which is shown where the
+latent still has the source that it was written for."""
+LATENT_COLUMNS = f"""l.latent, p.prompt_id, p.title, p.text, l.position, l."start", l."end",
     l.token, l.tokens, {_DENSITY} AS density, l.strongest,
     coalesce(b.label, '') AS label, coalesce(b.note, '') AS note,
     coalesce(b.bookmarked, false) AS bookmarked, coalesce(b.lists, []) AS lists"""
@@ -88,167 +83,57 @@ class LatentPage:
     """of the given latent in the whole list; None where it is not in the list"""
 
 
-class LatentLists(Index):
-    """A database that lists latents."""
-
-    def latent_page(
-        self,
-        run_id: str,
-        asked: LatentSearch,
-        latent: int,
-        rows: int,
-        order: str = "number",
-        similarities: Sequence[float] = (),
-    ) -> LatentPage:
-        """The page that holds a latent, else the first one. rows: of a page; similarities: of each
-        latent, [n_latents], for the order "similarity". Raises InputError for an expression that is
-        none."""
-        found = self._ordered(
-            """, wanted AS (SELECT max(place) AS at FROM found WHERE latent = $latent)
-            SELECT found.*, wanted.at AS wanted FROM found, wanted
-            WHERE found.place // $rows = coalesce(wanted.at, 0) // $rows ORDER BY found.place""",
-            *(run_id, asked, order, similarities),
-            latent=latent,
-            rows=rows,
-        )
-        if found.empty:
-            return LatentPage([], 0, 0, None)
-        row = found.iloc[0]
-        place = None if pd.isna(row["wanted"]) else int(row["wanted"])
-        return LatentPage(found["latent"].tolist(), int(row["place"]), int(row["total"]), place)
-
-    def latent_at(
-        self,
-        run_id: str,
-        asked: LatentSearch,
-        place: int,
-        order: str = "number",
-        similarities: Sequence[float] = (),
-    ) -> int:
-        """The latent at a place of the list, which has no end: after the last comes the first."""
-        found = self._ordered(
-            "SELECT latent FROM found WHERE place = ($place % total + total) % total",
-            *(run_id, asked, order, similarities),
-            place=place,
-        )
-        return int(found["latent"][0])
-
-    def latent_numbers(
-        self,
-        run_id: str,
-        search: str | LatentSearch = "",
-        order: str = "number",
-        similarities: Sequence[float] = (),
-    ) -> list[int]:
-        """The numbers of a dictionary's latents, searched and ordered.
-
-        search: text that the context holds, or all that is wanted; order: one of ORDERS. Raises
-        InputError for an expression that is none.
-        """
-        asked = LatentSearch(search) if isinstance(search, str) else search
-        select = "SELECT latent FROM found ORDER BY place"
-        return self._ordered(select, run_id, asked, order, similarities)["latent"].tolist()
-
-    def hidden_noise(self, run_id: str, asked: LatentSearch) -> int:
-        """How many latents a search leaves out as noise."""
-        if asked.kind != "usual":
-            return 0
-        noise = replace(asked, kind="noise")
-        return int(self._ordered("SELECT count(*) AS n FROM found", run_id, noise)["n"][0])
-
-    def latents(self, run_id: str, numbers: Sequence[int]) -> pd.DataFrame:
-        """The given latents with their sources, in the order of their numbers."""
-        return self.query(
-            f"""SELECT {_LATENT_COLUMNS} FROM {_LATENTS}
-            WHERE r.run_id = ? AND list_contains(?::INTEGER[], l.latent) ORDER BY l.latent""",
-            run_id,
-            list(numbers),
-        )
-
-    def labels_of(self, run_id: str) -> dict[int, str]:
-        """The label of each latent of a dictionary that has one."""
-        found = self.query(
-            f"""SELECT l.latent, b.label FROM {_LATENTS}
-            WHERE r.run_id = ? AND b.label <> '' ORDER BY l.latent""",
-            run_id,
-        )
-        return dict(zip(found["latent"].tolist(), found["label"], strict=True))
-
-    def list_names(self) -> list[str]:
-        """The names of all lists that hold a latent, in order of the alphabet."""
-        found = self.query("SELECT DISTINCT unnest(lists) AS name FROM labels ORDER BY name")
-        return found["name"].tolist()
-
-    def _ordered(
-        self,
-        select: str,
-        run_id: str,
-        asked: LatentSearch,
-        order: str = "number",
-        similarities: Sequence[float] = (),
-        **values: Any,
-    ) -> pd.DataFrame:
-        """What `select` takes of `found`: latent, place and total of all that are asked for."""
-        where, named = _where(asked)
-        if order == "match" and not asked.text:
-            order = "number"
-        if order == "similarity":
-            named["similarities"] = list(similarities)
-        if order == "match":
-            named["sought"] = asked.text
-        try:
-            return self.query(
-                f"""WITH found AS (
-                    SELECT l.latent, row_number() OVER (ORDER BY {_BY[order]}, l.latent) - 1
-                        AS place, count(*) OVER () AS total
-                    FROM {_LATENTS} WHERE r.run_id = $run AND {where}) {select}""",
-                run=run_id,
-                **named,
-                **values,
-            )
-        except duckdb.InvalidInputException as error:
-            raise InputError(
-                f"“{asked.text}” is no regular expression: {_reason(error)}. Correct it, or search "
-                "for plain text."
-            ) from error
+def listing(
+    search: LatentSearch, order: str = "number", similarities: Sequence[float] = ()
+) -> tuple[str, dict[str, Any]]:
+    """The query for the whole list of a search (latent, place from 0, and total), and the values
+    that it names, all but $run. order: one of ORDERS; similarities: of each latent, [n_latents],
+    for the order "similarity"."""
+    condition, values = _condition(search)
+    if order == "match" and not search.text:
+        order = "number"
+    if order == "similarity":
+        values["similarities"] = list(similarities)
+    if order == "match":
+        values["sought"] = search.text
+    select = f"""SELECT l.latent, count(*) OVER () AS total,
+            row_number() OVER (ORDER BY {_BY[order]}, l.latent) - 1 AS place
+        FROM {LATENTS} WHERE r.run_id = $run AND {condition}"""
+    return select, values
 
 
-def _where(asked: LatentSearch) -> tuple[str, dict[str, Any]]:
-    """The condition, and the values that it names."""
+def _condition(search: LatentSearch) -> tuple[str, dict[str, Any]]:
+    """What holds of the latents that are wanted, and the values that it names."""
     conditions, values = ["true"], {}
-    if asked.text:
-        conditions.append(_match(asked))
-        values["text"] = _pattern(asked)
-    if (asked.least_density, asked.most_density) != (0.0, 1.0):
+    if search.text:
+        conditions.append(_match(search))
+        values["text"] = _pattern(search)
+    if (search.least_density, search.most_density) != (0.0, 1.0):
         conditions.append(f"{_DENSITY} BETWEEN $least AND $most")
-        values |= {"least": asked.least_density, "most": asked.most_density}
-    if asked.bookmarked:
+        values |= {"least": search.least_density, "most": search.most_density}
+    if search.bookmarked:
         conditions.append("b.bookmarked")
-    if asked.labelled:
+    if search.labelled:
         conditions.append("(b.label <> '' OR b.note <> '')")
-    if asked.kind != "all":
-        conditions.append(_OF_KIND[asked.kind])
-    if asked.in_list:
+    if search.kind != "all":
+        conditions.append(_OF_KIND[search.kind])
+    if search.in_list:
         conditions.append("list_contains(b.lists, $list)")
-        values["list"] = asked.in_list
-    if asked.among is not None:
+        values["list"] = search.in_list
+    if search.among is not None:
         conditions.append("list_contains($among::INTEGER[], l.latent)")
-        values["among"] = list(asked.among)
+        values["among"] = list(search.among)
     return " AND ".join(conditions), values
 
 
-def _match(asked: LatentSearch) -> str:
-    if asked.way == "text":
-        return f"contains(lower({_TEXTS[asked.place]}), lower($text))"
-    return f"regexp_matches({_TEXTS[asked.place]}, $text, 'i')"
+def _match(search: LatentSearch) -> str:
+    if search.way == "text":
+        return f"contains(lower({_TEXTS[search.place]}), lower($text))"
+    return f"regexp_matches({_TEXTS[search.place]}, $text, 'i')"
 
 
-def _pattern(asked: LatentSearch) -> str:
-    if asked.way != "word":
-        return asked.text
+def _pattern(search: LatentSearch) -> str:
+    if search.way != "word":
+        return search.text
     edge = r"[^\p{L}\p{N}_]"
-    return f"(^|{edge}){re.escape(asked.text)}($|{edge})"
-
-
-def _reason(error: duckdb.Error) -> str:
-    return str(error).splitlines()[0].partition(": ")[2].strip()
+    return f"(^|{edge}){re.escape(search.text)}($|{edge})"

@@ -47,7 +47,7 @@ class Explorer:
     @property
     def is_new(self) -> bool:
         """Nothing trained yet and nothing under way."""
-        return self.store.runs().empty and not self.queue.jobs()
+        return self.store.runs.table().empty and not self.queue.jobs()
 
     def close(self) -> None:
         """Stop the queue and let go of the database."""
@@ -62,12 +62,12 @@ class Explorer:
     def keep_labels(self, labels: list[Label]) -> None:
         """Keep what was written about latents, in the file first."""
         add_labels(labels_file(self.runs_folder), labels)
-        self.store.import_labels(self.runs_folder)
+        self.store.index.import_labels(self.runs_folder)
 
     def delete(self, run_id: str) -> None:
         """Remove a run's directory and its rows; a damaged directory goes too."""
         delete_run(self.runs_folder / run_id)
-        self.store.forget_run(run_id)
+        self.store.index.forget_run(run_id)
 
     def _import_finished(self) -> None:
         try:

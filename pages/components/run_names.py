@@ -87,7 +87,7 @@ def choose_run(runs: pd.DataFrame, label: str = "Dictionary", name: str = "run")
 def short_labels(runs: pd.DataFrame) -> dict[str, str]:
     """A name for each dictionary by what tells it from the others: "layer 7", "layer 7 · L0 16".
 
-    runs: rows of Store.runs. Imported autoencoders are always named as such.
+    runs: rows of Store.runs.table. Imported autoencoders are always named as such.
     """
     parts = {row.run_id: _parts(row) for row in runs.itertuples()}
     kinds = list(next(iter(parts.values()))) if parts else []

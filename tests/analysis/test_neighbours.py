@@ -87,14 +87,14 @@ def test_latents_used_together_have_their_counts_and_their_lift_over_chance(run,
         if other != latent and both >= 2:
             lift = both * explored / (len(tokens) * len(used[latent]))
             expected[other] = (both, len(tokens), lift)
-    found = store.used_together(run.run_id, latent, least=2, limit=1_000)
+    found = store.uses.together(run.run_id, latent, min_shared=2, limit=1_000)
     assert len(expected) > 10
     assert set(found["latent"]) == set(expected)
     for row in found.itertuples():
         assert (row.both, row.tokens) == expected[row.latent][:2]
         assert row.lift == pytest.approx(expected[row.latent][2])
     assert found["lift"].is_monotonic_decreasing
-    assert len(store.used_together(run.run_id, latent, least=2, limit=3)) == 3
+    assert len(store.uses.together(run.run_id, latent, min_shared=2, limit=3)) == 3
 
 
 def test_a_token_is_traced_through_the_layers_by_its_strongest_latent(runs_folder, store):
@@ -102,7 +102,7 @@ def test_a_token_is_traced_through_the_layers_by_its_strongest_latent(runs_folde
     codes = {run.run_id: pd.read_parquet(run.directory / "codes.parquet") for run in runs}
     first = next(iter(codes.values())).iloc[40]
     prompt, position = first["prompt_id"], int(first["position"])
-    found = store.at_token([run.run_id for run in runs], prompt, position)
+    found = store.uses.at_token([run.run_id for run in runs], prompt, position)
     for run in runs:
         table = codes[run.run_id]
         here = table[(table["prompt_id"] == prompt) & (table["position"] == position)]
@@ -115,4 +115,4 @@ def test_a_token_is_traced_through_the_layers_by_its_strongest_latent(runs_folde
         source = run.dictionary().sources.loc[strongest]
         is_source = (source["prompt_id"], source["position"]) == (prompt, position)
         assert row.is_source == is_source
-    assert store.at_token([], prompt, position).empty
+    assert store.uses.at_token([], prompt, position).empty

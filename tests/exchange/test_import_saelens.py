@@ -243,16 +243,16 @@ def test_a_silent_latent_is_counted_and_named_by_the_token_nearest_to_it(importe
 def test_the_explorer_takes_an_import_in_and_shows_the_source_as_the_strongest_use(imported):
     store = Store()
     assert store.import_run(imported)
-    [row] = store.runs().itertuples()
+    [row] = store.runs.table().itertuples()
     assert (row.l0, row.mean_l0) == (imported.dictionary().l0, imported.metrics["mean_l0"])
     assert (row.kind, row.method) == ("sae", "Standard SAE")
     assert pd.isna([row.offset, row.pursuit, row.budget]).all()  # it has an encoder instead
     sources = imported.dictionary().sources
     for latent in (0, 3, N_LATENTS - 1):
-        use = store.strongest_uses(imported.run_id, latent).iloc[0]
+        use = store.uses.strongest(imported.run_id, latent).iloc[0]
         source = sources.iloc[latent]
         assert (use.prompt_id, use.position) == (source.prompt_id, source.position)
-    assert int(store.latents(imported.run_id, [SILENT])["tokens"][0]) == 0
+    assert int(store.latents.table(imported.run_id, [SILENT])["tokens"][0]) == 0
     store.close()
 
 

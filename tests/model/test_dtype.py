@@ -209,7 +209,7 @@ def test_a_training_in_bfloat16_is_written_imported_measured_and_decomposed(
         assert result.by_l0()[-1]["fvu"] == pytest.approx(run.metrics["fvu"], rel=0.05)
         tokens = decompose(dictionary, model, "the treaty with Spain", run.config).to_records()
         assert all(token["terms"] for token in tokens)
-    table = store.runs()
+    table = store.runs.table()
     assert table["dtype"].tolist() == ["bfloat16"] * 2
     assert table["explored_tokens"].tolist() == [600] * 2
     store.close()

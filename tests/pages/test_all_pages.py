@@ -55,7 +55,7 @@ def test_a_database_of_an_older_version_is_made_anew_and_nothing_is_lost(
     folder = tmp_path / "older"
     shutil.copytree(trained_folder / "runs", folder / "runs")
     store = Store(folder / FILE_NAME)
-    store.query("UPDATE meta SET version = 1")
+    store.database.query("UPDATE meta SET version = 1")
     store.close()
     monkeypatch.setenv("ITDA_DATA", str(folder))
     try:
@@ -98,7 +98,7 @@ def test_overview_offers_a_chosen_dictionary_to_other_programs(data):
         from pages.components.explorer import explorer
         from pages.components.overview.export import show_exchange
 
-        show_exchange(explorer().store.runs().iloc[0])
+        show_exchange(explorer().store.runs.table().iloc[0])
 
     app = AppTest.from_function(page, default_timeout=60).run()
     assert_no_failure(app)
@@ -117,7 +117,7 @@ def test_a_damaged_dictionary_is_not_offered(data, monkeypatch):
         from pages.components.explorer import explorer
         from pages.components.overview.export import show_exchange
 
-        show_exchange(explorer().store.runs().iloc[0])
+        show_exchange(explorer().store.runs.table().iloc[0])
 
     app = AppTest.from_function(page, default_timeout=60).run()
     assert_no_failure(app)
@@ -461,7 +461,7 @@ def test_deleting_a_dictionary_asks_first_and_then_leaves_nothing(trained_folder
             run.run_id
         )  # what the dialog's button does; a browser test clicks it
         assert not run.directory.exists()
-        assert explorer_module.explorer().store.runs()["layer"].tolist() == [2]
+        assert explorer_module.explorer().store.runs.table()["layer"].tolist() == [2]
     finally:
         close_explorer()
 

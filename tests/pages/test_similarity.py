@@ -15,7 +15,7 @@ import pytest
 from itda_core.runs.run import list_runs
 from itda_core.similarity.dictionaries import compare, model_comparison, word_counts
 from itda_core.similarity.measures import MEASURES
-from itda_core.store.store import Store
+from itda_core.store.comparison_queries import ComparisonQueries
 from itda_core.training.trainer import train
 from pages.components import explorer as explorer_module
 from pages.components.charts import similarity as charts_similarity
@@ -82,7 +82,7 @@ def measured(monkeypatch):
         state.asked.append(({run.run_id for run in runs}, measures))
 
     monkeypatch.setattr(pairs, "_measured", lambda: {"likeness": kind})
-    monkeypatch.setattr(Store, "comparisons", comparisons)
+    monkeypatch.setattr(ComparisonQueries, "table", comparisons)
     monkeypatch.setattr(explorer_module.JobQueue, "submit_comparison", submit)
     return state
 
@@ -108,7 +108,7 @@ def group_id(app, name, words):
 def _groups(app):
     from pages.components.similarity.model_groups import groups_of
 
-    return groups_of(explorer_module.explorer().store.runs())
+    return groups_of(explorer_module.explorer().store.runs.table())
 
 
 def printed(app, chart=0):

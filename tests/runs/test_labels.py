@@ -92,18 +92,18 @@ def test_the_database_has_the_labels_and_has_them_again_after_a_rebuild(copied, 
     path = tmp_path / "explorer.duckdb"
     store = Store(path)
     store.import_new(copied)
-    [row] = store.latents(run.run_id, [7]).itertuples()
+    [row] = store.latents.table(run.run_id, [7]).itertuples()
     assert (row.label, row.note, row.bookmarked) == ("treaties", "", True)
-    [row] = store.latents(run.run_id, [8]).itertuples()
+    [row] = store.latents.table(run.run_id, [8]).itertuples()
     assert (row.label, row.bookmarked) == ("", False)
     add_labels(labels_file(copied), [label_of(run, 8, note="with a “quote”; DROP TABLE labels")])
     store.import_new(copied)
-    assert store.latents(run.run_id, [8])["note"][0] == "with a “quote”; DROP TABLE labels"
+    assert store.latents.table(run.run_id, [8])["note"][0] == "with a “quote”; DROP TABLE labels"
     store.close()
     path.unlink()
     rebuild(path, copied)
     store = Store(path)
-    assert store.latents(run.run_id, [7])["label"][0] == "treaties"
+    assert store.latents.table(run.run_id, [7])["label"][0] == "treaties"
     store.close()
 
 
@@ -113,7 +113,7 @@ def test_a_label_of_another_source_is_not_shown(copied):
     add_labels(labels_file(copied), [other])
     store = Store()
     store.import_new(copied)
-    assert store.latents(run.run_id, [7])["label"][0] == ""
+    assert store.latents.table(run.run_id, [7])["label"][0] == ""
     store.close()
 
 
@@ -125,8 +125,8 @@ def test_a_damaged_line_is_told_of_and_the_others_are_there(copied):
     store = Store()
     with pytest.raises(RunError, match=r"1 lines of .*labels\.jsonl can't be read"):
         store.import_new(copied)
-    assert len(store.runs()) == 3
-    assert store.latents(run.run_id, [7])["label"][0] == "treaties"
+    assert len(store.runs.table()) == 3
+    assert store.latents.table(run.run_id, [7])["label"][0] == "treaties"
     store.close()
 
 
@@ -164,40 +164,40 @@ def labelled(runs_folder, tmp_path_factory):
 )
 def test_latents_are_found_by_what_was_written_about_them(labelled, search, expected):
     store, run = labelled
-    assert store.latent_numbers(run.run_id, search) == expected
+    assert store.latents.numbers(run.run_id, search) == expected
 
 
 def test_a_source_is_found_by_token_word_expression_and_prompt(labelled):
     store, run = labelled
     sources = run.dictionary().sources
-    texts = store.prompt_texts(sources["prompt_id"].unique().tolist())
+    texts = store.runs.prompt_texts(sources["prompt_id"].unique().tolist())
 
     def those(keep):
         return [row.latent for row in sources.itertuples() if keep(row)]
 
-    found = store.latent_numbers(run.run_id, LatentSearch("the", "token"))
+    found = store.latents.numbers(run.run_id, LatentSearch("the", "token"))
     assert found == those(lambda row: "the" in row.token.lower())
     assert found
-    found = store.latent_numbers(run.run_id, LatentSearch("the", "token", "word"))
+    found = store.latents.numbers(run.run_id, LatentSearch("the", "token", "word"))
     assert found == those(lambda row: row.token.strip().lower() == "the")
-    found = store.latent_numbers(run.run_id, LatentSearch("^ [a-m]", "token", "regex"))
+    found = store.latents.numbers(run.run_id, LatentSearch("^ [a-m]", "token", "regex"))
     assert found == those(
         lambda row: (
             len(row.token) > 1 and row.token[0] == " " and "a" <= row.token[1].lower() <= "m"
         )
     )
-    found = store.latent_numbers(run.run_id, LatentSearch("river", "prompt"))
+    found = store.latents.numbers(run.run_id, LatentSearch("river", "prompt"))
     assert found == those(lambda row: "river" in texts[row.prompt_id].lower())
 
 
 def test_latents_are_found_by_their_density(labelled):
     store, run = labelled
-    table = store.latents(run.run_id, store.latent_numbers(run.run_id))
+    table = store.latents.table(run.run_id, store.latents.numbers(run.run_id))
     search = LatentSearch(least_density=0.01, most_density=0.05)
     expected = table[(table["density"] >= 0.01) & (table["density"] <= 0.05)]["latent"].tolist()
-    assert store.latent_numbers(run.run_id, search) == expected
+    assert store.latents.numbers(run.run_id, search) == expected
     assert 0 < len(expected) < len(table)
-    unused = store.latent_numbers(run.run_id, LatentSearch(most_density=0.0))
+    unused = store.latents.numbers(run.run_id, LatentSearch(most_density=0.0))
     assert unused == table[table["tokens"] == 0]["latent"].tolist()
 
 
@@ -205,7 +205,7 @@ def test_latents_are_found_by_their_density(labelled):
 def test_a_wrong_expression_is_answered_with_a_sentence(labelled, text):
     store, run = labelled
     with pytest.raises(InputError, match=r"is no regular expression: .*Correct it"):
-        store.latent_numbers(run.run_id, LatentSearch(text, way="regex"))
+        store.latents.numbers(run.run_id, LatentSearch(text, way="regex"))
 
 
 def test_a_line_of_the_file_is_json_of_all_fields(tmp_path):

@@ -271,20 +271,20 @@ def test_the_database_has_what_was_kept_by_the_runs_that_are_there(copied, tmp_p
     store.import_new(copied)
     names = [run.run_id for run in runs]
     for measure in ("cka", "regression"):
-        table = store.comparisons(measure, names)
+        table = store.comparisons.table(measure, names)
         found = {(one.run_a, one.run_b): one.value for one in table.itertuples()}
         assert found == values(results, measure)
         assert set(table["unit"]) == {"token", "word"}
-    assert store.comparisons("svcca", names).empty
-    some = store.comparisons("cka", names[:2])
+    assert store.comparisons.table("svcca", names).empty
+    some = store.comparisons.table("cka", names[:2])
     assert set(some["run_a"]) | set(some["run_b"]) == set(names[:2])
     store.close()
     before = Store(tmp_path / "explorer.duckdb")
-    content = before.contents()["comparisons"]
+    content = before.runs.contents()["comparisons"]
     before.close()
     rebuild(tmp_path / "explorer.duckdb", copied)
     again = Store(tmp_path / "explorer.duckdb")
-    pd.testing.assert_frame_equal(again.contents()["comparisons"], content)
+    pd.testing.assert_frame_equal(again.runs.contents()["comparisons"], content)
     again.close()
 
 
@@ -292,16 +292,16 @@ def test_comparisons_that_come_later_are_noticed_and_outlive_a_run(copied):
     store, runs = Store(), list_runs(copied)
     store.import_new(copied)
     names = [run.run_id for run in runs]
-    assert store.comparisons("cka", names).empty
+    assert store.comparisons.table("cka", names).empty
     save_comparisons(comparisons_folder(copied), compared(runs[:2]))
     store.import_new(copied)
-    assert len(store.comparisons("cka", names)) == 3
+    assert len(store.comparisons.table("cka", names)) == 3
     shutil.move(runs[0].directory, copied.parent / "away")
     store.import_new(copied)
-    assert len(store.comparisons("cka", names)) == 1
+    assert len(store.comparisons.table("cka", names)) == 1
     shutil.move(copied.parent / "away", runs[0].directory)
     store.import_new(copied)
-    assert len(store.comparisons("cka", names)) == 3
+    assert len(store.comparisons.table("cka", names)) == 3
     store.close()
 
 
@@ -311,7 +311,7 @@ def test_a_pair_without_a_value_has_its_reason_in_the_database(copied):
     save_comparisons(comparisons_folder(copied), found)
     store = Store()
     store.import_new(copied)
-    [row] = store.comparisons("cka", [first.run_id, second.run_id]).itertuples()
+    [row] = store.comparisons.table("cka", [first.run_id, second.run_id]).itertuples()
     assert np.isnan(row.value)
     assert row.reason == "no"
     store.close()

@@ -42,7 +42,7 @@ def evaluated_copy(evaluated, tmp_path):
 
 def assert_holds_the_files(store, folder):
     """The table has what the runs' own files say."""
-    table = store.evaluations()
+    table = store.runs.evaluations()
     files = [(run.run_id, read_evaluation(run)) for run in list_runs(folder)]
     expected = [(name, row) for name, found in files if found for row in found["by_l0"]]
     assert table["run_id"].tolist() == [name for name, _ in expected]
@@ -58,25 +58,25 @@ def assert_holds_the_files(store, folder):
 def test_evaluations_come_with_their_runs(store, evaluated):
     assert len(store.import_new(evaluated)) == 3
     assert_holds_the_files(store, evaluated)
-    assert len(store.evaluations()) == 6
+    assert len(store.runs.evaluations()) == 6
     one = list_runs(evaluated)[1].run_id
-    assert set(store.evaluations([one])["run_id"]) == {one}
-    assert store.evaluations([]).empty
+    assert set(store.runs.evaluations([one])["run_id"]) == {one}
+    assert store.runs.evaluations([]).empty
 
 
 def test_an_evaluation_that_comes_later_is_noticed_and_so_is_a_new_one_or_none(
     store, copied, evaluated
 ):
     store.import_new(copied)
-    assert store.evaluations().empty
+    assert store.runs.evaluations().empty
     first, second, third = (run.directory for run in list_runs(copied))
     for run in list_runs(evaluated)[:2]:
         save_evaluation(read_run(copied / run.run_id), read_evaluation(run))
     assert store.import_new(copied) == []
     assert_holds_the_files(store, copied)
-    before = store.evaluations()
+    before = store.runs.evaluations()
     assert store.import_new(copied) == []
-    assert_same_contents({"all": store.evaluations()}, {"all": before})
+    assert_same_contents({"all": store.runs.evaluations()}, {"all": before})
     content = read_evaluation(read_run(first))
     content["by_l0"] = [{**row, "fvu": 0.125} for row in content["by_l0"]]
     save_evaluation(read_run(first), content)
@@ -84,8 +84,8 @@ def test_an_evaluation_that_comes_later_is_noticed_and_so_is_a_new_one_or_none(
     (second / EVALUATION_FILE).unlink()
     store.import_new(copied)
     assert_holds_the_files(store, copied)
-    assert set(store.evaluations()["run_id"]) == {first.name, third.name}
-    assert set(store.evaluations()["fvu"]) == {0.125}
+    assert set(store.runs.evaluations()["run_id"]) == {first.name, third.name}
+    assert set(store.runs.evaluations()["fvu"]) == {0.125}
 
 
 def test_a_damaged_evaluation_is_told_of_and_keeps_nothing_else_out(store, evaluated_copy):
@@ -93,8 +93,8 @@ def test_a_damaged_evaluation_is_told_of_and_keeps_nothing_else_out(store, evalu
     damaged.write_text("{}")
     with pytest.raises(RunError, match=r"evaluation.json is damaged .*evaluate .* --save"):
         store.import_new(evaluated_copy)
-    assert len(store.runs()) == 3
-    assert set(store.evaluations()["run_id"]) == {list_runs(evaluated_copy)[1].run_id}
+    assert len(store.runs.table()) == 3
+    assert set(store.runs.evaluations()["run_id"]) == {list_runs(evaluated_copy)[1].run_id}
 
 
 def test_a_damaged_evaluation_leaves_what_was_imported_before(store, evaluated_copy):
@@ -112,7 +112,7 @@ def test_measures_that_a_version_did_not_know_are_left_open(store, evaluated_cop
     content["by_l0"] = [{"l0": 4, "fvu": 0.5, "kl": None}]
     save_evaluation(run, content)
     store.import_run(run)
-    row = store.evaluations().iloc[0]
+    row = store.runs.evaluations().iloc[0]
     assert (row["l0"], row["fvu"]) == (4, 0.5)
     assert row[["kl", "cosine", "ce_loss_score"]].isna().all()
 
@@ -123,8 +123,8 @@ def test_evaluations_are_forgotten_with_their_run_and_come_back_by_a_rebuild(eva
     store = Store(path)
     assert_holds_the_files(store, evaluated)
     first, second, _ = list_runs(evaluated)
-    store.forget_run(first.run_id)
-    assert set(store.evaluations()["run_id"]) == {second.run_id}
+    store.index.forget_run(first.run_id)
+    assert set(store.runs.evaluations()["run_id"]) == {second.run_id}
     store.close()
     rebuild(path, evaluated)
     store = Store(path)

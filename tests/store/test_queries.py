@@ -93,20 +93,20 @@ def slow_search(run, search):
 )  # fmt: skip
 def test_a_search_finds_the_sources_with_that_text_around_them(store, run, search):
     expected = slow_search(run, search)
-    assert store.latent_numbers(run.run_id, search) == expected
+    assert store.latents.numbers(run.run_id, search) == expected
 
 
 def test_the_searches_above_find_some_latents_and_not_all(store, runs):
     for search in ("treaty", "100%", "_", "'", "\\", "[a-z]+", "МОСКВА", "👧", "שלום", "<script>"):
-        found = sum(len(store.latent_numbers(run.run_id, search)) for run in runs)
+        found = sum(len(store.latents.numbers(run.run_id, search)) for run in runs)
         assert 0 < found < sum(len(run.dictionary()) for run in runs), search
 
 
 def test_latents_are_ordered_by_number_density_or_strength(store, run):
     table = sources_with_uses(run)
-    assert store.latent_numbers(run.run_id) == list(range(len(table)))
+    assert store.latents.numbers(run.run_id) == list(range(len(table)))
     for order, column in (("density", "tokens"), ("strength", "strongest")):
-        found = store.latent_numbers(run.run_id, order=order)
+        found = store.latents.numbers(run.run_id, order=order)
         assert sorted(found) == list(range(len(table)))
         values = table.set_index("latent").loc[found, column].astype(np.float32)
         assert (values.diff().dropna() <= 0).all()
@@ -116,16 +116,16 @@ def test_latents_are_ordered_by_number_density_or_strength(store, run):
 
 def test_a_search_can_be_ordered_as_well(store, run):
     expected = slow_search(run, "the ")
-    found = store.latent_numbers(run.run_id, "the ", order="density")
+    found = store.latents.numbers(run.run_id, "the ", order="density")
     assert sorted(found) == expected
-    whole = store.latent_numbers(run.run_id, order="density")
+    whole = store.latents.numbers(run.run_id, order="density")
     assert found == [number for number in whole if number in set(expected)]
 
 
 def test_latents_come_with_their_sources_and_how_much_they_are_used(store, run):
     table = sources_with_uses(run)
     numbers = [140, 3, 77, 3]
-    found = store.latents(run.run_id, numbers).set_index("latent")
+    found = store.latents.table(run.run_id, numbers).set_index("latent")
     assert list(found.index) == [3, 77, 140]
     for latent, row in found.iterrows():
         source = table.loc[latent]
@@ -141,9 +141,9 @@ def test_latents_come_with_their_sources_and_how_much_they_are_used(store, run):
 
 
 def test_no_numbers_give_no_latents(store, run):
-    assert store.latents(run.run_id, []).empty
-    assert store.latents(run.run_id, [10**6]).empty
-    assert store.latents("no such run", [1]).empty
+    assert store.latents.table(run.run_id, []).empty
+    assert store.latents.table(run.run_id, [10**6]).empty
+    assert store.latents.table("no such run", [1]).empty
 
 
 # Uses
@@ -160,7 +160,7 @@ def test_the_strongest_uses_are_those_with_the_largest_coefficients(store, run, 
     for latent in busiest(run):
         mine = uses[uses["latent"] == latent].set_index(["prompt_id", "position"])
         sizes = mine["coefficient"].abs().sort_values(ascending=False)
-        found = store.strongest_uses(run.run_id, int(latent), limit)
+        found = store.uses.strongest(run.run_id, int(latent), limit)
         assert len(found) == min(limit, len(mine))
         np.testing.assert_allclose(
             found["coefficient"].abs(), sizes.head(limit).to_numpy(), rtol=1e-6
@@ -174,7 +174,7 @@ def test_the_strongest_uses_are_those_with_the_largest_coefficients(store, run, 
 
 def test_a_use_comes_with_its_prompt_and_the_span_of_every_token(store, run):
     prompts = pd.read_parquet(run.directory / "prompts.parquet").set_index("prompt_id")
-    found = store.strongest_uses(run.run_id, int(busiest(run)[0]), 10)
+    found = store.uses.strongest(run.run_id, int(busiest(run)[0]), 10)
     assert len(found) == 10
     for use in found.itertuples():
         prompt = prompts.loc[use.prompt_id]
@@ -190,18 +190,18 @@ def test_uses_in_prompts_are_all_there_are_in_those(store, run):
     for latent in busiest(run):
         mine = uses[(uses["latent"] == latent) & uses["prompt_id"].isin(prompt_ids)]
         mine = mine.sort_values(["prompt_id", "position"])
-        found = store.uses_in_prompts(run.run_id, int(latent), [*prompt_ids, "nothing"])
+        found = store.uses.in_prompts(run.run_id, int(latent), [*prompt_ids, "nothing"])
         assert found["prompt_id"].tolist() == mine["prompt_id"].tolist()
         assert found["position"].tolist() == mine["position"].tolist()
         np.testing.assert_allclose(found["coefficient"], mine["coefficient"], rtol=1e-6)
-    assert store.uses_in_prompts(run.run_id, 0, []).empty
+    assert store.uses.in_prompts(run.run_id, 0, []).empty
 
 
 def test_coefficients_have_one_value_for_each_token_that_uses_the_latent(store, run):
     uses = uses_of(run)
     for latent in busiest(run):
         mine = uses.loc[uses["latent"] == latent, "coefficient"]
-        found = store.coefficients(run.run_id, int(latent))
+        found = store.uses.coefficients(run.run_id, int(latent))
         assert found.dtype == np.float32
         np.testing.assert_allclose(np.sort(found), np.sort(mine), rtol=1e-6)
 
@@ -211,40 +211,40 @@ def test_coefficients_have_one_value_for_each_token_that_uses_the_latent(store, 
 
 def test_prompts_are_found_by_their_ids_with_every_character(store, runs):
     texts = texts_of(runs[0]).to_dict()
-    assert sorted(store.prompt_ids()) == sorted(texts)
+    assert sorted(store.runs.prompt_ids()) == sorted(texts)
     for prompt_id, text in texts.items():
-        assert store.prompt_text(prompt_id) == text
+        assert store.runs.prompt_text(prompt_id) == text
     some = [*list(texts)[:5], "nothing"]
-    assert store.prompt_texts(some) == {name: texts[name] for name in some[:-1]}
-    assert store.prompt_text("nothing") is None
-    assert store.prompt_texts([]) == {}
+    assert store.runs.prompt_texts(some) == {name: texts[name] for name in some[:-1]}
+    assert store.runs.prompt_text("nothing") is None
+    assert store.runs.prompt_texts([]) == {}
 
 
 def test_two_runs_on_the_same_prompts_keep_them_once(store, runs):
-    assert len(store.query("SELECT * FROM prompts")) == len(texts_of(runs[0]))
-    assert len(store.query("SELECT * FROM run_prompts")) == 2 * len(texts_of(runs[0]))
+    assert len(store.database.query("SELECT * FROM prompts")) == len(texts_of(runs[0]))
+    assert len(store.database.query("SELECT * FROM run_prompts")) == 2 * len(texts_of(runs[0]))
 
 
 def test_runs_come_in_order_of_model_and_layer(store, runs):
-    assert store.runs()["run_id"].tolist() == [run.run_id for run in runs]
-    assert store.runs()["layer"].tolist() == [1, 3]
+    assert store.runs.table()["run_id"].tolist() == [run.run_id for run in runs]
+    assert store.runs.table()["layer"].tolist() == [1, 3]
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_strongest_uses_of_one_sign_are_those_of_that_sign(store, run, sign):
     latent = int(busiest(run)[0])
-    both = store.strongest_uses(run.run_id, latent, 10_000)
+    both = store.uses.strongest(run.run_id, latent, 10_000)
     expected = both[both["coefficient"] * sign > 0].reset_index(drop=True)
-    found = store.strongest_uses(run.run_id, latent, 10_000, sign=sign)
+    found = store.uses.strongest(run.run_id, latent, 10_000, sign=sign)
     pd.testing.assert_frame_equal(found, expected)
 
 
 @pytest.mark.parametrize("sign", [0, 1, -1])
 def test_bands_have_as_many_uses_each_and_some_of_each_are_shown(store, run, sign):
     latent = int(busiest(run)[0])
-    whole = store.strongest_uses(run.run_id, latent, 10_000, sign=sign)
+    whole = store.uses.strongest(run.run_id, latent, 10_000, sign=sign)
     sizes = whole["coefficient"].abs().to_numpy()
-    found = store.banded_uses(run.run_id, latent, bands=4, of_each=3, sign=sign)
+    found = store.uses.banded(run.run_id, latent, bands=4, of_each=3, sign=sign)
     counts = [len(part) for part in np.array_split(sizes, 4)]
     first = 0
     for band, count in enumerate(counts):
@@ -266,14 +266,14 @@ def test_bands_have_as_many_uses_each_and_some_of_each_are_shown(store, run, sig
 
 def test_an_empty_store_answers_every_question_with_nothing():
     empty = Store()
-    assert empty.runs().empty
-    assert empty.latent_numbers("x", "y", "density") == []
-    assert empty.latents("x", [1]).empty
-    assert empty.strongest_uses("x", 1).empty
-    assert empty.banded_uses("x", 1, 4, 5).empty
-    assert empty.uses_in_prompts("x", 1, ["y"]).empty
-    assert empty.coefficients("x", 1).empty
-    assert empty.prompt_ids() == []
+    assert empty.runs.table().empty
+    assert empty.latents.numbers("x", "y", "density") == []
+    assert empty.latents.table("x", [1]).empty
+    assert empty.uses.strongest("x", 1).empty
+    assert empty.uses.banded("x", 1, 4, 5).empty
+    assert empty.uses.in_prompts("x", 1, ["y"]).empty
+    assert empty.uses.coefficients("x", 1).empty
+    assert empty.runs.prompt_ids() == []
     empty.close()
 
 
@@ -287,7 +287,7 @@ def test_tokens_are_put_into_context_in_the_order_given(store, run):
             "coefficient": [1.0, 1.0, 1.0],
         }
     )
-    found = store.in_context(run.run_id, pd.concat([beyond, wanted]))
+    found = store.uses.in_context(run.run_id, pd.concat([beyond, wanted]))
     columns = ["prompt_id", "position", "coefficient"]
     pd.testing.assert_frame_equal(
         found[columns], wanted.reset_index(drop=True), check_dtype=False, rtol=1e-6

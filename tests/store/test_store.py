@@ -51,7 +51,7 @@ def test_an_imported_run_holds_what_its_files_hold(store, runs):
         found = codes[codes["run_id"] == run.run_id].drop(columns="run_id")
         expected = pd.read_parquet(run.directory / "codes.parquet")[list(found.columns)]
         assert sorted(found.itertuples(index=False)) == sorted(expected.itertuples(index=False))
-    table = store.runs().set_index("run_id")
+    table = store.runs.table().set_index("run_id")
     assert list(table.index) == [run.run_id for run in runs]
     for run in runs:
         row = table.loc[run.run_id]
@@ -80,7 +80,7 @@ def test_an_import_that_fails_midway_leaves_nothing(store, runs, monkeypatch, er
             store.import_run(runs[0])
     assert is_empty(store)
     assert store.import_run(runs[0])
-    assert len(store.runs()) == 1
+    assert len(store.runs.table()) == 1
 
 
 def test_importing_twice_changes_nothing(store, runs, runs_folder):
@@ -94,14 +94,14 @@ def test_importing_twice_changes_nothing(store, runs, runs_folder):
 def test_a_forgotten_run_is_gone_and_can_be_imported_again(store, runs, runs_folder):
     store.import_new(runs_folder)
     before = contents(store)
-    store.forget_run(runs[1].run_id)
+    store.index.forget_run(runs[1].run_id)
     for name in ("runs", "latents", "codes", "run_prompts"):
         kept = before[name][before[name]["run_id"] != runs[1].run_id].reset_index(drop=True)
         pd.testing.assert_frame_equal(contents(store)[name], kept)
     assert runs[1].directory.exists()
     assert store.import_new(runs_folder) == [runs[1].run_id]
     assert_same_contents(contents(store), before)
-    store.forget_run("nothing")
+    store.index.forget_run("nothing")
     assert_same_contents(contents(store), before)
 
 
@@ -115,8 +115,8 @@ def test_a_damaged_run_is_named_and_does_not_keep_the_others_out(
     (damaged / file).write_bytes(b"PAR1 this is no table")
     with pytest.raises(RunError, match=rf"{damaged.name} is damaged .*Delete it and train again"):
         store.import_new(copy)
-    assert store.runs()["layer"].tolist() == [0, 2]
-    assert set(contents(store)["codes"]["run_id"]) == set(store.runs()["run_id"])
+    assert store.runs.table()["layer"].tolist() == [0, 2]
+    assert set(contents(store)["codes"]["run_id"]) == set(store.runs.table()["run_id"])
 
 
 # Looking for new runs
@@ -167,13 +167,13 @@ def test_a_new_run_is_noticed_and_so_is_one_that_went(store, copied, tmp_path):
     assert store.import_new(copied) == [directory.name]
     shutil.rmtree(directory)
     assert store.import_new(copied) == []
-    assert store.runs()["layer"].tolist() == [0, 2]
+    assert store.runs.table()["layer"].tolist() == [0, 2]
 
 
 def test_a_run_forgotten_by_hand_is_noticed(store, copied, runs):
     store.import_new(copied)
     store.import_new(copied)
-    store.forget_run(runs[0].run_id)
+    store.index.forget_run(runs[0].run_id)
     assert store.import_new(copied) == [runs[0].run_id]
 
 
@@ -182,7 +182,9 @@ def test_another_folder_is_looked_at_anew(store, copied, runs_folder, tmp_path):
     assert store.import_new(tmp_path / "empty") == []
     assert len(store.import_new(copied)) == 3
     assert store.import_new(runs_folder) == []
-    assert {Path(directory).parent for directory in store.runs()["directory"]} == {runs_folder}
+    assert {Path(directory).parent for directory in store.runs.table()["directory"]} == {
+        runs_folder
+    }
 
 
 def test_a_run_outside_the_folder_is_forgotten_when_its_directory_goes(store, copied, tmp_path):
@@ -192,10 +194,10 @@ def test_a_run_outside_the_folder_is_forgotten_when_its_directory_goes(store, co
     outside = outside.rename(elsewhere / outside.name)
     store.import_run(list_runs(elsewhere)[0])
     assert len(store.import_new(copied)) == 2
-    assert len(store.runs()) == 3
+    assert len(store.runs.table()) == 3
     shutil.rmtree(outside)
     assert store.import_new(copied) == []
-    assert store.runs()["layer"].tolist() == [0, 1]
+    assert store.runs.table()["layer"].tolist() == [0, 1]
 
 
 def test_a_damaged_run_is_told_of_each_time_and_read_again_when_it_changes(
@@ -291,7 +293,7 @@ def test_rebuilding_needs_no_old_file_and_no_good_one(tmp_path, runs_folder, con
         path.write_bytes(content)
     assert rebuild(path, runs_folder) == 3
     store = Store(path)
-    assert len(store.runs()) == 3
+    assert len(store.runs.table()) == 3
     store.close()
 
 
@@ -364,7 +366,7 @@ def test_a_database_held_by_another_process_is_refused_with_its_pid(tmp_path, ru
         assert path.read_bytes() == before
         other.stdin.close()
     store = Store(path)
-    assert len(store.runs()) == 3
+    assert len(store.runs.table()) == 3
     store.close()
 
 
@@ -383,9 +385,9 @@ def test_many_threads_may_ask_while_runs_are_imported(store, runs, runs_folder):
         seen = set()
         while True:
             last_time = done.is_set()
-            for run_id in store.runs()["run_id"]:
-                latents = store.latent_numbers(run_id)
-                codes = sum(len(store.coefficients(run_id, latent)) for latent in latents[:3])
+            for run_id in store.runs.table()["run_id"]:
+                latents = store.latents.numbers(run_id)
+                codes = sum(len(store.uses.coefficients(run_id, latent)) for latent in latents[:3])
                 assert len(latents) == sizes[run_id][0]
                 assert codes > 0
                 seen.add(run_id)
@@ -407,6 +409,6 @@ def test_a_store_in_memory_needs_no_file(runs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store = Store()
     store.import_run(runs[0])
-    assert json.loads(store.runs()["layer"].to_json(orient="values")) == [0]
+    assert json.loads(store.runs.table()["layer"].to_json(orient="values")) == [0]
     store.close()
     assert not list(tmp_path.iterdir())

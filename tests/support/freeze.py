@@ -130,7 +130,7 @@ def main(folder: Path) -> None:
     )
     store = Store(data / FILE_NAME)
     store.import_new(data / "runs")
-    expected["tables"] = {name: len(table) for name, table in store.contents().items()}
+    expected["tables"] = {name: len(table) for name, table in store.runs.contents().items()}
     store.close()
     (folder / "expected.json").write_text(json.dumps(expected, ensure_ascii=False) + "\n")
     subprocess.run(["rm", "-r", str(scratch)], check=True)

@@ -5,13 +5,13 @@ import pandas as pd
 
 def contents(store):
     """Everything in the database by name, the prompts of each run with their spans as well."""
-    spans = store.query(
+    spans = store.database.query(
         "SELECT run_id, prompt_id, explored, starts, ends FROM run_prompts "
         "JOIN runs USING (run) JOIN prompts USING (prompt) ORDER BY run_id, prompt_id"
     )
     for column in ("starts", "ends"):
         spans[column] = spans[column].map(list)
-    return {**store.contents(), "run_prompts": spans}
+    return {**store.runs.contents(), "run_prompts": spans}
 
 
 def assert_same_contents(one, other):

@@ -143,14 +143,14 @@ def _set_text(text: str) -> None:
 
 
 def _set_random_text() -> None:
-    prompt_ids = explorer().store.prompt_ids()
+    prompt_ids = explorer().store.runs.prompt_ids()
     if not prompt_ids or not _set_prompt(random.choice(prompt_ids)):
         _set_text(STARTERS["Treaty"])
 
 
 def _set_prompt(prompt_id: str) -> bool:
     """Take the text of a stored prompt; False where there is none of that id."""
-    text = explorer().store.prompt_text(prompt_id)
+    text = explorer().store.runs.prompt_text(prompt_id)
     if text is None:
         return False
     st.session_state["_prompts_by_text"] = {text: prompt_id}

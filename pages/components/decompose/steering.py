@@ -107,7 +107,7 @@ def _number(widget, label: str, name: str, scale: tuple, **options):
 
 
 def _source(run, latent: int) -> str:
-    found = explorer().store.latents(run.run_id, [latent])
+    found = explorer().store.latents.table(run.run_id, [latent])
     if found.empty:
         return ""
     source = found.iloc[0]

@@ -92,7 +92,7 @@ def _link_to_latent(run, table: pd.DataFrame, event) -> None:
 
 def with_context(run, terms: pd.DataFrame) -> pd.DataFrame:
     """With each latent's source as it is printed, its text around it, and its label, "" without."""
-    texts = explorer().store.prompt_texts(terms["source_prompt_id"].unique().tolist())
+    texts = explorer().store.runs.prompt_texts(terms["source_prompt_id"].unique().tolist())
     contexts = [
         snippet(texts.get(term.source_prompt_id, ""), term.source_start, term.source_end, 28)
         for term in terms.itertuples()
@@ -100,7 +100,7 @@ def with_context(run, terms: pd.DataFrame) -> pd.DataFrame:
     return terms.assign(
         context=contexts,
         source_token=terms["source_token"].map(token_label),
-        label=terms["latent"].map(explorer().store.labels_of(run.run_id)).fillna(""),
+        label=terms["latent"].map(explorer().store.latents.labels(run.run_id)).fillna(""),
     )
 
 
@@ -141,7 +141,7 @@ def latents_of(result: Decomposition, table: pd.DataFrame) -> pd.DataFrame:
 def lights_of(run, table: pd.DataFrame, latents: pd.DataFrame) -> list[Light]:
     """The latents that explain most of a text, to light up the tokens that use them. table:
     Decomposition.table(); latents: of `latents_of`."""
-    labels = explorer().store.labels_of(run.run_id)
+    labels = explorer().store.latents.labels(run.run_id)
     sums = table.groupby(["latent", "position"])["coefficient"].sum()
     return [
         light(

@@ -10,7 +10,7 @@ MASSIVE_HELP = "Massive activations are tokens whose norm is over 10 × the medi
 
 @dataclass(frozen=True)
 class Measure:
-    """A column of Store.evaluations as the reader sees it."""
+    """A column of Store.runs.evaluations as the reader sees it."""
 
     label: str
     help: str

@@ -32,9 +32,10 @@ _SOURCE_TOKENS = 16
 def show_card(
     run, latent: pd.Series, key: str = "", most_uses: int = 20, is_page: bool = False
 ) -> None:
-    """The whole card. run: a row of Store.runs(); latent: a row of Store.latents(); key: sets the
-    cards of one page apart; most_uses: how many are listed; is_page: whether it is the page of the
-    latent, where more can be asked for: other uses, files, and how to have the same numbers."""
+    """The whole card. run: a row of Store.runs.table(); latent: a row of Store.latents.table();
+    key: sets the cards of one page apart; most_uses: how many are listed; is_page: whether it is
+    the page of the latent, where more can be asked for: other uses, files, and how to have the
+    same numbers."""
     _show_source(run, latent, key=f"{key}source")
     uses, tokens = int(latent.tokens), int(run.explored_tokens)
     density, strongest, where = st.columns(3)
@@ -62,9 +63,9 @@ def _show_histogram(run, latent: pd.Series, key: str, marked: float | None) -> N
     """How strong the uses are, and whether many tokens use the latent. A token of the uses below is
     marked in it while the mouse is there. marked: the coefficient of a decomposed token."""
     number, uses, tokens = int(latent.latent), int(latent.tokens), int(run.explored_tokens)
-    coefficients = explorer().store.coefficients(run.run_id, number)
+    coefficients = explorer().store.uses.coefficients(run.run_id, number)
     negative = int((coefficients < 0).sum())
-    rank = explorer().store.rank(run.run_id, number)
+    rank = explorer().store.latents.rank(run.run_id, number)
     st.caption(
         f"Used on {uses:,} of {tokens:,} tokens ({latent.density:.2%}), which is place {rank:,} of "
         f"{int(run.atoms):,}; negative on {negative:,}."
@@ -93,7 +94,7 @@ def _offer_files(run, latent: pd.Series) -> None:
         st.markdown("**Every explored token that uses it**")
         about = {"run": run.run_id, "model": run.model, "layer": int(run.layer), "latent": number}
         offer_downloads(
-            lambda: explorer().store.uses_of(run.run_id, number),
+            lambda: explorer().store.uses.all(run.run_id, number),
             about | {"source_prompt": latent.prompt_id, "source_position": int(latent.position)},
             f"uses-{run.run_id}-{number}",
             "uses_file",
@@ -113,7 +114,7 @@ def _offer_files(run, latent: pd.Series) -> None:
 
 def _show_source(run, latent: pd.Series, key: str) -> None:
     """The source or strongest token boxed in its context; the whole prompt on demand."""
-    spans = explorer().store.token_spans(run.run_id, latent.prompt_id)
+    spans = explorer().store.runs.token_spans(run.run_id, latent.prompt_id)
     position = int(latent.position)
     if position >= len(spans):  # it was not read for this dictionary
         spans, position = [(int(latent.start), int(latent.end))], 0

@@ -10,8 +10,8 @@ from pages.components.explorer import explorer
 
 
 def edit_label(run, latent: pd.Series) -> None:
-    """The fields of one latent; a change is kept at once. run: a row of Store.runs(); latent: a row
-    of Store.latents()."""
+    """The fields of one latent; a change is kept at once. run: a row of Store.runs.table();
+    latent: a row of Store.latents.table()."""
     known = Label(
         run.run_id,
         int(latent.latent),
@@ -45,7 +45,7 @@ def edit_label(run, latent: pd.Series) -> None:
     with note.popover("Note, lists ✎" if is_written else "Note, lists", width="stretch"):
         st.multiselect(
             "Lists",
-            sorted({*explorer().store.list_names(), *known.lists}),
+            sorted({*explorer().store.latents.list_names(), *known.lists}),
             list(known.lists),
             accept_new_options=True,
             placeholder="Type a name for a new list",

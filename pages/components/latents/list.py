@@ -37,7 +37,7 @@ class Listing:
     """of each latent to the one that the order asks for"""
 
     def page(self, latent: int) -> LatentPage:
-        return explorer().store.latent_page(
+        return explorer().store.latents.page(
             self.run_id, self.asked, latent, _ROWS, self.order, self.similarities
         )
 
@@ -45,12 +45,12 @@ class Listing:
         """The latent at a place. seen: the page on the screen, which mostly holds it."""
         if 0 <= place - seen.first < len(seen.numbers):
             return seen.numbers[place - seen.first]
-        return explorer().store.latent_at(
+        return explorer().store.latents.at_place(
             self.run_id, self.asked, place, self.order, self.similarities
         )
 
     def numbers(self) -> list[int]:
-        return explorer().store.latent_numbers(
+        return explorer().store.latents.numbers(
             self.run_id, self.asked, self.order, self.similarities
         )
 
@@ -59,7 +59,7 @@ class Listing:
         numbers = self.numbers()
         table = (
             explorer()
-            .store.latents(self.run_id, numbers)
+            .store.latents.table(self.run_id, numbers)
             .set_index("latent", drop=False)
             .loc[numbers]
         )
@@ -127,8 +127,8 @@ def chosen_latent(listing: Listing, n_latents: int) -> tuple[int | None, LatentP
 
 
 def show_list(run, listing: Listing, found: LatentPage, latents: pd.DataFrame) -> None:
-    """The page of the list that holds the chosen latent. run: a row of Store.runs(); latents: rows
-    of Store.latents(), those of the page among them."""
+    """The page of the list that holds the chosen latent. run: a row of Store.runs.table();
+    latents: rows of Store.latents.table(), those of the page among them."""
     _show_count(run, listing, found)
     if not found.numbers:
         return
@@ -171,7 +171,7 @@ def _show_count(run, listing: Listing, found: LatentPage) -> None:
     count.caption(f"{latents} · page {found.first // _ROWS + 1:,} of {pages:,}")
     if listing.asked.among is not None:
         hidden.button("Drawn around · free", on_click=forget_selection, type="tertiary")
-    noise = explorer().store.hidden_noise(run.run_id, listing.asked)
+    noise = explorer().store.latents.hidden_noise(run.run_id, listing.asked)
     if noise:
         hidden.button(
             f"{noise:,} hidden · show",

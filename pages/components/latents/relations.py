@@ -16,8 +16,8 @@ _MIN_SHARED = 5
 
 @st.fragment
 def show_relations(run, latent: pd.Series) -> None:
-    """Four lists, of which only the open one is worked out. run: a row of Store.runs(); latent: a
-    row of Store.latents()."""
+    """Four lists, of which only the open one is worked out. run: a row of Store.runs.table();
+    latent: a row of Store.latents.table()."""
     if st.session_state.pop("_jumps", False):
         st.rerun()  # the whole page: the fragment alone would keep the card
     # Closed at first: going from latent to latent must not wait for it.
@@ -46,7 +46,7 @@ def _show_nearest(run, latent: pd.Series) -> None:
 
 def _show_company(run, latent: pd.Series) -> None:
     number = int(latent.latent)
-    found = explorer().store.used_together(run.run_id, number, _MIN_SHARED, _COUNT)
+    found = explorer().store.uses.together(run.run_id, number, _MIN_SHARED, _COUNT)
     if found.empty:
         st.caption(f"No other latent shares {_MIN_SHARED} explored tokens with it.")
         return
@@ -96,9 +96,9 @@ def _next_tokens(directory: str, latent: int) -> NextTokens:
 
 def _show_other_layers(run, latent: pd.Series) -> None:
     """The latent that reads the source token most strongly in every dictionary of the model."""
-    runs = explorer().store.runs()
+    runs = explorer().store.runs.table()
     siblings = {row.run_id: row for row in runs[runs["model"] == run.model].itertuples()}
-    found = explorer().store.at_token([*siblings], latent.prompt_id, int(latent.position))
+    found = explorer().store.uses.at_token([*siblings], latent.prompt_id, int(latent.position))
     found = found[found["run_id"] != run.run_id].reset_index(drop=True)
     if found.empty:
         st.caption(
@@ -141,7 +141,9 @@ def _show_other_layers(run, latent: pd.Series) -> None:
 def _with_sources(found: pd.DataFrame, siblings: dict) -> pd.DataFrame:
     """With the source of each latent, and what its dictionary is called."""
     store = explorer().store
-    sources = [store.latents(row.run_id, [int(row.latent)]).iloc[0] for row in found.itertuples()]
+    sources = [
+        store.latents.table(row.run_id, [int(row.latent)]).iloc[0] for row in found.itertuples()
+    ]
     return found.assign(
         own=["●" if is_source else "" for is_source in found["is_source"]],
         token=[token_label(source.token) for source in sources],
@@ -155,7 +157,7 @@ def _with_sources(found: pd.DataFrame, siblings: dict) -> pd.DataFrame:
 
 def _choose_latent(run, table: pd.DataFrame, columns: dict, name: str) -> None:
     """Latents with their sources; choosing a row opens its latent. columns: what else is shown."""
-    texts = explorer().store.prompt_texts(table["prompt_id"].unique().tolist())
+    texts = explorer().store.runs.prompt_texts(table["prompt_id"].unique().tolist())
     contexts = [
         snippet(texts.get(row.prompt_id, ""), row.start, row.end, around=40, before=10)
         for row in table.itertuples()

@@ -61,7 +61,7 @@ def _ask_for_search(field, switch) -> LatentSearch:
     kind = choose(places[2].selectbox, "Which", _KINDS, "kind")
     least = _ask_for_percent(places[3], "Used on at least, %", "least", 0.0)
     most = _ask_for_percent(places[4], "and at most, %", "most", 100.0)
-    names = {_ANY: "any or none", **{name: name for name in explorer().store.list_names()}}
+    names = {_ANY: "any or none", **{name: name for name in explorer().store.latents.list_names()}}
     in_list = choose(places[5].selectbox, "List", names, "list")
     bookmarked = _switch(places[6], "Bookmarked", "bookmarked")
     labelled = _switch(places[7], "With label", "labelled")

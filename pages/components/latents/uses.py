@@ -26,10 +26,10 @@ def histogram_key(key: str) -> str:
 
 
 def show_strongest_uses(run, latent: pd.Series, key: str, most: int) -> None:
-    """Nothing but the strongest, for a card that is not the page. run: a row of Store.runs();
-    latent: a row of Store.latents(); key: of the card."""
+    """Nothing but the strongest, for a card that is not the page. run: a row of Store.runs.table();
+    latent: a row of Store.latents.table(); key: of the card."""
     st.markdown("##### Strongest uses")
-    uses = explorer().store.strongest_uses(run.run_id, int(latent.latent), most)
+    uses = explorer().store.uses.strongest(run.run_id, int(latent.latent), most)
     _show_uses(run, latent, uses, key, "uses", is_page=False)
 
 
@@ -56,11 +56,11 @@ def show_chosen_uses(run, latent: pd.Series, key: str, most: int) -> None:
     store, number = explorer().store, int(latent.latent)
     if which_uses == "Strongest":
         title.markdown("##### Strongest uses")
-        uses = store.strongest_uses(run.run_id, number, most, sign)
+        uses = store.uses.strongest(run.run_id, number, most, sign)
         _show_uses(run, latent, uses, key, "uses")
     else:
         title.markdown("##### Uses by quarter")
-        uses = store.banded_uses(run.run_id, number, _BANDS, _OF_EACH_BAND, sign)
+        uses = store.uses.banded(run.run_id, number, _BANDS, _OF_EACH_BAND, sign)
         _show_bands(run, latent, uses, key)
     if uses.empty:
         st.caption("No explored token uses it with this sign.")
@@ -88,7 +88,7 @@ def show_near_misses(run, latent: pd.Series, key: str, sign: int = 0) -> None:
         f"Near misses · {len(found):,} tokens on which it would have been the next step, with "
         "this coefficient"
     )
-    nearest = explorer().store.in_context(run.run_id, found.head(_NEAR_MISSES_SHOWN))
+    nearest = explorer().store.uses.in_context(run.run_id, found.head(_NEAR_MISSES_SHOWN))
     _show_uses(run, latent, nearest, key, "nearly")
 
 
@@ -111,7 +111,7 @@ def _show_uses(
         return
     store, number = explorer().store, int(latent.latent)
     prompts = uses["prompt_id"].unique().tolist()
-    everywhere = store.uses_in_prompts(run.run_id, number, prompts)
+    everywhere = store.uses.in_prompts(run.run_id, number, prompts)
     by_prompt = dict(list(everywhere.groupby("prompt_id")))
     rows = [
         _use_row(use, by_prompt.get(use.prompt_id), latent.strongest, is_page)

@@ -14,7 +14,7 @@ from pages.components.text import literal
 
 
 def show_exchange(run) -> None:
-    """Downloads of one dictionary, made when they are clicked. run: a row of Store.runs()."""
+    """Downloads of one dictionary, made when they are clicked. run: a row of Store.runs.table()."""
     directory = Path(run.directory)
     st.markdown("##### Export")
     try:

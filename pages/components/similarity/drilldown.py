@@ -118,7 +118,7 @@ def _show_words(row: Item, column: Item, found: Comparison) -> None:
 
 def _source_table(shown: pd.DataFrame, name: str) -> int:
     """The list; returns the number of the chosen row, at first 0."""
-    texts = explorer().store.prompt_texts(shown["prompt_id"].unique().tolist())
+    texts = explorer().store.runs.prompt_texts(shown["prompt_id"].unique().tolist())
     contexts = [
         snippet(texts.get(source.prompt_id, ""), source.start, source.end, 60)
         for source in shown.itertuples()
@@ -152,8 +152,8 @@ def _show_latent(item: Item, source: pd.Series, second: int, key: str, name: str
         return
     directory, number = place
     store = explorer().store
-    run = next(run for run in store.runs().itertuples() if run.directory == directory)
-    found = store.latents(run.run_id, [number])
+    run = next(run for run in store.runs.table().itertuples() if run.directory == directory)
+    found = store.latents.table(run.run_id, [number])
     if found.empty:
         return
     latent = found.iloc[0]

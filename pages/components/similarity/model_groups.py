@@ -49,7 +49,7 @@ class Group:
 
 
 def groups_of(runs: pd.DataFrame) -> dict[str, Group]:
-    """All groups by id, the oldest first. runs: rows of Store.runs().
+    """All groups by id, the oldest first. runs: rows of Store.runs.table().
 
     Of several dictionaries for one layer the newest counts.
     """

@@ -114,7 +114,7 @@ def _known(kind: Kind, number: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
     there is none, and why there is none where that was found out."""
     known = np.full((len(number), len(number)), np.nan)
     untold = np.full(known.shape, "", object)
-    table = explorer().store.comparisons(kind.name, list(number))
+    table = explorer().store.comparisons.table(kind.name, list(number))
     for found in table.itertuples():
         a, b = number[found.run_a], number[found.run_b]
         why = "" if found.value == found.value else found.reason

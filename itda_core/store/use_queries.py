@@ -1,0 +1,178 @@
+"""The queries about uses of latents: which tokens use them, and which they share."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from itda_core.store.database import Database
+
+# Every token that uses a latent, once; of one sign where $sign asks for it.
+_USES = """SELECT c.run, c.prompt, c.position, min(c.step) AS step,
+        sum(c.coefficient)::FLOAT AS coefficient
+    FROM codes c JOIN runs r USING (run) WHERE r.run_id = $run AND c.latent = $latent
+    GROUP BY ALL HAVING $sign = 0 OR sign(sum(c.coefficient)) = $sign"""
+_USE_COLUMNS = """p.prompt_id, p.title, p.text, u.position, u.step, u.coefficient, rp.starts,
+    rp.ends"""
+
+
+class UseQueries:
+    """Which tokens use a latent, from `store.uses`."""
+
+    def __init__(self, database: Database):
+        self._database = database
+
+    def strongest(self, run_id: str, latent: int, limit: int = 20, sign: int = 0) -> pd.DataFrame:
+        """The tokens that use a latent with the largest |coefficient|, strongest first.
+
+        prompt_id, title, text, position, step, coefficient, and the prompt's token spans as
+        lists `starts` and `ends`. A token that used it twice is one row, its coefficients added.
+        sign: 1 for positive coefficients only, -1 for negative ones.
+        """
+        return self._database.query(
+            f"""WITH uses AS (
+                SELECT * FROM ({_USES})
+                ORDER BY abs(coefficient) DESC, prompt, position LIMIT $limit)
+            SELECT {_USE_COLUMNS} FROM uses u JOIN prompts p USING (prompt)
+            JOIN run_prompts rp USING (run, prompt)
+            ORDER BY abs(u.coefficient) DESC, p.prompt, u.position""",
+            run=run_id,
+            latent=latent,
+            limit=limit,
+            sign=sign,
+        )
+
+    def banded(
+        self, run_id: str, latent: int, bands: int, of_each: int, sign: int = 0
+    ) -> pd.DataFrame:
+        """Uses from the whole range: the |coefficients| in `bands` parts with as many uses each,
+        the strongest first, and `of_each` uses from every part, evenly spaced in it.
+
+        The columns of `strongest`, and band (0 first), low and high (|coefficient| in it),
+        and uses (how many it has).
+        """
+        return self._database.query(
+            f"""WITH uses AS ({_USES}),
+            banded AS (
+                SELECT *, ntile($bands) OVER (
+                    ORDER BY abs(coefficient) DESC, prompt, position) - 1 AS band
+                FROM uses),
+            placed AS (
+                SELECT *, row_number() OVER in_band - 1 AS place, count(*) OVER (
+                        PARTITION BY band) AS uses,
+                    min(abs(coefficient)) OVER (PARTITION BY band) AS low,
+                    max(abs(coefficient)) OVER (PARTITION BY band) AS high
+                FROM banded WINDOW in_band AS (
+                    PARTITION BY band ORDER BY abs(coefficient) DESC, prompt, position))
+            SELECT {_USE_COLUMNS}, u.band, u.low, u.high, u.uses
+            FROM placed u JOIN prompts p USING (prompt) JOIN run_prompts rp USING (run, prompt)
+            WHERE u.place * $of_each // u.uses > (u.place - 1) * $of_each // u.uses
+                OR u.place = 0
+            ORDER BY u.band, u.place""",
+            run=run_id,
+            latent=latent,
+            bands=bands,
+            of_each=of_each,
+            sign=sign,
+        )
+
+    def in_context(self, run_id: str, tokens: pd.DataFrame) -> pd.DataFrame:
+        """Given tokens as `strongest` gives its own, in their order, with no step. tokens:
+        prompt_id, position and coefficient; those that the run has not read are left out."""
+        return self._database.query(
+            f"""WITH u AS (
+                SELECT unnest($prompts::VARCHAR[]) AS prompt_id,
+                    unnest($positions::INTEGER[]) AS position,
+                    unnest($coefficients::FLOAT[]) AS coefficient,
+                    unnest(range(len($prompts))) AS place, NULL::SMALLINT AS step)
+            SELECT {_USE_COLUMNS} FROM u JOIN prompts p USING (prompt_id)
+            JOIN run_prompts rp USING (prompt) JOIN runs r USING (run)
+            WHERE r.run_id = $run AND u.position BETWEEN 0 AND len(rp.starts) - 1
+            ORDER BY u.place""",
+            run=run_id,
+            prompts=tokens["prompt_id"].tolist(),
+            positions=tokens["position"].tolist(),
+            coefficients=tokens["coefficient"].tolist(),
+        )
+
+    def in_prompts(self, run_id: str, latent: int, prompt_ids: list[str]) -> pd.DataFrame:
+        """Every use of a latent in the given prompts: prompt_id, position, coefficient."""
+        return self._database.query(
+            """SELECT p.prompt_id, c.position, sum(c.coefficient)::FLOAT AS coefficient
+            FROM codes c JOIN runs r USING (run) JOIN prompts p USING (prompt)
+            WHERE r.run_id = ? AND c.latent = ? AND list_contains(?::VARCHAR[], p.prompt_id)
+            GROUP BY ALL ORDER BY p.prompt_id, c.position""",
+            run_id,
+            latent,
+            list(prompt_ids),
+        )
+
+    def all(self, run_id: str, latent: int) -> pd.DataFrame:
+        """Every use of a latent in the order of prompts: prompt_id, title, position, coefficient,
+        and the token's start and end in the prompt's text."""
+        return self._database.query(
+            f"""WITH uses AS ({_USES})
+            SELECT p.prompt_id, p.title, u.position, u.coefficient,
+                rp.starts[u.position + 1] AS "start", rp.ends[u.position + 1] AS "end"
+            FROM uses u JOIN prompts p USING (prompt) JOIN run_prompts rp USING (run, prompt)
+            ORDER BY p.prompt_id, u.position""",
+            run=run_id,
+            latent=latent,
+            sign=0,
+        )
+
+    def coefficients(self, run_id: str, latent: int) -> pd.Series:
+        """The coefficient of each token that uses a latent, [n_tokens that use it] float32."""
+        return self._database.query(
+            """SELECT sum(c.coefficient)::FLOAT AS coefficient FROM codes c JOIN runs r USING (run)
+            WHERE r.run_id = ? AND c.latent = ? GROUP BY c.prompt, c.position""",
+            run_id,
+            latent,
+        )["coefficient"]
+
+    def together(self, run_id: str, latent: int, min_shared: int, limit: int) -> pd.DataFrame:
+        """The latents that are used on the same tokens as a latent more often than by chance.
+
+        latent, both (tokens that use both), tokens (that use it), and lift: both over what chance
+        gives, tokens × those of the latent / explored tokens. The largest lift first, of those that
+        share at least `min_shared` tokens.
+        """
+        return self._database.query(
+            """WITH uses AS (
+                SELECT DISTINCT run, prompt, position FROM codes c JOIN runs r USING (run)
+                WHERE r.run_id = $run AND c.latent = $latent),
+            shared AS (
+                SELECT c.run, c.latent, count(DISTINCT (c.prompt, c.position)) AS "both"
+                FROM codes c SEMI JOIN uses USING (run, prompt, position)
+                WHERE c.latent <> $latent GROUP BY ALL HAVING "both" >= $min_shared)
+            SELECT s.latent, s."both", l.tokens,
+                s."both" * r.explored_tokens / (l.tokens * (SELECT count(*) FROM uses)) AS lift
+            FROM shared s JOIN latents l USING (run, latent) JOIN runs r USING (run)
+            ORDER BY lift DESC, s.latent LIMIT $limit""",
+            run=run_id,
+            latent=latent,
+            min_shared=min_shared,
+            limit=limit,
+        )
+
+    def at_token(self, run_ids: Sequence[str], prompt_id: str, position: int) -> pd.DataFrame:
+        """How dictionaries read one token: for each the latent with the largest |coefficient|:
+        run_id, layer, latent, coefficient, and is_source, whether the token is the latent's own
+        source. Where a token is a source but was not explored the coefficient is NaN."""
+        return self._database.query(
+            """WITH used AS (
+                SELECT c.run, c.latent, sum(c.coefficient)::FLOAT AS coefficient
+                FROM codes c JOIN prompts p USING (prompt)
+                WHERE p.prompt_id = $prompt AND c.position = $position GROUP BY ALL),
+            sources AS (
+                SELECT l.run, l.latent FROM latents l JOIN prompts p USING (prompt)
+                WHERE p.prompt_id = $prompt AND l.position = $position)
+            SELECT r.run_id, r.layer, latent, coefficient, s.latent IS NOT NULL AS is_source
+            FROM used u FULL JOIN sources s USING (run, latent) JOIN runs r USING (run)
+            WHERE list_contains($runs::VARCHAR[], r.run_id)
+            QUALIFY row_number() OVER (PARTITION BY r.run_id
+                ORDER BY abs(coefficient) DESC NULLS LAST, latent) = 1
+            ORDER BY r.layer, r.run_id""",
+            runs=list(run_ids),
+            prompt=prompt_id,
+            position=position,
+        )
