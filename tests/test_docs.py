@@ -15,9 +15,11 @@ from itda_core.analysis.latent_map import MAP_FILE
 from itda_core.cli.main import main
 from itda_core.cli.parser import make_parser
 from itda_core.errors import ItdaError
+from itda_core.evaluation.by_l0 import EVALUATION_TOKENS
 from itda_core.runs.results import EVALUATION_FILE, PROBING_FILE
 from itda_core.runs.run import ALL_FILES
 from itda_core.similarity.measures import MEASURES
+from pages.components.explorer import DEMO_LAYERS, demo_config
 from tests.support.command_line import signal_handlers_kept
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -239,6 +241,49 @@ def test_numbers_of_the_guide_are_those_of_the_pages(sentence, file, ending):
     assert found, f"docs/guide.md no longer says: {sentence}"
     told = {WORDS[one] if one in WORDS else int(one.replace(",", "")) for one in found}
     assert constant(f"pages/components/{file}", ending) in told
+
+
+@pytest.mark.parametrize(
+    ("control", "field"),
+    [
+        ("Model", "model"),
+        ("Corpus", "corpus"),
+        ("Tokens", "max_tokens"),
+        ("Atoms", "max_atoms"),
+        ("L0", "l0"),
+        ("Threshold (published)", "threshold"),
+        ("Tokens in a step (published)", "batch_tokens"),
+        ("Seed", "seed"),
+        ("Context length", "context_length"),
+        ("Explored tokens", "explored_tokens"),
+    ],
+)
+def test_defaults_of_the_train_page_in_the_guide_are_those_of_a_training(control, field):
+    default = getattr(demo_config((7,)), field)
+    told = rows(sections(read(DOCS / "guide.md"))["Train"])[control][-1]
+    is_number = isinstance(default, int | float)
+    assert told == (f"{default:,}" if is_number else f"`{default.name}`")
+
+
+def test_the_guide_names_the_layers_of_the_demo():
+    layers = [layer for layers in DEMO_LAYERS for layer in layers]
+    told = ", ".join(map(str, layers[:-1])) + f" and {layers[-1]}"
+    assert f"layers {told}" in sections(read(DOCS / "guide.md"))["First start"]
+    assert f"layers {told}" in read(REPOSITORY / "README.md")
+
+
+def test_numbers_of_tokens_in_the_guide_are_those_that_commands_take():
+    told = sections(read(DOCS / "guide.md"))
+    assert f"reads {EVALUATION_TOKENS:,} tokens" in told["Evaluate"]
+    compared = commands()["measure"].get_default("max_tokens")
+    assert f"Values are of {compared:,} tokens" in told["Similarity"]
+
+
+def test_the_figures_of_the_readme_stand_in_the_claims():
+    section = sections(read(REPOSITORY / "README.md"))["What holds and what does not"]
+    figures = re.findall(r"\d+\.\d+", section)
+    assert figures
+    assert [one for one in figures if one not in read(DOCS / "claims.md")] == []
 
 
 # Links
