@@ -5,7 +5,6 @@ comes out is a run directory like that of a training; `kind` and `origin` in its
 what it is.
 """
 
-import hashlib
 import os
 import re
 import time
@@ -22,6 +21,7 @@ from itda_core.config import IMPORTED, CorpusSpec, HookPoint, ModelSpec, TrainCo
 from itda_core.corpus.corpus import Corpus
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.dictionary.growing import source_table
+from itda_core.digests import digest
 from itda_core.errors import ExchangeError, InputError
 from itda_core.files import told_when_disk_is_full
 from itda_core.model.loading import load_model
@@ -105,10 +105,7 @@ def check_fits(model: Model, layer: int, d_model: int) -> None:
 
 def digest_of(*tensors: torch.Tensor) -> str:
     """Names the content of tensors."""
-    digest = hashlib.blake2b(digest_size=8)
-    for tensor in tensors:
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return digest(tensor.contiguous().numpy().tobytes() for tensor in tensors)
 
 
 class Adoption:
