@@ -23,6 +23,7 @@ from itda_core.config import TrainConfig
 from itda_core.corpus.corpus import Prompt
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import CorpusError
+from itda_core.evaluation.intervals import resampled_interval
 from itda_core.model.model import Model
 from itda_core.pursuit.codes import Codes
 
@@ -30,7 +31,6 @@ PROBE_TOKENS = 200_000
 """More than all held-out prompts of the built-in corpus have."""
 SIZES = (1, 2, 5, "all")
 FOLDS = 5
-_RESAMPLES = 1_000
 _ITERATIONS = 1_000
 
 
@@ -246,15 +246,19 @@ def speech_interval(
 ) -> tuple[float, float]:
     """95 % interval of the accuracy by resampling speeches, those of each answer by themselves:
     prompts of one speech are alike. All: [n_prompts]."""
-    draw = np.random.default_rng(0)
-    accuracies = np.zeros(_RESAMPLES)
+    tables = []
     for answer in (0, 1):
-        here = answers == answer
-        table = pd.Series(correct[here]).groupby(speeches[here]).agg(["sum", "size"]).to_numpy()
-        drawn = table[draw.integers(len(table), size=(_RESAMPLES, len(table)))].sum(1)
-        accuracies += drawn[:, 0] / drawn[:, 1] / 2
-    low, high = np.quantile(accuracies, [0.025, 0.975])
-    return float(low), float(high)
+        mask = answers == answer
+        table = pd.Series(correct[mask]).groupby(speeches[mask]).agg(["sum", "size"])
+        tables.append(table.to_numpy())
+    return resampled_interval(_balanced_accuracies, *tables)
+
+
+def _balanced_accuracies(*drawn: np.ndarray) -> np.ndarray:
+    """[n_resamples], of the drawn speeches of each answer: [n_resamples, n_speeches, 2], how many
+    prompts are right, and how many there are."""
+    totals = [table.sum(1) for table in drawn]
+    return sum(total[:, 0] / total[:, 1] / 2 for total in totals)
 
 
 def _balanced(correct: np.ndarray, answers: np.ndarray) -> float:
