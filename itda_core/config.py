@@ -1,7 +1,6 @@
 """What a training is made of, as frozen dataclasses; their fields are its identity."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import re
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from itda_core.digests import digest
 from itda_core.errors import InputError
 
 CONFIG_VERSION = 3
@@ -215,8 +215,8 @@ class TrainConfig:
         The digests stand for what the names can't: a folder or file whose content has changed.
         """
         fields = {**self.to_dict(), "digests": [model_digest, corpus_digest]}
-        digest = hashlib.blake2b(json.dumps(fields, sort_keys=True).encode(), digest_size=4)
-        return f"{slug(self.model.name)}-{digest.hexdigest()}"
+        content = json.dumps(fields, sort_keys=True)
+        return f"{slug(self.model.name)}-{digest(content, size=4)}"
 
 
 def run_id(training_id: str, layer: int) -> str:

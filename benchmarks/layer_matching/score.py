@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from itda_core.evaluation.intervals import resampled_interval
+
 _RESAMPLES = 2_000
 
 
@@ -25,19 +27,18 @@ def score(values: np.ndarray) -> Score:
     layer i of model a with layer j of model b. A layer without any value counts as wrong."""
     models, layers = values.shape[0], values.shape[2]
     pairs = [(a, b) for a in range(models) for b in range(a + 1, models)]
-    found = np.array([[_match(values[a, b]), _match(values[b, a])] for a, b in pairs])
-    right, distance = found[:, :, 0].mean(1), found[:, :, 1].mean(1)
-    draw = np.random.default_rng(0).integers(0, len(pairs), (_RESAMPLES, len(pairs)))
-    low, high = np.percentile(right[draw].mean(1), [2.5, 97.5])
-    return Score(float(right.mean()), float(low), float(high), float(distance.mean() * layers))
+    matches = np.array([[_match(values[a, b]), _match(values[b, a])] for a, b in pairs])
+    right, distance = matches[:, :, 0].mean(1), matches[:, :, 1].mean(1)
+    low, high = resampled_interval(lambda drawn: drawn.mean(1), right, resamples=_RESAMPLES)
+    return Score(float(right.mean()), low, high, float(distance.mean() * layers))
 
 
 def _match(values: np.ndarray) -> tuple[float, float]:
     """Share of rows matched right, and mean distance as a share of the layers."""
     layers = len(values)
     far = np.abs(np.arange(layers)[:, None] - np.arange(layers)) / layers
-    known = np.where(np.isnan(values), -np.inf, values)
-    best = (known == known.max(1, keepdims=True)) & (known > -np.inf)
+    usable = np.where(np.isnan(values), -np.inf, values)
+    best = (usable == usable.max(1, keepdims=True)) & (usable > -np.inf)
     weights = best / np.maximum(best.sum(1, keepdims=True), 1)
     lost = 1 - weights.sum(1)  # rows without any value
     return float(np.diag(weights).mean()), float(((weights * far).sum(1) + lost).mean())

@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-import hashlib
 import re
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import torch
 from itda_core.config import CorpusSpec, HookPoint, ModelSpec, TrainConfig, run_id
 from itda_core.corpus.corpus import Corpus, Prompt, load_corpus
 from itda_core.dictionary.dictionary import Dictionary
+from itda_core.digests import digest
 from itda_core.files import write_json
 from itda_core.runs.run import new_run
 
@@ -138,7 +138,7 @@ def _write_run(
             "n_layers": len(config.layers),
             "dtype": "float32",
             "device": "cpu",
-            "model_digest": hashlib.blake2b(b"synthetic", digest_size=8).hexdigest(),
+            "model_digest": digest("synthetic"),
             "corpus_digest": corpus.digest,
             "config": config.to_dict(),
         }

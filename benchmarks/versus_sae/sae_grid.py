@@ -20,10 +20,9 @@ import torch
 
 from benchmarks.common.activations import use_cache
 from benchmarks.common.captured import LAYERS, Captured, is_massive, one_quiet_thread
-from benchmarks.common.quality import Splicing, reconstruction
+from benchmarks.common.quality import cost, reconstruction
 from benchmarks.versus_sae.sae_training import VARIANTS, Checkpoint, SaeSettings, train_sae
-from itda_core.config import HookPoint, ModelSpec
-from itda_core.model.loading import load_model
+from itda_core.config import HookPoint
 
 CURVES = Path(__file__).resolve().parents[1] / "curves"
 BUDGETS = {"1×": 4_096, "10×": 40_960, "100×": 409_600}
@@ -138,11 +137,10 @@ def validated(job: Job) -> float:
 
 
 class Bench:
-    """Runs jobs; keeps the model with its unchanged losses, and one layer's activations."""
+    """Runs jobs; keeps one layer's activations."""
 
     def __init__(self, folder: Path = CURVES) -> None:
         self.folder = folder
-        self._splicing: Splicing | None = None
         self._captured: Captured | None = None
 
     def run(self, job: Job) -> None:
@@ -186,12 +184,7 @@ class Bench:
     def cost(self, coder) -> dict[str, float]:
         """What a coder's reconstructions cost the model; nothing for an encoder, which predicts no
         next token."""
-        if coder.hook_point.model != SMOLLM2:
-            return {}
-        if self._splicing is None:
-            model = load_model(ModelSpec(SMOLLM2, dtype="float32"))
-            self._splicing = Splicing(model, LAYERS[SMOLLM2])
-        return self._splicing.cost(coder)
+        return cost(coder) if coder.hook_point.model == SMOLLM2 else {}
 
     def data(self, model: str, layer: int) -> Captured:
         """The stored activations of one layer."""

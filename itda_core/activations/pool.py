@@ -4,7 +4,6 @@ Dictionaries keep them since they say how alike two sets are by chance. For runs
 they follow from the run directory.
 """
 
-import hashlib
 import itertools
 import weakref
 from collections.abc import Sequence
@@ -16,11 +15,12 @@ import torch
 
 from itda_core.activations.plan import Plan
 from itda_core.config import TrainConfig
+from itda_core.digests import digest
 
 MIN_SAMPLE = 65_536
 _SAMPLE_PER_ATOM = 4
 """The sample holds so many activations for each atom, and at least `MIN_SAMPLE`, or all."""
-_KNOWN: weakref.WeakValueDictionary[bytes, "CandidatePool"] = weakref.WeakValueDictionary()
+_KNOWN: weakref.WeakValueDictionary[str, "CandidatePool"] = weakref.WeakValueDictionary()
 """Layers of one training have the same pool; memory holds it once."""
 
 
@@ -42,12 +42,11 @@ class CandidatePool:
     @classmethod
     def of(cls, counts: np.ndarray, positions: np.ndarray, words: np.ndarray) -> "CandidatePool":
         """Raises ValueError where the counts are not those of the tokens."""
-        arrays = [np.ascontiguousarray(one, np.int32) for one in (counts, positions, words)]
+        arrays = [np.ascontiguousarray(array, np.int32) for array in (counts, positions, words)]
         if not len(arrays[1]) == len(arrays[2]) == arrays[0].sum():
             raise ValueError("its counts of candidate tokens do not fit")
-        digest = hashlib.blake2b(b"".join(one.tobytes() for one in arrays), digest_size=16)
-        digest.update(str(len(counts)).encode())
-        return _KNOWN.setdefault(digest.digest(), cls(*arrays))
+        parts = [*(array.tobytes() for array in arrays), str(len(counts))]
+        return _KNOWN.setdefault(digest(parts, size=16), cls(*arrays))
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """As a dictionary file holds them."""

@@ -94,14 +94,15 @@ def map_latents(dictionary: Dictionary, method: str) -> pd.DataFrame:
 
 def _by_svd(atoms: torch.Tensor) -> np.ndarray:
     """The two principal components of the atoms, [n_latents, 2]; which way an axis points is
-    arbitrary, so its largest loading is made positive."""
-    centred = atoms - atoms.mean(0)
-    _, _, directions = torch.linalg.svd(centred, full_matrices=False)
-    points = torch.zeros(len(atoms), 2)
-    for axis, direction in enumerate(directions[:2]):
-        sign = torch.sign(direction[direction.abs().argmax()])
-        points[:, axis] = centred @ direction * sign
-    return points.numpy()
+    arbitrary, so scikit-learn makes its largest loading positive."""
+    from sklearn.decomposition import PCA  # takes a while, and pages only read maps
+
+    points = np.zeros((len(atoms), 2), np.float32)
+    if len(atoms) > 1:
+        count = min(2, *atoms.shape)
+        with np.errstate(invalid="ignore"):  # shares of the spread where there is none
+            points[:, :count] = PCA(count, svd_solver="full").fit_transform(atoms.numpy())
+    return points
 
 
 def _by_umap(atoms: torch.Tensor) -> np.ndarray:
@@ -129,7 +130,7 @@ def nearest_neighbours(atoms: torch.Tensor, count: int) -> tuple[np.ndarray, np.
         cosines = block @ atoms.T
         rows = torch.arange(len(block))
         cosines[rows, rows + sum(map(len, numbers))] = 2.0  # itself first, whatever the rounding
-        found = cosines.topk(count, dim=1)
-        numbers.append(found.indices.numpy())
-        distances.append((1 - found.values).clamp(min=0).numpy())
+        nearest = cosines.topk(count, dim=1)
+        numbers.append(nearest.indices.numpy())
+        distances.append((1 - nearest.values).clamp(min=0).numpy())
     return np.concatenate(numbers), np.concatenate(distances)

@@ -1,7 +1,6 @@
 """Texts in, prompts out: the built-in corpus, files, uploads and hub data sets."""
 
 import dataclasses
-import hashlib
 import os
 import random
 import re
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from itda_core.config import CorpusSpec
 from itda_core.corpus.files import FILE_ENDINGS, BadRow, read_texts
+from itda_core.digests import digest
 from itda_core.errors import CorpusError
 
 BUILT_IN = {"sotu": "US annual messages to Congress, 1790 to today: 249 speeches and letters"}
@@ -60,7 +60,7 @@ class Corpus:
     def digest(self) -> str:
         """Names the content: equal for equal prompts in equal order."""
         ids = "".join(prompt.prompt_id for prompt in self.prompts)
-        return hashlib.blake2b(ids.encode(), digest_size=8).hexdigest()
+        return digest(ids)
 
     def held_out(self) -> list[Prompt]:
         """A tenth of the prompts, never trained on, in order of their ids.
@@ -82,7 +82,7 @@ class Corpus:
 
 def prompt_id(text: str) -> str:
     """The name of a text: blake2b of its UTF-8 bytes, 16 hex digits."""
-    return hashlib.blake2b(text.encode("utf-8"), digest_size=8).hexdigest()
+    return digest(text)
 
 
 def load_corpus(spec: CorpusSpec) -> Corpus:

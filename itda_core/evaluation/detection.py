@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from itda_core.errors import RunError
+from itda_core.evaluation.intervals import resampled_interval
 from itda_core.model.model import Model
 from itda_core.runs.latent_uses import CodeTable, ReadTokens, Survey, read_tokens, title_tokens
 from itda_core.runs.run import Run
@@ -28,7 +29,6 @@ DRAWN = 20
 """Uses drawn of each kind, and tokens that do not use the latent"""
 AGAINST = ("any token", "same token")
 _EMBED_TOGETHER = 64
-_RESAMPLES = 1_000
 
 
 class Examples(NamedTuple):
@@ -294,15 +294,8 @@ def mean_interval(values: np.ndarray) -> dict[str, Any]:
     values = values[~np.isnan(values)]
     if not len(values):
         return {"latents": 0, "auroc": None, "low": None, "high": None}
-    draw = np.random.default_rng(0)
-    means = values[draw.integers(len(values), size=(_RESAMPLES, len(values)))].mean(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return {
-        "latents": len(values),
-        "auroc": float(values.mean()),
-        "low": float(low),
-        "high": float(high),
-    }
+    low, high = resampled_interval(lambda drawn: drawn.mean(1), values)
+    return {"latents": len(values), "auroc": float(values.mean()), "low": low, "high": high}
 
 
 def threshold_accuracy(uses: np.ndarray, others: np.ndarray) -> float | None:

@@ -5,7 +5,6 @@ that differ most between the classes are chosen on the training part; a logistic
 is tested on other prompts. The same is done with the dimensions of the activations themselves.
 """
 
-import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,9 @@ import pandas as pd
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from itda_core.activations.massive import MASSIVE
 from itda_core.activations.plan import make_plan
@@ -23,6 +25,7 @@ from itda_core.config import TrainConfig
 from itda_core.corpus.corpus import Prompt
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import CorpusError
+from itda_core.evaluation.intervals import resampled_interval
 from itda_core.model.model import Model
 from itda_core.pursuit.codes import Codes
 
@@ -30,7 +33,6 @@ PROBE_TOKENS = 200_000
 """More than all held-out prompts of the built-in corpus have."""
 SIZES = (1, 2, 5, "all")
 FOLDS = 5
-_RESAMPLES = 1_000
 _ITERATIONS = 1_000
 _READING = 0.95
 """Share of a probing's time in which texts are read; the regressions take the rest."""
@@ -52,10 +54,10 @@ class Task:
         values = {self.positive: 1, self.negative: 0}
         return np.array(
             [
-                values.get(known.get(self.name), -1)
-                if all(known.get(name) == value for name, value in self.within)
+                values.get(row.get(self.name), -1)
+                if all(row.get(name) == value for name, value in self.within)
                 else -1
-                for known in labels
+                for row in labels
             ],
             dtype=np.int64,
         )
@@ -124,12 +126,12 @@ def probe(
     result, gram = Probing(plan.total_rows, len(plan.prompts)), dictionary.gram()
     for first, last in plan.windows:
         read = model.capture(plan.tokens(first, last), [layer], config.skip_first)
-        kept = usable_rows(read[layer], read.prompts)
-        x, owners = read[layer][torch.from_numpy(kept)], read.prompts[kept]
+        mask = usable_rows(read[layer], read.prompts)
+        x, owners = read[layer][torch.from_numpy(mask)], read.prompts[mask]
         activations[first:last] = mean_activations(x, owners, last - first)
         codes = dictionary.encode(x, gram=gram)
         latents[first:last] = mean_latents(codes, owners, last - first, len(dictionary))
-        result.tokens += len(kept)
+        result.tokens += len(mask)
         result.read = last / len(plan.prompts)
         yield result
     labels = [prompt.labels for prompt in plan.prompts]
@@ -140,8 +142,8 @@ def probe(
         )
     names = dictionary.sources["token"].tolist()
     for row in result.results:
-        for one in row["chosen"]:
-            one["token"] = names[one["feature"]] if row["features"] == "latents" else None
+        for latent in row["chosen"]:
+            latent["token"] = names[latent["feature"]] if row["features"] == "latents" else None
     yield result
 
 
@@ -214,8 +216,7 @@ def probe_features(
     n_test, and chosen: feature, difference (mean of answer 1 less that of 0) and folds (in how many
     of them it was chosen), as on all prompts; empty for "all".
     """
-    folds = speech_folds(answers, speeches)
-    parts = [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in set(folds)]
+    parts = speech_folds(answers, speeches)
     orders = [_by_difference(features[train], answers[train]) for train, _ in parts]
     rows = []
     for k in SIZES:
@@ -238,22 +239,15 @@ def probe_features(
     return rows
 
 
-def speech_folds(answers: np.ndarray, speeches: np.ndarray) -> np.ndarray:
-    """The part in which each prompt is tested, [n_prompts], 0 … FOLDS − 1.
+def speech_folds(answers: np.ndarray, speeches: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The numbers of the prompts that are trained on and of those that are tested, for each part.
 
-    A speech lies in one part whole. The largest go first, each to the part that has the fewest
-    prompts of its answer so far; names decide between equals, so that nothing is left to chance.
+    There are FOLDS parts, or as many as the rarer answer has speeches. A speech lies in one part
+    whole; parts have about as many prompts of each answer, and nothing is left to chance.
     """
-    sizes = pd.DataFrame({"speech": speeches, "answer": answers}).value_counts().reset_index()
-    sizes["name"] = [hashlib.blake2b(str(name).encode()).hexdigest() for name in sizes["speech"]]
-    sizes = sizes.sort_values(["count", "name"], ascending=[False, True])
-    n_folds = min(FOLDS, int(sizes["answer"].value_counts().min()))
-    totals = np.zeros((2, n_folds), np.int64)
-    part = {}
-    for speech, answer, count in sizes[["speech", "answer", "count"]].itertuples(index=False):
-        part[speech] = int(totals[answer].argmin())
-        totals[answer, part[speech]] += count
-    return np.array([part[speech] for speech in speeches])
+    n_speeches = [len(set(speeches[answers == answer])) for answer in (0, 1)]
+    folds = StratifiedGroupKFold(min(FOLDS, *n_speeches))
+    return list(folds.split(answers, answers, speeches))
 
 
 def speech_interval(
@@ -261,15 +255,19 @@ def speech_interval(
 ) -> tuple[float, float]:
     """95 % interval of the accuracy by resampling speeches, those of each answer by themselves:
     prompts of one speech are alike. All: [n_prompts]."""
-    draw = np.random.default_rng(0)
-    accuracies = np.zeros(_RESAMPLES)
+    tables = []
     for answer in (0, 1):
-        here = answers == answer
-        table = pd.Series(correct[here]).groupby(speeches[here]).agg(["sum", "size"]).to_numpy()
-        drawn = table[draw.integers(len(table), size=(_RESAMPLES, len(table)))].sum(1)
-        accuracies += drawn[:, 0] / drawn[:, 1] / 2
-    low, high = np.quantile(accuracies, [0.025, 0.975])
-    return float(low), float(high)
+        mask = answers == answer
+        table = pd.Series(correct[mask]).groupby(speeches[mask]).agg(["sum", "size"])
+        tables.append(table.to_numpy())
+    return resampled_interval(_balanced_accuracies, *tables)
+
+
+def _balanced_accuracies(*drawn: np.ndarray) -> np.ndarray:
+    """[n_resamples], of the drawn speeches of each answer: [n_resamples, n_speeches, 2], how many
+    prompts are right, and how many there are."""
+    totals = [table.sum(1) for table in drawn]
+    return sum(total[:, 0] / total[:, 1] / 2 for total in totals)
 
 
 def _balanced(correct: np.ndarray, answers: np.ndarray) -> float:
@@ -308,13 +306,12 @@ def _predicted(train: np.ndarray, answers: np.ndarray, test: np.ndarray) -> np.n
     Both answers weigh the same. Features are divided by their spread on the training part, so
     that the penalty (C = 1) means the same for coefficients and for activations.
     """
-    mean, spread = train.mean(0), train.std(0)
-    spread[spread == 0] = 1
     regression = LogisticRegression(class_weight="balanced", max_iter=_ITERATIONS)
+    pipeline = make_pipeline(StandardScaler(), regression)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        regression.fit((train - mean) / spread, answers)
-    return regression.predict((test - mean) / spread)
+        pipeline.fit(train, answers)
+    return pipeline.predict(test)
 
 
 def _is_asked_about(prompt: Prompt) -> bool:

@@ -6,7 +6,6 @@ what it is.
 """
 
 import dataclasses
-import hashlib
 import os
 import re
 import time
@@ -20,6 +19,7 @@ import torch
 
 from itda_core.config import IMPORTED, CorpusSpec, ModelSpec, TrainConfig
 from itda_core.dictionary.dictionary import Dictionary
+from itda_core.digests import digest
 from itda_core.errors import ExchangeError, InputError
 from itda_core.files import told_when_disk_is_full
 from itda_core.model.loading import load_model
@@ -104,10 +104,7 @@ def check_fits(model: Model, layer: int, d_model: int) -> None:
 
 def digest_of(*tensors: torch.Tensor) -> str:
     """Names the content of tensors."""
-    digest = hashlib.blake2b(digest_size=8)
-    for tensor in tensors:
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return digest(tensor.contiguous().numpy().tobytes() for tensor in tensors)
 
 
 class ImportedRun:

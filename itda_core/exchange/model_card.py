@@ -4,7 +4,7 @@ import os
 from pathlib import PurePath
 from typing import Any
 
-import yaml
+from huggingface_hub import ModelCardData
 
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.runs.run import Run
@@ -53,15 +53,15 @@ def public_name(name: str) -> str:
 
 
 def _header(run: Run, dictionary: Dictionary) -> str:
-    header: dict[str, Any] = {
-        "license": "other",
-        "library_name": "itda-explorer",
-        "tags": ["interpretability", "sparse-dictionary", dictionary.kind],
-    }
     name = run.config.model.name
-    if "/" in name and public_name(name) == name:
-        header["base_model"] = name
-    return f"---\n{yaml.safe_dump(header, sort_keys=False)}---"
+    is_on_the_hub = "/" in name and public_name(name) == name
+    header = ModelCardData(
+        base_model=name if is_on_the_hub else None,
+        library_name="itda-explorer",
+        license="other",
+        tags=["interpretability", "sparse-dictionary", dictionary.kind],
+    )
+    return f"---\n{header.to_yaml()}\n---"
 
 
 def _settings(run: Run, dictionary: Dictionary) -> dict[str, Any]:

@@ -1,15 +1,16 @@
 """From a model's name to the model: built-in, on the hub, or in a local folder."""
 
 import functools
-import hashlib
 import math
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from itda_core.config import ModelSpec
+from itda_core.digests import digest
 from itda_core.errors import ModelError
 from itda_core.model.built_in import BUILT_IN, ModelShape, built_in_folder, is_installed, quieten
 from itda_core.model.model import Model
@@ -184,13 +185,15 @@ def _digest(spec: ModelSpec, source: str, module) -> str:
         return f"built-in-{BUILT_IN[spec.name].version}"
     if not Path(source).is_dir():
         return getattr(module.config, "_commit_hash", None) or (spec.revision or "")
-    digest = hashlib.blake2b(digest_size=8)
-    folder = Path(source)
+    return digest(_sample(Path(source)))
+
+
+def _sample(folder: Path) -> Iterator[str | bytes]:
+    """Names, sizes and blocks of a model's files."""
     for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
         size = path.stat().st_size
-        digest.update(f"{path.name} {size}".encode())
+        yield f"{path.name} {size}"
         with path.open("rb") as file:
             for block in range(_FINGERPRINT_BLOCKS):
                 file.seek(block * size // _FINGERPRINT_BLOCKS)
-                digest.update(file.read(_FINGERPRINT_BLOCK_BYTES))
-    return digest.hexdigest()
+                yield file.read(_FINGERPRINT_BLOCK_BYTES)

@@ -1,7 +1,6 @@
 """A language model as this project sees it: tokenise with spans, capture, splice, predict."""
 
 import functools
-import hashlib
 import inspect
 import json
 import re
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from itda_core.digests import digest
 from itda_core.errors import InputError, ModelError
 from itda_core.model.tokens import Tokens, batches, tokenize
 
@@ -84,7 +84,7 @@ class Model:
         puts marks around a text, say): token positions compare only where it is one."""
         vocabulary = sorted(self.tokenizer.get_vocab().items())
         probe = json.dumps([vocabulary, self.tokenizer(_PROBE)["input_ids"]])
-        return hashlib.blake2b(probe.encode(), digest_size=8).hexdigest()
+        return digest(probe)
 
     def tokenize(self, texts: Sequence[str], context_length: int | None = None) -> Tokens:
         """Ids, mask and character spans of `texts`, each cut to `context_length` tokens."""

@@ -6,7 +6,6 @@ comparisons/<name>.parquet       one row a measure and pair: measure, a, b (what
 Values belong to activations, not to dictionaries: they outlive a run that is trained anew.
 """
 
-import hashlib
 import io
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from itda_core.digests import digest
 from itda_core.errors import RunError
 from itda_core.files import told_when_disk_is_full, write_atomically
 
@@ -36,7 +36,7 @@ def save_comparisons(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
     created = datetime.now(UTC).isoformat(timespec="microseconds")
     table = pd.DataFrame(rows).assign(created=created)[list(COLUMNS)].astype(COLUMNS)
     names = "\n".join(sorted(table["measure"] + table["a"] + table["b"]))
-    path = folder / f"{hashlib.blake2b(names.encode(), digest_size=8).hexdigest()}.parquet"
+    path = folder / f"{digest(names)}.parquet"
     content = io.BytesIO()
     table.to_parquet(content, index=False)
     with told_when_disk_is_full(folder):

@@ -7,7 +7,6 @@ runs/.<training_id>/     a training under way: its lock, progress and newest che
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from typing import Any
 
 from itda_core.config import TrainConfig
 from itda_core.dictionary.dictionary import Dictionary
+from itda_core.digests import digest
 from itda_core.errors import InputError, RunError
 from itda_core.files import told_when_disk_is_full
 
@@ -82,7 +82,7 @@ class Run:
         # A digest tells versions of one model apart; built-in ones share it.
         model = [*dataclasses.astuple(config.model), self.about.get("model_digest")]
         named = [*model, self.layer, corpus, config.context_length]
-        return hashlib.blake2b(json.dumps(named).encode(), digest_size=8).hexdigest()
+        return digest(json.dumps(named))
 
     def dictionary(self) -> Dictionary:
         return Dictionary.load(self.directory)

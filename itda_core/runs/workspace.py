@@ -13,13 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
+from filelock import FileLock, Timeout
 
 from itda_core.config import TrainConfig
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError, RunError
 from itda_core.files import told_when_disk_is_full, write_json
+
+_PATIENCE = 0.1
+"""Seconds to try for a lock: whoever asks only whether it is held has it for less, and whoever
+takes it has said by then who it is"""
 
 
 class Workspace:
@@ -30,6 +34,7 @@ class Workspace:
         self.runs = runs
         self.training_id = training_id
         self.directory = runs / (f".{training_id}" if can_resume else f".writing-{training_id}")
+        self._lock = _lock_of(self.directory)
 
     @property
     def log(self) -> Path:
@@ -45,13 +50,27 @@ class Workspace:
         """Make the directory and hold it for this process. Raises RunError where it is held."""
         with told_when_disk_is_full(self.runs):
             self.directory.mkdir(parents=True, exist_ok=True)
-            lock = self.directory / "lock"
-            _take_lock(lock, self.training_id)
-            try:
+            with self._held():
                 write_json(self.directory / "config.json", config.to_dict())
                 yield
-            finally:
-                lock.unlink(missing_ok=True)
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """The operating system frees the lock when the process ends, however it ends."""
+        holder = self.directory / "holder"  # not every system lets a locked file be read
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            pid = holder.read_text() if holder.exists() else "unknown"
+            raise RunError(
+                f"The training {self.training_id} is already running (pid {pid}). Wait for it, or "
+                "stop it first."
+            ) from error
+        try:
+            holder.write_text(str(os.getpid()))
+            yield
+        finally:
+            self._lock.release()
 
     def save_checkpoint(self, number: int, dictionaries: dict[int, Dictionary], state: dict):
         """Keep the dictionaries and the state after window `number`, then drop older ones."""
@@ -90,13 +109,15 @@ class Workspace:
         """Room for `length` rows in a file, found again after an interruption. Raises OSError
         where the disk has no space for them."""
         path = self.directory / f"{name}.f32"
-        there = path.stat().st_size if path.exists() else 0
-        if 4 * length * width - there > shutil.disk_usage(self.directory).free:
+        n_bytes = path.stat().st_size if path.exists() else 0
+        if 4 * length * width - n_bytes > shutil.disk_usage(self.directory).free:
             raise OSError(errno.ENOSPC, "not enough space for the activations")
         return RowFile(path, length, width)
 
     def remove(self) -> None:
-        shutil.rmtree(self.directory, ignore_errors=True)
+        """Remove the directory, unless another process has taken it up meanwhile."""
+        with contextlib.suppress(OSError), self._lock:  # a Timeout is an OSError, too
+            shutil.rmtree(self.directory, ignore_errors=True)
 
     def _checkpoints(self) -> list[Path]:
         return sorted(self.directory.glob("checkpoint-*"))
@@ -140,15 +161,14 @@ class RowFile:
 
 def interrupted_trainings(runs: Path) -> dict[str, TrainConfig]:
     """Trainings that stopped before they were done, by training id; those can be resumed."""
-    found = {}
+    trainings = {}
     for path in sorted(runs.glob(".*/config.json")):
-        if path.parent.name.startswith((".writing-", ".deleted-")):
-            continue
-        if _held_by(path.parent / "lock"):
+        if path.parent.name.startswith((".writing-", ".deleted-")) or _is_held(path.parent):
             continue
         with contextlib.suppress(ValueError, InputError):  # damaged, or of another version
-            found[path.parent.name[1:]] = TrainConfig.from_dict(json.loads(path.read_text()))
-    return found
+            config = TrainConfig.from_dict(json.loads(path.read_text()))
+            trainings[path.parent.name[1:]] = config
+    return trainings
 
 
 def delete_interrupted(runs: Path, training_id: str) -> None:
@@ -157,23 +177,20 @@ def delete_interrupted(runs: Path, training_id: str) -> None:
         Workspace(runs, training_id).remove()
 
 
-def _take_lock(lock: Path, training_id: str) -> None:
-    holder = _held_by(lock)
-    if holder:
-        raise RunError(
-            f"The training {training_id} is already running (pid {holder}). Wait for it, or stop "
-            "it first."
-        )
-    process = psutil.Process()
-    lock.write_text(json.dumps({"pid": process.pid, "started": process.create_time()}))
+def _lock_of(directory: Path) -> FileLock:
+    """The lock on a training's directory, to be let go of by whatever thread ends the training."""
+    return FileLock(directory / "lock", timeout=_PATIENCE, thread_local=False)
 
 
-def _held_by(lock: Path) -> int | None:
-    """The id of the living process that holds a lock file, if any."""
+def _is_held(directory: Path) -> bool:
+    """Whether a living process works on a training. What an earlier version wrote into a lock file
+    does not count."""
+    if not (directory / "lock").exists():
+        return False
     try:
-        holder = json.loads(lock.read_text())
-        process = psutil.Process(holder["pid"])
-        # A number can be used again by another process after a restart; its start time can't.
-        return process.pid if abs(process.create_time() - holder["started"]) < 2 else None
-    except (OSError, ValueError, KeyError, psutil.Error):
-        return None
+        with _lock_of(directory):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a folder that can only be read: nobody trains in it
+        return False

@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from itda_core.analysis import latent_map as mapping
@@ -44,11 +43,23 @@ def clusters(n_clusters=3, of_each=40, d=24, seed=0):
     return Atoms(centres[names] + rng.normal(size=(len(names), d))), names
 
 
-def test_svd_gives_the_principal_components_of_scikit_learn():
-    dictionary, _ = clusters()
-    found = map_latents(dictionary, "svd")[["x", "y"]].to_numpy()
-    expected = PCA(2, svd_solver="full").fit_transform(dictionary.atoms.double().numpy())
-    np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-4)
+@pytest.mark.parametrize("seed", range(4))
+def test_svd_gives_the_principal_components_with_their_largest_loadings_positive(seed):
+    dictionary, _ = clusters(seed=seed)
+    points = map_latents(dictionary, "svd")[["x", "y"]].to_numpy()
+    centred = dictionary.atoms.double().numpy()
+    centred -= centred.mean(0)
+    variances, directions = np.linalg.eigh(centred.T @ centred)
+    for axis in (0, 1):
+        direction = directions[:, np.argsort(-variances)[axis]]
+        direction = direction * np.sign(direction[np.abs(direction).argmax()])
+        np.testing.assert_allclose(points[:, axis], centred @ direction, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("error")
+def test_atoms_that_are_all_the_same_lie_in_one_point():
+    points = map_latents(Atoms(np.ones((4, 6))), "svd")[["x", "y"]].to_numpy()
+    np.testing.assert_allclose(points, 0, atol=1e-6)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -146,16 +146,29 @@ def test_the_test_prompts_have_no_part_in_the_choice():
 # Speeches
 
 
-def test_speeches_lie_in_one_part_whole_and_parts_are_of_a_size():
+def part_of_each(answers, speeches):
+    """The part in which each prompt is tested; every one is, once."""
+    folds = np.full(len(answers), -1)
+    for number, (train, test) in enumerate(speech_folds(answers, speeches)):
+        assert sorted([*train, *test]) == list(range(len(answers)))
+        assert (folds[test] == -1).all()
+        folds[test] = number
+    assert (folds >= 0).all()
+    return folds
+
+
+@pytest.mark.parametrize("n_speeches", [10, 11, 25, 80])
+@pytest.mark.parametrize("rarer", [2, 3, 5])
+def test_speeches_lie_in_one_part_whole_and_parts_are_of_a_size(n_speeches, rarer):
     draw = np.random.default_rng(4)
-    sizes = draw.integers(1, 60, 80)
-    speeches = np.repeat([f"speech {number}" for number in range(80)], sizes)
-    answers = np.repeat(np.arange(80) % 3 == 0, sizes).astype(int)
-    folds = speech_folds(answers, speeches)
+    sizes = draw.integers(1, 60, n_speeches)
+    speeches = np.repeat([f"speech {number}" for number in range(n_speeches)], sizes)
+    answers = np.repeat(np.arange(n_speeches) % rarer == 0, sizes).astype(int)
+    folds = part_of_each(answers, speeches)
     for speech in set(speeches):
         assert len(set(folds[speeches == speech])) == 1
     for answer in (0, 1):
-        counts = np.bincount(folds[answers == answer], minlength=FOLDS)
+        counts = np.bincount(folds[answers == answer], minlength=folds.max() + 1)
         assert counts.max() - counts.min() <= sizes.max()
         assert counts.min() > 0
 
@@ -163,13 +176,13 @@ def test_speeches_lie_in_one_part_whole_and_parts_are_of_a_size():
 def test_parts_do_not_depend_on_the_order_of_the_prompts():
     answers, speeches = speeches_of(30, each=3)
     order = np.random.default_rng(5).permutation(len(answers))
-    expected = speech_folds(answers, speeches)[order]
-    assert speech_folds(answers[order], speeches[order]).tolist() == expected.tolist()
+    expected = part_of_each(answers, speeches)[order]
+    assert part_of_each(answers[order], speeches[order]).tolist() == expected.tolist()
 
 
 def test_there_are_fewer_parts_where_there_are_fewer_speeches():
     answers, speeches = speeches_of(7)
-    assert set(speech_folds(answers, speeches)) == {0, 1, 2}  # answer 1 has three
+    assert set(part_of_each(answers, speeches)) == {0, 1, 2}  # answer 1 has three
 
 
 def test_the_interval_is_that_of_speeches_and_not_of_prompts():

@@ -1,5 +1,6 @@
 """Push and pull, with a hub that is a folder: what is uploaded, and what is not taken."""
 
+import dataclasses
 import json
 import shutil
 
@@ -87,9 +88,11 @@ def test_a_repository_is_closed_to_others_unless_asked(hub, run):
 
 def test_the_card_says_what_the_dictionary_is(run):
     header, body = card_parts(model_card(run, NAME))
-    assert header["license"] == "other"
-    assert header["tags"][-1] == "itda"
-    assert "base_model" not in header  # the model is a folder of this machine
+    assert header == {  # no base_model: the model is a folder of this machine
+        "library_name": "itda-explorer",
+        "license": "other",
+        "tags": ["interpretability", "sparse-dictionary", "itda"],
+    }
     assert "# a-dictionary\n" in body
     rows = dict(
         [cell.strip() for cell in line.strip("|").split("|")]
@@ -105,6 +108,13 @@ def test_the_card_says_what_the_dictionary_is(run):
     assert f"pull {NAME}" in body
     assert "No licence is set" in body
     assert str(run.directory.parent) not in body
+
+
+def test_the_card_names_a_model_of_the_hub_as_what_it_is_based_on(run):
+    config = {**run.about["config"], "model": {"name": "EleutherAI/pythia-70m"}}
+    of_the_hub = dataclasses.replace(run, about={**run.about, "config": config})
+    header, _ = card_parts(model_card(of_the_hub, NAME))
+    assert header["base_model"] == "EleutherAI/pythia-70m"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -92,7 +93,6 @@ def test_what_a_killed_process_leaves_at_any_moment_resumes_to_the_same_runs(
     left = tmp_path / "left"
     shutil.copytree(tmp_path / "running", left)
     steps.close()
-    (left / f".{at}" / "lock").write_text(json.dumps({"pid": 2**22 + 1, "started": 0.0}))
     finish(at, left)
     assert_same_runs(left, uninterrupted)
 
@@ -130,7 +130,6 @@ def test_a_kill_before_the_first_checkpoint_starts_from_the_beginning(
     at = advance(steps, "training", 2).training_id
     shutil.copytree(tmp_path / "running", tmp_path / "left")
     steps.close()
-    (tmp_path / "left" / f".{at}" / "lock").unlink()
     finish(at, tmp_path / "left")
     assert_same_runs(tmp_path / "left", uninterrupted)
 
@@ -217,7 +216,6 @@ def test_a_training_killed_twice_resumes_to_the_same_runs(
         advance(steps, "training", 3)
         shutil.copytree(before, after)
         steps.close()
-        (after / f".{at}" / "lock").unlink()
     finish(at, after)
     assert_same_runs(after, uninterrupted)
 
@@ -283,40 +281,88 @@ def test_a_training_that_runs_is_neither_started_again_nor_listed_as_interrupted
     steps = train(config, tmp_path)
     advance(steps, "training", 2)
     assert interrupted_trainings(tmp_path) == {}
-    with pytest.raises(RunError, match=rf"already running \(pid {psutil.Process().pid}\)"):
+    with pytest.raises(RunError, match=rf"already running \(pid {os.getpid()}\)"):
         list(train(config, tmp_path))
     assert advance(steps, "done").finished  # the one that runs is none the worse for it
 
 
-def test_the_lock_of_another_living_process_is_respected(config, tmp_path, uninterrupted):
-    workspace = Workspace(tmp_path, training_id(uninterrupted))
-    workspace.directory.mkdir()
-    with subprocess.Popen(["sleep", "60"]) as other:
-        started = psutil.Process(other.pid).create_time()
-        lock = workspace.directory / "lock"
-        lock.write_text(json.dumps({"pid": other.pid, "started": started}))
-        with pytest.raises(RunError, match=rf"\(pid {other.pid}\). Wait for it, or stop"):
-            list(train(config, tmp_path))
-        assert lock.exists()
+HOLD = """
+import json, sys
+from pathlib import Path
+from itda_core.config import TrainConfig
+from itda_core.errors import RunError
+from itda_core.runs.workspace import Workspace
+
+folder, config = Path(sys.argv[1]), TrainConfig.from_dict(json.loads(sys.argv[2]))
+for line in sys.stdin:
+    try:
+        with Workspace(folder, line.strip()).locked(config):
+            print("won", flush=True)
+            sys.stdin.readline()
+    except RunError as error:
+        print(error, flush=True)
+        sys.stdin.readline()
+"""
+"""A process that tries for the lock of each training whose name it is given, and keeps a lock that
+it gets until it is given another line."""
+
+
+@pytest.fixture
+def holders(config, tmp_path):
+    """Two such processes."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path), json.dumps(config.to_dict())]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    with subprocess.Popen(command, **pipes) as one, subprocess.Popen(command, **pipes) as other:
+        yield one, other
+        one.kill()
         other.kill()
 
 
-@pytest.mark.parametrize(
-    "lock",
-    [
-        {"pid": 2**22 + 1, "started": 0.0},  # no such process
-        {"pid": 1, "started": 5.0},  # the number now belongs to a process started at another time
-        {},
-        "half a fi",
-    ],
-    ids=["dead", "another process", "empty", "damaged"],
-)
-def test_a_lock_that_nobody_holds_any_more_is_taken_over(config, tmp_path, uninterrupted, lock):
-    workspace = Workspace(tmp_path, training_id(uninterrupted))
+def answers(processes, name):
+    for process in processes:
+        process.stdin.write(f"{name}\n")
+    return [process.stdout.readline().strip() for process in processes]
+
+
+def test_of_two_processes_that_race_for_a_lock_exactly_one_wins(holders):
+    answers(holders, "both are ready")
+    for number in range(20):
+        for process in holders:
+            process.stdin.write("\n")
+        messages = answers(holders, f"race-{number}")
+        assert messages.count("won") == 1
+        winner, loser = messages.index("won"), 1 - messages.index("won")
+        assert f"already running (pid {holders[winner].pid})" in messages[loser]
+
+
+def test_the_lock_of_another_living_process_is_respected_until_it_dies(
+    config, tmp_path, uninterrupted, holders
+):
+    at = training_id(uninterrupted)
+    assert answers(holders[:1], at) == ["won"]
+    assert interrupted_trainings(tmp_path) == {}
+    with pytest.raises(RunError, match=rf"\(pid {holders[0].pid}\). Wait for it, or stop"):
+        list(train(config, tmp_path))
+    Workspace(tmp_path, at).remove()
+    assert (tmp_path / f".{at}" / "config.json").exists()
+    holders[0].kill()
+    holders[0].wait()
+    assert interrupted_trainings(tmp_path) == {at: config}
+    finish(at, tmp_path)
+
+
+@pytest.mark.parametrize("lock", ["of a living process", "{}", "half a fi"])
+def test_what_an_earlier_version_left_in_a_lock_file_is_no_obstacle(
+    config, tmp_path, uninterrupted, lock
+):
+    """It wrote its process id and start time into the file, and whoever did so held it."""
+    at, process = training_id(uninterrupted), psutil.Process()
+    if lock == "of a living process":
+        lock = json.dumps({"pid": process.pid, "started": process.create_time()})
+    workspace = Workspace(tmp_path, at)
     workspace.directory.mkdir()
-    text = lock if isinstance(lock, str) else json.dumps(lock)
-    (workspace.directory / "lock").write_text(text)
-    steps = train(config, tmp_path)
-    advance(steps, "training", 1)
-    steps.close()
-    assert not (workspace.directory / "lock").exists()
+    (workspace.directory / "lock").write_text(lock)
+    (workspace.directory / "config.json").write_text(json.dumps(config.to_dict()))
+    assert interrupted_trainings(tmp_path) == {at: config}
+    finish(at, tmp_path)
+    assert not workspace.directory.exists()
