@@ -15,12 +15,14 @@ from pages.components.evaluate.columns import MASSIVE_HELP, MEASURES, columns, s
 from pages.components.evaluate.probing import show_probing
 from pages.components.explorer import explorer
 from pages.components.frame import nothing_yet, page
+from pages.components.job_offer import JobOffer, job_button
 from pages.components.job_panel import show_ended_jobs, watch_active_jobs
 from pages.components.run_names import is_made_elsewhere, run_label, short_labels
-from pages.components.text import literal, seconds_text
+from pages.components.text import literal
 from pages.components.url import follow_url, follow_url_list, write_url
 
-_MOST_AT_FIRST = 8
+_MAX_AT_FIRST = 8
+_EVALUATION = JobOffer("evaluation")
 
 
 def show() -> None:
@@ -39,30 +41,33 @@ def show() -> None:
     if chosen.empty:
         st.info("Choose at least one dictionary.")
         return
-    found = evaluated[evaluated["run_id"].isin(chosen["run_id"])]
-    _offer_evaluation(chosen[~chosen["run_id"].isin(found["run_id"])])
-    _show_last_failure()
-    if not found.empty:
-        _show_found(chosen[chosen["run_id"].isin(found["run_id"])], found)
+    evaluations = evaluated[evaluated["run_id"].isin(chosen["run_id"])]
+    is_evaluated = chosen["run_id"].isin(evaluations["run_id"])
+    _offer_evaluation(chosen[~is_evaluated])
+    _EVALUATION.show_last_failure()
+    if not evaluations.empty:
+        _show_evaluations(chosen[is_evaluated], evaluations)
     _show_ended()
 
 
 def _choose_runs(runs: pd.DataFrame, evaluated: pd.DataFrame) -> pd.DataFrame:
     """The dictionaries to compare, as rows of `runs`; at first those that were evaluated."""
     ids = runs["run_id"].tolist()
-    known = set(evaluated["run_id"])
-    first = [run_id for run_id in ids if run_id in known] or ids
-    follow_url_list("compare", ids, first[:_MOST_AT_FIRST])
+    evaluated_ids = set(evaluated["run_id"])
+    first = [run_id for run_id in ids if run_id in evaluated_ids] or ids
+    follow_url_list("compare", ids, first[:_MAX_AT_FIRST])
     labels = {row.run_id: run_label(row) for row in runs.itertuples()}
     chosen = st.multiselect(
         "Dictionaries",
         ids,
-        format_func=lambda run_id: labels[run_id] + ("" if run_id in known else " · not evaluated"),
+        format_func=lambda run_id: (
+            labels[run_id] + ("" if run_id in evaluated_ids else " · not evaluated")
+        ),
         key="compare",
         placeholder="Choose dictionaries",
     )
     write_url("compare", ",".join(chosen) if chosen else None)
-    others = len(set(ids) - known - set(chosen))
+    others = len(set(ids) - evaluated_ids - set(chosen))
     if others:
         it = "it" if others == 1 else "them"
         st.caption(f"{others:,} more can be evaluated: choose {it} in the list.")
@@ -71,12 +76,10 @@ def _choose_runs(runs: pd.DataFrame, evaluated: pd.DataFrame) -> pd.DataFrame:
 
 def _offer_evaluation(missing: pd.DataFrame) -> None:
     """A button for the dictionaries that have no evaluation and are in no job."""
-    queue = explorer().queue
-    active = [job for job in queue.jobs() if job.is_active and job.command == "evaluate"]
-    busy = {path for job in active for path in job.arguments}
-    waiting = [path for path in missing["directory"] if path not in busy]
-    directories = [path for path in waiting if not is_made_elsewhere(loaded_run(path))]
-    if len(directories) < len(waiting):
+    in_jobs = [run_id for job in _EVALUATION.active() for run_id in job.run_ids]
+    not_in_jobs = missing[~missing["run_id"].isin(in_jobs)]["directory"]
+    directories = [path for path in not_in_jobs if not is_made_elsewhere(loaded_run(path))]
+    if len(directories) < len(not_in_jobs):
         st.info(
             "Some of these dictionaries were made elsewhere, of texts that would be held out here. "
             "Give other texts: evaluate RUN --save --corpus FILE on the command line."
@@ -91,17 +94,10 @@ def _offer_evaluation(missing: pd.DataFrame) -> None:
             "yet.** An evaluation runs in the background; you can leave this page."
         )
         seconds = _seconds(tuple(directories))
-        label = "Evaluate" if seconds is None else f"Evaluate (about {seconds_text(seconds)})"
-        if button.button(label, type="primary", width="stretch"):
+        with button:
+            is_clicked = job_button("Evaluate", seconds, type="primary", width="stretch")
+        if is_clicked:
             _submit(directories)
-
-
-def _show_last_failure() -> None:
-    """Why the newest evaluation came to nothing, until it is forgotten or another one starts."""
-    jobs = [job for job in explorer().queue.jobs() if job.command == "evaluate"]
-    if jobs and jobs[-1].state == "failed":
-        error = jobs[-1].error.removeprefix("Error: ")
-        st.warning(literal(f"The last evaluation failed. {error}"))
 
 
 def _submit(directories: list[str]) -> None:
@@ -115,24 +111,24 @@ def _seconds(directories: tuple[str, ...]) -> float | None:
     return evaluation_seconds([(run.config, run.layer) for run in runs])
 
 
-def _show_found(runs: pd.DataFrame, found: pd.DataFrame) -> None:
+def _show_evaluations(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:
     labels = short_labels(runs)
     saes = runs[runs["kind"] == "sae"]["run_id"]
-    found = found.assign(
-        dictionary=found["run_id"].map(labels), is_sae=found["run_id"].isin(saes)
+    evaluations = evaluations.assign(
+        dictionary=evaluations["run_id"].map(labels), is_sae=evaluations["run_id"].isin(saes)
     ).reset_index(drop=True)
-    _follow_point(found)
-    _show_pareto(found)
-    _show_point(found)
-    _show_table(runs, found)
+    _follow_point(evaluations)
+    _show_pareto(evaluations)
+    _show_point(evaluations)
+    _show_table(runs, evaluations)
     _show_details(runs, labels)
     show_probing(loaded_run(runs[runs["run_id"] == st.session_state["run"]].iloc[0]["directory"]))
 
 
-def _follow_point(found: pd.DataFrame) -> None:
+def _follow_point(evaluations: pd.DataFrame) -> None:
     """The dictionary and L0 that are looked at closely: of the URL, or those last clicked."""
-    follow_url("run", list(dict.fromkeys(found["run_id"])))
-    of_run = found[found["run_id"] == st.session_state["run"]]
+    follow_url("run", list(dict.fromkeys(evaluations["run_id"])))
+    of_run = evaluations[evaluations["run_id"] == st.session_state["run"]]
     l0s = of_run["l0"].tolist()
     follow_url("at_l0", [l0s[-1], *l0s[:-1]])  # its own comes first
     for name in ("run", "at_l0"):
@@ -143,26 +139,26 @@ def _look_at(run_id: str, l0: int) -> None:
     st.session_state["run"], st.session_state["at_l0"] = run_id, int(l0)
 
 
-def _show_pareto(found: pd.DataFrame) -> None:
+def _show_pareto(evaluations: pd.DataFrame) -> None:
     st.subheader("What each L0 gives")
     fvu = "fvu"
-    if (found["massive_tokens"] > 0).any():
+    if (evaluations["massive_tokens"] > 0).any():
         without = st.toggle(
             "FVU without massive activations", value=True, key="without", help=MASSIVE_HELP
         )
         fvu = "fvu_without_massive" if without else "fvu"
     left, right = st.columns(2, gap="large")
     with left:
-        _show_curve(found, fvu, "FVU: variance unexplained", "lower")
+        _show_curve(evaluations, fvu, "FVU: variance unexplained", "lower")
     with right:
-        if found["ce_loss_score"].isna().all():
+        if evaluations["ce_loss_score"].isna().all():
             st.info("These models predict no next token, so they have no CE loss score.")
         else:
-            _show_curve(found, "ce_loss_score", "CE loss score", "higher")
+            _show_curve(evaluations, "ce_loss_score", "CE loss score", "higher")
 
 
-def _show_curve(found: pd.DataFrame, measure: str, title: str, better: str) -> None:
-    points = found.rename(columns={measure: "value", "dictionary": "label"})
+def _show_curve(evaluations: pd.DataFrame, measure: str, title: str, better: str) -> None:
+    points = evaluations.rename(columns={measure: "value", "dictionary": "label"})
     points = points[["run_id", "label", "is_sae", "l0", "mean_l0", "value"]].dropna()
     point = (st.session_state["run"], st.session_state["at_l0"])
     key = f"curve_{measure}"
@@ -182,10 +178,10 @@ def _show_curve(found: pd.DataFrame, measure: str, title: str, better: str) -> N
     )
 
 
-def _show_point(found: pd.DataFrame) -> None:
+def _show_point(evaluations: pd.DataFrame) -> None:
     """The point that is looked at: its numbers, and where to go with it."""
     run_id, l0 = st.session_state["run"], st.session_state["at_l0"]
-    row = found[(found["run_id"] == run_id) & (found["l0"] == l0)].iloc[0]
+    row = evaluations[(evaluations["run_id"] == run_id) & (evaluations["l0"] == l0)].iloc[0]
     with st.container(border=True):
         head, browse, decompose = st.columns([4, 1, 1], vertical_alignment="center")
         head.markdown(f"**{literal(row['dictionary'])}** at L0 {l0}")
@@ -197,8 +193,8 @@ def _show_point(found: pd.DataFrame) -> None:
         st.caption("Click a point of the curves, or choose a row below, to look at another.")
 
 
-def _show_table(runs: pd.DataFrame, found: pd.DataFrame) -> None:
-    table = found.assign(unused_share=100 * found["unused_share"])
+def _show_table(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:
+    table = evaluations.assign(unused_share=100 * evaluations["unused_share"])
 
     def choose() -> None:
         rows = st.session_state["measures"]["selection"]["rows"]
@@ -217,14 +213,14 @@ def _show_table(runs: pd.DataFrame, found: pd.DataFrame) -> None:
     as_csv, as_json, _ = st.columns([1, 1, 4])
     as_csv.download_button(
         "Download as CSV",
-        found.drop(columns=["dictionary"]).to_csv(index=False).encode(),
+        evaluations.drop(columns=["dictionary"]).to_csv(index=False).encode(),
         file_name="evaluations.csv",
         mime="text/csv",
         width="stretch",
     )
     as_json.download_button(
         "Download as JSON",
-        _as_json(tuple(runs["directory"]), found["created"].max()),
+        _as_json(tuple(runs["directory"]), evaluations["created"].max()),
         file_name="evaluations.json",
         mime="application/json",
         width="stretch",
@@ -234,8 +230,8 @@ def _show_table(runs: pd.DataFrame, found: pd.DataFrame) -> None:
 
 @st.cache_data(max_entries=8, show_spinner=False)
 def _as_json(directories: tuple[str, ...], newest: str) -> str:  # noqa: ARG001 (part of the key)
-    found = [read_evaluation(loaded_run(directory)) for directory in directories]
-    return json.dumps(found, ensure_ascii=False, indent=1)
+    contents = [read_evaluation(loaded_run(directory)) for directory in directories]
+    return json.dumps(contents, ensure_ascii=False, indent=1)
 
 
 def _show_details(runs: pd.DataFrame, labels: dict[str, str]) -> None:
@@ -310,11 +306,11 @@ def _show_charts(result: dict, measure: str) -> None:
 
 
 def _show_ended() -> None:
-    ended = {job.command for job in explorer().queue.jobs() if not job.is_active}
-    for command, title in (("evaluate", "Past evaluations"), ("probe", "Past probings")):
-        if command in ended:
+    ended = {job.kind for job in explorer().queue.jobs() if not job.is_active}
+    for kind, title in (("evaluation", "Past evaluations"), ("probing", "Past probings")):
+        if kind in ended:
             st.subheader(title)
-            show_ended_jobs(command, "")
+            show_ended_jobs(kind, "")
 
 
 with page("Evaluate"):

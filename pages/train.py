@@ -32,7 +32,7 @@ def show() -> None:
         st.subheader("Dictionaries")
         _show_dictionaries()
         st.subheader("Past trainings")
-        show_ended_jobs("train", "No training has ended yet.")
+        show_ended_jobs("training", "No training has ended yet.")
 
 
 def _show_settings() -> None:

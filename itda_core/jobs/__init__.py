@@ -1,1 +1,2 @@
-"""Work in processes of its own. queue: the jobs of a data folder; estimate: how long they take."""
+"""Work in processes of its own. job: one of them; queue: those of a data folder; estimate: how long
+they take."""

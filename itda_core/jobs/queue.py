@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ import psutil
 from itda_core.config import TrainConfig
 from itda_core.errors import ItdaError
 from itda_core.files import told_when_disk_is_full, write_json
+from itda_core.jobs.job import Job
 from itda_core.runs.run import Run
 
 _POLL_SECONDS = 0.5
@@ -32,36 +33,6 @@ _IDLE_POLLS = 10
 """While no job runs, every tenth look is passed on: runs can come from the command line too."""
 _PATIENCE_SECONDS = 30.0
 """A process that is told to stop has this long to write its checkpoint."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One command as the queue sees it."""
-
-    job_id: str
-    state: str
-    """queued, running, done, failed, cancelled, or interrupted (the machine or app went down)"""
-    title: str
-    created: float
-    """seconds since 1970, like `started` and `ended`"""
-    started: float | None = None
-    ended: float | None = None
-    pid: int | None = None
-    error: str = ""
-    """why it failed, as a sentence"""
-    command: str = "train"
-    """of `python -m itda_core`; the first version knew trainings only and wrote none"""
-    arguments: tuple[str, ...] = ()
-    """its own; the folder of runs, progress and configuration come to them"""
-
-    @property
-    def is_active(self) -> bool:
-        return self.state in ("queued", "running")
-
-    @property
-    def keeps_checkpoints(self) -> bool:
-        """Whether it goes on where it stopped; other commands begin anew."""
-        return self.command == "train"
 
 
 class JobQueue:
@@ -127,18 +98,18 @@ class JobQueue:
 
     def jobs(self) -> list[Job]:
         """All jobs, in the order in which they were submitted."""
-        found = []
+        jobs = []
         for path in sorted(self.folder.glob("*/job.json")):
             try:
                 fields = json.loads(path.read_text())
-                found.append(Job(**{**fields, "arguments": tuple(fields.get("arguments", ()))}))
+                jobs.append(Job(**{**fields, "arguments": tuple(fields.get("arguments", ()))}))
             except (ValueError, TypeError, AttributeError, OSError):
                 continue
-        return found
+        return jobs
 
     def config(self, job: Job) -> TrainConfig | None:
         """What a training trains; None for other commands."""
-        if job.command != "train":
+        if job.kind != "training":
             return None
         path = self.folder / job.job_id / "config.json"
         return TrainConfig.from_dict(json.loads(path.read_text()))

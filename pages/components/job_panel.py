@@ -4,7 +4,7 @@ import time
 
 import streamlit as st
 
-from itda_core.jobs.queue import Job
+from itda_core.jobs.job import Job
 from pages.components.explorer import explorer
 from pages.components.frame import errors_as_sentences
 from pages.components.text import literal, seconds_text
@@ -102,17 +102,17 @@ def _details(progress: dict) -> str:
     chosen = {layer: atoms for layer, atoms in progress.get("atoms", {}).items() if atoms}
     for layer, atoms in chosen.items():
         error = progress["mean_error"].get(layer)
-        told = f", mean error {error:.3f}" if error is not None else ""
-        parts.append(f"layer {layer}: {atoms:,} atoms{told}")
+        mean_error = f", mean error {error:.3f}" if error is not None else ""
+        parts.append(f"layer {layer}: {atoms:,} atoms{mean_error}")
     parts += [f"{count:,} {what}" for what, count in progress.get("skipped", {}).items()]
     return literal(" · ".join(parts))
 
 
-def show_ended_jobs(command: str, none_yet: str) -> None:
-    """The jobs of one command that are over, newest first, with their logs and what can be done;
+def show_ended_jobs(kind: str, none_yet: str) -> None:
+    """The jobs of one kind that are over, newest first, with their logs and what can be done;
     none_yet: what to say where there are none."""
     jobs = explorer().queue.jobs()
-    ended = [job for job in jobs if job.command == command and not job.is_active]
+    ended = [job for job in jobs if job.kind == kind and not job.is_active]
     if not ended:
         st.caption(none_yet)
     for job in reversed(ended):

@@ -8,13 +8,13 @@ import streamlit as st
 from itda_core.corpus.corpus import LABELLED
 from itda_core.errors import RunError
 from itda_core.jobs.estimate import probing_seconds
-from itda_core.jobs.queue import Job
 from itda_core.runs.results import PROBING_FILE, read_probing
 from itda_core.runs.run import Run
 from pages.components.cached import loaded_run
 from pages.components.explorer import explorer
+from pages.components.job_offer import JobOffer, job_button
 from pages.components.run_names import is_made_elsewhere
-from pages.components.text import literal, seconds_text, token_label
+from pages.components.text import literal, token_label
 
 _HELP = (
     "The prompts carry labels, such as the party of the speaker. How well can one tell the label "
@@ -39,8 +39,9 @@ def show_probing(run: Run) -> None:
         st.warning(literal(str(error)))
     if result is not None:
         _show_result(run, result)
-    _show_last_failure(run)
-    _offer(run, is_again=result is not None)
+    offer = JobOffer("probing", run.run_id)
+    offer.show_last_failure()
+    _offer(offer, run, is_again=result is not None)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -71,41 +72,33 @@ def accuracies(results: list[dict[str, Any]]) -> pd.DataFrame:
     """A row a label and kind of features, a column a number of them: "58 % (52–63)"."""
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for row in results:
-        asked = f"{row['task']}: {row['positive']} or {row['negative']}"
-        found = rows.setdefault((asked, row["features"]), {})
+        label = f"{row['task']}: {row['positive']} or {row['negative']}"
+        cells = rows.setdefault((label, row["features"]), {})
         interval = f"{100 * row['low']:.0f}–{100 * row['high']:.0f}"
-        found[str(row["k"])] = f"{row['accuracy']:.0%}".replace("%", " %") + f" ({interval})"
+        cells[str(row["k"])] = f"{row['accuracy']:.0%}".replace("%", " %") + f" ({interval})"
     return pd.DataFrame(
         [
-            {"label": asked, "told from": _KINDS[features], **found}
-            for (asked, features), found in rows.items()
+            {"label": label, "told from": _KINDS[features], **cells}
+            for (label, features), cells in rows.items()
         ]
     )
 
 
 def _show_chosen(run: Run, row: dict[str, Any]) -> None:
-    asked, *places = st.columns([2, *[1] * len(row["chosen"])], vertical_alignment="center")
-    asked.markdown(literal(row["task"]))
-    for place, one in zip(places, row["chosen"], strict=True):
-        answer = row["positive"] if one["difference"] > 0 else row["negative"]
+    task, *places = st.columns([2, *[1] * len(row["chosen"])], vertical_alignment="center")
+    task.markdown(literal(row["task"]))
+    for place, latent in zip(places, row["chosen"], strict=True):
+        answer = row["positive"] if latent["difference"] > 0 else row["negative"]
         place.page_link(
             "pages/latents.py",
-            label=f"{literal(token_label(one['token']))} → {literal(answer)}",
-            query_params={"run": run.run_id, "latent": str(one["feature"])},
-            help=f"Latent {one['feature']}: mean coefficient of {row['positive']} less that of "
-            f"{row['negative']} {one['difference']:+.3g}.",
+            label=f"{literal(token_label(latent['token']))} → {literal(answer)}",
+            query_params={"run": run.run_id, "latent": str(latent["feature"])},
+            help=f"Latent {latent['feature']}: mean coefficient of {row['positive']} less that of "
+            f"{row['negative']} {latent['difference']:+.3g}.",
         )
 
 
-def _show_last_failure(run: Run) -> None:
-    """Why this dictionary's newest probing came to nothing."""
-    jobs = [job for job in explorer().queue.jobs() if _is_probing(job, run)]
-    if jobs and jobs[-1].state == "failed":
-        error = jobs[-1].error.removeprefix("Error: ")
-        st.warning(literal(f"The last probing failed. {error}"))
-
-
-def _offer(run: Run, is_again: bool) -> None:
+def _offer(offer: JobOffer, run: Run, is_again: bool) -> None:
     """A button, or why there is none."""
     name = run.config.corpus.name
     if name not in LABELLED:
@@ -123,19 +116,13 @@ def _offer(run: Run, is_again: bool) -> None:
                 f"command line `probe RUN --save --corpus {name}` takes all prompts."
             )
         return
-    if any(_is_probing(job, run) and job.is_active for job in explorer().queue.jobs()):
+    if offer.active():
         st.caption("Its probing is in the queue.")
         return
-    verb = "Probe again" if is_again else "Probe"
-    seconds = _seconds(str(run.directory))
-    label = verb if seconds is None else f"{verb} (about {seconds_text(seconds)})"
-    if st.button(label, help="Runs in the background; you can leave this page."):
+    label, seconds = "Probe again" if is_again else "Probe", _seconds(str(run.directory))
+    if job_button(label, seconds, help="Runs in the background; you can leave this page."):
         explorer().queue.submit_probing([run])
         st.rerun()
-
-
-def _is_probing(job: Job, run: Run) -> bool:
-    return job.command == "probe" and str(run.directory.resolve()) in job.arguments
 
 
 @st.cache_data(ttl=300, show_spinner=False)

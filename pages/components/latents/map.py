@@ -5,12 +5,12 @@ import streamlit as st
 
 from itda_core.analysis.latent_map import MAP_FILE, read_map, usual_method
 from itda_core.errors import RunError
-from itda_core.jobs.queue import Job
 from pages.components.cached import loaded_run
 from pages.components.charts.camera import picture_config
 from pages.components.charts.latent_map import COLOURS, latent_map
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
+from pages.components.job_offer import JobOffer, job_button
 from pages.components.job_panel import watch_active_jobs
 from pages.components.latents.list import Listing
 from pages.components.text import literal
@@ -29,15 +29,15 @@ _BUTTONS = [["toImage", "lasso2d", "pan2d", "resetScale2d"]]
 
 def show_map(run, listing: Listing, chosen: int) -> None:
     """run: a row of Store.runs.table(); chosen: the latent that is looked at."""
-    found = None
+    stored_map = None
     try:
-        found = _read(run.directory, _written(run.directory))
+        stored_map = _read(run.directory, _written(run.directory))
     except RunError as error:  # it can be made anew below
         st.warning(literal(str(error)))
-    if found is None:
+    if stored_map is None:
         _offer(run)
         return
-    points, method = found
+    points, method = stored_map
     names = COLOURS
     if listing.asked.text:  # then what was found is what is looked for
         names = {"hits": COLOURS["hits"], **COLOURS}
@@ -65,8 +65,8 @@ def _take_selection(key: str) -> None:
     """One point opens its latent; more become the list."""
     points = st.session_state[key]["selection"]["points"]
     # The ring around the chosen latent is a point too, of a trace without numbers.
-    given = [point["customdata"] for point in points if point.get("customdata") is not None]
-    latents = sorted({int(one[0] if isinstance(one, list) else one) for one in given})
+    custom = [point["customdata"] for point in points if point.get("customdata") is not None]
+    latents = sorted({int(data[0] if isinstance(data, list) else data) for data in custom})
     if len(latents) == 1:
         st.session_state["latent"] = latents[0]
     elif latents:
@@ -90,13 +90,11 @@ def _overview(run_id: str, stored: tuple) -> pd.DataFrame:  # noqa: ARG001 (the 
 
 
 def _offer(run) -> None:
-    jobs = [job for job in explorer().queue.jobs() if _is_map(job, run)]
-    if any(job.is_active for job in jobs):
+    offer = JobOffer("map", run.run_id)
+    if offer.active():
         watch_active_jobs()
         return
-    if jobs and jobs[-1].state == "failed":
-        error = jobs[-1].error.removeprefix("Error: ")
-        st.warning(literal(f"The last map failed. {error}"))
+    offer.show_last_failure()
     better = (
         "It is laid out by UMAP, once, in the background."
         if usual_method() == "umap"
@@ -104,10 +102,6 @@ def _offer(run) -> None:
         "pip install umap-learn for a better one."
     )
     st.info(f"There is no map of this dictionary yet. {better}")
-    if st.button("Make the map", type="primary"):
+    if job_button("Make the map", type="primary"):
         explorer().queue.submit_map(loaded_run(run.directory))
         st.rerun()
-
-
-def _is_map(job: Job, run) -> bool:
-    return job.command == "map" and run.directory in job.arguments

@@ -1,0 +1,62 @@
+"""A job: one command of the command line, its state, and what it is about."""
+
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+_KINDS = {
+    "train": "training",
+    "evaluate": "evaluation",
+    "probe": "probing",
+    "map": "map",
+    "measure": "comparison",
+}
+"""Of jobs, by their command"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command as the queue sees it."""
+
+    job_id: str
+    state: str
+    """queued, running, done, failed, cancelled, or interrupted (the machine or app went down)"""
+    title: str
+    created: float
+    """seconds since 1970, like `started` and `ended`"""
+    started: float | None = None
+    ended: float | None = None
+    pid: int | None = None
+    error: str = ""
+    """why it failed, as a sentence"""
+    command: str = "train"
+    """of `python -m itda_core`; the first version knew trainings only and wrote none"""
+    arguments: tuple[str, ...] = ()
+    """its own; the folder of runs, progress and configuration come to them"""
+
+    @property
+    def kind(self) -> str:
+        """training, evaluation, probing, map or comparison; any other command is a kind itself."""
+        return _KINDS.get(self.command, self.command)
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """The runs that the command is given; none of a training."""
+        directories = takewhile(lambda argument: not argument.startswith("--"), self.arguments)
+        return tuple(Path(directory).name for directory in directories)
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """By which measures a comparison compares its runs; none of other jobs."""
+        if "--measures" not in self.arguments:
+            return ()
+        return tuple(self.arguments[self.arguments.index("--measures") + 1].split(","))
+
+    @property
+    def is_active(self) -> bool:
+        return self.state in ("queued", "running")
+
+    @property
+    def keeps_checkpoints(self) -> bool:
+        """Whether it goes on where it stopped; other commands begin anew."""
+        return self.kind == "training"

@@ -1,0 +1,43 @@
+"""What a page offers to have made by a job: the button, how long it takes, why it failed last."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from itda_core.jobs.job import Job
+from pages.components.explorer import explorer
+from pages.components.text import literal, seconds_text
+
+
+@dataclass(frozen=True)
+class JobOffer:
+    """Jobs of one kind: about one run where it is given, else all."""
+
+    kind: str
+    """as in `Job.kind`"""
+    run_id: str = ""
+
+    def jobs(self) -> list[Job]:
+        """Those of the queue, the newest last."""
+        jobs = [job for job in explorer().queue.jobs() if job.kind == self.kind]
+        return [job for job in jobs if not self.run_id or self.run_id in job.run_ids]
+
+    def active(self) -> list[Job]:
+        """Those that run or wait."""
+        return [job for job in self.jobs() if job.is_active]
+
+    def show_last_failure(self) -> None:
+        """Why the newest came to nothing, until it is forgotten or another one starts."""
+        jobs = self.jobs()
+        if jobs and jobs[-1].state == "failed":
+            error = jobs[-1].error.removeprefix("Error: ")
+            st.warning(literal(f"The last {self.kind} failed. {error}"))
+
+
+def job_button(label: str, seconds: float | None = None, **options: Any) -> bool:
+    """A button for a job. seconds: how long it takes, where that is known; options: of `st.button`.
+    Whether it was clicked."""
+    if seconds is not None:
+        label = f"{label} (about {seconds_text(seconds)})"
+    return st.button(label, **options)
