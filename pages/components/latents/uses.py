@@ -72,22 +72,22 @@ def show_nearly_chosen(run, latent: pd.Series, key: str, sign: int = 0) -> None:
     if run.kind == "sae":  # takes no steps
         return
     try:
-        found = nearly_chosen(loaded_run(run.directory), int(latent.latent))
+        near_tokens = nearly_chosen(loaded_run(run.directory), int(latent.latent))
     except RunError as error:
         st.warning(literal(str(error)))
         return
-    if found is None:
+    if near_tokens is None:
         st.caption("Where it was nearly chosen is not known: an earlier version made this run.")
         return
-    found = found[np.sign(found["coefficient"]) == sign] if sign else found
-    if found.empty:
+    near_tokens = near_tokens[np.sign(near_tokens["coefficient"]) == sign] if sign else near_tokens
+    if near_tokens.empty:
         st.caption("Nearly chosen on no explored token.")
         return
     st.caption(
-        f"Nearly chosen · {len(found):,} tokens on which it would have been the next step, with "
-        "this coefficient"
+        f"Nearly chosen · {len(near_tokens):,} tokens on which it would have been the next step, "
+        "with this coefficient"
     )
-    nearest = explorer().store.uses.in_context(run.run_id, found.head(_NEARLY))
+    nearest = explorer().store.uses.in_context(run.run_id, near_tokens.head(_NEARLY))
     _show_uses(run, latent, nearest, key, "nearly")
 
 
