@@ -36,7 +36,7 @@ def show() -> None:
     asked = ask_for_search(search, filters)
     listing = Listing(run.run_id, asked, *ask_for_order(order, run))
     try:
-        chosen, found = chosen_latent(listing, int(run.atoms))
+        chosen, shown_page = chosen_latent(listing, int(run.atoms))
     except InputError as error:  # an expression that is none
         st.warning(literal(str(error)))
         st.button("Show all latents", on_click=forget_search)
@@ -44,17 +44,17 @@ def show() -> None:
     if chosen is None:
         _say_that_none_fits(listing)
         return
-    latents = explorer().store.latents.table(run.run_id, [*found.numbers, chosen])
+    latents = explorer().store.latents.table(run.run_id, [*shown_page.numbers, chosen])
     latent = latents[latents["latent"] == chosen].iloc[0]
     left, right = st.columns([2, 3], gap="large")
     with left:
         if choose_view(_VIEWS) == "map":
             show_map(run, listing, chosen)
-        if not found.numbers:
+        if not shown_page.numbers:
             _say_that_none_fits(listing)
-        show_list(run, listing, found, latents)
+        show_list(run, listing, shown_page, latents)
     with right:
-        _show_head(run, listing, found, latent)
+        _show_head(run, listing, shown_page, latent)
         edit_label(run, latent)
         show_card(run, latent, is_page=True)
     with left:  # last, since it may have to load the model
@@ -62,29 +62,33 @@ def show() -> None:
 
 
 def _say_that_none_fits(listing: Listing) -> None:
-    told = literal(describe(listing.asked))
-    st.info(f"No latent of this dictionary fits. {told} Try a shorter word or fewer filters.")
+    description = literal(describe(listing.asked))
+    st.info(
+        f"No latent of this dictionary fits. {description} Try a shorter word or fewer filters."
+    )
     st.button("Show all latents", on_click=forget_search)
 
 
-def _show_head(run, listing: Listing, found: LatentPage, latent: pd.Series) -> None:
-    place = -1 if found.place is None else found.place
+def _show_head(run, listing: Listing, shown_page: LatentPage, latent: pd.Series) -> None:
+    place = -1 if shown_page.place is None else shown_page.place
 
     def go(target: int) -> None:
-        st.session_state["latent"] = listing.at(target, found)
+        st.session_state["latent"] = listing.at(target, shown_page)
 
     st.markdown(f"#### {literal(token_label(latent.token))}")
-    outside = "" if found.place is not None else " · not in this list"
+    outside = "" if shown_page.place is not None else " · not in this list"
     st.caption(
         literal(f"{run.model} · layer {run.layer} · latent {latent.latent} · ")
         + literal(latent.title or "prompt")
         + f" · prompt {latent.prompt_id}, {words_of(run).source} {latent.position}{outside}"
     )
     previous, following, any_one, links = st.columns([1, 1, 1, 1.4], vertical_alignment="center")
-    options = {"disabled": not found.total, "width": "stretch"}
+    options = {"disabled": not shown_page.total, "width": "stretch"}
     previous.button("Previous", on_click=go, args=[place - 1], shortcut="Left", **options)
     following.button("Next", on_click=go, args=[place + 1], shortcut="Right", **options)
-    any_one.button("Random", on_click=go, args=[random.randrange(max(1, found.total))], **options)
+    any_one.button(
+        "Random", on_click=go, args=[random.randrange(max(1, shown_page.total))], **options
+    )
     where = {"run": run.run_id, "prompt": latent.prompt_id}
     links.page_link("pages/decompose.py", label="Decompose its text", query_params=where)
     steer = {"run": run.run_id, "view": "steer", "steer": str(latent.latent)}

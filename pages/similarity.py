@@ -38,17 +38,17 @@ def show() -> None:
     if choice is None:
         return
     _say_what_is_missing(choice, len(groups))
-    found = _values(choice)
-    _show_reasons(choice, found)
-    offer_comparison(choice, found)
+    values = _values(choice)
+    _show_reasons(choice, values)
+    offer_comparison(choice, values)
     chosen = follow_cell(choice)
-    if (found.reasons == "").any():
-        show_matrix(choice, found, chosen)
+    if (values.reasons == "").any():
+        show_matrix(choice, values, chosen)
     tools = st.container(horizontal=True)
     with tools:
-        offer_exports(choice, found)
+        offer_exports(choice, values)
         offer_training(groups, choice.groups)
-    _show_cell(choice, found)
+    _show_cell(choice, values)
 
 
 def _say_what_is_missing(choice: Choice, n_groups: int) -> None:
@@ -77,9 +77,9 @@ def _values(choice: Choice) -> Values:
     return stored_values(choice.kind, rows, columns)
 
 
-def _show_reasons(choice: Choice, found: Values) -> None:
+def _show_reasons(choice: Choice, values: Values) -> None:
     """Why cells are empty, and the way out where there is one."""
-    reasons = sorted(set(found.reasons[found.reasons != ""]))
+    reasons = sorted(set(values.reasons[values.reasons != ""]))
     for reason in reasons[:3]:
         st.warning(literal(reason))
     if len(reasons) > 3:
@@ -92,16 +92,16 @@ def _compare_by_word() -> None:
     st.session_state["key"] = "word"
 
 
-def _show_cell(choice: Choice, found: Values) -> None:
+def _show_cell(choice: Choice, values: Values) -> None:
     st.markdown("#### The tokens behind a cell")
     cell = choose_cell(choice)
     if cell is None:
         st.caption("Click a cell, or choose a row and a column.")
         return
-    show_cell_words(choice, found, cell)
+    show_cell_words(choice, values, cell)
     row, column = cell
-    if choice.kind.name == JACCARD and found.reasons[cell]:
-        st.info(literal(found.reasons[cell]))
+    if choice.kind.name == JACCARD and values.reasons[cell]:
+        st.info(literal(values.reasons[cell]))
         return
     show_drilldown(choice, choice.rows[row], choice.columns[column])
 

@@ -12,7 +12,7 @@ from pages.components.explorer import explorer
 def edit_label(run, latent: pd.Series) -> None:
     """The fields of one latent; a change is kept at once. run: a row of Store.runs.table();
     latent: a row of Store.latents.table()."""
-    known = Label(
+    stored = Label(
         run.run_id,
         int(latent.latent),
         latent.prompt_id,
@@ -23,15 +23,15 @@ def edit_label(run, latent: pd.Series) -> None:
         tuple(latent.lists),
     )
     fields = ("label", "note", "bookmarked", "lists")
-    keys = {name: f"{name}_{run.run_id}_{known.latent}" for name in fields}
+    keys = {name: f"{name}_{run.run_id}_{stored.latent}" for name in fields}
 
     def keep(name: str) -> None:
-        keep_change(known, name, st.session_state[keys[name]])
+        keep_change(stored, name, st.session_state[keys[name]])
 
     field, bookmark, note, files = st.columns([3, 1.3, 1.4, 1], vertical_alignment="bottom")
     field.text_input(
         "Label",
-        known.label,
+        stored.label,
         max_chars=LONGEST_LABEL,
         placeholder="What it stands for, in your words",
         key=keys["label"],
@@ -39,14 +39,14 @@ def edit_label(run, latent: pd.Series) -> None:
         args=["label"],
     )
     bookmark.toggle(
-        "Bookmark", known.bookmarked, key=keys["bookmarked"], on_change=keep, args=["bookmarked"]
+        "Bookmark", stored.bookmarked, key=keys["bookmarked"], on_change=keep, args=["bookmarked"]
     )
-    is_written = known.note or known.lists
+    is_written = stored.note or stored.lists
     with note.popover("Note, lists ✎" if is_written else "Note, lists", width="stretch"):
         st.multiselect(
             "Lists",
-            sorted({*explorer().store.latents.list_names(), *known.lists}),
-            list(known.lists),
+            sorted({*explorer().store.latents.list_names(), *stored.lists}),
+            list(stored.lists),
             accept_new_options=True,
             placeholder="Type a name for a new list",
             key=keys["lists"],
@@ -55,7 +55,7 @@ def edit_label(run, latent: pd.Series) -> None:
         )
         st.text_area(
             "Note",
-            known.note,
+            stored.note,
             max_chars=LONGEST_NOTE,
             height=200,
             key=keys["note"],
@@ -66,11 +66,11 @@ def edit_label(run, latent: pd.Series) -> None:
         _offer_files()
 
 
-def keep_change(known: Label, name: str, value) -> None:
+def keep_change(stored: Label, name: str, value) -> None:
     """Keep what is written into a field. The browser also calls when the field is drawn for another
     latent: then nothing is changed, and nothing written."""
-    changed = dataclasses.replace(known, **{name: value})
-    if changed != known:
+    changed = dataclasses.replace(stored, **{name: value})
+    if changed != stored:
         explorer().keep_labels([changed])
 
 

@@ -118,29 +118,29 @@ def chosen_latent(listing: Listing, n_latents: int) -> tuple[int | None, LatentP
         else:
             st.warning(f"There is no latent {literal(wanted)} in this dictionary.")
     latent = st.session_state.get("latent")
-    found = listing.page(-1 if latent is None else latent)
-    if found.numbers and (latent is None or (is_other_search and found.place is None)):
-        latent, found = found.numbers[0], dataclasses.replace(found, place=0)
+    shown_page = listing.page(-1 if latent is None else latent)
+    if shown_page.numbers and (latent is None or (is_other_search and shown_page.place is None)):
+        latent, shown_page = shown_page.numbers[0], dataclasses.replace(shown_page, place=0)
     st.session_state["latent"] = latent
     write_url("latent", latent)
-    return latent, found
+    return latent, shown_page
 
 
-def show_list(run, listing: Listing, found: LatentPage, latents: pd.DataFrame) -> None:
+def show_list(run, listing: Listing, shown_page: LatentPage, latents: pd.DataFrame) -> None:
     """The page of the list that holds the chosen latent. run: a row of Store.runs.table();
     latents: rows of Store.latents.table(), those of the page among them."""
-    _show_count(run, listing, found)
-    if not found.numbers:
+    _show_count(run, listing, shown_page)
+    if not shown_page.numbers:
         return
-    key = f"list_{run.run_id}_{hash((listing.order, *found.numbers))}"
-    _select(key, [] if found.place is None else [found.place - found.first])
+    key = f"list_{run.run_id}_{hash((listing.order, *shown_page.numbers))}"
+    _select(key, [] if shown_page.place is None else [shown_page.place - shown_page.first])
 
     def choose() -> None:
         rows = st.session_state[key]["selection"]["rows"]
         if rows:
-            st.session_state["latent"] = found.numbers[rows[0]]
+            st.session_state["latent"] = shown_page.numbers[rows[0]]
 
-    table = _rows(listing, latents, found.numbers)
+    table = _rows(listing, latents, shown_page.numbers)
     written = ["label"] if table["label"].any() else []
     measured = ["cosine"] if listing.similarities else ["percent", "strongest"]
     st.dataframe(
@@ -161,14 +161,14 @@ def show_list(run, listing: Listing, found: LatentPage, latents: pd.DataFrame) -
         selection_mode="single-row",
         key=key,
     )
-    _show_pager(listing, found)
+    _show_pager(listing, shown_page)
 
 
-def _show_count(run, listing: Listing, found: LatentPage) -> None:
-    pages = max(1, -(-found.total // _ROWS))
+def _show_count(run, listing: Listing, shown_page: LatentPage) -> None:
+    pages = max(1, -(-shown_page.total // _ROWS))
     count, hidden, files = st.columns([3, 1.7, 1.2], vertical_alignment="center")
-    latents = "1 latent" if found.total == 1 else f"{found.total:,} latents"
-    count.caption(f"{latents} · page {found.first // _ROWS + 1:,} of {pages:,}")
+    latents = "1 latent" if shown_page.total == 1 else f"{shown_page.total:,} latents"
+    count.caption(f"{latents} · page {shown_page.first // _ROWS + 1:,} of {pages:,}")
     if listing.asked.among is not None:
         hidden.button("Drawn around · free", on_click=forget_selection, type="tertiary")
     noise = explorer().store.latents.hidden_noise(run.run_id, listing.asked)
@@ -193,7 +193,7 @@ def _rows(listing: Listing, latents: pd.DataFrame, numbers: list[int]) -> pd.Dat
     ]
     table["token"] = table["token"].map(token_label)
     table["percent"] = table["density"] * 100
-    table["label"] = ["★ " * one.bookmarked + one.label for one in table.itertuples()]
+    table["label"] = ["★ " * row.bookmarked + row.label for row in table.itertuples()]
     if listing.similarities:
         table["cosine"] = [listing.similarities[number] for number in numbers]
     return table.drop(columns=["text", "lists"])
@@ -206,19 +206,23 @@ def _select(key: str, rows: list[int]) -> None:
         st.session_state[key] = {"selection": {"rows": rows, "columns": [], "cells": []}}
 
 
-def _show_pager(listing: Listing, found: LatentPage) -> None:
+def _show_pager(listing: Listing, shown_page: LatentPage) -> None:
     def turn(place: int) -> None:
-        st.session_state["latent"] = listing.at(place, found)
+        st.session_state["latent"] = listing.at(place, shown_page)
 
     before, after = st.columns(2)
-    is_last = found.first + _ROWS >= found.total
+    is_last = shown_page.first + _ROWS >= shown_page.total
     before.button(
         "Page before",
         on_click=turn,
-        args=[found.first - _ROWS],
-        disabled=found.first == 0,
+        args=[shown_page.first - _ROWS],
+        disabled=shown_page.first == 0,
         width="stretch",
     )
     after.button(
-        "Page after", on_click=turn, args=[found.first + _ROWS], disabled=is_last, width="stretch"
+        "Page after",
+        on_click=turn,
+        args=[shown_page.first + _ROWS],
+        disabled=is_last,
+        width="stretch",
     )

@@ -38,16 +38,16 @@ def _show_lists(run, latent: pd.Series) -> None:
 
 
 def _show_nearest(run, latent: pd.Series) -> None:
-    found = nearest_atoms(loaded_dictionary(run.directory), int(latent.latent), _COUNT)
+    atoms = nearest_atoms(loaded_dictionary(run.directory), int(latent.latent), _COUNT)
     st.caption("Atoms by their cosine to this one; a negative one points the other way.")
     column = st.column_config.NumberColumn("cosine", format="%+.3f", width=70)
-    _choose_latent(run, found, {"cosine": column}, "nearest")
+    _choose_latent(run, atoms, {"cosine": column}, "nearest")
 
 
 def _show_company(run, latent: pd.Series) -> None:
     number = int(latent.latent)
-    found = explorer().store.uses.together(run.run_id, number, _MIN_SHARED, _COUNT)
-    if found.empty:
+    companions = explorer().store.uses.together(run.run_id, number, _MIN_SHARED, _COUNT)
+    if companions.empty:
         st.caption(f"No other latent shares {_MIN_SHARED} explored tokens with it.")
         return
     st.caption(
@@ -59,8 +59,8 @@ def _show_company(run, latent: pd.Series) -> None:
         "both": st.column_config.NumberColumn("shared", format="%d", width=60),
     }
     sources = loaded_dictionary(run.directory).sources.set_index("latent", drop=False)
-    sources = sources.loc[found["latent"]].drop(columns="latent").reset_index(drop=True)
-    _choose_latent(run, pd.concat([found, sources], axis=1), columns, "company")
+    sources = sources.loc[companions["latent"]].drop(columns="latent").reset_index(drop=True)
+    _choose_latent(run, pd.concat([companions, sources], axis=1), columns, "company")
 
 
 def _show_next_tokens(run, latent: pd.Series) -> None:
@@ -68,13 +68,13 @@ def _show_next_tokens(run, latent: pd.Series) -> None:
     if not model.is_causal:
         st.caption(f"{literal(run.model)} is an encoder: it predicts no next token.")
         return
-    found = _next_tokens(run.directory, int(latent.latent))
+    tokens = _next_tokens(run.directory, int(latent.latent))
     st.caption(
         "The atom through the model's final norm and unembedding, above the mean of all tokens. "
         "The blocks in between are left out, so this is its direct effect only."
     )
     for place, title, table in zip(
-        st.columns(2), ("Promoted", "Suppressed"), (found.promoted, found.suppressed), strict=True
+        st.columns(2), ("Promoted", "Suppressed"), (tokens.promoted, tokens.suppressed), strict=True
     ):
         place.dataframe(
             table.assign(token=table["token"].map(token_label)),
@@ -98,9 +98,9 @@ def _show_other_layers(run, latent: pd.Series) -> None:
     """The latent that reads the source token most strongly in every dictionary of the model."""
     runs = explorer().store.runs.table()
     siblings = {row.run_id: row for row in runs[runs["model"] == run.model].itertuples()}
-    found = explorer().store.uses.at_token([*siblings], latent.prompt_id, int(latent.position))
-    found = found[found["run_id"] != run.run_id].reset_index(drop=True)
-    if found.empty:
+    layers = explorer().store.uses.at_token([*siblings], latent.prompt_id, int(latent.position))
+    layers = layers[layers["run_id"] != run.run_id].reset_index(drop=True)
+    if layers.empty:
         st.caption(
             "No other dictionary of this model has read this token. Train one at another layer "
             "on the same texts."
@@ -111,7 +111,7 @@ def _show_other_layers(run, latent: pd.Series) -> None:
         "coefficient there. ● marks a latent whose own source it is; where the token is not "
         "among the explored ones it has no coefficient. Choose a row for a link."
     )
-    shown = _with_sources(found, siblings)
+    shown = _with_sources(layers, siblings)
     event = st.dataframe(
         shown,
         column_order=["layer", "own", "latent", "token", "coefficient", "context", "dictionary"],
@@ -138,20 +138,20 @@ def _show_other_layers(run, latent: pd.Series) -> None:
         )
 
 
-def _with_sources(found: pd.DataFrame, siblings: dict) -> pd.DataFrame:
+def _with_sources(layers: pd.DataFrame, siblings: dict) -> pd.DataFrame:
     """With the source of each latent, and what its dictionary is called."""
     store = explorer().store
     sources = [
-        store.latents.table(row.run_id, [int(row.latent)]).iloc[0] for row in found.itertuples()
+        store.latents.table(row.run_id, [int(row.latent)]).iloc[0] for row in layers.itertuples()
     ]
-    return found.assign(
-        own=["●" if is_source else "" for is_source in found["is_source"]],
+    return layers.assign(
+        own=["●" if is_source else "" for is_source in layers["is_source"]],
         token=[token_label(source.token) for source in sources],
         context=[
             snippet(source.text, source.start, source.end, around=40, before=10)
             for source in sources
         ],
-        dictionary=[run_label(siblings[run_id]) for run_id in found["run_id"]],
+        dictionary=[run_label(siblings[run_id]) for run_id in layers["run_id"]],
     )
 
 

@@ -73,22 +73,22 @@ def show_near_misses(run, latent: pd.Series, key: str, sign: int = 0) -> None:
     if not words_of(run).takes_steps:
         return
     try:
-        found = near_misses(loaded_run(run.directory), int(latent.latent))
+        near_tokens = near_misses(loaded_run(run.directory), int(latent.latent))
     except RunError as error:
         st.warning(literal(str(error)))
         return
-    if found is None:
+    if near_tokens is None:
         st.caption("Its near misses are not known: an earlier version made this run.")
         return
-    found = found[np.sign(found["coefficient"]) == sign] if sign else found
-    if found.empty:
+    near_tokens = near_tokens[np.sign(near_tokens["coefficient"]) == sign] if sign else near_tokens
+    if near_tokens.empty:
         st.caption("Near misses on no explored token.")
         return
     st.caption(
-        f"Near misses · {len(found):,} tokens on which it would have been the next step, with "
+        f"Near misses · {len(near_tokens):,} tokens on which it would have been the next step, with "
         "this coefficient"
     )
-    nearest = explorer().store.uses.in_context(run.run_id, found.head(_NEAR_MISSES_SHOWN))
+    nearest = explorer().store.uses.in_context(run.run_id, near_tokens.head(_NEAR_MISSES_SHOWN))
     _show_uses(run, latent, nearest, key, "nearly")
 
 
