@@ -85,8 +85,8 @@ def show_near_misses(run, latent: pd.Series, key: str, sign: int = 0) -> None:
         st.caption("Near misses on no explored token.")
         return
     st.caption(
-        f"Near misses · {len(near_tokens):,} tokens on which it would have been the next step, with "
-        "this coefficient"
+        f"Near misses · {len(near_tokens):,} tokens on which it would have been the next step, "
+        "with this coefficient"
     )
     nearest = explorer().store.uses.in_context(run.run_id, near_tokens.head(_NEAR_MISSES_SHOWN))
     _show_uses(run, latent, nearest, key, "nearly")
