@@ -146,10 +146,10 @@ class TrainConfig:
 
     def _complete_method(self) -> None:
         offset, pursuit = _USUAL.get(self.selection, _PUBLISHED)
-        for name, usual, known in (("offset", offset, OFFSETS), ("pursuit", pursuit, PURSUITS)):
+        for name, usual, values in (("offset", offset, OFFSETS), ("pursuit", pursuit, PURSUITS)):
             value = getattr(self, name) or usual
-            if value not in known:
-                raise InputError(f"{name} must be one of {', '.join(known)}, got {value!r}.")
+            if value not in values:
+                raise InputError(f"{name} must be one of {', '.join(values)}, got {value!r}.")
             object.__setattr__(self, name, value)
         if self.selection == "threshold" and self.offset != "zero":
             raise InputError(

@@ -149,18 +149,18 @@ def _strip_row(result: Decomposition) -> dict:
     spans = result.spans()
     left = np.zeros(len(spans))
     left[result.positions] = result.shares_left
-    kept = set(result.positions.tolist())
+    decomposed = set(result.positions.tolist())
     terms = dict(zip(result.positions.tolist(), result.counts.tolist(), strict=True))
     hovers = [
         f"{result.token_text(position)!r}, token {position}\n"
         + (
             f"{left[position]:.1%} left unexplained by {terms_text(terms[position])}"
-            if position in kept
+            if position in decomposed
             else "not decomposed"
         )
         for position in range(len(spans))
     ]
-    dimmed = [position for position in range(len(spans)) if position not in kept]
+    dimmed = [position for position in range(len(spans)) if position not in decomposed]
     names = ["" if end > start else result.token_text(n) for n, (start, end) in enumerate(spans)]
     return token_row(
         result.text, spans, _colours(left), hovers, dimmed=dimmed, breaks=True, names=names

@@ -11,7 +11,7 @@ from itda_core.runs.results import read_evaluation
 from pages.components.cached import loaded_run
 from pages.components.charts.camera import picture_config
 from pages.components.charts.evaluation import density_histogram, error_bars, pareto
-from pages.components.evaluate.columns import MASSIVE_HELP, MEASURES, columns, shown
+from pages.components.evaluate.columns import COLUMNS, MASSIVE_HELP, columns, shown
 from pages.components.evaluate.probing import show_probing
 from pages.components.explorer import explorer
 from pages.components.frame import nothing_yet, page
@@ -189,7 +189,7 @@ def _show_point(evaluations: pd.DataFrame) -> None:
         decompose.page_link("pages/decompose.py", label="Decompose", query_params={"run": run_id})
         names = ["fvu", "ce_loss_score", "kl", "cosine", "norm_ratio", "mean_latents"]
         for place, name in zip(st.columns(len(names)), names, strict=True):
-            place.metric(MEASURES[name].label, shown(name, row[name]), help=MEASURES[name].help)
+            place.metric(COLUMNS[name].label, shown(name, row[name]), help=COLUMNS[name].help)
         st.caption("Click a point of the curves, or choose a row below, to look at another.")
 
 
@@ -203,7 +203,7 @@ def _show_table(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:
 
     st.dataframe(
         table,
-        column_order=["dictionary", *MEASURES],
+        column_order=["dictionary", *COLUMNS],
         column_config=columns(),
         hide_index=True,
         on_select=choose,

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from itda_core.similarity.measures import JACCARD
 from pages.components.explorer import explorer
 from pages.components.frame import nothing_yet, page
 from pages.components.job_panel import watch_active_jobs
@@ -17,7 +18,7 @@ from pages.components.similarity.matrix import (
 )
 from pages.components.similarity.model_groups import groups_of
 from pages.components.similarity.training import offer_training
-from pages.components.similarity.values import JACCARD, Values, jaccard_values, stored_values
+from pages.components.similarity.values import Values, jaccard_values, stored_values
 from pages.components.text import literal
 
 
@@ -58,7 +59,7 @@ def _say_what_is_missing(choice: Choice, n_groups: int) -> None:
             "below the matrix with “Train what is missing” or on the Train page."
         )
         st.page_link("pages/train.py", label="Train another model")
-    elif choice.view == "models" and choice.kind.name == JACCARD:
+    elif choice.view == "models" and choice.kind is JACCARD:
         st.caption("Each value compares the unions of the sources over the layers both have.")
     elif choice.view == "models":
         st.caption(
@@ -68,7 +69,7 @@ def _say_what_is_missing(choice: Choice, n_groups: int) -> None:
 
 
 def _values(choice: Choice) -> Values:
-    if choice.kind.name == JACCARD:
+    if choice.kind is JACCARD:
         rows, columns = (
             tuple(item.side for item in side) for side in (choice.rows, choice.columns)
         )
@@ -100,7 +101,7 @@ def _show_cell(choice: Choice, values: Values) -> None:
         return
     show_cell_words(choice, values, cell)
     row, column = cell
-    if choice.kind.name == JACCARD and values.reasons[cell]:
+    if choice.kind is JACCARD and values.reasons[cell]:
         st.info(literal(values.reasons[cell]))
         return
     show_drilldown(choice, choice.rows[row], choice.columns[column])

@@ -58,7 +58,7 @@ def _show_settings() -> None:
 def _ask_for_model() -> ModelSpec | None:
     name = st.selectbox(
         "Model",
-        [known["model"] for known in known_models()],
+        [model["model"] for model in known_models()],
         accept_new_options=True,
         key="model",
         help="A built-in model, one from the hub such as EleutherAI/pythia-70m, or the path of a "

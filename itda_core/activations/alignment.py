@@ -48,15 +48,15 @@ def row_names(tokens: Tokens, first_prompt: int) -> tuple[np.ndarray, RowNames]:
     The first position of each text is left out, an attention sink in most models, and so are the
     tokens that the tokenizer adds. first_prompt: the number of the batch's first text.
     """
-    kept = tokens.mask.numpy() & ~tokens.special
-    kept[:, :1] = False
-    texts, positions = kept.nonzero()
+    compares = tokens.mask.numpy() & ~tokens.special
+    compares[:, :1] = False
+    texts, positions = compares.nonzero()
     words = np.full(len(texts), -1)
     for text in np.unique(texts):
         here = texts == text
         words[here] = _ended_words(tokens, int(text), positions[here])
     prompts = texts + first_prompt
-    return kept, RowNames(np.stack([prompts, positions], 1), np.stack([prompts, words], 1))
+    return compares, RowNames(np.stack([prompts, positions], 1), np.stack([prompts, words], 1))
 
 
 def _ended_words(tokens: Tokens, text: int, positions: np.ndarray) -> np.ndarray:

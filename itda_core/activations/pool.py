@@ -50,7 +50,9 @@ class CandidatePool:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """As a dictionary file holds them."""
-        return {f"offered.{name}": torch.from_numpy(one.copy()) for name, one in vars(self).items()}
+        return {
+            f"offered.{name}": torch.from_numpy(array.copy()) for name, array in vars(self).items()
+        }
 
     @classmethod
     def of_tensors(cls, tensors: dict[str, torch.Tensor]) -> "CandidatePool | None":

@@ -49,7 +49,7 @@ def sources_of(tokens: Tokens, prompts: Sequence[Prompt], activations: Activatio
 def sources_at(plan: Plan, rows: np.ndarray) -> list[tuple]:
     """(prompt_id, position, start, end, token, word) of the given rows of a plan."""
     prompts, positions = plan.first_rows(plan.total_rows)
-    found: dict[int, tuple] = {}
+    source_of_row: dict[int, tuple] = {}
     wanted = np.unique(rows)
     for first, last in plan.windows:
         inside = wanted[(prompts[wanted] >= first) & (prompts[wanted] < last)]
@@ -57,5 +57,5 @@ def sources_at(plan: Plan, rows: np.ndarray) -> list[tuple]:
             continue
         places = np.stack([prompts[inside] - first, positions[inside]], axis=1)
         sources = Sources(plan.tokens(first, last), plan.prompts[first:last], places)
-        found.update(zip(inside.tolist(), sources, strict=True))
-    return [found[row] for row in rows.tolist()]
+        source_of_row.update(zip(inside.tolist(), sources, strict=True))
+    return [source_of_row[row] for row in rows.tolist()]

@@ -30,9 +30,9 @@ def nearest_atoms(dictionary: Dictionary, latent: int, count: int) -> pd.DataFra
     cosines = cosines_to(dictionary, latent)
     sizes = cosines.abs()
     sizes[latent] = -1
-    found = sizes.topk(min(count, len(cosines) - 1)).indices
-    table = dictionary.sources.iloc[found.tolist()].reset_index(drop=True)
-    table.insert(1, "cosine", cosines[found].numpy())
+    nearest = sizes.topk(min(count, len(cosines) - 1)).indices
+    table = dictionary.sources.iloc[nearest.tolist()].reset_index(drop=True)
+    table.insert(1, "cosine", cosines[nearest].numpy())
     return table
 
 
@@ -50,6 +50,8 @@ def next_tokens(model: Model, dictionary: Dictionary, latent: int, count: int) -
 
 
 def _ends(model: Model, scores: torch.Tensor, count: int, largest: bool) -> pd.DataFrame:
-    found = scores.topk(min(count, len(scores)), largest=largest).indices.tolist()
-    tokens = [model.tokenizer.decode([one]) for one in found]
-    return pd.DataFrame({"token_id": found, "token": tokens, "score": scores[found].numpy()})
+    token_ids = scores.topk(min(count, len(scores)), largest=largest).indices.tolist()
+    tokens = [model.tokenizer.decode([token_id]) for token_id in token_ids]
+    return pd.DataFrame(
+        {"token_id": token_ids, "token": tokens, "score": scores[token_ids].numpy()}
+    )

@@ -106,8 +106,8 @@ def _draw(logits: torch.Tensor, temperature: float, generator: torch.Generator) 
 def _ends(model: Model) -> set[int]:
     """The tokens with which the model ends a text."""
     settings = getattr(model.module, "generation_config", None)
-    found = getattr(settings, "eos_token_id", None)
-    return {found} if isinstance(found, int) else set(found or [])
+    end_ids = getattr(settings, "eos_token_id", None)
+    return {end_ids} if isinstance(end_ids, int) else set(end_ids or [])
 
 
 def _whole(text: str) -> str:

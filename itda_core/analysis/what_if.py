@@ -101,8 +101,8 @@ def what_if(
     start = hidden if onto == "activation" else rebuilt
     edited[0, rows] = (start[0, rows].float() + change).to(hidden.dtype)
     plain, reconstruction, after = (
-        model.logits_after(result.tokens, layer, one)[0].cpu().log_softmax(1)
-        for one in (hidden, rebuilt, edited)
+        model.logits_after(result.tokens, layer, output)[0].cpu().log_softmax(1)
+        for output in (hidden, rebuilt, edited)
     )
     return WhatIf(
         changed=result.positions[change.any(1).numpy()],
@@ -120,14 +120,14 @@ def _kl(p: torch.Tensor, q: torch.Tensor) -> np.ndarray:
 
 def _next_tokens(model: Model, *predictions: torch.Tensor) -> pd.DataFrame:
     """predictions: log-probabilities, [n_vocabulary] each."""
-    likely = torch.cat([one.topk(min(TOP, len(one))).indices for one in predictions]).unique()
+    likely = torch.cat([item.topk(min(TOP, len(item))).indices for item in predictions]).unique()
     order = predictions[0][likely].argsort(descending=True)
     ids = likely[order].tolist()
     columns = dict(zip(("plain", "reconstruction", "edited"), predictions, strict=True))
     return pd.DataFrame(
         {
             "token_id": ids,
-            "token": [model.tokenizer.decode([one]) for one in ids],
+            "token": [model.tokenizer.decode([item]) for item in ids],
             **{name: values[ids].exp().numpy() for name, values in columns.items()},
         }
     )

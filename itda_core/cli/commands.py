@@ -82,7 +82,7 @@ def doctor(options: argparse.Namespace) -> int:
     checks.append(("device", best_device(), True))
     checks.append(("data folder", str(data), True))
     checks.append(("free disk", f"{free:.1f} GiB", free > 2))
-    rows = [{"check": name, "found": found, "ok": ok} for name, found, ok in checks]
+    rows = [{"check": name, "found": value, "ok": ok} for name, value, ok in checks]
     show(options, {"checks": rows}, "checks")
     return 0 if all(ok for *_, ok in checks) else 1
 

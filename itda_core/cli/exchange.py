@@ -14,8 +14,8 @@ def export(options: argparse.Namespace) -> int:
 
     run = find_run(options.run, options.runs)
     done = exporting(run, options.folder, options.format)
-    told = {"run_id": run.run_id, "format": options.format, "folder": str(done.folder)}
-    show(options, {**told, "files": done.files, "note": done.note}, [told])
+    summary = {"run_id": run.run_id, "format": options.format, "folder": str(done.folder)}
+    show(options, {**summary, "files": done.files, "note": done.note}, [summary])
     status(done.note)
     return 0
 
@@ -40,8 +40,8 @@ def push(options: argparse.Namespace) -> int:
 
     run = find_run(options.run, options.runs)
     address = hub.push(run, options.repository, options.public)
-    told = {"run_id": run.run_id, "repository": options.repository, "address": address}
-    show(options, told, [told])
+    summary = {"run_id": run.run_id, "repository": options.repository, "address": address}
+    show(options, summary, [summary])
     return 0
 
 

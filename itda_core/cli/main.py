@@ -18,9 +18,9 @@ def main(arguments: list[str] | None = None) -> int:
     from itda_core.cli import exchange as exchange_commands
     from itda_core.cli import measure as measuring_commands
 
-    known = {**vars(measuring_commands), **vars(exchange_commands), **vars(commands)}
+    functions = {**vars(measuring_commands), **vars(exchange_commands), **vars(commands)}
     try:
-        return known[options.command](options)
+        return functions[options.command](options)
     except ItdaError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code

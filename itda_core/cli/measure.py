@@ -69,8 +69,8 @@ def detect(options: argparse.Namespace) -> int:
         result = None
         for result in detecting(run, embedder, options.latents, options.seed):
             status(f"{run.run_id}: {result.prompts:,} of {result.total_prompts:,} prompts")
-        found = {"scores": result.scores, "latents": result.latents}
-        results.append({"run_id": run.run_id, "embedder": EMBEDDER, **found})
+        scores = {"scores": result.scores, "latents": result.latents}
+        results.append({"run_id": run.run_id, "embedder": EMBEDDER, **scores})
     end_status()
     rows = [{"run_id": one["run_id"], **row} for one in results for row in one["scores"]]
     show(options, {"runs": results}, rows)
@@ -120,7 +120,7 @@ def similarity(options: argparse.Namespace) -> int:
     sides = [{0: SourceSet.of(run.dictionary())} for run in runs]
     matrix = comparable(compare_all(sides, sides, options.key, options.with_seeds))
     names = [run.run_id for run in runs]
-    told = {
+    columns = {
         "jaccard": _known(matrix.jaccard),
         "chance": _known(matrix.chance),
         "low": _known(matrix.low),
@@ -134,16 +134,16 @@ def similarity(options: argparse.Namespace) -> int:
         {
             "a": names[row],
             "b": names[column],
-            **{name: told[name][row][column] for name in list(told)[:6]},
+            **{name: columns[name][row][column] for name in list(columns)[:6]},
         }
         for row, column in itertools.combinations(range(len(names)), 2)
     ]
     rows = [
         {"run_id": name, **dict(zip(names, values, strict=True))}
-        for name, values in zip(names, told["jaccard"], strict=True)
+        for name, values in zip(names, columns["jaccard"], strict=True)
     ]
     about = {"key": options.key, "runs": names, "with_seeds": options.with_seeds}
-    show(options, {**about, **told}, rows)
+    show(options, {**about, **columns}, rows)
     if not options.json:
         print()
         show(options, {}, pairs)
@@ -163,8 +163,8 @@ def measure(options: argparse.Namespace) -> int:
     if options.save:
         steps = _saved(steps, comparisons_folder(options.runs))
     results = follow(steps, options).results
-    told = ("measure", "run_a", "run_b", "value", "tokens", "unit", "reason")
-    pairs = [{name: one[name] for name in told} for one in results]
+    columns = ("measure", "run_a", "run_b", "value", "tokens", "unit", "reason")
+    pairs = [{name: pair[name] for name in columns} for pair in results]
     show(options, {"runs": [run.run_id for run in runs], "pairs": pairs}, "pairs")
     return 0
 

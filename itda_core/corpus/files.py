@@ -70,7 +70,7 @@ def text_columns(path: Path) -> dict[str, int]:
     """The columns of a .csv, .jsonl or .parquet file that hold text, and how many characters each
     holds. Raises CorpusError where no row can be read."""
     _check(path)
-    found: dict[str, int] = {}
+    characters: dict[str, int] = {}
     first_bad, n_rows = None, 0
     for row in _rows(path):
         if isinstance(row, BadRow):
@@ -79,12 +79,12 @@ def text_columns(path: Path) -> dict[str, int]:
         n_rows += 1
         for name, value in row.items():
             if isinstance(value, str):
-                found[str(name)] = found.get(str(name), 0) + len(value)
+                characters[str(name)] = characters.get(str(name), 0) + len(value)
     if not n_rows and first_bad:
         raise CorpusError(f"No row of {path.name} can be read: {first_bad}.")
     if not n_rows:
         raise CorpusError(f"{path.name} is empty: it has no row. Choose a file that holds text.")
-    return found
+    return characters
 
 
 def choose_column(path: Path, column: str | None) -> str:

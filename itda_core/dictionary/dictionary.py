@@ -143,7 +143,9 @@ class Dictionary:
         if self.pool is not None:
             tensors |= self.pool.tensors()
         if self.encoder is not None:
-            tensors |= {name: one.contiguous() for name, one in self.encoder.tensors().items()}
+            tensors |= {
+                name: tensor.contiguous() for name, tensor in self.encoder.tensors().items()
+            }
             header |= {"architecture": self.encoder.architecture, "k": self.encoder.k}
         return safetensors.torch.save(tensors, {"itda": json.dumps(header)})
 
@@ -207,9 +209,9 @@ class Dictionary:
         """With `pool` and `n_seed_atoms`, where the file is older than these."""
         if "seeds" in header or self.kind != "itda":
             return self
-        found = remembered(directory, self.prompt_ids, self.sources, self.d_model)
-        if found is not None:
-            return replace(self, pool=found.pool, n_seed_atoms=found.n_seed_atoms)
+        memory = remembered(directory, self.prompt_ids, self.sources, self.d_model)
+        if memory is not None:
+            return replace(self, pool=memory.pool, n_seed_atoms=memory.n_seed_atoms)
         is_published = self.pursuit == "matching" and not self.offset.any()
         return replace(self, n_seed_atoms=min(self.d_model, len(self)) if is_published else 0)
 

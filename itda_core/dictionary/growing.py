@@ -59,15 +59,15 @@ class GrowingDictionary:
     def _make_room(self, n_atoms: int) -> None:
         if n_atoms <= len(self._atoms):
             return
-        room, known = min(self.max_atoms, max(n_atoms, 2 * len(self._atoms))), len(self)
+        room, n_present = min(self.max_atoms, max(n_atoms, 2 * len(self._atoms))), len(self)
         device, budget = self._atoms.device, free_memory(self._atoms.device) // 4
         if gram_bytes(room, device) > budget:  # then as little as will do
             room = n_atoms
         atoms, gram = self._atoms.new_zeros(room, self._atoms.shape[1]), None
-        atoms[:known] = self._atoms[:known]
+        atoms[:n_present] = self._atoms[:n_present]
         if self._gram is not None and gram_bytes(room, device) <= budget:
             gram = empty_gram(room, device)
-            gram[:known, :known] = self._gram[:known, :known]
+            gram[:n_present, :n_present] = self._gram[:n_present, :n_present]
         self._atoms, self._gram = atoms, gram
 
     def encode(self, activations: torch.Tensor, l0: int) -> Codes:

@@ -100,9 +100,9 @@ class SaeEncoder:
     def tensors(self) -> dict[str, torch.Tensor]:
         """What a dictionary file keeps of it, beside architecture and k."""
         center = self.center.clone()  # the dictionary's offset may be the same memory
-        found = {"weight": self.weight, "bias": self.bias, "center": center}
-        found |= {"norms": self.norms, "threshold": self.threshold}
-        return {f"encoder.{name}": one for name, one in found.items() if one is not None}
+        parts = {"weight": self.weight, "bias": self.bias, "center": center}
+        parts |= {"norms": self.norms, "threshold": self.threshold}
+        return {f"encoder.{name}": tensor for name, tensor in parts.items() if tensor is not None}
 
     @classmethod
     def of_tensors(
@@ -123,7 +123,7 @@ class SaeEncoder:
         n_atoms, d_model = len(encoder.bias), len(encoder.center)
         vectors = [encoder.bias, encoder.norms, encoder.threshold]
         if encoder.weight.shape != (d_model, n_atoms) or any(
-            one is not None and one.shape != (n_atoms,) for one in vectors
+            vector is not None and vector.shape != (n_atoms,) for vector in vectors
         ):
             raise ValueError("the encoder's tensors do not fit each other")
         if architecture == "topk" and not (isinstance(k, int) and k >= 1):

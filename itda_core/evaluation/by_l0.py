@@ -90,7 +90,7 @@ class Evaluation:
     def by_l0(self) -> list[dict[str, float | int | None]]:
         """l0 and each measure of metrics.py for each L0; None where there is no next token, or
         no variance. kl is in nats."""
-        return [{"l0": l0, **one.to_dict(self.plain, self.zeroed)} for l0, one in self.at.items()]
+        return [{"l0": l0, **sums.to_dict(self.plain, self.zeroed)} for l0, sums in self.at.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON types; density and errors are those at the largest L0."""
@@ -177,25 +177,28 @@ def _measure(
         x = batch.activations
         codes = dictionary.encode(x, gram=gram)
         prefixes = {l0: codes.prefix(l0) for l0 in result.at}
-        found = {l0: dictionary.decode(prefix) for l0, prefix in prefixes.items()}
-        reconstructions.append(found[max(found)])
-        _add_reconstructions(result, x, prefixes, found)
+        reconstructed = {l0: dictionary.decode(prefix) for l0, prefix in prefixes.items()}
+        reconstructions.append(reconstructed[max(reconstructed)])
+        _add_reconstructions(result, x, prefixes, reconstructed)
         if is_causal:
-            plain, zeroed, *spliced = batch.losses(0.0, *found.values())
+            plain, zeroed, *spliced = batch.losses(0.0, *reconstructed.values())
             result.plain.add(plain)
             result.zeroed.add(zeroed)
-            for one, losses in zip(result.at.values(), spliced, strict=True):
-                one.spliced.add(losses)
+            for sums, losses in zip(result.at.values(), spliced, strict=True):
+                sums.spliced.add(losses)
         if batch is batches[-1]:
             result.errors = _errors(result, batches, reconstructions, frequencies)
         yield result
 
 
 def _add_reconstructions(
-    result: Evaluation, x: torch.Tensor, codes: dict[int, Codes], found: dict[int, torch.Tensor]
+    result: Evaluation,
+    x: torch.Tensor,
+    codes: dict[int, Codes],
+    reconstructed: dict[int, torch.Tensor],
 ) -> None:
     usual = ~massive(x.norm(dim=1), result.median_norm)
-    for l0, xhat in found.items():
+    for l0, xhat in reconstructed.items():
         result.at[l0].sparsity.add(codes[l0])
         result.at[l0].everything.add(x, xhat)
         result.at[l0].usual.add(x[usual], xhat[usual])

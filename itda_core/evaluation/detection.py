@@ -112,7 +112,10 @@ def draw_examples(
     of its own, so that what is drawn does not depend on the others.
     """
     by_word = pd.Series(np.arange(len(tokens.words))[survey.explored & (tokens.words >= 0)])
-    by_word = {word: some.to_numpy() for word, some in by_word.groupby(tokens.words[by_word])}
+    by_word = {
+        word: tokens_of_kind.to_numpy()
+        for word, tokens_of_kind in by_word.groupby(tokens.words[by_word])
+    }
     drawn, alike, others = [], [], []
     for latent, title in zip(latents.tolist(), titles.tolist(), strict=True):
         draw = np.random.default_rng([seed, latent])
@@ -124,8 +127,8 @@ def draw_examples(
         drawn.append(_draw_kinds(table, survey.largest, draw))
         alike.append(
             {
-                kind: _draw_alike(some, tokens.words, by_word, allowed, draw)
-                for kind, some in drawn[-1].items()
+                kind: _draw_alike(tokens_of_kind, tokens.words, by_word, allowed, draw)
+                for kind, tokens_of_kind in drawn[-1].items()
             }
         )
     return Examples(_stacked(drawn), _stacked(alike), np.stack(others))
@@ -138,7 +141,7 @@ def _draw_kinds(
     used, coefficients = table["token"].to_numpy(), table["coefficient"].to_numpy()
     order = np.argsort(np.abs(coefficients), kind="stable")
     quarters = zip(QUARTERS, np.array_split(used[order], len(QUARTERS)), strict=True)
-    kinds = {name: _some(some, DRAWN // len(QUARTERS), draw) for name, some in quarters}
+    kinds = {name: _some(quarter, DRAWN // len(QUARTERS), draw) for name, quarter in quarters}
     kinds = {"all": np.concatenate([*kinds.values()]), **kinds}
     kinds["positive"] = _some(used[coefficients > 0], DRAWN, draw)
     kinds["negative"] = _some(used[coefficients < 0], DRAWN, draw)
@@ -154,12 +157,12 @@ def _draw_alike(
     draw: np.random.Generator,
 ) -> np.ndarray:
     """For each use one of the `allowed` tokens with its text, −1 where there is none."""
-    found = np.full(len(used), -1)
+    drawn = np.full(len(used), -1)
     for place, token in enumerate(used.tolist()):
         if token >= 0:
-            some = by_word[words[token]]
-            found[place] = _some(some[allowed[some]], 1, draw)[0]
-    return found
+            alike = by_word[words[token]]
+            drawn[place] = _some(alike[allowed[alike]], 1, draw)[0]
+    return drawn
 
 
 def _some(tokens: np.ndarray, count: int, draw: np.random.Generator) -> np.ndarray:
@@ -169,7 +172,7 @@ def _some(tokens: np.ndarray, count: int, draw: np.random.Generator) -> np.ndarr
 
 
 def _stacked(drawn: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {kind: np.stack([one[kind] for one in drawn]) for kind in drawn[0]}
+    return {kind: np.stack([of_latent[kind] for of_latent in drawn]) for kind in drawn[0]}
 
 
 def _drawn(examples: Examples) -> list[np.ndarray]:
@@ -192,18 +195,18 @@ def embed(
     prompts = np.unique(owners)
     last = embedder.n_layers - 1
     for first in range(0, len(prompts), _EMBED_TOGETHER):
-        some = prompts[first : first + _EMBED_TOGETHER]
-        read = embedder.tokenize([tokens.texts[prompt] for prompt in some])
+        batch = prompts[first : first + _EMBED_TOGETHER]
+        read = embedder.tokenize([tokens.texts[prompt] for prompt in batch])
         hidden = embedder.capture(read, [last], skip_first=False)
-        rows, vectors = np.flatnonzero(np.isin(owners, some)), []
-        for number, prompt in enumerate(some):
+        rows, vectors = np.flatnonzero(np.isin(owners, batch)), []
+        for number, prompt in enumerate(batch):
             here = hidden.prompts == number
             spans = read.spans[number, hidden.positions[here]]
             wanted = tokens.spans[needed[owners == prompt]]
             weights = torch.from_numpy(shares(wanted, spans))
             vectors.append(weights @ hidden[last][torch.from_numpy(here)])
-        found = torch.nn.functional.normalize(torch.cat(vectors), dim=1)
-        yield first + len(some), rows, found.numpy()
+        units = torch.nn.functional.normalize(torch.cat(vectors), dim=1)
+        yield first + len(batch), rows, units.numpy()
 
 
 def shares(wanted: np.ndarray, spans: np.ndarray) -> np.ndarray:
@@ -253,11 +256,13 @@ def detection_scores(
     for kind, used in examples.uses.items():
         for against in AGAINST:
             pairs = _paired(used, examples.alike[kind], examples.others, against)
-            near, other = (nearness.of(titles, one) for one in pairs)
+            near, other = (nearness.of(titles, drawn_tokens) for drawn_tokens in pairs)
             values = auroc(near, other)
             if kind == "all" and against == AGAINST[0]:
                 by_latent = values
-            shuffled = auroc(*(nearness.of(shuffled_titles, one) for one in pairs))
+            shuffled = auroc(
+                *(nearness.of(shuffled_titles, drawn_tokens) for drawn_tokens in pairs)
+            )
             rows.append(
                 {
                     "uses": kind,
@@ -304,9 +309,9 @@ def threshold_accuracy(uses: np.ndarray, others: np.ndarray) -> float | None:
     Shapes as in `auroc`."""
     accuracies = []
     for fitted in (0, 1):
-        halves = [(one[fitted::2], one[1 - fitted :: 2]) for one in (uses, others)]
+        halves = [(values[fitted::2], values[1 - fitted :: 2]) for values in (uses, others)]
         (fit_uses, uses_left), (fit_others, others_left) = (
-            [half[~np.isnan(half)] for half in one] for one in halves
+            [half[~np.isnan(half)] for half in values] for values in halves
         )
         if not all(map(len, (fit_uses, uses_left, fit_others, others_left))):
             return None

@@ -11,7 +11,7 @@ import torch
 
 from itda_core.pursuit.codes import Codes
 
-ROUNDING = 1e-5
+MIN_TERM_SHARE = 1e-5
 """A term this small against the token's largest is float32 rounding, not a use of a latent."""
 _BINS_A_DECADE = 4
 
@@ -94,7 +94,7 @@ def used_terms(codes: Codes) -> torch.Tensor:
     sizes = codes.coefficients.abs()
     if not sizes.numel():
         return torch.zeros_like(sizes, dtype=torch.bool)
-    return sizes > ROUNDING * sizes.amax(1, keepdim=True)
+    return sizes > MIN_TERM_SHARE * sizes.amax(1, keepdim=True)
 
 
 @dataclass

@@ -192,13 +192,13 @@ def probe_tasks(
     rows = []
     for task in TASKS:
         answers = task.answers(labels)
-        asked = np.flatnonzero(answers >= 0)
-        speeches = np.array([labels[number]["speech"] for number in asked], dtype=object)
-        by_answer = [len(set(speeches[answers[asked] == answer])) for answer in (0, 1)]
+        rows_asked = np.flatnonzero(answers >= 0)
+        speeches = np.array([labels[number]["speech"] for number in rows_asked], dtype=object)
+        by_answer = [len(set(speeches[answers[rows_asked] == answer])) for answer in (0, 1)]
         if min(by_answer) < 2:
             continue
         for kind, values in features.items():
-            for row in probe_features(values[asked], answers[asked], speeches):
+            for row in probe_features(values[rows_asked], answers[rows_asked], speeches):
                 about = {"task": task.name, "positive": task.positive, "negative": task.negative}
                 rows.append({**about, "features": kind, **row})
     return rows

@@ -80,12 +80,12 @@ class SplicedBatch:
         """The losses of the model as it is, then those with each of `reconstructions` put in, of
         shape [n_tokens, d_model] or a number for all entries."""
         plain = self._log_probabilities(self._hidden)
-        found = [self._losses(plain, None)]
+        losses = [self._losses(plain, None)]
         for rows in reconstructions:
             hidden = self._hidden.clone()
             hidden[self.where] = torch.as_tensor(rows).to(hidden.dtype)
-            found.append(self._losses(self._log_probabilities(hidden), plain))
-        return found
+            losses.append(self._losses(self._log_probabilities(hidden), plain))
+        return losses
 
     def _log_probabilities(self, hidden: torch.Tensor) -> torch.Tensor:
         """Of the next token where one is counted, [n_predictions, n_vocabulary]."""
@@ -135,8 +135,8 @@ class SplicedPrompts:
     def losses(self, reconstructions: torch.Tensor) -> Losses:
         """The losses with `reconstructions`, [n_tokens, d_model], in place of `activations`."""
         total, rows = Losses(), reconstructions.split([len(batch) for batch in self.batches])
-        for batch, some in zip(self.batches, rows, strict=True):
-            total.add(batch.losses(some)[1])
+        for batch, rows_of_batch in zip(self.batches, rows, strict=True):
+            total.add(batch.losses(rows_of_batch)[1])
         return total
 
     def score(self, reconstructions: torch.Tensor) -> dict[str, float]:

@@ -42,10 +42,10 @@ def push(run: Run, repository: str, public: bool = False, api: HfApi | None = No
 
         def upload() -> str:
             api.create_repo(repository, private=not public, exist_ok=True)
-            found = api.upload_folder(
+            commit = api.upload_folder(
                 repo_id=repository, folder_path=folder, commit_message=f"Add {run.run_id}"
             )
-            return str(getattr(found, "commit_url", found))
+            return str(getattr(commit, "commit_url", commit))
 
         return _asked(repository, upload)
 
@@ -67,21 +67,21 @@ def pull(
         runs.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".writing-pull-", dir=runs) as folder:
             options = {"revision": revision, "allow_patterns": list(ALL_FILES), "local_dir": folder}
-            found = _asked(repository, lambda: download(repo_id=repository, **options))
-            return _take(Path(found), runs, repository)
+            downloaded = _asked(repository, lambda: download(repo_id=repository, **options))
+            return _take(Path(downloaded), runs, repository)
 
 
-def _take(found: Path, runs: Path, repository: str) -> Run:
+def _take(downloaded: Path, runs: Path, repository: str) -> Run:
     """Put what was downloaded among the runs, if it is a run."""
-    run_id = _name_of(found, repository)
+    run_id = _name_of(downloaded, repository)
     if (runs / run_id).exists():
         raise InputError(f"The run {run_id} is in {runs} already. Delete it there first.")
     with new_run(runs, run_id) as folder:
         whole = folder / run_id  # a run is read under the name that it gives itself
         whole.mkdir()
         for name in ALL_FILES:
-            if (found / name).is_file() and not (found / name).is_symlink():
-                shutil.copyfile(found / name, whole / name)
+            if (downloaded / name).is_file() and not (downloaded / name).is_symlink():
+                shutil.copyfile(downloaded / name, whole / name)
         _check(whole, repository)
         for path in whole.iterdir():
             path.rename(folder / path.name)

@@ -49,51 +49,51 @@ def import_published(folder: Path, runs: Path, options: ImportOptions) -> Iterat
     atom. Raises ExchangeError where they differ: then texts, model, layer or indices are not
     those of the atoms. Atoms from padding, or without an index, have no text and are left out.
     """
-    found = read_published(folder)
-    layer = options.layer_of(found.layer)
-    spec, texts = _texts(found, options, folder)
+    published = read_published(folder)
+    layer = options.layer_of(published.layer)
+    spec, texts = _texts(published, options, folder)
     yield Progress("loading")
-    model = options.load_model(found.model)
-    check_fits(model, layer, len(found.offset))
+    model = options.load_model(published.model)
+    check_fits(model, layer, len(published.offset))
     yield Progress("reading")
     config = import_config(
         options,
         model,
         spec,
         layer,
-        context_length=options.context_length or found.context_length,
-        max_atoms=len(found.atoms),
-        l0=found.l0,
-        threshold=found.threshold,
-        offset="mean" if found.offset.any() else "zero",
-        pursuit=found.pursuit,
-        skip_first=found.skip_first,
+        context_length=options.context_length or published.context_length,
+        max_atoms=len(published.atoms),
+        l0=published.l0,
+        threshold=published.threshold,
+        offset="mean" if published.offset.any() else "zero",
+        pursuit=published.pursuit,
+        skip_first=published.skip_first,
     )
-    matched = _match(found, texts, model, config)
+    matched = _match(published, texts, model, config)
     corpus = make_corpus(spec.name, texts)
-    read = make_corpus(spec.name, texts[: found.texts_read])
+    read = make_corpus(spec.name, texts[: published.texts_read])
     plan = _plan(matched, read, model, config)
-    identity = f"{corpus.digest} {digest_of(found.atoms, found.offset)}"
+    identity = f"{corpus.digest} {digest_of(published.atoms, published.offset)}"
     workspace = import_workspace(config, model, runs, "published", identity)
     imported = ImportedRun(
         TrainingContext(config, model, _unseen(corpus, read), plan, workspace),
         {"kind": "itda", "origin": "published"},
-        skipped={"atoms without a text": len(found.atoms) - len(matched.rows)},
+        skipped={"atoms without a text": len(published.atoms) - len(matched.rows)},
     )
     yield from imported.run(
-        lambda: _dictionary(found, matched, read, imported.context),
+        lambda: _dictionary(published, matched, read, imported.context),
         lambda: {"lowest_cosine": min(matched.cosines)},
     )
 
 
 def _texts(
-    found: PublishedFolder, options: ImportOptions, folder: Path
+    published: PublishedFolder, options: ImportOptions, folder: Path
 ) -> tuple[CorpusSpec, list[str]]:
     """The texts that the indices count, and what they are called."""
-    if options.corpus is None and found.prompts is not None:
-        spec, texts = CorpusSpec(str(folder / PROMPTS_FILE)), found.prompts
+    if options.corpus is None and published.prompts is not None:
+        spec, texts = CorpusSpec(str(folder / PROMPTS_FILE)), published.prompts
     else:
-        name = options.corpus or found.dataset
+        name = options.corpus or published.dataset
         if name is None or (options.corpus is None and not is_plain_name(name)):
             raise InputError(
                 "The folder does not say which texts it was made of in a way that is known here. "
@@ -118,29 +118,29 @@ class _Matched:
 
 
 def _match(
-    found: PublishedFolder, texts: Sequence[str], model: Model, config: TrainConfig
+    published: PublishedFolder, texts: Sequence[str], model: Model, config: TrainConfig
 ) -> _Matched:
     """Find each atom's token and compare its activation. Raises ExchangeError where one differs."""
-    last = int(found.indices[:, 0].max())
+    last = int(published.indices[:, 0].max())
     if len(texts) <= last:
         raise ExchangeError(
             f"An atom comes from text {last:,} (counted from 0), and there are {len(texts):,}. "
             "Give the texts that the dictionary was made of, with --corpus."
         )
     matched = _Matched()
-    numbers = [number for number in np.unique(found.indices[:, 0]) if number >= 0]
+    numbers = [number for number in np.unique(published.indices[:, 0]) if number >= 0]
     numbers = [number for number in numbers if texts[number].strip()]
     for first in range(0, len(numbers), _TEXTS_TOGETHER):
-        some = numbers[first : first + _TEXTS_TOGETHER]
-        _look_up(found, some, [texts[number] for number in some], model, config, matched)
+        batch = numbers[first : first + _TEXTS_TOGETHER]
+        _look_up(published, batch, [texts[number] for number in batch], model, config, matched)
     if not matched.rows:
         raise ExchangeError("None of the atoms comes from a token of these texts.")
-    _check_cosines(matched, found.indices)
+    _check_cosines(matched, published.indices)
     return matched
 
 
 def _look_up(
-    found: PublishedFolder,
+    published: PublishedFolder,
     numbers: Sequence[int],
     texts: Sequence[str],
     model: Model,
@@ -157,13 +157,13 @@ def _look_up(
     firsts = np.cumsum(tokens.lengths) - tokens.lengths
     for row, number in enumerate(numbers):
         length = tokens.lengths[row] if tokens.lengths[row] > 1 else 0
-        of_text, position = found.indices[:, 0] == number, found.indices[:, 1]
+        of_text, position = published.indices[:, 0] == number, published.indices[:, 1]
         atoms = np.nonzero(of_text & (position >= 0) & (position < length))[0]
-        x, own = activations[firsts[row] + position[atoms]], found.atoms[atoms]
+        x, own = activations[firsts[row] + position[atoms]], published.atoms[atoms]
         places = np.stack([np.full(len(atoms), row), position[atoms]], axis=1)
         matched.rows += atoms.tolist()
         matched.sources += Sources(tokens, prompts, places)
-        matched.cosines += _cosines(own, x - found.offset)
+        matched.cosines += _cosines(own, x - published.offset)
         matched.centred += _cosines(own, x - x.mean(1, keepdim=True))
 
 
@@ -222,20 +222,20 @@ def _unseen(corpus: Corpus, read: Corpus) -> _HeldOut:
 
 
 def _dictionary(
-    found: PublishedFolder, matched: _Matched, read: Corpus, context: TrainingContext
+    published: PublishedFolder, matched: _Matched, read: Corpus, context: TrainingContext
 ) -> Dictionary:
     order = np.argsort(matched.rows)  # the atoms keep the order in which they were taken
     whole = make_plan(context.model, read.prompts, context.config, _ALL)
     return context.dictionary(
         context.config.layers[0],
         [matched.sources[row] for row in order],
-        atoms=found.atoms[np.sort(matched.rows)],
-        offset=found.offset,
-        l0=found.l0,
+        atoms=published.atoms[np.sort(matched.rows)],
+        offset=published.offset,
+        l0=published.l0,
         prompt_ids=tuple(prompt.prompt_id for prompt in read.prompts),
-        pursuit=found.pursuit,
-        min_projection=found.min_projection,
-        median_norm=found.median_norm,
+        pursuit=published.pursuit,
+        min_projection=published.min_projection,
+        median_norm=published.median_norm,
         pool=pool_at(whole, np.arange(whole.total_rows)),
-        n_seed_atoms=sum(row < found.n_seed_atoms for row in matched.rows),
+        n_seed_atoms=sum(row < published.n_seed_atoms for row in matched.rows),
     )

@@ -32,11 +32,11 @@ def import_sae(folder: Path, runs: Path, options: ImportOptions) -> Iterator[Pro
     the token where it comes nearest to being so, and stays among the unused ones. Raises ItdaError
     with the remedy.
     """
-    found = read_saelens(folder)
-    layer = options.layer_of(found.layer)
+    saelens = read_saelens(folder)
+    layer = options.layer_of(saelens.layer)
     yield Progress("loading")
-    model = options.load_model(found.model)
-    check_fits(model, layer, len(found.offset))
+    model = options.load_model(saelens.model)
+    check_fits(model, layer, len(saelens.offset))
     yield Progress("reading")
     spec = CorpusSpec(options.corpus or "sotu", options.column)
     corpus = load_corpus(spec)
@@ -45,38 +45,39 @@ def import_sae(folder: Path, runs: Path, options: ImportOptions) -> Iterator[Pro
         model,
         spec,
         layer,
-        context_length=options.context_length or found.context_length or 128,
-        max_atoms=len(found.atoms),
-        l0=found.encoder.k or min(MAX_TERMS, len(found.atoms)),
+        context_length=options.context_length or saelens.context_length or 128,
+        max_atoms=len(saelens.atoms),
+        l0=saelens.encoder.k or min(MAX_TERMS, len(saelens.atoms)),
     )
     plan = make_plan(model, corpus.training(options.seed), config, config.max_tokens)
-    identity = (
-        f"{corpus.digest} {digest_of(found.atoms, found.offset, *found.encoder.tensors().values())}"
-    )
+    tensors = (saelens.atoms, saelens.offset, *saelens.encoder.tensors().values())
+    identity = f"{corpus.digest} {digest_of(*tensors)}"
     workspace = import_workspace(config, model, runs, "sae", identity)
     about = {
         "kind": "sae",
         "origin": "saelens",
-        "architecture": found.encoder.architecture,
-        "hook_name": found.hook_name,
+        "architecture": saelens.encoder.architecture,
+        "hook_name": saelens.hook_name,
     }
     imported = ImportedRun(TrainingContext(config, model, corpus, plan, workspace), about)
-    strongest = Strongest(found.encoder)
+    strongest = Strongest(saelens.encoder)
     yield from imported.run(
-        lambda: _dictionary(found, imported, strongest), strongest.facts, strongest.look
+        lambda: _dictionary(saelens, imported, strongest), strongest.facts, strongest.look
     )
 
 
-def _dictionary(found: SaelensFolder, imported: ImportedRun, strongest: "Strongest") -> Dictionary:
+def _dictionary(
+    saelens: SaelensFolder, imported: ImportedRun, strongest: "Strongest"
+) -> Dictionary:
     plan = imported.context.plan
     return imported.context.dictionary(
         imported.layer,
         sources_at(plan, strongest.rows),
-        atoms=found.atoms,
-        offset=found.offset,
-        l0=found.encoder.k or strongest.max_terms,  # TopK autoencoders know it by themselves
+        atoms=saelens.atoms,
+        offset=saelens.offset,
+        l0=saelens.encoder.k or strongest.max_terms,  # TopK autoencoders know it by themselves
         prompt_ids=tuple(plan.prompt_ids),
-        encoder=found.encoder,
+        encoder=saelens.encoder,
     )
 
 

@@ -194,7 +194,7 @@ def _saved(tensor: torch.Tensor) -> bytes:
 
 def _read_tensor(path: Path) -> torch.Tensor:
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        tensor = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ExchangeError(
             f"{path.parent} is no folder of the published code: it has no {path.name}."
@@ -204,9 +204,9 @@ def _read_tensor(path: Path) -> torch.Tensor:
         raise ExchangeError(
             f"{path} is damaged, or holds more than a tensor, and is not read ({reason[:200]})."
         ) from error
-    if not isinstance(found, torch.Tensor) or found.layout != torch.strided:
-        raise ExchangeError(f"{path} holds {type(found).__name__}, and a tensor is needed.")
-    return found.detach()
+    if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
+        raise ExchangeError(f"{path} holds {type(tensor).__name__}, and a tensor is needed.")
+    return tensor.detach()
 
 
 def _read_metadata(folder: Path) -> dict[str, Any]:
@@ -214,7 +214,7 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_METADATA:
             raise ValueError("it is too long for a few settings")
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        metadata = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ExchangeError(
             f"{folder} is no folder of the published code: it has no {METADATA_FILE}."
@@ -222,9 +222,9 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ExchangeError(f"{path} can't be read: {reason}.") from error
-    if not isinstance(found, dict):
+    if not isinstance(metadata, dict):
         raise ExchangeError(f"{path} holds no settings.")
-    return found
+    return metadata
 
 
 def _read_prompts(path: Path) -> list[str] | None:
@@ -240,11 +240,11 @@ def _read_prompts(path: Path) -> list[str] | None:
 
 
 def _name(metadata: dict[str, Any], *keys: str) -> str | None:
-    found = next((metadata[key] for key in keys if metadata.get(key)), None)
-    return found if isinstance(found, str) else None
+    name = next((metadata[key] for key in keys if metadata.get(key)), None)
+    return name if isinstance(name, str) else None
 
 
 def _number(metadata: dict[str, Any], key: str, default: float) -> float:
-    found = metadata.get(key)
-    is_number = isinstance(found, int | float) and not isinstance(found, bool)
-    return found if is_number and abs(found) < 2**53 else default
+    number = metadata.get(key)
+    is_number = isinstance(number, int | float) and not isinstance(number, bool)
+    return number if is_number and abs(number) < 2**53 else default

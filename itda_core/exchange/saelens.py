@@ -52,9 +52,9 @@ class SaelensFolder:
         """
         if not self.hook_name:
             return None
-        found = re.fullmatch(r"blocks\.(\d+)\.hook_resid_(pre|post)", self.hook_name)
-        if found and (found[2] == "post" or int(found[1]) > 0):
-            return int(found[1]) - (found[2] == "pre")  # what goes into a block came out before
+        match = re.fullmatch(r"blocks\.(\d+)\.hook_resid_(pre|post)", self.hook_name)
+        if match and (match[2] == "post" or int(match[1]) > 0):
+            return int(match[1]) - (match[2] == "pre")  # what goes into a block came out before
         raise ExchangeError(
             f"This autoencoder is for {self.hook_name!r}, and only the output of a block "
             "(blocks.N.hook_resid_post) can be captured here. Choose another autoencoder."
@@ -307,8 +307,8 @@ def _input_scale(folder: Path, config: dict[str, Any]) -> float:
 
 
 def _metadata(config: dict[str, Any]) -> dict[str, Any]:
-    found = config.get("metadata")
-    return found if isinstance(found, dict) else {}
+    metadata = config.get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def _text(value: Any) -> str | None:

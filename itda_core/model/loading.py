@@ -71,7 +71,7 @@ def model_shape(spec: ModelSpec) -> ModelShape | None:
 
 def known_models() -> list[dict[str, str]]:
     """The built-in models and those in the hub's cache here: name, where, description."""
-    known = [
+    models = [
         {
             "model": name,
             "where": "built in" if is_installed(name) else "not installed",
@@ -80,7 +80,7 @@ def known_models() -> list[dict[str, str]]:
         }
         for name, built_in in BUILT_IN.items()
     ]
-    return known + [
+    return models + [
         {"model": name, "where": "hub cache", "description": ""} for name in _cached_models()
     ]
 
@@ -93,7 +93,9 @@ def _cached_models() -> list[str]:
         repositories = scan_cache_dir().repos
     except CacheNotFound:
         return []
-    return sorted(one.repo_id for one in repositories if one.repo_type == "model")
+    return sorted(
+        repository.repo_id for repository in repositories if repository.repo_type == "model"
+    )
 
 
 def resolved_dtype(dtype: str, device: str) -> torch.dtype:

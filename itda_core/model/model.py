@@ -103,20 +103,20 @@ class Model:
         the first position of each text.
         """
         self.check_layers(layers)
-        kept = tokens.mask.clone()
+        is_kept = tokens.mask.clone()
         if skip_first:
-            kept[:, :1] = False
-        prompts, positions = kept.nonzero(as_tuple=True)
-        counts = kept.sum(1)
+            is_kept[:, :1] = False
+        prompts, positions = is_kept.nonzero(as_tuple=True)
+        counts = is_kept.sum(1)
         starts = counts.cumsum(0) - counts
         rows = {layer: torch.empty(len(prompts), self.d_model) for layer in layers}
         for part in self._forward_batches(tokens.lengths):
-            taken, places = kept[part], _ranges(starts[part], counts[part])
+            taken, places = is_kept[part], _ranges(starts[part], counts[part])
             if not len(places):  # nothing is kept, perhaps no token is there at all
                 continue
-            some = tokens.select(part)
-            taken = taken[:, : some.ids.shape[1]].to(self.device)
-            for layer, hidden in self._hidden(some, layers).items():
+            batch = tokens.select(part)
+            taken = taken[:, : batch.ids.shape[1]].to(self.device)
+            for layer, hidden in self._hidden(batch, layers).items():
                 rows[layer][places] = hidden[taken].float().cpu()
         return Activations(rows, prompts.numpy(), positions.numpy())
 
@@ -178,12 +178,12 @@ class Model:
         """Whether a forward pass may begin after block `layer`: the blocks that follow need
         nothing of those before but their output. Tried out, once a layer, on two of the texts."""
         if layer not in self._begins_after:
-            some = tokens.select(range(min(2, len(tokens))))
-            hidden, plain = self.hidden(some, layer), self.logits(some)[some.mask]
+            batch = tokens.select(range(min(2, len(tokens))))
+            hidden, plain = self.hidden(batch, layer), self.logits(batch)[batch.mask]
             try:
                 with self._lock, self._blocks_left_out(layer, hidden):
-                    found = self.logits(some)[some.mask]
-                same = torch.allclose(found, plain, atol=1e-4 * float(plain.abs().max()))
+                    shortened = self.logits(batch)[batch.mask]
+                same = torch.allclose(shortened, plain, atol=1e-4 * float(plain.abs().max()))
             except (TypeError, ValueError, IndexError, AttributeError, RuntimeError):
                 same = False  # this family passes on more than one tensor
             self._begins_after[layer] = same
@@ -236,14 +236,14 @@ class Model:
             context = self._output_changed(layer, shifted)
         name = self._cache_name
         with self._lock, torch.inference_mode(), context:
-            found = self.module(input_ids=ids.to(self.device), use_cache=True, **{name: cache})
-        return found.logits[0, -1].float().cpu(), found[name]
+            output = self.module(input_ids=ids.to(self.device), use_cache=True, **{name: cache})
+        return output.logits[0, -1].float().cpu(), output[name]
 
     @functools.cached_property
     def _cache_name(self) -> str:
         """What the model calls its cache: transformers renamed it in version 5."""
-        known = inspect.signature(self.module.forward).parameters
-        return "cache" if "cache" in known else "past_key_values"
+        parameters = inspect.signature(self.module.forward).parameters
+        return "cache" if "cache" in parameters else "past_key_values"
 
     @contextmanager
     def _output_changed(self, layer: int, change: Callable[[torch.Tensor], torch.Tensor]):

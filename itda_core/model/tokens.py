@@ -172,13 +172,13 @@ def padded(tokenizer, texts: Sequence[TokenizedText]) -> Tokens:
 def batches(lengths: Sequence[int], batch_tokens: int) -> list[tuple[int, int]]:
     """Runs of consecutive prompts whose padded size stays within `batch_tokens`: first prompt
     and the one after the last."""
-    made, first, width = [], 0, 0
+    bounds, first, width = [], 0, 0
     for number, length in enumerate(lengths):
         widest = max(width, length)
         if number > first and widest * (number - first + 1) > batch_tokens:
-            made.append((first, number))
+            bounds.append((first, number))
             first, widest = number, length
         width = widest
     if lengths:
-        made.append((first, len(lengths)))
-    return made
+        bounds.append((first, len(lengths)))
+    return bounds

@@ -48,9 +48,9 @@ def in_blocks(
     for first in range(0, len(x), rows):
         block = slice(first, first + rows)
         residuals, scale = _scaled(x[block])
-        found = [result[block] for result in results]
-        pursue(room[: len(residuals)], residuals, atoms, gram, scale, *found)
-        found[0].mul_(scale)
+        of_block = [result[block] for result in results]
+        pursue(room[: len(residuals)], residuals, atoms, gram, scale, *of_block)
+        of_block[0].mul_(scale)
 
 
 def check_input(

@@ -121,9 +121,9 @@ def _update(row, peaks, taken, gram_row, along, images, step):
             image[i] = unit * np.float32(products[i])
         for earlier in range(step):
             share = along[earlier] / along[step]
-            known = images[earlier, first : first + len(part)]
+            earlier_image = images[earlier, first : first + len(part)]
             for i in range(len(part)):
-                image[i] -= share * known[i]
+                image[i] -= share * earlier_image[i]
         peak = np.float32(0)
         for i in range(len(part)):
             value = part[i] - taken * image[i]

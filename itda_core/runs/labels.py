@@ -64,12 +64,14 @@ def add_labels(file: Path, labels: Iterable[Label]) -> None:
     """Keep labels; each takes the place of what was kept of its latent before."""
     now = datetime.now(UTC).isoformat(timespec="microseconds")
     dated = [dataclasses.asdict(label) | {"changed": label.changed or now} for label in labels]
-    lines = [json.dumps(one, ensure_ascii=False) for one in dated]
+    lines = [json.dumps(line, ensure_ascii=False) for line in dated]
     with told_when_disk_is_full(file.parent):
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a", encoding="utf-8", errors="replace") as opened:
             # A line that a crash cut short must not swallow this one.
-            opened.write(("\n" if _ends_badly(file) else "") + "".join(f"{one}\n" for one in lines))
+            opened.write(
+                ("\n" if _ends_badly(file) else "") + "".join(f"{line}\n" for line in lines)
+            )
             opened.flush()
             os.fsync(opened.fileno())
 
@@ -89,8 +91,8 @@ def read_labels(content: bytes) -> tuple[list[Label], int]:
             continue
         # With another source the number stands for another latent.
         key = (label.run_id, label.latent, label.prompt_id, label.position)
-        known = newest.pop(key, None)
-        newest[key] = known if known and known.changed > label.changed else label
+        older = newest.pop(key, None)
+        newest[key] = older if older and older.changed > label.changed else label
     return [label for label in newest.values() if not label.is_empty], bad
 
 
@@ -98,10 +100,10 @@ def _list_names(names: object) -> tuple[str, ...]:
     """Names without repeats, as a tuple; a file gives them as a list."""
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise InputError("lists of a label must be names.")
-    kept = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
-    if any(len(name) > LONGEST_LABEL for name in kept):
+    distinct = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
+    if any(len(name) > LONGEST_LABEL for name in distinct):
         raise InputError(f"The name of a list has at most {LONGEST_LABEL} characters.")
-    return kept
+    return distinct
 
 
 def _ends_badly(file: Path) -> bool:

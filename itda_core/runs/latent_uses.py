@@ -75,18 +75,18 @@ class CodeTable:
     def survey(self, titles: np.ndarray) -> Survey:
         """Count uses and find each token's largest term; titles: [n_latents]."""
         n_tokens = len(self._tokens.prompts)
-        found = Survey(
+        survey = Survey(
             np.zeros(len(titles), np.int64), np.zeros(n_tokens, bool), np.zeros(n_tokens)
         )
         title_prompts = np.where(titles >= 0, self._tokens.prompts[titles], -1)
         for block in self._blocks():
             latents, tokens = block["latent"].to_numpy(), block["token"].to_numpy()
-            found.explored[tokens] = True
-            np.maximum.at(found.largest, tokens, block["coefficient"].abs().to_numpy())
+            survey.explored[tokens] = True
+            np.maximum.at(survey.largest, tokens, block["coefficient"].abs().to_numpy())
             elsewhere = self._tokens.prompts[tokens] != title_prompts[latents]
             usable = elsewhere & (titles[latents] >= 0) & (self._tokens.words[tokens] >= 0)
-            found.uses[:] += np.bincount(latents[usable], minlength=len(titles))
-        return found
+            survey.uses[:] += np.bincount(latents[usable], minlength=len(titles))
+        return survey
 
     def uses_of(self, latents: np.ndarray) -> dict[int, pd.DataFrame]:
         """token and coefficient of every use of these latents, by latent."""

@@ -38,14 +38,14 @@ class NearMisses:
         each token's prompt; positions: its index there."""
         if not self.dictionary.coder.takes_steps:
             return
-        latents, coefficients, known = next_terms(left, codes, self.dictionary.atoms, self._gram)
+        latents, coefficients, is_term = next_terms(left, codes, self.dictionary.atoms, self._gram)
         part = {
             "latent": latents.numpy().astype(np.int32),
             "prompt": prompts.astype(np.int32),
             "position": positions.astype(np.int32),
             "coefficient": coefficients.numpy(),
         }
-        self._parts.append(pd.DataFrame(part)[known.numpy()])
+        self._parts.append(pd.DataFrame(part)[is_term.numpy()])
 
     def save(self, folder: Path, prompt_ids: pa.Array) -> None:
         """Write the file, each latent's rows together with the largest |coefficient| first."""
@@ -68,8 +68,8 @@ def next_terms(
     and which of them are terms, [n_tokens] bool: not where only rounding is left, nor where the
     token has that latent already.
     """
-    found = matching_pursuit(left, atoms, 1, gram=gram)
-    latents, coefficients = found.latents[:, 0], found.coefficients[:, 0]
+    step = matching_pursuit(left, atoms, 1, gram=gram)
+    latents, coefficients = step.latents[:, 0], step.coefficients[:, 0]
     is_new = (codes.latents != latents[:, None]).all(1)
     largest = codes.coefficients.abs().amax(1)
     return latents, coefficients, is_new & (coefficients.abs() > ROUNDING * largest)

@@ -62,48 +62,48 @@ def _save(run: Run, file: str, version: int, result: dict[str, Any]) -> Path:
 def _read(
     path: Path,
     version: int,
-    told: set[str],
+    fields: set[str],
     check: Callable[[dict[str, Any]], None],
     remedy: str,
 ) -> dict[str, Any] | None:
-    """told: what a file must say; check: raises ValueError, TypeError or KeyError where what it
+    """fields: what a file must say; check: raises ValueError, TypeError or KeyError where what it
     says makes no sense; remedy: what to do then."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["version"] > version:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if result["version"] > version:
             raise RunError(f"{path} was written by a newer version: update the explorer.")
-        lacking = told - set(found)
+        lacking = fields - set(result)
         if lacking:
             raise ValueError(f"it does not say {', '.join(sorted(lacking))}")
-        if not isinstance(found["measured_on"], dict):
+        if not isinstance(result["measured_on"], dict):
             raise ValueError("it does not say what was measured")
-        check(found)
+        check(result)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise RunError(f"{path} can't be read: {error.strerror}.") from error
     except (ValueError, TypeError, KeyError) as error:
         raise RunError(f"{path} is damaged ({error}). {remedy}") from error
-    return found
+    return result
 
 
-def _check_evaluation(found: dict[str, Any]) -> None:
-    if not all({"l0", "fvu"} <= set(row) for row in found["by_l0"]):
+def _check_evaluation(result: dict[str, Any]) -> None:
+    if not all({"l0", "fvu"} <= set(row) for row in result["by_l0"]):
         raise ValueError("a row does not say its L0 and FVU")
-    numbers = [found["tokens"], *(row["l0"] for row in found["by_l0"])]
+    numbers = [result["tokens"], *(row["l0"] for row in result["by_l0"])]
     if not all(isinstance(number, int) for number in numbers):
         raise ValueError("a number is none")
 
 
-def _check_probing(found: dict[str, Any]) -> None:
-    numbers = [found["tokens"]]
-    for row in found["results"]:
+def _check_probing(result: dict[str, Any]) -> None:
+    numbers = [result["tokens"]]
+    for row in result["results"]:
         if not set(row) >= _OF_PROBE:
             raise ValueError("a row does not say what was asked")
         numbers += [row["accuracy"], row["low"], row["high"]]
-        for one in row["chosen"]:
-            numbers += [one["feature"], one["difference"], one["folds"]]
-            if row["features"] == "latents" and not isinstance(one["token"], str):
+        for feature in row["chosen"]:
+            numbers += [feature["feature"], feature["difference"], feature["folds"]]
+            if row["features"] == "latents" and not isinstance(feature["token"], str):
                 raise ValueError("a latent has no token")
     if not all(isinstance(number, int | float) for number in numbers):
         raise ValueError("a number is none")

@@ -132,8 +132,8 @@ def find_run(name: str, folder: Path) -> Run:
     for directory in candidates:
         if os.path.isdir(directory):  # noqa: PTH112
             return read_run(directory)
-    known = ", ".join(run.run_id for run in list_runs(folder)[:8]) or "none yet"
-    raise InputError(f"There is no run {name!r} in {folder}. There are: {known}.")
+    listed = ", ".join(run.run_id for run in list_runs(folder)[:8]) or "none yet"
+    raise InputError(f"There is no run {name!r} in {folder}. There are: {listed}.")
 
 
 def delete_run(directory: Path) -> None:

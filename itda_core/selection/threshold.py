@@ -66,10 +66,10 @@ class ThresholdSelection:
     def _seeds(self, activations: torch.Tensor) -> list[int]:
         """Rows of the distinct activations that are not atoms yet, most frequent first."""
         unit = torch.nn.functional.normalize(activations, dim=1)
-        known = len(self.dictionary)
+        n_atoms = len(self.dictionary)
         both = torch.cat([self.dictionary.atoms, unit]).numpy()
         _, first, counts = np.unique(both, axis=0, return_index=True, return_counts=True)
-        new = first >= known
+        new = first >= n_atoms
         first, counts = first[new], counts[new]
-        order = np.lexsort((first, -counts))[: activations.shape[1] - known]
-        return (first[order] - known).tolist()
+        order = np.lexsort((first, -counts))[: activations.shape[1] - n_atoms]
+        return (first[order] - n_atoms).tolist()

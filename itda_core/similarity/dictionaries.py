@@ -96,7 +96,7 @@ def jaccard_matrix(
     a: Sequence[Dictionary], b: Sequence[Dictionary], key: str = "token", seeds: bool = False
 ) -> np.ndarray:
     """The index of every pair, [len(a), len(b)] float64. Raises ComparisonError like `jaccard`."""
-    rows, columns = ([{0: one} for one in side] for side in (a, b))
+    rows, columns = ([{0: dictionary} for dictionary in side] for side in (a, b))
     return _matrix(rows, columns, key, seeds, resamples=0).jaccard
 
 
@@ -149,7 +149,7 @@ def _matrix(
 ) -> Matrix:
     """All pairs compared. Raises ComparisonError with the first reason why a pair can't be."""
     rows, columns = (
-        [{layer: SourceSet.of(one) for layer, one in side.items()} for side in sides]
+        [{layer: SourceSet.of(dictionary) for layer, dictionary in side.items()} for side in sides]
         for sides in (a, b)
     )
     return comparable(compare_all(rows, columns, key, seeds, resamples))
@@ -159,7 +159,9 @@ def _lists(
     a: Mapping[int, Dictionary], b: Mapping[int, Dictionary], key: str, seeds: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Sources in both, only in A, only in B, in the order of layers and latents."""
-    sides = [{layer: SourceSet.of(one) for layer, one in side.items()} for side in (a, b)]
+    sides = [
+        {layer: SourceSet.of(dictionary) for layer, dictionary in side.items()} for side in (a, b)
+    ]
     numbers = prompt_numbers([sides[0]], [sides[1]], key)
     keys = [
         {layer: side[layer].keys(part, key) for layer, part in numbers.items()} for side in sides

@@ -187,9 +187,9 @@ def _batch(
 ) -> tuple[RowNames, dict[int, torch.Tensor]]:
     """What the comparable tokens of some texts are called, and their activations by layer."""
     tokens = model.tokenize(texts, runs[0].config.context_length)
-    kept, names = row_names(tokens, first)
+    compares, names = row_names(tokens, first)
     captured = model.capture(tokens, [run.layer for run in runs])
-    rows = torch.from_numpy(kept[captured.prompts, captured.positions])
+    rows = torch.from_numpy(compares[captured.prompts, captured.positions])
     return names, {layer: x[rows] for layer, x in captured.items()}
 
 
@@ -220,12 +220,12 @@ def _compare(
     )
     all_pairs = itertools.product(left, right)
     pairs = itertools.combinations_with_replacement(left, 2) if a is b else all_pairs
-    found = []
+    results = []
     for one, other in pairs:
         is_once = measure.is_symmetric or one is other
         for (run_a, form_a), (run_b, form_b) in [(one, other), (other, one)][: 1 if is_once else 2]:
             value, reason = _value(measure, form_a, form_b)
-            found.append(
+            results.append(
                 {
                     "measure": measure.name,
                     "a": run_a.activations_id,
@@ -238,7 +238,7 @@ def _compare(
                     "unit": unit,
                 }
             )
-    return found
+    return results
 
 
 def _obstacle(a: Run, b: Run, n_rows: int) -> ComparisonError | None:
@@ -255,13 +255,13 @@ def _obstacle(a: Run, b: Run, n_rows: int) -> ComparisonError | None:
 
 def _forms(name: str, model: Captured, rows: bytes) -> list[tuple[Run, Any]]:
     """Each layer as a measure takes it, or why it can't be taken; rows: of int64."""
-    numbers, found = np.frombuffer(rows, np.int64), []
+    numbers, forms = np.frombuffer(rows, np.int64), []
     for layer, run in enumerate(model.runs):
         try:
-            found.append((run, prepare(name, model.layer(layer, numbers))))
+            forms.append((run, prepare(name, model.layer(layer, numbers))))
         except ComparisonError as error:
-            found.append((run, error))
-    return found
+            forms.append((run, error))
+    return forms
 
 
 def _value(measure: Measure, a: Any, b: Any) -> tuple[float | None, str]:

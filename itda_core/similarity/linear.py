@@ -108,11 +108,11 @@ def cca_form(x: torch.Tensor, variance: float = 1.0) -> Basis:
     if not float(x.abs().max()) > 0:
         return Basis(x[:, :0])
     vectors, scales, _ = torch.linalg.svd(x, full_matrices=False)
-    kept = scales > _RANK * scales[0]
+    counts = scales > _RANK * scales[0]
     if variance < 1:
         shares = scales.double().square().cumsum(0) / scales.double().square().sum()
-        kept &= torch.arange(len(scales)) <= int((shares < variance).sum())
-    return Basis(vectors[:, kept])
+        counts &= torch.arange(len(scales)) <= int((shares < variance).sum())
+    return Basis(vectors[:, counts])
 
 
 def svcca_form(x: torch.Tensor) -> Basis:

@@ -1,11 +1,11 @@
 """The measures of likeness between layers, by name: what each is called, its range, what it says.
 
-A measure compares two matrices of activations of the same tokens. The Jaccard index compares
-dictionaries instead, and is in similarity.py.
+All but the Jaccard index compare two matrices of activations of the same tokens. That one compares
+dictionaries, in dictionaries.py.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ MIN_TOKENS = 20
 
 @dataclass(frozen=True)
 class Measure:
-    """One measure of likeness between two matrices of activations."""
+    """One measure of likeness between two layers, as tables and pages speak of it."""
 
     name: str
     title: str
@@ -29,108 +29,125 @@ class Measure:
     """the range in which its values are drawn"""
     explanation: str
     """what it says and what it can't, in plain words"""
-    prepare: Callable[[torch.Tensor], Any]
-    """what is done once for a matrix, [n_tokens, d_model]"""
-    compare: Callable[[Any, Any], float]
-    """of two prepared matrices"""
     is_symmetric: bool = True
 
+
+@dataclass(frozen=True)
+class ActivationMeasure(Measure):
+    """A measure of two matrices of activations."""
+
+    prepare: Callable[[torch.Tensor], Any] = field(kw_only=True)
+    """what is done once for a matrix, [n_tokens, d_model]"""
+    compare: Callable[[Any, Any], float] = field(kw_only=True)
+    """of two prepared matrices"""
+
+
+JACCARD = Measure(
+    "jaccard",
+    "Jaccard of sources",
+    0.0,
+    1.0,
+    "Shared source tokens divided by source tokens in either: 1 for the same tokens, 0 for none in "
+    "common.",
+)
 
 MEASURES = {
     measure.name: measure
     for measure in (
-        Measure(
+        ActivationMeasure(
             "source_resemblance",
             "Source resemblance",
             0.0,
             1.0,
             "Whether both models find the same tokens like the same source tokens. 0 is what "
             "unrelated tokens would give. It does not say whether the models use this likeness.",
-            tokenwise.resemblance_form,
-            tokenwise.source_resemblance,
+            prepare=tokenwise.resemblance_form,
+            compare=tokenwise.source_resemblance,
         ),
-        Measure(
+        ActivationMeasure(
             "cka",
             "CKA",
             0.0,
             1.0,
             "Whether tokens lie to each other in both models as they do after a rotation. Large "
             "directions decide, and values are too high with few tokens.",
-            linear.cka_form,
-            linear.cka,
+            prepare=linear.cka_form,
+            compare=linear.cka,
         ),
-        Measure(
+        ActivationMeasure(
             "cka_unbiased",
             "CKA, unbiased",
             0.0,
             1.0,
             "CKA without what few tokens add to it: about 0 for unrelated activations. Large "
             "directions decide.",
-            linear.unbiased_cka_form,
-            linear.unbiased_cka,
+            prepare=linear.unbiased_cka_form,
+            compare=linear.unbiased_cka,
         ),
-        Measure(
+        ActivationMeasure(
             "svcca",
             "SVCCA",
             0.0,
             1.0,
             "How well the directions that hold 99 % of the variance of one can be found in those "
             "of the other. All of these count alike, however small they are.",
-            linear.svcca_form,
-            linear.mean_cca,
+            prepare=linear.svcca_form,
+            compare=linear.mean_cca,
         ),
-        Measure(
+        ActivationMeasure(
             "mean_cca",
             "Mean CCA",
             0.0,
             1.0,
             "How well all directions of one can be found in the other, each counting alike. It is "
             "1 for everything where there are fewer tokens than dimensions.",
-            linear.cca_form,
-            linear.mean_cca,
+            prepare=linear.cca_form,
+            compare=linear.mean_cca,
         ),
-        Measure(
+        ActivationMeasure(
             "procrustes",
             "Procrustes",
             0.0,
             1.0,
             "How near one comes to the other by the best rotation and scale.",
-            linear.procrustes_form,
-            linear.procrustes,
+            prepare=linear.procrustes_form,
+            compare=linear.procrustes,
         ),
-        Measure(
+        ActivationMeasure(
             "relative",
             "Relative representations",
             0.0,
             1.0,
             "Whether tokens have the same cosines to the same anchor tokens. Not corrected for "
             "chance.",
-            tokenwise.relative_form,
-            tokenwise.relative_likeness,
+            prepare=tokenwise.relative_form,
+            compare=tokenwise.relative_likeness,
         ),
-        Measure(
+        ActivationMeasure(
             "regression",
             "Linear regression, R²",
             0.0,
             1.0,
             "How much of B's variance a linear map of A predicts on other tokens. From A to B "
             "and from B to A are two values.",
-            linear.regression_form,
-            linear.regression_r2,
+            prepare=linear.regression_form,
+            compare=linear.regression_r2,
             is_symmetric=False,
         ),
-        Measure(
+        ActivationMeasure(
             "mutual_knn",
             "Mutual nearest neighbours",
             0.0,
             1.0,
             "Which share of a token's 10 nearest tokens, among 1,000, are the same in both. It "
             "says nothing of far tokens.",
-            tokenwise.neighbours_form,
-            tokenwise.mutual_neighbours,
+            prepare=tokenwise.neighbours_form,
+            compare=tokenwise.mutual_neighbours,
         ),
     )
 }
+"""By name, those that a job computes from activations"""
+ALL_MEASURES = {JACCARD.name: JACCARD, **MEASURES}
 
 
 def prepare(name: str, activations: torch.Tensor) -> Any:
@@ -175,6 +192,6 @@ def measure_matrix(
     values = np.empty((len(left), len(right)))
     for i, a in enumerate(left):
         for j, b in enumerate(right):
-            known = is_square and measure.is_symmetric and j < i
-            values[i, j] = values[j, i] if known else measure.compare(a, b)
+            is_mirrored = is_square and measure.is_symmetric and j < i
+            values[i, j] = values[j, i] if is_mirrored else measure.compare(a, b)
     return values

@@ -105,8 +105,8 @@ def compare_all(
             if reasons is not None:
                 matrix.reasons[place] = reasons
                 continue
-            found = _Overlap(a, b, key, seeds).matrix(resamples)
-            for name, values in vars(found).items():
+            block = _Overlap(a, b, key, seeds).matrix(resamples)
+            for name, values in vars(block).items():
                 getattr(matrix, name)[place] = values
     return matrix
 
@@ -144,7 +144,10 @@ class _Overlap:
         every = np.unique(np.concatenate([side.chosen for side in self.b]))
         holds = np.stack([_holds(side.chosen, every) for side in self.b], axis=1)
         left_b = [{c: _minus(side.chosen, s) for c, s in self._seeds_of(self.a)} for side in self.b]
-        drawn_b = [{c: self._drawn(weights, keys) for c, keys in one.items()} for one in left_b]
+        drawn_b = [
+            {c: self._drawn(weights, keys) for c, keys in drawn_side.items()}
+            for drawn_side in left_b
+        ]
         seeds_b = self._seeds_of(self.b)
         for row, side in enumerate(self.a):
             left = {c: _minus(side.chosen, s) for c, s in seeds_b}
@@ -156,7 +159,7 @@ class _Overlap:
             if self.n_prompts >= 2 and resamples:
                 sizes = {c: self._drawn(weights, keys) for c, keys in left.items()}
                 size_a = np.stack([sizes[other.seeds_class] for other in self.b], axis=1)
-                size_b = np.stack([one[side.seeds_class] for one in drawn_b], axis=1)
+                size_b = np.stack([drawn_side[side.seeds_class] for drawn_side in drawn_b], axis=1)
                 index = drawn / np.maximum(size_a + size_b - drawn, 1)
                 matrix.low[row], matrix.high[row] = np.percentile(index, INTERVAL, axis=0)
         matrix.union[:] = matrix.size_a + matrix.size_b - matrix.shared
@@ -176,15 +179,15 @@ class _Overlap:
         return _Keys(_minus(everything, taken), taken, number, self._offers_of(side))
 
     def _offers_of(self, side: Side) -> tuple | None:
-        found = set()
+        offers = set()
         for layer, numbers in self.numbers.items():
             pool = side[layer].pool
             if pool is None:
                 return None
             name = id(pool), id(numbers)
             self._offers[name] = pool, side[layer].prompt_ids, numbers
-            found.add(name)
-        return tuple(sorted(found))
+            offers.add(name)
+        return tuple(sorted(offers))
 
     def _seeds_of(self, sides: list[_Keys]) -> list[tuple[int, np.ndarray]]:
         return [(number, self._seeds[number]) for number in {side.seeds_class for side in sides}]
@@ -193,11 +196,11 @@ class _Overlap:
         self, chosen: np.ndarray, every: np.ndarray, holds: np.ndarray, weights: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """|A ∩ B| with each column, [n_columns], and in each resample, [n_resamples, n_columns]."""
-        known = chosen[_holds(every, chosen)]
-        if not len(known):
+        common = chosen[_holds(every, chosen)]
+        if not len(common):
             return np.zeros(holds.shape[1], np.int64), np.zeros((len(weights), holds.shape[1]))
-        prompts, first = np.unique(known // PER_PROMPT, return_index=True)
-        of_both = holds[np.searchsorted(every, known)]
+        prompts, first = np.unique(common // PER_PROMPT, return_index=True)
+        of_both = holds[np.searchsorted(every, common)]
         counts = np.add.reduceat(of_both, first, axis=0, dtype=np.int64)
         return counts.sum(0), weights[:, prompts] @ counts.astype(np.float64)
 
@@ -260,11 +263,11 @@ def _distinct(keys: np.ndarray) -> np.ndarray:
     return np.unique(keys[keys >= 0])
 
 
-def _holds(keys: np.ndarray, asked: np.ndarray) -> np.ndarray:
+def _holds(keys: np.ndarray, candidates: np.ndarray) -> np.ndarray:
     """[n_asked] bool, which are among the sorted `keys`."""
     if not len(keys):
-        return np.zeros(len(asked), bool)
-    return keys[np.minimum(np.searchsorted(keys, asked), len(keys) - 1)] == asked
+        return np.zeros(len(candidates), bool)
+    return keys[np.minimum(np.searchsorted(keys, candidates), len(keys) - 1)] == candidates
 
 
 def _minus(keys: np.ndarray, others: np.ndarray) -> np.ndarray:

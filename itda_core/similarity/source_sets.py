@@ -103,9 +103,9 @@ def common_prompts(
     the choice of prompts and not the models: ComparisonError.
     """
     check_key(key)
-    found = obstacle(a, b, key)
-    if found:
-        raise ComparisonError(sentence(a, b, found))
+    reason = obstacle(a, b, key)
+    if reason:
+        raise ComparisonError(sentence(a, b, reason))
     return tuple(min(a.prompt_ids, b.prompt_ids, key=len))
 
 
@@ -114,15 +114,15 @@ def prompt_numbers(a: Sequence[Side], b: Sequence[Side], key: str) -> dict[int, 
     with their numbers, which are the same in all layers. Raises ComparisonError."""
     numbers: dict[str, int] = {}
     by_list: dict[tuple[str, ...], dict[str, int]] = {}
-    found = {}
+    by_layer = {}
     for layer in sorted(set(a[0]) & set(b[0])):
         prompts = common_prompts(a[0][layer], b[0][layer], key)
         if not prompts and not a[0][layer].prompt_ids and not b[0][layer].prompt_ids:
             prompts = tuple(sorted({str(n) for side in (*a, *b) for n in side[layer].names}))
         if prompts not in by_list:
             by_list[prompts] = {name: numbers.setdefault(name, len(numbers)) for name in prompts}
-        found[layer] = by_list[prompts]
-    return found
+        by_layer[layer] = by_list[prompts]
+    return by_layer
 
 
 def obstacle(a: Dictionary | SourceSet, b: Dictionary | SourceSet, key: str) -> str:
@@ -154,10 +154,13 @@ def obstacle(a: Dictionary | SourceSet, b: Dictionary | SourceSet, key: str) -> 
     return ""
 
 
-def sentence(a: Dictionary | SourceSet, b: Dictionary | SourceSet, found: str) -> str:
+def sentence(a: Dictionary | SourceSet, b: Dictionary | SourceSet, reason: str) -> str:
     """An obstacle with the names of the two before it."""
-    names = (f"{one.hook_point.model} layer {one.hook_point.layer}" for one in (a, b))
-    return f"{' and '.join(names)} {found}"
+    names = (
+        f"{dictionary.hook_point.model} layer {dictionary.hook_point.layer}"
+        for dictionary in (a, b)
+    )
+    return f"{' and '.join(names)} {reason}"
 
 
 def alike(sides: Sequence[Side]) -> list[list[int]]:
@@ -180,7 +183,7 @@ def why_not(a: list[Side], b: list[Side], key: str) -> list[list[str]] | str | N
     if not layers:
         return NO_LAYER
     for layer in layers:
-        found = obstacle(a[0][layer], b[0][layer], key)
-        if found:
-            return [[sentence(one[layer], other[layer], found) for other in b] for one in a]
+        reason = obstacle(a[0][layer], b[0][layer], key)
+        if reason:
+            return [[sentence(one[layer], other[layer], reason) for other in b] for one in a]
     return None

@@ -132,9 +132,9 @@ def damped(x: torch.Tensor, damping: float) -> torch.Tensor:
     `damping`, up to a common factor, [n_tokens, rank] float32."""
     x = centred(x).double()
     squares, directions = torch.linalg.eigh(x.T @ x)
-    kept = squares > _RANK**2 * squares[-1].clamp(min=1e-30)
-    scales = (squares[kept] / squares[-1]).sqrt()
-    return (x @ (directions[:, kept] / scales**damping)).float()
+    counts = squares > _RANK**2 * squares[-1].clamp(min=1e-30)
+    scales = (squares[counts] / squares[-1]).sqrt()
+    return (x @ (directions[:, counts] / scales**damping)).float()
 
 
 def _directions(x: torch.Tensor) -> torch.Tensor:

@@ -36,8 +36,8 @@ def resume(name: str, runs: Path) -> Iterator[Progress]:
     interrupted = interrupted_trainings(runs)
     training_id = name if name in interrupted else name.rpartition("-L")[0]
     if training_id not in interrupted:
-        known = ", ".join(interrupted) or "none"
-        raise InputError(f"There is no interrupted training {name!r}. There are: {known}.")
+        listed = ", ".join(interrupted) or "none"
+        raise InputError(f"There is no interrupted training {name!r}. There are: {listed}.")
     yield from train(interrupted[training_id], runs, expected_id=training_id)
 
 

@@ -91,10 +91,10 @@ def short_labels(runs: pd.DataFrame) -> dict[str, str]:
     """
     parts = {row.run_id: _parts(row) for row in runs.itertuples()}
     kinds = list(next(iter(parts.values()))) if parts else []
-    values = {kind: {one[kind] for one in parts.values()} - {""} for kind in kinds}
+    values = {kind: {part[kind] for part in parts.values()} - {""} for kind in kinds}
     differ = [kind for kind in kinds if len(values[kind]) > 1 and kind != "digest"]
-    kept = ["layer", "kind", *differ]
-    labels = {run_id: _joined(one, kinds, kept) for run_id, one in parts.items()}
+    shown = ["layer", "kind", *differ]
+    labels = {run_id: _joined(part, kinds, shown) for run_id, part in parts.items()}
     names = list(labels.values())
     return {
         run_id: label if names.count(label) == 1 else f"{label} · {parts[run_id]['digest']}"
@@ -117,5 +117,5 @@ def _parts(run) -> dict[str, str]:
     }
 
 
-def _joined(parts: dict[str, str], kinds: list[str], kept: list[str]) -> str:
-    return " · ".join(parts[kind] for kind in kinds if kind in kept and parts[kind])
+def _joined(parts: dict[str, str], kinds: list[str], shown: list[str]) -> str:
+    return " · ".join(parts[kind] for kind in kinds if kind in shown and parts[kind])

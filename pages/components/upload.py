@@ -46,9 +46,9 @@ def upload_texts(label: str, key: str) -> Upload | None:
     try:
         path = _kept(file)
         column = _choose_column(path, key)
-        found = _read(path, column)
-        texts = [text for text in found.texts if text.strip()]
-        _name_bad_rows(found.bad_rows)
+        content = _read(path, column)
+        texts = [text for text in content.texts if text.strip()]
+        _name_bad_rows(content.bad_rows)
         if not texts:
             raise CorpusError(f"{file.name} holds no text. Choose a file that does.")
         return Upload(path, column, texts)
@@ -63,10 +63,10 @@ def _kept(file) -> Path:
     digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=6)).hexdigest()
     with told_when_disk_is_full(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        kept = folder / f"{slug(name.stem)}-{digest}{name.suffix.lower()}"
-        if not kept.exists():
-            write_atomically(kept, file.getbuffer())
-    return kept
+        path = folder / f"{slug(name.stem)}-{digest}{name.suffix.lower()}"
+        if not path.exists():
+            write_atomically(path, file.getbuffer())
+    return path
 
 
 def _choose_column(path: Path, key: str) -> str | None:

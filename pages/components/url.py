@@ -12,9 +12,9 @@ def follow_url(name: str, options: list) -> None:
     wanted = st.query_params.get(name)
     is_new = name not in st.session_state  # Streamlit drops it when another page is opened
     if wanted is not None and (is_new or wanted != st.session_state.get(f"_written_{name}")):
-        found = [option for option in options if str(option) == wanted]
-        if found:
-            st.session_state[name] = found[0]
+        matching = [option for option in options if str(option) == wanted]
+        if matching:
+            st.session_state[name] = matching[0]
         else:
             st.warning(f"The link asks for {literal(wanted)}, which is not here (any more).")
     if options and st.session_state.get(name) not in options:
@@ -26,9 +26,9 @@ def follow_url_list(name: str, options: list[str], default: list[str]) -> None:
     wanted = st.query_params.get(name)
     is_new = name not in st.session_state
     if wanted is not None and (is_new or wanted != st.session_state.get(f"_written_{name}")):
-        asked = [value for value in wanted.split(",") if value]
-        st.session_state[name] = [value for value in asked if value in options]
-        for value in asked:
+        parts = [value for value in wanted.split(",") if value]
+        st.session_state[name] = [value for value in parts if value in options]
+        for value in parts:
             if value not in options:
                 st.warning(f"The link asks for {literal(value)}, which is not here (any more).")
     elif is_new:

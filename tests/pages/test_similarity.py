@@ -14,7 +14,7 @@ import pytest
 
 from itda_core.runs.run import list_runs
 from itda_core.similarity.dictionaries import compare, model_comparison, word_counts
-from itda_core.similarity.measures import MEASURES
+from itda_core.similarity.measures import MEASURES, Measure
 from itda_core.store.comparison_queries import ComparisonQueries
 from itda_core.training.trainer import train
 from pages.components import explorer as explorer_module
@@ -26,7 +26,6 @@ from pages.components.similarity import training as similarity_training
 from pages.components.similarity import values as pairs
 from pages.components.similarity.model_groups import layers_text
 from pages.components.similarity.sentences import path_summary, summary
-from pages.components.similarity.values import Kind
 from tests.support.app import assert_no_failure, close_explorer, numbers, open_page
 
 NONE = float("nan")
@@ -69,7 +68,7 @@ def one_run(trained_folder, data_folder):
 def measured(monkeypatch):
     """A measure that jobs compute: what is stored of it, and the runs whose comparison is asked
     for instead of starting it."""
-    kind = Kind("likeness", "Likeness", 0.0, 1.0, True, "How like they are.")
+    kind = Measure("likeness", "Likeness", 0.0, 1.0, "How like they are.")
     state = SimpleNamespace(stored=[], asked=[])
 
     def comparisons(self, measure, run_ids):

@@ -265,7 +265,7 @@ def test_dictionaries_of_nothing_but_seeds_have_no_choice_to_compare():
 @pytest.mark.parametrize("key", ["token", "word"])
 @pytest.mark.parametrize("seeds", [0, 3])
 def test_the_interval_is_that_of_a_slow_loop_over_the_same_draws(key, seeds):
-    a, b = many_made(0, seeds=seeds), many_made(1, n_seed_atoms=0)
+    a, b = many_made(0, n_seed_atoms=seeds), many_made(1, n_seed_atoms=0)
     matrix = compare_all(single(a), single(b), key)
     weights = prompt_weights(len(PROMPT_IDS))
     assert weights.shape == (RESAMPLES, 6)

@@ -1,11 +1,11 @@
 """What a source is called by, across tokenizers, and which dictionaries compare."""
 
 import re
+from collections import UserDict
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from transformers import BatchEncoding
 
 from itda_core.corpus.corpus import prompt_id
 from itda_core.errors import ComparisonError
@@ -102,7 +102,9 @@ class Characters:
             "offset_mapping": spans,
             "special_tokens_mask": [[0] * (len(one) - 1) + [1] for one in spans],
         }
-        return BatchEncoding(found, [SimpleNamespace(overflowing=[]) for _ in texts])
+        encoded = UserDict(found)
+        encoded.encodings = [SimpleNamespace(overflowing=[]) for _ in texts]
+        return encoded
 
     def convert_ids_to_tokens(self, _ids):
         return "<end>"

@@ -69,21 +69,21 @@ def _line(rows: pd.DataFrame, number: int, sizes: list[int]) -> go.Scatter:
 
 def density_histogram(bins: Bins) -> go.Figure:
     """How many latents are used on which share of the tokens; bins of log10: from, to, latents."""
-    shown = [found for found in bins if found["latents"]] or bins
+    shown = [bar for bar in bins if bar["latents"]] or bins
     first, last = bins.index(shown[0]), bins.index(shown[-1])
-    kept = bins[max(0, first - 1) : last + 2]
+    drawn = bins[max(0, first - 1) : last + 2]
     figure = go.Figure(
         go.Bar(
-            x=[(found["from"] + found["to"]) / 2 for found in kept],
-            y=[found["latents"] for found in kept],
-            width=[found["to"] - found["from"] for found in kept],
+            x=[(bar["from"] + bar["to"]) / 2 for bar in drawn],
+            y=[bar["latents"] for bar in drawn],
+            width=[bar["to"] - bar["from"] for bar in drawn],
             marker={"color": BLUE, "line": {"width": 1, "color": "rgba(127, 127, 127, 0.6)"}},
-            customdata=[[_percent(found["from"]), _percent(found["to"])] for found in kept],
+            customdata=[[_percent(bar["from"]), _percent(bar["to"])] for bar in drawn],
             hovertemplate="%{y:,} latents are used on %{customdata[0]} to %{customdata[1]} of the "
             "tokens<extra></extra>",
         )
     )
-    ticks = _log_ticks(kept[0]["from"], kept[-1]["to"])
+    ticks = _log_ticks(drawn[0]["from"], drawn[-1]["to"])
     figure.update_layout(
         height=280,
         margin=_MARGIN,
@@ -91,7 +91,7 @@ def density_histogram(bins: Bins) -> go.Figure:
             "title": "density: share of tokens that use the latent",
             "tickvals": ticks,
             "ticktext": [_percent(tick) for tick in ticks],
-            "range": [kept[0]["from"], kept[-1]["to"]],
+            "range": [drawn[0]["from"], drawn[-1]["to"]],
         },
         yaxis_title="latents",
         bargap=0,
@@ -105,16 +105,16 @@ def error_bars(bins: Bins, measure: str, x_title: str, special: str = "") -> go.
     bins: from, to, tokens, fvu, cosine; measure: "fvu" or "cosine"; special: the label of the last
     bin, if it is of another kind than the others.
     """
-    names = [_range(found) for found in bins]
+    names = [_range(bar) for bar in bins]
     if special:
         names[-1] = special
     title = {"fvu": "variance unexplained", "cosine": "cosine of x and x̂, mean"}[measure]
     figure = go.Figure(
         go.Bar(
             x=names,
-            y=[found[measure] for found in bins],
+            y=[bar[measure] for bar in bins],
             marker_color=[ORANGE if special and name == special else BLUE for name in names],
-            customdata=[[found["tokens"], found["fvu"], found["cosine"]] for found in bins],
+            customdata=[[bar["tokens"], bar["fvu"], bar["cosine"]] for bar in bins],
             hovertemplate="%{x}: %{customdata[0]:,} tokens<br>variance unexplained "
             "%{customdata[1]:.4f}<br>cosine %{customdata[2]:.4f}<extra></extra>",
         )
@@ -129,9 +129,9 @@ def error_bars(bins: Bins, measure: str, x_title: str, special: str = "") -> go.
     return figure
 
 
-def _range(found: dict[str, float | int | None]) -> str:
+def _range(bar: dict[str, float | int | None]) -> str:
     """Such as "8–15" or "1k–10k"; a bin of one number is that number."""
-    first, last = (_number(found[edge]) for edge in ("from", "to"))
+    first, last = (_number(bar[edge]) for edge in ("from", "to"))
     return first if first == last else f"{first}–{last}"
 
 

@@ -37,8 +37,8 @@ def coefficient_histogram(coefficients: np.ndarray, marked: float | None = None)
         bargap=0.03,
     )
     if marked is not None:
-        told = f"decomposed token {marked:+.2f}"
-        figure.add_vline(marked, line={"color": GREY, "dash": "dot"}, annotation_text=told)
+        annotation = f"decomposed token {marked:+.2f}"
+        figure.add_vline(marked, line={"color": GREY, "dash": "dot"}, annotation_text=annotation)
         figure.update_layout(margin_t=30)
     return figure
 

@@ -20,8 +20,8 @@ def model_linkage(values: np.ndarray, ordered: bool = False) -> np.ndarray:
 
     values: [n, n], n at least 2; a pair that is unknown counts as the least alike of all.
     """
-    known = values[~np.isnan(values)]
-    filled = np.where(np.isnan(values), known.min() if len(known) else 0.0, values)
+    measured = values[~np.isnan(values)]
+    filled = np.where(np.isnan(values), measured.min() if len(measured) else 0.0, values)
     distances = 1.0 - (filled + filled.T) / 2
     np.fill_diagonal(distances, 0.0)
     condensed = squareform(np.maximum(distances, 0.0), checks=False)
@@ -33,13 +33,13 @@ def comparable(values: np.ndarray) -> np.ndarray:
 
     values: [n, n], NaN where two can't; what lacks the most goes first.
     """
-    kept = np.arange(len(values))
-    while len(kept):
-        lacking = np.isnan(values[np.ix_(kept, kept)]).sum(1)
+    rows = np.arange(len(values))
+    while len(rows):
+        lacking = np.isnan(values[np.ix_(rows, rows)]).sum(1)
         if not lacking.any():
             break
-        kept = np.delete(kept, lacking.argmax())
-    return kept
+        rows = np.delete(rows, lacking.argmax())
+    return rows
 
 
 def profile_orders(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -80,7 +80,7 @@ def _cells(
     values: np.ndarray, x: np.ndarray, y: np.ndarray, size: int, hovers: list, look: Look
 ) -> go.Scatter:
     flat = values.ravel()
-    known = ~np.isnan(flat)
+    has_value = ~np.isnan(flat)
     return go.Scatter(
         x=x,
         y=y,
@@ -88,8 +88,8 @@ def _cells(
         marker={
             "symbol": "square",
             "size": size,
-            "color": np.where(known, flat, look.low),
-            "opacity": np.where(known, 1.0, 0.12),
+            "color": np.where(has_value, flat, look.low),
+            "opacity": np.where(has_value, 1.0, 0.12),
             "colorscale": _scale(),
             "cmin": look.low,
             "cmax": look.high,
@@ -155,9 +155,11 @@ def _marks(values: np.ndarray, size: int, share: np.ndarray, but_itself: bool) -
             "opacity": 1.0,
         }
         marker["line"] = {"width": 1.5 if is_large else 1, "color": colours}
-        kept = {"marker": {"opacity": 1.0}}
+        opaque = {"marker": {"opacity": 1.0}}
         traces.append(
-            _silent(x + shift, y - aside, "markers", marker=marker, selected=kept, unselected=kept)
+            _silent(
+                x + shift, y - aside, "markers", marker=marker, selected=opaque, unselected=opaque
+            )
         )
     return traces
 
@@ -170,9 +172,9 @@ def _frame(chosen: tuple[int, int], size: int) -> go.Scatter:
         "opacity": 1.0,
         "line": {"width": 3, "color": ORANGE},
     }
-    kept = {"marker": {"opacity": 1.0}}
+    opaque = {"marker": {"opacity": 1.0}}
     return _silent(
-        [chosen[1]], [chosen[0]], "markers", marker=marker, selected=kept, unselected=kept
+        [chosen[1]], [chosen[0]], "markers", marker=marker, selected=opaque, unselected=opaque
     )
 
 

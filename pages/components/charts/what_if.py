@@ -9,14 +9,14 @@ _MOST_NAMED = 40
 """Tokens that there is room to name on the axis; of more only the numbers are there"""
 
 
-def divergence_by_token(found: WhatIf, names: list[str]) -> go.Figure:
+def divergence_by_token(outcome: WhatIf, names: list[str]) -> go.Figure:
     """KL of the next token after each token: of the edit, and of the reconstruction alone. names:
     [n_tokens]."""
     figure = go.Figure()
     numbers = list(range(len(names)))
     for name, values, colour, dash in (
-        ("reconstruction alone", found.kl_reconstruction, GREY, "dot"),
-        ("the edit", found.kl_edit, ORANGE, "solid"),
+        ("reconstruction alone", outcome.kl_reconstruction, GREY, "dot"),
+        ("the edit", outcome.kl_edit, ORANGE, "solid"),
     ):
         figure.add_scatter(
             x=numbers,

@@ -28,7 +28,7 @@ def edits_text(edits: Sequence[Edit]) -> str:
 
 def read_edits(text: str, n_latents: int) -> Edits:
     """What a link asks for; what makes no sense is left out."""
-    found: Edits = {}
+    edits: Edits = {}
     for part in text.split(","):
         match = _EDIT.fullmatch(part)
         if not match:
@@ -36,8 +36,8 @@ def read_edits(text: str, n_latents: int) -> Edits:
         latent, instead = int(match[1]), int(match[3]) if match[3] else None
         factor = float(match[2]) if match[2] else 1.0
         if max(latent, instead or 0) < n_latents and abs(factor) <= LARGEST:
-            found[latent] = factor, instead
-    return found
+            edits[latent] = factor, instead
+    return edits
 
 
 def first_edits(scope: tuple, editor: str, n_latents: int) -> Edits:

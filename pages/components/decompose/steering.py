@@ -107,10 +107,10 @@ def _number(widget, label: str, name: str, scale: tuple, **options):
 
 
 def _source(run, latent: int) -> str:
-    found = explorer().store.latents.table(run.run_id, [latent])
-    if found.empty:
+    table = explorer().store.latents.table(run.run_id, [latent])
+    if table.empty:
         return ""
-    source = found.iloc[0]
+    source = table.iloc[0]
     return literal(snippet(source.text, source.start, source.end, around=40))
 
 
@@ -170,10 +170,10 @@ def _places(strengths: tuple[float, ...]) -> list:
 
 def _show_text(tokens: list[WrittenToken], strength: float, is_final: bool = True) -> None:
     name = "As the model is" if not strength else f"Strength {strength:+g}"
-    mean = np.mean([one.log_probability for one in tokens]) if tokens else float("nan")
-    told = f" · mean log-probability {mean:.2f} nats" if tokens else ""
-    st.markdown(f"**{name}**{told}")
-    text = "".join(one.text for one in tokens)
+    mean = np.mean([token.log_probability for token in tokens]) if tokens else float("nan")
+    likelihood = f" · mean log-probability {mean:.2f} nats" if tokens else ""
+    st.markdown(f"**{name}**{likelihood}")
+    text = "".join(token.text for token in tokens)
     if not is_final:
         st.text(text or " ")
     elif not text.strip():
@@ -184,13 +184,13 @@ def _show_text(tokens: list[WrittenToken], strength: float, is_final: bool = Tru
 
 def _row(tokens: list[WrittenToken], text: str) -> dict:
     """Tokens coloured by how unlikely each was, on a scale to a chance of 1 in 1,000."""
-    ends = list(itertools.accumulate(len(one.text) for one in tokens))
+    ends = list(itertools.accumulate(len(token.text) for token in tokens))
     spans = list(zip([0, *ends], ends, strict=False))
-    unlikely = [min(1.0, -one.log_probability / np.log(1_000)) for one in tokens]
+    unlikely = [min(1.0, -token.log_probability / np.log(1_000)) for token in tokens]
     hovers = [
-        f"{one.text!r}\nprobability {np.exp(one.log_probability):.1%}, "
-        f"{one.log_probability:.2f} nats"
-        for one in tokens
+        f"{token.text!r}\nprobability {np.exp(token.log_probability):.1%}, "
+        f"{token.log_probability:.2f} nats"
+        for token in tokens
     ]
     return token_row(text, spans, [-value for value in unlikely], hovers, breaks=True)
 
@@ -201,12 +201,12 @@ def _offer_download(written: _Written) -> None:
             {
                 "strength": strength,
                 "step": step,
-                "token_id": one.token_id,
-                "text": one.text,
-                "log_probability": one.log_probability,
+                "token_id": token.token_id,
+                "text": token.text,
+                "log_probability": token.log_probability,
             }
             for strength, tokens in written.texts.items()
-            for step, one in enumerate(tokens)
+            for step, token in enumerate(tokens)
         ]
     )
     st.caption(

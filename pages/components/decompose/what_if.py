@@ -43,17 +43,17 @@ def show_what_if(run, result: Decomposition, latents: pd.DataFrame, row: int | N
         edits = _ask_for_edits(run, result, latents, row)
     with right:
         position, onto = _ask_where(result, row)
-        found = _computed(run.directory, result, edits, position, onto)
-        _show_divergences(found, position, onto)
-    _show_next_tokens(result, found, position)
+        outcome = _computed(run.directory, result, edits, position, onto)
+        _show_divergences(outcome, position, onto)
+    _show_next_tokens(result, outcome, position)
     st.plotly_chart(
         divergence_by_token(
-            found, [token_label(result.token_text(n)) for n in range(len(result.spans()))]
+            outcome, [token_label(result.token_text(n)) for n in range(len(result.spans()))]
         ),
         config=picture_config(f"what-if-{run.run_id}"),
         key="divergence",
     )
-    _offer_files(run, result, edits, position, onto, found)
+    _offer_files(run, result, edits, position, onto, outcome)
 
 
 def _ask_for_edits(run, result: Decomposition, latents: pd.DataFrame, row: int | None) -> tuple:
@@ -147,33 +147,33 @@ def _computed(
     return what_if(model, loaded_dictionary(directory), result, edits, position, onto)
 
 
-def _show_divergences(found: WhatIf, position: int, onto: str) -> None:
+def _show_divergences(outcome: WhatIf, position: int, onto: str) -> None:
     """KL after the chosen token, in nats."""
     edit, reconstruction = st.columns(2)
     edit.metric(
         "KL of the edit",
-        f"{found.kl_edit[position]:.4f}",
+        f"{outcome.kl_edit[position]:.4f}",
         help="What the change does to the next token after the chosen one, in nats: against the "
         + ("model as it is." if onto == "activation" else "reconstruction."),
     )
     reconstruction.metric(
         "KL of the reconstruction",
-        f"{found.kl_reconstruction[position]:.4f}",
+        f"{outcome.kl_reconstruction[position]:.4f}",
         help="What putting the sum of latents in the activation's place does by itself, without "
         "any change. An edit with a smaller effect says little.",
     )
-    st.caption(_verdict(found, position))
+    st.caption(_verdict(outcome, position))
 
 
-def _verdict(found: WhatIf, position: int) -> str:
+def _verdict(outcome: WhatIf, position: int) -> str:
     """What the two divergences after a token say of the edit."""
-    effect, error = found.kl_edit[position], found.kl_reconstruction[position]
-    if not found.changed.size:
+    effect, error = outcome.kl_edit[position], outcome.kl_reconstruction[position]
+    if not outcome.changed.size:
         return "Nothing is changed yet: set a factor in the table."
-    if position < found.changed.min():
+    if position < outcome.changed.min():
         return (
-            f"The first changed token is {int(found.changed.min())}: predictions before it stay as "
-            "they are."
+            f"The first changed token is {int(outcome.changed.min())}: predictions before it "
+            "stay as they are."
         )
     if effect < error:
         return "The edit changes less here than putting the reconstruction in does: it says little."
@@ -185,13 +185,13 @@ def _verdict(found: WhatIf, position: int) -> str:
     )
 
 
-def _show_next_tokens(result: Decomposition, found: WhatIf, position: int) -> None:
+def _show_next_tokens(result: Decomposition, outcome: WhatIf, position: int) -> None:
     st.markdown(f"##### What comes after {literal(repr(result.token_text(position)))}")
     columns = ("plain", "reconstruction", "edited")
-    shown = found.next_tokens.assign(
-        token=found.next_tokens["token"].map(token_label),
-        change=100 * (found.next_tokens["edited"] - found.next_tokens["plain"]),
-        **{name: 100 * found.next_tokens[name] for name in columns},
+    shown = outcome.next_tokens.assign(
+        token=outcome.next_tokens["token"].map(token_label),
+        change=100 * (outcome.next_tokens["edited"] - outcome.next_tokens["plain"]),
+        **{name: 100 * outcome.next_tokens[name] for name in columns},
     )
     largest = float(np.max(shown[list(columns)].to_numpy()))
     bar = {"format": "%.1f %%", "min_value": 0.0, "max_value": max(largest, 1e-6)}
@@ -210,12 +210,14 @@ def _show_next_tokens(result: Decomposition, found: WhatIf, position: int) -> No
     )
 
 
-def _offer_files(run, result: Decomposition, edits: tuple, position: int, onto: str, found) -> None:
+def _offer_files(
+    run, result: Decomposition, edits: tuple, position: int, onto: str, outcome
+) -> None:
     l0 = result.codes.l0
     about = {"run": run.run_id, "l0": l0, "prompt": result.text, "after_token": position}
     about |= {"onto": onto, "edits": [dataclasses.asdict(edit) for edit in edits]}
     files, reproduced = st.columns(2)
     with files.popover("Export the predictions", width="stretch"):
-        offer_downloads(found.next_tokens, about, f"what-if-{run.run_id}", "what_if_file")
+        offer_downloads(outcome.next_tokens, about, f"what-if-{run.run_id}", "what_if_file")
     with reproduced.popover("Reproduce the predictions", width="stretch"):
         show_lines(what_if_lines(run.directory, result.text, l0, edits, position, onto))

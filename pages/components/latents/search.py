@@ -35,11 +35,11 @@ def ask_for_search(field, switch) -> LatentSearch:
     in a row of their own below."""
     keep(*_KEYS)
     _follow_link()
-    asked = _ask_for_search(field, switch)
+    search = _ask_for_search(field, switch)
     among = st.session_state.get("among")
     names = ",".join(map(str, among)) if among and len(among) <= _MOST_IN_LINK else None
     write_url("among", names)
-    return dataclasses.replace(asked, among=among)
+    return dataclasses.replace(search, among=among)
 
 
 def _ask_for_search(field, switch) -> LatentSearch:
@@ -118,8 +118,8 @@ def _follow_link() -> None:
     if among is not None and among != st.session_state.get("_written_among"):
         numbers = [int(one) for one in among.split(",") if one.isdecimal()]
         st.session_state["among"] = tuple(numbers[:_MOST_IN_LINK]) or None
-    asked = {key: st.query_params[key] for key in _FILTERS if key in st.query_params}
-    if any(value != st.session_state.get(f"_written_{key}") for key, value in asked.items()):
+    filters = {key: st.query_params[key] for key in _FILTERS if key in st.query_params}
+    if any(value != st.session_state.get(f"_written_{key}") for key, value in filters.items()):
         st.session_state["filters"] = True
 
 

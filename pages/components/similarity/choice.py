@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from itda_core.similarity.measures import ALL_MEASURES, JACCARD, Measure
 from pages.components.similarity.model_groups import Group
-from pages.components.similarity.overlaps import Side, tokenizers
-from pages.components.similarity.values import JACCARD, Kind, kinds
+from pages.components.similarity.overlaps import RunSide, tokenizers
 from pages.components.text import literal
 from pages.components.url import follow_url, follow_url_list, write_url
 
@@ -28,7 +28,7 @@ class Item:
     """at the axis"""
     name: str
     """in sentences"""
-    side: Side
+    side: RunSide
     run_ids: tuple[str, ...]
 
 
@@ -41,7 +41,7 @@ class Choice:
     """A and B, or the models"""
     rows: tuple[Item, ...]
     columns: tuple[Item, ...]
-    kind: Kind
+    kind: Measure
     key: str
     seeds: bool
     order: str
@@ -94,19 +94,19 @@ def _segmented(place, label: str, options: dict[str, str], name: str, **more) ->
     return chosen
 
 
-def _ask_for_kind(place) -> Kind:
-    known = kinds()
-    follow_url("measure", list(known))
+def _ask_for_kind(place) -> Measure:
+    all_kinds = ALL_MEASURES
+    follow_url("measure", list(all_kinds))
     name = place.selectbox(
         "Measure",
-        list(known),
-        format_func=lambda name: known[name].title,
+        list(all_kinds),
+        format_func=lambda name: all_kinds[name].title,
         key="measure",
         help="The Jaccard index is there at once, since latents are tokens. Other measures are "
         "computed from activations, in the background.",
     )
     write_url("measure", name)
-    return known[name]
+    return all_kinds[name]
 
 
 def _ask_for_two(groups: dict[str, Group]) -> list[Group]:
@@ -158,10 +158,10 @@ def _ask_for_models(groups: dict[str, Group]) -> list[Group]:
     return [groups[group_id] for group_id in chosen]
 
 
-def _ask_how(kind: Kind, chosen: list[Group]) -> tuple[str, bool, str, bool]:
+def _ask_how(kind: Measure, chosen: list[Group]) -> tuple[str, bool, str, bool]:
     places = st.columns([2, 1.4, 1.4], vertical_alignment="bottom")
     # The Jaccard index alone asks how sources are matched; what follows moves up where it doesn't.
-    key_place, order_place, switches = places if kind.name == JACCARD else (None, *places[:2])
+    key_place, order_place, switches = places if kind is JACCARD else (None, *places[:2])
     key = _ask_for_key(key_place, chosen) if key_place else "token"
     order = _segmented(
         order_place,
@@ -178,7 +178,7 @@ def _ask_how(kind: Kind, chosen: list[Group]) -> tuple[str, bool, str, bool]:
         "compared by eye.",
     )
     seeds = False
-    if kind.name == JACCARD and any(group.config.selection == "threshold" for group in chosen):
+    if kind is JACCARD and any(group.config.selection == "threshold" for group in chosen):
         seeds = _switch(
             switches,
             "Count the first d_model atoms",

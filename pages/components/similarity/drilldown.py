@@ -34,19 +34,19 @@ def show_drilldown(choice: Choice, row: Item, column: Item) -> None:
     """Lists of the sources of one cell; a row of a list opens its latents."""
     with errors_as_sentences():
         row, column = _with_common_layers(row, column)
-        found = compare_sides(row.side, column.side, choice.key, choice.seeds)
-        _show_tabs(choice, row, column, found)
+        comparison = compare_sides(row.side, column.side, choice.key, choice.seeds)
+        _show_tabs(choice, row, column, comparison)
         with st.popover("Download the three lists"):
             st.markdown("**All sources**, with the list that each is in")
-            _offer_lists(choice, row, column, found)
+            _offer_lists(choice, row, column, comparison)
 
 
-def _show_tabs(choice: Choice, row: Item, column: Item, found: Comparison) -> None:
+def _show_tabs(choice: Choice, row: Item, column: Item, comparison: Comparison) -> None:
     """Only the open tab is worked out: each has a card or two."""
     lists = {
-        f"Shared ({len(found.shared):,})": ("shared", found.shared),
-        f"Only {row.name} ({len(found.only_a):,})": ("only_a", found.only_a),
-        f"Only {column.name} ({len(found.only_b):,})": ("only_b", found.only_b),
+        f"Shared ({len(comparison.shared):,})": ("shared", comparison.shared),
+        f"Only {row.name} ({len(comparison.only_a):,})": ("only_a", comparison.only_a),
+        f"Only {column.name} ({len(comparison.only_b):,})": ("only_b", comparison.only_b),
     }
     labels = [*(literal(label) for label in lists), "Words that differ"]
     *tabs, words = st.tabs(labels, on_change="rerun", key=f"tab_{row.value}_{column.value}")
@@ -56,7 +56,7 @@ def _show_tabs(choice: Choice, row: Item, column: Item, found: Comparison) -> No
                 _show_list(choice, row, column, name, table)
     if words.open:
         with words:
-            _show_words(row, column, found)
+            _show_words(row, column, comparison)
 
 
 def _with_common_layers(row: Item, column: Item) -> tuple[Item, Item]:
@@ -90,9 +90,9 @@ def _show_list(choice: Choice, row: Item, column: Item, name: str, table: pd.Dat
                 _show_latent(sides[number], source, second, choice.key, f"{name}_{number}")
 
 
-def _show_words(row: Item, column: Item, found: Comparison) -> None:
+def _show_words(row: Item, column: Item, comparison: Comparison) -> None:
     """The words of what only one side has, by how much more often one side has them."""
-    counts = word_counts(found.only_a, found.only_b)
+    counts = word_counts(comparison.only_a, comparison.only_b)
     if counts.empty:
         st.caption("Neither has a source that the other lacks.")
         return
@@ -153,10 +153,10 @@ def _show_latent(item: Item, source: pd.Series, second: int, key: str, name: str
     directory, number = place
     store = explorer().store
     run = next(run for run in store.runs.table().itertuples() if run.directory == directory)
-    found = store.latents.table(run.run_id, [number])
-    if found.empty:
+    table = store.latents.table(run.run_id, [number])
+    if table.empty:
         return
-    latent = found.iloc[0]
+    latent = table.iloc[0]
     with st.container(border=True):
         st.markdown(f"**{literal(item.name)}** · latent {number}")
         st.caption(literal(run_label(run)))
@@ -168,24 +168,24 @@ def _show_latent(item: Item, source: pd.Series, second: int, key: str, name: str
         show_card(run, latent, f"{name}_", _MOST_USES)
 
 
-def _offer_lists(choice: Choice, row: Item, column: Item, found: Comparison) -> None:
+def _offer_lists(choice: Choice, row: Item, column: Item, comparison: Comparison) -> None:
     table = pd.concat(
         [
             one.assign(list=name)
             for name, one in (
-                ("shared", found.shared),
-                ("only_a", found.only_a),
-                ("only_b", found.only_b),
+                ("shared", comparison.shared),
+                ("only_a", comparison.only_a),
+                ("only_b", comparison.only_b),
             )
         ],
         ignore_index=True,
     )
-    told = {
+    settings = {
         **about(choice),
         "a": row.name,
         "b": column.name,
         "a_runs": " ".join(row.run_ids),
         "b_runs": " ".join(column.run_ids),
-        "jaccard": found.jaccard,
+        "jaccard": comparison.jaccard,
     }
-    offer_downloads(table, told, "similarity-sources", "lists")
+    offer_downloads(table, settings, "similarity-sources", "lists")

@@ -4,19 +4,19 @@ from collections.abc import Collection
 
 import streamlit as st
 
-from itda_core.similarity.measures import MEASURES
+from itda_core.similarity.measures import JACCARD, MEASURES
 from pages.components.cached import loaded_run
 from pages.components.explorer import explorer
 from pages.components.job_offer import JobOffer, job_button
 from pages.components.similarity.choice import Choice
-from pages.components.similarity.values import JACCARD, Values
+from pages.components.similarity.values import Values
 
 _COMPARISON = JobOffer("comparison")
 
 
 def offer_comparison(choice: Choice, values: Values) -> None:
     """What is known of the matrix, and buttons that queue what is not."""
-    if choice.kind.name == JACCARD or not values.missing:
+    if choice.kind is JACCARD or not values.missing:
         return
     directories = _directories(choice, values)
     n_known = values.n_pairs - len(values.missing)

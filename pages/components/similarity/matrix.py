@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from itda_core.similarity.measures import JACCARD
 from pages.components.charts.camera import ask_for_format, picture_config
 from pages.components.charts.ordering import cluster_order, comparable, profile_orders
 from pages.components.charts.similarity import Look, dendrogram, match_path, matrix
@@ -20,7 +21,7 @@ from pages.components.similarity.sentences import (
     path_summary,
     summary,
 )
-from pages.components.similarity.values import JACCARD, Values
+from pages.components.similarity.values import Values
 from pages.components.text import literal
 from pages.components.url import follow_url, write_url
 
@@ -33,7 +34,7 @@ _LIMITS = (
 )
 
 
-def show_matrix(choice: Choice, found: Values, chosen: tuple[int, int] | None) -> None:
+def show_matrix(choice: Choice, values: Values, chosen: tuple[int, int] | None) -> None:
     """The matrix beside the best matches or the dendrogram, and what it says in words.
 
     chosen: row and column number of the cell that is looked at.
@@ -41,13 +42,13 @@ def show_matrix(choice: Choice, found: Values, chosen: tuple[int, int] | None) -
     wide = len(choice.columns) > 34
     left, right = (st.container(), st.container()) if wide else st.columns([5, 3], gap="medium")
     with left:
-        _show_cells(choice, found, chosen)
+        _show_cells(choice, values, chosen)
     with right:
         if choice.view == "layers":
-            _show_path(choice, found)
+            _show_path(choice, values)
         else:
-            _show_dendrogram(choice, found)
-    _show_words(choice, found)
+            _show_dendrogram(choice, values)
+    _show_words(choice, values)
 
 
 def choose_cell(choice: Choice) -> tuple[int, int] | None:
@@ -91,12 +92,12 @@ def _forget_click() -> None:
     st.session_state["_matrix"] = st.session_state.get("_matrix", 0) + 1
 
 
-def _show_cells(choice: Choice, found: Values, chosen: tuple[int, int] | None) -> None:
-    order_rows, order_columns = _orders(choice, found)
+def _show_cells(choice: Choice, values: Values, chosen: tuple[int, int] | None) -> None:
+    order_rows, order_columns = _orders(choice, values)
     names = [item.name for item in choice.rows], [item.name for item in choice.columns]
-    texts = hovers(choice.kind, found, *names, choice.key)
+    texts = hovers(choice.kind, values, *names, choice.key)
     rows, columns = order_rows.tolist(), order_columns.tolist()
-    look = _look(choice, found.values)
+    look = _look(choice, values.values)
     if chosen is not None:
         look = dataclasses.replace(look, chosen=(rows.index(chosen[0]), columns.index(chosen[1])))
     # Another matrix is another chart, which nothing was clicked in yet.
@@ -111,7 +112,7 @@ def _show_cells(choice: Choice, found: Values, chosen: tuple[int, int] | None) -
             st.session_state["column"] = choice.columns[columns[column]].value
 
     figure = matrix(
-        found.values[np.ix_(rows, columns)],
+        values.values[np.ix_(rows, columns)],
         [choice.rows[row].tick for row in rows],
         [choice.columns[column].tick for column in columns],
         _axis_titles(choice),
@@ -133,12 +134,14 @@ def _show_cells(choice: Choice, found: Values, chosen: tuple[int, int] | None) -
 
 def _look(choice: Choice, values: np.ndarray) -> Look:
     low, high = choice.kind.low, choice.kind.high
-    told = values.astype(float).copy()
+    off_diagonal = values.astype(float).copy()
     if choice.is_same:
-        np.fill_diagonal(told, np.nan)  # 1 by definition, which would leave nothing to stretch
-    if choice.stretch and not np.isnan(told).all():
-        low, high = float(np.nanmin(told)), float(np.nanmax(told))
-    title = "Jaccard" if choice.kind.name == JACCARD else ""
+        np.fill_diagonal(
+            off_diagonal, np.nan
+        )  # 1 by definition, which would leave nothing to stretch
+    if choice.stretch and not np.isnan(off_diagonal).all():
+        low, high = float(np.nanmin(off_diagonal)), float(np.nanmax(off_diagonal))
+    title = "Jaccard" if choice.kind is JACCARD else ""
     return Look(low, high, title, choice.is_same)
 
 
@@ -149,49 +152,49 @@ def _axis_titles(choice: Choice) -> tuple[str, str]:
     return f"layer of A: {a}", f"layer of B: {b}"
 
 
-def _orders(choice: Choice, found: Values) -> tuple[np.ndarray, np.ndarray]:
+def _orders(choice: Choice, values: Values) -> tuple[np.ndarray, np.ndarray]:
     if choice.order == "original":
         return np.arange(len(choice.rows)), np.arange(len(choice.columns))
     if choice.is_same and choice.kind.is_symmetric:
-        order = cluster_order(found.values)
+        order = cluster_order(values.values)
         return order, order
-    return profile_orders(found.values)
+    return profile_orders(values.values)
 
 
-def _show_path(choice: Choice, found: Values) -> None:
+def _show_path(choice: Choice, values: Values) -> None:
     a, b = choice.groups
     layers_a, layers_b = list(a.layers), list(b.layers)
-    if np.isnan(found.values).all() or (choice.is_same and len(layers_a) < 2):
+    if np.isnan(values.values).all() or (choice.is_same and len(layers_a) < 2):
         return
     st.markdown("**Best matches**")
     st.plotly_chart(
-        match_path(found.values, layers_a, layers_b, (a.n_layers, b.n_layers), choice.is_same),
+        match_path(values.values, layers_a, layers_b, (a.n_layers, b.n_layers), choice.is_same),
         config=picture_config("best-matches"),
         key="path",
     )
     if a.n_layers == b.n_layers and not choice.is_same:
-        st.caption(path_summary(found.values, layers_a, layers_b))
+        st.caption(path_summary(values.values, layers_a, layers_b))
 
 
-def _show_dendrogram(choice: Choice, found: Values) -> None:
-    kept = comparable(found.values)
-    if len(kept) < 3:
+def _show_dendrogram(choice: Choice, values: Values) -> None:
+    rows = comparable(values.values)
+    if len(rows) < 3:
         return
     st.markdown("**Which models belong together**")
     st.plotly_chart(
-        dendrogram(found.values[np.ix_(kept, kept)], [choice.rows[place].tick for place in kept]),
+        dendrogram(values.values[np.ix_(rows, rows)], [choice.rows[place].tick for place in rows]),
         config=picture_config("dendrogram"),
         key="dendrogram",
     )
-    if len(kept) < len(choice.rows):
-        left = [item.tick for place, item in enumerate(choice.rows) if place not in kept]
+    if len(rows) < len(choice.rows):
+        left = [item.tick for place, item in enumerate(choice.rows) if place not in rows]
         st.caption(literal(f"Left out, since not all of its pairs are known: {', '.join(left)}."))
 
 
-def _show_words(choice: Choice, found: Values) -> None:
+def _show_words(choice: Choice, values: Values) -> None:
     names = [item.name for item in choice.rows], [item.name for item in choice.columns]
     is_half = choice.is_same and choice.kind.is_symmetric
-    texts = summary(found.values, *names, is_half), chance_summary(found, is_half)
+    texts = summary(values.values, *names, is_half), chance_summary(values, is_half)
     if any(texts):
         st.markdown(literal(" ".join(texts)))
     with st.expander("What these numbers mean, and what they can't say"):
@@ -199,35 +202,35 @@ def _show_words(choice: Choice, found: Values) -> None:
         st.markdown(literal(_LIMITS))
 
 
-def show_cell_words(choice: Choice, found: Values, cell: tuple[int, int]) -> None:
+def show_cell_words(choice: Choice, values: Values, cell: tuple[int, int]) -> None:
     """The head of a chosen cell, and its value in a sentence."""
     row, column = cell
     st.subheader(literal(f"{choice.rows[row].name} and {choice.columns[column].name}"))
-    st.markdown(cell_sentence(choice.kind, found, row, column))
+    st.markdown(cell_sentence(choice.kind, values, row, column))
 
 
-def offer_exports(choice: Choice, found: Values) -> None:
+def offer_exports(choice: Choice, values: Values) -> None:
     """The matrix as a table of pairs, and which picture the chart's button gives."""
     with st.popover("Download the matrix"):
         st.markdown("**The matrix**, a row for each pair")
         offer_downloads(
-            pair_table(choice, found), about(choice), f"similarity-{choice.kind.name}", "matrix"
+            pair_table(choice, values), about(choice), f"similarity-{choice.kind.name}", "matrix"
         )
         ask_for_format()
 
 
-def pair_table(choice: Choice, found: Values) -> pd.DataFrame:
+def pair_table(choice: Choice, values: Values) -> pd.DataFrame:
     """One row a pair: names and run ids of both, value, what it was counted from, or why not."""
-    y, x = (axis.ravel() for axis in np.indices(found.values.shape))
+    y, x = (axis.ravel() for axis in np.indices(values.values.shape))
     columns: dict[str, Any] = {
         "row": [choice.rows[place].name for place in y],
         "column": [choice.columns[place].name for place in x],
         "row_runs": [" ".join(choice.rows[place].run_ids) for place in y],
         "column_runs": [" ".join(choice.columns[place].run_ids) for place in x],
-        "value": found.values.ravel(),
+        "value": values.values.ravel(),
     }
-    columns |= {name: array.ravel() for name, array in found.counts.items()}
-    return pd.DataFrame(columns | {"reason": found.reasons.ravel().astype(str)})
+    columns |= {name: array.ravel() for name, array in values.counts.items()}
+    return pd.DataFrame(columns | {"reason": values.reasons.ravel().astype(str)})
 
 
 def about(choice: Choice) -> dict[str, Any]:
@@ -235,7 +238,7 @@ def about(choice: Choice) -> dict[str, Any]:
     return {
         "view": choice.view,
         "measure": choice.kind.name,
-        "key": choice.key if choice.kind.name == JACCARD else None,
+        "key": choice.key if choice.kind is JACCARD else None,
         "seeds": choice.seeds,
         "models": [
             {

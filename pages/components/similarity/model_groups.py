@@ -9,7 +9,7 @@ import pandas as pd
 
 from itda_core.config import IMPORTED, TrainConfig, slug
 from pages.components.cached import loaded_run
-from pages.components.similarity.overlaps import Side
+from pages.components.similarity.overlaps import RunSide
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Group:
         return " · ".join([model, layers_text(self.layers), *settings])
 
     @property
-    def side(self) -> Side:
+    def side(self) -> RunSide:
         return tuple(zip(self.layers, self.directories, strict=True))
 
     @property
@@ -85,8 +85,8 @@ def layers_text(layers: tuple[int, ...]) -> str:
             spans[-1].append(layer)
         else:
             spans.append([layer])
-    told = [str(span[0]) if len(span) == 1 else f"{span[0]}–{span[-1]}" for span in spans]
-    return f"{'layer' if len(layers) == 1 else 'layers'} {', '.join(told)}"
+    parts = [str(span[0]) if len(span) == 1 else f"{span[0]}–{span[-1]}" for span in spans]
+    return f"{'layer' if len(layers) == 1 else 'layers'} {', '.join(parts)}"
 
 
 def _parts(config: TrainConfig, method: str) -> dict[str, str]:

@@ -16,11 +16,11 @@ from itda_core.similarity.dictionaries import (
 )
 from pages.components.cached import loaded_dictionary
 
-Side = tuple[tuple[int, str], ...]
+RunSide = tuple[tuple[int, str], ...]
 """One row or column of a matrix: layers and run directories"""
 
 
-def compare_sides(a: Side, b: Side, key: str, seeds: bool = False) -> Comparison:
+def compare_sides(a: RunSide, b: RunSide, key: str, seeds: bool = False) -> Comparison:
     """The sources of two sides compared. Raises ComparisonError."""
     return model_comparison(
         {layer: loaded_dictionary(directory) for layer, directory in a},
@@ -32,7 +32,7 @@ def compare_sides(a: Side, b: Side, key: str, seeds: bool = False) -> Comparison
 
 @st.cache_resource(max_entries=32, show_spinner="Comparing …")
 def compare_all_sides(
-    rows: tuple[Side, ...], columns: tuple[Side, ...], key: str, seeds: bool = False
+    rows: tuple[RunSide, ...], columns: tuple[RunSide, ...], key: str, seeds: bool = False
 ) -> Matrix:
     """Every row with every column; what can't be read or compared has its reason there."""
     (a, unreadable_rows), (b, unreadable_columns) = _loaded(rows), _loaded(columns)
@@ -44,25 +44,25 @@ def compare_all_sides(
     return matrix
 
 
-def _loaded(sides: tuple[Side, ...]) -> tuple[list[dict[int, SourceSet]], dict[int, str]]:
+def _loaded(sides: tuple[RunSide, ...]) -> tuple[list[dict[int, SourceSet]], dict[int, str]]:
     """The sources of each side, and why there are none for those that can't be read."""
-    found, unreadable = [], {}
+    sources, unreadable = [], {}
     for number, side in enumerate(sides):
         try:
-            found.append({layer: _loaded_sources(directory) for layer, directory in side})
+            sources.append({layer: _loaded_sources(directory) for layer, directory in side})
         except ItdaError as error:
-            found.append({})
+            sources.append({})
             unreadable[number] = str(error)
-    return found, unreadable
+    return sources, unreadable
 
 
 def tokenizers(directories: list[str]) -> set[str]:
     """The tokenizers of some dictionaries; those that can't be read are left out."""
-    found = set()
+    digests = set()
     for directory in directories:
         with contextlib.suppress(ItdaError):
-            found.add(_loaded_sources(directory).tokenizer)
-    return found
+            digests.add(_loaded_sources(directory).tokenizer)
+    return digests
 
 
 @st.cache_resource(max_entries=1_024, show_spinner=False)
@@ -71,7 +71,7 @@ def _loaded_sources(directory: str) -> SourceSet:
     return SourceSet.of(Dictionary.load(directory))
 
 
-def find_latent(side: Side, prompt_id: str, second: int, key: str) -> tuple[str, int] | None:
+def find_latent(side: RunSide, prompt_id: str, second: int, key: str) -> tuple[str, int] | None:
     """The run directory and the latent of a source in one side, which may have several layers.
 
     second: from `source_key`. By word it is the first latent with a source in that word.
@@ -85,7 +85,7 @@ def find_latent(side: Side, prompt_id: str, second: int, key: str) -> tuple[str,
     return None
 
 
-def source_key(side: Side, prompt_id: str, position: int, key: str) -> int | None:
+def source_key(side: RunSide, prompt_id: str, position: int, key: str) -> int | None:
     """What calls a source of this side within its prompt: its position, or where its word is."""
     for _, directory in side:
         dictionary = loaded_dictionary(directory)

@@ -2,41 +2,42 @@
 
 import numpy as np
 
+from itda_core.similarity.measures import JACCARD, Measure
 from pages.components.charts.ordering import best_in_rows
-from pages.components.similarity.values import JACCARD, Kind, Values
+from pages.components.similarity.values import Values
 
 
 def summary(values: np.ndarray, rows: list[str], columns: list[str], is_same: bool) -> str:
     """The most and the least alike pair. rows, columns: names; is_same: both are the same things,
     so that the diagonal says nothing."""
-    told = values.astype(float).copy()
+    off_diagonal = values.astype(float).copy()
     if is_same:
-        np.fill_diagonal(told, np.nan)
-        told[np.tril_indices(len(told), -1)] = np.nan
-    if np.isnan(told).all():
+        np.fill_diagonal(off_diagonal, np.nan)
+        off_diagonal[np.tril_indices(len(off_diagonal), -1)] = np.nan
+    if np.isnan(off_diagonal).all():
         return ""
-    most = np.unravel_index(np.nanargmax(told), told.shape)
-    least = np.unravel_index(np.nanargmin(told), told.shape)
-    text = f"The most alike are {rows[most[0]]} and {columns[most[1]]} ({told[most]:.2f})"
+    most = np.unravel_index(np.nanargmax(off_diagonal), off_diagonal.shape)
+    least = np.unravel_index(np.nanargmin(off_diagonal), off_diagonal.shape)
+    text = f"The most alike are {rows[most[0]]} and {columns[most[1]]} ({off_diagonal[most]:.2f})"
     if most == least:
         return f"{text}."
     return (
-        f"{text}, the least alike {rows[least[0]]} and {columns[least[1]]} ({told[least]:.2f}). "
-        f"The mean of all pairs is {np.nanmean(told):.2f}."
+        f"{text}, the least alike {rows[least[0]]} and {columns[least[1]]} "
+        f"({off_diagonal[least]:.2f}). The mean of all pairs is {np.nanmean(off_diagonal):.2f}."
     )
 
 
-def chance_summary(found: Values, is_same: bool) -> str:
+def chance_summary(values: Values, is_same: bool) -> str:
     """How many pairs are surely more alike than chance; empty where that is not known."""
-    if not found.counts:
+    if not values.counts:
         return ""
-    judged = ~np.isnan(found.values) & ~np.isnan(found.counts["chance"] + found.counts["low"])
+    judged = ~np.isnan(values.values) & ~np.isnan(values.counts["chance"] + values.counts["low"])
     if is_same:
         judged = judged & ~np.tri(len(judged), dtype=bool)
     if not judged.any():
         return ""
-    above = int((found.counts["low"] > found.counts["chance"])[judged].sum())
-    mean = found.counts["chance"][judged].mean()
+    above = int((values.counts["low"] > values.counts["chance"])[judged].sum())
+    mean = values.counts["chance"][judged].mean()
     return (
         f"Sets of these sizes drawn by chance would have {mean:.2f} on average; in {above:,} of "
         f"{judged.sum():,} pairs the whole 95 % interval lies above what chance gives."
@@ -57,15 +58,15 @@ def path_summary(values: np.ndarray, layers_a: list[int], layers_b: list[int]) -
     )
 
 
-def cell_sentence(kind: Kind, found: Values, row: int, column: int) -> str:
+def cell_sentence(kind: Measure, values: Values, row: int, column: int) -> str:
     """The value of one cell with all that is known of how sure it is and what chance would give."""
-    value = found.values[row, column]
+    value = values.values[row, column]
     if np.isnan(value):
         return f"{kind.title}: not known yet."
     text = f"{kind.title} **{value:.2f}**"
-    if kind.name != JACCARD:
+    if kind is not JACCARD:
         return f"{text}, on a scale from {kind.low:g} to {kind.high:g}."
-    counts = {name: array[row, column] for name, array in found.counts.items()}
+    counts = {name: array[row, column] for name, array in values.counts.items()}
     if not np.isnan(counts["low"]):
         text += f", 95 % interval {counts['low']:.2f}–{counts['high']:.2f}"
     text += f": {counts['shared']:,} shared of {counts['union']:,} in either"
@@ -82,19 +83,19 @@ def _chance_sentence(counts: dict) -> str:
     return f"{text}."
 
 
-def hovers(kind: Kind, found: Values, rows: list[str], columns: list[str], key: str) -> list:
+def hovers(kind: Measure, values: Values, rows: list[str], columns: list[str], key: str) -> list:
     """What the mouse shows of each cell."""
 
     def hover(row: int, column: int) -> str:
         pair = f"{rows[row]} and {columns[column]}"
-        value = found.values[row, column]
-        if found.reasons[row, column]:
+        value = values.values[row, column]
+        if values.reasons[row, column]:
             return f"{pair}\nnot comparable"
         if np.isnan(value):
             return f"{pair}\nnot computed yet"
         lines = [pair, f"{kind.title} {value:.4f}"]
-        if found.counts:
-            lines += _counted({name: of[row, column] for name, of in found.counts.items()}, key)
+        if values.counts:
+            lines += _counted({name: of[row, column] for name, of in values.counts.items()}, key)
         return "\n".join(lines)
 
     return [[hover(i, j) for j in range(len(columns))] for i in range(len(rows))]

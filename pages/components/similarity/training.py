@@ -80,13 +80,13 @@ def _ask_for_revision(name: str) -> str | None:
     """The revision of a hub model: its training checkpoints compare like models."""
     if name in BUILT_IN or Path(name).is_absolute():
         return None
-    asked = st.text_input(
+    revision = st.text_input(
         "Revision",
         key="train_revision",
         placeholder="the newest",
         help="Branch, tag or commit: a training checkpoint such as step1000.",
     )
-    return asked.strip() or None
+    return revision.strip() or None
 
 
 def _spec(template: Group, name: str, revision: str | None = None) -> ModelSpec:

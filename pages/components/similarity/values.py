@@ -5,28 +5,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from itda_core.similarity.measures import MEASURES
+from itda_core.similarity.measures import Measure
 from pages.components.explorer import explorer
-from pages.components.similarity.overlaps import Side, compare_all_sides
+from pages.components.similarity.overlaps import RunSide, compare_all_sides
 
-JACCARD = "jaccard"
 _ONLY_SEEDS = (
     "Where one of two dictionaries has nothing but the first d_model tokens of the corpus, which "
     "the published method takes without a choice, there is nothing to compare. Train it with more "
     "atoms than d_model, or count these atoms too."
 )
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One measure of similarity as the page shows it."""
-
-    name: str
-    title: str
-    low: float
-    high: float
-    is_symmetric: bool
-    explanation: str
 
 
 @dataclass(frozen=True)
@@ -46,30 +33,8 @@ class Values:
     """pairs of run ids that the matrix needs"""
 
 
-def kinds() -> dict[str, Kind]:
-    """All measures by name, the Jaccard index first."""
-    jaccard = Kind(
-        JACCARD,
-        "Jaccard of sources",
-        0.0,
-        1.0,
-        True,
-        "Shared source tokens divided by source tokens in either: 1 for the same tokens, 0 for "
-        "none in common.",
-    )
-    return {JACCARD: jaccard, **_measured()}
-
-
-def _measured() -> dict[str, Kind]:
-    """The measures that a job computes from activations."""
-    return {
-        name: Kind(name, one.title, one.low, one.high, one.is_symmetric, one.explanation)
-        for name, one in MEASURES.items()
-    }
-
-
 def jaccard_values(
-    rows: tuple[Side, ...], columns: tuple[Side, ...], key: str, seeds: bool = False
+    rows: tuple[RunSide, ...], columns: tuple[RunSide, ...], key: str, seeds: bool = False
 ) -> Values:
     """The Jaccard index of every pair: unions over the layers both sides have."""
     matrix = compare_all_sides(rows, columns, key, seeds)
@@ -81,7 +46,7 @@ def jaccard_values(
 
 
 def stored_values(
-    kind: Kind, rows: Sequence[tuple[str, ...]], columns: Sequence[tuple[str, ...]]
+    kind: Measure, rows: Sequence[tuple[str, ...]], columns: Sequence[tuple[str, ...]]
 ) -> Values:
     """What jobs have measured. rows, columns: the run ids of each, one for each layer.
 
@@ -90,34 +55,34 @@ def stored_values(
     """
     ids = sorted({run_id for side in (*rows, *columns) for run_id in side})
     number = {run_id: place for place, run_id in enumerate(ids)}
-    known, untold = _known(kind, number)
+    stored, untold = _known(kind, number)
     places = [[[number[run_id] for run_id in one] for one in side] for side in (rows, columns)]
     values = np.full((len(rows), len(columns)), np.nan)
     reasons = np.full(values.shape, "", object)
-    needed = np.zeros(known.shape, bool)
+    needed = np.zeros(stored.shape, bool)
     for i, row in enumerate(places[0]):
         for j, column in enumerate(places[1]):
-            block = known[np.ix_(row, column)]
+            block = stored[np.ix_(row, column)]
             needed[np.ix_(row, column)] = True
             reasons[i, j] = next(filter(None, untold[np.ix_(row, column)].ravel()), "")
             if block.size and not np.isnan(block).any():
                 values[i, j] = (block.max(1).mean() + block.max(0).mean()) / 2
     if kind.is_symmetric:
         needed = np.triu(needed | needed.T)
-    lacking = np.argwhere(needed & np.isnan(known) & (untold == ""))
+    lacking = np.argwhere(needed & np.isnan(stored) & (untold == ""))
     missing = tuple((ids[a], ids[b]) for a, b in lacking)
     return Values(values, reasons, {}, missing, int(needed.sum()))
 
 
-def _known(kind: Kind, number: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
+def _known(kind: Measure, number: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
     """What is stored of all pairs of runs: values [n_runs, n_runs], NaN where
     there is none, and why there is none where that was found out."""
-    known = np.full((len(number), len(number)), np.nan)
-    untold = np.full(known.shape, "", object)
+    stored = np.full((len(number), len(number)), np.nan)
+    untold = np.full(stored.shape, "", object)
     table = explorer().store.comparisons.table(kind.name, list(number))
-    for found in table.itertuples():
-        a, b = number[found.run_a], number[found.run_b]
-        why = "" if found.value == found.value else found.reason
+    for row in table.itertuples():
+        a, b = number[row.run_a], number[row.run_b]
+        why = "" if row.value == row.value else row.reason
         for place in ((a, b), (b, a)) if kind.is_symmetric else ((a, b),):
-            known[place], untold[place] = found.value, why
-    return known, untold
+            stored[place], untold[place] = row.value, why
+    return stored, untold
