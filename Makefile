@@ -10,8 +10,7 @@ export OMP_WAIT_POLICY = passive
 .PHONY: app test bench claims pictures lint clean
 
 app: .venv/app.done
-	@echo "The explorer opens at http://127.0.0.1:$(PORT). Ctrl+C ends it."
-	ITDA_DEMO=1 $(BIN)/streamlit run app.py --server.address 127.0.0.1 --server.port $(PORT)
+	$(BIN)/python -m itda_core app --port $(PORT)
 
 test: .venv/dev.done
 	$(BIN)/ruff check .

@@ -30,9 +30,25 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def data_directory() -> Path:
-    """Where the app writes: the environment variable ITDA_DATA, or `data/` beside the code."""
-    default = Path(__file__).resolve().parent.parent / "data"
-    return Path(os.environ.get("ITDA_DATA") or default)
+    """Where everything is written: the environment variable ITDA_DATA, else `data/` of a checkout,
+    else the user's own data folder."""
+    chosen = os.environ.get("ITDA_DATA")
+    if chosen:
+        return Path(chosen)
+    if is_checkout():
+        return code_directory() / "data"
+    import platformdirs
+
+    return platformdirs.user_data_path("itda-explorer", appauthor=False)
+
+
+def code_directory() -> Path:
+    """The folder that holds the package: that of a checkout, or of installed packages."""
+    return Path(__file__).resolve().parent.parent
+
+
+def is_checkout() -> bool:
+    return (code_directory() / "pyproject.toml").exists()
 
 
 @dataclass(frozen=True)

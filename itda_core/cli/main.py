@@ -14,11 +14,12 @@ from itda_core.errors import ItdaError
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = make_parser().parse_args(arguments)
-    from itda_core.cli import commands
+    from itda_core.cli import app, commands
     from itda_core.cli import exchange as exchange_commands
     from itda_core.cli import measure as measuring_commands
 
-    functions = {**vars(measuring_commands), **vars(exchange_commands), **vars(commands)}
+    modules = (app, measuring_commands, exchange_commands, commands)
+    functions = {name: value for module in modules for name, value in vars(module).items()}
     try:
         return functions[options.command](options)
     except ItdaError as error:

@@ -1,6 +1,7 @@
 """The options of every command."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ _DEFAULTS = {field.name: field.default for field in TrainConfig.__dataclass_fiel
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m itda_core", description="Dictionaries of a model's own activations."
+        prog=_prog(), description="Dictionaries of a model's own activations."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -31,6 +32,8 @@ def make_parser() -> argparse.ArgumentParser:
         )
         return added
 
+    app = command("app", "Open the explorer in a browser.")
+    app.add_argument("--port", type=int, default=8501, help="of the address (8501)")
     _add_train(command("train", "Train a dictionary for each layer."))
     evaluate = command("evaluate", "Measure dictionaries on held-out prompts.")
     evaluate.add_argument("run", nargs="+", help="run id or directory")
@@ -82,6 +85,11 @@ def make_parser() -> argparse.ArgumentParser:
     command("models", "List the models that can be used.")
     command("doctor", "Check the installation.")
     return parser
+
+
+def _prog() -> str:
+    """As it was called."""
+    return "itda" if Path(sys.argv[0]).stem == "itda" else "python -m itda_core"
 
 
 def _add_train(train: argparse.ArgumentParser) -> None:

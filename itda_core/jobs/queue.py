@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from itda_core.config import TrainConfig
+from itda_core.config import TrainConfig, code_directory
 from itda_core.errors import ItdaError
 from itda_core.files import told_when_disk_is_full, write_json
 from itda_core.jobs.job import Job
@@ -212,9 +212,7 @@ class JobQueue:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=Path(__file__).resolve().parents[2],
-                # Several OpenMP runtimes in one process stall each other when they spin.
-                env={**os.environ, "OMP_WAIT_POLICY": "passive", "PYTHONUNBUFFERED": "1"},
+                env=_environment(),
                 start_new_session=True,
             )
         try:
@@ -276,6 +274,18 @@ class JobQueue:
 def _layers(layers: Sequence[int]) -> str:
     noun = "layer" if len(layers) == 1 else "layers"
     return f"{noun} {', '.join(str(layer) for layer in layers)}"
+
+
+def _environment() -> dict[str, str]:
+    """A job's: it finds the package from the folder in which the explorer was started."""
+    paths = [str(code_directory()), *filter(None, [os.environ.get("PYTHONPATH")])]
+    changed = {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONUNBUFFERED": "1",
+        # Several OpenMP runtimes in one process stall each other when they spin.
+        "OMP_WAIT_POLICY": "passive",
+    }
+    return {**os.environ, **changed}
 
 
 def _directories(runs: Sequence[Run]) -> list[str]:

