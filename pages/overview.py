@@ -5,6 +5,7 @@ import contextlib
 import pandas as pd
 import streamlit as st
 
+from pages.components.cached import warm_up
 from pages.components.explorer import Explorer, explorer
 from pages.components.frame import page
 from pages.components.job_panel import watch_active_jobs
@@ -123,3 +124,4 @@ def _disk_use(n_runs: int) -> str:  # noqa: ARG001 (measured again when a run co
 
 with page("Overview"):
     show()
+    warm_up()

@@ -14,13 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from itda_core.config import TrainConfig
-from itda_core.dictionary.dictionary import Dictionary
 from itda_core.digests import digest
 from itda_core.errors import InputError, RunError
 from itda_core.files import told_when_disk_is_full
+
+if TYPE_CHECKING:
+    from itda_core.dictionary.dictionary import Dictionary
 
 RUN_FILES = (
     "config.json",
@@ -84,7 +86,10 @@ class Run:
         named = [*model, self.layer, corpus, config.context_length]
         return digest(json.dumps(named))
 
-    def dictionary(self) -> Dictionary:
+    def dictionary(self) -> "Dictionary":
+        # Here, since it brings torch in: runs are listed before anybody needs that.
+        from itda_core.dictionary.dictionary import Dictionary
+
         return Dictionary.load(self.directory)
 
 

@@ -1,17 +1,27 @@
-"""What stays in memory between clicks: models, dictionaries, runs."""
+"""What stays in memory between clicks: models, dictionaries, runs.
 
+torch is imported when the first of them is asked for, or by `warm_up`, behind the first page.
+"""
+
+import threading
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from itda_core.config import ModelSpec
-from itda_core.dictionary.dictionary import Dictionary
-from itda_core.model.model import Model
 from itda_core.runs.run import Run, read_run
+
+if TYPE_CHECKING:
+    from itda_core.dictionary.dictionary import Dictionary
+    from itda_core.model.model import Model
+
+_UNTIL_DRAWN_SECONDS = 1.0
 
 
 @st.cache_resource(max_entries=2, show_spinner="Loading the model (only once) …")
-def loaded_model(spec: ModelSpec) -> Model:
+def loaded_model(spec: ModelSpec) -> "Model":
     """A model that stays in memory; the two used last are kept."""
     from itda_core.model.loading import load_model
 
@@ -19,11 +29,25 @@ def loaded_model(spec: ModelSpec) -> Model:
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def loaded_dictionary(directory: str) -> Dictionary:
+def loaded_dictionary(directory: str) -> "Dictionary":
     """A run's dictionary that stays in memory."""
+    from itda_core.dictionary.dictionary import Dictionary
+
     return Dictionary.load(directory)
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
 def loaded_run(directory: str) -> Run:
     return read_run(Path(directory))
+
+
+@st.cache_resource(show_spinner=False)
+def warm_up() -> None:
+    """Import what the other pages need while the first one is being read: torch takes seconds."""
+    threading.Thread(target=_import_torch, name="warm-up", daemon=True).start()
+
+
+def _import_torch() -> None:
+    time.sleep(_UNTIL_DRAWN_SECONDS)
+    import itda_core.dictionary.dictionary
+    import itda_core.model.loading  # noqa: F401

@@ -4,10 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from itda_core.dictionary.dictionary import FILE_NAME
 from itda_core.errors import ItdaError
-from itda_core.exchange.export import export_zip
-from itda_core.exchange.saelens import saelens_note
 from itda_core.runs.run import read_run
 from pages.components.cached import loaded_dictionary
 from pages.components.text import literal
@@ -15,6 +12,11 @@ from pages.components.text import literal
 
 def show_exchange(run) -> None:
     """Downloads of one dictionary, made when they are clicked. run: a row of Store.runs.table()."""
+    # Here, since they bring torch in: the table of dictionaries is drawn without.
+    from itda_core.dictionary.dictionary import FILE_NAME
+    from itda_core.exchange.export import export_zip
+    from itda_core.exchange.saelens import saelens_note
+
     directory = Path(run.directory)
     st.markdown("##### Export")
     try:
