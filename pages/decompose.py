@@ -6,6 +6,7 @@ import streamlit as st
 
 from itda_core.analysis.decomposition import Decomposition, decompose
 from itda_core.errors import InputError
+from itda_core.glossary import GLOSSARY
 from pages.components.cached import loaded_dictionary, loaded_model, loaded_run
 from pages.components.charts.camera import ask_for_format
 from pages.components.decompose.prompt import choose_text
@@ -67,7 +68,7 @@ def _choose_l0(result: Decomposition) -> Decomposition:
         1,
         most,
         key="l0",
-        help="Terms of each token. The first ones are what a pursuit with that L0 gives.",
+        help=f"{GLOSSARY['L0']} The first ones are what a pursuit with that L0 gives.",
     )
     write_url("l0", None if l0 == most else l0)
     return result.prefix(l0)

@@ -268,7 +268,7 @@ def _show_measured_on(result: dict) -> None:
     parts = [
         f"{result['tokens']:,} tokens of {prompts}",
         f"{result['massive_tokens']:,} of them massive activations",
-        f"{result['unused_share']:.1%} of the latents used by none",
+        f"{result['unused_share']:.1%} of the latents dead",
         f"{result['created'][:16].replace('T', ' ')} UTC",
     ]
     st.caption(literal(" · ".join(parts)))

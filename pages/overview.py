@@ -5,6 +5,7 @@ import contextlib
 import pandas as pd
 import streamlit as st
 
+from itda_core.glossary import GLOSSARY
 from pages.components.cached import warm_up
 from pages.components.explorer import Explorer, explorer
 from pages.components.frame import page
@@ -21,8 +22,7 @@ _COLUMNS = {
     "fvu": st.column_config.NumberColumn(
         "FVU",
         format="%.3f",
-        help="Fraction of variance unexplained on held-out prompts: 0 is perfect, 1 is no better "
-        "than the mean.",
+        help=f"On held-out prompts. {GLOSSARY['FVU']}",
     ),
     "corpus": "corpus",
     "created": st.column_config.DatetimeColumn("trained", format="YYYY-MM-DD HH:mm"),

@@ -5,6 +5,7 @@ import streamlit as st
 from itda_core.config import DTYPES, CorpusSpec, ModelSpec, TrainConfig
 from itda_core.corpus.corpus import BUILT_IN as BUILT_IN_CORPORA
 from itda_core.errors import InputError
+from itda_core.glossary import GLOSSARY
 from itda_core.jobs.estimate import estimate
 from itda_core.model.built_in import BUILT_IN
 from itda_core.model.loading import known_models, model_shape
@@ -158,7 +159,7 @@ def _ask_for_numbers(selection: str) -> dict:
             _DEFAULTS["l0"],
             1,
             key="l0",
-            help="How many terms one token may use. Fewer are easier to read, more lose less.",
+            help=f"{GLOSSARY['L0']} Fewer are easier to read, more lose less.",
         ),
     }
     with st.expander("More settings"):

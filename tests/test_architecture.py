@@ -12,7 +12,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 CORE = REPOSITORY / "itda_core"
 
 FLOORS = [
-    "errors", "digests", "config", "files", "progress", "corpus", "model", "activations", "pursuit",
+    "glossary", "errors", "digests", "config", "files", "progress", "corpus", "model",
+    "activations", "pursuit",
     "dictionary", "runs", "selection", "evaluation", "analysis", "similarity", "training", "store",
     "jobs", "exchange", "cli",
 ]  # fmt: skip

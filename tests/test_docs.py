@@ -16,11 +16,14 @@ from itda_core.cli.main import main
 from itda_core.cli.parser import make_parser
 from itda_core.errors import ItdaError
 from itda_core.evaluation.by_l0 import EVALUATION_TOKENS
+from itda_core.glossary import GLOSSARY
 from itda_core.runs.results import EVALUATION_FILE, PROBING_FILE
 from itda_core.runs.run import ALL_FILES
 from itda_core.similarity.measures import MEASURES
+from pages.components.evaluate.columns import COLUMNS
 from pages.components.explorer import DEMO_LAYERS, demo_config
 from tests.support.command_line import signal_handlers_kept
+from tools.write_glossary import with_glossary
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCS = REPOSITORY / "docs"
@@ -358,3 +361,27 @@ def test_the_lines_of_the_library_import_from_itda_core_only_and_run(
     capsys.readouterr()
     runpy.run_path(str(script))
     assert "source_token" in capsys.readouterr().out
+
+
+# The glossary
+
+
+def test_the_glossary_of_the_document_is_the_one_in_the_code():
+    document = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert with_glossary(document) == document
+
+
+@pytest.mark.parametrize("term", GLOSSARY)
+def test_no_page_defines_a_word_anew(term):
+    """Help texts take their sentences from the glossary; what is typed twice drifts apart."""
+    meaning = " ".join(GLOSSARY[term].split())
+    for path in (REPOSITORY / "pages").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert meaning not in " ".join(node.value.split()), path
+
+
+def test_the_columns_of_an_evaluation_are_explained_in_the_words_of_the_glossary():
+    for name, column in COLUMNS.items():
+        if name not in ("tokens", "corpus"):
+            assert any(meaning in column.help for meaning in GLOSSARY.values()), name

@@ -32,7 +32,8 @@ def make_parser() -> argparse.ArgumentParser:
         )
         return added
 
-    app = command("app", "Open the explorer in a browser.")
+    help = "Open the explorer in a browser."
+    app = commands.add_parser("app", help=help, description=help)
     app.add_argument("--port", type=int, default=8501, help="of the address (8501)")
     _add_train(command("train", "Train a dictionary for each layer."))
     evaluate = command("evaluate", "Measure dictionaries on held-out prompts.")

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from itda_core.errors import ComparisonError
+from itda_core.glossary import GLOSSARY
 from itda_core.similarity import linear, tokenwise
 
 MIN_TOKENS = 20
@@ -47,8 +48,7 @@ JACCARD = Measure(
     "Jaccard of sources",
     0.0,
     1.0,
-    "Shared source tokens divided by source tokens in either: 1 for the same tokens, 0 for none in "
-    "common.",
+    GLOSSARY["Jaccard index"],
 )
 
 MEASURES = {

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-MASSIVE_HELP = "Massive activations are tokens whose norm is over 10 × the median norm."
+from itda_core.glossary import GLOSSARY
+
+MASSIVE_HELP = GLOSSARY["massive activation"]
 
 
 @dataclass(frozen=True)
@@ -17,41 +19,23 @@ class Column:
     format: str = "%.4f"
 
 
+def _of(term: str, number_format: str = "%.4f", more: str = "") -> Column:
+    """A column that is a term of the glossary."""
+    return Column(term, f"{GLOSSARY[term]} {more}".strip(), number_format)
+
+
 COLUMNS = {
-    "l0": Column("L0", "Terms that one token may use.", "%d"),
-    "mean_l0": Column("terms used", "Terms that a token really uses, mean.", "%.2f"),
-    "mean_latents": Column(
-        "latents used",
-        "Different latents that a token uses, mean: a pursuit may take one again.",
-        "%.2f",
-    ),
-    "fvu": Column(
-        "FVU",
-        "Fraction of variance unexplained, Σ‖x − x̂‖² / Σ‖x − x̄‖²: 0 is perfect, 1 is no better "
-        "than the mean.",
-    ),
-    "fvu_without_massive": Column(
-        "FVU without massive",
-        f"FVU over the tokens that are no massive activations. {MASSIVE_HELP}",
-    ),
-    "explained_variance": Column("explained variance", "1 − FVU."),
-    "cosine": Column("cosine", "cos(x, x̂), mean over tokens."),
-    "norm_ratio": Column(
-        "norm ratio", "‖x̂‖ / ‖x‖, mean over tokens: below 1 the reconstruction is too short."
-    ),
-    "ce_loss_score": Column(
-        "CE loss score",
-        "What is left of the layer's help in predicting the next token when the reconstruction "
-        "takes its place: 1 is all of it, 0 is as bad as zeros.",
-    ),
-    "kl": Column(
-        "KL (nats)", "How far the predictions move from those of the model as it is, mean."
-    ),
-    "unused_share": Column(
-        "unused latents",
-        "Share of the latents that no evaluated token uses, at the largest L0.",
-        "%.1f %%",
-    ),
+    "l0": _of("L0", "%d"),
+    "mean_l0": _of("terms used", "%.2f"),
+    "mean_latents": _of("latents used", "%.2f"),
+    "fvu": _of("FVU"),
+    "fvu_without_massive": _of("FVU without massive", more=MASSIVE_HELP),
+    "explained_variance": _of("explained variance"),
+    "cosine": _of("cosine"),
+    "norm_ratio": _of("norm ratio"),
+    "ce_loss_score": _of("CE loss score"),
+    "kl": _of("KL (nats)"),
+    "unused_share": Column("dead latents", GLOSSARY["dead share"], "%.1f %%"),
     "tokens": Column("tokens", "Tokens evaluated on.", "%d"),
     "corpus": Column("prompts", "Where the prompts are from.", ""),
 }

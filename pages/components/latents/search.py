@@ -18,7 +18,7 @@ _WAYS = {"text": "text", "word": "whole word", "regex": "expression"}
 _KINDS = {
     "usual": "without noise",
     "all": "all",
-    "unused": "unused",
+    "unused": "dead",
     "first": "on a text's first position",
     "frequent": "on more than 10 %",
 }

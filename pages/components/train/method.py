@@ -5,6 +5,7 @@ from typing import Any
 import streamlit as st
 
 from itda_core.config import BUDGETS, OFFSETS, PURSUITS, SELECTIONS, TrainConfig
+from itda_core.glossary import GLOSSARY
 
 _METHODS = {"coverage": "Coverage (recommended)", "threshold": "Published (greedy threshold)"}
 _ABOUT_METHODS = {
@@ -32,8 +33,7 @@ def ask_for_selection() -> str:
         default=_DEFAULTS["selection"],
         required=True,
         key="selection",
-        help="How the tokens are chosen that become atoms. With both methods every atom is the "
-        "activation of a real token.",
+        help=f"{GLOSSARY['selection']} With both every atom is the activation of a real token.",
     )
     st.caption(_ABOUT_METHODS[selection])
     return selection
@@ -93,7 +93,7 @@ def _ask_for_coverage() -> dict[str, Any]:
         OFFSETS,
         format_func=_OFFSETS.get,
         key="offset",
-        help="It is added again at the end. Without the mean activation, atoms need not explain "
-        "what all tokens have in common.",
+        help=f"{GLOSSARY['offset']} Without the mean activation, atoms need not explain what all "
+        "tokens have in common.",
     )
     return {"pursuit": pursuit, "budget": budget, "offset": offset}

@@ -1,0 +1,56 @@
+"""What the words of this project mean, once: pages show these sentences as help, and
+CONTRIBUTING.md lists them."""
+
+GLOSSARY = {
+    "prompt": "One text of a corpus. Its id is a digest of the text.",
+    "token": "What the model's tokenizer makes of a few characters of a prompt.",
+    "activation": "The model's vector at a layer for one token.",
+    "hook point": "Where activations are taken: model, layer, and the output of that block "
+    "(resid_post). Layers count from 0.",
+    "source": "Where an atom came from: a token in a prompt.",
+    "atom": "The activation of a real token, scaled to length 1.",
+    "latent": "The coordinate that goes with an atom. It is titled with the atom's source.",
+    "code": "One term of a decomposition: a latent, its signed coefficient, and the step of the "
+    "pursuit that took it.",
+    "L0": "Terms that one token may use.",
+    "dictionary": "Atoms and their sources, and the offset that is subtracted before pursuit.",
+    "offset": "What is subtracted from activations before pursuit and added again at the end: the "
+    "mean activation, or zero.",
+    "run": "One dictionary's training. Training three layers in one pass makes three runs.",
+    "selection": "Which activations become atoms. “coverage” chooses among many tokens those that "
+    "explain the others best; “threshold” is the paper's greedy method.",
+    "matching pursuit (MP)": "Takes the atom with the largest correlation with what is left, "
+    "subtracts it, and goes on. Coefficients stay as they were taken.",
+    "orthogonal matching pursuit (OMP)": "Matching pursuit that fits all coefficients together "
+    "after each step.",
+    "refitted pursuit": "Matching pursuit that fits all coefficients together once, at the end.",
+    "candidate pool": "The tokens that could become atoms. Chance draws from it.",
+    "seed atoms": "The first d_model atoms of the threshold selection, taken before there is "
+    "anything to choose by.",
+    "explored tokens": "The tokens whose codes are kept for browsing.",
+    "held out": "The tenth of the prompts that nothing is trained on, the same for every model and "
+    "seed.",
+    "near miss": "The term that one more step of the pursuit would have taken.",
+    "dead latent": "A latent that no explored token uses.",
+    "density": "Share of the explored tokens that use a latent.",
+    "massive activation": "Massive activations are tokens whose norm is over 10 × the median norm.",
+    "FVU": "Fraction of variance unexplained, Σ‖x − x̂‖² / Σ‖x − x̄‖²: 0 is perfect, 1 is no better "
+    "than the mean. Also called NMSE.",
+    "FVU without massive": "FVU over the tokens that are no massive activations.",
+    "explained variance": "1 − FVU.",
+    "cosine": "cos(x, x̂), mean over tokens.",
+    "norm ratio": "‖x̂‖ / ‖x‖, mean over tokens: below 1 the reconstruction is too short.",
+    "CE loss score": "What is left of the layer's help in predicting the next token when the "
+    "reconstruction takes its place: 1 is all of it, 0 is as bad as zeros.",
+    "KL (nats)": "How far the predictions move from those of the model as it is, mean.",
+    "terms used": "Terms that a token really uses, mean.",
+    "latents used": "Different latents that a token uses, mean: a pursuit may take one again.",
+    "dead share": "Share of the latents that no evaluated token uses, at the largest L0.",
+    "Jaccard index": "Shared source tokens divided by source tokens in either: 1 for the same "
+    "tokens, 0 for none in common.",
+    "chance": "What two sets of these sizes would share if they were drawn from the candidate "
+    "pool.",
+    "log-odds": "How much more frequent a word is among the sources of one dictionary than of the "
+    "other, with a prior that keeps rare words from standing out by chance.",
+}
+"""Term by term, what it means, in a sentence or two"""
