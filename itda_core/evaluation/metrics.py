@@ -144,14 +144,6 @@ class SparsitySums:
         return self.uses.double() / max(self.tokens, 1)
 
 
-def ce_loss_score(model: float, zeroed: float, spliced: float) -> float:
-    """(H_zero − H_spliced) / (H_zero − H_model), H in nats: 1 = nothing lost, 0 = all lost.
-
-    `ce_loss_score` in SAEBench. NaN where zeroing costs nothing.
-    """
-    return (zeroed - spliced) / (zeroed - model) if zeroed != model else float("nan")
-
-
 def density_histogram(densities: torch.Tensor, tokens: int) -> list[dict[str, float | int]]:
     """How many latents have which density, in bins of log10: from, to (not included), latents.
 

@@ -8,12 +8,19 @@ import torch
 from itda_core.activations.plan import Plan, make_plan
 from itda_core.config import TrainConfig
 from itda_core.corpus.corpus import Prompt
-from itda_core.evaluation.metrics import ce_loss_score
 from itda_core.model.model import Model
 from itda_core.model.tokens import Tokens, batches
 
 _LOGIT_TOKENS = 1_024
 """Tokens of one forward pass: its logits are kept whole, [n_tokens, n_vocabulary]."""
+
+
+def ce_loss_score(model: float, zeroed: float, spliced: float) -> float:
+    """(H_zero − H_spliced) / (H_zero − H_model), H in nats: 1 = nothing lost, 0 = all lost.
+
+    `ce_loss_score` in SAEBench. NaN where zeroing costs nothing.
+    """
+    return (zeroed - spliced) / (zeroed - model) if zeroed != model else float("nan")
 
 
 @dataclass

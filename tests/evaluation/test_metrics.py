@@ -11,12 +11,12 @@ from itda_core.activations.massive import massive
 from itda_core.evaluation.metrics import (
     ReconstructionSums,
     SparsitySums,
-    ce_loss_score,
     cosines,
     density_histogram,
     fvu,
     norm_ratios,
 )
+from itda_core.evaluation.splicing import ce_loss_score
 from itda_core.pursuit.matching import Codes
 
 

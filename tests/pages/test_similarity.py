@@ -14,7 +14,7 @@ import pytest
 
 from itda_core.runs.run import list_runs
 from itda_core.similarity.dictionaries import compare, model_comparison, word_counts
-from itda_core.similarity.measures import MEASURES, Measure
+from itda_core.similarity.measures import ALL_MEASURES, MEASURES, Measure
 from itda_core.store.comparison_queries import ComparisonQueries
 from itda_core.training.trainer import train
 from pages.components import explorer as explorer_module
@@ -23,7 +23,6 @@ from pages.components.charts.ordering import best_in_rows, cluster_order, compar
 from pages.components.charts.similarity import Look, dendrogram, match_path
 from pages.components.downloads import as_csv, as_json, as_parquet
 from pages.components.similarity import training as similarity_training
-from pages.components.similarity import values as pairs
 from pages.components.similarity.model_groups import layers_text
 from pages.components.similarity.sentences import path_summary, summary
 from tests.support.app import assert_no_failure, close_explorer, numbers, open_page
@@ -80,7 +79,7 @@ def measured(monkeypatch):
     def submit(self, runs, measures):
         state.asked.append(({run.run_id for run in runs}, measures))
 
-    monkeypatch.setattr(pairs, "_measured", lambda: {"likeness": kind})
+    monkeypatch.setitem(ALL_MEASURES, "likeness", kind)
     monkeypatch.setattr(ComparisonQueries, "table", comparisons)
     monkeypatch.setattr(explorer_module.JobQueue, "submit_comparison", submit)
     return state
