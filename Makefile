@@ -16,7 +16,7 @@ test: .venv/dev.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/browser_setup.py
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --durations=15
 
 bench: .venv/dev.done
 	$(BIN)/python tools/browser_setup.py

@@ -140,12 +140,12 @@ class TrainConfig:
             raise InputError(f"Layers are whole numbers, got {self.layers}.")
         if min(self.layers) < 0:
             raise InputError(f"Layers count from 0, got {min(self.layers)}.")
-        _require_at_least("max_tokens", self.max_tokens, 1)
-        _require_at_least("context_length", self.context_length, 2)
-        _require_at_least("max_atoms", self.max_atoms, 1)
-        _require_at_least("l0", self.l0, 1)
-        _require_at_least("explored_tokens", self.explored_tokens, 0)
-        _require_at_least("batch_tokens", self.batch_tokens, 1)
+        _require_min("max_tokens", self.max_tokens, 1)
+        _require_min("context_length", self.context_length, 2)
+        _require_min("max_atoms", self.max_atoms, 1)
+        _require_min("l0", self.l0, 1)
+        _require_min("explored_tokens", self.explored_tokens, 0)
+        _require_min("batch_tokens", self.batch_tokens, 1)
         if self.max_atoms > self.max_tokens and self.selection != IMPORTED:
             raise InputError(
                 f"max_atoms ({self.max_atoms:,}) is more than max_tokens ({self.max_tokens:,}): "
@@ -246,8 +246,8 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", last.lower()).strip("-.")[:40] or "model"
 
 
-def _require_at_least(name: str, value: int, least: int) -> None:
+def _require_min(name: str, value: int, minimum: int) -> None:
     if not isinstance(value, int):
         raise InputError(f"{name} must be a whole number, got {value!r}.")
-    if value < least:
-        raise InputError(f"{name} must be at least {least}, got {value}.")
+    if value < minimum:
+        raise InputError(f"{name} must be at least {minimum}, got {value}.")

@@ -26,7 +26,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def told_when_disk_is_full(folder: Path) -> Iterator[None]:
+def disk_errors_as_sentences(folder: Path) -> Iterator[None]:
     """Turns the operating system's errors about disk space and rights into sentences."""
     try:
         yield

@@ -58,19 +58,19 @@ def _decomposed(directory: str, text: str) -> Decomposition:
 def _choose_l0(result: Decomposition) -> Decomposition:
     """Fewer terms: a pursuit's prefix is the smaller decomposition, so that nothing is computed
     anew."""
-    most = result.codes.l0
-    if most < 2:
+    max_l0 = result.codes.l0
+    if max_l0 < 2:
         return result
     keep("l0")
-    follow_url("l0", list(range(most, 0, -1)))
+    follow_url("l0", list(range(max_l0, 0, -1)))
     l0 = st.slider(
         "L0",
         1,
-        most,
+        max_l0,
         key="l0",
         help=f"{GLOSSARY['L0']} The first ones are what a pursuit with that L0 gives.",
     )
-    write_url("l0", None if l0 == most else l0)
+    write_url("l0", None if l0 == max_l0 else l0)
     return result.prefix(l0)
 
 

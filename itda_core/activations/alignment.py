@@ -71,16 +71,16 @@ def _ended_words(tokens: Tokens, text: int, positions: np.ndarray) -> np.ndarray
 
 
 def common_rows(
-    a: RowNames, b: RowNames, unit: str, most: int, left_out: tuple[np.ndarray, np.ndarray]
+    a: RowNames, b: RowNames, unit: str, max_rows: int, left_out: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of the tokens (words) that both have, at most `most`, in order: [n] int64 each.
+    """The rows of the tokens (words) that both have, at most `max_rows`, in order: [n] int64 each.
 
     left_out: rows of each that do not count, bool.
     """
     numbers = _numbered(a.of(unit), left_out[0]), _numbered(b.of(unit), left_out[1])
     common, rows_a, rows_b = np.intersect1d(*numbers, return_indices=True)
     named = common >= 0
-    return rows_a[named][:most], rows_b[named][:most]
+    return rows_a[named][:max_rows], rows_b[named][:max_rows]
 
 
 def _numbered(names: np.ndarray, left_out: np.ndarray) -> np.ndarray:

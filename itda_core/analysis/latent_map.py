@@ -19,7 +19,7 @@ import torch
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError, RunError
 from itda_core.evaluation.batch import each_run
-from itda_core.files import told_when_disk_is_full, write_atomically
+from itda_core.files import disk_errors_as_sentences, write_atomically
 from itda_core.progress import Progress
 from itda_core.runs.run import Run
 
@@ -60,7 +60,7 @@ def save_map(run: Run, points: pd.DataFrame, method: str) -> None:
     table = pa.Table.from_pandas(points, preserve_index=False)
     content = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({"method": method}), content)
-    with told_when_disk_is_full(run.directory):
+    with disk_errors_as_sentences(run.directory):
         write_atomically(run.directory / MAP_FILE, content.getvalue())
 
 

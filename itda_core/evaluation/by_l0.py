@@ -149,9 +149,9 @@ def nested_l0s(l0: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys([*powers, l0]))
 
 
-def _checked_l0s(l0s: Sequence[int], most: int) -> tuple[int, ...]:
-    if not l0s or min(l0s) < 1 or max(l0s) > most:
-        raise InputError(f"L0 is from 1 to the dictionary's {most}, got {list(l0s)}.")
+def _checked_l0s(l0s: Sequence[int], max_l0: int) -> tuple[int, ...]:
+    if not l0s or min(l0s) < 1 or max(l0s) > max_l0:
+        raise InputError(f"L0 is from 1 to the dictionary's {max_l0}, got {list(l0s)}.")
     return tuple(sorted(set(l0s)))
 
 

@@ -123,15 +123,15 @@ def token_frequencies(
     model: Model,
     prompts: Sequence[Prompt],
     context_length: int,
-    most: int = COUNTED_TOKENS,
+    max_tokens: int = COUNTED_TOKENS,
 ) -> np.ndarray:
     """How often each token id occurs in the prompts, each cut to `context_length` tokens.
 
-    Counts until `most` tokens are read. Returns [n_ids] int64, with a place for every id.
+    Counts until `max_tokens` tokens are read. Returns [n_ids] int64, with a place for every id.
     """
     counts = np.zeros(max(model.tokenizer.get_vocab().values()) + 1, dtype=np.int64)
     for ids in _ids(model, prompts, context_length):
-        room = most - int(counts.sum())
+        room = max_tokens - int(counts.sum())
         if room < 1:
             break
         counts += np.bincount(ids[:room], minlength=len(counts))

@@ -18,7 +18,7 @@ from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ExchangeError, InputError
 from itda_core.exchange.published import published_files, published_note
 from itda_core.exchange.saelens import saelens_files, saelens_note
-from itda_core.files import told_when_disk_is_full
+from itda_core.files import disk_errors_as_sentences
 from itda_core.runs.run import ALL_FILES, Run
 
 FORMATS = {
@@ -46,7 +46,7 @@ def export(run: Run, folder: Path, format: str) -> Exported:
     if format not in FORMATS:
         raise InputError(f"The format must be one of {', '.join(FORMATS)}, got {format!r}.")
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 (resolve() would follow links)
-    with told_when_disk_is_full(folder.parent):
+    with disk_errors_as_sentences(folder.parent):
         if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
             raise InputError(f"{folder} is there already. Choose a new folder.")
         files = export_files(run, format)

@@ -15,7 +15,7 @@ from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled, Repo
 
 from itda_core.errors import ExchangeError, HubError, InputError, RunError
 from itda_core.exchange.model_card import model_card
-from itda_core.files import told_when_disk_is_full
+from itda_core.files import disk_errors_as_sentences
 from itda_core.runs.near_misses import near_misses
 from itda_core.runs.run import ALL_FILES, Run, new_run, read_run
 from itda_core.store.store import Store
@@ -34,7 +34,7 @@ def push(run: Run, repository: str, public: bool = False, api: HfApi | None = No
     """
     check_repository(repository)
     api = api or HfApi()
-    with tempfile.TemporaryDirectory() as folder, told_when_disk_is_full(Path(folder)):
+    with tempfile.TemporaryDirectory() as folder, disk_errors_as_sentences(Path(folder)):
         for name in ALL_FILES:
             if (run.directory / name).exists():
                 shutil.copyfile(run.directory / name, Path(folder) / name)
@@ -63,7 +63,7 @@ def pull(
     """
     check_repository(repository)
     download = download or snapshot_download
-    with told_when_disk_is_full(runs):
+    with disk_errors_as_sentences(runs):
         runs.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".writing-pull-", dir=runs) as folder:
             options = {"revision": revision, "allow_patterns": list(ALL_FILES), "local_dir": folder}

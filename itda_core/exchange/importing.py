@@ -21,7 +21,7 @@ from itda_core.config import IMPORTED, CorpusSpec, ModelSpec, TrainConfig
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.digests import digest
 from itda_core.errors import ExchangeError, InputError
-from itda_core.files import told_when_disk_is_full
+from itda_core.files import disk_errors_as_sentences
 from itda_core.model.loading import load_model
 from itda_core.model.model import Model
 from itda_core.progress import Progress
@@ -163,7 +163,7 @@ class ImportedRun:
     def _workspace(self) -> Iterator[RowFile]:
         """Room for the explored activations; gone at the end, whatever happens."""
         context, workspace = self.context, self.context.workspace
-        with told_when_disk_is_full(workspace.runs), workspace.locked(context.config):
+        with disk_errors_as_sentences(workspace.runs), workspace.locked(context.config):
             explored = workspace.rows("activations", context.explored_rows, context.model.d_model)
             try:
                 yield explored

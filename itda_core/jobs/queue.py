@@ -24,7 +24,7 @@ import psutil
 
 from itda_core.config import TrainConfig, code_directory
 from itda_core.errors import ItdaError
-from itda_core.files import told_when_disk_is_full, write_json
+from itda_core.files import disk_errors_as_sentences, write_json
 from itda_core.jobs.job import Job
 from itda_core.runs.run import Run
 
@@ -45,7 +45,7 @@ class JobQueue:
         self._lock = threading.RLock()
         self._process: subprocess.Popen | None = None
         self._closed = threading.Event()
-        with told_when_disk_is_full(folder):
+        with disk_errors_as_sentences(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._take_over()
         self._thread = threading.Thread(target=self._watch, name="jobs", daemon=True)
@@ -86,7 +86,7 @@ class JobQueue:
         self, command: str, arguments: Sequence[str], title: str, config: TrainConfig | None = None
     ) -> Job:
         """Queue a command of the command line; config: for one that takes --config."""
-        with self._lock, told_when_disk_is_full(self.folder):
+        with self._lock, disk_errors_as_sentences(self.folder):
             job = Job(self._new_id(), "queued", title, time.time())
             job = replace(job, command=command, arguments=tuple(arguments))
             directory = self.folder / job.job_id

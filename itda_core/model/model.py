@@ -71,12 +71,12 @@ class Model:
     @property
     def context_length(self) -> int:
         """The most tokens that the model takes, as its configuration says."""
-        most = getattr(self.text_config, "max_position_embeddings", None) or DEFAULT_CONTEXT_LENGTH
+        limit = getattr(self.text_config, "max_position_embeddings", None) or DEFAULT_CONTEXT_LENGTH
         for name, module in self.module.named_modules():
             # Models of the RoBERTa family count positions from padding_idx + 1 on.
             if name.endswith("position_embeddings") and getattr(module, "padding_idx", None):
-                most -= module.padding_idx + 1
-        return int(most)
+                limit -= module.padding_idx + 1
+        return int(limit)
 
     @functools.cached_property
     def tokenizer_digest(self) -> str:

@@ -37,7 +37,7 @@ def pursue_orthogonally_rows(
 
     correlations: [n_tokens, n_atoms] float32, used up; residuals: [n_tokens, d_model] float32,
     the activations, left as what is not explained; gram: [≥ n_atoms, ≥ n_atoms] int16; atoms:
-    [n_atoms, d_model] float32; least: [n_tokens] float32, smaller projections are not taken;
+    [n_atoms, d_model] float32; min_projection: [n_tokens] float32, what is smaller is not taken;
     latents: [n_tokens, l0], projections: [n_tokens, l0] and factor:
     [n_tokens, l0, l0], zeros, filled; see codes.Codes. The factor of a term that is not taken
     is a row of the identity.

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from itda_core.digests import digest
 from itda_core.errors import RunError
-from itda_core.files import told_when_disk_is_full, write_atomically
+from itda_core.files import disk_errors_as_sentences, write_atomically
 
 COLUMNS = {
     "measure": "str", "a": "str", "b": "str", "value": "float64", "reason": "str",
@@ -39,7 +39,7 @@ def save_comparisons(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
     path = folder / f"{digest(names)}.parquet"
     content = io.BytesIO()
     table.to_parquet(content, index=False)
-    with told_when_disk_is_full(folder):
+    with disk_errors_as_sentences(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content.getvalue())
     return path

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from itda_core.errors import InputError
-from itda_core.files import told_when_disk_is_full
+from itda_core.files import disk_errors_as_sentences
 
 LABELS_FILE = "labels.jsonl"
 LONGEST_LABEL = 200
@@ -65,7 +65,7 @@ def add_labels(file: Path, labels: Iterable[Label]) -> None:
     now = datetime.now(UTC).isoformat(timespec="microseconds")
     dated = [dataclasses.asdict(label) | {"changed": label.changed or now} for label in labels]
     lines = [json.dumps(line, ensure_ascii=False) for line in dated]
-    with told_when_disk_is_full(file.parent):
+    with disk_errors_as_sentences(file.parent):
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a", encoding="utf-8", errors="replace") as opened:
             # A line that a crash cut short must not swallow this one.

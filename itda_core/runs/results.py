@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from itda_core.errors import RunError
-from itda_core.files import told_when_disk_is_full, write_json
+from itda_core.files import disk_errors_as_sentences, write_json
 from itda_core.runs.run import Run
 
 EVALUATION_FILE = "evaluation.json"
@@ -54,7 +54,7 @@ def read_probing(run: Run) -> dict[str, Any] | None:
 def _save(run: Run, file: str, version: int, result: dict[str, Any]) -> Path:
     path = run.directory / file
     created = datetime.now(UTC).isoformat(timespec="microseconds")
-    with told_when_disk_is_full(run.directory):
+    with disk_errors_as_sentences(run.directory):
         write_json(path, {**result, "version": version, "created": created})
     return path
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from itda_core.config import TrainConfig
 from itda_core.digests import digest
 from itda_core.errors import InputError, RunError
-from itda_core.files import told_when_disk_is_full
+from itda_core.files import disk_errors_as_sentences
 
 if TYPE_CHECKING:
     from itda_core.dictionary.dictionary import Dictionary
@@ -155,7 +155,7 @@ def new_run(folder: Path, run_id: str) -> Iterator[Path]:
     """A directory to write a run into; it gets its name when the block ends without an error."""
     temporary = folder / f".writing-{run_id}"
     shutil.rmtree(temporary, ignore_errors=True)
-    with told_when_disk_is_full(folder):
+    with disk_errors_as_sentences(folder):
         temporary.mkdir(parents=True)
         try:
             yield temporary

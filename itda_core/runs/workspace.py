@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from itda_core.config import TrainConfig
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError, RunError
-from itda_core.files import told_when_disk_is_full, write_json
+from itda_core.files import disk_errors_as_sentences, write_json
 
 _PATIENCE = 0.1
 """Seconds to try for a lock: whoever asks only whether it is held has it for less, and whoever
@@ -48,7 +48,7 @@ class Workspace:
     @contextmanager
     def locked(self, config: TrainConfig) -> Iterator[None]:
         """Make the directory and hold it for this process. Raises RunError where it is held."""
-        with told_when_disk_is_full(self.runs):
+        with disk_errors_as_sentences(self.runs):
             self.directory.mkdir(parents=True, exist_ok=True)
             with self._held():
                 write_json(self.directory / "config.json", config.to_dict())

@@ -90,8 +90,8 @@ def choose(
     usual = (~is_massive & (norms > 0)).nonzero()[:, 0]
     directions = torch.nn.functional.normalize(centred, dim=1)
     del centred  # as large as the sample
-    most = min(_FOR_MASSIVE, n_atoms // 2)
-    taken = few[cover(directions[few], most, l0, seed)] if most else few[:0]
+    n_massive_atoms = min(_FOR_MASSIVE, n_atoms // 2)
+    taken = few[cover(directions[few], n_massive_atoms, l0, seed)] if n_massive_atoms else few[:0]
     rows = torch.cat([taken, usual[cover(directions[usual], n_atoms - len(taken), l0, seed)]])
     rows = rows.sort().values
     return Choice(rows, directions[rows], centre, taken_off)

@@ -23,7 +23,7 @@ from itda_core.config import CorpusSpec
 from itda_core.corpus.corpus import Corpus, load_corpus
 from itda_core.errors import ComparisonError, InputError, ItdaError
 from itda_core.evaluation.batch import check_model
-from itda_core.files import told_when_disk_is_full
+from itda_core.files import disk_errors_as_sentences
 from itda_core.model.loading import load_model
 from itda_core.model.model import Model
 from itda_core.progress import Progress
@@ -154,7 +154,7 @@ class _Capturing:
         files = tuple(self._folder / f"{number}-{run.layer}.npy" for run in runs)
         massive = np.zeros(len(names), bool)
         for file, x in zip(files, layers, strict=True):
-            with told_when_disk_is_full(self._folder):
+            with disk_errors_as_sentences(self._folder):
                 np.save(file, x.numpy())
             massive |= massive_rows(x)
         return Captured(runs, files, names, massive, model.tokenizer_digest)
@@ -208,11 +208,11 @@ def _compare_all(
 
 
 def _compare(
-    measure: Measure, a: Captured, b: Captured, most: int, forms: Callable
+    measure: Measure, a: Captured, b: Captured, max_rows: int, forms: Callable
 ) -> list[dict[str, Any]]:
     """One measure between the layers of two models, both ways where it is not symmetric."""
     unit = "token" if a.tokenizer == b.tokenizer else "word"
-    rows = common_rows(a.names, b.names, unit, most, (a.massive, b.massive))
+    rows = common_rows(a.names, b.names, unit, max_rows, (a.massive, b.massive))
     obstacle = _obstacle(a.runs[0], b.runs[0], len(rows[0]))
     left, right = (
         [(run, obstacle) for run in of.runs] if obstacle else forms(measure.name, of, its.tobytes())

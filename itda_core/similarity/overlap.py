@@ -243,10 +243,10 @@ class _Overlap:
             return keys
         ends = np.append(first[1:], len(keys)) - 1
         seconds = keys % PER_PROMPT
-        least = seconds.min()
-        counts = seconds[ends] - least + 1
+        lowest = seconds.min()
+        counts = seconds[ends] - lowest + 1
         starts = np.repeat(np.cumsum(counts) - counts, counts)
-        return np.repeat(prompts * PER_PROMPT + least, counts) + np.arange(len(starts)) - starts
+        return np.repeat(prompts * PER_PROMPT + lowest, counts) + np.arange(len(starts)) - starts
 
 
 @functools.lru_cache(4)

@@ -15,7 +15,7 @@ import duckdb
 import pandas as pd
 
 from itda_core.errors import StoreError, StoreNotOursError, StoreOutdatedError
-from itda_core.files import told_when_disk_is_full
+from itda_core.files import disk_errors_as_sentences
 
 SCHEMA_VERSION = 4
 FILE_NAME = "explorer.duckdb"
@@ -108,7 +108,7 @@ class Database:
 def _connect(path: Path | str) -> duckdb.DuckDBPyConnection:
     if path != ":memory:":
         folder = Path(path).parent
-        with told_when_disk_is_full(folder):
+        with disk_errors_as_sentences(folder):
             folder.mkdir(parents=True, exist_ok=True)
     try:
         # A table that is missing must not be a variable that happens to have its name.

@@ -55,9 +55,9 @@ class LatentSearch:
     "token", the whole "prompt", or the "label" and note"""
     way: str = "text"
     """"text" as it is, a whole "word", or a "regex" of RE2; upper and lower case are one"""
-    least_density: float = 0.0
+    min_density: float = 0.0
     """share of the explored tokens, in [0, 1]"""
-    most_density: float = 1.0
+    max_density: float = 1.0
     bookmarked: bool = False
     """only those"""
     labelled: bool = False
@@ -108,9 +108,9 @@ def _condition(search: LatentSearch) -> tuple[str, dict[str, Any]]:
     if search.text:
         conditions.append(_match(search))
         values["text"] = _pattern(search)
-    if (search.least_density, search.most_density) != (0.0, 1.0):
+    if (search.min_density, search.max_density) != (0.0, 1.0):
         conditions.append(f"{_DENSITY} BETWEEN $least AND $most")
-        values |= {"least": search.least_density, "most": search.most_density}
+        values |= {"least": search.min_density, "most": search.max_density}
     if search.bookmarked:
         conditions.append("b.bookmarked")
     if search.labelled:

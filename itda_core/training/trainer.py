@@ -16,7 +16,7 @@ from itda_core.config import IMPORTED, TrainConfig, run_id
 from itda_core.corpus.corpus import Corpus, load_corpus
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError, ItdaError
-from itda_core.files import told_when_disk_is_full
+from itda_core.files import disk_errors_as_sentences
 from itda_core.model.loading import load_model
 from itda_core.model.model import Model
 from itda_core.progress import Progress
@@ -64,7 +64,7 @@ def train(config: TrainConfig, runs: Path, expected_id: str | None = None) -> It
     plan = make_plan(model, corpus.training(config.seed), config, config.max_tokens)
     _check_enough_tokens(plan, config)
     context = TrainingContext(config, model, corpus, plan, workspace)
-    with workspace.locked(config), told_when_disk_is_full(runs):
+    with workspace.locked(config), disk_errors_as_sentences(runs):
         yield from _run(context)
     workspace.remove()
 

@@ -9,7 +9,7 @@ import streamlit as st
 from itda_core.config import slug
 from itda_core.corpus.files import FILE_ENDINGS, BadRow, FileTexts, read_texts, text_columns
 from itda_core.errors import CorpusError
-from itda_core.files import told_when_disk_is_full, write_atomically
+from itda_core.files import disk_errors_as_sentences, write_atomically
 from pages.components.explorer import explorer
 from pages.components.text import literal
 
@@ -61,7 +61,7 @@ def _kept(file) -> Path:
     """The uploaded file in the data folder, named after its content."""
     name, folder = Path(file.name), explorer().data / "corpora"
     digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=6)).hexdigest()
-    with told_when_disk_is_full(folder):
+    with disk_errors_as_sentences(folder):
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{slug(name.stem)}-{digest}{name.suffix.lower()}"
         if not path.exists():

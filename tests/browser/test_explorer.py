@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from itda_core.analysis.steering import LONGEST
-from tests.support.browser import assert_nothing_failed, picture
+from tests.support.browser import assert_nothing_failed, picture, settled
 from tools.browser_setup import REPOSITORY, find_browser, running_app
 
 TEXT = "The Senate will ratify the treaty with Spain and"
@@ -60,7 +60,7 @@ def address(data):
 def decompose(page: Page, address: str, query: str = "") -> None:
     page.goto(f"{address}/decompose?text={TEXT}{query}")
     expect(page.locator(".light").first).to_be_visible()
-    page.wait_for_timeout(1_000)
+    settled(page)
 
 
 def backgrounds(page: Page) -> list[str]:
@@ -84,7 +84,7 @@ def test_hovering_a_latent_lights_its_tokens_and_a_click_keeps_them_lit(address,
     light.click()
     expect(page.locator(".light.locked")).to_have_count(1)
     page.mouse.move(5, 5)
-    page.wait_for_timeout(1_000)
+    settled(page)
     assert backgrounds(page) == lit
     page.keyboard.press("Escape")
     expect(page.locator(".light.locked")).to_have_count(0)
@@ -114,7 +114,7 @@ def test_a_token_is_locked_by_the_keyboard_alone_and_freed_by_escape(address, pa
 def test_slash_goes_to_the_search_and_the_arrows_through_the_latents(address, page, problems):
     page.goto(f"{address}/latents?kind=all")
     expect(page.get_by_text("Strongest uses")).to_be_visible()
-    page.wait_for_timeout(1_500)
+    settled(page)
     page.keyboard.press("/")
     search = page.get_by_role("textbox", name="Search the latents")
     expect(search).to_be_focused()
@@ -132,7 +132,7 @@ def test_slash_goes_to_the_search_and_the_arrows_through_the_latents(address, pa
 def test_the_back_button_goes_to_the_latent_before(address, page, problems):
     page.goto(f"{address}/latents?latent=5&kind=all")
     expect(page.get_by_text("latent 5 ·")).to_be_visible()
-    page.wait_for_timeout(1_500)
+    settled(page)
     page.get_by_role("button", name="Next").click()
     expect(page.get_by_text("latent 6 ·")).to_be_visible()
     page.go_back()
@@ -147,7 +147,7 @@ def test_text_lock_and_search_outlast_another_page_and_back_is_one_step(address,
     page.get_by_role("textbox", name="Text").press("Control+Enter")
     page.locator(".token.clickable", has_text="army").click()
     expect(page.get_by_text(re.compile(r"^Token \d+: ' army'"))).to_be_visible()
-    page.wait_for_timeout(1_000)
+    settled(page)
     here = page.url
     page.get_by_role("link", name="Latents").click()
     expect(page.get_by_text("Strongest uses")).to_be_visible()
@@ -155,21 +155,21 @@ def test_text_lock_and_search_outlast_another_page_and_back_is_one_step(address,
     search.fill("the")
     search.press("Enter")
     page.wait_for_url(re.compile("search=the"))
-    page.wait_for_timeout(1_000)
+    settled(page)
     there = page.url
     page.get_by_role("link", name="Decompose", exact=True).click()
     expect(page.get_by_text(re.compile(r"^Token \d+: ' army'"))).to_be_visible()
     expect(page.get_by_role("textbox", name="Text")).to_have_value(
         "The army of the United States marched"
     )
-    page.wait_for_timeout(1_000)
+    settled(page)
     page.go_back()
     page.wait_for_url(there)
     expect(search).to_have_value("the")
-    page.wait_for_timeout(1_000)
+    settled(page)
     page.go_back()  # to before the search
     expect(page.get_by_text("Strongest uses")).to_be_visible()
-    page.wait_for_timeout(1_000)
+    settled(page)
     page.go_back()
     page.wait_for_url(here)
     expect(page.get_by_text(re.compile(r"^Token \d+: ' army'"))).to_be_visible()
@@ -204,7 +204,7 @@ def test_a_copied_link_shows_the_same_in_a_fresh_browser(address, browser, name)
         page = context.new_page()
         page.goto(links[-1])
         expect(page.get_by_text(sign).first).to_be_visible(timeout=60_000)
-        page.wait_for_timeout(2_500)
+        settled(page)
         assert_nothing_failed(page)
         links.append(page.url)
         told.append(page.locator(".stMain").inner_text())
@@ -228,7 +228,7 @@ def test_an_example_is_decomposed_with_its_token_locked(address, page, problems)
 def test_a_token_is_marked_in_the_histogram_of_its_latent(address, page, problems):
     page.goto(f"{address}/latents?latent=5&kind=all")
     expect(page.get_by_text("Strongest uses")).to_be_visible()
-    page.wait_for_timeout(1_500)
+    settled(page)
     line = page.locator(".js-plotly-plot .token-mark")
     at = []
     for number in (0, 7):
@@ -286,7 +286,7 @@ def test_a_factor_typed_into_the_table_changes_the_prediction(address, page, pro
     decompose(page, address, "&token=4&view=what-if&after=5")
     edit = page.get_by_test_id("stMetric").filter(has_text="KL of the edit")
     expect(edit).to_contain_text("0.0000")
-    page.wait_for_timeout(1_000)
+    settled(page)
     factors = {"x": 60 + 95 + 30, "y": 35 + 17}  # the third column of the first row
     page.locator("[data-testid=stDataFrame] .dvn-scroller").first.click(position=factors)
     page.keyboard.press("Enter")
@@ -308,7 +308,7 @@ def test_what_if_shows_the_predictions_before_and_after(address, page, problems)
     decompose(page, address, "&token=4&view=what-if")
     expect(page.get_by_text("KL of the reconstruction")).to_be_visible()
     expect(page.get_by_text("Nothing is changed yet")).to_be_visible()
-    page.wait_for_timeout(1_000)
+    settled(page)
     picture(page, "what-if")
     assert_nothing_failed(page)
     assert problems == []
@@ -318,7 +318,7 @@ def test_a_map_is_made_and_a_point_opens_its_latent(address, page, problems):
     page.goto(f"{address}/latents?view=map&latent=5&kind=all")
     page.get_by_role("button", name="Make the map").click()
     expect(page.get_by_text("Click a point to open its latent")).to_be_visible(timeout=180_000)
-    page.wait_for_timeout(2_500)
+    settled(page)
     picture(page, "map")
     box = page.locator(".js-plotly-plot").first.bounding_box()
     left, top = box["x"] + 0.2 * box["width"], box["y"] + 0.2 * box["height"]
@@ -345,7 +345,7 @@ def test_all_text_is_readable_in_both_themes(address, page, name):
             page.goto(f"{address}/{query}")
         expect(page.get_by_text(sign).first).to_be_visible(timeout=60_000)
         expect(page.locator(".stApp")).to_have_css("color-scheme", theme)
-        page.wait_for_timeout(1_500)
+        settled(page)
         picture(page, f"{theme}-{name}")
         found = page.evaluate(CONTRAST, 4.5)
         assert found["judged"] > (30 if name in PLACES else 10)
@@ -358,7 +358,7 @@ def test_every_view_fits_a_narrow_screen(address, page, problems, name):
     query, sign = PLACES[name]
     page.goto(f"{address}/{query}")
     expect(page.get_by_text(sign).first).to_be_visible(timeout=60_000)
-    page.wait_for_timeout(1_500)
+    settled(page)
     picture(page, f"narrow-{name}")
     assert page.evaluate("document.querySelector('.stMain').scrollWidth") <= 390
     assert_nothing_failed(page)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.browser import PATIENCE, PICTURES, assert_nothing_failed, picture
+from tests.support.browser import PATIENCE, PICTURES, assert_nothing_failed, picture, settled
 from tools.browser_setup import find_browser, running_app
 
 DEMO_TOKENS = "8192"
@@ -69,7 +69,7 @@ def test_every_page_fits_a_narrow_screen(address, page, problems, name):
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto(f"{address}/{name}")
     expect(page.locator("h1")).to_be_visible()
-    page.wait_for_timeout(1_500)
+    settled(page)
     picture(page, f"narrow-{name or 'overview'}")
     width = page.evaluate("document.querySelector('.stMain').scrollWidth")
     assert width <= 390
@@ -99,7 +99,7 @@ def browse_latents(page: Page) -> None:
     page.keyboard.press("Enter")
     expect(count).not_to_have_text(everything)
     expect(page.get_by_text("Strongest uses")).to_be_visible()
-    page.wait_for_timeout(1_000)
+    settled(page)
     first = page.url
     page.get_by_role("button", name="Next").click()
     page.wait_for_url(lambda url: url != first)
@@ -193,10 +193,10 @@ def compare_layers(page: Page) -> None:
     page.get_by_role("link", name="Similarity").click()
     cells = page.locator(".js-plotly-plot").first.locator(".scatterlayer .trace").first
     expect(cells.locator(".point")).to_have_count(9)
-    page.wait_for_timeout(1_000)
+    settled(page)
     cells.locator(".point").nth(3).click(force=True)
     expect(page.get_by_role("heading", name="A layer 15 and B layer 7")).to_be_visible()
-    page.wait_for_timeout(1_500)
+    settled(page)
     cells.locator(".point").nth(1).click(force=True)
     expect(page.get_by_role("heading", name="A layer 7 and B layer 15")).to_be_visible()
     page.wait_for_url(re.compile("row=7&column=15"))
@@ -211,7 +211,7 @@ def compare_layers(page: Page) -> None:
     page.get_by_role("tab", name="Words that differ").click()
     picture(page, "words")
     page.get_by_role("combobox", name="B: layer").scroll_into_view_if_needed()
-    page.wait_for_timeout(1_000)  # a list that is open closes when the page scrolls
+    settled(page)  # a list that is open closes when the page scrolls
     choose(page, "B: layer", "B layer 22")
     expect(page.get_by_role("heading", name="A layer 7 and B layer 22")).to_be_visible()
     page.wait_for_url(re.compile("column=22"))
@@ -236,7 +236,7 @@ def open_a_copied_cell(page: Page) -> None:
 def compare_by_activations(page: Page) -> None:
     """A measure that a job computes is there when the job is done, and again at once."""
     page.get_by_role("combobox", name="Measure").scroll_into_view_if_needed()
-    page.wait_for_timeout(1_000)  # a list that is open closes when the page scrolls
+    settled(page)  # a list that is open closes when the page scrolls
     choose(page, "Measure", "Source resemblance")
     expect(page.get_by_text("0 of 6 pairs are known.")).to_be_visible()
     page.get_by_role("button", name="Compute (6 pairs)").click()
@@ -247,7 +247,7 @@ def compare_by_activations(page: Page) -> None:
     picture(page, "measure")
     page.goto(page.url)
     expect(page.get_by_text("1.00", exact=True).first).to_be_visible()
-    page.wait_for_timeout(1_000)
+    settled(page)
     choose(page, "Measure", "Jaccard of sources")
     assert_nothing_failed(page)
 
@@ -257,14 +257,14 @@ def evaluate_dictionaries(page: Page) -> None:
     page.get_by_role("link", name="Evaluate", exact=True).click()
     for layer in () if PICTURES else (7, 15):
         page.get_by_role("button", name=re.compile(f"Remove .*layer {layer} ")).click()
-        page.wait_for_timeout(1_500)
+        settled(page)
     page.get_by_role("button", name="Evaluate (about").click()
     expect(page.get_by_role("progressbar").first).to_be_visible()
     expect(page.get_by_text("One dictionary")).to_be_visible(timeout=4 * PATIENCE)
     expect(page.get_by_role("button", name="Cancel")).to_have_count(0, timeout=PATIENCE)
     points = page.locator(".js-plotly-plot").first.locator(".scatterlayer .point")
     expect(points.nth(3)).to_be_attached()
-    page.wait_for_timeout(1_500)
+    settled(page)
     points.nth(3).click(force=True)
     expect(page.get_by_text("at L0 8")).to_be_visible()
     assert "at_l0=8" in page.url
@@ -296,7 +296,7 @@ def train_a_second_dictionary(page: Page) -> None:
     expect(page.get_by_text("layer 7 · 700 atoms")).to_be_visible(timeout=PATIENCE)
     # Until its job has ended the page is drawn once more, which would close a dialog.
     expect(page.get_by_role("button", name="Cancel")).to_have_count(0, timeout=PATIENCE)
-    page.wait_for_timeout(1_500)
+    settled(page)
     assert_nothing_failed(page)
 
 

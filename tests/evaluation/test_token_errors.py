@@ -107,7 +107,7 @@ def test_frequencies_are_those_of_the_tokenizer(tiny_model, tiny_texts):
     assert counts.sum() == len(flat)
     assert all(counts[one] == flat.count(one) for one in range(len(counts)))
     assert len(counts) >= len(tiny_model.tokenizer)
-    few = token_frequencies(tiny_model, prompts, context_length=12, most=30)
+    few = token_frequencies(tiny_model, prompts, context_length=12, max_tokens=30)
     assert few.sum() == 30
     assert all(few[one] == flat[:30].count(one) for one in range(len(few)))
     assert token_frequencies(tiny_model, [], context_length=12).sum() == 0

@@ -193,11 +193,11 @@ def test_a_source_is_found_by_token_word_expression_and_prompt(labelled):
 def test_latents_are_found_by_their_density(labelled):
     store, run = labelled
     table = store.latents.table(run.run_id, store.latents.numbers(run.run_id))
-    search = LatentSearch(least_density=0.01, most_density=0.05)
+    search = LatentSearch(min_density=0.01, max_density=0.05)
     expected = table[(table["density"] >= 0.01) & (table["density"] <= 0.05)]["latent"].tolist()
     assert store.latents.numbers(run.run_id, search) == expected
     assert 0 < len(expected) < len(table)
-    unused = store.latents.numbers(run.run_id, LatentSearch(most_density=0.0))
+    unused = store.latents.numbers(run.run_id, LatentSearch(max_density=0.0))
     assert unused == table[table["tokens"] == 0]["latent"].tolist()
 
 

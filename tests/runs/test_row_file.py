@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from itda_core.errors import ItdaError
-from itda_core.files import told_when_disk_is_full
+from itda_core.files import disk_errors_as_sentences
 from itda_core.runs.workspace import RowFile, Workspace
 
 
@@ -170,7 +170,7 @@ def test_too_little_room_is_told_with_the_remedy(workspace, free):
     free(10)
     with (
         pytest.raises(ItdaError, match=r"no space left on the disk of .*Free some space and"),
-        told_when_disk_is_full(workspace.runs),
+        disk_errors_as_sentences(workspace.runs),
     ):
         workspace.rows("activations-1", 40, 4)
     assert not list(workspace.directory.iterdir())
@@ -184,7 +184,7 @@ def test_a_disk_that_fills_up_is_told_and_ends_no_process(workspace, count):
     file = RowFile(Path("/dev/full"), count, 4)
     with (
         pytest.raises(ItdaError, match="no space left on the disk"),
-        told_when_disk_is_full(workspace.runs),
+        disk_errors_as_sentences(workspace.runs),
     ):
         file.write(0, rows_of(count, 4))
         file.flush()

@@ -19,6 +19,25 @@ def assert_nothing_failed(page: Page) -> None:
     expect(page.get_by_test_id("stAlertContentError")).to_have_count(0)
 
 
+_IS_QUIET = """(milliseconds) => {
+  const app = document.querySelector('[data-testid="stApp"]');
+  const seen = `${location.href} ${document.body.innerText.length}`;
+  const isRunning = app?.getAttribute("data-test-script-state") !== "notRunning";
+  if (isRunning || window.itdaSeen !== seen) {
+    window.itdaSeen = seen;
+    window.itdaSince = performance.now();
+  }
+  return performance.now() - window.itdaSince > milliseconds;
+}"""
+
+
+def settled(page: Page, milliseconds: int = 500) -> None:
+    """Wait until the page's script has ended and neither its text nor its address changes for so
+    long, on however slow a machine."""
+    page.evaluate("window.itdaSeen = null")  # what was quiet before may just not have begun
+    page.wait_for_function(_IS_QUIET, arg=milliseconds, polling=100)
+
+
 def picture(page: Page, name: str, documented: bool = False, height: int = 900) -> None:
     """Keep a screenshot; the documented ones also go to the documentation when asked for. height:
     of the window meanwhile, for what would be cut."""
@@ -26,7 +45,7 @@ def picture(page: Page, name: str, documented: bool = False, height: int = 900) 
     usual = page.viewport_size
     if height > usual["height"]:
         page.set_viewport_size(usual | {"height": height})
-    page.wait_for_timeout(1_200)
+    settled(page)
     SCREENSHOTS.mkdir(exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}.png")
     page.set_viewport_size(usual)

@@ -99,9 +99,9 @@ def _ask(run, result: Decomposition, latents: pd.DataFrame, row: int | None):
 
 def _number(widget, label: str, name: str, scale: tuple, **options):
     """A number that follows the link. scale: least, most, default, step."""
-    least, most, default, step = scale
-    follow_url_number(name, least, most, default)
-    value = widget(label, least, most, step=step, key=name, **options)
+    low, high, default, step = scale
+    follow_url_number(name, low, high, default)
+    value = widget(label, low, high, step=step, key=name, **options)
     write_url(name, value)
     return value
 

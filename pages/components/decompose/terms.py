@@ -23,8 +23,8 @@ _ABOUT_TERMS = {
     "matching": "Terms in the order in which the pursuit took them. Each coefficient stays as it "
     "was taken, and an atom can be taken again.",
 }
-_MOST_LATENTS = 50
-_MOST_LIGHTS = 24
+_MAX_LATENTS = 50
+_MAX_LIGHTS = 24
 
 
 def show_token(run, result: Decomposition, row: int) -> None:
@@ -151,7 +151,7 @@ def lights_of(run, table: pd.DataFrame, latents: pd.DataFrame) -> list[Light]:
             sums[row.latent].index.tolist(),
             sums[row.latent].tolist(),
         )
-        for row in latents.head(_MOST_LIGHTS).itertuples()
+        for row in latents.head(_MAX_LIGHTS).itertuples()
     ]
 
 
@@ -160,7 +160,7 @@ def show_summary(run, text: str, latents: pd.DataFrame) -> None:
     if latents.empty:
         return
     st.markdown("##### Latents of this text")
-    summary = latents.head(_MOST_LATENTS)
+    summary = latents.head(_MAX_LATENTS)
     shown = with_context(run, summary)
     event = st.dataframe(
         shown,

@@ -19,7 +19,7 @@ from pages.components.run_names import words_of
 from pages.components.text import literal, token_label
 from pages.components.url import choose, follow_url, write_url
 
-_MOST_LATENTS = 20
+_MAX_LATENTS = 20
 _ONTO = {"activation": "the activation", "reconstruction": "the reconstruction"}
 
 
@@ -59,7 +59,7 @@ def show_what_if(run, result: Decomposition, latents: pd.DataFrame, row: int | N
 def _ask_for_edits(run, result: Decomposition, latents: pd.DataFrame, row: int | None) -> tuple:
     """What was changed in the table of latents, as edits."""
     if row is None:
-        latents = latents.head(_MOST_LATENTS)
+        latents = latents.head(_MAX_LATENTS)
         size = "strongest"
     else:
         latents, size = result.terms(row), "coefficient"

@@ -26,7 +26,7 @@ _ANY = ""
 _FILTERS = ("in", "match", "kind", "least", "most", "list", "bookmarked", "labelled")
 SEARCH_LABEL = "Search the latents"
 _KEYS = ("search", "filters", "among", *_FILTERS)
-_MOST_IN_LINK = 200
+_MAX_IN_LINK = 200
 """Latents drawn around on the map that a link still holds"""
 
 
@@ -37,7 +37,7 @@ def ask_for_search(field, switch) -> LatentSearch:
     _follow_link()
     search = _ask_for_search(field, switch)
     among = st.session_state.get("among")
-    names = ",".join(map(str, among)) if among and len(among) <= _MOST_IN_LINK else None
+    names = ",".join(map(str, among)) if among and len(among) <= _MAX_IN_LINK else None
     write_url("among", names)
     return dataclasses.replace(search, among=among)
 
@@ -59,13 +59,13 @@ def _ask_for_search(field, switch) -> LatentSearch:
     place = choose(places[0].selectbox, "Look in", _PLACES, "in")
     way = choose(places[1].selectbox, "Match", _WAYS, "match")
     kind = choose(places[2].selectbox, "Which", _KINDS, "kind")
-    least = _ask_for_percent(places[3], "Used on at least, %", "least", 0.0)
-    most = _ask_for_percent(places[4], "and at most, %", "most", 100.0)
+    min_share = _ask_for_percent(places[3], "Used on at least, %", "least", 0.0)
+    max_share = _ask_for_percent(places[4], "and at most, %", "most", 100.0)
     names = {_ANY: "any or none", **{name: name for name in explorer().store.latents.list_names()}}
     in_list = choose(places[5].selectbox, "List", names, "list")
     bookmarked = _switch(places[6], "Bookmarked", "bookmarked")
     labelled = _switch(places[7], "With label", "labelled")
-    densities = least / 100, most / 100
+    densities = min_share / 100, max_share / 100
     return LatentSearch(text, place, way, *densities, bookmarked, labelled, kind, in_list)
 
 
@@ -74,8 +74,8 @@ def describe(search: LatentSearch) -> str:
     parts = []
     if search.text:
         parts.append(f"“{search.text}” as {_WAYS[search.way]} in: {_PLACES[search.place]}")
-    if (search.least_density, search.most_density) != (0.0, 1.0):
-        parts.append(f"used on {search.least_density:.2%} to {search.most_density:.2%}")
+    if (search.min_density, search.max_density) != (0.0, 1.0):
+        parts.append(f"used on {search.min_density:.2%} to {search.max_density:.2%}")
     if search.kind not in ("usual", "all"):
         parts.append(_KINDS[search.kind])
     if search.among is not None:
@@ -117,7 +117,7 @@ def _follow_link() -> None:
     among = st.query_params.get("among")
     if among is not None and among != st.session_state.get("_written_among"):
         numbers = [int(one) for one in among.split(",") if one.isdecimal()]
-        st.session_state["among"] = tuple(numbers[:_MOST_IN_LINK]) or None
+        st.session_state["among"] = tuple(numbers[:_MAX_IN_LINK]) or None
     filters = {key: st.query_params[key] for key in _FILTERS if key in st.query_params}
     if any(value != st.session_state.get(f"_written_{key}") for key, value in filters.items()):
         st.session_state["filters"] = True

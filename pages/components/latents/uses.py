@@ -25,15 +25,15 @@ def histogram_key(key: str) -> str:
     return f"{key}histogram"
 
 
-def show_strongest_uses(run, latent: pd.Series, key: str, most: int) -> None:
+def show_strongest_uses(run, latent: pd.Series, key: str, limit: int) -> None:
     """Nothing but the strongest, for a card that is not the page. run: a row of Store.runs.table();
     latent: a row of Store.latents.table(); key: of the card."""
     st.markdown("##### Strongest uses")
-    uses = explorer().store.uses.strongest(run.run_id, int(latent.latent), most)
+    uses = explorer().store.uses.strongest(run.run_id, int(latent.latent), limit)
     _show_uses(run, latent, uses, key, "uses", is_page=False)
 
 
-def show_chosen_uses(run, latent: pd.Series, key: str, most: int) -> None:
+def show_chosen_uses(run, latent: pd.Series, key: str, limit: int) -> None:
     """The strongest uses, or some of each quarter and the near misses; of both signs or one."""
     title, which, sign_place = st.columns([2, 2.2, 1.8], vertical_alignment="center")
     which_uses = which.segmented_control(
@@ -56,7 +56,7 @@ def show_chosen_uses(run, latent: pd.Series, key: str, most: int) -> None:
     store, number = explorer().store, int(latent.latent)
     if which_uses == "Strongest":
         title.markdown("##### Strongest uses")
-        uses = store.uses.strongest(run.run_id, number, most, sign)
+        uses = store.uses.strongest(run.run_id, number, limit, sign)
         _show_uses(run, latent, uses, key, "uses")
     else:
         title.markdown("##### Uses by quarter")

@@ -15,9 +15,11 @@ _ABOUT_METHODS = {
     "is explained badly so far, until the dictionary is full. No mean, no refitting.",
 }
 _PURSUITS = {
-    "orthogonal": "fits all coefficients anew after each term; explains most, takes longest",
-    "refit": "takes all terms one after the other, then fits them together once",
-    "matching": "takes one term after the other and never changes a coefficient; as published",
+    "orthogonal": "orthogonal matching pursuit (OMP): fits all coefficients anew after each term; "
+    "explains most, takes longest",
+    "refit": "takes all terms as matching pursuit does, then fits them together once",
+    "matching": "matching pursuit (MP): takes one term after the other and never changes a "
+    "coefficient; as published",
 }
 _BUDGETS = {"token": "L0 for every token", "mean": "L0 on average"}
 _OFFSETS = {"mean": "the mean activation", "zero": "nothing"}
