@@ -9,7 +9,7 @@ curves that ship in benchmarks/curves.
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import method as bench_method
+from benchmarks import method
 from benchmarks.common.harness import as_markdown, machine, results_of
 from benchmarks.interpretability import measure as interpretability
 from benchmarks.layer_matching import measure as layer_matching
@@ -66,7 +66,7 @@ def ours() -> list[dict[str, object]]:
         for which in ("one layer", "three layers")
     ]
     resemblance = matching_report.claims(layer_matching.results())[-1]
-    return [*comparison, *bench_method.claims(), *costs, *interpretability.claims(), resemblance]
+    return [*comparison, *method.claims(), *costs, *interpretability.claims(), resemblance]
 
 
 def _those(title: str, rows: dict[str, dict], part: str) -> list[dict[str, object]]:

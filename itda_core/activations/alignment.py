@@ -11,8 +11,6 @@ import numpy as np
 
 from itda_core.model.tokens import Tokens
 
-UNITS = ("token", "word")
-
 
 @dataclass(frozen=True)
 class RowNames:

@@ -16,7 +16,6 @@ from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError
 from itda_core.model.model import Model
 
-ONTO = ("activation", "reconstruction")
 TOP = 10
 """Next tokens of each list"""
 

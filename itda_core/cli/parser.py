@@ -18,43 +18,65 @@ from itda_core.config import (
 _DEFAULTS = {field.name: field.default for field in TrainConfig.__dataclass_fields__.values()}
 
 
+Command = Callable[[str, str], argparse.ArgumentParser]
+"""Adds a command: its name, and what it does"""
+
+
 def make_parser() -> argparse.ArgumentParser:
+    """The options of all commands; `command` names the function that does it."""
     parser = argparse.ArgumentParser(
         prog=_prog(), description="Dictionaries of a model's own activations."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
+    def plain_command(name: str, help: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=help, description=help)
+
     def command(name: str, help: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=help, description=help)
+        added = plain_command(name, help)
         added.add_argument("--json", action="store_true", help="print one JSON object")
         added.add_argument(
             "--runs", type=Path, default=data_directory() / "runs", help="folder of the runs"
         )
         return added
 
-    help = "Open the explorer in a browser."
-    app = commands.add_parser("app", help=help, description=help)
+    app = plain_command("app", "Open the explorer in a browser.")
     app.add_argument("--port", type=int, default=8501, help="of the address (8501)")
     _add_train(command("train", "Train a dictionary for each layer."))
+    _add_measuring(command)
+    _add_looking_closely(command)
+    _add_comparing(command)
+    importing = command("import", "Take run directories into the explorer's database.")
+    importing.add_argument("run", nargs="+", help="run id or directory")
+    importing.set_defaults(command="import_runs")
+    _add_exchange(command)
+    command("rebuild", "Make the database anew from the run directories.")
+    command("models", "List the models that can be used.")
+    command("doctor", "Check the installation.")
+    return parser
+
+
+def _add_measuring(command: Command) -> None:
     evaluate = command("evaluate", "Measure dictionaries on held-out prompts.")
-    evaluate.add_argument("run", nargs="+", help="run id or directory")
-    evaluate.add_argument("--corpus", help="other prompts than the run's own held-out ones")
-    evaluate.add_argument("--column", help="the corpus' text column")
-    evaluate.add_argument("--max-tokens", type=int, default=4096, help="tokens to measure on")
-    evaluate.add_argument("--l0s", help="such as 8,32; by default 1, 2, 4 … and the run's own")
-    evaluate.add_argument("--save", action="store_true", help="keep the result with the run")
-    _add_progress(evaluate)
     probe = command("probe", "Tell a prompt's labels from a few latents.")
-    probe.add_argument("run", nargs="+", help="run id or directory")
-    probe.add_argument("--corpus", help="other prompts than the run's own held-out ones")
-    probe.add_argument("--column", help="the corpus' text column")
-    probe.add_argument("--max-tokens", type=int, default=200_000, help="tokens to read")
-    probe.add_argument("--save", action="store_true", help="keep the result with the run")
-    _add_progress(probe)
+    for measuring, max_tokens, about in (
+        (evaluate, 4_096, "tokens to measure on"),
+        (probe, 200_000, "tokens to read"),
+    ):
+        measuring.add_argument("run", nargs="+", help="run id or directory")
+        measuring.add_argument("--corpus", help="other prompts than the run's own held-out ones")
+        measuring.add_argument("--column", help="the corpus' text column")
+        measuring.add_argument("--max-tokens", type=int, default=max_tokens, help=about)
+        measuring.add_argument("--save", action="store_true", help="keep the result with the run")
+        _add_progress(measuring)
+    evaluate.add_argument("--l0s", help="such as 8,32; by default 1, 2, 4 … and the run's own")
     detect = command("detect", "Tell a latent's uses from its title.")
     detect.add_argument("run", nargs="+", help="run id or directory")
     detect.add_argument("--latents", type=int, default=200, help="latents drawn")
     detect.add_argument("--seed", type=int, default=0, help="which latents and tokens are drawn")
+
+
+def _add_looking_closely(command: Command) -> None:
     mapping = command("map", "Lay the atoms of dictionaries out in the plane.")
     mapping.set_defaults(command="map_atoms")
     mapping.add_argument("run", nargs="+", help="run id or directory")
@@ -64,6 +86,9 @@ def make_parser() -> argparse.ArgumentParser:
     decompose.add_argument("run", help="run id or directory")
     decompose.add_argument("--text", required=True, help="the text to decompose")
     decompose.add_argument("--terms", type=int, default=5, help="terms shown for each token")
+
+
+def _add_comparing(command: Command) -> None:
     similarity = command("similarity", "Jaccard index of every pair of dictionaries.")
     similarity.add_argument("run", nargs="+", help="run id or directory, at least two")
     similarity.add_argument("--key", choices=("token", "word"), default="token")
@@ -78,14 +103,6 @@ def make_parser() -> argparse.ArgumentParser:
     measure.add_argument("--max-tokens", type=int, default=10_000, help="tokens compared (10000)")
     measure.add_argument("--save", action="store_true", help="keep the result beside the runs")
     _add_progress(measure)
-    importing = command("import", "Take run directories into the explorer's database.")
-    importing.add_argument("run", nargs="+", help="run id or directory")
-    importing.set_defaults(command="import_runs")
-    _add_exchange(command)
-    command("rebuild", "Make the database anew from the run directories.")
-    command("models", "List the models that can be used.")
-    command("doctor", "Check the installation.")
-    return parser
 
 
 def _prog() -> str:
@@ -152,7 +169,7 @@ def _add_progress(command: argparse.ArgumentParser) -> None:
     command.add_argument("--progress", type=Path, help=help)
 
 
-def _add_exchange(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+def _add_exchange(command: Command) -> None:
     export = command("export", "Write a run in the format of another program.")
     export.add_argument("run", help="run id or directory")
     export.add_argument("folder", type=Path, help="a new folder")

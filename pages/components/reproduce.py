@@ -33,9 +33,7 @@ def decomposition_lines(directory: str, text: str, l0: int) -> str:
     return f"""\
 from pathlib import Path
 
-from itda_core import load_model
-from itda_core.decomposition import decompose
-from itda_core.runs import read_run
+from itda_core import decompose, load_model, read_run
 
 run = read_run(Path({directory!r}))
 dictionary, model = run.dictionary(), load_model(run.config.model)
@@ -52,7 +50,7 @@ def what_if_lines(
 ) -> str:
     """What “What if” shows of some edits."""
     return f"""{decomposition_lines(directory, text, l0)}
-from itda_core.interventions import Edit, what_if
+from itda_core import Edit, what_if
 
 edits = {list(edits)!r}
 found = what_if(model, dictionary, result, edits, {position}, {onto!r})

@@ -1,10 +1,13 @@
 """A browser, a page in it, and what went wrong there."""
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from tests.support.browser import EXPECTED_MISSES
 from tools.browser_setup import BROWSER_OPTIONS, find_browser
+
+# How fast a page is stands in docs/performance.md; here it may take its time.
+expect.set_options(timeout=60_000)
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ import pytest
 
 from itda_core.errors import RunError, StoreError
 from itda_core.runs.run import list_runs
-from itda_core.store import importer as importing_module
-from itda_core.store import index as indexing_module
+from itda_core.store import importer as importer_module
+from itda_core.store import index as index_module
 from itda_core.store.store import SCHEMA_VERSION, Store, rebuild
 from tests.support.store_contents import assert_same_contents, contents
 
@@ -68,14 +68,14 @@ def test_an_imported_run_holds_what_its_files_hold(store, runs):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_import_that_fails_midway_leaves_nothing(store, runs, monkeypatch, error):
-    insert = importing_module._insert_codes
+    insert = importer_module._insert_codes
 
     def fail(cursor, number, directory):
         insert(cursor, number, directory)
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(importing_module, "_insert_codes", fail)
+        patch.setattr(importer_module, "_insert_codes", fail)
         with pytest.raises(error):
             store.import_run(runs[0])
     assert is_empty(store)
@@ -137,7 +137,7 @@ def readings(monkeypatch):
         read.append(folder)
         return list_runs(folder)
 
-    monkeypatch.setattr(indexing_module, "list_runs", counted)
+    monkeypatch.setattr(index_module, "list_runs", counted)
     return read
 
 
@@ -220,19 +220,19 @@ def test_a_damaged_run_is_told_of_each_time_and_read_again_when_it_changes(
 def test_a_run_that_could_not_be_read_is_tried_again_after_a_while(
     store, copied, readings, monkeypatch
 ):
-    insert = importing_module._insert_codes
+    insert = importer_module._insert_codes
 
     def fail(*_arguments):
         raise duckdb.IOException("Too many open files")
 
     with monkeypatch.context() as patch:
-        patch.setattr(importing_module, "_insert_codes", fail)
+        patch.setattr(importer_module, "_insert_codes", fail)
         with pytest.raises(RunError):
             store.import_new(copied)
-    assert importing_module._insert_codes is insert
+    assert importer_module._insert_codes is insert
     with pytest.raises(RunError):
         store.import_new(copied)
-    monkeypatch.setattr(indexing_module, "_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(index_module, "_RETRY_SECONDS", 0.0)
     assert len(store.import_new(copied)) == 3
     assert len(readings) == 2
 
@@ -267,7 +267,7 @@ def test_rebuilding_that_fails_leaves_the_old_file_as_it_was(
         raise RuntimeError
 
     with monkeypatch.context() as patch:
-        patch.setattr(importing_module, "_insert_codes", fail)
+        patch.setattr(importer_module, "_insert_codes", fail)
         with pytest.raises(RuntimeError):
             rebuild(path, runs_folder)
     assert path.read_bytes() == before

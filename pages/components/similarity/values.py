@@ -25,7 +25,7 @@ class Values:
     reasons: np.ndarray
     """str: why there is none, empty where there is a value or one can be computed"""
     counts: dict[str, np.ndarray] = field(default_factory=dict)
-    """of the Jaccard index what overlaps.Matrix has: shared, union, size_a, size_b, chance,
+    """of the Jaccard index what overlap.Matrix has: shared, union, size_a, size_b, chance,
     is_assumed, low, high"""
     missing: tuple[tuple[str, str], ...] = ()
     """pairs of run ids that are not measured yet"""
