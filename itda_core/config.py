@@ -18,6 +18,7 @@ SELECTIONS = ("coverage", "threshold")
 OFFSETS = ("mean", "zero")
 PURSUITS = ("orthogonal", "refit", "matching")
 BUDGETS = ("token", "mean")
+MAP_METHODS = ("umap", "svd")
 MEAN_BUDGET_CAP = 2
 """With the budget "mean" a token may use so many times L0 terms."""
 IMPORTED = "imported"
@@ -48,7 +49,8 @@ def code_directory() -> Path:
 
 
 def is_checkout() -> bool:
-    return (code_directory() / "pyproject.toml").exists()
+    """Whether the package lies in its own repository, and not among installed ones."""
+    return (code_directory() / "pages" / "overview.py").exists()
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def show() -> None:
     _show_result(run, _choose_l0(_decomposed(run.directory, text)))
 
 
-@st.cache_data(max_entries=32, show_spinner="Running the model …")
+@st.cache_resource(max_entries=32, show_spinner="Running the model …")
 def _decomposed(directory: str, text: str) -> Decomposition:
     config = loaded_run(directory).config
     return decompose(loaded_dictionary(directory), loaded_model(config.model), text, config)

@@ -6,8 +6,9 @@ import pandas as pd
 import streamlit as st
 
 from itda_core.glossary import GLOSSARY
+from itda_core.model.built_in import how_to_install, is_installed
 from pages.components.cached import warm_up
-from pages.components.explorer import Explorer, explorer
+from pages.components.explorer import DEMO_MODEL, Explorer, explorer
 from pages.components.frame import page
 from pages.components.job_panel import watch_active_jobs
 from pages.components.overview.export import show_exchange
@@ -58,8 +59,11 @@ def _offer_demo(here: Explorer) -> None:
             "65,536 tokens of the US annual messages to Congress. It needs no network. The first "
             "one can be browsed after one to two minutes."
         )
+        if not is_installed(DEMO_MODEL):
+            st.info(f"The demo's model {DEMO_MODEL} is {how_to_install(DEMO_MODEL)}.")
         start, own, _ = st.columns([1, 1, 2])
-        if start.button("Start the demo", type="primary", width="stretch"):
+        is_missing = not is_installed(DEMO_MODEL)
+        if start.button("Start the demo", type="primary", width="stretch", disabled=is_missing):
             here.start_demo()
             st.rerun()
         own.page_link("pages/train.py", label="Train on a model and texts of your own")

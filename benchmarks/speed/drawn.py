@@ -38,7 +38,7 @@ class _Drawn(Dictionary):
     """A dictionary whose codes are drawn instead of pursued."""
 
     def encode(self, activations: torch.Tensor, l0=None, gram=None) -> Codes:  # noqa: ARG002
-        # The Finisher encodes in several blocks, of which the held-out one is empty here.
+        # The tokens are encoded in several blocks, of which the held-out one is empty here.
         block = int(1e6 * activations[:1, 0].abs().sum())
         draw = np.random.default_rng([self.hook_point.layer, block])
         return draw_codes(draw, len(activations), len(self), l0 or self.l0)

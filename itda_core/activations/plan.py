@@ -22,7 +22,7 @@ _WINDOW_TOKENS = 8_192
 class Plan:
     """Prompts in the order in which they are read, up to an exact number of tokens.
 
-    Their texts are tokenised once, here: ids and spans are kept, 13 bytes a token.
+    Their texts are tokenised once, here: ids and spans are kept, some 21 bytes a token.
     """
 
     context_length: int

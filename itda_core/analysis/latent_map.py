@@ -24,7 +24,6 @@ from itda_core.progress import Progress
 from itda_core.runs.run import Run
 
 MAP_FILE = "map.parquet"
-METHODS = ("umap", "svd")
 _NEIGHBOURS = 15
 _BLOCK = 4096
 _SEED = 0
@@ -36,8 +35,9 @@ def usual_method() -> str:
 
 
 def map_runs(runs: Sequence[Run], method: str | None = None) -> Iterator[Progress]:
-    """Map one run after another and keep each map with its run. method: one of METHODS; by default
-    the best that is installed. Raises InputError where umap-learn is asked for and missing."""
+    """Map one run after another and keep each map with its run. method: one of MAP_METHODS; by
+    default the best that is installed. A run that can't be mapped keeps no other from it. Raises
+    InputError where umap-learn is asked for and missing."""
     method = method or usual_method()
     if method == "umap" and usual_method() != "umap":
         raise InputError(

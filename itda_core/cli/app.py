@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from itda_core.config import code_directory
+from itda_core.config import code_directory, is_checkout
 
 ADDRESS = "127.0.0.1"
 
@@ -14,13 +14,21 @@ ADDRESS = "127.0.0.1"
 def app(options: argparse.Namespace) -> int:
     """Serve the pages on this machine alone, until Ctrl+C; a first start trains the demo."""
     print(f"The explorer opens at http://{ADDRESS}:{options.port}. Ctrl+C ends it.", flush=True)
-    command = [sys.executable, "-m", "streamlit", "run", str(_script())]
+    # -P: a file in the folder where this is called must not be taken for a module.
+    command = [sys.executable, "-P", "-m", "streamlit", "run", str(_script())]
     command += ["--server.address", ADDRESS, "--server.port", str(options.port)]
-    changed = {"ITDA_DEMO": "1", "OMP_WAIT_POLICY": "passive"}
-    return subprocess.call(command, env={**os.environ, **changed})
+    environment = {**os.environ, "ITDA_DEMO": "1", "OMP_WAIT_POLICY": "passive"}
+    if os.name == "posix":  # the explorer takes this process' place, and its signals
+        os.execve(sys.executable, command, environment)
+    with subprocess.Popen(command, env=environment) as explorer:
+        while True:
+            try:
+                return explorer.wait()
+            except KeyboardInterrupt:  # it has heard of it too, and brings a job to its checkpoint
+                continue
 
 
 def _script() -> Path:
     """app.py: beside the package in a checkout, in a folder of its own where it is installed."""
-    beside = code_directory() / "app.py"
-    return beside if beside.exists() else code_directory() / "itda_explorer" / "app.py"
+    folder = code_directory() if is_checkout() else code_directory() / "itda_explorer"
+    return folder / "app.py"

@@ -1,4 +1,4 @@
-"""What the command line's commands do; see __main__ for their options."""
+"""What the command line's commands do; see parser.py for their options."""
 
 import argparse
 import dataclasses
@@ -72,7 +72,7 @@ def doctor(options: argparse.Namespace) -> int:
         try:
             checks.append((name, metadata.version(name), True))
         except metadata.PackageNotFoundError:
-            checks.append((name, "not installed: pip install -r requirements.txt", False))
+            checks.append((name, f"not installed: pip install {name}", False))
     for name in BUILT_IN:
         there = is_installed(name)
         checks.append((f"model {name}", "installed" if there else how_to_install(name), there))

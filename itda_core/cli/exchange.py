@@ -1,4 +1,4 @@
-"""The commands that exchange dictionaries with other programs; see __main__."""
+"""The commands that exchange dictionaries with other programs; see parser.py."""
 
 import argparse
 import dataclasses

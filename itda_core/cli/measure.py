@@ -1,4 +1,4 @@
-"""The commands that measure, decompose and compare; see __main__ for their options."""
+"""The commands that measure, decompose and compare; see parser.py for their options."""
 
 import argparse
 import itertools
@@ -174,7 +174,7 @@ def _saved(steps: Iterator[Progress], folder: Path) -> Iterator[Progress]:
     from itda_core.runs.comparisons import save_comparisons
 
     for progress in steps:
-        if progress.stage == "done":
+        if progress.stage == "done" and progress.results:
             save_comparisons(folder, progress.results)
         yield progress
 

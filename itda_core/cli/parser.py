@@ -8,6 +8,7 @@ from pathlib import Path
 from itda_core.config import (
     BUDGETS,
     DTYPES,
+    MAP_METHODS,
     OFFSETS,
     PURSUITS,
     SELECTIONS,
@@ -80,7 +81,7 @@ def _add_looking_closely(command: Command) -> None:
     mapping = command("map", "Lay the atoms of dictionaries out in the plane.")
     mapping.set_defaults(command="map_atoms")
     mapping.add_argument("run", nargs="+", help="run id or directory")
-    mapping.add_argument("--method", choices=("umap", "svd"), help="umap where it is installed")
+    mapping.add_argument("--method", choices=MAP_METHODS, help="umap where it is installed")
     _add_progress(mapping)
     decompose = command("decompose", "Write a text's activations as sums of latents.")
     decompose.add_argument("run", help="run id or directory")

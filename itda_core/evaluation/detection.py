@@ -56,7 +56,7 @@ class Detection:
 
 
 def detect(run: Run, embedder: Model, sample: int = SAMPLE, seed: int = 0) -> Iterator[Detection]:
-    """Score `sample` of a run's latents, drawn by `seed` from those that at least LEAST_USES
+    """Score `sample` of a run's latents, drawn by `seed` from those that at least MIN_USES
     explored tokens use outside the prompt of their title.
 
     Only the run's files are read, not its model. Yields after each batch of prompts that the
@@ -94,7 +94,7 @@ def detect(run: Run, embedder: Model, sample: int = SAMPLE, seed: int = 0) -> It
 
 
 def draw_latents(uses: np.ndarray, sample: int, seed: int) -> np.ndarray:
-    """Up to `sample` latents with at least LEAST_USES uses, in an order drawn by `seed`."""
+    """Up to `sample` latents with at least MIN_USES uses, in an order drawn by `seed`."""
     return np.random.default_rng(seed).permutation(np.flatnonzero(uses >= MIN_USES))[:sample]
 
 

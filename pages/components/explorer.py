@@ -12,10 +12,12 @@ import streamlit as st
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig, data_directory
 from itda_core.errors import ItdaError, RunError, StoreOutdatedError
 from itda_core.jobs.queue import JobQueue
+from itda_core.model.built_in import is_installed
 from itda_core.runs.labels import Label, add_labels, labels_file
 from itda_core.runs.run import delete_run
 from itda_core.store.store import FILE_NAME, Store, rebuild
 
+DEMO_MODEL = "smollm2-135m"
 DEMO_LAYERS = ((7,), (15, 22))
 """The demo is two trainings: one short layer first, so that there is something to browse early."""
 
@@ -30,7 +32,7 @@ class Explorer:
         self.store = self._open_store(data / FILE_NAME)
         self._import_finished()
         self.queue = JobQueue(data / "jobs", self.runs_folder, self._import_finished)
-        if os.environ.get("ITDA_DEMO") and self.is_new:
+        if os.environ.get("ITDA_DEMO") and self.is_new and is_installed(DEMO_MODEL):
             self.start_demo()
         atexit.register(_be_quiet_at_last)  # the last registered runs first
         atexit.register(self.close)
@@ -88,7 +90,7 @@ def demo_config(layers: tuple[int, ...]) -> TrainConfig:
 
     ITDA_DEMO_TOKENS makes it smaller, for a slow machine or a test.
     """
-    config = TrainConfig(ModelSpec("smollm2-135m"), CorpusSpec("sotu"), layers)
+    config = TrainConfig(ModelSpec(DEMO_MODEL), CorpusSpec("sotu"), layers)
     tokens = os.environ.get("ITDA_DEMO_TOKENS", "")
     return dataclasses.replace(config, max_tokens=int(tokens)) if tokens.isdigit() else config
 

@@ -62,5 +62,8 @@ print(found.next_tokens.to_string())
 
 def show_lines(lines: str) -> None:
     """The lines with a button that copies them."""
-    st.caption("These lines print the same numbers. Run them from the explorer's folder.")
+    st.caption(
+        "These lines print the same numbers. Run them where `itda_core` can be imported, such as "
+        "the explorer's folder."
+    )
     st.code(lines, language="python", height=260, wrap_lines=True)

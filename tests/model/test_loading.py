@@ -10,7 +10,7 @@ import gguf
 import pytest
 import torch
 
-from itda_core.config import ModelSpec
+from itda_core.config import ModelSpec, code_directory
 from itda_core.errors import InputError, ModelError
 from itda_core.model import built_in, loading
 from itda_core.model.loading import load_model
@@ -271,7 +271,8 @@ def test_of_two_conversions_at_once_the_first_one_stays(data_folder, monkeypatch
 
 def test_a_built_in_model_that_is_not_installed_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(built_in.importlib.util, "find_spec", lambda _name: None)
-    message = refused("smollm2-135m")
-    file = message.split()[-1].rstrip(".")
-    assert "pip install" in message
-    assert (Path(loading.__file__).parents[2] / file).exists()
+    requirement = refused("smollm2-135m").split()[-1].rstrip(".")
+    listed = (code_directory() / "requirements-models.txt").read_text().splitlines()
+    assert requirement in listed
+    for name, built_in_model in built_in.BUILT_IN.items():
+        assert built_in_model.package is None or built_in_model.requirement in listed, name
