@@ -31,7 +31,7 @@ _IS_QUIET = """(milliseconds) => {
 }"""
 
 
-def settled(page: Page, milliseconds: int = 500) -> None:
+def settled(page: Page, milliseconds: int = 700) -> None:
     """Wait until the page's script has ended and neither its text nor its address changes for so
     long, on however slow a machine."""
     page.evaluate("window.itdaSeen = null")  # what was quiet before may just not have begun
