@@ -16,7 +16,7 @@ from playwright.sync_api import Page, expect
 from tests.support.browser import PATIENCE, PICTURES, assert_nothing_failed, picture, settled
 from tools.browser_setup import find_browser, running_app
 
-DEMO_TOKENS = "4096"
+DEMO_TOKENS = "8192"
 SPECIAL = "A 👩‍👩‍👧 family & <script>alert(1)</script> with $x^2$, **stars**, שלום and `code`."
 expect.set_options(timeout=60_000)
 
