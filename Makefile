@@ -16,7 +16,8 @@ test: .venv/dev.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/browser_setup.py
-	$(BIN)/python -m pytest -q --durations=15
+	$(BIN)/python -m pytest -q --durations=10 -n 2 --dist loadfile --ignore tests/browser
+	$(BIN)/python -m pytest -q --durations=5 tests/browser
 
 bench: .venv/dev.done
 	$(BIN)/python tools/browser_setup.py

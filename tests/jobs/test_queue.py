@@ -167,11 +167,14 @@ def test_a_probing_is_a_job_that_says_so_and_why_it_failed(story):
 
 
 def test_an_ended_job_can_be_forgotten(story):
-    story.queue.forget(story.never.job_id)
-    assert now(story.queue, story.never) is None
+    job = story.queue.submit(replace(story.config, seed=6))
+    story.queue.cancel(job.job_id)
+    wait_until(lambda: ended(story.queue, job))
+    story.queue.forget(job.job_id)
+    assert now(story.queue, job) is None
     for use in (story.queue.forget, story.queue.cancel, story.queue.resume):
         with pytest.raises(ItdaError, match="There is no job"):
-            use(story.never.job_id)
+            use(job.job_id)
 
 
 # With a stand-in for the training process, for what needs no training
