@@ -28,7 +28,9 @@ h2, h3 { font-size: 1.25rem !important; }
 [data-testid="stMetricValue"] { font-size: 1.5rem; }
 @media (max-width: 640px) { .stMainBlockContainer { padding: 3.5rem 1rem 2rem; } }
 [data-testid="stCaptionContainer"], button kbd { opacity: 0.75 !important; }
-[data-testid="stBaseButton-primary"], [data-tag] { color: light-dark(#fff, #1b1b1b) !important; }
+[data-testid="stBaseButton-primary"]:enabled, [data-tag] {
+  color: light-dark(#fff, #1b1b1b) !important;
+}
 .js-plotly-plot :is(.xtick, .ytick, .bars, .infolayer) text { fill: currentColor !important; }
 """
 """Streamlit's own margins leave a third of a laptop's screen empty, and some of its text is too
