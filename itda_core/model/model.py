@@ -193,14 +193,14 @@ class Model:
     def _blocks_left_out(self, layer: int, hidden: torch.Tensor):
         """Within this context blocks 0 to `layer` compute nothing and give `hidden`."""
         left_out = self.blocks[: layer + 1]
-        own = [vars(block).get("forward") for block in left_out]
+        forwards = [vars(block).get("forward") for block in left_out]
         hidden = hidden.to(self.device, next(self.module.parameters()).dtype)
         try:
             for block in left_out:
                 block.forward = lambda *_inputs, **_options: hidden
             yield
         finally:
-            for block, forward in zip(left_out, own, strict=True):
+            for block, forward in zip(left_out, forwards, strict=True):
                 del block.forward  # the class's own again
                 if forward is not None:
                     block.forward = forward
@@ -213,7 +213,7 @@ class Model:
         replaced.
         """
         hidden, where = hidden.to(self.device), where.to(self.device)[..., None]
-        with self._output_changed(layer, lambda own: torch.where(where, hidden.to(own.dtype), own)):
+        with self._output_changed(layer, lambda was: torch.where(where, hidden.to(was.dtype), was)):
             yield
 
     def next_logits(

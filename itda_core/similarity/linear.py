@@ -59,7 +59,7 @@ class UnbiasedCkaForm:
     """[n_tokens] float64: K_ii before it was zeroed"""
     sums: torch.Tensor
     """[n_tokens] float64: the row sums of K"""
-    own: float
+    self_hsic: float
     """HSIC of the matrix with itself"""
 
 
@@ -77,9 +77,9 @@ def unbiased_cka(a: UnbiasedCkaForm, b: UnbiasedCkaForm) -> float:
     """CKA from the unbiased estimate of HSIC (Song et al. 2012, equation 5; Nguyen et al. 2021).
     At most 1, about 0 for unrelated activations however few the tokens, and below it by chance.
     It needs 4 tokens. NaN for constant activations, and where a single token differs."""
-    if not (a.own > _NO_HSIC and b.own > _NO_HSIC):
+    if not (a.self_hsic > _NO_HSIC and b.self_hsic > _NO_HSIC):
         return float("nan")
-    return min(_hsic(a, b) / (a.own * b.own) ** 0.5, 1.0)
+    return min(_hsic(a, b) / (a.self_hsic * b.self_hsic) ** 0.5, 1.0)
 
 
 def _hsic(a: UnbiasedCkaForm, b: UnbiasedCkaForm) -> float:

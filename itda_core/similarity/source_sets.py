@@ -146,10 +146,10 @@ def obstacle(a: Dictionary | SourceSet, b: Dictionary | SourceSet, key: str) -> 
     if a.prompt_ids[:common] != b.prompt_ids[:common] or (
         not common and len(a.prompt_ids) != len(b.prompt_ids)
     ):
-        both = len(set(a.prompt_ids) & set(b.prompt_ids))
+        n_shared = len(set(a.prompt_ids) & set(b.prompt_ids))
         return (
-            f"were built on different prompts (they share {both:,} of {len(a.prompt_ids):,} and "
-            f"{len(b.prompt_ids):,}). Train both with the same corpus and seed."
+            f"were built on different prompts (they share {n_shared:,} of {len(a.prompt_ids):,} "
+            f"and {len(b.prompt_ids):,}). Train both with the same corpus and seed."
         )
     return ""
 

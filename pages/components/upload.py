@@ -1,6 +1,5 @@
 """A file of texts from the reader's own machine, kept in the data folder and read from there."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import streamlit as st
 
 from itda_core.config import slug
 from itda_core.corpus.files import FILE_ENDINGS, BadRow, FileTexts, read_texts, text_columns
+from itda_core.digests import digest
 from itda_core.errors import CorpusError
 from itda_core.files import disk_errors_as_sentences, write_atomically
 from pages.components.explorer import explorer
@@ -60,12 +60,12 @@ def upload_texts(label: str, key: str) -> Upload | None:
 def _kept(file) -> Path:
     """The uploaded file in the data folder, named after its content."""
     name, folder = Path(file.name), explorer().data / "corpora"
-    digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=6)).hexdigest()
+    content = file.getbuffer()
     with disk_errors_as_sentences(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{slug(name.stem)}-{digest}{name.suffix.lower()}"
+        path = folder / f"{slug(name.stem)}-{digest(content, size=6)}{name.suffix.lower()}"
         if not path.exists():
-            write_atomically(path, file.getbuffer())
+            write_atomically(path, content)
     return path
 
 

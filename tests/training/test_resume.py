@@ -21,20 +21,9 @@ from tests.support.trained_runs import (
     advance,
     assert_same_runs,
     finish,
-    shared_runs,
     tiny_config,
     trained,
 )
-
-
-@pytest.fixture
-def config(tiny_model_folder, tiny_corpus_file):
-    return tiny_config(tiny_model_folder, tiny_corpus_file)
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, tiny_model_folder, tiny_corpus_file):
-    return shared_runs(tmp_path_factory, tiny_model_folder, tiny_corpus_file)
 
 
 @pytest.fixture
@@ -56,18 +45,18 @@ def training_id(runs):
         *[("encoding", number) for number in (1, 2, 3)],
     ],
 )
-def test_a_closed_training_resumes_to_the_same_runs(config, uninterrupted, tmp_path, stage, number):
+def test_a_closed_training_resumes_to_the_same_runs(config, undisturbed, tmp_path, stage, number):
     steps = train(config, tmp_path)
     at = advance(steps, stage, number).training_id
     steps.close()
     assert interrupted_trainings(tmp_path) == {at: config}
     finish(at, tmp_path)
     assert interrupted_trainings(tmp_path) == {}
-    assert_same_runs(tmp_path, uninterrupted)
+    assert_same_runs(tmp_path, undisturbed)
 
 
 def test_a_training_closed_after_every_single_window_gives_the_same_runs(
-    config, uninterrupted, tmp_path
+    config, undisturbed, tmp_path
 ):
     tokens = [0]
     while not list_runs(tmp_path):
@@ -78,12 +67,12 @@ def test_a_training_closed_after_every_single_window_gives_the_same_runs(
                 steps.close()
     assert len(tokens) > 12
     assert tokens[-1] == 1_000
-    assert_same_runs(tmp_path, uninterrupted)
+    assert_same_runs(tmp_path, undisturbed)
 
 
 @pytest.mark.parametrize("number", [1, 3, 6])
 def test_what_a_killed_process_leaves_at_any_moment_resumes_to_the_same_runs(
-    config, uninterrupted, tmp_path, number, checkpoint_always, monkeypatch
+    config, undisturbed, tmp_path, number, checkpoint_always, monkeypatch
 ):
     """The folder is copied while the training runs: what a kill at that moment would leave."""
     steps = train(config, tmp_path / "running")
@@ -94,10 +83,10 @@ def test_what_a_killed_process_leaves_at_any_moment_resumes_to_the_same_runs(
     shutil.copytree(tmp_path / "running", left)
     steps.close()
     finish(at, left)
-    assert_same_runs(left, uninterrupted)
+    assert_same_runs(left, undisturbed)
 
 
-def test_a_process_killed_in_the_middle_resumes_to_the_same_runs(config, uninterrupted, tmp_path):
+def test_a_process_killed_in_the_middle_resumes_to_the_same_runs(config, undisturbed, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
     code = (
         "import sys, time; from itda_core.training import trainer as training\n"
@@ -120,21 +109,21 @@ def test_a_process_killed_in_the_middle_resumes_to_the_same_runs(config, uninter
     [at] = interrupted_trainings(runs)
     assert (runs / f".{at}" / "lock").exists()
     finish(at, runs)
-    assert_same_runs(runs, uninterrupted)
+    assert_same_runs(runs, undisturbed)
 
 
 def test_a_kill_before_the_first_checkpoint_starts_from_the_beginning(
-    config, uninterrupted, tmp_path
+    config, undisturbed, tmp_path
 ):
     steps = train(config, tmp_path / "running")
     at = advance(steps, "training", 2).training_id
     shutil.copytree(tmp_path / "running", tmp_path / "left")
     steps.close()
     finish(at, tmp_path / "left")
-    assert_same_runs(tmp_path / "left", uninterrupted)
+    assert_same_runs(tmp_path / "left", undisturbed)
 
 
-def test_a_half_written_checkpoint_is_not_used(config, uninterrupted, tmp_path):
+def test_a_half_written_checkpoint_is_not_used(config, undisturbed, tmp_path):
     steps = train(config, tmp_path)
     at = advance(steps, "training", 4).training_id
     steps.close()
@@ -142,7 +131,7 @@ def test_a_half_written_checkpoint_is_not_used(config, uninterrupted, tmp_path):
     half.mkdir()
     (half / "0.safetensors").write_bytes(b"half")
     finish(at, tmp_path)
-    assert_same_runs(tmp_path, uninterrupted)
+    assert_same_runs(tmp_path, undisturbed)
 
 
 def left_at(config, runs, number):
@@ -165,7 +154,7 @@ def tokens_at_first(name, runs):
 @pytest.mark.parametrize("kept_bytes", [None, 0, 1_000, -1], ids=["gone", "empty", "cut", "a byte"])
 @pytest.mark.parametrize("number", [4, 13])
 def test_activations_lost_since_the_checkpoint_are_captured_again(
-    config, uninterrupted, tmp_path, kept_bytes, number
+    config, undisturbed, tmp_path, kept_bytes, number
 ):
     at, tokens, file = left_at(config, tmp_path, number)
     assert file.stat().st_size == min(tokens, 600) * 16 * 4
@@ -174,24 +163,22 @@ def test_activations_lost_since_the_checkpoint_are_captured_again(
     else:
         file.write_bytes(file.read_bytes()[:kept_bytes])
     assert tokens_at_first(at, tmp_path) < 100  # it starts anew
-    assert_same_runs(tmp_path, uninterrupted)
+    assert_same_runs(tmp_path, undisturbed)
 
 
 @pytest.mark.parametrize("number", [1, 4, 9])
-def test_rows_written_after_the_checkpoint_are_written_again(
-    config, uninterrupted, tmp_path, number
-):
+def test_rows_written_after_the_checkpoint_are_written_again(config, undisturbed, tmp_path, number):
     """Whatever they are: a kill can leave a part of a window, a row cut in the middle."""
     at, tokens, file = left_at(config, tmp_path, number)
     more = np.full((600 - tokens) * 16, np.nan, np.float32).tobytes()
     with file.open("ab") as opened:
         opened.write(more[: -7 if number == 4 else None])
     assert tokens_at_first(at, tmp_path) > tokens  # it goes on
-    assert_same_runs(tmp_path, uninterrupted)
+    assert_same_runs(tmp_path, undisturbed)
 
 
 def test_a_training_that_starts_anew_takes_nothing_from_the_rows_left_behind(
-    config, uninterrupted, tmp_path
+    config, undisturbed, tmp_path
 ):
     at, _, file = left_at(config, tmp_path, 13)
     for other in file.parent.glob("activations-*"):
@@ -199,11 +186,11 @@ def test_a_training_that_starts_anew_takes_nothing_from_the_rows_left_behind(
     [checkpoint] = file.parent.glob("checkpoint-*")
     shutil.rmtree(checkpoint)
     assert tokens_at_first(at, tmp_path) < 100
-    assert_same_runs(tmp_path, uninterrupted)
+    assert_same_runs(tmp_path, undisturbed)
 
 
 def test_a_training_killed_twice_resumes_to_the_same_runs(
-    config, uninterrupted, tmp_path, checkpoint_always, monkeypatch
+    config, undisturbed, tmp_path, checkpoint_always, monkeypatch
 ):
     """The second checkpoint is made with the first kill's rows still in the file."""
     at, _, _ = left_at(config, tmp_path / "0", 2)
@@ -217,7 +204,7 @@ def test_a_training_killed_twice_resumes_to_the_same_runs(
         shutil.copytree(before, after)
         steps.close()
     finish(at, after)
-    assert_same_runs(after, uninterrupted)
+    assert_same_runs(after, undisturbed)
 
 
 def test_progress_goes_on_from_where_it_stopped(config, tmp_path):
@@ -236,15 +223,15 @@ def test_progress_goes_on_from_where_it_stopped(config, tmp_path):
 
 
 def test_a_training_is_resumed_by_its_own_id_or_that_of_one_of_its_runs(
-    config, uninterrupted, tmp_path
+    config, undisturbed, tmp_path
 ):
-    for name in (training_id(uninterrupted), f"{training_id(uninterrupted)}-L01"):
+    for name in (training_id(undisturbed), f"{training_id(undisturbed)}-L01"):
         runs = tmp_path / name
         steps = train(config, runs)
         advance(steps, "training", 2)
         steps.close()
         finish(name, runs)
-        assert_same_runs(runs, uninterrupted)
+        assert_same_runs(runs, undisturbed)
 
 
 @pytest.mark.parametrize("name", ["", "nothing", "../..", "nothing-L01"])
@@ -256,9 +243,9 @@ def test_a_training_that_was_not_interrupted_cannot_be_resumed(config, tmp_path,
         next(resume(name, tmp_path))
 
 
-def test_a_finished_training_cannot_be_resumed(uninterrupted):
+def test_a_finished_training_cannot_be_resumed(undisturbed):
     with pytest.raises(InputError, match="none"):
-        next(resume(training_id(uninterrupted), uninterrupted))
+        next(resume(training_id(undisturbed), undisturbed))
 
 
 def test_a_training_whose_corpus_has_changed_is_not_resumed(
@@ -336,9 +323,9 @@ def test_of_two_processes_that_race_for_a_lock_exactly_one_wins(holders):
 
 
 def test_the_lock_of_another_living_process_is_respected_until_it_dies(
-    config, tmp_path, uninterrupted, holders
+    config, tmp_path, undisturbed, holders
 ):
-    at = training_id(uninterrupted)
+    at = training_id(undisturbed)
     assert answers(holders[:1], at) == ["won"]
     assert interrupted_trainings(tmp_path) == {}
     with pytest.raises(RunError, match=rf"\(pid {holders[0].pid}\). Wait for it, or stop"):
@@ -353,10 +340,10 @@ def test_the_lock_of_another_living_process_is_respected_until_it_dies(
 
 @pytest.mark.parametrize("lock", ["of a living process", "{}", "half a fi"])
 def test_what_an_earlier_version_left_in_a_lock_file_is_no_obstacle(
-    config, tmp_path, uninterrupted, lock
+    config, tmp_path, undisturbed, lock
 ):
     """It wrote its process id and start time into the file, and whoever did so held it."""
-    at, process = training_id(uninterrupted), psutil.Process()
+    at, process = training_id(undisturbed), psutil.Process()
     if lock == "of a living process":
         lock = json.dumps({"pid": process.pid, "started": process.create_time()})
     workspace = Workspace(tmp_path, at)

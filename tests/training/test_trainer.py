@@ -21,21 +21,14 @@ from tests.support.reference import NEAR_TIE, slow_selection, unit_rows
 from tests.support.trained_runs import (
     assert_same_dictionaries,
     captured,
-    shared_runs,
     strict_json,
-    tiny_config,
     trained,
 )
 
 
-@pytest.fixture
-def config(tiny_model_folder, tiny_corpus_file):
-    return tiny_config(tiny_model_folder, tiny_corpus_file)
-
-
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, tiny_model_folder, tiny_corpus_file):
-    return list_runs(shared_runs(tmp_path_factory, tiny_model_folder, tiny_corpus_file))
+def runs(undisturbed):
+    return list_runs(undisturbed)
 
 
 def by_hand(activations, dictionary, codes):

@@ -17,21 +17,10 @@ from itda_core.runs.workspace import RowFile, interrupted_trainings
 from itda_core.training import trainer as training
 from tests.support.trained_runs import (
     assert_same_runs,
-    shared_runs,
     strict_json,
     tiny_config,
     trained,
 )
-
-
-@pytest.fixture
-def config(tiny_model_folder, tiny_corpus_file):
-    return tiny_config(tiny_model_folder, tiny_corpus_file)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, tiny_model_folder, tiny_corpus_file):
-    return shared_runs(tmp_path_factory, tiny_model_folder, tiny_corpus_file)
 
 
 def write_corpus(folder, texts, name="corpus.txt"):

@@ -1,13 +1,13 @@
 """Models as the Similarity page sees them: dictionaries that differ in nothing but the layer."""
 
 import dataclasses
-import hashlib
 import json
 from dataclasses import dataclass
 
 import pandas as pd
 
 from itda_core.config import IMPORTED, TrainConfig, slug
+from itda_core.digests import digest
 from pages.components.cached import loaded_run
 from pages.components.similarity.overlaps import RunSide
 
@@ -118,5 +118,4 @@ def _short_names(parts: list[dict[str, str]]) -> list[str]:
 
 def _group_id(config: TrainConfig, method: str) -> str:
     fields = json.dumps([config.to_dict(), method], sort_keys=True)
-    digest = hashlib.blake2b(fields.encode(), digest_size=4).hexdigest()
-    return f"{slug(config.model.name)}-{digest}"
+    return f"{slug(config.model.name)}-{digest(fields, size=4)}"
