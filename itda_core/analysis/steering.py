@@ -8,6 +8,7 @@ import torch
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError
 from itda_core.model.model import Model
+from itda_core.model.steps import Steps
 
 LONGEST = 200
 """Tokens that may be written at once"""
@@ -73,16 +74,17 @@ def write_on(
 
     added: a layer and what is added to its activations, [d_model]: those of the text and of what is
     written, all but the first. The text is cut on its left where the model's context has no room.
-    Raises InputError for a text without a token, ModelError for encoders.
+    Raises InputError for a text without a token, ModelError where the model predicts no next tokens
+    or takes nothing added.
     """
     room = max(1, model.context_length - writing.max_tokens)
     ids = model.tokenize([text], model.context_length).ids[:, -room:]
     if not ids.numel():
         raise InputError("The text has no token. Type a few words.")
     generator = torch.Generator().manual_seed(writing.seed)
-    ends, written, cache = _ends(model), [], None
+    ends, written, steps = _ends(model), [], Steps(model, added)
     for _ in range(writing.max_tokens):
-        logits, cache = model.next_logits(ids, cache, added)
+        logits = steps.next_logits(ids)
         token = _draw(logits, writing.temperature, generator)
         if token in ends:
             return

@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ def evaluate(options: argparse.Namespace) -> int:
     results = follow(measure_runs(task), options).results
     rows = [{"run_id": result["run_id"], **row} for result in results for row in result["by_l0"]]
     show(options, {"runs": results}, rows)
+    for reason in dict.fromkeys(result.get("why_no_losses") for result in results):
+        if reason:
+            print(f"No CE loss score and no KL. {reason}", file=sys.stderr)
     return 0
 
 

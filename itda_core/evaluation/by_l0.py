@@ -69,6 +69,8 @@ class Evaluation:
     massive_tokens: int = 0
     plain: Losses = field(default_factory=Losses)
     zeroed: Losses = field(default_factory=Losses)
+    why_no_losses: str = ""
+    """why there is no cross-entropy; empty where there is"""
     errors: TokenErrors | None = None
     """at the dictionary's own L0; there once all tokens are measured"""
     stage = "evaluating"
@@ -104,6 +106,7 @@ class Evaluation:
             "unused_share": sparsity.unused_share,
             "density": density_histogram(sparsity.densities, sparsity.tokens),
             "errors": self.errors.to_dict() if self.errors else {},
+            **({"why_no_losses": self.why_no_losses} if self.why_no_losses else {}),
         }
 
 
@@ -133,12 +136,13 @@ def evaluate(
     result = Evaluation(
         plan.total_rows, len(plan.prompts), at, _capture_share(model, layer, len(l0s))
     )
+    result.why_no_losses = model.why_not("splicing")
     batches: list[SplicedBatch] = []
     for tokens in token_batches(plan):
         batches.append(SplicedBatch(model, layer, tokens, config.skip_first))
         result.captured += len(batches[-1])
         yield result
-    yield from _measure(result, dictionary, batches, frequencies, model.is_causal)
+    yield from _measure(result, dictionary, batches, frequencies)
 
 
 def nested_l0s(l0: int) -> tuple[int, ...]:
@@ -157,7 +161,8 @@ def _checked_l0s(l0s: Sequence[int], max_l0: int) -> tuple[int, ...]:
 
 def _capture_share(model: Model, layer: int, n_l0s: int) -> float:
     """The capture's share of all the work, counted in blocks that a token passes through."""
-    after = model.n_layers - layer if model.is_causal else 0  # the unembedding is one more block
+    # The unembedding is one more block.
+    after = model.n_layers - layer if model.can_be_spliced else 0
     return (layer + 1) / (layer + 1 + (n_l0s + 2) * after)  # 2: as it is, and zeroed
 
 
@@ -166,7 +171,6 @@ def _measure(
     dictionary: Dictionary,
     batches: list[SplicedBatch],
     frequencies: np.ndarray | None,
-    is_causal: bool,
 ) -> Iterator[Evaluation]:
     norms = torch.cat([batch.activations.norm(dim=1) for batch in batches])
     result.median_norm = dictionary.median_norm or float(norms.median())
@@ -180,7 +184,7 @@ def _measure(
         reconstructed = {l0: dictionary.decode(prefix) for l0, prefix in prefixes.items()}
         reconstructions.append(reconstructed[max(reconstructed)])
         _add_reconstructions(result, x, prefixes, reconstructed)
-        if is_causal:
+        if not result.why_no_losses:
             plain, zeroed, *spliced = batch.losses(0.0, *reconstructed.values())
             result.plain.add(plain)
             result.zeroed.add(zeroed)

@@ -12,13 +12,18 @@ import torch
 from itda_core.config import ModelSpec
 from itda_core.digests import digest
 from itda_core.errors import ModelError
-from itda_core.model.built_in import BUILT_IN, ModelShape, built_in_folder, is_installed, quieten
+from itda_core.model.abilities import Abilities
+from itda_core.model.built_in import BUILT_IN, ModelShape, built_in_folder, is_installed
 from itda_core.model.model import Model
+from itda_core.model.pretrained import from_pretrained, without_part
+from itda_core.model.proved import Identity, proved, remembered
 
 _PROBE_SHAPE = (512, 1_024, 1_024)
 """A product of an MLP's size, some milliseconds."""
 _WORTH_IT = 1.3
 """A gain in speed for which rounding to eight bits is accepted."""
+_NO_CONFIG = (OSError, ValueError, AttributeError, TypeError)
+"""What transformers raises where it can't read a configuration"""
 _FINGERPRINT_BLOCKS = 64
 _FINGERPRINT_BLOCK_BYTES = 65_536
 
@@ -29,17 +34,33 @@ def load_model(name: str | ModelSpec, dtype: str | None = None, device: str | No
     dtype: "float32", "bfloat16", "float16" or "auto" (bfloat16 where the device computes faster in
     it, else float32); by default that of a ModelSpec, and float32 for a name. device: "cuda", "mps"
     or "cpu", by default the first of these that there is.
-    Only safetensors weights are read, and code that comes with a model is never run. Raises
-    ModelError with the remedy.
+    NAME:encoder is the encoder of a model that has an encoder and a decoder. Only safetensors
+    weights are read, and code that comes with a model is never run. The model has proved that
+    its activations are right (see proof.py). Raises ModelError with the remedy.
     """
     spec = name if isinstance(name, ModelSpec) else ModelSpec(name, dtype="float32")
     device = device or best_device()
     weights = resolved_dtype(dtype or spec.dtype, device)
     source = _resolve(spec)
-    module, tokenizer = _from_pretrained(spec.name, source, spec.revision, weights)
+    module, tokenizer = from_pretrained(spec, source, weights)
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"The tokenizer of {spec.name} gives no character spans (not a fast one).")
-    return Model(spec.name, module.to(device), tokenizer, digest=_digest(spec, source, module))
+    identity = _identity(spec, source, module.config, weights, device)
+    model = proved(identity, module.to(device), tokenizer)
+    model.abilities.require(spec.name, "capture")
+    return model
+
+
+def remembered_abilities(spec: ModelSpec) -> Abilities | None:
+    """What was proved of a model when it was loaded before, on the device that is used by itself;
+    None where that is not known. Nothing is loaded, and the network is not asked."""
+    device = best_device()
+    try:
+        config = _local_config(spec)
+        source = _resolve(spec, unpack=False)
+    except (ModelError, *_NO_CONFIG):
+        return None
+    return remembered(_identity(spec, source, config, resolved_dtype(spec.dtype, device), device))
 
 
 def best_device() -> str:
@@ -54,19 +75,28 @@ def model_shape(spec: ModelSpec) -> ModelShape | None:
 
     Only a configuration is read, never weights, and the network is not asked.
     """
-    if spec.name in BUILT_IN:
-        return BUILT_IN[spec.name].shape
-    from transformers import AutoConfig
-
+    name = without_part(spec.name)
+    if name in BUILT_IN:
+        return BUILT_IN[name].shape
     try:
-        config = AutoConfig.from_pretrained(
-            spec.name, revision=spec.revision, local_files_only=True, trust_remote_code=False
-        ).get_text_config()
+        config = _local_config(spec).get_text_config()
         width = int(config.hidden_size)
         intermediate = int(getattr(config, "intermediate_size", None) or 4 * width)
         return ModelShape(int(config.num_hidden_layers), width, intermediate, config.vocab_size)
-    except (OSError, ValueError, AttributeError, TypeError):
+    except _NO_CONFIG:
         return None
+
+
+def _local_config(spec: ModelSpec):
+    """transformers' configuration of a model here; None for a built-in one."""
+    from transformers import AutoConfig
+
+    name = without_part(spec.name)
+    if name in BUILT_IN:
+        return None
+    return AutoConfig.from_pretrained(
+        name, revision=spec.revision, local_files_only=True, trust_remote_code=False
+    )
 
 
 def known_models() -> list[dict[str, str]]:
@@ -121,12 +151,14 @@ def _is_bfloat16_faster(device: str) -> bool:
     return seconds[torch.float32] > _WORTH_IT * seconds[torch.bfloat16]
 
 
-def _resolve(spec: ModelSpec) -> str:
-    """A folder with config.json and safetensors, or a hub id."""
-    if spec.name in BUILT_IN:
-        return str(built_in_folder(spec.name))
+def _resolve(spec: ModelSpec, unpack: bool = True) -> str:
+    """A folder with config.json and safetensors, or a hub id. unpack: make the folder of a built-in
+    model where it is not there yet."""
+    name = without_part(spec.name)
+    if name in BUILT_IN:
+        return str(built_in_folder(name)) if unpack else name
     # pathlib's own tests raise for names that no folder can have, such as very long ones.
-    path = Path(os.path.expanduser(spec.name))  # noqa: PTH111
+    path = Path(os.path.expanduser(name))  # noqa: PTH111
     if os.path.isdir(path):  # noqa: PTH112
         if not (path / "config.json").exists():
             raise ModelError(f"The folder {path} holds no model: it has no config.json.")
@@ -136,57 +168,21 @@ def _resolve(spec: ModelSpec) -> str:
                 "they are read; convert it with save_pretrained first."
             )
         return str(path)
-    if path.is_absolute() or spec.name.startswith((".", "~")) or os.path.exists(path):  # noqa: PTH110
+    if path.is_absolute() or name.startswith((".", "~")) or os.path.exists(path):  # noqa: PTH110
         raise ModelError(f"There is no model folder {path}. Check the path.")
-    return spec.name
+    return name
 
 
-def _from_pretrained(name: str, source: str, revision: str | None, dtype: torch.dtype):
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
-
-    quieten()
-    options = {"revision": revision, "trust_remote_code": False}
-    try:
-        config = AutoConfig.from_pretrained(source, **options)
-        kind = AutoModelForCausalLM if _predicts_next_token(config) else AutoModel
-        module = kind.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-    except Exception as error:  # transformers and the hub client raise a dozen kinds
-        raise ModelError(_why_not(name, source, error)) from error
-    return module, tokenizer
+def _identity(spec: ModelSpec, source: str, config, dtype: torch.dtype, device: str) -> Identity:
+    return Identity(spec.name, _digest(spec, source, config), str(dtype), device)
 
 
-def _predicts_next_token(config) -> bool:
-    architectures = config.architectures or []
-    if architectures:
-        endings = ("CausalLM", "LMHeadModel", "ForConditionalGeneration")
-        return any(name.endswith(endings) for name in architectures)
-    return not getattr(config, "is_encoder_decoder", False) and config.model_type not in ("bert",)
-
-
-def _why_not(name: str, source: str, error: Exception) -> str:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return f"{name} does not fit into memory. Choose a smaller model."
-    if os.path.isdir(source):  # noqa: PTH112
-        return f"The folder {source} can't be loaded as a model: {_first_line(error)}"
-    return (
-        f"The model {name!r} is not built in ({', '.join(BUILT_IN)}), is not a folder here, and "
-        f"can't be had from the hub: {_first_line(error)} Check the name and the network, or use "
-        "a built-in model."
-    )
-
-
-def _first_line(error: Exception) -> str:
-    line = str(error).strip().split("\n")[0][:200].rstrip(".")
-    return f"{line or type(error).__name__}."
-
-
-def _digest(spec: ModelSpec, source: str, module) -> str:
+def _digest(spec: ModelSpec, source: str, config) -> str:
     """Names a model's content: package version, hub commit, or a sample of the local files."""
-    if spec.name in BUILT_IN:
-        return f"built-in-{BUILT_IN[spec.name].version}"
+    if without_part(spec.name) in BUILT_IN:
+        return f"built-in-{BUILT_IN[without_part(spec.name)].version}"
     if not Path(source).is_dir():
-        return getattr(module.config, "_commit_hash", None) or (spec.revision or "")
+        return getattr(config, "_commit_hash", None) or (spec.revision or "")
     return digest(_sample(Path(source)))
 
 

@@ -3,10 +3,9 @@
 import functools
 import inspect
 import json
-import re
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,8 @@ from torch import nn
 
 from itda_core.digests import digest
 from itda_core.errors import InputError, ModelError
+from itda_core.model.abilities import Abilities
+from itda_core.model.blocks import block_lists, changed, left_out, recorded
 from itda_core.model.tokens import Tokens, batches, tokenize
 
 DEFAULT_CONTEXT_LENGTH = 1_024
@@ -36,24 +37,37 @@ class Activations(dict):
         self.positions = positions
 
 
-class _LastLayerReached(Exception):
-    """Stops a forward pass once everything asked for has been captured."""
-
-
 class Model:
     """A Hugging Face causal language model or encoder with its tokenizer."""
 
-    def __init__(self, name: str, module: nn.Module, tokenizer, digest: str = ""):
+    def __init__(
+        self, name: str, module: nn.Module, tokenizer, digest: str = "", blocks: str | None = None
+    ):
+        """blocks: path of the list of blocks in `module`, by default the likeliest one."""
         self.name = name
         self.module = module.eval()
         self.tokenizer = tokenizer
         self.digest = digest
         self._lock = threading.RLock()  # hooks sit on the module, which several threads share
-        self._begins_after: dict[int, bool] = {}
-        self.blocks = find_blocks(module)
+        self.blocks = module.get_submodule(blocks or block_lists(module)[0])
         self.text_config = module.config.get_text_config()
-        self.d_model = int(self.text_config.hidden_size)
-        self.is_causal = module.get_output_embeddings() is not None
+        self.d_model = _width(module)
+        self.abilities = Abilities()
+        """What it was proved to do right: set by who loads it (see proof.py)"""
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether it predicts next tokens; else it is used as an encoder."""
+        return not self.abilities.next_tokens
+
+    @property
+    def can_be_spliced(self) -> bool:
+        """Whether other activations can be put in and next tokens be predicted from them."""
+        return not self.abilities.splicing
+
+    def why_not(self, ability: str) -> str:
+        """A sentence on what it can't do, empty where it can."""
+        return self.abilities.why_not(self.name, ability)
 
     @property
     def n_layers(self) -> int:
@@ -109,7 +123,8 @@ class Model:
         prompts, positions = is_kept.nonzero(as_tuple=True)
         counts = is_kept.sum(1)
         starts = counts.cumsum(0) - counts
-        rows = {layer: torch.empty(len(prompts), self.d_model) for layer in layers}
+        shape = (len(prompts), self.d_model)
+        rows = {layer: torch.full(shape, float("nan")) for layer in layers}
         for part in self._forward_batches(tokens.lengths):
             taken, places = is_kept[part], _ranges(starts[part], counts[part])
             if not len(places):  # nothing is kept, perhaps no token is there at all
@@ -133,77 +148,60 @@ class Model:
         return self._hidden(tokens, [layer])[layer]
 
     def logits(self, tokens: Tokens) -> torch.Tensor:
-        """Next-token logits, [n_texts, longest, n_vocabulary] float32."""
-        if not self.is_causal:
-            raise ModelError(f"{self.name} is an encoder: it predicts no next token.")
+        """Next-token logits, [n_texts, longest, n_vocabulary] float32. Raises ModelError for
+        encoders."""
+        self.abilities.require(self.name, "next_tokens")
+        return self.run(tokens.ids, tokens.mask, use_cache=False).logits.float()
+
+    def run(self, ids: torch.Tensor, mask: torch.Tensor, **options) -> Any:
+        """transformers' own output of the whole model. ids, mask: [n_texts, longest]; options: of
+        its forward method, those that it has no name for are left out."""
+        return self._run(self.module, ids, mask, options)
+
+    def takes(self, option: str) -> bool:
+        """Whether the model's forward method has an option of this name."""
+        return option in _parameters(type(self.module))
+
+    def run_base(self, tokens: Tokens, **options) -> Any:
+        """The same without the head: what capturing runs."""
+        return self._run(self.module.base_model, tokens.ids, tokens.mask, options)
+
+    def _run(self, module: nn.Module, ids, mask, options: dict[str, Any]) -> Any:
+        # The mask as transformers' tokenizers give it: some models calculate with it.
+        inputs = {"attention_mask": mask.to(self.device, torch.int64), **options}
         with self._lock, torch.inference_mode():
-            ids, mask = tokens.ids.to(self.device), tokens.mask.to(self.device)
-            return self.module(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()
+            return module(input_ids=ids.to(self.device), **_accepted(type(module), inputs))
 
     def unembed(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Next-token scores of vectors of the residual stream by the final norm and the
-        unembedding alone, [n, n_vocabulary] float32. hidden: [n, d_model]."""
-        if not self.is_causal:
-            raise ModelError(f"{self.name} is an encoder: it predicts no next token.")
-        head = self.module.get_output_embeddings()
-        with self._lock, torch.inference_mode():
-            x = hidden.to(self.device, next(self.module.parameters()).dtype)
-            return head(self._final_norm(x)).float().cpu()
+        """Next-token scores of vectors of the residual stream as if they were the last block's
+        output, [n, n_vocabulary] float32: by whatever the model does after its blocks. hidden:
+        [n, d_model]. Raises ModelError where the model has no such scores."""
+        self.abilities.require(self.name, "unembedding")
+        if not len(hidden):
+            return torch.empty(0, self.logits(self._any_token(1)).shape[-1])
+        logits = self.logits_after(self._any_token(len(hidden)), self.n_layers - 1, hidden[:, None])
+        return logits[:, 0].cpu()
 
-    @functools.cached_property
-    def _final_norm(self) -> nn.Module:
-        """The norm between the last block and the unembedding: the last one outside the blocks.
-        Where a family has none, nothing is done."""
-        inside = {id(module) for block in self.blocks for module in block.modules()}
-        norms = [
-            module
-            for name, module in self.module.base_model.named_modules()
-            if id(module) not in inside and re.search(r"norm|ln_f", name.rpartition(".")[2])
-        ]
-        return norms[-1] if norms else nn.Identity()
+    def _any_token(self, count: int) -> Tokens:
+        """`count` texts of one token, whose own activations are to be replaced."""
+        tokens = self.tokenize(["a"])
+        ids = tokens.ids[:, -1:].expand(count, 1)
+        one = np.zeros((count, 1), bool)
+        mask = torch.ones(count, 1, dtype=torch.bool)
+        spans = np.zeros((count, 1, 2), np.int64)
+        return Tokens(("a",) * count, ids, mask, spans, one, self.tokenizer)
 
     def logits_after(self, tokens: Tokens, layer: int, hidden: torch.Tensor) -> torch.Tensor:
         """`logits` with `hidden`, [n_texts, longest, d_model], as the output of block `layer`.
 
-        The blocks up to there are not computed, where `can_begin_after` has shown that they need
-        not be.
+        The blocks up to there are not computed, where it was proved that they need not be.
         """
-        if not self.can_begin_after(layer, tokens):
+        if layer not in self.abilities.begins_after:
             with self.splice(layer, hidden, tokens.mask):
                 return self.logits(tokens)
-        with self._lock, self._blocks_left_out(layer, hidden):
-            return self.logits(tokens)
-
-    def can_begin_after(self, layer: int, tokens: Tokens) -> bool:
-        """Whether a forward pass may begin after block `layer`: the blocks that follow need
-        nothing of those before but their output. Tried out, once a layer, on two of the texts."""
-        if layer not in self._begins_after:
-            batch = tokens.select(range(min(2, len(tokens))))
-            hidden, plain = self.hidden(batch, layer), self.logits(batch)[batch.mask]
-            try:
-                with self._lock, self._blocks_left_out(layer, hidden):
-                    shortened = self.logits(batch)[batch.mask]
-                same = torch.allclose(shortened, plain, atol=1e-4 * float(plain.abs().max()))
-            except (TypeError, ValueError, IndexError, AttributeError, RuntimeError):
-                same = False  # this family passes on more than one tensor
-            self._begins_after[layer] = same
-        return self._begins_after[layer]
-
-    @contextmanager
-    def _blocks_left_out(self, layer: int, hidden: torch.Tensor):
-        """Within this context blocks 0 to `layer` compute nothing and give `hidden`."""
-        left_out = self.blocks[: layer + 1]
-        forwards = [vars(block).get("forward") for block in left_out]
         hidden = hidden.to(self.device, next(self.module.parameters()).dtype)
-        try:
-            for block in left_out:
-                block.forward = lambda *_inputs, **_options: hidden
-            yield
-        finally:
-            for block, forward in zip(left_out, forwards, strict=True):
-                del block.forward  # the class's own again
-                if forward is not None:
-                    block.forward = forward
+        with self._lock, left_out(self.blocks[: layer + 1], hidden):
+            return self.logits(tokens)
 
     @contextmanager
     def splice(self, layer: int, hidden: torch.Tensor, where: torch.Tensor):
@@ -212,54 +210,17 @@ class Model:
         hidden: [n_texts, longest, d_model]; where: [n_texts, longest] bool, the positions
         replaced.
         """
+        self.abilities.require(self.name, "splicing")
         hidden, where = hidden.to(self.device), where.to(self.device)[..., None]
-        with self._output_changed(layer, lambda was: torch.where(where, hidden.to(was.dtype), was)):
+        with self.output_changed(layer, lambda was: torch.where(where, hidden.to(was.dtype), was)):
             yield
 
-    def next_logits(
-        self, ids: torch.Tensor, cache=None, added: tuple[int, torch.Tensor] | None = None
-    ) -> tuple[torch.Tensor, Any]:
-        """Logits of the token after the last of `ids`, [n_vocabulary] float32, and the cache with
-        which the next call goes on.
-
-        ids: [1, n] int64, only the new ones where there is a cache; added: a layer and a vector,
-        [d_model], that is added to its output at every position but the first of the text, an
-        attention sink in most models. Raises ModelError for encoders.
-        """
-        if not self.is_causal:
-            raise ModelError(f"{self.name} is an encoder: it predicts no next token.")
-        context = nullcontext()
-        if added:
-            layer, vector = added
-            first = 1 if cache is None else 0
-            shifted = functools.partial(_shifted, vector=vector, first=first)
-            context = self._output_changed(layer, shifted)
-        name = self._cache_name
-        with self._lock, torch.inference_mode(), context:
-            output = self.module(input_ids=ids.to(self.device), use_cache=True, **{name: cache})
-        return output.logits[0, -1].float().cpu(), output[name]
-
-    @functools.cached_property
-    def _cache_name(self) -> str:
-        """What the model calls its cache: transformers renamed it in version 5."""
-        parameters = inspect.signature(self.module.forward).parameters
-        return "cache" if "cache" in parameters else "past_key_values"
-
     @contextmanager
-    def _output_changed(self, layer: int, change: Callable[[torch.Tensor], torch.Tensor]):
+    def output_changed(self, layer: int, change: Callable[[torch.Tensor], torch.Tensor]):
         """Within this context block `layer` gives what `change` makes of its output."""
         self.check_layers([layer])
-
-        def replace(_module, _inputs, output):
-            changed = change(_hidden_of(output))
-            return changed if torch.is_tensor(output) else (changed, *output[1:])
-
-        with self._lock:
-            handle = self.blocks[layer].register_forward_hook(replace)
-            try:
-                yield
-            finally:
-                handle.remove()
+        with self._lock, changed(self.blocks[layer], change):
+            yield
 
     def check_layers(self, layers: Sequence[int]) -> None:
         """Raises InputError for a layer that does not exist."""
@@ -272,67 +233,38 @@ class Model:
 
     def _hidden(self, tokens: Tokens, layers: Sequence[int]) -> dict[int, torch.Tensor]:
         """Block outputs, [n_texts, longest, d_model] each; stops after the last one asked for."""
-        captured: dict[int, torch.Tensor] = {}
-
-        def keep(layer: int):
-            def hook(_module, _inputs, output):
-                captured[layer] = _hidden_of(output)
-                if layer == max(layers):
-                    raise _LastLayerReached
-
-            return hook
-
-        with self._lock:
-            handles = [
-                self.blocks[layer].register_forward_hook(keep(layer)) for layer in set(layers)
-            ]
-            try:
-                with torch.inference_mode():
-                    ids, mask = tokens.ids.to(self.device), tokens.mask.to(self.device)
-                    self.module.base_model(input_ids=ids, attention_mask=mask)
-            except _LastLayerReached:
-                pass
-            finally:
-                for handle in handles:
-                    handle.remove()
-        return captured
+        with self._lock, recorded(self.blocks, layers) as outputs:
+            self.run_base(tokens, use_cache=False)
+        shape = (*tokens.ids.shape, self.d_model)
+        for layer, found in outputs.items():
+            if len(found) != 1 or found[0].shape != shape:
+                times = f"{len(found)} times" if len(found) != 1 else f"of shape {found[0].shape}"
+                raise ModelError(
+                    f"Block {layer} of {self.name} gave an output {times} where one of "
+                    f"shape {shape} was expected, so its activations can't be read."
+                )
+        return {layer: found[0] for layer, found in outputs.items()}
 
 
-def find_blocks(module: nn.Module) -> nn.ModuleList:
-    """The list of a model's blocks: its largest list with one entry for each hidden layer.
+def _width(module: nn.Module) -> int:
+    width = getattr(module.config.get_text_config(), "hidden_size", None)
+    return int(width or module.get_input_embeddings().embedding_dim)
 
-    Raises ModelError where there is none.
-    """
-    n_layers = getattr(module.config.get_text_config(), "num_hidden_layers", None)
-    lists = [
-        child
-        for name, child in module.named_modules()
-        if isinstance(child, nn.ModuleList)
-        and len(child) == n_layers
-        and not re.search(r"\bvision|\bvisual|\baudio", name)
-    ]
-    if not n_layers or not lists:
-        raise ModelError(
-            f"No list of blocks was found in this {type(module).__name__}. Models of the Llama, "
-            "Mistral, Qwen, Gemma, Phi, GPT-2, GPT-NeoX, OPT and BERT families are known to work."
-        )
-    return max(lists, key=lambda blocks: sum(weight.numel() for weight in blocks.parameters()))
+
+@functools.cache
+def _parameters(kind: type[nn.Module]) -> dict[str, inspect.Parameter]:
+    return dict(inspect.signature(kind.forward).parameters)
+
+
+def _accepted(kind: type[nn.Module], options: dict[str, Any]) -> dict[str, Any]:
+    """Those of `options` that a class's forward method takes."""
+    parameters = _parameters(kind)
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return options
+    return {name: value for name, value in options.items() if name in parameters}
 
 
 def _ranges(starts: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     """starts[i], starts[i] + 1 … (counts[i] numbers) for each i, one after another."""
     ends = counts.cumsum(0)
     return torch.arange(int(counts.sum())) + (starts - ends + counts).repeat_interleave(counts)
-
-
-def _hidden_of(output) -> torch.Tensor:
-    """A block's hidden states. Some blocks return a tensor and some a tuple that starts with it;
-    `output[0]` of a tensor would silently keep only the first text of the batch."""
-    return output if torch.is_tensor(output) else output[0]
-
-
-def _shifted(hidden: torch.Tensor, vector: torch.Tensor, first: int) -> torch.Tensor:
-    """Hidden states, [n_texts, longest, d_model], with a vector added from position `first` on."""
-    shifted = hidden.clone()
-    shifted[:, first:] += vector.to(hidden)
-    return shifted

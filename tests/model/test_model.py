@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from itda_core.errors import ModelError
-from itda_core.model import model as models
+from itda_core.model.blocks import block_lists
 from itda_core.model.loading import load_model
+from itda_core.model.proof import prove
 from tests.support.tiny_models import FAMILIES, TEXTS, close, save_tiny_model
 
 BLOCKS = {
@@ -115,7 +116,7 @@ def test_a_pass_that_begins_after_a_block_gives_what_the_whole_pass_gives(
         hidden = plain + torch.randn(plain.shape, generator=draw)
         with family_model.splice(layer, hidden, tokens.mask):
             whole = family_model.logits(tokens)
-        assert family_model.can_begin_after(layer, tokens)
+        assert layer in family_model.abilities.begins_after
         close(family_model.logits_after(tokens, layer, hidden)[tokens.mask], whole[tokens.mask])
         close(family_model.hidden(tokens, layer)[tokens.mask], plain[tokens.mask])
 
@@ -126,13 +127,15 @@ def test_a_pass_that_begins_after_a_block_gives_what_the_whole_pass_gives(
 def test_blocks_that_are_needed_later_are_not_left_out(tmp_path, tokens):
     """A model whose last block adds what the first one saw, as some share keys and values."""
     model = load_model(str(save_tiny_model(tmp_path / "tiny")), device="cpu")
+    assert model.abilities.begins_after == (0, 1, 2, 3)
     seen = []
     model.blocks[0].register_forward_hook(lambda _module, _inputs, output: seen.append(output))
     model.blocks[3].register_forward_hook(lambda *given: given[2] + seen.pop())
     hidden = torch.randn((*tokens.ids.shape, 16), generator=torch.Generator().manual_seed(0))
     with model.splice(1, hidden, tokens.mask):
         whole = model.logits(tokens)
-    assert not model.can_begin_after(1, tokens)
+    model.abilities = prove(model)
+    assert not {1, 2} & {*model.abilities.begins_after}
     close(model.logits_after(tokens, 1, hidden)[tokens.mask], whole[tokens.mask])
     assert not any("forward" in vars(block) for block in model.blocks)
 
@@ -215,7 +218,7 @@ def test_a_model_without_a_block_list_is_refused():
             self.parts = torch.nn.ModuleList([torch.nn.Linear(2, 2)])
 
     with pytest.raises(ModelError, match="No list of blocks"):
-        models.find_blocks(Odd())
+        block_lists(Odd())
 
 
 def test_smollm2_captures_what_transformers_computes(smollm2):

@@ -1,0 +1,274 @@
+"""A model proves itself before it is used: each ability is compared with transformers' own output.
+
+Two short texts of different lengths go through it, together (padded) and alone. Each ability that
+holds for them is taken to hold; one that does not is named with what differed. No rule by family
+is needed, and none can be forgotten.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import torch
+
+from itda_core.model.abilities import Abilities
+from itda_core.model.blocks import left_out, recorded
+from itda_core.model.model import Model
+from itda_core.model.steps import Steps
+from itda_core.model.tokens import Tokens, padded, tokenized_texts
+
+TEXTS = (
+    "The Senate met on Monday to ratify the treaty with Spain, and the House agreed to it.",
+    "Peace at last, they said.",
+)
+_LENGTHS = (16, 6)
+"""The most tokens of each"""
+TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
+"""The largest ‖found − expected‖ / ‖expected‖ of a row that rounding explains, by data type"""
+_TOGETHER = 8
+"""Layers that are tried in one pass"""
+_STEPS = 3
+"""Tokens that are written on one by one"""
+
+
+class _Differs(Exception):
+    """What was found not to hold, as the reason that goes with the ability."""
+
+
+def prove(model: Model) -> Abilities:
+    """What the model does right. Its `abilities` are left as they were."""
+    before = model.abilities
+    try:
+        model.abilities = Abilities()  # nothing is held back while it is tried
+        return _Proof(model).abilities()
+    finally:
+        model.abilities = before
+
+
+class _Proof:
+    """The two texts, and what transformers gives for them."""
+
+    def __init__(self, model: Model):
+        self.model = model
+        self.both = _proof_tokens(model)
+        self.long, self.short = self.both.select([0]), self.both.select([1])
+        self.tolerance = TOLERANCE.get(model.dtype, TOLERANCE["bfloat16"])
+
+    def abilities(self) -> Abilities:
+        """Each ability in its turn; those after the first two need what came before."""
+        if reason := _reason(self.check_capture):
+            return Abilities.none("capture", reason)
+        if reason := _reason(self.check_next_tokens):
+            return Abilities.none("next_tokens", reason)
+        if reason := _reason(self.check_splicing):
+            return Abilities.none("splicing", reason)
+        self.model.abilities = Abilities(begins_after=self.begins_after())
+        unembedding, steps = _reason(self.check_unembedding), _reason(self.check_steps)
+        return Abilities(
+            unembedding=unembedding,
+            cached_steps=steps,
+            begins_after=self.model.abilities.begins_after,
+        )
+
+    def check_capture(self) -> None:
+        """Every block runs once in a pass, and what is captured of it is what transformers gives as
+        its hidden states, in the batch as alone."""
+        if not min(self.both.lengths) > 1:
+            raise _Differs("its tokenizer makes no tokens of a sentence")
+        model, layers = self.model, range(self.model.n_layers)
+        options = {"output_hidden_states": True, "use_cache": False}
+        with recorded(model.blocks, layers, stop=False) as outputs:
+            output = model.run_base(self.both, **options)
+        states = getattr(output, "hidden_states", None)
+        for layer, found in outputs.items():
+            if len(found) != 1:
+                raise _Differs(f"block {layer} runs {len(found)} times in a pass, not once")
+        captured = model.capture(self.both, layers, skip_first=False)
+        mask = self.both.mask
+        for layer, rows in captured.items():
+            if not torch.isfinite(rows).all():
+                raise _Differs(f"the activations of block {layer} are not finite")
+            self._compare(rows, outputs[layer][0][mask], f"block {layer} when captured")
+        if states is not None:
+            self._compare_states(captured, states)
+        for number, alone in enumerate((self.long, self.short)):
+            found = model.capture(alone, layers, skip_first=False)
+            for layer, rows in found.items():
+                together = captured[layer][captured.prompts == number]
+                self._compare(together, rows, f"block {layer} of a text in a batch and alone")
+
+    def _compare_states(self, captured, states) -> None:
+        n_layers, mask = self.model.n_layers, self.both.mask
+        if len(states) != n_layers + 1:
+            raise _Differs(f"transformers gives {len(states)} hidden states of {n_layers} blocks")
+        for layer in range(n_layers - 1):  # the last state may have gone through a norm
+            self._compare(captured[layer], states[layer + 1][mask], f"block {layer}")
+
+    def check_next_tokens(self) -> None:
+        """Changing a later token changes no earlier row, and there are logits."""
+        model, layers = self.model, range(self.model.n_layers)
+        length = int(self.long.lengths[0])
+        middle = length // 2
+        ids = self.long.ids.clone()
+        ids[0, middle:] = ids[0, : length - middle].flip(0)
+        plain = model.capture(self.long, layers, skip_first=False)
+        other = model.capture(_with_ids(self.long, ids), layers, skip_first=False)
+        for layer in layers:
+            if self._difference(other[layer][:middle], plain[layer][:middle]) > self.tolerance:
+                raise _Differs("a token's activations depend on the tokens after it")
+        logits = getattr(model.run(self.long.ids, self.long.mask, use_cache=False), "logits", None)
+        if logits is None:
+            raise _Differs("it was saved without the head that predicts them")
+        if logits.shape[:2] != self.long.ids.shape or not torch.isfinite(logits).all():
+            raise _Differs("its logits are not one finite row for each token")
+
+    def check_splicing(self) -> None:
+        """Own activations put back in all layers give the same logits; others change them."""
+        model, tokens = self.model, self.long
+        plain = model.logits(tokens)
+        with ExitStack() as all_layers:
+            for layer, own in self._hidden.items():
+                all_layers.enter_context(model.splice(layer, own, tokens.mask))
+            self._compare_logits(model.logits(tokens), plain, "logits with its own activations")
+        for layer, found in self._spliced.items():
+            if self._difference(_centered(found), _centered(_end(plain))) <= self.tolerance:
+                raise _Differs(f"what is put in place of block {layer}'s output changes nothing")
+
+    @functools.cached_property
+    def _spliced(self) -> dict[int, torch.Tensor]:
+        """The last logits with other activations in place of each layer's. One pass has a copy of
+        the text for each of several layers."""
+        found, layers = {}, [*self._hidden]
+        for first in range(0, len(layers), _TOGETHER):
+            chosen = layers[first : first + _TOGETHER]
+            copies = self.long.select([0] * len(chosen))
+            with ExitStack() as all_layers:
+                for row, layer in enumerate(chosen):
+                    where = copies.mask.clone()
+                    where[:row], where[row + 1 :] = False, False
+                    hidden = _other(self._hidden[layer]).expand(len(chosen), -1, -1)
+                    all_layers.enter_context(self.model.splice(layer, hidden, where))
+                logits = self.model.logits(copies)
+            found |= {layer: _end(logits[row:]) for row, layer in enumerate(chosen)}
+        return found
+
+    def begins_after(self) -> tuple[int, ...]:
+        """The layers after which a pass may begin: it gives what the whole pass gives."""
+        # Of nothing that a block may have kept of the text must be left: the short one has run
+        # since, and from the last layer down no block runs before a pass is to do without it.
+        self.model.logits(self.short)
+        lacking = {
+            layer: _reason(functools.partial(self._check_beginning, layer))
+            for layer in reversed(self._hidden)
+        }
+        return tuple(layer for layer in self._hidden if not lacking[layer])
+
+    def _check_beginning(self, layer: int) -> None:
+        model = self.model
+        with left_out(model.blocks[: layer + 1], _other(self._hidden[layer])):
+            found = _end(model.logits(self.long))
+        self._compare_logits(found, self._spliced[layer], f"logits after block {layer}")
+
+    def check_unembedding(self) -> None:
+        """The last block's output through whatever follows gives the model's logits."""
+        model = self.model
+        last = self._hidden[model.n_layers - 1][0]
+        logits = model.logits(self.long)[0].cpu()
+        self._compare_logits(model.unembed(last), logits, "logits of the last block's output")
+
+    def check_steps(self) -> None:
+        """Token by token, with and without an added vector, gives what the whole text gives."""
+        layer = self.model.n_layers // 2
+        vector = self._hidden[layer][0, 1].float()
+        for added in (None, (layer, vector)):
+            steps, length = Steps(self.model, added), int(self.long.lengths[0])
+            found = [steps.next_logits(self.long.ids[:, : length - _STEPS])]
+            found += [
+                steps.next_logits(self.long.ids[:, place : place + 1])
+                for place in range(length - _STEPS, length)
+            ]
+            self._compare_logits(torch.stack(found), self._whole(added)[-_STEPS - 1 :], "steps")
+
+    def _whole(self, added) -> torch.Tensor:
+        """Logits of the whole text, [n_tokens, n_vocabulary]."""
+        model = self.model
+        if not added:
+            return model.logits(self.long)[0].cpu()
+        layer, vector = added
+        hidden = model.hidden(self.long, layer).clone()
+        hidden[:, 1:] += vector.to(hidden)
+        with model.splice(layer, hidden, self.long.mask):
+            return model.logits(self.long)[0].cpu()
+
+    @functools.cached_property
+    def _hidden(self) -> dict[int, torch.Tensor]:
+        """Every block's output for the longer text, [1, n_tokens, d_model]."""
+        rows = self.model.capture(self.long, range(self.model.n_layers), skip_first=False)
+        dtype = next(self.model.module.parameters()).dtype
+        return {layer: x[None].to(self.model.device, dtype) for layer, x in rows.items()}
+
+    def _compare(self, found: torch.Tensor, expected: torch.Tensor, what: str) -> None:
+        difference = self._difference(found, expected)
+        if not difference <= self.tolerance:
+            raise _Differs(f"{what} differs by {difference:.0%} from transformers' own")
+
+    def _compare_logits(self, found: torch.Tensor, expected: torch.Tensor, what: str) -> None:
+        self._compare(_centered(found), _centered(expected), what)
+
+    def _difference(self, found: torch.Tensor, expected: torch.Tensor) -> float:
+        """The largest ‖found − expected‖ / ‖expected‖ of a row."""
+        found, expected = found.float().cpu(), expected.float().cpu()
+        if found.shape != expected.shape:
+            return float("inf")
+        norms = expected.norm(dim=-1)
+        return float(((found - expected).norm(dim=-1) / norms.clamp(min=1e-6)).max())
+
+
+def _proof_tokens(model: Model) -> Tokens:
+    """The two texts, or as many tokens of any kind where the tokenizer hardly tells words apart."""
+    texts = [
+        text.first(length)
+        for text, length in zip(
+            tokenized_texts(model.tokenizer, TEXTS, min(_LENGTHS[0], model.context_length)),
+            _LENGTHS,
+            strict=True,
+        )
+    ]
+    tokens = padded(model.tokenizer, texts)
+    if len(tokens.ids[0].unique()) > tokens.ids.shape[1] // 2:
+        return tokens
+    last = model.module.get_input_embeddings().num_embeddings
+    draw = torch.Generator().manual_seed(0)
+    return _with_ids(tokens, torch.randint(last // 2, last, tokens.ids.shape, generator=draw))
+
+
+def _with_ids(tokens: Tokens, ids: torch.Tensor) -> Tokens:
+    return dataclasses.replace(tokens, ids=ids)
+
+
+def _other(hidden: torch.Tensor) -> torch.Tensor:
+    """Activations that are not the text's own, [1, n_tokens, d_model]."""
+    return 1.5 * hidden.roll(1, dims=1)
+
+
+def _end(logits: torch.Tensor) -> torch.Tensor:
+    """Those of the last tokens, [_STEPS, n_vocabulary]: they depend on all others."""
+    return logits[0, -_STEPS:].clone()
+
+
+def _centered(logits: torch.Tensor) -> torch.Tensor:
+    """Without what is the same for all tokens of the vocabulary, which no probability shows."""
+    return logits.float() - logits.float().mean(-1, keepdim=True)
+
+
+def _reason(check: Callable[[], None]) -> str:
+    """Why a check does not hold; empty where it does."""
+    try:
+        check()
+    except _Differs as differs:
+        return str(differs)
+    except Exception as error:  # whatever a family's own code raises
+        first_line = str(error).strip().split("\n")[0][:150]
+        return f"it stops with {type(error).__name__}: {first_line}".rstrip(".: ")
+    return ""
