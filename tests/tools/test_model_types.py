@@ -5,7 +5,8 @@ import torch
 from transformers import AutoConfig, AutoTokenizer
 from transformers.models.auto import modeling_auto
 
-from tools.model_types.build import main
+from tools.model_types.build import build, main
+from tools.model_types.configuration import tiny_config
 from tools.model_types.forward import TEXTS, UnusableModel, try_forward
 from tools.model_types.listing import KINDS, ModelType, every_type, find_types
 from tools.model_types.tiny import save_tiny
@@ -109,13 +110,35 @@ def test_a_model_with_weights_that_are_not_numbers_is_refused(tmp_path):
         try_forward(one, tmp_path)
 
 
+def test_layers_of_every_kind_stand_in_a_few():
+    (gemma,) = find_types("gemma3_text")
+    assert tiny_config(gemma).layer_types == [
+        "sliding_attention",
+        "full_attention",
+        "sliding_attention",
+    ]
+    assert tiny_config(gemma).sliding_window < 16
+
+
+def test_tokens_of_images_have_embeddings_and_are_none_of_the_tokenizers():
+    (llava,) = find_types("llava")
+    config = tiny_config(llava)
+    assert TOKENIZER_SIZE <= config.image_token_id < config.text_config.vocab_size
+
+
+def test_a_model_that_asks_for_more_than_text_is_built_and_says_so(tmp_path):
+    ((_, reason),) = build(list(find_types("blip")), tmp_path)
+    assert reason.startswith("built, but: TypeError: ") and "pixel_values" in reason
+    assert (tmp_path / "blip.image-text" / "model.safetensors").exists()
+
+
 def test_what_is_not_built_is_said_and_the_rest_goes_on(tmp_path, capsys, monkeypatch):
     broken = ModelType("no-such-type", "causal", "NoSuchModel")
     (gpt2,) = find_types("gpt2.causal")
     monkeypatch.setattr("tools.model_types.build.every_type", lambda: [broken, gpt2])
     main(["--out", str(tmp_path)])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[:2] == ["no-such-type.causal", "KeyError:"]
+    assert lines[0].split()[:4] == ["no-such-type.causal", "not", "built:", "KeyError:"]
     assert lines[1].split() == ["gpt2.causal", "ok"]
     assert lines[2] == "causal: 1 of 2"
     assert (tmp_path / "gpt2.causal" / "model.safetensors").exists()

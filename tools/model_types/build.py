@@ -86,10 +86,12 @@ def _build_and_try(one: ModelType, folder: Path, sender) -> None:
     torch.set_num_threads(1)
     quieten()
     try:
+        step = "not built"
         save_tiny(one, folder)
+        step = "built, but"
         try_forward(one, folder)
     except Exception as error:  # whatever transformers raises for a type is what is reported
-        sender.send(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        sender.send(f"{step}: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
     else:
         sender.send(None)
 

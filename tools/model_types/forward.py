@@ -26,7 +26,7 @@ def try_forward(one: ModelType, folder: Path) -> torch.Tensor:
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if loading[what]:
             raise UnusableModel(f"loading says {what}: {sorted(loading[what])[:3]}")
-    values = _values(model.eval(), _inputs(one, folder))
+    values = _values(model.eval(), folder)
     if not torch.isfinite(values).all():
         bad = (~torch.isfinite(values)).float().mean()
         raise UnusableModel(f"{bad:.0%} of the values are not finite")
@@ -35,15 +35,12 @@ def try_forward(one: ModelType, folder: Path) -> torch.Tensor:
     return values
 
 
-def _inputs(one: ModelType, folder: Path) -> dict[str, torch.Tensor]:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    inputs = dict(tokenizer(list(TEXTS), padding=True, return_tensors="pt"))
-    if one.kind == "seq2seq":
+def _values(model: torch.nn.Module, folder: Path) -> torch.Tensor:
+    inputs = dict(
+        AutoTokenizer.from_pretrained(folder)(list(TEXTS), padding=True, return_tensors="pt")
+    )
+    if model.config.is_encoder_decoder:
         inputs["decoder_input_ids"] = inputs["input_ids"]
-    return inputs
-
-
-def _values(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     with torch.no_grad():
         outputs = model(**inputs)
     return outputs["logits"] if "logits" in outputs else outputs[0]

@@ -14,13 +14,14 @@ HEAD_DIM = 8
 _NAMES = [
     (
         WIDTH,
-        "hidden_size d_model n_embd embed_dim dim emb_dim embedding_size out_hidden_size "
-        "text_hidden_size encoder_hidden_size projection_dim projector_hidden_size output_dim "
-        "output_channels hidden_size_global image_text_hidden_size backbone_hidden_size "
-        "vision_hidden_size decoder_hidden_size input_embedding_size d_latents lru_width "
-        "projection_hidden_size projection_hidden_dim patch_embed_hidden_size adapter_out_dim "
-        "output_proj_dims mm_embed_dim vision_output_dim true_hidden_size image_token_embed_dim "
-        "embedding_rank sequence_state_dim sequence_dim attention_hidden_size unit_embed_dim",
+        "base_channels hidden_size d_model n_embd embed_dim dim emb_dim embedding_size "
+        "out_hidden_size text_hidden_size encoder_hidden_size projection_dim "
+        "projector_hidden_size output_dim output_channels hidden_size_global "
+        "image_text_hidden_size backbone_hidden_size vision_hidden_size decoder_hidden_size "
+        "input_embedding_size d_latents lru_width projection_hidden_size projection_hidden_dim "
+        "patch_embed_hidden_size adapter_out_dim output_proj_dims mm_embed_dim "
+        "vision_output_dim true_hidden_size image_token_embed_dim embedding_rank "
+        "sequence_state_dim sequence_dim attention_hidden_size unit_embed_dim",
     ),
     (
         2 * WIDTH,
@@ -86,10 +87,9 @@ _NAMES = [
         "attention_window_size attention_chunk_size sliding_window_size "
         "local_attention_window_len keep_window_size hidden_size_per_layer_input laurel_rank "
         "d_rel gated_norm_rank entity_emb_size resampler_n_latents resampler_num_latents "
-        "latent_query_num num_latents base_channels latent_channels mm_tokens_per_image "
-        "local_radius global_block_size mamba_d_head conv_attention_chunk_size loop_gate_rank "
-        "hc_lowrank prompt_length num_conv_pos_embeddings pronunciation_embed_dim "
-        "shape_embed_dim intra_bottleneck_size",
+        "latent_query_num num_latents mm_tokens_per_image local_radius global_block_size "
+        "mamba_d_head conv_attention_chunk_size loop_gate_rank hc_lowrank prompt_length "
+        "num_conv_pos_embeddings pronunciation_embed_dim shape_embed_dim intra_bottleneck_size",
     ),
     (
         WIDTH // 2,
@@ -112,6 +112,21 @@ SMALL |= {"codebook_size": 256, "num_embeddings": 256}
 LAYER_LISTS = ("layer_types", "layers_block_type", "mlp_layer_types")
 """Settings that say of each layer what it is"""
 
+_SECTIONS = {
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]}
+}
+"""Turns shared out among time, height and width: half of HEAD_DIM together"""
+_WITH_SECTIONS = (
+    "cosmos3_edge_text",
+    "glm4v_text",
+    "glm_image_text",
+    "glm_ocr_text",
+    "hy_v4_vl_text",
+    "paddleocr_vl_text",
+    "qwen2_5_omni_text",
+    "qwen2_5_vl_text",
+    "qwen2_vl_text",
+)
 _BERT = {"model_type": "bert", "max_position_embeddings": 64}
 PER_TYPE: dict[str, dict] = {
     "bamba": {"attn_layer_indices": [1]},
@@ -127,7 +142,10 @@ PER_TYPE: dict[str, dict] = {
     "dots3_note_audio_encoder": {"adapter_input_size": WIDTH},
     "dots3_note_vision_encoder": {"adapter_in_dim": WIDTH},
     "dots3_note_text": {"num_key_value_heads": 4},
-    "encoder-decoder": {"encoder": _BERT, "decoder": _BERT | {"add_cross_attention": True}},
+    "encoder-decoder": {
+        "encoder": _BERT,
+        "decoder": _BERT | {"is_decoder": True, "add_cross_attention": True},
+    },
     "gemma3n_text": {"num_hidden_layers": 4, "num_kv_shared_layers": 2},
     "gpt_neo": {"attention_types": [[["global", "local", "global"], 1]]},
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention", "linear_attention"]},
@@ -153,5 +171,72 @@ PER_TYPE: dict[str, dict] = {
     "zamba": {"num_hidden_layers": 4},
     "zamba2": {"num_hidden_layers": 4},
     "xmod": {"default_language": "en_XX"},
+    **dict.fromkeys(_WITH_SECTIONS, _SECTIONS),
+    "glm4v_moe_text": _SECTIONS | {"head_dim": 16},
+    "hunyuan_vl_text": {
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "mrope_section": [1, 1, 1, 1],
+        }
+    },
+    "esmc": {"num_key_value_heads": HEADS},
+    "neomme": {"head_dim": 16},
+    "nemotron3_diarization": {"head_config": {"audio_hidden_size": WIDTH}},
+    "wavtokenizer_encoder": {"codebook_dim": WIDTH},
+    "apertus1p5": {
+        "image_token_offset": VOCABULARY,
+        "audio_token_offset": VOCABULARY + 256,
+        "text_config": {"vocab_size": VOCABULARY + 512},
+    },
+    "chameleon": {"vocabulary_map": {"<image>": 301, "IMGIMGAAZ": 302}},
+    "deepseek_ocr2_text": {
+        "num_experts_per_tok": 2,
+        "mlp_layer_types": ["dense", "sparse", "sparse"],
+    },
+    "diffusion_gemma_text": {"num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 40},
+    "ernie4_5_vl_moe_text": {
+        "moe_intermediate_size": [40, 24],
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "mrope_section": [1, 1, 2],
+        },
+    },
+    "florence_vision": {
+        "depths": [1, 1, 1, 1],
+        "embed_dim": [8, 16, 16, 32],
+        "num_heads": [1, 2, 2, 4],
+        "num_groups": [1, 2, 2, 4],
+        "patch_size": [7, 3, 3, 3],
+    },
+    "glm5_next_text": {"index_kpool": 4},
+    "granite4_vision": {
+        "deepstack_layer_map": [[-1, 0]],
+        "downsample_rate": "1/2",
+        "spatial_target_layers": [2],
+        "vision_config": {"hidden_size": 128},
+    },
+    "molmo2": {"adapter_config": {"vision_feature_layer": [2, 0]}},
+    "muse_spark_audio": {
+        "num_hidden_layers": 4,
+        "hidden_sizes": [8, 16, 16, 32],
+        "depths": [1, 1, 1, 1],
+    },
+    "nemotron_h_omni": {"vision_config": {"model_type": "radio", "video_temporal_patch_size": 2}},
+    "qwen2_5_omni_thinker": {"vision_start_token_id": VOCABULARY - 1},
+    "qwen3_omni_moe_thinker": {"vision_start_token_id": VOCABULARY - 1},
+    "step3p5": {"sliding_window": 8},
+    "step3p7_text": {"sliding_window": 8},
+    "dia_decoder": {"cross_hidden_size": WIDTH},
+    "gradium_phonon_tts": {"flow_head_config": {"condition_dim": WIDTH}},
+    "pocket_tts": {"flow_head_config": {"condition_dim": WIDTH}},
+    "emu3": {
+        "vocabulary_map": {
+            "<image>": 301,
+            "<|extra_200|>": 302,
+            "<|visual token 000000|>": 303,
+        }
+    },
 }
 """What the table by name doesn't do, by the type that a configuration names, nested ones too"""

@@ -1,5 +1,7 @@
 """A tiny random model of any type, as a folder."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -39,14 +41,15 @@ def tiny_model(one: ModelType) -> torch.nn.Module:
     return model.eval()
 
 
-class _uninitialised_as_nan:
+@contextlib.contextmanager
+def _uninitialised_as_nan() -> Iterator[None]:
     """Memory that nobody fills is NaN, so that it can be told from weights."""
-
-    def __enter__(self):
-        torch.use_deterministic_algorithms(True, warn_only=True)
-
-    def __exit__(self, *_):
-        torch.use_deterministic_algorithms(False)
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def _make_telling(parameter: torch.Tensor) -> None:
