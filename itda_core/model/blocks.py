@@ -7,33 +7,26 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from itda_core.errors import ModelError
-
 
 class _LastLayerReached(Exception):
     """Stops a forward pass once everything asked for has been recorded."""
 
 
 def block_lists(module: nn.Module) -> list[str]:
-    """Paths of the lists that may be a model's blocks, the one with most weights first: those with
-    one entry for each hidden layer. Which one it is, the proof finds out (see proof.py).
-
-    Raises ModelError where there is none.
+    """Paths of the lists that may be a model's blocks, the likeliest first: those with one entry
+    for each hidden layer of the configuration, then those with most weights. Which one it is, the
+    proof finds out (see proof.py).
     """
     n_layers = getattr(module.config.get_text_config(), "num_hidden_layers", None)
     lists = {
-        path: sum(weight.numel() for weight in child.parameters())
+        path: (len(child) == n_layers, sum(weight.numel() for weight in child.parameters()))
         for path, child in module.named_modules()
         if isinstance(child, nn.ModuleList)
-        and len(child) == n_layers
+        and len(child)
         and not re.search(r"\bvision|\bvisual|\baudio", path)
+        and not re.search(r"\.\d+\.", f".{path}")  # inside a block
     }
-    if not n_layers or not lists:
-        raise ModelError(
-            f"No list of blocks was found in this {type(module).__name__}. Models of the Llama, "
-            "Mistral, Qwen, Gemma, Phi, GPT-2, GPT-NeoX, OPT and BERT families are known to work."
-        )
-    return sorted(lists, key=lambda path: -lists[path])
+    return sorted(lists, key=lists.get, reverse=True)
 
 
 def hidden_of(output) -> torch.Tensor:

@@ -15,7 +15,7 @@ from itda_core.errors import ModelError
 from itda_core.model.abilities import Abilities
 from itda_core.model.built_in import BUILT_IN, ModelShape, built_in_folder, is_installed
 from itda_core.model.model import Model
-from itda_core.model.pretrained import from_pretrained, without_part
+from itda_core.model.pretrained import first_line, from_pretrained, without_part
 from itda_core.model.proved import Identity, proved, remembered
 
 _PROBE_SHAPE = (512, 1_024, 1_024)
@@ -46,7 +46,10 @@ def load_model(name: str | ModelSpec, dtype: str | None = None, device: str | No
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"The tokenizer of {spec.name} gives no character spans (not a fast one).")
     identity = _identity(spec, source, module.config, weights, device)
-    model = proved(identity, module.to(device), tokenizer)
+    try:
+        model = proved(identity, module.to(device), tokenizer)
+    except (AttributeError, NotImplementedError, TypeError) as error:  # not a language model
+        raise ModelError(f"{spec.name} can't be used: {first_line(error)}") from error
     model.abilities.require(spec.name, "capture")
     return model
 

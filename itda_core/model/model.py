@@ -15,7 +15,7 @@ from torch import nn
 from itda_core.digests import digest
 from itda_core.errors import InputError, ModelError
 from itda_core.model.abilities import Abilities
-from itda_core.model.blocks import block_lists, changed, left_out, recorded
+from itda_core.model.blocks import changed, left_out, recorded
 from itda_core.model.tokens import Tokens, batches, tokenize
 
 DEFAULT_CONTEXT_LENGTH = 1_024
@@ -40,16 +40,14 @@ class Activations(dict):
 class Model:
     """A Hugging Face causal language model or encoder with its tokenizer."""
 
-    def __init__(
-        self, name: str, module: nn.Module, tokenizer, digest: str = "", blocks: str | None = None
-    ):
-        """blocks: path of the list of blocks in `module`, by default the likeliest one."""
+    def __init__(self, name: str, module: nn.Module, tokenizer, digest: str, blocks: str):
+        """blocks: path of the list of blocks in `module`."""
         self.name = name
         self.module = module.eval()
         self.tokenizer = tokenizer
         self.digest = digest
         self._lock = threading.RLock()  # hooks sit on the module, which several threads share
-        self.blocks = module.get_submodule(blocks or block_lists(module)[0])
+        self.blocks = module.get_submodule(blocks)
         self.text_config = module.config.get_text_config()
         self.d_model = _width(module)
         self.abilities = Abilities()

@@ -11,8 +11,6 @@ from itda_core.model.built_in import BUILT_IN, quieten
 
 ENCODER = ":encoder"
 """Ends the name of a model of which the encoder alone is meant"""
-_HEADS = ("CausalLM", "LMHeadModel", "ForConditionalGeneration")
-"""How the classes that predict next tokens end"""
 
 
 def from_pretrained(spec: ModelSpec, source: str, dtype: torch.dtype):
@@ -51,37 +49,57 @@ def _module(spec: ModelSpec, source: str, dtype: torch.dtype, options: dict) -> 
             f"encoder made of another text: only its encoder can be used. Choose "
             f"{spec.name}{ENCODER}"
         )
-    kind = AutoModel if is_encoder else _auto_class(config)
+    kind = _class(config)
     options = {**options, "dtype": dtype, "use_safetensors": True, "output_loading_info": True}
     module, found = kind.from_pretrained(source, **options)
-    missing = sorted(found["missing_keys"])
-    if kind is not AutoModel and any(_is_of_the_head(module, name) for name in missing):
+    if any(_is_of_the_head(module, name) for name in found["missing_keys"]):
         module, found = AutoModel.from_pretrained(source, **options)  # has no such head
-        missing = sorted(found["missing_keys"])
     if is_encoder:
-        if not hasattr(module, "get_encoder") or module.get_encoder() is module:
-            raise ModelError(f"{without_part(spec.name)} has no encoder apart. Use it as it is.")
-        return _checked(spec.name, module.get_encoder(), _of_encoder(module, missing))
-    return _checked(spec.name, module, missing)
+        return _encoder_of(spec.name, module, found["missing_keys"])
+    _check_whole(spec.name, module, found["missing_keys"])
+    return module
 
 
-def _auto_class(config):
-    """The class of transformers that loads what the configuration says was saved."""
-    from transformers import (
-        AutoModel,
-        AutoModelForCausalLM,
-        AutoModelForImageTextToText,
-        AutoModelForMultimodalLM,
-    )
+def _encoder_of(name: str, module: nn.Module, missing: set[str]) -> nn.Module:
+    encoder = module.get_encoder() if hasattr(module, "get_encoder") else module
+    if encoder is module or not hasattr(encoder, "config"):
+        raise ModelError(f"{without_part(name)} has no encoder of its own. Use it as it is.")
+    inside = {id(weight) for weight in encoder.parameters()}
+    weights = dict(module.named_parameters())
+    _check_whole(name, module, {key for key in missing if id(weights.get(key)) in inside})
+    return encoder
 
-    names = config.architectures or []
-    if names and not any(name.endswith(_HEADS) for name in names):
-        return AutoModel
-    kinds = (AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM)
-    able = {kind: kind._model_mapping.get(type(config), None) for kind in kinds}
-    by_name = [kind for kind, made in able.items() if getattr(made, "__name__", "") in names]
-    others = [kind for kind, made in able.items() if made is not None]
-    return next(iter(by_name + others), AutoModel)
+
+def text_parts(module: nn.Module) -> list[str]:
+    """Paths of what may be used as the text model, the likeliest first: the whole, and within a
+    model that also reads images its language model."""
+    from transformers import PreTrainedModel
+
+    text_config = module.config.get_text_config()
+    inner = [
+        path
+        for path, child in module.named_modules()
+        if isinstance(child, PreTrainedModel)
+        and type(child.config) is type(text_config) is not type(module.config)
+        and child.get_output_embeddings() is not None
+    ]
+    return ["", *inner]
+
+
+def _class(config):
+    """The class of transformers that loads what the configuration says was saved: one that predicts
+    next tokens where there is one, else the bare model."""
+    import transformers
+    from transformers.models.auto import modeling_auto
+
+    kinds = ("CAUSAL_LM", "IMAGE_TEXT_TO_TEXT", "MULTIMODAL_LM", "SEQ_TO_SEQ_CAUSAL_LM")
+    mappings = [getattr(modeling_auto, f"MODEL_FOR_{kind}_MAPPING_NAMES") for kind in kinds]
+    with_head = [mapping.get(config.model_type) for mapping in mappings]
+    if config.architectures:
+        known = {name for mapping in mappings for name in mapping.values()}
+        with_head = [name for name in config.architectures if name in known]
+    named = (getattr(transformers, name, None) for name in with_head if name)
+    return next((kind for kind in named if kind), transformers.AutoModel)
 
 
 def _is_encoder_decoder(config) -> bool:
@@ -95,39 +113,34 @@ def _is_of_the_head(module: nn.Module, weight: str) -> bool:
     return bool(prefix) and hasattr(module, prefix) and not weight.startswith(f"{prefix}.")
 
 
-def _of_encoder(module: nn.Module, missing: list[str]) -> list[str]:
-    names = {id(weight) for weight in module.get_encoder().parameters()}
-    return [
-        name
-        for name, weight in module.named_parameters()
-        if name in missing and id(weight) in names
+def _check_whole(model: str, module: nn.Module, missing: set[str]) -> None:
+    """Raises ModelError where a weight that the activations need is missing. They need no pooler,
+    and what was never learned (a table of sines) need not be in a file."""
+    learned = {name for name, weight in module.named_parameters() if weight.requires_grad}
+    needed = [
+        name for name in sorted(missing) if name in learned and "pooler" not in name.split(".")
     ]
-
-
-def _checked(name: str, module: nn.Module, missing: list[str]) -> nn.Module:
-    """The module, where no weight that the activations need is missing; a pooler is none."""
-    needed = [weight for weight in missing if "pooler" not in weight.split(".")]
     if needed:
         others = f" and {len(needed) - 1} others" if len(needed) > 1 else ""
         raise ModelError(
-            f"The weights of {name} are not whole: {needed[0]}{others} are missing from its files. "
-            "Get the model again, or save it anew with save_pretrained."
+            f"The weights of {model} are not whole: {needed[0]}{others} are missing from its "
+            "files. Get the model again, or save it anew with save_pretrained."
         )
-    return module
 
 
 def _why_not(name: str, source: str, error: Exception) -> str:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return f"{name} does not fit into memory. Choose a smaller model."
     if os.path.isdir(source):  # noqa: PTH112
-        return f"The folder {source} can't be loaded as a model: {_first_line(error)}"
+        return f"The folder {source} can't be loaded as a model: {first_line(error)}"
     return (
         f"The model {name!r} is not built in ({', '.join(BUILT_IN)}), is not a folder here, and "
-        f"can't be had from the hub: {_first_line(error)} Check the name and the network, or use "
+        f"can't be had from the hub: {first_line(error)} Check the name and the network, or use "
         "a built-in model."
     )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error of another library says, short."""
     line = str(error).strip().split("\n")[0][:200].rstrip(".")
     return f"{line or type(error).__name__}."

@@ -10,10 +10,12 @@ from torch import nn
 
 from itda_core.config import data_directory
 from itda_core.digests import digest
+from itda_core.errors import ModelError
 from itda_core.files import write_json
 from itda_core.model.abilities import Abilities
 from itda_core.model.blocks import block_lists
 from itda_core.model.model import Model
+from itda_core.model.pretrained import text_parts
 from itda_core.model.proof import prove
 
 _VERSION = 1
@@ -40,18 +42,39 @@ def remembered(identity: Identity) -> Abilities | None:
 def proved(identity: Identity, module: nn.Module, tokenizer) -> Model:
     """The model, its blocks chosen and its abilities proved: by what was remembered of the same
     model, else by trying."""
-    name, digest, lists, file = identity.name, identity.digest, block_lists(module), _file(identity)
-    if (remembered := _read(file)) and remembered["blocks"] in lists:
-        model = Model(name, module, tokenizer, digest, remembered["blocks"])
-        model.abilities = Abilities(**remembered["abilities"])
+    file = _file(identity)
+
+    def make(part: str, blocks: str) -> Model:
+        text_model = module.get_submodule(part)
+        return Model(identity.name, text_model, tokenizer, identity.digest, blocks)
+
+    if found := _read(file):
+        model = make(found["part"], found["blocks"])
+        model.abilities = Abilities(**found["abilities"])
         return model
-    for blocks in lists:
-        model = Model(name, module, tokenizer, digest, blocks)
+    tried = []
+    for part, blocks in _candidates(module):
+        model = make(part, blocks)
         model.abilities = prove(model)
+        tried.append((part, blocks, model))
         if not model.abilities.capture:
             break
-    _remember(file, blocks, model.abilities)
+    # Where none will do, what is wrong with the likeliest is what is told.
+    part, blocks, model = tried[0 if model.abilities.capture else -1]
+    _remember(file, part, blocks, model.abilities)
     return model
+
+
+def _candidates(module: nn.Module) -> list[tuple[str, str]]:
+    """Text models within `module` and lists of blocks in them, the likeliest first."""
+    parts = text_parts(module)
+    found = [(part, path) for part in parts for path in block_lists(module.get_submodule(part))]
+    if not found:
+        raise ModelError(
+            f"No list of blocks was found in this {type(module).__name__}: its activations can't "
+            "be read. docs/models.md lists the types of model that work."
+        )
+    return found
 
 
 def _file(identity: Identity) -> Path | None:
@@ -68,17 +91,18 @@ def _read(file: Path | None) -> dict | None:
         found = json.loads(file.read_text(encoding="utf-8"))
         found["abilities"]["begins_after"] = tuple(found["abilities"]["begins_after"])
         Abilities(**found["abilities"])
-        return found
+        return found if {"part", "blocks"} <= found.keys() else None
     except (AttributeError, OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _remember(file: Path | None, blocks: str, abilities: Abilities) -> None:
+def _remember(file: Path | None, part: str, blocks: str, abilities: Abilities) -> None:
     """Written for the next load; a folder that can't be written to only costs the time."""
     if file is None:
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, {"blocks": blocks, "abilities": dataclasses.asdict(abilities)})
+        found = {"part": part, "blocks": blocks, "abilities": dataclasses.asdict(abilities)}
+        write_json(file, found)
     except OSError:
         return

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from itda_core.errors import ModelError
-from itda_core.model.blocks import block_lists
 from itda_core.model.loading import load_model
 from itda_core.model.proof import prove
+from itda_core.model.proved import Identity, proved
 from tests.support.tiny_models import FAMILIES, TEXTS, close, save_tiny_model
 
 BLOCKS = {
@@ -215,10 +215,10 @@ def test_a_model_without_a_block_list_is_refused():
             super().__init__()
             self.config = type("Config", (), {"num_hidden_layers": 3})()
             self.config.get_text_config = lambda: self.config
-            self.parts = torch.nn.ModuleList([torch.nn.Linear(2, 2)])
+            self.part = torch.nn.Linear(2, 2)
 
     with pytest.raises(ModelError, match="No list of blocks"):
-        block_lists(Odd())
+        proved(Identity("odd", "", "float32", "cpu"), Odd(), None)
 
 
 def test_smollm2_captures_what_transformers_computes(smollm2):

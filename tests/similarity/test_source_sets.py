@@ -53,12 +53,13 @@ def test_different_tokenizers_are_refused_by_token_and_compared_by_word():
 
 def test_a_tokenizer_that_puts_marks_before_the_text_is_another_one():
     """The vocabulary is the same, yet every position is one further."""
+    rest = ("", "model.layers")
     plain, marked = (
-        Model("tiny", tiny_module(), tiny_tokenizer(with_marks)).tokenizer_digest
+        Model("tiny", tiny_module(), tiny_tokenizer(with_marks), *rest).tokenizer_digest
         for with_marks in (False, True)
     )
     assert plain != marked
-    assert plain == Model("other", tiny_module(seed=1), tiny_tokenizer()).tokenizer_digest
+    assert plain == Model("other", tiny_module(seed=1), tiny_tokenizer(), *rest).tokenizer_digest
 
 
 def test_dictionaries_that_read_different_parts_of_the_prompts_are_refused():

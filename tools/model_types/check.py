@@ -1,0 +1,160 @@
+"""What the explorer says a model can do, held against transformers on other texts than the proof's.
+
+Nothing of the proof is used: another instance of the model, longer texts of random tokens, hooks
+written here, and transformers' own `generate`.
+"""
+
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+
+from itda_core.model.model import Model
+from itda_core.model.steps import Steps
+from itda_core.model.tokens import TokenizedText, Tokens, padded
+from tools.model_types.listing import ModelType
+
+_LENGTHS = (37, 5, 21, 12)
+_TOLERANCE = 2e-3
+"""Of the largest relative difference of a row"""
+_STEPS = 5
+
+
+class WrongNumbers(Exception):
+    """An ability that was said to be there gives something else than transformers."""
+
+
+def check(model: Model, one: ModelType, folder: Path) -> None:
+    """Raises WrongNumbers for the first ability that the model has and that is wrong."""
+    kind = getattr(transformers, one.class_name)
+    other = kind.from_pretrained(folder, dtype=torch.float32).eval()
+    if model.name.endswith(":encoder"):
+        other = other.get_encoder()
+    elif model.module.base_model_prefix != other.base_model_prefix:  # the language model within
+        kind = type(model.module)
+        other = next(child for child in other.modules() if type(child) is kind)
+    tokens = _texts(model)
+    mask = tokens.mask
+    base = model.module.base_model
+    path = next(path for path, child in base.named_modules() if child is model.blocks)
+    with torch.no_grad():
+        output, last = _pass_with_last(other, path, tokens)
+    captured = model.capture(tokens, range(model.n_layers), skip_first=False)
+    states = output.hidden_states
+    first = 0 if torch.equal(states[0][mask], captured[0]) else 1  # Mamba's kin count no embeddings
+    for layer, state in enumerate(states[first : model.n_layers - 1 + first]):
+        _same(captured[layer], state[mask], f"block {layer}")
+    _same(captured[model.n_layers - 1], last[mask], "the last block")
+    if model.is_causal:
+        _check_predictions(model, other, path, tokens, output.logits)
+
+
+def _texts(model: Model) -> Tokens:
+    draw = np.random.default_rng(7)
+    n_ids = len(model.tokenizer)
+    texts = []
+    for length in (min(length, model.context_length - 4) for length in _LENGTHS):
+        ids = draw.integers(n_ids // 2, n_ids, length).astype(np.int32)
+        blank = np.zeros((length, 2), np.int32)
+        texts.append(TokenizedText("", ids, blank, np.zeros(length, bool)))
+    return padded(model.tokenizer, texts)
+
+
+def _pass_with_last(other, path, tokens):
+    """transformers' output with all hidden states, and the last block's by a hook of our own."""
+    kept = []
+    block = other.base_model.get_submodule(path)[-1]
+    handle = block.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+    try:
+        output = other(
+            input_ids=tokens.ids, attention_mask=tokens.mask.long(), output_hidden_states=True
+        )
+    finally:
+        handle.remove()
+    return output, kept[0] if torch.is_tensor(kept[0]) else kept[0][0]
+
+
+def _check_predictions(model: Model, other, path: str, tokens: Tokens, logits) -> None:
+    mask = tokens.mask
+    _same(model.logits(tokens)[mask], logits[mask], "logits")
+    _check_causal(model, tokens)
+    if not model.abilities.splicing:
+        _check_splicing(model, other, path, tokens)
+    if not model.abilities.unembedding:
+        last = model.hidden(tokens, model.n_layers - 1)[mask]
+        _same(model.unembed(last), logits[mask], "unembedding", centered=True)
+    _check_writing(model, other, path, tokens)
+
+
+def _check_causal(model: Model, tokens: Tokens) -> None:
+    """The first tokens alone give what they give in the text."""
+    half = int(tokens.lengths[0]) // 2
+    blank = np.zeros((half, 2), np.int32)
+    text = TokenizedText("", tokens.ids[0, :half].int().numpy(), blank, blank[:, 0] > 0)
+    alone = model.logits(padded(model.tokenizer, [text]))[0]
+    whole = model.logits(tokens.select([0]))[0, :half]
+    _same(alone, whole, "the first half of a text alone", centered=True)
+
+
+def _check_splicing(model: Model, other, path: str, tokens: Tokens) -> None:
+    """Random activations after each block, against a hook on the other instance."""
+    draw = torch.Generator().manual_seed(3)
+    for layer in range(model.n_layers):
+        hidden = model.hidden(tokens, layer)
+        hidden = hidden + hidden.std() * torch.randn(hidden.shape, generator=draw)
+        found = model.logits_after(tokens, layer, hidden)[tokens.mask]
+        with _changed(other, path, layer, lambda _was, hidden=hidden: hidden):
+            expected = _logits(other, tokens.ids, tokens.mask)
+        _same(found, expected[tokens.mask], f"logits after block {layer}", centered=True)
+
+
+def _check_writing(model: Model, other, path: str, tokens: Tokens) -> None:
+    """Step by step, plain and with a vector added, against whole passes of the other instance."""
+    ids = tokens.ids[1:2, : int(tokens.lengths[1])]
+    layer = model.n_layers // 2
+    vector = model.capture(tokens, [layer])[layer][3]
+
+    def shifted(was):
+        return torch.cat([was[:, :1], was[:, 1:] + vector], 1)
+
+    for added in (None, (layer, vector)):
+        if added and model.abilities.splicing:
+            continue
+        steps, new, grown = Steps(model, added), ids, torch.zeros((1, 0), dtype=torch.int64)
+        for _ in range(_STEPS):
+            grown = torch.cat([grown, new], 1)
+            found = steps.next_logits(new)
+            with _changed(other, path, layer, shifted) if added else nullcontext():
+                expected = _logits(other, grown, torch.ones_like(grown))[0, -1]
+            _same(found[None], expected[None], "writing on", centered=True)
+            new = found.argmax()[None, None]
+
+
+def _logits(other, ids, mask) -> torch.Tensor:
+    with torch.no_grad():
+        return other(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits
+
+
+@contextmanager
+def _changed(other, path: str, layer: int, change):
+    def hook(_module, _inputs, output):
+        if torch.is_tensor(output):
+            return change(output)
+        return (change(output[0]), *output[1:])
+
+    handle = other.base_model.get_submodule(path)[layer].register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _same(found, expected, what: str, centered: bool = False) -> None:
+    found, expected = found.double(), expected.double()
+    if centered:
+        found, expected = (x - x.mean(-1, keepdim=True) for x in (found, expected))
+    difference = ((found - expected).norm(dim=-1) / expected.norm(dim=-1)).max()
+    if not difference < _TOLERANCE:
+        raise WrongNumbers(f"{what} differs by {difference:.1%}")
