@@ -12,8 +12,16 @@ import torch
 from itda_core.config import ModelSpec
 from itda_core.digests import digest
 from itda_core.errors import ModelError
-from itda_core.model.built_in import BUILT_IN, ModelShape, built_in_folder, is_installed, quieten
+from itda_core.model.built_in import (
+    BUILT_IN,
+    DIGEST_PREFIX,
+    ModelShape,
+    built_in_folder,
+    is_installed,
+    quieten,
+)
 from itda_core.model.model import Model
+from itda_core.model.process_lock import alone
 
 _PROBE_SHAPE = (512, 1_024, 1_024)
 """A product of an MLP's size, some milliseconds."""
@@ -23,6 +31,7 @@ _FINGERPRINT_BLOCKS = 64
 _FINGERPRINT_BLOCK_BYTES = 65_536
 
 
+@alone
 def load_model(name: str | ModelSpec, dtype: str | None = None, device: str | None = None) -> Model:
     """A built-in model, one from the hub, or one in a local folder, ready to capture from.
 
@@ -49,6 +58,7 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+@alone
 def model_shape(spec: ModelSpec) -> ModelShape | None:
     """The shape of a built-in model, a local folder or a model in the hub's cache; else None.
 
@@ -69,6 +79,7 @@ def model_shape(spec: ModelSpec) -> ModelShape | None:
         return None
 
 
+@alone
 def known_models() -> list[dict[str, str]]:
     """The built-in models and those in the hub's cache here: name, where, description."""
     models = [
@@ -110,7 +121,10 @@ def _is_bfloat16_faster(device: str) -> bool:
     """By a short probe on a CPU: some have bfloat16 instructions and some only imitate them."""
     if device != "cpu":
         return device == "cuda" and torch.cuda.is_bf16_supported()
-    a, b = torch.ones(_PROBE_SHAPE[:2]), torch.ones(_PROBE_SHAPE[1:])
+    a, b = (
+        torch.ones(_PROBE_SHAPE[:2], dtype=torch.float32),
+        torch.ones(_PROBE_SHAPE[1:], dtype=torch.float32),
+    )
     seconds = {torch.float32: math.inf, torch.bfloat16: math.inf}
     for _ in range(5):
         for kind in seconds:
@@ -184,7 +198,7 @@ def _first_line(error: Exception) -> str:
 def _digest(spec: ModelSpec, source: str, module) -> str:
     """Names a model's content: package version, hub commit, or a sample of the local files."""
     if spec.name in BUILT_IN:
-        return f"built-in-{BUILT_IN[spec.name].version}"
+        return f"{DIGEST_PREFIX}{BUILT_IN[spec.name].version}"
     if not Path(source).is_dir():
         return getattr(module.config, "_commit_hash", None) or (spec.revision or "")
     return digest(_sample(Path(source)))

@@ -4,7 +4,6 @@ import functools
 import inspect
 import json
 import re
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -15,6 +14,7 @@ from torch import nn
 
 from itda_core.digests import digest
 from itda_core.errors import InputError, ModelError
+from itda_core.model.process_lock import PROCESS_LOCK
 from itda_core.model.tokens import Tokens, batches, tokenize
 
 DEFAULT_CONTEXT_LENGTH = 1_024
@@ -48,7 +48,7 @@ class Model:
         self.module = module.eval()
         self.tokenizer = tokenizer
         self.digest = digest
-        self._lock = threading.RLock()  # hooks sit on the module, which several threads share
+        self._lock = PROCESS_LOCK
         self._begins_after: dict[int, bool] = {}
         self.blocks = find_blocks(module)
         self.text_config = module.config.get_text_config()
@@ -109,7 +109,9 @@ class Model:
         prompts, positions = is_kept.nonzero(as_tuple=True)
         counts = is_kept.sum(1)
         starts = counts.cumsum(0) - counts
-        rows = {layer: torch.empty(len(prompts), self.d_model) for layer in layers}
+        rows = {
+            layer: torch.empty(len(prompts), self.d_model, dtype=torch.float32) for layer in layers
+        }
         for part in self._forward_batches(tokens.lengths):
             taken, places = is_kept[part], _ranges(starts[part], counts[part])
             if not len(places):  # nothing is kept, perhaps no token is there at all
