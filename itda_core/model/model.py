@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import json
 import re
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
@@ -12,15 +11,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from itda_core.digests import digest
 from itda_core.errors import InputError, ModelError
+from itda_core.model.context import DEFAULT_CONTEXT_LENGTH, check_ids, context_length
 from itda_core.model.process_lock import PROCESS_LOCK
-from itda_core.model.tokens import Tokens, batches, tokenize
+from itda_core.model.tokenizer import prepared, tokenizer_digest
+from itda_core.model.tokens import TokenizedText, Tokens, batches, padded, tokenized_texts
 
-DEFAULT_CONTEXT_LENGTH = 1_024
 FORWARD_TOKENS = {"cpu": 1_024, "mps": 8_192, "cuda": 16_384}
 """Tokens of one forward pass, padding included: enough to keep the device busy."""
-_PROBE = "The Senate of 1790 didn't re-ratify it:\n naïve 🎉 東京"
 
 
 class Activations(dict):
@@ -46,7 +44,7 @@ class Model:
     def __init__(self, name: str, module: nn.Module, tokenizer, digest: str = ""):
         self.name = name
         self.module = module.eval()
-        self.tokenizer = tokenizer
+        self.tokenizer = prepared(tokenizer)
         self.digest = digest
         self._lock = PROCESS_LOCK
         self._begins_after: dict[int, bool] = {}
@@ -68,30 +66,31 @@ class Model:
         """The weights' data type, such as "float32"."""
         return str(next(self.module.parameters()).dtype).removeprefix("torch.")
 
-    @property
+    @functools.cached_property
     def context_length(self) -> int:
-        """The most tokens that the model takes, as its configuration says."""
-        limit = getattr(self.text_config, "max_position_embeddings", None) or DEFAULT_CONTEXT_LENGTH
-        for name, module in self.module.named_modules():
-            # Models of the RoBERTa family count positions from padding_idx + 1 on.
-            if name.endswith("position_embeddings") and getattr(module, "padding_idx", None):
-                limit -= module.padding_idx + 1
-        return int(limit)
+        """The most tokens that the model takes."""
+        return context_length(self.module, self.tokenizer)
 
     @functools.cached_property
     def tokenizer_digest(self) -> str:
-        """Names the tokenizer by its vocabulary and by what it makes of a sentence (whether it
-        puts marks around a text, say): token positions compare only where it is one."""
-        vocabulary = sorted(self.tokenizer.get_vocab().items())
-        probe = json.dumps([vocabulary, self.tokenizer(_PROBE)["input_ids"]])
-        return digest(probe)
+        """Names the tokenizer by all that it does: token positions compare only where it is one."""
+        return tokenizer_digest(self.tokenizer)
 
     def tokenize(self, texts: Sequence[str], context_length: int | None = None) -> Tokens:
-        """Ids, mask and character spans of `texts`, each cut to `context_length` tokens."""
+        """Ids, mask and character spans of `texts`, each cut to `context_length` tokens.
+
+        Raises ModelError for a token that the model has no embedding for.
+        """
+        longest = min(context_length or DEFAULT_CONTEXT_LENGTH, self.context_length)
+        return padded(self.tokenizer, self.tokenized(texts, longest))
+
+    def tokenized(self, texts: Sequence[str], longest: int) -> list[TokenizedText]:
+        """The same, text by text, each cut to `longest` tokens and without padding."""
         if isinstance(texts, str):
             raise InputError("tokenize takes a list of texts, got one string: put it in brackets.")
-        longest = min(context_length or DEFAULT_CONTEXT_LENGTH, self.context_length)
-        return tokenize(self.tokenizer, texts, longest)
+        found = tokenized_texts(self.tokenizer, texts, longest)
+        check_ids((text.ids for text in found), self.module, self.tokenizer, self.name)
+        return found
 
     def capture(
         self, tokens: Tokens, layers: Sequence[int], skip_first: bool = True
