@@ -178,6 +178,32 @@ def test_only_the_store_holds_sql_and_opens_the_database():
         assert not found, f"{path.name} holds SQL: {found}"
 
 
+FLOAT_MAKERS = {
+    "empty", "zeros", "ones", "full", "eye", "rand", "randn", "linspace", "logspace", "tensor",
+}  # fmt: skip
+
+
+def tensors_of_unsaid_type(tree):
+    """Calls that make a tensor in torch's default type. That is the whole process's, and
+    transformers changes it while it loads a model in another thread."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            library, _, name = ast.unparse(node.func).rpartition(".")
+            says = {keyword.arg for keyword in node.keywords}
+            if library == "torch" and name in FLOAT_MAKERS and "dtype" not in says:
+                yield ast.unparse(node)
+
+
+@pytest.mark.parametrize("path", core_files(), ids=name_of)
+def test_every_tensor_that_is_made_says_its_type(path):
+    assert not list(tensors_of_unsaid_type(parse(path)))
+
+
+def test_the_check_for_tensors_of_unsaid_type_finds_them():
+    found = tensors_of_unsaid_type(ast.parse("torch.zeros(3)\ntorch.zeros(3, dtype=torch.int64)"))
+    assert list(found) == ["torch.zeros(3)"]
+
+
 def test_only_components_hold_html():
     for path in product_files():
         if not in_components(path):

@@ -11,7 +11,7 @@ from itda_core.config import TrainConfig
 from itda_core.corpus.corpus import Prompt
 from itda_core.errors import CorpusError
 from itda_core.model.model import Model
-from itda_core.model.tokens import TokenizedText, Tokens, padded, tokenized_texts
+from itda_core.model.tokens import TokenizedText, Tokens, padded
 
 _TOKENIZE_TOGETHER = 256
 _MIN_STEPS = 16
@@ -115,5 +115,5 @@ def _tokenized(
     """Each prompt with its tokens, at most `longest`."""
     for first in range(0, len(prompts), _TOKENIZE_TOGETHER):
         batch = prompts[first : first + _TOKENIZE_TOGETHER]
-        texts = tokenized_texts(model.tokenizer, [prompt.text for prompt in batch], longest)
+        texts = model.tokenized([prompt.text for prompt in batch], longest)
         yield from zip(batch, texts, strict=True)

@@ -95,7 +95,7 @@ def write_on(
             _whole(model.tokenizer.decode(written))[len(_whole(before)) :],
             float(logits.log_softmax(0)[token]),
         )
-        ids = torch.tensor([[token]])
+        ids = torch.tensor([[token]], dtype=torch.int64)
 
 
 def _draw(logits: torch.Tensor, temperature: float, generator: torch.Generator) -> int:

@@ -56,7 +56,7 @@ def edited_terms(
 ) -> torch.Tensor:
     """What the edits add to each reconstruction, Σ (changed − original terms), [n_decomposed,
     d_model] float32. Raises InputError for a latent that there is not."""
-    change = torch.zeros(len(result.codes), dictionary.atoms.shape[1])
+    change = torch.zeros(len(result.codes), dictionary.atoms.shape[1], dtype=torch.float32)
     for edit in edits:
         for latent in filter(lambda one: one is not None, (edit.latent, edit.instead)):
             if not 0 <= latent < len(dictionary.atoms):

@@ -15,10 +15,11 @@ import torch
 from itda_core.activations.pool import CandidatePool
 from itda_core.config import HookPoint
 from itda_core.dictionary.encoders import AutoencoderEncoder, Encoder, PursuitEncoder
-from itda_core.dictionary.legacy import remembered
+from itda_core.dictionary.legacy import model_digest, reads_ends, remembered
 from itda_core.dictionary.sae_encoder import SaeEncoder
 from itda_core.errors import RunError
 from itda_core.files import write_atomically
+from itda_core.model.tokenizer import is_of_before
 from itda_core.pursuit.codes import Codes
 from itda_core.pursuit.orthogonal import PURSUITS
 
@@ -49,6 +50,9 @@ class Dictionary:
     """The prompts that the training looked at, in order; two dictionaries compare on these"""
     tokenizer: str = ""
     """Digest of the tokenizer: token positions compare only where these are equal"""
+    model_digest: str = ""
+    """Digest of the model, which settles what the digest of a tokenizer in an older file leaves
+    open"""
     reading: str = ""
     """How much of each prompt was read, such as "128 tokens, without the first" """
     pursuit: str = "matching"
@@ -133,6 +137,7 @@ class Dictionary:
             "l0": self.l0,
             "hook_point": asdict(self.hook_point),
             "tokenizer": self.tokenizer,
+            "model": self.model_digest,
             "reading": self.reading,
             "kind": self.kind,
             "pursuit": self.pursuit,
@@ -172,7 +177,8 @@ class Dictionary:
         if header["version"] > FORMAT_VERSION:
             raise RunError(f"{file} was written by a newer version: update the explorer.")
         try:
-            return cls._from_tensors(header, tensors)._with_memory(header, file.parent)
+            read = cls._from_tensors(header, tensors)._with_reading(file.parent)
+            return read._with_memory(header, file.parent)
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise RunError(f"{file} is damaged ({error}): train it again.") from error
 
@@ -196,6 +202,7 @@ class Dictionary:
             words=table["word"].to_numpy(),
             prompt_ids=tuple(f"{number:016x}" for number in prompt_ids.tolist()),
             tokenizer=header["tokenizer"],
+            model_digest=header.get("model", ""),
             reading=header["reading"],
             encoder=encoder,
             pursuit=header.get("pursuit", "matching"),
@@ -204,6 +211,15 @@ class Dictionary:
             pool=pool,
             n_seed_atoms=header.get("seeds", 0),
         )
+
+    def _with_reading(self, directory: Path) -> "Dictionary":
+        """With its model's digest and, where the ends of prompts were read, saying so: a file of
+        an earlier version does neither."""
+        if not is_of_before(self.tokenizer):
+            return self
+        ends = "the last " if reads_ends(directory) else ""
+        model = self.model_digest or model_digest(directory)
+        return replace(self, model_digest=model, reading=ends + self.reading)
 
     def _with_memory(self, header: dict, directory: Path) -> "Dictionary":
         """With `pool` and `n_seed_atoms`, where the file is older than these."""

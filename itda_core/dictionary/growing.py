@@ -21,7 +21,7 @@ class GrowingDictionary:
 
     def __init__(self, d_model: int, max_atoms: int):
         self.max_atoms = max_atoms
-        self._atoms = torch.zeros(0, d_model)
+        self._atoms = torch.zeros(0, d_model, dtype=torch.float32)
         self._gram: torch.Tensor | None = empty_gram(0, self._atoms.device)
         self._sources: list[tuple] = []
 

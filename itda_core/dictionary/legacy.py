@@ -14,6 +14,8 @@ from itda_core.config import TrainConfig
 from itda_core.errors import InputError
 from itda_core.model.tokens import word_table
 
+_NO_TOKEN = np.iinfo(np.int32).max
+
 
 @dataclass(frozen=True)
 class Remembered:
@@ -38,6 +40,37 @@ def remembered(
         n_seed_atoms = count_seed_atoms(config, d_model, len(sources))
         return Remembered(_pool(prompts, config, prompt_ids, sources), n_seed_atoms)
     return None
+
+
+def model_digest(directory: Path) -> str:
+    """The digest of a run's model; empty where the directory is of no run."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return json.loads((directory / "config.json").read_text()).get("model_digest") or ""
+    return ""
+
+
+def reads_ends(directory: Path) -> bool:
+    """Whether a run read the ends of long prompts, as earlier versions did where a tokenizer's
+    settings said so: of a prompt that was cut, the text's last token was read and its first was
+    not."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        file = directory / "prompts.parquet"
+        spans = pd.read_parquet(file, columns=["starts", "ends"])
+        lengths = spans["starts"].map(len)
+        cut = spans[lengths == lengths.max()]
+        first = [starts[starts < ends].min(initial=_NO_TOKEN) for starts, ends in cut.to_numpy()]
+        late = cut.index[np.array(first, np.int64) > 0]
+        if not len(late):
+            return False
+        texts = pd.read_parquet(file, columns=["text"])["text"]
+        return any(_is_end(texts[number], *cut.loc[number]) for number in late)
+    return False
+
+
+def _is_end(text: str, starts: np.ndarray, ends: np.ndarray) -> bool:
+    """Whether tokens reach the end of a text but not what its first word is."""
+    first = starts[starts < ends].min(initial=_NO_TOKEN)
+    return bool(text[:first].strip()) and int(ends.max()) >= len(text.rstrip())
 
 
 def _pool(

@@ -73,7 +73,7 @@ class SaeEncoder:
         blocks = [self._terms(x[first : first + rows], limit) for first in range(0, len(x), rows)]
         width = max([1, *(block.l0 for block in blocks)])
         latents = torch.zeros(len(x), width, dtype=torch.int64)
-        coefficients = torch.zeros(len(x), width)
+        coefficients = torch.zeros(len(x), width, dtype=torch.float32)
         for number, block in enumerate(blocks):
             place = slice(number * rows, number * rows + len(block)), slice(0, block.l0)
             latents[place], coefficients[place] = block.latents, block.coefficients

@@ -142,5 +142,4 @@ def _ids(model: Model, prompts: Sequence[Prompt], context_length: int) -> Iterab
     """The token ids of the prompts, some prompts at a time."""
     for first in range(0, len(prompts), _COUNT_TOGETHER):
         texts = [prompt.text for prompt in prompts[first : first + _COUNT_TOGETHER]]
-        encoded = model.tokenizer(texts, truncation=True, max_length=context_length)
-        yield np.concatenate([np.array(ids, dtype=np.int64) for ids in encoded["input_ids"]])
+        yield np.concatenate([text.ids for text in model.tokenized(texts, context_length)])

@@ -28,6 +28,8 @@ FORMATS = {
     "run": "the run's own files, for another explorer",
 }
 
+_PREFIX_SPACES = ("▁", "Ġ")
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -105,7 +107,10 @@ def export_zip(run: Run, format: str) -> bytes:
 
 
 def _begins_with_mark(run: Run) -> bool:
-    """Whether the tokenizer puts a token of its own before each text."""
+    """Whether the tokenizer puts a mark before each text, and not only a space. Runs of earlier
+    versions don't say, but their prompts begin with a token of no characters then."""
+    if before := run.about.get("put_in", {}).get("before"):
+        return any(name not in _PREFIX_SPACES for name in before)
     try:
         prompts = pd.read_parquet(run.directory / "prompts.parquet", columns=["ends"])
     except (OSError, ValueError) as error:

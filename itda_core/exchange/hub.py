@@ -114,7 +114,9 @@ def _check(directory: Path, repository: str) -> None:
     try:
         run = read_run(directory)
         dictionary = run.dictionary()
-        dictionary.decode(dictionary.encode(torch.ones(1, run.about["d_model"])))
+        dictionary.decode(
+            dictionary.encode(torch.ones(1, run.about["d_model"], dtype=torch.float32))
+        )
         near_misses(run, 0)
         store.import_run(run)
         if not len(store.latents.numbers(run.run_id)) == len(dictionary) == len(dictionary.sources):

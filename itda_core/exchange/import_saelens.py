@@ -86,8 +86,8 @@ class Strongest:
 
     def __init__(self, encoder: SaeEncoder):
         self._encoder = encoder
-        self._largest = torch.zeros(len(encoder))
-        self._nearest = torch.full((len(encoder),), -torch.inf)
+        self._largest = torch.zeros(len(encoder), dtype=torch.float32)
+        self._nearest = torch.full((len(encoder),), -torch.inf, dtype=torch.float32)
         self._rows = torch.zeros(len(encoder), dtype=torch.int64)
         self._terms = self._tokens = self._most = 0
 

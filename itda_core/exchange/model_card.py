@@ -74,6 +74,15 @@ def _settings(run: Run, dictionary: Dictionary) -> dict[str, Any]:
         "atoms": f"{len(dictionary):,} of {dictionary.d_model:,} components",
         "L0": f"{dictionary.l0}",
         "read": dictionary.reading,
+        **_put_in(run),
+    }
+
+
+def _put_in(run: Run) -> dict[str, str]:
+    """The tokens that the tokenizer puts around each text, where the run says so."""
+    sides = run.about.get("put_in", {})
+    return {
+        f"put {side} each text": f"`{' '.join(names)}`" for side, names in sides.items() if names
     }
 
 

@@ -143,7 +143,7 @@ def read_published(folder: Path) -> PublishedFolder:
     norms = atoms.float().norm(dim=1)
     if not (torch.isfinite(norms) & (norms > 0)).all():
         raise ExchangeError(f"{folder / ATOMS_FILE} has atoms that are zero or not finite.")
-    offset = torch.zeros(atoms.shape[1])
+    offset = torch.zeros(atoms.shape[1], dtype=torch.float32)
     if (folder / OFFSET_FILE).exists():
         offset = _read_tensor(folder / OFFSET_FILE).float()
         if offset.shape != (atoms.shape[1],) or not torch.isfinite(offset).all():

@@ -229,7 +229,7 @@ def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
     for name, weight in weights.items():
         if not torch.isfinite(weight).all():
             raise ExchangeError(f"{path} has values in {name} that are not finite.")
-    if not (weights.get("scaling_factor", torch.ones(1)) == 1).all():
+    if not (weights.get("scaling_factor", torch.ones(1, dtype=torch.float32)) == 1).all():
         raise ExchangeError(f"{path} has a finetuning scaling factor, which is not supported.")
     return weights
 

@@ -156,7 +156,7 @@ def _disk(config: TrainConfig, shape: ModelShape) -> int:
 
 def _product_speed(device: str) -> float:
     """Floating-point operations a second of a plain float32 product on this machine."""
-    a = torch.ones(_PROBE_SIZE, _PROBE_SIZE, device=device)
+    a = torch.ones(_PROBE_SIZE, _PROBE_SIZE, device=device, dtype=torch.float32)
     best = float("inf")
     for _ in range(4):
         started = time.perf_counter()

@@ -14,6 +14,9 @@ from safetensors import SafetensorError
 from itda_core.config import code_directory, data_directory, is_checkout
 from itda_core.errors import ModelError
 
+DIGEST_PREFIX = "built-in-"
+"""Of the digests of these models, before their version"""
+
 
 @dataclass(frozen=True)
 class ModelShape:

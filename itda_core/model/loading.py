@@ -13,9 +13,16 @@ from itda_core.config import ModelSpec
 from itda_core.digests import digest
 from itda_core.errors import ModelError
 from itda_core.model.abilities import Abilities
-from itda_core.model.built_in import BUILT_IN, ModelShape, built_in_folder, is_installed
+from itda_core.model.built_in import (
+    BUILT_IN,
+    DIGEST_PREFIX,
+    ModelShape,
+    built_in_folder,
+    is_installed,
+)
 from itda_core.model.model import Model
 from itda_core.model.pretrained import first_line, from_pretrained, without_part
+from itda_core.model.process_lock import alone
 from itda_core.model.proved import Identity, proved, remembered
 
 _PROBE_SHAPE = (512, 1_024, 1_024)
@@ -28,6 +35,7 @@ _FINGERPRINT_BLOCKS = 64
 _FINGERPRINT_BLOCK_BYTES = 65_536
 
 
+@alone
 def load_model(name: str | ModelSpec, dtype: str | None = None, device: str | None = None) -> Model:
     """A built-in model, one from the hub, or one in a local folder, ready to capture from.
 
@@ -54,6 +62,7 @@ def load_model(name: str | ModelSpec, dtype: str | None = None, device: str | No
     return model
 
 
+@alone
 def remembered_abilities(spec: ModelSpec) -> Abilities | None:
     """What was proved of a model when it was loaded before, on the device that is used by itself;
     None where that is not known. Nothing is loaded, and the network is not asked."""
@@ -73,6 +82,7 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+@alone
 def model_shape(spec: ModelSpec) -> ModelShape | None:
     """The shape of a built-in model, a local folder or a model in the hub's cache; else None.
 
@@ -102,6 +112,7 @@ def _local_config(spec: ModelSpec):
     )
 
 
+@alone
 def known_models() -> list[dict[str, str]]:
     """The built-in models and those in the hub's cache here: name, where, description."""
     models = [
@@ -143,7 +154,10 @@ def _is_bfloat16_faster(device: str) -> bool:
     """By a short probe on a CPU: some have bfloat16 instructions and some only imitate them."""
     if device != "cpu":
         return device == "cuda" and torch.cuda.is_bf16_supported()
-    a, b = torch.ones(_PROBE_SHAPE[:2]), torch.ones(_PROBE_SHAPE[1:])
+    a, b = (
+        torch.ones(_PROBE_SHAPE[:2], dtype=torch.float32),
+        torch.ones(_PROBE_SHAPE[1:], dtype=torch.float32),
+    )
     seconds = {torch.float32: math.inf, torch.bfloat16: math.inf}
     for _ in range(5):
         for kind in seconds:
@@ -183,7 +197,7 @@ def _identity(spec: ModelSpec, source: str, config, dtype: torch.dtype, device: 
 def _digest(spec: ModelSpec, source: str, config) -> str:
     """Names a model's content: package version, hub commit, or a sample of the local files."""
     if without_part(spec.name) in BUILT_IN:
-        return f"built-in-{BUILT_IN[without_part(spec.name)].version}"
+        return f"{DIGEST_PREFIX}{BUILT_IN[without_part(spec.name)].version}"
     if not Path(source).is_dir():
         return getattr(config, "_commit_hash", None) or (spec.revision or "")
     return digest(_sample(Path(source)))

@@ -2,8 +2,6 @@
 
 import functools
 import inspect
-import json
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,16 +10,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from itda_core.digests import digest
 from itda_core.errors import InputError, ModelError
 from itda_core.model.abilities import Abilities
 from itda_core.model.blocks import changed, left_out, recorded
-from itda_core.model.tokens import Tokens, batches, tokenize
+from itda_core.model.context import DEFAULT_CONTEXT_LENGTH, check_ids, context_length
+from itda_core.model.process_lock import PROCESS_LOCK
+from itda_core.model.tokenizer import prepared, tokenizer_digest
+from itda_core.model.tokens import TokenizedText, Tokens, batches, padded, tokenized_texts
 
-DEFAULT_CONTEXT_LENGTH = 1_024
 FORWARD_TOKENS = {"cpu": 1_024, "mps": 8_192, "cuda": 16_384}
 """Tokens of one forward pass, padding included: enough to keep the device busy."""
-_PROBE = "The Senate of 1790 didn't re-ratify it:\n naïve 🎉 東京"
 
 
 class Activations(dict):
@@ -44,9 +42,9 @@ class Model:
         """blocks: path of the list of blocks in `module`."""
         self.name = name
         self.module = module.eval()
-        self.tokenizer = tokenizer
+        self.tokenizer = prepared(tokenizer)
         self.digest = digest
-        self._lock = threading.RLock()  # hooks sit on the module, which several threads share
+        self._lock = PROCESS_LOCK
         self.blocks = module.get_submodule(blocks)
         self.text_config = module.config.get_text_config()
         self.d_model = _width(module)
@@ -80,30 +78,31 @@ class Model:
         """The weights' data type, such as "float32"."""
         return str(next(self.module.parameters()).dtype).removeprefix("torch.")
 
-    @property
+    @functools.cached_property
     def context_length(self) -> int:
-        """The most tokens that the model takes, as its configuration says."""
-        limit = getattr(self.text_config, "max_position_embeddings", None) or DEFAULT_CONTEXT_LENGTH
-        for name, module in self.module.named_modules():
-            # Models of the RoBERTa family count positions from padding_idx + 1 on.
-            if name.endswith("position_embeddings") and getattr(module, "padding_idx", None):
-                limit -= module.padding_idx + 1
-        return int(limit)
+        """The most tokens that the model takes."""
+        return context_length(self.module, self.tokenizer)
 
     @functools.cached_property
     def tokenizer_digest(self) -> str:
-        """Names the tokenizer by its vocabulary and by what it makes of a sentence (whether it
-        puts marks around a text, say): token positions compare only where it is one."""
-        vocabulary = sorted(self.tokenizer.get_vocab().items())
-        probe = json.dumps([vocabulary, self.tokenizer(_PROBE)["input_ids"]])
-        return digest(probe)
+        """Names the tokenizer by all that it does: token positions compare only where it is one."""
+        return tokenizer_digest(self.tokenizer)
 
     def tokenize(self, texts: Sequence[str], context_length: int | None = None) -> Tokens:
-        """Ids, mask and character spans of `texts`, each cut to `context_length` tokens."""
+        """Ids, mask and character spans of `texts`, each cut to `context_length` tokens.
+
+        Raises ModelError for a token that the model has no embedding for.
+        """
+        longest = min(context_length or DEFAULT_CONTEXT_LENGTH, self.context_length)
+        return padded(self.tokenizer, self.tokenized(texts, longest))
+
+    def tokenized(self, texts: Sequence[str], longest: int) -> list[TokenizedText]:
+        """The same, text by text, each cut to `longest` tokens and without padding."""
         if isinstance(texts, str):
             raise InputError("tokenize takes a list of texts, got one string: put it in brackets.")
-        longest = min(context_length or DEFAULT_CONTEXT_LENGTH, self.context_length)
-        return tokenize(self.tokenizer, texts, longest)
+        found = tokenized_texts(self.tokenizer, texts, longest)
+        check_ids((text.ids for text in found), self.module, self.tokenizer, self.name)
+        return found
 
     def capture(
         self, tokens: Tokens, layers: Sequence[int], skip_first: bool = True
@@ -122,7 +121,7 @@ class Model:
         counts = is_kept.sum(1)
         starts = counts.cumsum(0) - counts
         shape = (len(prompts), self.d_model)
-        rows = {layer: torch.full(shape, float("nan")) for layer in layers}
+        rows = {layer: torch.full(shape, float("nan"), dtype=torch.float32) for layer in layers}
         for part in self._forward_batches(tokens.lengths):
             taken, places = is_kept[part], _ranges(starts[part], counts[part])
             if not len(places):  # nothing is kept, perhaps no token is there at all
@@ -176,7 +175,7 @@ class Model:
         [n, d_model]. Raises ModelError where the model has no such scores."""
         self.abilities.require(self.name, "unembedding")
         if not len(hidden):
-            return torch.empty(0, self.logits(self._any_token(1)).shape[-1])
+            return self.logits(self._any_token(1))[:0, 0].cpu()
         logits = self.logits_after(self._any_token(len(hidden)), self.n_layers - 1, hidden[:, None])
         return logits[:, 0].cpu()
 

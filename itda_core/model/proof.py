@@ -14,9 +14,10 @@ import torch
 
 from itda_core.model.abilities import Abilities
 from itda_core.model.blocks import left_out, recorded
+from itda_core.model.context import embedding_rows
 from itda_core.model.model import Model
 from itda_core.model.steps import Steps
-from itda_core.model.tokens import Tokens, padded, tokenized_texts
+from itda_core.model.tokens import Tokens, padded
 
 TEXTS = (
     "The Senate met on Monday to ratify the treaty with Spain, and the House agreed to it.",
@@ -235,20 +236,14 @@ class _Proof:
 
 def _proof_tokens(model: Model) -> Tokens:
     """The two texts, or as many tokens of any kind where the tokenizer hardly tells words apart."""
-    texts = [
-        text.first(length)
-        for text, length in zip(
-            tokenized_texts(model.tokenizer, TEXTS, min(_LENGTHS[0], model.context_length)),
-            _LENGTHS,
-            strict=True,
-        )
-    ]
+    found = model.tokenized(TEXTS, min(_LENGTHS[0], model.context_length))
+    texts = [text.first(length) for text, length in zip(found, _LENGTHS, strict=True)]
     tokens = padded(model.tokenizer, texts)
     if len(tokens.ids[0].unique()) > tokens.ids.shape[1] // 2:
         return tokens
-    last = model.module.get_input_embeddings().num_embeddings
+    rows = embedding_rows(model.module) or len(model.tokenizer)
     draw = torch.Generator().manual_seed(0)
-    return _with_ids(tokens, torch.randint(last // 2, last, tokens.ids.shape, generator=draw))
+    return _with_ids(tokens, torch.randint(rows // 2, rows, tokens.ids.shape, generator=draw))
 
 
 def _with_ids(tokens: Tokens, ids: torch.Tensor) -> Tokens:

@@ -53,7 +53,7 @@ class Steps:
         new, mask = self._ids[:, before:], torch.ones_like(self._ids)
         options = {"use_cache": self._is_cached, **self._cache}
         if before:
-            positions = torch.arange(before, before + new.shape[1])[None]
+            positions = torch.arange(before, before + new.shape[1], dtype=torch.int64)[None]
             options["position_ids"] = positions.to(self._model.device)
         output = self._model.run(new, mask, **options)
         if self._is_cached:

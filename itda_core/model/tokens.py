@@ -1,12 +1,16 @@
 """Tokenised prompts: ids, mask, and the characters that each token stands for."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+
+from itda_core.model.spans import true_spans
+
+_TOGETHER_CHARACTERS = 2**20
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,12 @@ class Tokens:
     mask: torch.Tensor
     """[n_texts, longest] bool, true where there is a token"""
     spans: np.ndarray
-    """[n_texts, longest, 2] int64: first character and the one after the last; (0, 0) for
-    special tokens and padding. Where one character is split into several tokens, each has the
-    whole character's span."""
+    """[n_texts, longest, 2] int64: first character and the one after the last; (0, 0) for padding
+    and for what the tokenizer put in. Where one character is split into several tokens, each has
+    the whole character's span."""
     special: np.ndarray
-    """[n_texts, longest] bool, true where the tokenizer put in a token of its own"""
+    """[n_texts, longest] bool, true where the tokenizer put in a token that stands for nothing in
+    the text: [CLS], or the space that some put before a text"""
     tokenizer: Any = field(repr=False, compare=False)
     """What to ask for the name of a token that the text has no characters for, like [CLS]"""
 
@@ -129,28 +134,57 @@ def tokenize(tokenizer, texts: Sequence[str], context_length: int) -> Tokens:
 
 
 def tokenized_texts(tokenizer, texts: Sequence[str], context_length: int) -> list[TokenizedText]:
-    """The same, text by text and without padding."""
-    if not texts:
-        return []
+    """The same, text by text and without padding.
+
+    The end is cut, whatever side the tokenizer's settings name, and closing special tokens stay.
+    The tokenizer is not changed, so that several threads may read with it, each to its own length.
+    """
     # Half a character, as a command line can hold, is more than a tokenizer takes.
     texts = [_whole_characters(text) for text in texts]
-    encoded = tokenizer(
+    return [
+        _cut(tokenizer, text, encoded, row, context_length)
+        for some in _together(texts)
+        for encoded in [_encoded(tokenizer, some)]
+        for row, text in enumerate(some)
+    ]
+
+
+def _together(texts: list[str]) -> Iterator[list[str]]:
+    """The texts in groups, so that the tokens of whole books are not in memory all at once."""
+    first, size = 0, 0
+    for number, text in enumerate(texts):
+        if number > first and size + len(text) > _TOGETHER_CHARACTERS:
+            yield texts[first:number]
+            first, size = number, 0
+        size += len(text)
+    if texts:
+        yield texts[first:]
+
+
+def _encoded(tokenizer, texts: list[str]) -> Any:
+    """All tokens of each text, with the special ones that belong to the model and no padding."""
+    return tokenizer(
         texts,
-        truncation=True,
-        max_length=context_length,
+        add_special_tokens=True,
+        truncation=False,
+        padding=False,
         return_offsets_mapping=True,
         return_special_tokens_mask=True,
+        verbose=False,  # of texts longer than some limit
     )
-    return [
-        TokenizedText(
-            text=text,
-            ids=np.array(encoded["input_ids"][row], np.int32),
-            spans=np.array(encoded["offset_mapping"][row], np.int32).reshape(-1, 2),
-            special=np.array(encoded["special_tokens_mask"][row], bool),
-            is_cut=bool(encoded.encodings[row].overflowing),
-        )
-        for row, text in enumerate(texts)
-    ]
+
+
+def _cut(tokenizer, text: str, encoded: Any, row: int, longest: int) -> TokenizedText:
+    """One text's tokens, at most `longest`: its first ones and the special ones that close it."""
+    special = np.array(encoded["special_tokens_mask"][row], bool)
+    length = len(special)
+    closing = int(special[::-1].cumprod().sum()) if length > longest else 0
+    kept = np.r_[: min(length, longest) - min(closing, longest), length - closing : length]
+    kept = kept[:longest]
+    ids = np.array(encoded["input_ids"][row], np.int32)
+    spans = np.array(encoded["offset_mapping"][row], np.int32).reshape(-1, 2)
+    spans, special = true_spans(tokenizer, text, ids[kept], spans[kept], special[kept])
+    return TokenizedText(text, ids[kept], spans, special, is_cut=length > longest)
 
 
 def _whole_characters(text: str) -> str:

@@ -39,7 +39,7 @@ def matching_pursuit(
     check_input(activations, atoms, l0, gram)
     x = activations
     latents = torch.zeros(len(x), l0, dtype=torch.int64, device=x.device)
-    coefficients = torch.zeros(len(x), l0, device=x.device)
+    coefficients = torch.zeros(len(x), l0, device=x.device, dtype=torch.float32)
     in_blocks(_way, x, atoms, l0, (coefficients, latents), gram, memory)
     return Codes(latents, coefficients)
 

@@ -39,8 +39,8 @@ def orthogonal_matching_pursuit(
     check_input(activations, atoms, l0, gram)
     n_tokens, device = len(activations), activations.device
     latents = torch.zeros(n_tokens, l0, dtype=torch.int64, device=device)
-    projections = torch.zeros(n_tokens, l0, device=device)
-    factor = torch.zeros(n_tokens, l0, l0, device=device)
+    projections = torch.zeros(n_tokens, l0, device=device, dtype=torch.float32)
+    factor = torch.zeros(n_tokens, l0, l0, device=device, dtype=torch.float32)
     results = (projections, latents, factor)
     in_blocks(
         functools.partial(_way, min_projection), activations, atoms, l0, results, gram, memory
@@ -72,8 +72,8 @@ def refit(
     activations: [n_tokens, d_model]; latents: [n_tokens, l0]; used: [n_tokens, l0] bool.
     """
     shape = (*latents.shape, latents.shape[1])
-    factor = torch.zeros(shape, device=atoms.device)
-    projections = torch.zeros(latents.shape, device=atoms.device)
+    factor = torch.zeros(shape, device=atoms.device, dtype=torch.float32)
+    projections = torch.zeros(latents.shape, device=atoms.device, dtype=torch.float32)
     for first in range(0, len(latents), _REFIT_TOGETHER):
         block = slice(first, first + _REFIT_TOGETHER)
         chosen = atoms[latents[block]] * _first_uses(latents[block], used[block])[..., None]
@@ -95,7 +95,7 @@ def _factored(products: torch.Tensor) -> torch.Tensor:
     while failed.any():
         jitter *= 10
         rows = failed.nonzero()[:, 0]
-        eye = torch.eye(products.shape[1], device=products.device)
+        eye = torch.eye(products.shape[1], device=products.device, dtype=torch.float32)
         factor[rows], failed[rows] = torch.linalg.cholesky_ex(products[rows] + jitter * eye)
     return factor
 

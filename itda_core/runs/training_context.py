@@ -44,6 +44,7 @@ class TrainingContext:
             sources=table.drop(columns="word"),
             words=table["word"].to_numpy(),
             tokenizer=self.model.tokenizer_digest,
+            model_digest=self.model.digest,
             reading=_reading(self.config),
             **fields,
         )

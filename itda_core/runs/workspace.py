@@ -145,7 +145,9 @@ class RowFile:
     def read(self, first: int, count: int) -> torch.Tensor:
         """Up to `count` rows from row `first` on, [n, width] float32; zero where none was
         written."""
-        rows = torch.zeros(max(0, min(count, self._length - first)), self._width)
+        rows = torch.zeros(
+            max(0, min(count, self._length - first)), self._width, dtype=torch.float32
+        )
         self._file.seek(4 * first * self._width)
         self._file.readinto(rows.numpy().reshape(-1).view(np.uint8))
         return rows

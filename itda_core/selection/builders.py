@@ -127,7 +127,12 @@ class ThresholdBuilder:
     def atoms(self) -> Atoms:
         atoms, sources = self.dictionary.atoms.clone(), list(self.dictionary.sources)
         n_seed_atoms = self.selection.n_seed_atoms
-        return Atoms(atoms, torch.zeros(atoms.shape[1]), sources, n_seed_atoms=n_seed_atoms)
+        return Atoms(
+            atoms,
+            torch.zeros(atoms.shape[1], dtype=torch.float32),
+            sources,
+            n_seed_atoms=n_seed_atoms,
+        )
 
     def restore(self, atoms: torch.Tensor, sources: list[tuple]) -> None:
         self.dictionary.restore(atoms, sources)

@@ -181,9 +181,13 @@ def _central(directions: torch.Tensor, n_centres: int, draw: np.random.Generator
     centres = reduced[first]
     for _ in range(ROUNDS):
         nearest = _nearest(reduced, centres)
-        sums = torch.zeros(n_centres, reduced.shape[1]).index_add_(0, nearest, reduced)
+        sums = torch.zeros(n_centres, reduced.shape[1], dtype=torch.float32).index_add_(
+            0, nearest, reduced
+        )
         centres = torch.nn.functional.normalize(sums, dim=1)
-    whole = torch.zeros(n_centres, directions.shape[1]).index_add_(0, nearest, directions)
+    whole = torch.zeros(n_centres, directions.shape[1], dtype=torch.float32).index_add_(
+        0, nearest, directions
+    )
     whole = torch.nn.functional.normalize(whole, dim=1)
     pairs = zip(directions.split(_TOGETHER), nearest.split(_TOGETHER), strict=True)
     closeness = torch.cat([(part * whole[numbers]).sum(1) for part, numbers in pairs])
@@ -224,7 +228,7 @@ def _losses_without(
     gram = affordable_gram(atoms)
     for part in torch.from_numpy(judges).split(tokens_together(l0)):
         codes = orthogonal_matching_pursuit(directions[part], atoms, l0, gram)
-        identity = torch.eye(l0).expand_as(codes.factor)
+        identity = torch.eye(l0, dtype=torch.float32).expand_as(codes.factor)
         inverse = torch.linalg.solve_triangular(codes.factor, identity, upper=False)
         loss = codes.coefficients.square() / inverse.square().sum(1)  # (G⁻¹)_jj = Σ_i (L⁻¹)_ij²
         losses.index_add_(0, codes.latents.flatten(), loss.double().flatten())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from itda_core.activations.pool import CandidatePool
+from itda_core.model.tokenizer import is_of_before
 from itda_core.similarity.source_sets import (
     PER_PROMPT,
     Side,
@@ -97,8 +98,9 @@ def compare_all(
     """
     check_key(key)
     matrix = Matrix.empty(len(rows), len(columns))
-    for some_rows in alike(rows):
-        for some_columns in alike(columns):
+    by_model = any(is_of_before(one.tokenizer) for s in (*rows, *columns) for one in s.values())
+    for some_rows in alike(rows, by_model):
+        for some_columns in alike(columns, by_model):
             a, b = [rows[row] for row in some_rows], [columns[column] for column in some_columns]
             place = np.ix_(some_rows, some_columns)
             reasons = why_not(a, b, key)

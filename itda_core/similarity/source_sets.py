@@ -14,6 +14,8 @@ from itda_core.activations.pool import CandidatePool
 from itda_core.config import HookPoint
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ComparisonError
+from itda_core.model.built_in import DIGEST_PREFIX
+from itda_core.model.tokenizer import is_of_before, may_be_same
 
 KEYS = ("token", "word")
 PER_PROMPT = 1 << 32
@@ -38,6 +40,7 @@ class SourceSet:
     prompt_ids: tuple[str, ...]
     tokenizer: str
     reading: str
+    model_digest: str = ""
     kind: str = "itda"
     pool: CandidatePool | None = None
     n_seed_atoms: int = 0
@@ -55,6 +58,7 @@ class SourceSet:
             prompt_ids=tuple(dictionary.prompt_ids),
             tokenizer=dictionary.tokenizer,
             reading=dictionary.reading,
+            model_digest=dictionary.model_digest,
             kind=dictionary.kind,
             pool=dictionary.pool,
             n_seed_atoms=dictionary.n_seed_atoms,
@@ -132,10 +136,16 @@ def obstacle(a: Dictionary | SourceSet, b: Dictionary | SourceSet, key: str) -> 
             "can't be compared by their sources: the latents of an autoencoder are no tokens, and "
             "a source is only where one is strongest. Choose dictionaries that were trained here."
         )
-    if key == "token" and a.tokenizer != b.tokenizer:
+    if key == "token" and not may_be_same(a.tokenizer, b.tokenizer):
         return (
             "have different tokenizers, so their token positions do not match. Compare them by "
             'word (key="word").'
+        )
+    if key == "token" and not same_tokenizer(a, b):
+        return (
+            "may have different tokenizers: an earlier version, which told fewer of them apart, "
+            "trained one of the two. Delete that one and train it again, or compare them by word "
+            '(key="word").'
         )
     if a.reading != b.reading:
         return (
@@ -154,6 +164,24 @@ def obstacle(a: Dictionary | SourceSet, b: Dictionary | SourceSet, key: str) -> 
     return ""
 
 
+def same_tokenizer(a: Dictionary | SourceSet, b: Dictionary | SourceSet) -> bool:
+    """Whether token positions of two dictionaries surely match.
+
+    Earlier versions named a tokenizer by less than all that it does. Where one of the two is of
+    them, the model has to be the same too, or both built in, where the name says enough.
+    """
+    if not may_be_same(a.tokenizer, b.tokenizer):
+        return False
+    if not (is_of_before(a.tokenizer) or is_of_before(b.tokenizer)):
+        return True
+    are_built_in = all(one.model_digest.startswith(DIGEST_PREFIX) for one in (a, b))
+    return are_built_in or _model(a) == _model(b)
+
+
+def _model(of: Dictionary | SourceSet) -> tuple[str, str]:
+    return of.hook_point.model, of.model_digest
+
+
 def sentence(a: Dictionary | SourceSet, b: Dictionary | SourceSet, reason: str) -> str:
     """An obstacle with the names of the two before it."""
     names = (
@@ -163,15 +191,17 @@ def sentence(a: Dictionary | SourceSet, b: Dictionary | SourceSet, reason: str) 
     return f"{' and '.join(names)} {reason}"
 
 
-def alike(sides: Sequence[Side]) -> list[list[int]]:
+def alike(sides: Sequence[Side], by_model: bool = False) -> list[list[int]]:
     """The numbers of the sides in groups whose members compare with any other side alike.
 
-    That is decided by the layers and what they read, which is usually one for all.
+    That is decided by the layers and what they read, which is usually one for all. by_model: and
+    by the model, as `same_tokenizer` does with files of earlier versions.
     """
     groups: dict[tuple, list[int]] = {}
     for number, side in enumerate(sides):
         offers = (
-            (layer, s.kind, s.tokenizer, s.reading, s.prompt_ids) for layer, s in side.items()
+            (layer, s.kind, s.tokenizer, s.reading, s.prompt_ids, *(_model(s) if by_model else ()))
+            for layer, s in side.items()
         )
         groups.setdefault(tuple(sorted(offers, key=lambda offer: offer[0])), []).append(number)
     return list(groups.values())

@@ -111,7 +111,7 @@ class HeldOut:
     ) -> dict[str, float | int | None]:
         """FVU on held-out prompts, where the corpus has any of two tokens: of all tokens, and
         without massive activations."""
-        x = self._activations.get(layer, torch.zeros(0, dictionary.d_model))
+        x = self._activations.get(layer, torch.zeros(0, dictionary.d_model, dtype=torch.float32))
         x = x[torch.isfinite(x).all(1)]
         norms = x.norm(dim=1)
         is_usual = ~massive(norms, dictionary.median_norm or float(norms.nanmedian()))

@@ -10,6 +10,7 @@ import pandas as pd
 
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.files import write_json
+from itda_core.model.tokenizer import put_in
 from itda_core.runs.run import new_run
 from itda_core.runs.training_context import TrainingContext
 from itda_core.runs.workspace import RowFile
@@ -64,6 +65,7 @@ class RunWriter:
             "device": context.model.device.type,
             "model_digest": context.model.digest,
             "corpus_digest": context.corpus.digest,
+            "put_in": put_in(context.model.tokenizer),
             "config": context.config.to_dict(),
         }
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from itda_core.config import ModelSpec
+from itda_core.model.process_lock import PROCESS_LOCK
 from itda_core.runs.run import Run, read_run
 
 if TYPE_CHECKING:
@@ -49,5 +50,6 @@ def warm_up() -> None:
 
 def _import_torch() -> None:
     time.sleep(_UNTIL_DRAWN_SECONDS)
-    import itda_core.dictionary.dictionary
-    import itda_core.model.loading  # noqa: F401
+    with PROCESS_LOCK:
+        import itda_core.dictionary.dictionary
+        import itda_core.model.loading  # noqa: F401

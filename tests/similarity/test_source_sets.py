@@ -11,7 +11,8 @@ from itda_core.corpus.corpus import prompt_id
 from itda_core.errors import ComparisonError
 from itda_core.model.model import Model
 from itda_core.model.tokens import tokenize, word_start, word_table
-from itda_core.similarity.dictionaries import compare, jaccard
+from itda_core.similarity.dictionaries import compare, compare_all, jaccard
+from itda_core.similarity.source_sets import SourceSet, same_tokenizer
 from tests.support.made_sources import PROMPT_IDS, P, Q, R, made, rows
 from tests.support.tiny_models import tiny_module, tiny_tokenizer
 
@@ -60,6 +61,48 @@ def test_a_tokenizer_that_puts_marks_before_the_text_is_another_one():
     )
     assert plain != marked
     assert plain == Model("other", tiny_module(seed=1), tiny_tokenizer(), *rest).tokenizer_digest
+
+
+OLD, NEW, OTHER = "0123456789abcdef", "0123456789abcdef-aa", "0123456789abcdef-bb"
+
+
+def named(tokenizer, model="a/model", digest="m"):
+    dictionary = made([(P, 1)], tokenizer=tokenizer, model_digest=digest)
+    return replace(dictionary, hook_point=replace(dictionary.hook_point, model=model))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "is_same"),
+    [
+        (named(NEW), named(NEW, "another"), True),
+        (named(NEW), named(OTHER), False),
+        # A digest of an earlier version names several tokenizers: it takes the same model.
+        (named(OLD), named(NEW), True),
+        (named(OLD), named(OLD), True),
+        (named(OLD), named(NEW, "another"), False),
+        (named(OLD), named(NEW, digest="changed"), False),
+        (named(OLD), named(OLD, "another"), False),
+        (named(OLD, digest="built-in-1"), named(NEW, "another", "built-in-1"), True),
+        (named(OLD), named("f" * 16), False),
+    ],
+)
+def test_by_token_dictionaries_compare_where_the_tokenizer_is_surely_one(a, b, is_same):
+    for one, other in ((a, b), (b, a)):
+        assert same_tokenizer(one, other) == is_same
+        sides = [{0: SourceSet.of(each)} for each in (one, other)]
+        matrix = compare_all(sides, sides, "token")
+        assert (matrix.reasons[0, 1] == "") == is_same
+        assert is_same or "tokenizer" in matrix.reasons[0, 1]
+        assert matrix.reasons[0, 0] == matrix.reasons[1, 1] == ""
+        assert compare_all(sides, sides, "word").reasons[0, 1] == ""
+
+
+def test_old_and_new_files_of_several_models_compare_pair_by_pair():
+    sides = [named(NEW), named(NEW, "another"), named(OLD)]
+    sides = [{0: SourceSet.of(dictionary)} for dictionary in sides]
+    reasons = compare_all(sides, sides, "token").reasons
+    assert ((reasons == "") == [[1, 1, 1], [1, 1, 0], [1, 0, 1]]).all()
+    assert "earlier version" in reasons[1, 2]
 
 
 def test_dictionaries_that_read_different_parts_of_the_prompts_are_refused():

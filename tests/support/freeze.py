@@ -63,7 +63,7 @@ def run_summary(run) -> dict:
         "sources": _digest(sources[names].to_csv(index=False)),
         "codes": _digest(codes[["latent", "prompt_id", "position", "step"]].to_csv(index=False)),
         "prompts": _digest(json.dumps([list(dictionary.prompt_ids), dictionary.reading])),
-        "tokenizer": dictionary.tokenizer,
+        "tokenizer": dictionary.tokenizer[:16],  # what it was named by when these were made
         "activations_id": run.activations_id,
         "seed_atoms": dictionary.n_seed_atoms,
         "atoms": (dictionary.atoms @ direction).tolist(),

@@ -7,7 +7,7 @@ import streamlit as st
 
 from itda_core.similarity.measures import ALL_MEASURES, JACCARD, Measure
 from pages.components.similarity.model_groups import Group
-from pages.components.similarity.overlaps import RunSide, tokenizers
+from pages.components.similarity.overlaps import RunSide, have_one_tokenizer
 from pages.components.text import literal
 from pages.components.url import follow_url, follow_url_list, write_url
 
@@ -191,7 +191,7 @@ def _ask_how(kind: Measure, chosen: list[Group]) -> tuple[str, bool, str, bool]:
 
 def _ask_for_key(place, chosen: list[Group]) -> str:
     directories = [group.directories[0] for group in chosen]
-    likely = ["token", "word"] if len(tokenizers(directories)) < 2 else ["word", "token"]
+    likely = ["token", "word"] if have_one_tokenizer(directories) else ["word", "token"]
     follow_url("key", likely)
     key = place.segmented_control(
         "Match sources by",

@@ -14,6 +14,7 @@ from itda_core.similarity.dictionaries import (
     compare_all,
     model_comparison,
 )
+from itda_core.similarity.source_sets import same_tokenizer
 from pages.components.cached import loaded_dictionary
 
 RunSide = tuple[tuple[int, str], ...]
@@ -56,13 +57,13 @@ def _loaded(sides: tuple[RunSide, ...]) -> tuple[list[dict[int, SourceSet]], dic
     return sources, unreadable
 
 
-def tokenizers(directories: list[str]) -> set[str]:
-    """The tokenizers of some dictionaries; those that can't be read are left out."""
-    digests = set()
+def have_one_tokenizer(directories: list[str]) -> bool:
+    """Whether token positions of some dictionaries match; those that can't be read are left out."""
+    sources = []
     for directory in directories:
         with contextlib.suppress(ItdaError):
-            digests.add(_loaded_sources(directory).tokenizer)
-    return digests
+            sources.append(_loaded_sources(directory))
+    return all(same_tokenizer(sources[0], other) for other in sources[1:])
 
 
 @st.cache_resource(max_entries=1_024, show_spinner=False)
