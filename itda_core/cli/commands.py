@@ -54,9 +54,15 @@ def rebuild(options: argparse.Namespace) -> int:
 
 
 def models(options: argparse.Namespace) -> int:
-    """Built-in models and those of the hub's cache on this machine."""
-    from itda_core.model.loading import known_models
+    """Built-in models and those of the hub's cache on this machine; with --check what one of them
+    does right, exit 1 where its activations can't be read."""
+    from itda_core.model.loading import known_models, try_model
 
+    if options.check:
+        abilities = try_model(ModelSpec(options.check, options.revision, options.dtype))
+        content = {"model": options.check, "abilities": abilities.table()}
+        show(options, content, "abilities")
+        return 1 if abilities.capture else 0
     show(options, {"models": known_models()}, "models")
     return 0
 

@@ -52,7 +52,10 @@ def make_parser() -> argparse.ArgumentParser:
     importing.set_defaults(command="import_runs")
     _add_exchange(command)
     command("rebuild", "Make the database anew from the run directories.")
-    command("models", "List the models that can be used.")
+    models = command("models", "List the models that can be used, or check one.")
+    models.add_argument("--check", metavar="NAME", help="load it and show what it does right")
+    models.add_argument("--revision", help="revision of a hub model to check")
+    models.add_argument("--dtype", choices=DTYPES, default="auto", help="data type to check it in")
     command("doctor", "Check the installation.")
     return parser
 

@@ -48,18 +48,29 @@ def load_model(name: str | ModelSpec, dtype: str | None = None, device: str | No
     """
     spec = name if isinstance(name, ModelSpec) else ModelSpec(name, dtype="float32")
     device = device or best_device()
-    weights = resolved_dtype(dtype or spec.dtype, device)
+    model = _loaded(spec, resolved_dtype(dtype or spec.dtype, device), device)
+    model.abilities.require(spec.name, "capture")
+    return model
+
+
+@alone
+def try_model(spec: ModelSpec) -> Abilities:
+    """What the model does right, also where its activations can't be read and `load_model` refuses
+    it. Raises ModelError where there is nothing to try."""
+    device = best_device()
+    return _loaded(spec, resolved_dtype(spec.dtype, device), device).abilities
+
+
+def _loaded(spec: ModelSpec, weights: torch.dtype, device: str) -> Model:
     source = _resolve(spec)
     module, tokenizer = from_pretrained(spec, source, weights)
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"The tokenizer of {spec.name} gives no character spans (not a fast one).")
     identity = _identity(spec, source, module.config, weights, device)
     try:
-        model = proved(identity, module.to(device), tokenizer)
+        return proved(identity, module.to(device), tokenizer)
     except (AttributeError, NotImplementedError, TypeError) as error:  # not a language model
         raise ModelError(f"{spec.name} can't be used: {first_line(error)}") from error
-    model.abilities.require(spec.name, "capture")
-    return model
 
 
 @alone
