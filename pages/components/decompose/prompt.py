@@ -126,8 +126,8 @@ def _ask_for_file() -> None:
 
 
 def _add_lines() -> None:
-    lines = map(str.strip, st.session_state["lines"].splitlines())
-    _add_prompts([line for line in lines if line])
+    lines = st.session_state["lines"].split("\n")
+    _add_prompts([line for line in lines if line.strip()])
 
 
 def _add_prompts(texts: list[str]) -> None:
