@@ -12,6 +12,7 @@ from itda_core.config import CorpusSpec
 from itda_core.errors import InputError, ItdaError
 from itda_core.progress import Progress
 from itda_core.runs.run import Run
+from itda_core.signs import with_signs
 
 _STAGES = {
     "loading": "Loading the model (unpacked once, on first use)",
@@ -43,7 +44,7 @@ def _cell(value: Any) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:.4f}" if isinstance(value, float) else with_signs(str(value))
 
 
 def follow(
