@@ -70,6 +70,14 @@ class Corpus:
         ids = "".join(prompt.prompt_id for prompt in self.prompts)
         return digest(ids)
 
+    def as_before(self, digest: str | None) -> "Corpus":
+        """This corpus, or, where `digest` names them and not it, its texts without the white space
+        around them: so versions before read those of a .txt."""
+        if digest in (None, self.digest):
+            return self
+        bare = make_corpus(self.name, [prompt.text.strip() for prompt in self.prompts])
+        return bare if bare.digest == digest else self
+
     def held_out(self) -> list[Prompt]:
         """A tenth of the prompts, never trained on, in order of their ids.
 

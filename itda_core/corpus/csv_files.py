@@ -113,12 +113,12 @@ def _fault(lines: list[str], reading: Reading) -> BadRow:
     return BadRow(reader.line_num, "is not CSV")
 
 
-def csv_rows(path: Path, form: CsvFormat) -> Iterator[tuple[int, list[str]] | BadRow]:
-    """The rows below the header, each with the line where it ends and a field for each column."""
+def csv_rows(path: Path, form: CsvFormat) -> Iterator[list[str] | BadRow]:
+    """The rows below the header, a field for each column."""
     csv.field_size_limit(_LONGEST_FIELD)
     reading = form.reading
     with open_lines(path, reading.encoding) as opened:
-        lines = itertools.islice(_checked(path, opened), form.skipped, None)
+        lines = _Watched(itertools.islice(_checked(path, opened), form.skipped, None), reading)
         reader = csv.reader(lines, **_options(reading.separator, reading.quote))
         awaits_header = reading.header
         while True:
@@ -133,20 +133,35 @@ def csv_rows(path: Path, form: CsvFormat) -> Iterator[tuple[int, list[str]] | Ba
                 continue
             if awaits_header:
                 awaits_header = False
-                continue
-            yield _checked_row(row, reader.line_num + form.skipped, form)
+            elif len(row) != len(form.columns) or lines.is_odd:
+                yield _checked_row(row, reader.line_num + form.skipped, form)
+            else:
+                yield row
+            lines.is_odd = False
 
 
-def _checked_row(row: list[str], line: int, form: CsvFormat) -> tuple[int, list[str]] | BadRow:
+class _Watched:
+    """Lines, with whether one since `is_odd` was set to False needs a closer look."""
+
+    def __init__(self, lines: Iterator[str], reading: Reading):
+        self._lines, self._space = lines, f" {reading.quote}" if reading.quote else "\x00"
+        self.is_odd = False
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._lines:
+            if self._space in line or not is_whole(line):
+                self.is_odd = True
+            yield line
+
+
+def _checked_row(row: list[str], line: int, form: CsvFormat) -> list[str] | BadRow:
     if len(row) != len(form.columns):
         whose = "the header" if form.reading.header else "the first row"
         return BadRow(line, f"has {len(row)} fields, {whose} {len(form.columns)}")
     quote = form.reading.quote
     if quote and any(field[:1] == " " and field.lstrip(" ")[:1] == quote for field in row):
         return BadRow(line, "has a space before a quotation mark")
-    if not all(map(is_whole, row)):
-        return not_encoded(line, form.reading.encoding)
-    return line, row
+    return row if all(map(is_whole, row)) else not_encoded(line, form.reading.encoding)
 
 
 def _sample(path: Path, encoding: str | None) -> list[str]:

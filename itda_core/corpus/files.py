@@ -139,7 +139,7 @@ def _csv(path: Path, column: str | None, reading: Reading):
     number = form.columns.index(column)
     rows = csv_rows(path, form)
     return (
-        (row if isinstance(row, BadRow) else row[1][number] for row in rows),
+        (row if isinstance(row, BadRow) else row[number] for row in rows),
         form.reading,
         column,
     )
@@ -147,7 +147,7 @@ def _csv(path: Path, column: str | None, reading: Reading):
 
 def _jsonl(path: Path, column: str | None, reading: Reading):
     column = choose_column(path, column, *_json_columns(path, reading))
-    rows = json_rows(path, reading.encoding)
+    rows = json_rows(path, reading.encoding, column)
     return _json_texts(rows, column), Reading(encoding=reading.encoding or "utf-8"), column
 
 
@@ -195,7 +195,7 @@ def _csv_sizes(path: Path, reading: Reading) -> dict[str, int]:
             first_bad = first_bad or row
             continue
         n_rows += 1
-        for name, field in zip(form.columns, row[1], strict=True):
+        for name, field in zip(form.columns, row, strict=True):
             sizes[name] += len(field)
     if not n_rows:
         raise _no_row(path, first_bad)

@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,14 @@ _KINDS = {
 }
 
 
-def json_rows(path: Path, encoding: str | None) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
-    """Each line as a row, blank ones left out, and a bare string as a column `text`."""
+def json_rows(
+    path: Path, encoding: str | None, column: str | None = None
+) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
+    """Each line as a row, blank ones left out, and a bare string as a column `text`.
+
+    column: the one that is to be read, which an object may not have twice.
+    """
+    named = json.dumps(column, ensure_ascii=False)
     with open_lines(path, encoding) as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -34,7 +40,8 @@ def json_rows(path: Path, encoding: str | None) -> Iterator[tuple[int, dict[str,
                 yield not_encoded(number, encoding)
                 continue
             try:
-                yield number, _json_row(line)
+                may_repeat = column is not None and (line.count(named) > 1 or "\\u" in line)
+                yield number, _json_row(line, _pairs if may_repeat else None)
             except (ValueError, RecursionError) as error:  # of absurd depth or length, too
                 yield BadRow(number, f"is not JSON ({getattr(error, 'msg', error)})")
 
@@ -54,11 +61,11 @@ def json_text(row: dict[str, Any], column: str) -> str | BadRow:
 
 def held_by(value: Any) -> str:
     """What a value of JSON that is no text is, in the plural."""
-    return "two values" if isinstance(value, _Repeated) else _KINDS[type(value)][1]
+    return _KINDS[type(value)][1]
 
 
-def _json_row(line: str) -> dict[str, Any]:
-    row = json.loads(line, object_pairs_hook=_pairs)
+def _json_row(line: str, pairs: Callable | None) -> dict[str, Any]:
+    row = json.loads(line, object_pairs_hook=pairs) if pairs else json.loads(line)
     if "\\ud" in line.lower():  # half a character, which no table can hold
         row = _whole(row)
     return row if isinstance(row, dict) else {"text": row}

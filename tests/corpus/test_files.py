@@ -12,7 +12,7 @@ import pytest
 
 from itda_core.config import CorpusSpec
 from itda_core.corpus import reading as reading_module
-from itda_core.corpus.corpus import load_corpus
+from itda_core.corpus.corpus import load_corpus, make_corpus
 from itda_core.corpus.files import read_texts, text_columns
 from itda_core.corpus.reading import Reading
 from itda_core.errors import CorpusError, InputError
@@ -303,6 +303,14 @@ def test_a_parquet_text_that_is_not_utf8_costs_its_row(tmp_path):
 
 
 # What was taken is part of the corpus
+
+
+def test_a_txt_is_read_as_before_for_runs_of_before(tmp_path):
+    corpus = load_corpus(CorpusSpec(str(write(tmp_path, "a.txt", "  One. \n\nTwo.\n\n Two.\n"))))
+    before = make_corpus("a", ["One.", "Two.", "Two."])
+    assert corpus.as_before(before.digest).held_out() == before.held_out()
+    assert corpus.as_before(corpus.digest) is corpus
+    assert corpus.as_before("another").digest == corpus.digest
 
 
 def test_the_spec_of_a_corpus_says_what_is_not_usual_and_nothing_else(tmp_path):

@@ -126,8 +126,8 @@ def _ask_for_file() -> None:
 
 
 def _add_lines() -> None:
-    lines = st.session_state["lines"].split("\n")
-    _add_prompts([line for line in lines if line.strip()])
+    lines = map(str.strip, st.session_state["lines"].split("\n"))
+    _add_prompts([line for line in lines if line])
 
 
 def _add_prompts(texts: list[str]) -> None:
