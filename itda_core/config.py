@@ -1,5 +1,6 @@
 """What a training is made of, as frozen dataclasses; their fields are its identity."""
 
+import codecs
 import dataclasses
 import json
 import os
@@ -27,6 +28,9 @@ were read, and can't be trained."""
 _USUAL = {"coverage": ("mean", "orthogonal")}
 """Offset and pursuit that go with a selection; the published ones with any other."""
 _PUBLISHED = ("zero", "matching")
+_NO_ENCODINGS = ("idna", "punycode", "unicode_escape", "unicode-escape", "raw_unicode_escape",
+                 "raw-unicode-escape", "undefined", "utf-7")  # fmt: skip
+"""Ways of escaping, and not of writing"""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -81,15 +85,47 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class CorpusSpec:
-    """Which texts: a built-in corpus, a file (.txt .csv .jsonl .parquet) or a hub data set."""
+    """Which texts: a built-in corpus, a file (.txt .csv .tsv .jsonl .parquet, the former also as
+    .gz or .zst) or a hub data set.
+
+    How a file is read is None where it is what the file shows: commas, the quotation mark ", a
+    header and UTF-8. A run keeps what was taken of other kinds.
+    """
 
     name: str
     column: str | None = None
     """The column that holds the texts, where the format has columns and the choice is open."""
+    separator: str | None = None
+    """Of a .csv or .tsv: the character between two fields."""
+    quote: str | None = None
+    """Of a .csv or .tsv: the character around fields; "" where quotation marks are text."""
+    header: bool | None = None
+    """Of a .csv or .tsv: whether the first row names the columns."""
+    encoding: str | None = None
+    """Of a text file, as Python calls it."""
 
     def __post_init__(self) -> None:
         if not self.name.strip():
             raise InputError("Give a corpus: a built-in name, a file or a hub data set.")
+        _require_mark("separator", self.separator, ("\r", "\n", '"', ""))
+        _require_mark("quote", self.quote, ("\r", "\n", " "))
+        if self.separator is not None and self.separator == self.quote:
+            raise InputError(f"separator and quote are both {self.quote!r}: choose two.")
+        if self.header not in (None, True, False) or isinstance(self.header, int | float) != (
+            isinstance(self.header, bool)
+        ):
+            raise InputError(f"header must be true or false, got {self.header!r}.")
+        if self.encoding is not None:
+            object.__setattr__(self, "encoding", _text_encoding(self.encoding))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON types. How the file is read stands in it only where it was said, as
+        in the configurations of before, whose ids are made from it."""
+        fields = dataclasses.asdict(self)
+        always = ("name", "column")
+        return {
+            name: value for name, value in fields.items() if name in always or value is not None
+        }
 
 
 @dataclass(frozen=True)
@@ -212,7 +248,8 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types, with the format's version."""
-        return {"version": CONFIG_VERSION, **dataclasses.asdict(self)}
+        fields = {**dataclasses.asdict(self), "corpus": self.corpus.to_dict()}
+        return {"version": CONFIG_VERSION, **fields}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "TrainConfig":
@@ -246,6 +283,27 @@ def slug(name: str) -> str:
     """A short name made of letters, digits, dots and dashes, safe as part of a file name."""
     last = name.rstrip("/\\").replace("\\", "/").split("/")[-1]
     return re.sub(r"[^a-z0-9.]+", "-", last.lower()).strip("-.")[:40] or "model"
+
+
+def _require_mark(name: str, value: str | None, refused: tuple[str, ...]) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str) or len(value) > 1 or value in refused or not value.isascii():
+        raise InputError(f"{name} must be one character such as ; or tab, got {value!r}.")
+
+
+def _text_encoding(name: str) -> str:
+    """An encoding as Python calls it, whichever of its names was given."""
+    try:
+        found = codecs.lookup(name)
+        b"text".decode(found.name)
+    except (LookupError, TypeError, ValueError):
+        found = None
+    if found is None or not found._is_text_encoding or found.name in _NO_ENCODINGS:
+        raise InputError(
+            f"encoding must be one that Python knows, such as utf-16 or cp1252, got {name!r}."
+        )
+    return found.name
 
 
 def _require_min(name: str, value: int, minimum: int) -> None:

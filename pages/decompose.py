@@ -24,7 +24,7 @@ from pages.components.explorer import explorer
 from pages.components.frame import nothing_yet, page
 from pages.components.reproduce import decomposition_lines, show_lines
 from pages.components.run_names import choose_run
-from pages.components.text import literal
+from pages.components.text import literal, quoted
 from pages.components.token_strip.strip import Light, choose_token, show_rows, token_row
 from pages.components.url import choose_view, follow_url, keep, write_url
 
@@ -153,7 +153,7 @@ def _strip_row(result: Decomposition) -> dict:
     decomposed = set(result.positions.tolist())
     terms = dict(zip(result.positions.tolist(), result.counts.tolist(), strict=True))
     hovers = [
-        f"{result.token_text(position)!r}, token {position}\n"
+        f"{quoted(result.token_text(position))}, token {position}\n"
         + (
             f"{left[position]:.1%} left unexplained by {terms_text(terms[position])}"
             if position in decomposed

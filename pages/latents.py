@@ -17,7 +17,7 @@ from pages.components.latents.map import show_map
 from pages.components.latents.relations import show_relations
 from pages.components.latents.search import SEARCH_LABEL, ask_for_search, describe, forget_search
 from pages.components.run_names import choose_run, words_of
-from pages.components.text import literal, token_label
+from pages.components.text import escaped, literal, token_label
 from pages.components.url import choose_view
 
 _VIEWS = {"list": "List", "map": "Map and list"}
@@ -75,7 +75,7 @@ def _show_head(run, listing: Listing, shown_page: LatentPage, latent: pd.Series)
     def go(target: int) -> None:
         st.session_state["latent"] = listing.at(target, shown_page)
 
-    st.markdown(f"#### {literal(token_label(latent.token))}")
+    st.markdown(f"#### {escaped(token_label(latent.token))}")
     outside = "" if shown_page.place is not None else " · not in this list"
     st.caption(
         literal(f"{run.model} · layer {run.layer} · latent {latent.latent} · ")

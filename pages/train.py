@@ -1,5 +1,7 @@
 """Train: the settings of a training, its progress, and the dictionaries there are."""
 
+import dataclasses
+
 import streamlit as st
 
 from itda_core.config import DTYPES, CorpusSpec, ModelSpec, TrainConfig
@@ -11,6 +13,7 @@ from itda_core.model.built_in import BUILT_IN
 from itda_core.model.loading import known_models, model_shape
 from itda_core.runs.workspace import delete_interrupted, interrupted_trainings
 from pages.components.explorer import explorer
+from pages.components.file_reading import ask_how_to_read
 from pages.components.frame import errors_as_sentences, page
 from pages.components.job_panel import show_ended_jobs, watch_active_jobs
 from pages.components.run_names import run_label
@@ -111,16 +114,20 @@ def _ask_for_corpus() -> CorpusSpec | None:
         if upload is None:
             return None
         st.caption(f"{len(upload.texts):,} texts")
-        return CorpusSpec(str(upload.path), upload.column)
+        return upload.spec
     if kind == "Hub or path":
         name = st.text_input(
             "Data set or file",
             key="corpus_name",
             placeholder="owner/name, or the path of a file",
-            help="A data set of the hub as owner/name, or a .txt, .csv, .jsonl or .parquet file.",
+            help="A data set of the hub as owner/name, or a file: .txt, .csv, .tsv, .jsonl "
+            "(also as .gz or .zst) or .parquet.",
         )
         column = st.text_input("Column that holds the texts (where it has several)", key="column")
-        return CorpusSpec(name, column or None) if name.strip() else None
+        if not name.strip():
+            return None
+        how = ask_how_to_read("corpus_how")
+        return CorpusSpec(name, column or None, *dataclasses.astuple(how))
     name = st.selectbox(
         "Built-in corpus",
         list(BUILT_IN_CORPORA),

@@ -23,7 +23,14 @@ CONFIG = TrainConfig(ModelSpec("smollm2-135m"), CorpusSpec("sotu"), layers=(7, 1
 OTHER = {
     "model": [ModelSpec("minilm-l6"), ModelSpec("smollm2-135m", "main"),
               ModelSpec("smollm2-135m", None, "bfloat16")],
-    "corpus": [CorpusSpec("other.csv"), CorpusSpec("sotu", "body")],
+    "corpus": [
+        CorpusSpec("other.csv"),
+        CorpusSpec("sotu", "body"),
+        CorpusSpec("sotu", separator=";"),
+        CorpusSpec("sotu", quote=""),
+        CorpusSpec("sotu", header=False),
+        CorpusSpec("sotu", encoding="cp1252"),
+    ],
     "layers": [(7,), (7, 15, 22), (15, 16)],
     "max_tokens": [65_537],
     "context_length": [127],

@@ -8,8 +8,8 @@ import shutil
 import sys
 from importlib import metadata
 
-from itda_core.cli.console import follow, numbers, show, trained
-from itda_core.config import CorpusSpec, ModelSpec, TrainConfig, data_directory
+from itda_core.cli.console import corpus_spec, follow, numbers, show, trained
+from itda_core.config import ModelSpec, TrainConfig, data_directory
 from itda_core.errors import InputError
 from itda_core.runs.run import find_run, read_run
 
@@ -108,7 +108,7 @@ def _train_config(options: argparse.Namespace) -> TrainConfig:
     }
     return TrainConfig(
         model=ModelSpec(options.model, options.revision, options.dtype),
-        corpus=CorpusSpec(options.corpus, options.column),
+        corpus=corpus_spec(options),
         layers=numbers("--layers", options.layers),
         skip_first=not options.keep_first,
         **plain,

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from itda_core.config import CorpusSpec
 from itda_core.errors import InputError, ItdaError
 from itda_core.progress import Progress
 from itda_core.runs.run import Run
+from itda_core.signs import with_signs
 
 _STAGES = {
     "loading": "Loading the model (unpacked once, on first use)",
@@ -42,7 +44,7 @@ def _cell(value: Any) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:.4f}" if isinstance(value, float) else with_signs(str(value))
 
 
 def follow(
@@ -127,6 +129,21 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise InputError(f"{option} takes numbers such as 7,15,22, got {text!r}.") from None
+
+
+def corpus_spec(options: argparse.Namespace) -> CorpusSpec:
+    """The corpus that the options name."""
+    return CorpusSpec(options.corpus, options.column, **how_read(options))
+
+
+def how_read(options: argparse.Namespace) -> dict[str, Any]:
+    """The fields of a CorpusSpec that say how its file is read."""
+    return {
+        "separator": {"tab": "\t", "\\t": "\t"}.get(options.separator, options.separator),
+        "quote": "" if options.quote == "none" else options.quote,
+        "header": None if options.header is None else options.header == "yes",
+        "encoding": options.encoding,
+    }
 
 
 def require_positive(name: str, value: int) -> None:

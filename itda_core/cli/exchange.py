@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Iterator
 
-from itda_core.cli.console import follow, show, status, trained
+from itda_core.cli.console import follow, how_read, show, status, trained
 from itda_core.runs.run import find_run, read_run
 
 
@@ -58,7 +58,8 @@ def _import(options: argparse.Namespace, importing: Callable[..., Iterator]) -> 
     from itda_core.exchange.importing import ImportOptions
 
     fields = [field.name for field in dataclasses.fields(ImportOptions)]
-    choices = ImportOptions(**{name: getattr(options, name) for name in fields})
+    said = vars(options) | how_read(options)
+    choices = ImportOptions(**{name: said[name] for name in fields})
     last = follow(importing(options.folder, options.runs, choices), options)
     runs = [read_run(options.runs / name) for name in last.finished]
     show(options, {"runs": [{**trained(run), "kind": run.about["kind"]} for run in runs]}, "runs")

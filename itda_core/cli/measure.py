@@ -9,8 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from itda_core.cli.console import end_status, follow, numbers, require_positive, show, status
-from itda_core.config import CorpusSpec
+from itda_core.cli.console import (
+    corpus_spec,
+    end_status,
+    follow,
+    numbers,
+    require_positive,
+    show,
+    status,
+)
 from itda_core.errors import InputError
 from itda_core.progress import Progress
 from itda_core.runs.run import find_run
@@ -54,7 +61,7 @@ def _task_options(options: argparse.Namespace) -> dict[str, Any]:
     require_positive("max-tokens", options.max_tokens)
     return {
         "runs": tuple(find_run(name, options.runs) for name in options.run),
-        "corpus": CorpusSpec(options.corpus, options.column) if options.corpus else None,
+        "corpus": corpus_spec(options) if options.corpus else None,
         "max_tokens": options.max_tokens,
         "save": options.save,
     }

@@ -68,8 +68,7 @@ def _add_measuring(command: Command) -> None:
         (probe, 200_000, "tokens to read"),
     ):
         measuring.add_argument("run", nargs="+", help="run id or directory")
-        measuring.add_argument("--corpus", help="other prompts than the run's own held-out ones")
-        measuring.add_argument("--column", help="the corpus' text column")
+        _add_corpus(measuring, "other prompts than the run's own held-out ones")
         measuring.add_argument("--max-tokens", type=int, default=max_tokens, help=about)
         measuring.add_argument("--save", action="store_true", help="keep the result with the run")
         _add_progress(measuring)
@@ -119,8 +118,7 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument("--revision", help="revision of a hub model")
     train.add_argument("--dtype", choices=DTYPES, default="auto", help="data type of the weights")
     train.add_argument("--layers", help="numbers from 0, such as 7,15,22")
-    train.add_argument("--corpus", default="sotu", help="built-in name, file or hub data set")
-    train.add_argument("--column", help="the corpus' text column")
+    _add_corpus(train, "built-in name, file or hub data set", default="sotu")
     for name, help in (
         ("max-tokens", "activations read, per layer"),
         ("context-length", "longer prompts are cut to this many tokens"),
@@ -168,6 +166,18 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     _add_progress(train)
 
 
+def _add_corpus(command: argparse.ArgumentParser, help: str, default: str | None = None) -> None:
+    """Which texts, and how their file is read where it is not as the file shows."""
+    command.add_argument("--corpus", default=default, help=help)
+    command.add_argument("--column", help="the corpus' text column")
+    command.add_argument("--separator", help="between the fields of a .csv: tab, or a character")
+    command.add_argument("--quote", help="around fields of a .csv: none, or a character")
+    command.add_argument(
+        "--header", choices=("yes", "no"), help="whether the first row of a .csv names the columns"
+    )
+    command.add_argument("--encoding", help="of the corpus' file, such as cp1252 (utf-8)")
+
+
 def _add_progress(command: argparse.ArgumentParser) -> None:
     help = "write progress to this file, one JSON a line"
     command.add_argument("--progress", type=Path, help=help)
@@ -187,8 +197,7 @@ def _add_exchange(command: Command) -> None:
         adding.add_argument("folder", type=Path, help=layout)
         adding.add_argument("--model", help="built-in name, hub id or folder (what FOLDER says)")
         adding.add_argument("--layer", type=int, help="number from 0 (what FOLDER says)")
-        adding.add_argument("--corpus", help="built-in name, file or hub data set")
-        adding.add_argument("--column", help="the corpus' text column")
+        _add_corpus(adding, "built-in name, file or hub data set")
         adding.add_argument(
             "--max-tokens", type=int, default=65_536, help="activations encoded (65536)"
         )

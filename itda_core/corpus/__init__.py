@@ -1,1 +1,2 @@
-"""Texts in, prompts out. files: rows of text files; corpus: prompts, held-out and training part."""
+"""Texts in, prompts out. reading: bytes as lines; csv_files, tables: rows of the formats; files:
+the texts of a file; corpus: prompts, held-out and training part."""

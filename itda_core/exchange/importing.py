@@ -40,11 +40,20 @@ class ImportOptions:
     layer: int | None = None
     corpus: str | None = None
     column: str | None = None
+    separator: str | None = None
+    quote: str | None = None
+    header: bool | None = None
+    encoding: str | None = None
     max_tokens: int = IMPORT_TOKENS
     """Activations that are encoded for browsing"""
     context_length: int | None = None
     seed: int = 0
     dtype: str = "auto"
+
+    def corpus_spec(self, name: str) -> CorpusSpec:
+        """The corpus of that name, read as the options say."""
+        how = (self.column, self.separator, self.quote, self.header, self.encoding)
+        return CorpusSpec(name, *how)
 
     def load_model(self, said: str | None) -> Model:
         """The model that was chosen, else the one that the folder names, where that is a name

@@ -173,11 +173,11 @@ def _by_model(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
 
 def _texts(run: Run, read: Callable[[CorpusSpec], Corpus]) -> list[str]:
     """The held-out texts of a run's corpus. Raises InputError where it has changed."""
-    corpus = read(run.config.corpus)
+    corpus = read(run.config.corpus).as_before(run.about.get("corpus_digest"))
     if corpus.digest != run.about.get("corpus_digest"):
         raise InputError(
-            f"The corpus {corpus.name} has changed since {run.run_id} was trained, so its "
-            "activations can't be had again. Train it anew."
+            f"The corpus {corpus.name} has changed since {run.run_id} was trained, or an earlier "
+            "version read it otherwise, so its activations can't be had again. Train it anew."
         )
     return [prompt.text for prompt in corpus.held_out() or corpus.prompts]
 

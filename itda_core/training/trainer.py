@@ -55,6 +55,7 @@ def train(config: TrainConfig, runs: Path, expected_id: str | None = None) -> It
     model.check_layers(config.layers)
     yield Progress("reading")
     corpus = load_corpus(config.corpus)
+    config = replace(config, corpus=corpus.spec or config.corpus)
     workspace = Workspace(runs, _training_id(config, model, corpus, expected_id))
     names = [run_id(workspace.training_id, layer) for layer in config.layers]
     if all((runs / name).exists() for name in names):
@@ -152,8 +153,15 @@ def _as_before(config: TrainConfig, runs: Path) -> TrainConfig:
     if config.model.dtype != "auto":
         return config
     before = [*interrupted_trainings(runs).values(), *(run.config for run in list_runs(runs))]
-    equal = (other for other in before if other == config.with_dtype(other.model.dtype))
-    return next(equal, config)
+    return next((other for other in before if _came_to(config, other)), config)
+
+
+def _came_to(config: TrainConfig, other: TrainConfig) -> bool:
+    """Whether `other` may be what `config` came to: data type, and how a file is read."""
+    said = config.corpus.to_dict()
+    if {**other.corpus.to_dict(), **said} != other.corpus.to_dict():
+        return False
+    return other == replace(config, corpus=other.corpus).with_dtype(other.model.dtype)
 
 
 def _check_enough_tokens(plan: Plan, config: TrainConfig) -> None:

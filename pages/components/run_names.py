@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from itda_core.runs.run import Run
+from pages.components.text import visible
 from pages.components.url import follow_url, keep, write_url
 
 
@@ -58,7 +59,7 @@ def is_made_elsewhere(run: Run) -> bool:
 
 def run_label(run) -> str:
     """How a dictionary is called in lists: model, layer, and what tells it from its siblings."""
-    name = run.model.rstrip("/").split("/")[-1]
+    name = visible(run.model.rstrip("/").split("/")[-1])
     digest = run.training_id.rpartition("-")[2]
     words = words_of(run)
     method = f"{run.method} · " if words.is_named else ""
@@ -105,7 +106,7 @@ def short_labels(runs: pd.DataFrame) -> dict[str, str]:
 def _parts(run) -> dict[str, str]:
     """All that may tell a dictionary from others, what tells most first."""
     return {
-        "model": run.model.rstrip("/").split("/")[-1],
+        "model": visible(run.model.rstrip("/").split("/")[-1]),
         "layer": f"layer {run.layer}",
         "kind": run.method if words_of(run).is_named else "",
         "atoms": f"{run.atoms:,} latents",

@@ -4,23 +4,43 @@ import re
 
 import regex
 
+from itda_core.signs import isolated, with_signs
+
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&=^])")
-_CONTROL = {"\n": "↵", "\r": "␍", "\t": "⇥"}
 
 
 def literal(text: str) -> str:
     """Markdown that shows `text` as it is, on one line."""
-    return _MARKDOWN.sub(r"\\\1", visible(text))
+    return escaped(shown(text))
+
+
+def escaped(text: str) -> str:
+    """Markdown that shows text as it is that is made to be shown already."""
+    return _MARKDOWN.sub(r"\\\1", text)
 
 
 def visible(text: str) -> str:
-    """Line breaks and tabs as signs, so that text stays on one line."""
-    return "".join(_CONTROL.get(character, character) for character in text)
+    """Line breaks, tabs and all that can't be seen as signs, so that text stays on one line."""
+    return with_signs(text)
+
+
+def shown(text: str) -> str:
+    """The same among other words, which keep their place whatever the text's direction."""
+    return isolated(visible(text))
+
+
+def quoted(text: str) -> str:
+    """Text as Python writes it, for what a hover says of a token."""
+    return shown(repr(text))
 
 
 def token_label(token: str) -> str:
     """A token for lists: without the space it begins with, and white space alone as signs."""
-    return visible(token.removeprefix(" ")) if token.strip(" ") else "␣" * len(token)
+    if not token.strip(" "):
+        return "␣" * len(token)
+    return shown(token.removeprefix(" ")).replace(
+        "\u3000", "⟨U+3000⟩" if token.isspace() else "\u3000"
+    )
 
 
 def snippet(text: str, start: int, end: int, around: int = 40, before: int | None = None) -> str:
@@ -30,14 +50,14 @@ def snippet(text: str, start: int, end: int, around: int = 40, before: int | Non
     no characters and gets the beginning of its text.
     """
     if start == end:
-        return visible(text[: 2 * around]) + ("…" if len(text) > 2 * around else "")
+        return shown(text[: 2 * around]) + ("…" if len(text) > 2 * around else "")
     left = max(0, start - (around if before is None else before))
     right = min(len(text), end + around)
     # The space that many tokens begin with stands better outside of the box.
     while start < end - 1 and text[start] == " ":
         start += 1
     marked = f"{text[left:start]}⟦{text[start:end]}⟧{text[end:right]}"
-    return visible(f"{'…' if left else ''}{marked}{'…' if right < len(text) else ''}")
+    return shown(f"{'…' if left else ''}{marked}{'…' if right < len(text) else ''}")
 
 
 def pieces(text: str, spans: list[tuple[int, int]]) -> list[tuple[str, str]]:

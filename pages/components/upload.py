@@ -1,16 +1,26 @@
 """A file of texts from the reader's own machine, kept in the data folder and read from there."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 import streamlit as st
 
-from itda_core.config import slug
-from itda_core.corpus.files import FILE_ENDINGS, BadRow, FileTexts, read_texts, text_columns
+from itda_core.config import CorpusSpec, slug
+from itda_core.corpus.files import FileTexts, read_texts, text_columns
+from itda_core.corpus.reading import (
+    FILE_ENDINGS,
+    PACKED_ENDINGS,
+    BadRow,
+    Reading,
+    file_format,
+    how_to_read,
+)
 from itda_core.digests import digest
 from itda_core.errors import CorpusError
 from itda_core.files import disk_errors_as_sentences, write_atomically
 from pages.components.explorer import explorer
+from pages.components.file_reading import ask_how_to_read, told
 from pages.components.text import literal
 
 _NAMED_ROWS = 5
@@ -20,10 +30,8 @@ _NAMED_ROWS = 5
 class Upload:
     """A file that was uploaded."""
 
-    path: Path
-    """where it is kept, named after its content"""
-    column: str | None
-    """that holds the texts; None for .txt"""
+    spec: CorpusSpec
+    """the file where it is kept, named after its content, and how it is read"""
     texts: list[str]
     """that hold more than white space"""
 
@@ -31,71 +39,86 @@ class Upload:
 def upload_texts(label: str, key: str) -> Upload | None:
     """Ask for a file and, where it has several text columns, for the column.
 
-    None while there is nothing to read yet. What is wrong with a file is said in place, and rows
-    that can't be read are named.
+    None while there is nothing to read yet. How the file is read is shown, and can be changed, all
+    the more where it can't be told. What is wrong with a file is said in place, and rows that
+    can't be read are named.
     """
     file = st.file_uploader(
         label,
-        type=[ending.removeprefix(".") for ending in FILE_ENDINGS],
+        type=[ending.removeprefix(".") for ending in (*FILE_ENDINGS, *PACKED_ENDINGS)],
         key=key,
-        help=".txt: one text a paragraph, or a line where there are no blank lines. .csv, .jsonl "
-        "and .parquet: one text a row. Rows that can't be read are left out and named.",
+        help=".txt: one text a paragraph, or a line where there are no blank lines. .csv, .tsv, "
+        ".jsonl and .parquet: one text a row. Text files may be packed as .gz or .zst. Rows that "
+        "can't be read are left out and named.",
     )
     if file is None:
         return None
     try:
         path = _kept(file)
-        column = _choose_column(path, key)
-        content = _read(path, column)
-        texts = [text for text in content.texts if text.strip()]
-        _name_bad_rows(content.bad_rows)
-        if not texts:
-            raise CorpusError(f"{file.name} holds no text. Choose a file that does.")
-        return Upload(path, column, texts)
+        key = f"{key}_{path.name}"
+        how = ask_how_to_read(key, file_format(path))
+        column = _choose_column(path, how, key)
+        content = _read(path, column, how)
     except CorpusError as error:
         st.error(literal(str(error)))
         return None
+    texts = [text for text in content.texts if text.strip()]
+    _name_bad_rows(path, content.bad_rows)
+    if not texts:
+        st.error(literal(f"{file.name} holds no text. Choose a file that does."))
+        return None
+    st.caption(told(content.reading, content.column))
+    return Upload(CorpusSpec(str(path), column, *dataclasses.astuple(how)), texts)
 
 
 def _kept(file) -> Path:
     """The uploaded file in the data folder, named after its content."""
     name, folder = Path(file.name), explorer().data / "corpora"
     content = file.getbuffer()
+    ending = file_format(name)
+    if name.suffix.lower() != ending:
+        ending += name.suffix.lower()
     with disk_errors_as_sentences(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{slug(name.stem)}-{digest(content, size=6)}{name.suffix.lower()}"
+        path = folder / f"{slug(name.name[: -len(ending)])}-{digest(content, size=6)}{ending}"
         if not path.exists():
             write_atomically(path, content)
     return path
 
 
-def _choose_column(path: Path, key: str) -> str | None:
-    if path.suffix == ".txt":
+def _choose_column(path: Path, how: Reading, key: str) -> str | None:
+    if file_format(path) not in FILE_ENDINGS or file_format(path) == ".txt":
         return None
-    columns = _columns(path)
+    columns = _columns(path, how)
     if len(columns) < 2:
         return None
     longest_first = sorted(columns, key=lambda column: -columns[column])
     return st.selectbox("Column that holds the texts", longest_first, key=f"{key}_column")
 
 
-def _name_bad_rows(rows: tuple[BadRow, ...]) -> None:
+def _name_bad_rows(path: Path, rows: tuple[BadRow, ...]) -> None:
     if not rows:
         return
     named = "; ".join(str(row) for row in rows[:_NAMED_ROWS])
     more = f"; and {len(rows) - _NAMED_ROWS:,} more" if len(rows) > _NAMED_ROWS else ""
     count = "1 row was" if len(rows) == 1 else f"{len(rows):,} rows were"
-    st.warning(literal(f"{count} left out: {named}{more}."))
+    remedy = f" {_remedy(path)}" if any(row.is_encoding for row in rows) else ""
+    st.warning(literal(f"{count} left out: {named}{more}.{remedy}"))
 
 
 # A page runs anew with every click, and a large file takes seconds to read.
 
 
 @st.cache_resource(max_entries=2, show_spinner="Reading the file …")
-def _read(path: Path, column: str | None) -> FileTexts:
-    return read_texts(path, column)
+def _read(path: Path, column: str | None, how: Reading) -> FileTexts:
+    return read_texts(path, column, how)
+
+
+@st.cache_data(max_entries=2, show_spinner=False)
+def _remedy(path: Path) -> str:
+    return how_to_read(path)
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
-def _columns(path: Path) -> dict[str, int]:
-    return text_columns(path)
+def _columns(path: Path, how: Reading) -> dict[str, int]:
+    return text_columns(path, how)

@@ -47,9 +47,9 @@ def write(folder, name, content):
 # Formats
 
 
-def test_txt_gives_paragraphs_and_keeps_their_line_breaks(tmp_path):
+def test_txt_gives_paragraphs_and_keeps_their_line_breaks_and_the_space_around_them(tmp_path):
     path = write(tmp_path, "a.txt", "One\ntwo.\n\n  Three.  \n \t\n\n\nFour.\n")
-    assert texts_of(load(path)) == ["One\ntwo.", "Three.", "Four."]
+    assert texts_of(load(path)) == ["One\ntwo.", "  Three.  ", "Four."]
 
 
 def test_txt_without_blank_lines_gives_lines(tmp_path):
@@ -112,7 +112,7 @@ def test_the_only_text_column_is_taken_by_itself(tmp_path):
 
 def test_a_line_of_20_000_characters_stays_whole(tmp_path):
     line = "word " * 4_000
-    assert texts_of(load(write(tmp_path, "a.txt", f"{line}\nshort"))) == [line.strip(), "short"]
+    assert texts_of(load(write(tmp_path, "a.txt", f"{line}\nshort"))) == [line, "short"]
     assert texts_of(load(write(tmp_path, "a.csv", f'text\n"{line}"\n'))) == [line]
 
 

@@ -22,7 +22,8 @@ from itda_core.store.store import FILE_NAME, Store
 from itda_core.training.trainer import train
 from pages.components import explorer as explorer_module
 from pages.components.job_panel import _headline
-from pages.components.text import literal, pieces, snippet
+from pages.components.text import escaped, literal, pieces, snippet, token_label
+from pages.components.token_strip.strip import token_row
 from tests.support.app import (
     REPOSITORY,
     SPECIAL,
@@ -302,6 +303,26 @@ def test_markdown_signs_are_shown_and_not_obeyed():
 
 def test_a_snippet_boxes_the_source_in_its_context():
     assert snippet("ratify the treaty with Spain", 10, 17, around=7) == "…ify the ⟦treaty⟧ with S…"
+
+
+HIDDEN = "a\u202eb\u200b"
+
+
+def test_hidden_characters_are_signs_wherever_text_is_drawn():
+    """And text that runs from right to left leaves what stands beside it in its place."""
+    signs = "a⟨U+202E⟩b⟨U+200B⟩"
+    assert literal(HIDDEN) == "a⟨U\\+202E⟩b⟨U\\+200B⟩"
+    assert token_label(f" {HIDDEN}") == signs
+    assert snippet(HIDDEN, 0, 4) == f"⟦{signs}⟧"
+    assert token_label("שלום") == literal("שלום") == "\u2068שלום\u2069"
+    assert escaped(token_label("*שלום")) == "\u2068\\*שלום\u2069"
+    assert token_label("\u3000") == "⟨U+3000⟩"
+    row = token_row(f"{HIDDEN} x", [(0, 4), (4, 6)], [0, 0], title="\u202et")
+    assert [token["text"] for token in row["tokens"]] == [signs, " x"]
+    assert row["title"] == "⟨U+202E⟩t"
+    # In running text a token is not isolated: words would change their places.
+    row = token_row("שלום עולם", [(0, 4), (4, 9)], [0, 0])
+    assert [token["text"] for token in row["tokens"]] == ["שלום", " עולם"]
 
 
 def test_similarity_shows_the_jaccard_index_of_two_layers(data):

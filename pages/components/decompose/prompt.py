@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.components.explorer import explorer
-from pages.components.text import literal, visible
+from pages.components.text import literal, shown
 from pages.components.upload import upload_texts
 from pages.components.url import keep, write_url
 
@@ -94,7 +94,7 @@ def _ask_for_several() -> None:
             _set_text(prompts[rows[0]])
 
     st.dataframe(
-        pd.DataFrame({"prompt": [visible(prompt[:300]) for prompt in prompts]}),
+        pd.DataFrame({"prompt": [shown(prompt[:300]) for prompt in prompts]}),
         column_config={"prompt": f"{len(prompts):,} prompts: choose one to decompose it"},
         hide_index=True,
         height=min(38 + 35 * len(prompts), 250),
@@ -112,7 +112,7 @@ def _ask_for_file() -> None:
     number = st.selectbox(
         f"Text ({len(texts):,} in the file)",
         range(len(texts)),
-        format_func=lambda n: f"{n + 1}: {visible(texts[n][:100])}",
+        format_func=lambda n: f"{n + 1}: {shown(texts[n][:100])}",
         key="upload_text",
     )
     one, every = st.columns([1, 1])
@@ -126,7 +126,7 @@ def _ask_for_file() -> None:
 
 
 def _add_lines() -> None:
-    lines = map(str.strip, st.session_state["lines"].splitlines())
+    lines = map(str.strip, st.session_state["lines"].split("\n"))
     _add_prompts([line for line in lines if line])
 
 

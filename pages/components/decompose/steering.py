@@ -19,7 +19,7 @@ from itda_core.analysis.steering import (
 from pages.components.cached import loaded_dictionary, loaded_model, loaded_run
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
-from pages.components.text import literal, snippet
+from pages.components.text import escaped, literal, quoted, snippet, visible
 from pages.components.token_strip.strip import show_rows, token_row
 from pages.components.url import follow_url_number, write_url
 
@@ -111,7 +111,7 @@ def _source(run, latent: int) -> str:
     if table.empty:
         return ""
     source = table.iloc[0]
-    return literal(snippet(source.text, source.start, source.end, around=40))
+    return escaped(snippet(source.text, source.start, source.end, around=40))
 
 
 def _write(run, text: str, strengths: tuple[float, ...], writing: Writing) -> None:
@@ -175,7 +175,7 @@ def _show_text(tokens: list[WrittenToken], strength: float, is_final: bool = Tru
     st.markdown(f"**{name}**{likelihood}")
     text = "".join(token.text for token in tokens)
     if not is_final:
-        st.text(text or " ")
+        st.text("\n".join(map(visible, text.split("\n"))) or " ")
     elif not text.strip():
         st.caption("The model ends the text at once.")
     else:
@@ -188,7 +188,7 @@ def _row(tokens: list[WrittenToken], text: str) -> dict:
     spans = list(zip([0, *ends], ends, strict=False))
     unlikely = [min(1.0, -token.log_probability / np.log(1_000)) for token in tokens]
     hovers = [
-        f"{token.text!r}\nprobability {np.exp(token.log_probability):.1%}, "
+        f"{quoted(token.text)}\nprobability {np.exp(token.log_probability):.1%}, "
         f"{token.log_probability:.2f} nats"
         for token in tokens
     ]

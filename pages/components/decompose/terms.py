@@ -9,7 +9,7 @@ from pages.components.charts.camera import picture_config
 from pages.components.charts.latent import pursuit_waterfall
 from pages.components.explorer import explorer
 from pages.components.run_names import words_of
-from pages.components.text import literal, snippet, token_label
+from pages.components.text import literal, quoted, shown, snippet, token_label
 from pages.components.token_strip.strip import Light, light
 
 _FITTED = (
@@ -100,7 +100,10 @@ def with_context(run, terms: pd.DataFrame) -> pd.DataFrame:
     return terms.assign(
         context=contexts,
         source_token=terms["source_token"].map(token_label),
-        label=terms["latent"].map(explorer().store.latents.labels(run.run_id)).fillna(""),
+        label=terms["latent"]
+        .map(explorer().store.latents.labels(run.run_id))
+        .fillna("")
+        .map(shown),
     )
 
 
@@ -146,8 +149,9 @@ def lights_of(run, table: pd.DataFrame, latents: pd.DataFrame) -> list[Light]:
     return [
         light(
             row.latent,
-            labels.get(row.latent) or token_label(row.source_token),
-            f"latent {row.latent}, source {row.source_token!r}, explains {row.explains:.1f} %",
+            shown(labels.get(row.latent, "")) or token_label(row.source_token),
+            f"latent {row.latent}, source {quoted(row.source_token)}, "
+            f"explains {row.explains:.1f} %",
             sums[row.latent].index.tolist(),
             sums[row.latent].tolist(),
         )
@@ -161,11 +165,11 @@ def show_summary(run, text: str, latents: pd.DataFrame) -> None:
         return
     st.markdown("##### Latents of this text")
     summary = latents.head(_MAX_LATENTS)
-    shown = with_context(run, summary)
+    rows = with_context(run, summary)
     event = st.dataframe(
-        shown,
+        rows,
         column_order=[
-            *("latent", *label_column(shown)),
+            *("latent", *label_column(rows)),
             *("source_token", "context", "tokens", "strongest", "explains"),
         ],
         column_config={

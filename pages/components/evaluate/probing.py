@@ -14,7 +14,7 @@ from pages.components.cached import loaded_run
 from pages.components.explorer import explorer
 from pages.components.job_offer import JobOffer, job_button
 from pages.components.run_names import is_made_elsewhere
-from pages.components.text import literal, token_label
+from pages.components.text import escaped, literal, token_label
 
 _HELP = (
     "The prompts carry labels, such as the party of the speaker. How well can one tell the label "
@@ -91,7 +91,7 @@ def _show_chosen(run: Run, row: dict[str, Any]) -> None:
         answer = row["positive"] if latent["difference"] > 0 else row["negative"]
         place.page_link(
             "pages/latents.py",
-            label=f"{literal(token_label(latent['token']))} → {literal(answer)}",
+            label=f"{escaped(token_label(latent['token']))} → {literal(answer)}",
             query_params={"run": run.run_id, "latent": str(latent["feature"])},
             help=f"Latent {latent['feature']}: mean coefficient of {row['positive']} less that of "
             f"{row['negative']} {latent['difference']:+.3g}.",

@@ -21,7 +21,7 @@ from pages.components.latents.uses import (
 )
 from pages.components.reproduce import latent_lines, show_lines
 from pages.components.run_names import words_of
-from pages.components.text import literal
+from pages.components.text import literal, quoted
 from pages.components.token_strip.strip import show_rows, token_row
 from pages.components.url import write_url
 
@@ -120,7 +120,7 @@ def _show_source(run, latent: pd.Series, key: str) -> None:
         spans, position = [(int(latent.start), int(latent.end))], 0
     text = latent.text[: max(end for _, end in spans)]  # the rest may be a whole book
     hovers = [""] * len(spans)
-    hovers[position] = f"{latent.token!r}, token {position} of prompt {latent.prompt_id}"
+    hovers[position] = f"{quoted(latent.token)}, token {position} of prompt {latent.prompt_id}"
     names = special_names(spans)
     names[position] = latent.token
     row = token_row(

@@ -7,6 +7,7 @@ import streamlit as st
 
 from itda_core.runs.labels import LONGEST_LABEL, LONGEST_NOTE, Label, labels_file, read_labels
 from pages.components.explorer import explorer
+from pages.components.text import shown
 
 
 def edit_label(run, latent: pd.Series) -> None:
@@ -47,6 +48,7 @@ def edit_label(run, latent: pd.Series) -> None:
             "Lists",
             sorted({*explorer().store.latents.list_names(), *stored.lists}),
             list(stored.lists),
+            format_func=shown,
             accept_new_options=True,
             placeholder="Type a name for a new list",
             key=keys["lists"],

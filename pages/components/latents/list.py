@@ -13,7 +13,7 @@ from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
 from pages.components.latents.search import forget_selection, show_everything
 from pages.components.run_names import words_of
-from pages.components.text import literal, snippet, token_label
+from pages.components.text import literal, shown, snippet, token_label
 from pages.components.url import follow_url, keep, write_url
 
 _ROWS = 15  # as many as are seen at once, so that the chosen one is
@@ -193,7 +193,7 @@ def _rows(listing: Listing, latents: pd.DataFrame, numbers: list[int]) -> pd.Dat
     ]
     table["token"] = table["token"].map(token_label)
     table["percent"] = table["density"] * 100
-    table["label"] = ["★ " * row.bookmarked + row.label for row in table.itertuples()]
+    table["label"] = ["★ " * row.bookmarked + shown(row.label) for row in table.itertuples()]
     if listing.similarities:
         table["cosine"] = [listing.similarities[number] for number in numbers]
     return table.drop(columns=["text", "lists"])

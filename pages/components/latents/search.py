@@ -6,6 +6,7 @@ import streamlit as st
 
 from itda_core.store.latent_search import LatentSearch
 from pages.components.explorer import explorer
+from pages.components.text import shown
 from pages.components.url import choose, follow_url, follow_url_number, keep, write_url
 
 _PLACES = {
@@ -61,7 +62,10 @@ def _ask_for_search(field, switch) -> LatentSearch:
     kind = choose(places[2].selectbox, "Which", _KINDS, "kind")
     min_share = _ask_for_percent(places[3], "Used on at least, %", "least", 0.0)
     max_share = _ask_for_percent(places[4], "and at most, %", "most", 100.0)
-    names = {_ANY: "any or none", **{name: name for name in explorer().store.latents.list_names()}}
+    names = {
+        _ANY: "any or none",
+        **{name: shown(name) for name in explorer().store.latents.list_names()},
+    }
     in_list = choose(places[5].selectbox, "List", names, "list")
     bookmarked = _switch(places[6], "Bookmarked", "bookmarked")
     labelled = _switch(places[7], "With label", "labelled")

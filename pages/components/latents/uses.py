@@ -10,7 +10,7 @@ from itda_core.runs.near_misses import near_misses
 from pages.components.cached import loaded_run
 from pages.components.explorer import explorer
 from pages.components.run_names import words_of
-from pages.components.text import literal
+from pages.components.text import literal, quoted
 from pages.components.token_strip.strip import fold_twins, show_rows, strength, token_row
 
 _BANDS, _OF_EACH_BAND = 4, 5
@@ -131,7 +131,7 @@ def _use_row(use, in_prompt: pd.DataFrame | None, largest: float, opens: bool) -
     if in_prompt is not None:
         coefficients[in_prompt["position"].to_numpy()] = in_prompt["coefficient"].to_numpy()
     hovers = [
-        f"{text[start:end]!r}\ncoefficient {value:+.4f}" if value else ""
+        f"{quoted(text[start:end])}\ncoefficient {value:+.4f}" if value else ""
         for (start, end), value in zip(spans, coefficients, strict=True)
     ]
     return token_row(

@@ -10,6 +10,7 @@ from itda_core.config import IMPORTED, TrainConfig, slug
 from itda_core.digests import digest
 from pages.components.cached import loaded_run
 from pages.components.similarity.overlaps import RunSide
+from pages.components.text import visible
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def layers_text(layers: tuple[int, ...]) -> str:
 
 
 def _parts(config: TrainConfig, method: str) -> dict[str, str]:
-    model = config.model.name.rstrip("/").split("/")[-1]
+    model = visible(config.model.name.rstrip("/").split("/")[-1])
     revision = config.model.revision
     return {
         "model": f"{model} at {revision}" if revision else model,
@@ -98,7 +99,7 @@ def _parts(config: TrainConfig, method: str) -> dict[str, str]:
         "atoms": f"{config.max_atoms:,} atoms",
         "l0": f"L0 {config.l0}",
         "tokens": f"{config.max_tokens:,} tokens",
-        "corpus": config.corpus.name.rstrip("/").split("/")[-1],
+        "corpus": visible(config.corpus.name.rstrip("/").split("/")[-1]),
         "seed": f"seed {config.seed}",
     }
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from pages.components.text import pieces, visible
+from pages.components.text import pieces, shown, visible
 
 _HERE = Path(__file__).parent
 _strip = st.components.v2.component(
@@ -60,13 +60,14 @@ def choose_token(row: Row, lights: Sequence[Light], key: str) -> int | None:
 def light(
     latent: int, name: str, hover: str, positions: Sequence[int], coefficients: Sequence[float]
 ) -> Light:
-    """A latent that lights up the tokens that use it. hover: what it says of itself."""
+    """A latent that lights up the tokens that use it. name, hover: what it is called, and what it
+    says of itself, made to be shown."""
     values = strength(np.asarray(coefficients, float), float(np.abs(coefficients).max()))
     tokens = zip(positions, values.tolist(), coefficients, strict=True)
     return {
         "latent": int(latent),
-        "name": visible(name),
-        "hover": visible(hover),
+        "name": name,
+        "hover": hover,
         "tokens": [[int(n), round(value, 3), f"{size:+.3f}"] for n, value, size in tokens],
     }
 
@@ -123,7 +124,13 @@ def token_row(
         }
         # What is empty need not travel: a card sends thousands of tokens to the browser.
         tokens.append({"text": token.pop("text"), **{k: v for k, v in token.items() if v}})
-    row: Row = {"tokens": tokens, "chip": chip, "title": title, "signed": signed, "opens": opens}
+    row: Row = {
+        "tokens": tokens,
+        "chip": chip,
+        "title": shown(title),
+        "signed": signed,
+        "opens": opens,
+    }
     row["after"] = _shown(text[sum(map(len, itertools.chain.from_iterable(printed))) :], breaks)
     if around is not None and boxed is not None:
         row["from"] = max(0, boxed - around)

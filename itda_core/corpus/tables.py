@@ -1,0 +1,181 @@
+"""Rows of .jsonl and .parquet files: the values of one column, and which columns hold text."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from itda_core.corpus import reading
+from itda_core.corpus.reading import BadRow, is_whole, not_encoded, open_lines
+from itda_core.errors import CorpusError
+
+_BATCH_ROWS = 4_096
+_KINDS = {
+    bool: ("true or false", "true or false"),
+    int: ("a number", "numbers"),
+    float: ("a number", "numbers"),
+    list: ("a list", "lists"),
+    dict: ("an object", "objects"),
+}
+
+
+def json_rows(
+    path: Path, encoding: str | None, column: str | None = None
+) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
+    """Each line as a row, blank ones left out, and a bare string as a column `text`.
+
+    column: the one that is to be read, which an object may not have twice.
+    """
+    named = json.dumps(column, ensure_ascii=False)
+    with open_lines(path, encoding) as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            if not is_whole(line):
+                yield not_encoded(number, encoding)
+                continue
+            try:
+                may_repeat = column is not None and (line.count(named) > 1 or "\\u" in line)
+                yield number, _json_row(line, _pairs if may_repeat else None)
+            except (ValueError, RecursionError) as error:  # of absurd depth or length, too
+                yield BadRow(number, f"is not JSON ({getattr(error, 'msg', error)})")
+
+
+def json_text(row: dict[str, Any], column: str) -> str | BadRow:
+    """The text of a row, "" where it has none. A BadRow (of line 0) where it holds another thing,
+    which is nobody's text."""
+    value = row.get(column)
+    if isinstance(value, str):
+        return value
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, _Repeated):
+        return BadRow(0, f"has {column!r} twice")
+    return BadRow(0, f"has {_KINDS[type(value)][0]} in {column!r}, where a text belongs")
+
+
+def held_by(value: Any) -> str:
+    """What a value of JSON that is no text is, in the plural."""
+    return _KINDS[type(value)][1]
+
+
+def _json_row(line: str, pairs: Callable | None) -> dict[str, Any]:
+    row = json.loads(line, object_pairs_hook=pairs) if pairs else json.loads(line)
+    if "\\ud" in line.lower():  # half a character, which no table can hold
+        row = _whole(row)
+    return row if isinstance(row, dict) else {"text": row}
+
+
+class _Repeated:
+    """The values of a name that an object has several times."""
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        row |= {name: _Repeated() for name, count in counts.items() if count > 1}
+    return row
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_whole(name): _whole(one) for name, one in value.items()}
+    return [_whole(one) for one in value] if isinstance(value, list) else value
+
+
+def parquet_columns(path: Path) -> tuple[dict[str, int], dict[str, str]]:
+    """The columns that hold text with about how many bytes each, and what the others hold.
+
+    Only the file's own description is read. Raises CorpusError where it is no Parquet file.
+    """
+    with _parquet(path) as file:
+        sizes: Counter[str] = Counter()
+        for group in range(file.metadata.num_row_groups):
+            row_group = file.metadata.row_group(group)
+            for number in range(row_group.num_columns):
+                chunk = row_group.column(number)
+                sizes[chunk.path_in_schema] += chunk.total_uncompressed_size
+        schema = _schema(path, file)
+    names = Counter(schema.names)
+    texts, others = {}, {}
+    for field in schema:
+        if names[field.name] > 1:
+            others[field.name] = "the data of two columns of this name"
+        elif _is_text(field.type):
+            texts[field.name] = sizes[field.name]
+        else:
+            others[field.name] = _held_by(field.type)
+    return texts, others
+
+
+def parquet_texts(path: Path, column: str) -> Iterator[str | BadRow]:
+    """The texts of one column, "" where there is none; no other column is read."""
+    row, characters = 0, 0
+    with _parquet(path) as file:
+        for batch in _batches(path, file, column):
+            values = batch.column(0)
+            if pa.types.is_dictionary(values.type):
+                values = values.dictionary_decode()
+            for value in values.cast(pa.large_binary()).to_pylist():
+                row += 1
+                characters += len(value or b"")
+                yield _decoded(value, row)
+            if characters > reading.MAX_UNPACKED_BYTES:
+                limit = reading.MAX_UNPACKED_BYTES / 1e9
+                raise CorpusError(f"{path.name} holds more than {limit:g} GB of text. Use a part.")
+
+
+def _decoded(value: bytes | None, row: int) -> str | BadRow:
+    try:
+        return (value or b"").decode("utf-8")
+    except UnicodeDecodeError:
+        return BadRow(row, "is not UTF-8 text", unit="row", is_encoding=True)
+
+
+def _batches(path: Path, file: pq.ParquetFile, column: str) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from file.iter_batches(_BATCH_ROWS, columns=[column])
+    except (pa.ArrowException, OSError) as error:
+        raise CorpusError(
+            f"The column {column!r} of {path.name} is damaged: it can't be read to its end."
+        ) from error
+
+
+def _parquet(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise CorpusError(
+            f"{path.name} is not a Parquet file, whatever its ending says."
+        ) from error
+
+
+def _schema(path: Path, file: pq.ParquetFile) -> pa.Schema:
+    try:
+        return file.schema_arrow
+    except (pa.ArrowException, OSError) as error:
+        raise CorpusError(f"The columns of {path.name} are of no kind known here.") from error
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return (
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
+
+
+def _held_by(kind: pa.DataType) -> str:
+    if pa.types.is_nested(kind):
+        return "objects" if pa.types.is_struct(kind) or pa.types.is_map(kind) else "lists"
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return "bytes"
+    return f"values of the type {kind}"

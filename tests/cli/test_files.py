@@ -1,0 +1,67 @@
+"""How a corpus' file is read, from the command line to the run and back."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from tests.support.command_line import one_json
+
+OPTIONS = ["--max-tokens", 600, "--max-atoms", 32, "--l0", 4, "--dtype", "float32", "--json"]
+
+
+@pytest.fixture
+def trains(cli, tmp_path, tiny_model_folder):
+    def run(path, *options):
+        told = one_json(
+            cli("train", "--model", tiny_model_folder, "--layers", 1, "--corpus", path,
+                "--runs", tmp_path / "runs", *OPTIONS, *options)
+        )  # fmt: skip
+        return tmp_path / "runs" / told["runs"][0]["run_id"]
+
+    return run
+
+
+def corpus_of(run):
+    return json.loads((run / "config.json").read_text())["config"]["corpus"]
+
+
+def test_a_run_keeps_how_its_file_was_read_and_is_measured_on_the_same_texts(
+    cli, trains, tmp_path, tiny_texts
+):
+    table = pd.DataFrame({"id": range(len(tiny_texts)), "text": tiny_texts})
+    table.to_csv(tmp_path / "a.csv", sep=";", index=False, encoding="utf-16")
+    run = trains(tmp_path / "a.csv", "--encoding", "UTF16")
+    corpus = corpus_of(run)
+    assert (corpus["separator"], corpus["encoding"]) == (";", "utf-16")
+    assert "quote" not in corpus
+    assert set(pd.read_parquet(run / "prompts.parquet")["text"]) <= set(tiny_texts)
+    assert trains(tmp_path / "a.csv", "--encoding", "utf-16") == run  # it is there already
+    measured = one_json(cli("evaluate", run, "--max-tokens", 100, "--json"))
+    assert measured["runs"][0]["run_id"] == run.name
+    (tmp_path / "config.json").write_text(
+        json.dumps(json.loads((run / "config.json").read_text())["config"])
+    )
+    again = cli(
+        "train", "--config", tmp_path / "config.json", "--runs", tmp_path / "again", "--json"
+    )
+    assert one_json(again)["runs"][0]["run_id"] == run.name
+
+
+def test_what_is_said_is_taken(trains, tmp_path, tiny_texts):
+    lines = [text.replace("\t", " ").replace("\n", " ") for text in tiny_texts]
+    lines = [f"{number}\t{line}" for number, line in enumerate(lines)]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    said = ["--separator", "tab", "--quote", "none", "--header", "no", "--column", "column 2"]
+    corpus = corpus_of(trains(tmp_path / "a.csv", *said))
+    assert (corpus["separator"], corpus["quote"], corpus["header"]) == ("\t", "", False)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--separator", "ab"), ("--quote", "xy"), ("--encoding", "klingon")]
+)
+def test_a_way_of_reading_that_there_is_not_ends_with_a_sentence(cli, option, value):
+    code, out, err = cli("train", "--layers", 1, option, value)
+    assert (code, out) == (2, "")
+    assert option.strip("-") in err
+    assert repr(value) in err

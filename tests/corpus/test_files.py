@@ -1,0 +1,344 @@
+"""Files as people have them: what is read of each is what its writer meant, or a sentence."""
+
+import csv
+import gzip
+import io
+import json
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from itda_core.config import CorpusSpec
+from itda_core.corpus import reading as reading_module
+from itda_core.corpus.corpus import load_corpus, make_corpus
+from itda_core.corpus.files import read_texts, text_columns
+from itda_core.corpus.reading import Reading
+from itda_core.errors import CorpusError, InputError
+from tests.corpus.test_corpus import write
+
+TEXTS = ["Hello, world; it is late.", 'She said "no"\nand left.', "one\ttwo | three", "café 🎉"]
+
+
+def refused(path, *arguments):
+    with pytest.raises(CorpusError) as caught:
+        read_texts(path, *arguments)
+    return str(caught.value)
+
+
+def written(separator, quote='"', header=("id", "text")):
+    """A table as Python's own writer writes it."""
+    file = io.StringIO()
+    writer = csv.writer(file, delimiter=separator, quotechar=quote, quoting=csv.QUOTE_ALL)
+    writer.writerows([header] if header else [])
+    writer.writerows([str(number), text] for number, text in enumerate(TEXTS))
+    return file.getvalue()
+
+
+# Separators, quotation marks, header
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_a_table_gives_its_texts_whatever_its_separator_and_quotes(tmp_path, separator, quote):
+    content = read_texts(write(tmp_path, "a.csv", written(separator, quote)))
+    assert content.texts == TEXTS
+    assert content.reading == Reading(separator, quote, True, "utf-8")
+    assert content.column == "text"
+
+
+@pytest.mark.parametrize(
+    "rows",
+    ["1;Hallo, Welt\n2;Gut, gut\n", "1;a, b, c\n2;d\n3;e, f\n"],
+)
+def test_commas_in_a_semicolon_file_are_text(tmp_path, rows):
+    content = read_texts(write(tmp_path, "a.csv", f"id;text\n{rows}"))
+    assert content.texts == [line.split(";")[1] for line in rows.splitlines()]
+
+
+def test_a_first_line_that_names_the_separator_is_followed_and_lines_count_from_the_file(tmp_path):
+    path = write(tmp_path, "a.csv", "sep=;\r\nid;text\r\n1;Hallo, Welt\r\n2;a;b\r\n")
+    content = read_texts(path)
+    assert content.texts == ["Hallo, Welt"]
+    assert [str(row) for row in content.bad_rows] == ["line 4 has 3 fields, the header 2"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["Report 2024\nid;text\n1;One\n2;Two\n", "text\nHello; world\nGood; bye\n", "a;b|c\n1|2;3\n"],
+    ids=["a title above", "one column", "two fit"],
+)
+def test_a_separator_that_is_unclear_is_asked_for(tmp_path, content):
+    assert "--separator" in refused(write(tmp_path, "a.csv", content))
+
+
+def test_a_separator_quote_and_header_that_are_said_are_taken(tmp_path):
+    path = write(tmp_path, "a.csv", 'text\n"Hello"; world\nGood; bye\n')
+    assert read_texts(path, None, Reading(separator=",", quote="")).texts == [
+        '"Hello"; world',
+        "Good; bye",
+    ]
+    assert read_texts(path, "column 1", Reading(",", "", False)).texts[0] == "text"
+
+
+@pytest.mark.parametrize(
+    ("content", "column", "texts"),
+    [
+        ("One.\nTwo.\nThree.\n", None, ["One.", "Two.", "Three."]),
+        ("1,One.\n2,Two.\n", "column 2", ["One.", "Two."]),
+        ("Le chat dort.;0\nIl pleut.;1\n", "column 1", ["Le chat dort.", "Il pleut."]),
+        ("good;I liked it\nbad;I did not\ngood;Fine\n", "column 2",
+         ["I liked it", "I did not", "Fine"]),
+        ("id;body\n1;One.\n", "body", ["One."]),
+        ("Timestamp,What did you like?\n1/2/2024 9:00,The food\n", "What did you like?",
+         ["The food"]),
+        ("\n\nid,text\n\n1,One.\n\n", None, ["One."]),
+    ],
+)  # fmt: skip
+def test_a_first_row_is_kept_where_it_is_no_header(tmp_path, content, column, texts):
+    assert read_texts(write(tmp_path, "a.csv", content), column).texts == texts
+
+
+@pytest.mark.parametrize(
+    "content", ["apple\nbanana\ncherry\n", "Hello\nHow are you?\n", ",0\n0,One here.\n"]
+)
+def test_a_header_that_is_unclear_is_asked_for(tmp_path, content):
+    assert "--header" in refused(write(tmp_path, "a.csv", content))
+
+
+def test_two_columns_of_one_name_are_refused_where_one_is_to_be_read(tmp_path):
+    assert "two columns called 'text'" in refused(write(tmp_path, "a.csv", "text,text\na,b\n"))
+    assert read_texts(write(tmp_path, "b.csv", "id,id,text\n1,2,One.\n")).texts == ["One."]
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert "two columns" in refused(tmp_path / "a.parquet", "text")
+    path = write(tmp_path, "a.jsonl", '{"text": "a", "text": "b"}\n{"text": "c"}\n')
+    assert [str(row) for row in read_texts(path).bad_rows] == ["line 1 has 'text' twice"]
+
+
+def test_a_tsv_is_cut_at_tabs_alone(tmp_path):
+    assert read_texts(write(tmp_path, "a.tsv", "id\ttext\n1\tHello, you; there\n")).texts == [
+        "Hello, you; there"
+    ]
+
+
+def test_a_space_before_a_quotation_mark_costs_its_row(tmp_path):
+    content = read_texts(write(tmp_path, "a.csv", 'id,text\n1, "One."\n2,Two.\n'))
+    assert content.texts == ["Two."]
+    assert "line 2 has a space before a quotation mark" in str(content.bad_rows[0])
+
+
+# Bytes
+
+
+def test_a_byte_that_is_not_utf8_costs_its_row_named_by_line(tmp_path):
+    path = write(tmp_path, "a.csv", b'id,text\n1,One.\n2,"caf\xe9\nnext"\n3,Three.\n')
+    content = read_texts(path)
+    assert content.texts == ["One.", "Three."]
+    assert [str(row) for row in content.bad_rows] == ["line 4 is not UTF-8 text"]
+    content = read_texts(write(tmp_path, "a.txt", b"One.\n\nbad\n\xff here\n\nTwo.\n"))
+    assert content.texts == ["One.", "Two."]
+    assert [str(row) for row in content.bad_rows] == ["line 4 is not UTF-8 text"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "sentence", "offered"),
+    [
+        ("cp1250", "Zażółć gęślą jaźń. Senat zebrał się wczoraj", "cp1250"),
+        ("cp1251", "Сенат собрался и принял новый закон.", "cp1251"),
+        ("utf-16", "Żółć.", "utf-16"),
+        ("cp1252", "Déjà vu à Noël.", None),  # several encodings fit it
+    ],
+)
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
+def test_another_encoding_is_offered_where_it_is_sure_and_taken_where_it_is_said(
+    tmp_path, name, encoding, sentence, offered
+):
+    texts = [f"{sentence} {number}" for number in range(40)]
+    lines = {
+        "a.txt": texts,
+        "a.csv": ["text", *(f'"{text}"' for text in texts)],
+        "a.jsonl": [json.dumps({"text": text}, ensure_ascii=False) for text in texts],
+    }[name]
+    path = write(tmp_path, name, "\n".join(lines).encode(encoding))
+    message = refused(path)
+    assert "--encoding" in message
+    if offered:
+        assert f"--encoding {offered}" in message
+    assert read_texts(path, None, Reading(encoding=encoding)).texts == texts
+
+
+def test_many_rows_of_another_encoding_are_refused_since_the_others_would_be_a_biased_part(
+    tmp_path,
+):
+    rows = ["text", *(f"plain {n}" for n in range(100)), *(f"Noël {n}" for n in range(30))]
+    message = refused(write(tmp_path, "a.csv", "\n".join(rows).encode("cp1252")))
+    assert "30 of 130 rows" in message
+
+
+# What is no text
+
+
+def test_a_list_an_object_or_a_number_in_the_text_column_costs_its_row(tmp_path):
+    rows = ["One.", ["b", "c"], {"a": 1}, 5, 1e3, True, None, "Two."]
+    lines = [json.dumps({"text": row}) for row in rows]
+    content = read_texts(write(tmp_path, "a.jsonl", "\n".join(lines)))
+    assert content.texts == ["One.", "", "Two."]
+    assert [row.line for row in content.bad_rows] == [2, 3, 4, 5, 6]
+    assert "line 2 has a list in 'text'" in str(content.bad_rows[0])
+
+
+def test_indentation_and_characters_that_are_no_line_ends_stay(tmp_path):
+    code = "def f():\n    return 1\n\n\tx = 2\x0b\x0c\u2028 \n    y\rz"
+    content = read_texts(write(tmp_path, "a.txt", code))
+    assert content.texts == ["def f():\n    return 1", "\tx = 2\x0b\x0c\u2028 \n    y\rz"]
+    assert read_texts(write(tmp_path, "b.txt", "def f():\n    x\n")).texts == ["def f():", "    x"]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
+def test_lines_that_end_with_cr_alone_are_refused(tmp_path, name):
+    assert "CR" in refused(write(tmp_path, name, b"text\rOne.\rTwo.\r")) or name == "a.jsonl"
+
+
+def test_a_lone_cr_in_a_csv_costs_its_row_and_stays_between_quotes(tmp_path):
+    content = read_texts(write(tmp_path, "a.csv", b'id,text\n1,a\rb\n2,"c\rd"\n3,ok\n'))
+    assert content.texts == ["c\rd", "ok"]
+    assert [row.line for row in content.bad_rows] == [2]
+
+
+# Packed files
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_packed_files_give_what_they_hold(tmp_path, name, ending):
+    content = {
+        "a.txt": "One.\nTwo.\n",
+        "a.csv": "text\nOne.\nTwo.\n",
+        "a.jsonl": '"One."\n"Two."\n',
+    }
+    half = len(content[name]) // 2
+    parts = [content[name][:half].encode(), content[name][half:].encode()]
+    pack = gzip.compress if ending == ".gz" else zst
+    packed = b"".join(map(pack, parts))  # of several members, as parallel packers write them
+    assert read_texts(write(tmp_path, name + ending, packed)).texts == ["One.", "Two."]
+    for damaged in (packed[: len(packed) - 5], b"no such thing", b"x" + packed):
+        assert "damaged" in refused(write(tmp_path, f"b{name}{ending}", damaged))
+    assert "is empty" in refused(write(tmp_path, f"c{name}{ending}", pack(b"")))
+
+
+def zst(content):
+    return pa.compress(content, codec="zstd", asbytes=True)
+
+
+@pytest.mark.parametrize(("ending", "pack"), [(".gz", gzip.compress), (".zst", zst)])
+def test_a_small_file_that_unpacks_to_more_than_can_be_held_is_refused(
+    tmp_path, monkeypatch, ending, pack
+):
+    monkeypatch.setattr(reading_module, "MAX_UNPACKED_BYTES", 1_000_000)
+    packed = pack(b"word " * 1_000_000)
+    assert len(packed) < 10_000
+    assert "more than" in refused(write(tmp_path, f"a.txt{ending}", packed))
+    table = pa.table({"text": ["word " * 100_000] * 50})
+    pq.write_table(table, tmp_path / "a.parquet", compression="zstd")
+    assert "more than" in refused(tmp_path / "a.parquet")
+
+
+# Parquet
+
+
+def test_parquet_texts_of_every_kind_are_read(tmp_path):
+    texts = ["One.", None, "café"]
+    for kind in (pa.string(), pa.large_string(), pa.string_view(),
+                 pa.dictionary(pa.int32(), pa.string())):  # fmt: skip
+        values = pa.array(texts, pa.string()).cast(kind)
+        pq.write_table(pa.table({"n": [1, 2, 3], "text": values}), tmp_path / "a.parquet")
+        assert read_texts(tmp_path / "a.parquet").texts == ["One.", "", "café"]
+        assert list(text_columns(tmp_path / "a.parquet")) == ["text"]
+
+
+@pytest.mark.parametrize(
+    ("values", "held"),
+    [([["a"], ["b"]], "lists"), ([{"a": 1}] * 2, "objects"), ([b"a", b"b"], "bytes"),
+     ([1, 2], "int64")],
+)  # fmt: skip
+def test_a_parquet_column_that_holds_no_text_is_refused_by_name(tmp_path, values, held):
+    pq.write_table(pa.table({"text": values, "other": ["x", "y"]}), tmp_path / "a.parquet")
+    message = refused(tmp_path / "a.parquet", "text")
+    assert "'text'" in message
+    assert held in message
+
+
+def test_other_columns_of_a_parquet_file_do_no_harm(tmp_path):
+    times = pa.array([10**17, 2**62], pa.timestamp("us", "Mars/Phobos"))
+    later = pa.array([2**62, 1], pa.timestamp("us"))
+    table = pa.table({"when": times, "late": later, "text": ["One.", "Two."]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert read_texts(tmp_path / "a.parquet").texts == ["One.", "Two."]
+
+
+def test_a_damaged_column_that_is_not_read_does_no_harm(tmp_path):
+    path = tmp_path / "a.parquet"
+    noise = pa.array([[float(n)] * 50 for n in range(2_000)])
+    pq.write_table(pa.table({"vector": noise, "text": ["One."] * 2_000}), path)
+    chunk = pq.ParquetFile(path).metadata.row_group(0).column(0)
+    content = bytearray(path.read_bytes())
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    content[start : start + 200] = b"\xff" * 200
+    path.write_bytes(content)
+    with pytest.raises(OSError):
+        pq.read_table(path)
+    assert read_texts(path).texts == ["One."] * 2_000
+
+
+def test_a_parquet_text_that_is_not_utf8_costs_its_row(tmp_path):
+    _, offsets = pa.array(["abc", "def", "ghi"]).buffers()[:2]
+    broken = pa.py_buffer(b"abc\xff\xfe\xfdghi")
+    values = pa.Array.from_buffers(pa.string(), 3, [None, offsets, broken])
+    pq.write_table(pa.table({"text": values}), tmp_path / "a.parquet")
+    content = read_texts(tmp_path / "a.parquet")
+    assert content.texts == ["abc", "ghi"]
+    assert [str(row) for row in content.bad_rows] == ["row 2 is not UTF-8 text"]
+
+
+# What was taken is part of the corpus
+
+
+def test_a_txt_is_read_as_before_for_runs_of_before(tmp_path):
+    corpus = load_corpus(CorpusSpec(str(write(tmp_path, "a.txt", "  One. \n\nTwo.\n\n Two.\n"))))
+    before = make_corpus("a", ["One.", "Two.", "Two."])
+    assert corpus.as_before(before.digest).held_out() == before.held_out()
+    assert corpus.as_before(corpus.digest) is corpus
+    assert corpus.as_before("another").digest == corpus.digest
+
+
+def test_the_spec_of_a_corpus_says_what_is_not_usual_and_nothing_else(tmp_path):
+    plain = CorpusSpec(str(write(tmp_path, "a.csv", "id,text\n1,One.\n2,Two.\n")))
+    assert load_corpus(plain).spec == plain
+    assert plain.to_dict() == {"name": plain.name, "column": None}
+    other = CorpusSpec(str(write(tmp_path, "b.csv", "id;text\n1;One.\n2;Two.\n")))
+    spec = load_corpus(other).spec
+    assert (spec.separator, spec.quote, spec.header, spec.encoding) == (";", None, None, None)
+    assert load_corpus(spec) == load_corpus(other)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [{"separator": ";;"}, {"separator": 5}, {"quote": "ab"}, {"header": "yes"}, {"header": 1},
+     {"encoding": "klingon"}, {"encoding": "rot13"}, {"encoding": 5}, {"encoding": "idna"},
+     {"separator": "'", "quote": "'"}],
+    ids=str,
+)  # fmt: skip
+def test_a_way_of_reading_that_there_is_not_is_refused_by_name(field):
+    with pytest.raises(InputError, match=next(iter(field))):
+        CorpusSpec("a.csv", **field)
+
+
+def test_pandas_files_give_back_what_was_put_in(tmp_path):
+    table = pd.DataFrame({"id": range(len(TEXTS)), "text": TEXTS})
+    for separator in (",", ";", "\t", "|"):
+        table.to_csv(tmp_path / "a.csv", sep=separator, index=False)
+        assert read_texts(tmp_path / "a.csv").texts == TEXTS
+    table.to_csv(tmp_path / "a.csv.gz", index=False)
+    assert read_texts(tmp_path / "a.csv.gz").texts == TEXTS
