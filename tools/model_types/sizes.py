@@ -139,15 +139,25 @@ PER_TYPE: dict[str, dict] = {
     "deepseek_v2": {"num_experts_per_tok": 2},
     "dory": {"num_hidden_layers": 4, "n_input_layers": 1, "n_output_layers": 1},
     "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1},
-    "dots3_note_audio_encoder": {"adapter_input_size": WIDTH},
+    "dots3_note_audio_encoder": {"adapter_input_size": WIDTH, "downsample_hidden_size": 32},
     "dots3_note_vision_encoder": {"adapter_in_dim": WIDTH},
-    "dots3_note_text": {"num_key_value_heads": 4},
+    "dots3_note_text": {
+        "num_key_value_heads": HEADS,
+        "sliding_window": 8,
+        "swa_num_attention_heads": 2,
+        "swa_num_key_value_heads": 2,
+        "swa_q_lora_rank": 16,
+        "swa_kv_lora_rank": 16,
+        "swa_head_dim": 16,
+        "swa_qk_nope_head_dim": 8,
+        "swa_v_head_dim": 8,
+    },
     "encoder-decoder": {
         "encoder": _BERT,
         "decoder": _BERT | {"is_decoder": True, "add_cross_attention": True},
     },
     "gemma3n_text": {"num_hidden_layers": 4, "num_kv_shared_layers": 2},
-    "gpt_neo": {"attention_types": [[["global", "local", "global"], 1]]},
+    "gpt_neo": {"attention_types": [[["global", "local", "global"], 1]], "window_size": 8},
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention", "linear_attention"]},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
@@ -237,6 +247,17 @@ PER_TYPE: dict[str, dict] = {
             "<|extra_200|>": 302,
             "<|visual token 000000|>": 303,
         }
+    },
+    # Their own vision towers need the package timm; what is tried is the text.
+    "fast_vlm": {"vision_config": {"model_type": "clip_vision_model"}},
+    "perception_lm": {
+        "vision_config": {"model_type": "clip_vision_model", "model_args": {"embed_dim": WIDTH}}
+    },
+    "llama4_vision_model": {"projector_input_dim": WIDTH, "projector_output_dim": WIDTH},
+    "vibevoice_acoustic_tokenizer_encoder": {
+        "num_filters": 4,
+        "depths": [1, 1, 1],
+        "downsampling_ratios": [2, 2],
     },
 }
 """What the table by name doesn't do, by the type that a configuration names, nested ones too"""
