@@ -48,12 +48,15 @@ class Abilities:
         after = dict.fromkeys(lacking, _WITHOUT[ability])
         return cls(**{ability: reason}, **after)
 
+    def reasons(self) -> dict[str, str]:
+        """Why each ability is lacking, empty where it is not."""
+        return {name: getattr(self, name) for name in ABOUT}
+
     def table(self) -> list[dict[str, str]]:
         """ability, proved ("yes", "no") and why not, a row each."""
-        rows = [(ABOUT[name], getattr(self, name)) for name in ABOUT]
         return [
-            {"ability": about, "proved": "no" if reason else "yes", "why not": reason}
-            for about, reason in rows
+            {"ability": ABOUT[name], "proved": "no" if reason else "yes", "why not": reason}
+            for name, reason in self.reasons().items()
         ]
 
     def why_not(self, name: str, ability: str) -> str:

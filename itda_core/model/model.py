@@ -234,11 +234,11 @@ class Model:
             self.run_base(tokens, use_cache=False)
         shape = (*tokens.ids.shape, self.d_model)
         for layer, found in outputs.items():
-            if len(found) != 1 or found[0].shape != shape:
-                times = f"{len(found)} times" if len(found) != 1 else f"of shape {found[0].shape}"
+            if [tuple(one.shape) for one in found] != [shape]:
+                shapes = " and ".join(str(tuple(one.shape)) for one in found) or "nothing"
                 raise ModelError(
-                    f"Block {layer} of {self.name} gave an output {times} where one of "
-                    f"shape {shape} was expected, so its activations can't be read."
+                    f"The activations of {self.name} can't be read: block {layer} gave {shapes} in "
+                    f"a pass, not one tensor of shape {shape}."
                 )
         return {layer: found[0] for layer, found in outputs.items()}
 

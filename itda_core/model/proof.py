@@ -12,6 +12,7 @@ from contextlib import ExitStack
 
 import torch
 
+from itda_core.errors import ModelError
 from itda_core.model.abilities import Abilities
 from itda_core.model.blocks import left_out, recorded
 from itda_core.model.context import embedding_rows
@@ -85,6 +86,10 @@ class _Proof:
         for layer, found in outputs.items():
             if len(found) != 1:
                 raise _Differs(f"block {layer} runs {len(found)} times in a pass, not once")
+            expected, shape = (*self.both.ids.shape, model.d_model), tuple(found[0].shape)
+            if shape != expected:
+                names = "[texts, tokens, d_model]"
+                raise _Differs(f"block {layer} gives {shape} where {expected} is due, {names}")
         captured = model.capture(self.both, layers, skip_first=False)
         mask = self.both.mask
         for layer, rows in captured.items():
@@ -271,6 +276,8 @@ def _reason(check: Callable[[], None]) -> str:
         check()
     except _Differs as differs:
         return str(differs)
+    except ModelError as error:
+        return str(error).rstrip(".")
     except Exception as error:  # whatever a family's own code raises
         first_line = str(error).strip().split("\n")[0][:150]
         return f"it stops with {type(error).__name__}: {first_line}".rstrip(".: ")

@@ -6,28 +6,12 @@ One line a type: ok, or the reason why not.
 """
 
 import argparse
-import multiprocessing
-import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tools.model_types.listing import KINDS, ModelType, every_type, find_types
-
-_PATIENCE = 120
-"""Seconds for one type"""
-
-
-_PRELOADED = [
-    "tools.model_types.forward",
-    "tools.model_types.tiny",
-    "itda_core.model.built_in",
-    "transformers.models.auto.tokenization_auto",
-    "transformers.models.llama.modeling_llama",
-    "transformers.models.t5.modeling_t5",
-]
-"""What every type needs is imported once, before the processes fork"""
+from tools.model_types.processes import in_processes
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -50,33 +34,10 @@ def build(
     types: list[ModelType], out: Path, processes: int = 2
 ) -> Iterator[tuple[ModelType, str | None]]:
     """Each type with None, or with the reason why there is no model of it in `out`/`one.name`."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
-    with ThreadPoolExecutor(processes) as pool:
-        reasons = pool.map(lambda one: _in_a_process(context, one, out / one.name), types)
-        yield from zip(types, reasons, strict=True)
+    yield from in_processes(_build_and_try, types, out, processes)
 
 
-def _in_a_process(context, one: ModelType, folder: Path) -> str | None:
-    """A model that takes the interpreter down, or for ever, costs itself alone."""
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_build_and_try, args=(one, folder, sender))
-    process.start()
-    sender.close()
-    deadline = time.monotonic() + _PATIENCE
-    try:
-        if not receiver.poll(deadline - time.monotonic()):
-            return f"took more than {_PATIENCE} s"
-        return receiver.recv()
-    except EOFError:
-        process.join()
-        return f"its process ended with {process.exitcode}"
-    finally:
-        process.kill()
-        process.join()
-
-
-def _build_and_try(one: ModelType, folder: Path, sender) -> None:
+def _build_and_try(one: ModelType, folder: Path) -> str | None:
     import torch
 
     from itda_core.model.built_in import quieten
@@ -91,9 +52,8 @@ def _build_and_try(one: ModelType, folder: Path, sender) -> None:
         step = "built, but"
         try_forward(one, folder)
     except Exception as error:  # whatever transformers raises for a type is what is reported
-        sender.send(f"{step}: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
-    else:
-        sender.send(None)
+        return f"{step}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return None
 
 
 if __name__ == "__main__":

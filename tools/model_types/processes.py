@@ -26,7 +26,7 @@ def in_processes(
     work: Callable[[ModelType, Path], Any], types: list[ModelType], out: Path, processes: int = 2
 ) -> Iterator[tuple[ModelType, Any]]:
     """Each type with what `work(type, out / type.name)` gave: a model that takes the interpreter
-    down, or for ever, costs itself alone and gives {"not built": why}."""
+    down, or for ever, costs itself alone and gives the reason, a str."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
     with ThreadPoolExecutor(processes) as pool:
@@ -42,11 +42,11 @@ def _apart(context, work, one: ModelType, folder: Path) -> Any:
     deadline = time.monotonic() + _PATIENCE
     try:
         if not receiver.poll(deadline - time.monotonic()):
-            return {"not built": f"took more than {_PATIENCE} s"}
+            return f"took more than {_PATIENCE} s"
         return receiver.recv()
     except EOFError:
         process.join()
-        return {"not built": f"its process ended with {process.exitcode}"}
+        return f"its process ended with {process.exitcode}"
     finally:
         process.kill()
         process.join()
