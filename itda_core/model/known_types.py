@@ -22,7 +22,7 @@ def known_type(class_name: str) -> Abilities | None:
         return None
     if found["abilities"] is None:
         return Abilities.none("capture", found["refused"])
-    return Abilities(**found["abilities"])
+    return Abilities(**found["abilities"])  # their reasons alone: the rest is each model's own
 
 
 @functools.cache

@@ -20,6 +20,7 @@ from itda_core.model.built_in import (
     built_in_folder,
     is_installed,
 )
+from itda_core.model.known_types import known_type
 from itda_core.model.model import Model
 from itda_core.model.pretrained import first_line, from_pretrained, without_part
 from itda_core.model.process_lock import alone
@@ -84,6 +85,19 @@ def remembered_abilities(spec: ModelSpec) -> Abilities | None:
     except (ModelError, *_NO_CONFIG):
         return None
     return remembered(_identity(spec, source, config, resolved_dtype(spec.dtype, device), device))
+
+
+@alone
+def type_abilities(spec: ModelSpec) -> Abilities | None:
+    """What was proved of a tiny model of the same type; None for a type that was not tried, or a
+    model that is not here."""
+    if built_in := BUILT_IN.get(without_part(spec.name)):
+        return known_type(built_in.architecture)
+    try:
+        architectures = _local_config(spec).architectures or [""]
+    except _NO_CONFIG:
+        return None
+    return known_type(architectures[0])
 
 
 def best_device() -> str:

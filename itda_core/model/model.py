@@ -150,7 +150,7 @@ class Model:
         self.abilities.require(self.name, "next_tokens")
         return self.run(tokens.ids, tokens.mask, use_cache=False).logits.float()
 
-    def run(self, ids: torch.Tensor, mask: torch.Tensor, **options) -> Any:
+    def run(self, ids: torch.Tensor, mask: torch.Tensor | None, **options) -> Any:
         """transformers' own output of the whole model. ids, mask: [n_texts, longest]; options: of
         its forward method, those that it has no name for are left out."""
         return self._run(self.module, ids, mask, options)
@@ -165,9 +165,10 @@ class Model:
 
     def _run(self, module: nn.Module, ids, mask, options: dict[str, Any]) -> Any:
         # The mask as transformers' tokenizers give it: some models calculate with it.
-        inputs = {"attention_mask": mask.to(self.device, torch.int64), **options}
+        if mask is not None:
+            options = {"attention_mask": mask.to(self.device, torch.int64), **options}
         with self._lock, torch.inference_mode():
-            return module(input_ids=ids.to(self.device), **_accepted(type(module), inputs))
+            return module(input_ids=ids.to(self.device), **_accepted(type(module), options))
 
     def unembed(self, hidden: torch.Tensor) -> torch.Tensor:
         """Next-token scores of vectors of the residual stream as if they were the last block's
@@ -245,7 +246,9 @@ class Model:
 
 def _width(module: nn.Module) -> int:
     width = getattr(module.config.get_text_config(), "hidden_size", None)
-    return int(width or module.get_input_embeddings().embedding_dim)
+    if width is None:
+        raise ModelError("Its configuration does not say how wide its activations are.")
+    return int(width)
 
 
 @functools.cache

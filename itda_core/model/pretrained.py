@@ -63,7 +63,10 @@ def _module(spec: ModelSpec, source: str, dtype: torch.dtype, options: dict) -> 
 def _encoder_of(name: str, module: nn.Module, missing: set[str]) -> nn.Module:
     encoder = module.get_encoder() if hasattr(module, "get_encoder") else module
     if encoder is module or not hasattr(encoder, "config"):
-        raise ModelError(f"{without_part(name)} has no encoder of its own. Use it as it is.")
+        raise ModelError(
+            f"{without_part(name)} has no encoder that can be used without the rest of it. Choose "
+            "another model."
+        )
     inside = {id(weight) for weight in encoder.parameters()}
     weights = dict(module.named_parameters())
     _check_whole(name, module, {key for key in missing if id(weights.get(key)) in inside})

@@ -28,8 +28,13 @@ _LENGTHS = (16, 6)
 """The most tokens of each"""
 TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
 """The largest ‖found − expected‖ / ‖expected‖ of a row that rounding explains, by data type"""
+_IMPOSSIBLE = -40.0
+"""Of a log-probability, in nats: what families mask out is set to the lowest number that there is"""
 _TOGETHER = 8
 """Layers that are tried in one pass"""
+_STEP_INPUTS = (("attention_mask", "position_ids"), ("attention_mask",), ())
+"""What families want beside the new tokens: some count positions by themselves, and a few break
+where a mask covers more than those"""
 _STEPS = 3
 """Tokens that are written on one by one"""
 
@@ -65,12 +70,15 @@ class _Proof:
             return Abilities.none("next_tokens", reason)
         if reason := _reason(self.check_splicing):
             return Abilities.none("splicing", reason)
-        self.model.abilities = Abilities(begins_after=self.begins_after())
-        unembedding, steps = _reason(self.check_unembedding), _reason(self.check_steps)
+        begins_after = self.begins_after()
+        self.model.abilities = Abilities(begins_after=begins_after)
+        unembedding = _reason(self.check_unembedding)
+        reason, inputs = self.find_step_inputs()
         return Abilities(
             unembedding=unembedding,
-            cached_steps=steps,
-            begins_after=self.model.abilities.begins_after,
+            cached_steps=reason,
+            step_inputs=inputs,
+            begins_after=begins_after,
         )
 
     def check_capture(self) -> None:
@@ -128,7 +136,11 @@ class _Proof:
         for layer in layers:
             if self._difference(other[layer][:middle], plain[layer][:middle]) > self.tolerance:
                 raise _Differs("a token's activations depend on the tokens after it")
-        logits = getattr(model.run(self.long.ids, self.long.mask, use_cache=False), "logits", None)
+        with recorded(model.blocks, layers, stop=False) as outputs:
+            output = model.run(self.long.ids, self.long.mask, use_cache=False)
+        for layer in layers:  # some heads run their blocks in another way
+            self._compare(outputs[layer][0][0], plain[layer], f"block {layer} below the head")
+        logits = getattr(output, "logits", None)
         if logits is None:
             raise _Differs("it was saved without the head that predicts them")
         if logits.shape[:2] != self.long.ids.shape or not torch.isfinite(logits).all():
@@ -188,6 +200,16 @@ class _Proof:
         last = self._hidden[model.n_layers - 1][0]
         logits = model.logits(self.long)[0].cpu()
         self._compare_logits(model.unembed(last), logits, "logits of the last block's output")
+
+    def find_step_inputs(self) -> tuple[str, tuple[str, ...]]:
+        """Why steps give something else, empty where they don't, and what each has to be told."""
+        reasons = []
+        for inputs in _STEP_INPUTS:
+            self.model.abilities = dataclasses.replace(self.model.abilities, step_inputs=inputs)
+            reasons.append(_reason(self.check_steps))
+            if not reasons[-1]:
+                return "", inputs
+        return reasons[0], ()
 
     def check_steps(self) -> None:
         """Token by token, with and without an added vector, gives what the whole text gives."""
@@ -266,8 +288,10 @@ def _end(logits: torch.Tensor) -> torch.Tensor:
 
 
 def _centered(logits: torch.Tensor) -> torch.Tensor:
-    """Without what is the same for all tokens of the vocabulary, which no probability shows."""
-    return logits.float() - logits.float().mean(-1, keepdim=True)
+    """Without what no probability shows: what is the same for all tokens of the vocabulary, and how
+    impossible the impossible ones are."""
+    likely = logits.float().log_softmax(-1).clamp(min=_IMPOSSIBLE)
+    return likely - likely.mean(-1, keepdim=True)
 
 
 def _reason(check: Callable[[], None]) -> str:

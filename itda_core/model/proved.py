@@ -89,7 +89,8 @@ def _read(file: Path | None) -> dict | None:
     """What was remembered; None where nothing was, or nothing that can be understood."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        found["abilities"]["begins_after"] = tuple(found["abilities"]["begins_after"])
+        for name in ("begins_after", "step_inputs"):
+            found["abilities"][name] = tuple(found["abilities"][name])
         Abilities(**found["abilities"])
         return found if {"part", "blocks"} <= found.keys() else None
     except (AttributeError, OSError, ValueError, KeyError, TypeError):

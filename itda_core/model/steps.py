@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from itda_core.errors import ModelError
 from itda_core.model.model import Model
 
 _CACHES = ("cache", "past_key_values", "cache_params", "state", "mems")
@@ -52,14 +53,20 @@ class Steps:
     def _output(self, before: int) -> Any:
         new, mask = self._ids[:, before:], torch.ones_like(self._ids)
         options = {"use_cache": self._is_cached, **self._cache}
-        if before:
+        inputs = self._model.abilities.step_inputs if before else ("attention_mask",)
+        if "position_ids" in inputs:
             positions = torch.arange(before, before + new.shape[1], dtype=torch.int64)[None]
             options["position_ids"] = positions.to(self._model.device)
-        output = self._model.run(new, mask, **options)
+        output = self._model.run(new, mask if "attention_mask" in inputs else None, **options)
         if self._is_cached:
-            name = next(name for name in _CACHES if self._model.takes(name) and name in output)
-            self._cache = {name: output[name]}
+            self._cache = self._kept(output)
         return output
+
+    def _kept(self, output: Any) -> dict[str, Any]:
+        for name in _CACHES:
+            if self._model.takes(name) and output.get(name) is not None:
+                return {name: output[name]}
+        raise ModelError(f"{self._model.name} keeps nothing of what it has read.")
 
 
 def _shifted(hidden: torch.Tensor, vector: torch.Tensor, first: int) -> torch.Tensor:

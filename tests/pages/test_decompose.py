@@ -263,6 +263,6 @@ def test_an_encoder_says_that_it_predicts_nothing(data_folder, tmp_path, tiny_co
     try:
         [run] = list_runs(data_folder / "runs")
         app = open_page("decompose", run=run.run_id, text=TEXT, view=view)
-        assert "is an encoder" in told(app)
+        assert "it predicts no next token" in told(app)
     finally:
         close_explorer()

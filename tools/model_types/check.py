@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import transformers
 
+from itda_core.model.context import embedding_rows
 from itda_core.model.model import Model
 from itda_core.model.steps import Steps
 from itda_core.model.tokens import TokenizedText, Tokens, padded
@@ -53,7 +54,7 @@ def check(model: Model, one: ModelType, folder: Path) -> None:
 
 def _texts(model: Model) -> Tokens:
     draw = np.random.default_rng(7)
-    n_ids = len(model.tokenizer)
+    n_ids = min(len(model.tokenizer), embedding_rows(model.module) or len(model.tokenizer))
     texts = []
     for length in (min(length, model.context_length - 4) for length in _LENGTHS):
         ids = draw.integers(n_ids // 2, n_ids, length).astype(np.int32)
@@ -156,6 +157,7 @@ def _same(found, expected, what: str, centered: bool = False, rows: float = 1.0)
     """rows: the share of them that must be the same."""
     found, expected = found.double(), expected.double()
     if centered:
+        found, expected = (x.log_softmax(-1).clamp(min=-50) for x in (found, expected))
         found, expected = (x - x.mean(-1, keepdim=True) for x in (found, expected))
     differences = (found - expected).norm(dim=-1) / expected.norm(dim=-1)
     difference = differences.flatten().quantile(rows)

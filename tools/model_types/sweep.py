@@ -66,6 +66,8 @@ def _try(one: ModelType, folder: Path) -> dict[str, Any]:
             return {"refused": refusal}
         try:
             check(model, one, folder)
+        except ModelError as error:  # a text that it can't read, and says so
+            return {"refused": str(error).replace(str(folder), "MODEL")}
         except Exception as error:
             return {"wrong": _in_a_line(error), "abilities": model.abilities}
         return {"abilities": model.abilities, "part": part, "layers": model.n_layers}

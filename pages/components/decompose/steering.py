@@ -44,8 +44,8 @@ class _Written:
 def show_steering(run, result: Decomposition, latents: pd.DataFrame, row: int | None) -> None:
     """latents: of `latents_of`; row: of the locked token, whose first latent is proposed."""
     model = loaded_model(loaded_run(run.directory).config.model)
-    if not model.is_causal:
-        st.info(f"{literal(run.model)} is an encoder: it writes no text to be steered.")
+    if reason := model.why_not("splicing"):
+        st.info(literal(reason))
         return
     st.caption(
         "The text above goes on, once as the model is and once with the atom of a latent added to "

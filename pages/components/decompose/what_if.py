@@ -28,10 +28,8 @@ def show_what_if(run, result: Decomposition, latents: pd.DataFrame, row: int | N
     token before and after. latents: of
     `latents_of`; row: of the locked token."""
     model = loaded_model(loaded_run(run.directory).config.model)
-    if not model.is_causal:
-        st.info(
-            f"{literal(run.model)} is an encoder: it predicts no next token to see a change in."
-        )
+    if reason := model.why_not("splicing"):
+        st.info(literal(reason))
         return
     st.caption(
         "Change a factor: 0 removes a latent, 2 doubles it, −1 turns it round. “Instead” gives its "

@@ -65,8 +65,8 @@ def _show_company(run, latent: pd.Series) -> None:
 
 def _show_next_tokens(run, latent: pd.Series) -> None:
     model = loaded_model(loaded_run(run.directory).config.model)
-    if not model.is_causal:
-        st.caption(f"{literal(run.model)} is an encoder: it predicts no next token.")
+    if reason := model.why_not("unembedding"):
+        st.caption(literal(reason))
         return
     tokens = _next_tokens(run.directory, int(latent.latent))
     st.caption(

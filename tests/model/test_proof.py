@@ -1,0 +1,268 @@
+"""A model proves itself: what is right is said to be, what is not is refused or done otherwise.
+
+Faults are put into a real tiny model by hooks, and real types that were once read wrongly are built
+by transformers itself.
+"""
+
+import copy
+import json
+import shutil
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from itda_core.config import ModelSpec
+from itda_core.errors import ModelError
+from itda_core.model import proved
+from itda_core.model.abilities import ABOUT, Abilities
+from itda_core.model.loading import load_model, try_model
+from itda_core.model.proof import prove
+from itda_core.model.steps import Steps
+from tests.support.tiny_models import TEXTS, close, save_tiny_model
+from tools.model_types.listing import find_types
+from tools.model_types.tiny import save_tiny
+
+
+def saved(name, folder):
+    [one] = find_types(name)
+    save_tiny(one, folder)
+    return folder
+
+
+def rewritten(folder, **changes):
+    """With other entries in config.json; None takes one out."""
+    config = json.loads((folder / "config.json").read_text())
+    config |= changes
+    kept = {key: value for key, value in config.items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(kept))
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A model of one's own, to be spoilt."""
+    return load_model(str(save_tiny_model(tmp_path / "tiny")), device="cpu")
+
+
+def spoil(module, change):
+    module.register_forward_hook(lambda _module, _inputs, output: change(output))
+
+
+# What a sound model and a sound encoder prove
+
+
+def test_a_causal_model_proves_everything(model):
+    told = ("attention_mask", "position_ids")
+    assert prove(model) == Abilities(step_inputs=told, begins_after=(0, 1, 2, 3))
+
+
+def test_an_encoder_proves_its_capture_alone(tmp_path):
+    encoder = load_model(str(save_tiny_model(tmp_path, "bert")), device="cpu")
+    reasons = encoder.abilities.reasons()
+    assert [name for name in ABOUT if not reasons[name]] == ["capture"]
+    assert "depend on the tokens after it" in reasons["next_tokens"]
+    assert not encoder.is_causal
+
+
+def test_the_tables_rows_are_the_abilities():
+    assert [*ABOUT] == [*Abilities.__dataclass_fields__][: len(ABOUT)]
+
+
+# Faults
+
+
+def test_rows_that_depend_on_the_other_texts_of_a_batch_are_refused(model):
+    spoil(model.blocks[1].mlp, lambda output: output + output.mean(0, keepdim=True))
+    assert "in a batch and alone" in prove(model).capture
+
+
+def test_a_block_that_runs_twice_is_refused(model):
+    model.blocks[2] = model.blocks[1]
+    assert "block 1 runs 2 times" in prove(model).capture
+
+
+def test_activations_that_are_not_finite_are_refused(model):
+    spoil(model.blocks[3].mlp, lambda output: output * float("nan"))
+    assert "not finite" in prove(model).capture
+
+
+def test_a_block_of_another_width_is_refused(model):
+    model.d_model = 8
+    assert "block 0 gives (2, 16, 16) where (2, 16, 8) is due" in prove(model).capture
+
+
+def test_a_model_that_sees_later_tokens_is_an_encoder(model):
+    model.module.config.is_causal = False
+    for block in model.blocks:
+        block.self_attn.is_causal = False
+    assert "depend on the tokens after it" in prove(model).next_tokens
+
+
+def test_a_block_that_is_passed_by_takes_nothing_in(model):
+    """A block reads what the first one gave: what is put in between changes nothing."""
+    kept = []
+    model.blocks[0].register_forward_hook(lambda _m, _i, output: kept.append(output))
+    model.blocks[2].register_forward_pre_hook(lambda _m, inputs: (kept[-1], *inputs[1:]))
+    assert "output changes nothing" in prove(model).splicing
+
+
+def test_where_cached_steps_differ_whole_passes_are_made(model, monkeypatch):
+    """A model that forgets its cache: each step would see the new token alone."""
+    forward = model.module.forward
+
+    def forgetful(*inputs, past_key_values=None, cache=None, **options):
+        return forward(*inputs, **options)
+
+    tokens = model.tokenize(TEXTS[:1])
+    whole = model.logits(tokens)[0].cpu()
+    monkeypatch.setattr(model.module, "forward", forgetful)
+    model.abilities = prove(model)
+    assert model.abilities.cached_steps
+    assert not model.abilities.unembedding
+    steps = Steps(model)
+    for place in range(4, 8):
+        first = 0 if place == 4 else place - 1
+        close(steps.next_logits(tokens.ids[:, first:place]), whole[place - 1])
+
+
+def test_rows_that_no_block_gives_are_no_numbers(model):
+    """Blocks that are never called: never memory that nobody wrote."""
+    model.blocks = copy.deepcopy(model.blocks)
+    with pytest.raises(ModelError, match="block 1 gave nothing in a pass"):
+        model.capture(model.tokenize(TEXTS), [1])
+
+
+# Types that were read wrongly
+
+
+def test_a_model_whose_blocks_run_past_their_hooks_is_refused(tmp_path):
+    folder = saved("squeezebert.masked", tmp_path)
+    with pytest.raises(ModelError, match="can't be used: block 0 runs 0 times in a pass, not once"):
+        load_model(str(folder), device="cpu")
+
+
+def test_the_blocks_of_xlm_are_those_that_give_its_hidden_states(tmp_path):
+    """It has four lists as long as its layers; the feed-forward parts are not its blocks."""
+    folder = saved("xlm.masked", tmp_path)
+    model = load_model(str(folder), device="cpu")
+    tokens = model.tokenize(TEXTS)
+    with torch.no_grad():
+        states = transformers.AutoModel.from_pretrained(folder)(
+            input_ids=tokens.ids, attention_mask=tokens.mask.long(), output_hidden_states=True
+        ).hidden_states
+    captured = model.capture(tokens, range(model.n_layers), skip_first=False)
+    for layer, rows in captured.items():
+        close(rows, states[layer + 1][tokens.mask])
+
+
+@pytest.mark.parametrize("name", ["bart.seq2seq", "t5.seq2seq"])
+def test_of_an_encoder_and_a_decoder_the_encoder_is_used_by_name(tmp_path, name):
+    folder = saved(name, tmp_path)
+    with pytest.raises(ModelError, match=r"an encoder and a decoder.*:encoder$"):
+        load_model(str(folder), device="cpu")
+    model = load_model(f"{folder}:encoder", device="cpu")
+    tokens = model.tokenize(TEXTS)
+    encoder = transformers.AutoModel.from_pretrained(folder).eval().get_encoder()
+    with torch.no_grad():
+        states = encoder(
+            input_ids=tokens.ids, attention_mask=tokens.mask.long(), output_hidden_states=True
+        ).hidden_states
+    captured = model.capture(tokens, [0, 1], skip_first=False)
+    for layer, rows in captured.items():
+        close(rows, states[layer + 1][tokens.mask])
+
+
+def test_a_model_without_an_encoder_of_its_own_says_so(tmp_path):
+    with pytest.raises(ModelError, match="no encoder that can be used without"):
+        load_model(f"{save_tiny_model(tmp_path)}:encoder", device="cpu")
+
+
+def test_a_bidirectional_model_that_names_no_architecture_is_an_encoder(tmp_path):
+    folder = rewritten(saved("bert.masked", tmp_path), architectures=None)
+    assert not load_model(str(folder), device="cpu").is_causal
+
+
+@pytest.mark.parametrize("name", ["opt.causal", "cohere.causal", "granite.causal", "gemma2.causal"])
+def test_next_tokens_of_a_vector_go_through_all_that_follows_the_blocks(tmp_path, name):
+    """Projections, scales and caps included: the last block's output gives the model's logits."""
+    changes = {"word_embed_proj_dim": 16} if name.startswith("opt") else {}
+    [one] = find_types(name)
+    config = transformers.AutoConfig.from_pretrained(saved(name, tmp_path / "first"))
+    for key, value in changes.items():
+        setattr(config, key, value)
+    torch.manual_seed(0)
+    one.auto_class.from_config(config).save_pretrained(tmp_path / "model")
+    for file in (tmp_path / "first").glob("tokenizer*"):
+        shutil.copy(file, tmp_path / "model")
+    model = load_model(str(tmp_path / "model"), device="cpu")
+    tokens = model.tokenize(TEXTS)
+    last = model.hidden(tokens, model.n_layers - 1)[tokens.mask]
+    with torch.no_grad():
+        expected = model.module(input_ids=tokens.ids, attention_mask=tokens.mask.long()).logits[
+            tokens.mask
+        ]
+    close(model.unembed(last), expected)
+
+
+# Files that lack something
+
+
+def without_weight(folder, name):
+    weights = load_file(folder / "model.safetensors")
+    del weights[name]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_a_weight_that_is_missing_is_not_drawn_at_random(tmp_path):
+    folder = without_weight(save_tiny_model(tmp_path), "model.layers.2.mlp.up_proj.weight")
+    with pytest.raises(ModelError, match=r"not whole: model\.layers\.2\.mlp.* missing"):
+        load_model(str(folder), device="cpu")
+
+
+def test_a_model_saved_without_its_head_is_an_encoder(tmp_path):
+    folder = without_weight(save_tiny_model(tmp_path), "lm_head.weight")
+    model = load_model(str(folder), device="cpu")
+    assert "saved without the head" in model.why_not("next_tokens")
+    with pytest.raises(ModelError, match="predicts no next token"):
+        model.logits(model.tokenize(["a"]))
+
+
+# Remembered
+
+
+def test_a_model_proves_itself_once(tmp_path, monkeypatch):
+    folder = str(save_tiny_model(tmp_path))
+    first = load_model(folder, device="cpu")
+    monkeypatch.setattr(proved, "prove", lambda _model: pytest.fail("proved again"))
+    again = load_model(folder, device="cpu")
+    assert again.abilities == first.abilities
+    monkeypatch.setattr(proved, "prove", lambda _model: Abilities.none("capture", "tried anew"))
+    save_tiny_model(tmp_path, seed=1)
+    with pytest.raises(ModelError, match="tried anew"):
+        load_model(folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "null", '{"blocks": 3}', '{"abilities": {"begins_after": 1}}']
+)
+def test_what_was_remembered_and_is_damaged_is_proved_anew(tmp_path, data_folder, damage):
+    folder = str(save_tiny_model(tmp_path))
+    first = load_model(folder, device="cpu")
+    [file] = (data_folder / "cache" / "proofs").iterdir()
+    whole = file.read_text()
+    file.write_text(damage)
+    assert load_model(folder, device="cpu").abilities == first.abilities
+    assert file.read_text() == whole
+
+
+def test_a_refusal_is_remembered_too(tmp_path, monkeypatch):
+    folder = saved("squeezebert.masked", tmp_path)
+    with pytest.raises(ModelError):
+        load_model(str(folder), device="cpu")
+    monkeypatch.setattr(proved, "prove", lambda _model: pytest.fail("proved again"))
+    with pytest.raises(ModelError, match="block 0 runs 0 times"):
+        load_model(str(folder), device="cpu")
+    assert try_model(ModelSpec(str(folder), dtype="float32")).capture
