@@ -29,7 +29,7 @@ _LENGTHS = (16, 6)
 TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
 """The largest ‖found − expected‖ / ‖expected‖ of a row that rounding explains, by data type"""
 _IMPOSSIBLE = -40.0
-"""Of a log-probability, in nats: what families mask out is set to the lowest number that there is"""
+"""A log-probability in nats: what families mask out is set to the lowest number that there is"""
 _TOGETHER = 8
 """Layers that are tried in one pass"""
 _STEP_INPUTS = (("attention_mask", "position_ids"), ("attention_mask",), ())
