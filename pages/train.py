@@ -2,14 +2,15 @@
 
 import streamlit as st
 
-from itda_core.config import DTYPES, CorpusSpec, ModelSpec, TrainConfig
+from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.corpus.corpus import BUILT_IN as BUILT_IN_CORPORA
 from itda_core.errors import InputError
 from itda_core.glossary import GLOSSARY
 from itda_core.jobs.estimate import estimate
 from itda_core.model.built_in import BUILT_IN
 from itda_core.model.loading import known_models, model_shape
-from itda_core.runs.workspace import delete_interrupted, interrupted_trainings
+from itda_core.runs.workspace import delete_interrupted, interrupted_trainings, lost_trainings
+from itda_core.settings import DTYPES
 from pages.components.explorer import explorer
 from pages.components.frame import errors_as_sentences, page
 from pages.components.job_panel import show_ended_jobs, watch_active_jobs
@@ -241,9 +242,16 @@ def _show_interrupted() -> None:
     is_open = [config for config in listed if config.model.dtype == "auto"]
     listed += [config.with_dtype(dtype) for config in is_open for dtype in DTYPES]
     waiting = {name: config for name, config in waiting.items() if config not in listed}
-    if not waiting:
+    lost = {} if active else lost_trainings(here.runs_folder)
+    if not waiting and not lost:
         return
     st.subheader("Stopped half-way")
+    for training_id, why in lost.items():
+        with st.container(border=True):
+            st.markdown(f"**{literal(training_id)}** can't be resumed. {literal(why)}")
+            if st.button("Discard", key=f"discard_{training_id}", width="stretch"):
+                delete_interrupted(here.runs_folder, training_id)
+                st.rerun()
     for training_id, config in waiting.items():
         with st.container(border=True):
             layers = ", ".join(str(layer) for layer in config.layers)

@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 CORE = REPOSITORY / "itda_core"
 
 FLOORS = [
-    "glossary", "errors", "digests", "config", "files", "progress", "corpus", "model",
+    "glossary", "errors", "digests", "settings", "config", "files", "progress", "corpus", "model",
     "activations", "pursuit",
     "dictionary", "runs", "selection", "evaluation", "analysis", "similarity", "training", "store",
     "jobs", "exchange", "cli",

@@ -7,8 +7,9 @@ import platform
 import shutil
 import sys
 from importlib import metadata
+from pathlib import Path
 
-from itda_core.cli.console import follow, numbers, show, trained
+from itda_core.cli.console import follow, show, trained
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig, data_directory
 from itda_core.errors import InputError
 from itda_core.runs.run import find_run, read_run
@@ -89,10 +90,7 @@ def doctor(options: argparse.Namespace) -> int:
 
 def _train_config(options: argparse.Namespace) -> TrainConfig:
     if options.config:
-        try:
-            return TrainConfig.from_dict(json.loads(options.config.read_text()))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{options.config} can't be read: {error}.") from error
+        return _read_config(options.config)
     if not options.layers:
         raise InputError("Give the layers to train, such as --layers 7,15,22.")
     plain = {
@@ -103,7 +101,19 @@ def _train_config(options: argparse.Namespace) -> TrainConfig:
     return TrainConfig(
         model=ModelSpec(options.model, options.revision, options.dtype),
         corpus=CorpusSpec(options.corpus, options.column),
-        layers=numbers("--layers", options.layers),
+        layers=options.layers,
         skip_first=not options.keep_first,
         **plain,
     )
+
+
+def _read_config(file: Path) -> TrainConfig:
+    """The training that a file describes; a message names its fields as they stand there."""
+    try:
+        fields = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{file} can't be read: {error}.") from error
+    try:
+        return TrainConfig.from_dict(fields)
+    except InputError as error:
+        raise InputError(f"{file} can't be used. {error}") from error

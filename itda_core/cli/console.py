@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from itda_core.errors import InputError, ItdaError
+from itda_core.errors import ItdaError
+from itda_core.files import disk_errors_as_sentences
 from itda_core.progress import Progress
 from itda_core.runs.run import Run
 
@@ -105,7 +106,7 @@ def describe(progress: Progress) -> str:
 
 def _add_line(file: Path | None, progress: Progress) -> None:
     if file:
-        with file.open("a") as opened:
+        with disk_errors_as_sentences(file.parent), file.open("a") as opened:
             opened.write(json.dumps(progress.to_dict()) + "\n")
 
 
@@ -120,15 +121,3 @@ def trained(run: Run) -> dict[str, Any]:
         "seconds": run.metrics["seconds"],
         "fvu": run.metrics["fvu"],
     }
-
-
-def numbers(option: str, text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"{option} takes numbers such as 7,15,22, got {text!r}.") from None
-
-
-def require_positive(name: str, value: int) -> None:
-    if value < 1:
-        raise InputError(f"--{name} must be at least 1, got {value}.")

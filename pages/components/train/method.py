@@ -4,8 +4,9 @@ from typing import Any
 
 import streamlit as st
 
-from itda_core.config import BUDGETS, OFFSETS, PURSUITS, SELECTIONS, TrainConfig
+from itda_core.config import TrainConfig
 from itda_core.glossary import GLOSSARY
+from itda_core.settings import BUDGETS, OFFSETS, PURSUITS, SELECTIONS
 
 _METHODS = {"coverage": "Coverage (recommended)", "threshold": "Published (greedy threshold)"}
 _ABOUT_METHODS = {
