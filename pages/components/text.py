@@ -4,6 +4,8 @@ import re
 
 import regex
 
+from itda_core.errors import ItdaError, SettingError
+
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&=^])")
 _CONTROL = {"\n": "↵", "\r": "␍", "\t": "⇥"}
 
@@ -16,6 +18,11 @@ def literal(text: str) -> str:
 def visible(text: str) -> str:
     """Line breaks and tabs as signs, so that text stays on one line."""
     return "".join(_CONTROL.get(character, character) for character in text)
+
+
+def sentence(error: ItdaError) -> str:
+    """What went wrong, as Markdown; settings by their names on the page."""
+    return literal(error.named("label") if isinstance(error, SettingError) else str(error))
 
 
 def token_label(token: str) -> str:
