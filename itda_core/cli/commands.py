@@ -10,9 +10,11 @@ from importlib import metadata
 from pathlib import Path
 
 from itda_core.cli.console import follow, show, trained
+from itda_core.cli.parser import make_parser
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig, data_directory
 from itda_core.errors import InputError
 from itda_core.runs.run import find_run, read_run
+from itda_core.settings import SETTINGS
 
 
 def train(options: argparse.Namespace) -> int:
@@ -21,6 +23,8 @@ def train(options: argparse.Namespace) -> int:
 
     runs = options.runs
     if options.resume:
+        training.find_interrupted(options.resume, runs)
+        _refuse_settings(options, "--resume goes on with the settings that the training began with")
         steps = training.resume(options.resume, runs)
     else:
         steps = training.train(_train_config(options), runs)
@@ -90,7 +94,9 @@ def doctor(options: argparse.Namespace) -> int:
 
 def _train_config(options: argparse.Namespace) -> TrainConfig:
     if options.config:
-        return _read_config(options.config)
+        config = _read_config(options.config)
+        _refuse_settings(options, f"{options.config} says all settings")
+        return config
     if not options.layers:
         raise InputError("Give the layers to train, such as --layers 7,15,22.")
     plain = {
@@ -105,6 +111,16 @@ def _train_config(options: argparse.Namespace) -> TrainConfig:
         skip_first=not options.keep_first,
         **plain,
     )
+
+
+def _refuse_settings(options: argparse.Namespace, why: str) -> None:
+    """Raises InputError where an option sets what is settled already: it would have no effect."""
+    given, usual = vars(options), vars(make_parser().parse_args(["train"]))
+    settings = [name for name in (*SETTINGS, "keep_first") if name in usual]
+    given = [name for name in settings if given[name] != usual[name]]
+    if given:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise InputError(f"{why}: leave out {names}.")
 
 
 def _read_config(file: Path) -> TrainConfig:

@@ -33,6 +33,14 @@ CHECKPOINT_SECONDS = 20.0
 
 def resume(name: str, runs: Path) -> Iterator[Progress]:
     """Go on with an interrupted training, given its id or the id of one of its runs."""
+    training_id = find_interrupted(name, runs)
+    config = interrupted_trainings(runs)[training_id]
+    yield from train(config, runs, expected_id=training_id)
+
+
+def find_interrupted(name: str, runs: Path) -> str:
+    """The id of an interrupted training, given that or the id of one of its runs. Raises InputError
+    where there is none that can be resumed."""
     interrupted, lost = interrupted_trainings(runs), lost_trainings(runs)
     training_id = name if name in {*interrupted, *lost} else name.rpartition("-L")[0]
     if training_id in lost:
@@ -43,7 +51,7 @@ def resume(name: str, runs: Path) -> Iterator[Progress]:
     if training_id not in interrupted:
         listed = ", ".join(interrupted) or "none"
         raise InputError(f"There is no interrupted training {name!r}. There are: {listed}.")
-    yield from train(interrupted[training_id], runs, expected_id=training_id)
+    return training_id
 
 
 def train(config: TrainConfig, runs: Path, expected_id: str | None = None) -> Iterator[Progress]:

@@ -192,6 +192,34 @@ def test_a_configuration_file_is_refused_by_the_names_that_stand_in_it(
     assert words in sentence
 
 
+def test_an_option_beside_a_configuration_file_is_refused_and_not_ignored(fails, tmp_path):
+    fields = {"model": {"name": "tiny-6x128-0"}, "corpus": {"name": "sotu"}, "layers": [2]}
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    file = ["--config", tmp_path / "config.json", "--runs", tmp_path / "runs"]
+    sentence = fails(2, "train", *file, "--seed", "5", "--keep-first", "--layers", "3")
+    assert "config.json says all settings: leave out --layers, --seed, --keep-first." in sentence
+    waiting = tmp_path / "runs" / ".tiny-6x128-0-00000000"
+    waiting.mkdir(parents=True)
+    (waiting / "config.json").write_text(json.dumps(fields))
+    more = ["--runs", tmp_path / "runs", "--l0", "3"]
+    sentence = fails(2, "train", "--resume", "tiny-6x128-0-00000000", *more)
+    assert "began with: leave out --l0." in sentence
+
+
+def test_a_run_of_before_with_a_seed_below_zero_is_listed_and_read(tmp_path, runs_folder, ids):
+    shutil.copytree(runs_folder / ids[0], tmp_path / ids[0])
+    about = json.loads((tmp_path / ids[0] / "config.json").read_text())
+    about["config"] |= {"selection": "threshold", "offset": "zero", "pursuit": "matching"}
+    about["config"] |= {"seed": -1, "budget": "token"}
+    (tmp_path / ids[0] / "config.json").write_text(json.dumps(about))
+    [run] = list_runs(tmp_path)
+    assert run.config.seed == -1
+    store = Store(":memory:")
+    assert store.import_new(tmp_path) == [ids[0]]
+    assert store.runs.table()["seed"].tolist() == [-1]
+    store.close()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
