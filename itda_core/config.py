@@ -10,28 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from itda_core.digests import digest
-from itda_core.errors import InputError
+from itda_core.errors import InputError, SettingError
+from itda_core.settings import IMPORTED, MAX_SEED, MAX_TERMS, SETTINGS
 
 CONFIG_VERSION = 3
 """2: prompts are captured in windows and selected from in steps; "auto" is written down as what it
 came to. 3: offset and pursuit. It is part of a training's identity."""
-SELECTIONS = ("coverage", "threshold")
-OFFSETS = ("mean", "zero")
-PURSUITS = ("orthogonal", "refit", "matching")
-BUDGETS = ("token", "mean")
 MAP_METHODS = ("umap", "svd")
 MEAN_BUDGET_CAP = 2
 """With the budget "mean" a token may use so many times L0 terms."""
-IMPORTED = "imported"
-"""The selection of a dictionary that was made elsewhere: its configuration says how the prompts
-were read, and can't be trained."""
 _USUAL = {"coverage": ("mean", "orthogonal")}
 """Offset and pursuit that go with a selection; the published ones with any other."""
 _PUBLISHED = ("zero", "matching")
 _NO_ENCODINGS = ("idna", "punycode", "unicode_escape", "unicode-escape", "raw_unicode_escape",
                  "raw-unicode-escape", "undefined", "utf-7")  # fmt: skip
 """Ways of escaping, and not of writing"""
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+_REQUIRED = ("model", "corpus", "layers")
+"""Fields of a training that have no default; they are checked by themselves."""
 
 
 def data_directory() -> Path:
@@ -77,10 +72,11 @@ class ModelSpec:
     float32. A run keeps what it came to."""
 
     def __post_init__(self) -> None:
+        SETTINGS["model"].check(self.name)
+        SETTINGS["revision"].check(self.revision)
+        SETTINGS["dtype"].check(self.dtype)
         if not self.name.strip():
             raise InputError("Give a model: a built-in name, a hub id or a local folder.")
-        if self.dtype not in DTYPES:
-            raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}.")
 
 
 @dataclass(frozen=True)
@@ -105,6 +101,8 @@ class CorpusSpec:
     """Of a text file, as Python calls it."""
 
     def __post_init__(self) -> None:
+        SETTINGS["corpus"].check(self.name)
+        SETTINGS["column"].check(self.column)
         if not self.name.strip():
             raise InputError("Give a corpus: a built-in name, a file or a hub data set.")
         _require_mark("separator", self.separator, ("\r", "\n", '"', ""))
@@ -171,40 +169,25 @@ class TrainConfig:
     ones. Smaller steps choose better, since the atoms of one step do not know of each other."""
 
     def __post_init__(self) -> None:
+        _check_layers(self.layers)
         object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))
-        if not self.layers:
-            raise InputError("Choose at least one layer.")
-        if not all(isinstance(layer, int) for layer in self.layers):
-            raise InputError(f"Layers are whole numbers, got {self.layers}.")
-        if min(self.layers) < 0:
-            raise InputError(f"Layers count from 0, got {min(self.layers)}.")
-        _require_min("max_tokens", self.max_tokens, 1)
-        _require_min("context_length", self.context_length, 2)
-        _require_min("max_atoms", self.max_atoms, 1)
-        _require_min("l0", self.l0, 1)
-        _require_min("explored_tokens", self.explored_tokens, 0)
-        _require_min("batch_tokens", self.batch_tokens, 1)
-        if self.max_atoms > self.max_tokens and self.selection != IMPORTED:
-            raise InputError(
-                f"max_atoms ({self.max_atoms:,}) is more than max_tokens ({self.max_tokens:,}): "
-                "every atom is a token, so ask for fewer atoms or more tokens."
-            )
-        if self.selection not in (*SELECTIONS, IMPORTED):
-            raise InputError(
-                f"selection must be one of {', '.join(SELECTIONS)}, got {self.selection!r}."
-            )
+        for field in dataclasses.fields(self):
+            if field.name not in _REQUIRED:
+                SETTINGS[field.name].check(getattr(self, field.name))
         self._complete_method()
         self._check_budget()
-        if not 0.0 <= self.threshold <= 4.0:
-            raise InputError(f"threshold must be between 0 and 4, got {self.threshold}.")
+        if self.max_atoms > self.max_tokens and self.selection != IMPORTED:
+            raise SettingError(
+                f"{{0}} ({self.max_atoms:,}) is more than {{1}} ({self.max_tokens:,}): "
+                "every atom is a token, so ask for fewer atoms or more tokens.",
+                SETTINGS["max_atoms"],
+                SETTINGS["max_tokens"],
+            )
 
     def _complete_method(self) -> None:
         offset, pursuit = _USUAL.get(self.selection, _PUBLISHED)
-        for name, usual, values in (("offset", offset, OFFSETS), ("pursuit", pursuit, PURSUITS)):
-            value = getattr(self, name) or usual
-            if value not in values:
-                raise InputError(f"{name} must be one of {', '.join(values)}, got {value!r}.")
-            object.__setattr__(self, name, value)
+        object.__setattr__(self, "offset", self.offset or offset)
+        object.__setattr__(self, "pursuit", self.pursuit or pursuit)
         if self.selection == "threshold" and self.offset != "zero":
             raise InputError(
                 "The threshold selection takes its first atoms before a mean is known: its offset "
@@ -212,12 +195,16 @@ class TrainConfig:
             )
 
     def _check_budget(self) -> None:
-        if self.budget not in BUDGETS:
-            raise InputError(f"budget must be one of {', '.join(BUDGETS)}, got {self.budget!r}.")
         if self.budget == "mean" and (self.offset, self.pursuit) != ("mean", "orthogonal"):
             raise InputError(
                 "An L0 that holds on average needs the selection coverage with the mean as offset "
                 "and the orthogonal pursuit. Choose those, or the budget token."
+            )
+        if self.max_terms > MAX_TERMS:
+            most = MAX_TERMS // MEAN_BUDGET_CAP
+            raise SettingError(
+                f"{{0}} must be at most {most:,} where it holds on average, got {self.l0}.",
+                SETTINGS["l0"],
             )
 
     @property
@@ -244,7 +231,20 @@ class TrainConfig:
 
     def with_dtype(self, dtype: str) -> "TrainConfig":
         """The same training with the data type that "auto" came to on this machine."""
-        return dataclasses.replace(self, model=dataclasses.replace(self.model, dtype=dtype))
+        return self.but(model=dataclasses.replace(self.model, dtype=dtype))
+
+    def but(self, **fields: Any) -> "TrainConfig":
+        """A copy with some fields changed; a seed that only `of_finished` lets pass stays."""
+        seed = fields.pop("seed", self.seed)
+        if seed >= 0 or seed != self.seed:
+            return dataclasses.replace(self, **fields, seed=seed)
+        copy = dataclasses.replace(self, **fields, seed=0)
+        object.__setattr__(copy, "seed", seed)
+        return copy
+
+    def check(self) -> None:
+        """Raises SettingError where this can't be trained: see `of_finished`."""
+        dataclasses.replace(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types, with the format's version."""
@@ -252,17 +252,29 @@ class TrainConfig:
         return {"version": CONFIG_VERSION, **fields}
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "TrainConfig":
-        """The inverse of `to_dict`; unknown or missing fields raise InputError."""
-        try:
-            fields = dict(fields)
-            if fields.pop("version", CONFIG_VERSION) > CONFIG_VERSION:
-                raise InputError("This configuration is from a newer version: update the explorer.")
-            model = ModelSpec(**fields.pop("model"))
-            corpus = CorpusSpec(**fields.pop("corpus"))
-            return cls(model=model, corpus=corpus, layers=tuple(fields.pop("layers")), **fields)
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise InputError(f"Not a training configuration: {error}.") from error
+    def from_dict(cls, fields: Any) -> "TrainConfig":
+        """The inverse of `to_dict`. Raises InputError where a field is unknown, missing, or not
+        what it may be."""
+        fields = _as_object("a training configuration", fields)
+        _check_version(fields.pop("version", CONFIG_VERSION))
+        _check_names(
+            "A training configuration", fields, [one.name for one in dataclasses.fields(cls)]
+        )
+        model = _spec(ModelSpec, "model", fields.pop("model", None))
+        corpus = _spec(CorpusSpec, "corpus", fields.pop("corpus", None))
+        return cls(model=model, corpus=corpus, layers=fields.pop("layers", None), **fields)
+
+    @classmethod
+    def of_finished(cls, fields: dict[str, Any]) -> "TrainConfig":
+        """What a finished run was trained with. Earlier versions took seeds below 0 for the
+        threshold selection: such a run stays readable, and can't be trained anew."""
+        fields = _as_object("a training configuration", fields)
+        seed = fields.get("seed", 0)
+        if type(seed) is not int or not -MAX_SEED <= seed < 0:
+            return cls.from_dict(fields)
+        config = cls.from_dict({**fields, "seed": 0})
+        object.__setattr__(config, "seed", seed)
+        return config
 
     def training_id(self, model_digest: str, corpus_digest: str) -> str:
         """Names the training after the model and a digest of all that decides its result.
@@ -306,8 +318,40 @@ def _text_encoding(name: str) -> str:
     return found.name
 
 
-def _require_min(name: str, value: int, minimum: int) -> None:
-    if not isinstance(value, int):
-        raise InputError(f"{name} must be a whole number, got {value!r}.")
-    if value < minimum:
-        raise InputError(f"{name} must be at least {minimum}, got {value}.")
+def _check_layers(layers: Any) -> None:
+    if not isinstance(layers, tuple | list):
+        raise InputError(f"Layers are a list of whole numbers, got {layers!r}.")
+    if not layers:
+        raise InputError("Choose at least one layer.")
+    for layer in layers:
+        if not isinstance(layer, int) or isinstance(layer, bool):
+            raise InputError(f"Layers are whole numbers, got {layer!r}.")
+    if min(layers) < 0:
+        raise InputError(f"Layers count from 0, got {min(layers)}.")
+
+
+def _check_version(version: Any) -> None:
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise InputError(f"The version of a configuration is a whole number, got {version!r}.")
+    if version > CONFIG_VERSION:
+        raise InputError("This configuration is from a newer version: update the explorer.")
+
+
+def _spec(kind: type, name: str, fields: Any) -> Any:
+    """A ModelSpec or CorpusSpec of a configuration file."""
+    fields = _as_object(name, fields)
+    _check_names(name, fields, [field.name for field in dataclasses.fields(kind)])
+    return kind(**{"name": None, **fields})
+
+
+def _as_object(what: str, fields: Any) -> dict[str, Any]:
+    """A copy of a JSON object."""
+    if not isinstance(fields, dict):
+        raise InputError(f"There has to be {what} as a JSON object, got {fields!r:.60}.")
+    return dict(fields)
+
+
+def _check_names(what: str, fields: dict[str, Any], known: list[str]) -> None:
+    unknown = [name for name in fields if name not in known]
+    if unknown:
+        raise InputError(f"{what} has no field {unknown[0]!r}; it has {', '.join(known)}.")

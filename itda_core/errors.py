@@ -13,6 +13,20 @@ class InputError(ItdaError):
     exit_code = 2
 
 
+class SettingError(InputError):
+    """A setting can't be what was given. The message names settings by their keys, as a
+    configuration file does; `named` as the command line or a page does."""
+
+    def __init__(self, sentence: str, *settings: object):
+        """sentence: {0} stands for the name of the first of `settings.Setting`, and so on."""
+        self._sentence, self._settings = sentence, settings
+        super().__init__(self.named("key"))
+
+    def named(self, by: str) -> str:
+        """The message; by: key, option or label, whichever the person sees."""
+        return self._sentence.format(*(getattr(setting, by) for setting in self._settings))
+
+
 class CorpusError(InputError):
     """The texts can't be read: no such corpus, wrong format, missing column, nothing in it."""
 

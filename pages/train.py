@@ -1,23 +1,26 @@
 """Train: the settings of a training, its progress, and the dictionaries there are."""
 
 import dataclasses
+from typing import Any
 
 import streamlit as st
 
-from itda_core.config import DTYPES, CorpusSpec, ModelSpec, TrainConfig
+from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.corpus.corpus import BUILT_IN as BUILT_IN_CORPORA
 from itda_core.errors import InputError
-from itda_core.glossary import GLOSSARY
 from itda_core.jobs.estimate import estimate
 from itda_core.model.built_in import BUILT_IN
 from itda_core.model.loading import known_models, model_shape
-from itda_core.runs.workspace import delete_interrupted, interrupted_trainings
+from itda_core.runs.workspace import delete_interrupted, interrupted_trainings, lost_trainings
+from itda_core.settings import DTYPES, SETTINGS, Setting
 from pages.components.explorer import explorer
 from pages.components.file_reading import ask_how_to_read
 from pages.components.frame import errors_as_sentences, page
 from pages.components.job_panel import show_ended_jobs, watch_active_jobs
+from pages.components.number_field import number_field, read_numbers
 from pages.components.run_names import run_label
-from pages.components.text import bytes_text, literal, seconds_text
+from pages.components.text import bytes_text, literal, seconds_text, sentence
+from pages.components.train.abilities import show_abilities
 from pages.components.train.method import ask_for_method, ask_for_selection
 from pages.components.upload import upload_texts
 
@@ -40,33 +43,39 @@ def show() -> None:
 
 
 def _show_settings() -> None:
-    try:
-        model = _ask_for_model()
-        layers = _ask_for_layers(model)
-        corpus = _ask_for_corpus()
-        numbers = _ask_for_numbers(ask_for_selection())
-        if model is None or corpus is None:
-            st.button("Start training", type="primary", disabled=True)
-            return
-        config = TrainConfig(model=model, corpus=corpus, layers=layers, **numbers)
-    except InputError as error:
-        st.warning(literal(str(error)))
-        st.button("Start training", type="primary", disabled=True)
-        return
-    _show_estimate(config)
-    if st.button("Start training", type="primary"):
+    config = _ask_for_config()
+    if config is not None:
+        _show_estimate(config)
+    is_clicked = st.button("Start training", type="primary", disabled=config is None)
+    if is_clicked and config is not None:
         explorer().queue.submit(config)
         st.rerun()
 
 
+def _ask_for_config() -> TrainConfig | None:
+    """None while something is missing, or wrong: then with a sentence about it."""
+    try:
+        model = _ask_for_model()
+        is_usable = model is not None and show_abilities(model)
+        layers = _ask_for_layers(model)
+        corpus = _ask_for_corpus()
+        texts, others = _ask_for_numbers(ask_for_selection())
+        numbers = read_numbers(texts)
+        if not is_usable or corpus is None or numbers is None:
+            return None
+        return TrainConfig(model=model, corpus=corpus, layers=layers, **numbers, **others)
+    except InputError as error:
+        st.warning(sentence(error))
+        return None
+
+
 def _ask_for_model() -> ModelSpec | None:
     name = st.selectbox(
-        "Model",
+        SETTINGS["model"].label,
         [model["model"] for model in known_models()],
         accept_new_options=True,
         key="model",
-        help="A built-in model, one from the hub such as EleutherAI/pythia-70m, or the path of a "
-        "folder with config.json and safetensors. Type a new one to add it.",
+        help=SETTINGS["model"].advice,
     )
     if not name or not name.strip():
         return None
@@ -123,7 +132,7 @@ def _ask_for_corpus() -> CorpusSpec | None:
             help="A data set of the hub as owner/name, or a file: .txt, .csv, .tsv, .jsonl "
             "(also as .gz or .zst) or .parquet.",
         )
-        column = st.text_input("Column that holds the texts (where it has several)", key="column")
+        column = st.text_input(SETTINGS["column"].label, key="column")
         if not name.strip():
             return None
         how = ask_how_to_read("corpus_how")
@@ -137,93 +146,35 @@ def _ask_for_corpus() -> CorpusSpec | None:
     return CorpusSpec(name)
 
 
-def _ask_for_numbers(selection: str) -> dict:
-    first, second, third = st.columns(3)
-    numbers = {
-        "max_tokens": first.number_input(
-            "Tokens",
-            1,
-            100_000_000,
-            _DEFAULTS["max_tokens"],
-            1_024,
-            key="max_tokens",
-            help="How many activations of each layer are read. A dictionary that is full takes "
-            "no more of them.",
-        ),
-        "max_atoms": second.number_input(
-            "Atoms",
-            1,
-            65_536,
-            _DEFAULTS["max_atoms"],
-            256,
-            key="max_atoms",
-            help="The size of a dictionary. More atoms reconstruct better and differ less.",
-        ),
-        "l0": third.number_input(
-            "L0",
-            1,
-            512,
-            _DEFAULTS["l0"],
-            1,
-            key="l0",
-            help=f"{GLOSSARY['L0']} Fewer are easier to read, more lose less.",
-        ),
-    }
+def _ask_for_numbers(selection: str) -> tuple[dict[Setting, str], dict[str, Any]]:
+    """What stands in the fields for numbers, and the other fields of TrainConfig."""
+    texts = _number_fields("max_tokens", "max_atoms", "l0")
     with st.expander("More settings"):
-        numbers |= ask_for_method(selection)
-        first, second, third = st.columns(3)
-        numbers |= {
-            "seed": first.number_input(
-                "Seed",
-                0,
-                2**31,
-                _DEFAULTS["seed"],
-                1,
-                key="seed",
-                help="The order of the prompts. Compare only dictionaries with the same seed.",
-            ),
-            "context_length": second.number_input(
-                "Context length",
-                2,
-                131_072,
-                _DEFAULTS["context_length"],
-                16,
-                key="context_length",
-                help="Longer prompts are cut to this many tokens.",
-            ),
-            "explored_tokens": third.number_input(
-                "Explored tokens",
-                0,
-                10_000_000,
-                _DEFAULTS["explored_tokens"],
-                1_024,
-                key="explored_tokens",
-                help="How many of the tokens are encoded and stored for browsing.",
-            ),
-        }
+        method_texts, others = ask_for_method(selection)
+        texts |= method_texts | _number_fields("seed", "context_length", "explored_tokens")
         first, middle, second = st.columns([1, 1, 2], vertical_alignment="bottom")
-        first.selectbox(
-            "Data type",
-            DTYPES,
-            key="dtype",
-            help="Of the model's weights. auto: bfloat16 where this machine "
-            "computes faster in it, else float32.",
-        )
+        dtype, revision = SETTINGS["dtype"], SETTINGS["revision"]
+        first.selectbox(dtype.label, DTYPES, key="dtype", help=dtype.page_help)
         middle.text_input(
-            "Revision",
+            revision.label,
             key="revision",
             placeholder="the newest",
             disabled=st.session_state.get("model") in BUILT_IN,
-            help="Branch, tag or commit of a hub model: a training checkpoint such as step1000.",
+            help=revision.page_help,
         )
-        numbers["skip_first"] = second.checkbox(
-            "Leave out first positions",
-            _DEFAULTS["skip_first"],
-            key="skip_first",
-            help="In most models the first position of a text is an attention sink with a huge "
-            "norm and no content.",
+        skipping = SETTINGS["skip_first"]
+        others["skip_first"] = second.checkbox(
+            skipping.label, _DEFAULTS["skip_first"], key="skip_first", help=skipping.page_help
         )
-    return numbers
+    return texts, others
+
+
+def _number_fields(*names: str) -> dict[Setting, str]:
+    """A field of its own column for each; what stands in it, by its setting."""
+    return {
+        SETTINGS[name]: number_field(place, SETTINGS[name], f"train_{name}", _DEFAULTS[name])
+        for place, name in zip(st.columns(3), names, strict=True)
+    }
 
 
 def _show_estimate(config: TrainConfig) -> None:
@@ -248,9 +199,16 @@ def _show_interrupted() -> None:
     is_open = [config for config in listed if config.model.dtype == "auto"]
     listed += [config.with_dtype(dtype) for config in is_open for dtype in DTYPES]
     waiting = {name: config for name, config in waiting.items() if config not in listed}
-    if not waiting:
+    lost = {} if active else lost_trainings(here.runs_folder)
+    if not waiting and not lost:
         return
     st.subheader("Stopped half-way")
+    for training_id, why in lost.items():
+        with st.container(border=True):
+            st.markdown(f"**{literal(training_id)}** can't be resumed. {literal(why)}")
+            if st.button("Discard", key=f"discard_{training_id}", width="stretch"):
+                delete_interrupted(here.runs_folder, training_id)
+                st.rerun()
     for training_id, config in waiting.items():
         with st.container(border=True):
             layers = ", ".join(str(layer) for layer in config.layers)

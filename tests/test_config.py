@@ -7,7 +7,6 @@ import pytest
 
 from itda_core.config import (
     CONFIG_VERSION,
-    SELECTIONS,
     CorpusSpec,
     ModelSpec,
     TrainConfig,
@@ -15,7 +14,8 @@ from itda_core.config import (
     run_id,
     slug,
 )
-from itda_core.errors import InputError
+from itda_core.errors import InputError, SettingError
+from itda_core.settings import SELECTIONS, SETTINGS
 
 CONFIG = TrainConfig(ModelSpec("smollm2-135m"), CorpusSpec("sotu"), layers=(7, 15))
 
@@ -37,7 +37,7 @@ OTHER = {
     "max_atoms": [2_047],
     "l0": [31],
     "threshold": [0.2000001],
-    "seed": [1, -1],
+    "seed": [1, 2**63 - 1],
     "explored_tokens": [0],
     "skip_first": [False],
     "batch_tokens": [4_095],
@@ -68,6 +68,18 @@ def changed(name, value):
         ("threshold", 4.5),
         ("threshold", float("nan")),
         ("selection", "the best"),
+        ("seed", -1),
+        ("seed", 2**63),
+        ("seed", 1.5),
+        ("seed", True),
+        ("l0", True),
+        ("l0", 32_768),
+        ("threshold", True),
+        ("threshold", "0.2"),
+        ("max_tokens", 2**31),
+        ("skip_first", "false"),
+        ("skip_first", 1),
+        ("budget", None),
     ],
 )
 def test_a_field_out_of_range_is_refused_by_name_with_the_value_given(field, value):
@@ -81,6 +93,61 @@ def test_more_atoms_than_tokens_are_refused_with_both_numbers_and_what_to_do():
     with pytest.raises(InputError, match=r"max_atoms \(101\).*max_tokens \(100\).*fewer atoms"):
         dataclasses.replace(CONFIG, max_atoms=101, max_tokens=100)
     assert dataclasses.replace(CONFIG, max_atoms=100, max_tokens=100).max_atoms == 100
+
+
+def test_every_field_stands_in_the_table_of_settings_with_its_default_allowed():
+    spec_fields = {"revision", "dtype", "column"}
+    assert set(SETTINGS) == {field.name for field in dataclasses.fields(TrainConfig)} | spec_fields
+    for field in dataclasses.fields(TrainConfig)[3:]:
+        SETTINGS[field.name].check(field.default)
+
+
+def test_a_message_names_settings_as_the_person_sees_them():
+    with pytest.raises(SettingError) as caught:
+        dataclasses.replace(CONFIG, max_atoms=101, max_tokens=100)
+    assert str(caught.value).startswith("max_atoms (101) is more than max_tokens (100)")
+    assert caught.value.named("option").startswith("--max-atoms (101) is more than --max-tokens")
+    assert caught.value.named("label").startswith("Atoms (101) is more than Tokens (100)")
+    with pytest.raises(SettingError) as caught:
+        dataclasses.replace(CONFIG, selection="{0} {x}")
+    assert caught.value.named("label").endswith("got '{0} {x}'.")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0", 0), (" 7 ", 7), ("9223372036854775807", 2**63 - 1), ("9007199254740993", 2**53 + 1)],
+)
+def test_a_whole_number_is_read_to_its_last_digit(text, value):
+    assert SETTINGS["seed"].read(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "1.5", "1e3", "1,000", "one", "-1", "9223372036854775808"])
+def test_a_text_that_is_no_number_that_will_do_is_refused_as_it_was_typed(text):
+    with pytest.raises(SettingError) as caught:
+        SETTINGS["seed"].read(text)
+    assert caught.value.named("label").startswith("Seed must be ")
+    assert (text or "got nothing") in str(caught.value)
+
+
+def test_a_run_of_before_with_a_seed_below_zero_is_read_and_not_trained_again():
+    fields = {**CONFIG.to_dict(), "selection": "threshold", "offset": None, "pursuit": None}
+    with pytest.raises(SettingError, match="seed must be at least 0, got -1"):
+        TrainConfig.from_dict({**fields, "seed": -1})
+    old = TrainConfig.of_finished({**fields, "seed": -1})
+    assert old.to_dict()["seed"] == -1
+    assert old.with_dtype("bfloat16").but(layers=(3,)).seed == -1
+    assert old.but(seed=5).seed == 5
+    assert TrainConfig.of_finished(CONFIG.to_dict()) == CONFIG
+    with pytest.raises(SettingError, match="seed must be at least 0, got -1"):
+        old.check()
+    with pytest.raises(SettingError, match="at most"):
+        TrainConfig.of_finished({**fields, "seed": 2**63})
+
+
+def test_an_l0_on_average_leaves_room_for_twice_as_many_terms():
+    assert dataclasses.replace(CONFIG, budget="mean", l0=16_383).max_terms == 32_766
+    with pytest.raises(SettingError, match=r"l0 must be at most 16,383 .*got 16384"):
+        dataclasses.replace(CONFIG, budget="mean", l0=16_384)
 
 
 def test_no_layer_and_layers_below_zero_are_refused():
@@ -150,6 +217,12 @@ def test_a_configuration_of_a_newer_version_is_refused():
         {**CONFIG.to_dict(), "layers": 7},
         {**CONFIG.to_dict(), "layers": ["7"]},
         {**CONFIG.to_dict(), "layers": [7.5]},
+        {**CONFIG.to_dict(), "layers": [True]},
+        {**CONFIG.to_dict(), "layers": "7"},
+        {**CONFIG.to_dict(), "version": True},
+        {**CONFIG.to_dict(), "version": 2.5},
+        {**CONFIG.to_dict(), "corpus": {"name": "sotu", "columns": "body"}},
+        {**CONFIG.to_dict(), "model": {"name": "smollm2-135m", "revision": 5}},
         {**CONFIG.to_dict(), "l0": "32"},
         {**CONFIG.to_dict(), "l0": 2.5},
         {**CONFIG.to_dict(), "l0": None},

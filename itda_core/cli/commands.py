@@ -7,11 +7,14 @@ import platform
 import shutil
 import sys
 from importlib import metadata
+from pathlib import Path
 
-from itda_core.cli.console import corpus_spec, follow, numbers, show, trained
+from itda_core.cli.console import corpus_spec, follow, show, trained
+from itda_core.cli.parser import make_parser
 from itda_core.config import ModelSpec, TrainConfig, data_directory
 from itda_core.errors import InputError
 from itda_core.runs.run import find_run, read_run
+from itda_core.settings import SETTINGS
 
 
 def train(options: argparse.Namespace) -> int:
@@ -20,6 +23,8 @@ def train(options: argparse.Namespace) -> int:
 
     runs = options.runs
     if options.resume:
+        training.find_interrupted(options.resume, runs)
+        _refuse_settings(options, "--resume goes on with the settings that the training began with")
         steps = training.resume(options.resume, runs)
     else:
         steps = training.train(_train_config(options), runs)
@@ -95,10 +100,9 @@ def doctor(options: argparse.Namespace) -> int:
 
 def _train_config(options: argparse.Namespace) -> TrainConfig:
     if options.config:
-        try:
-            return TrainConfig.from_dict(json.loads(options.config.read_text()))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{options.config} can't be read: {error}.") from error
+        config = _read_config(options.config)
+        _refuse_settings(options, f"{options.config} says all settings")
+        return config
     if not options.layers:
         raise InputError("Give the layers to train, such as --layers 7,15,22.")
     plain = {
@@ -109,7 +113,29 @@ def _train_config(options: argparse.Namespace) -> TrainConfig:
     return TrainConfig(
         model=ModelSpec(options.model, options.revision, options.dtype),
         corpus=corpus_spec(options),
-        layers=numbers("--layers", options.layers),
+        layers=options.layers,
         skip_first=not options.keep_first,
         **plain,
     )
+
+
+def _refuse_settings(options: argparse.Namespace, why: str) -> None:
+    """Raises InputError where an option sets what is settled already: it would have no effect."""
+    given, usual = vars(options), vars(make_parser().parse_args(["train"]))
+    settings = [name for name in (*SETTINGS, "keep_first") if name in usual]
+    given = [name for name in settings if given[name] != usual[name]]
+    if given:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise InputError(f"{why}: leave out {names}.")
+
+
+def _read_config(file: Path) -> TrainConfig:
+    """The training that a file describes; a message names its fields as they stand there."""
+    try:
+        fields = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{file} can't be read: {error}.") from error
+    try:
+        return TrainConfig.from_dict(fields)
+    except InputError as error:
+        raise InputError(f"{file} can't be used. {error}") from error

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from itda_core.config import CorpusSpec
-from itda_core.errors import InputError, ItdaError
+from itda_core.errors import ItdaError
+from itda_core.files import disk_errors_as_sentences
 from itda_core.progress import Progress
 from itda_core.runs.run import Run
 from itda_core.signs import with_signs
@@ -107,7 +108,7 @@ def describe(progress: Progress) -> str:
 
 def _add_line(file: Path | None, progress: Progress) -> None:
     if file:
-        with file.open("a") as opened:
+        with disk_errors_as_sentences(file.parent), file.open("a") as opened:
             opened.write(json.dumps(progress.to_dict()) + "\n")
 
 
@@ -124,13 +125,6 @@ def trained(run: Run) -> dict[str, Any]:
     }
 
 
-def numbers(option: str, text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"{option} takes numbers such as 7,15,22, got {text!r}.") from None
-
-
 def corpus_spec(options: argparse.Namespace) -> CorpusSpec:
     """The corpus that the options name."""
     return CorpusSpec(options.corpus, options.column, **how_read(options))
@@ -144,8 +138,3 @@ def how_read(options: argparse.Namespace) -> dict[str, Any]:
         "header": None if options.header is None else options.header == "yes",
         "encoding": options.encoding,
     }
-
-
-def require_positive(name: str, value: int) -> None:
-    if value < 1:
-        raise InputError(f"--{name} must be at least 1, got {value}.")

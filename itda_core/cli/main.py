@@ -4,24 +4,23 @@ Each command prints a table for people, or one JSON object with --json. Progress
 to standard error. Exit codes: 0 done, 2 wrong usage or input, 1 anything else.
 """
 
+import argparse
 import os
 import sys
+from collections.abc import Callable
 
 from itda_core.cli.parser import make_parser
-from itda_core.errors import ItdaError
+from itda_core.errors import ItdaError, SettingError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = make_parser().parse_args(arguments)
-    from itda_core.cli import app, commands
-    from itda_core.cli import exchange as exchange_commands
-    from itda_core.cli import measure as measuring_commands
-
-    modules = (app, measuring_commands, exchange_commands, commands)
-    functions = {name: value for module in modules for name, value in vars(module).items()}
     try:
-        return functions[options.command](options)
+        options = make_parser().parse_args(arguments)
+        return _function(options.command)(options)
+    except SettingError as error:
+        print(f"Error: {error.named('option')}", file=sys.stderr)
+        return error.exit_code
     except ItdaError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code
@@ -40,3 +39,13 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+
+
+def _function(name: str) -> Callable[[argparse.Namespace], int]:
+    """What does a command; imported once its options are right, so that --help is fast."""
+    from itda_core.cli import app, commands
+    from itda_core.cli import exchange as exchange_commands
+    from itda_core.cli import measure as measuring_commands
+
+    modules = (commands, exchange_commands, measuring_commands, app)
+    return next(vars(module)[name] for module in modules if name in vars(module))

@@ -9,15 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from itda_core.cli.console import (
-    corpus_spec,
-    end_status,
-    follow,
-    numbers,
-    require_positive,
-    show,
-    status,
-)
+from itda_core.cli.console import corpus_spec, end_status, follow, show, status
 from itda_core.errors import InputError
 from itda_core.progress import Progress
 from itda_core.runs.run import find_run
@@ -27,8 +19,7 @@ def evaluate(options: argparse.Namespace) -> int:
     """Every measure by L0; with --save it is kept with the run."""
     from itda_core.evaluation.batch import EvaluationTask, measure_runs
 
-    l0s = numbers("--l0s", options.l0s) if options.l0s else None
-    task = EvaluationTask(**_task_options(options), l0s=l0s)
+    task = EvaluationTask(**_task_options(options), l0s=options.l0s)
     results = follow(measure_runs(task), options).results
     rows = [{"run_id": result["run_id"], **row} for result in results for row in result["by_l0"]]
     show(options, {"runs": results}, rows)
@@ -58,10 +49,11 @@ def probe(options: argparse.Namespace) -> int:
 
 def _task_options(options: argparse.Namespace) -> dict[str, Any]:
     """What evaluations and probings have in common."""
-    require_positive("max-tokens", options.max_tokens)
+    if options.column is not None and options.corpus is None:
+        raise InputError("--column is the text column of --corpus: name that as well.")
     return {
         "runs": tuple(find_run(name, options.runs) for name in options.run),
-        "corpus": corpus_spec(options) if options.corpus else None,
+        "corpus": None if options.corpus is None else corpus_spec(options),
         "max_tokens": options.max_tokens,
         "save": options.save,
     }
@@ -73,7 +65,6 @@ def detect(options: argparse.Namespace) -> int:
     from itda_core.evaluation.detection import detect as detecting
     from itda_core.model.loading import load_model
 
-    require_positive("latents", options.latents)
     embedder = load_model(EMBEDDER)
     results = []
     for run in [find_run(name, options.runs) for name in options.run]:
@@ -167,9 +158,8 @@ def measure(options: argparse.Namespace) -> int:
     from itda_core.similarity.layers import compare_runs
     from itda_core.similarity.measures import MEASURES
 
-    require_positive("max-tokens", options.max_tokens)
     runs = [find_run(name, options.runs) for name in options.run]
-    measures = options.measures.split(",") if options.measures else list(MEASURES)
+    measures = options.measures or list(MEASURES)
     steps = compare_runs(runs, measures, options.max_tokens)
     if options.save:
         steps = _saved(steps, comparisons_folder(options.runs))

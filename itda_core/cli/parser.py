@@ -5,19 +5,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from itda_core.config import (
-    BUDGETS,
-    DTYPES,
-    MAP_METHODS,
-    OFFSETS,
-    PURSUITS,
-    SELECTIONS,
-    TrainConfig,
-    data_directory,
-)
+from itda_core.cli.values import measure_names, number_list, progress_file
+from itda_core.config import MAP_METHODS, TrainConfig, data_directory
+from itda_core.settings import DTYPES, MAX_COUNT, SELECTIONS, SETTINGS, Setting
 
 _DEFAULTS = {field.name: field.default for field in TrainConfig.__dataclass_fields__.values()}
-
+_PORT = Setting("port", help="of the address", min=1, max=65_535)
+_TERMS = Setting("terms", help="terms shown for each token", min=1, max=MAX_COUNT)
+_LATENTS = Setting("latents", help="latents drawn", min=1, max=MAX_COUNT)
+_LAYER = Setting("layer", help="number from 0 (what FOLDER says)", min=0, max=MAX_COUNT)
 
 Command = Callable[[str, str], argparse.ArgumentParser]
 """Adds a command: its name, and what it does"""
@@ -42,7 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
         return added
 
     app = plain_command("app", "Open the explorer in a browser.")
-    app.add_argument("--port", type=int, default=8501, help="of the address (8501)")
+    _add_number(app, _PORT, 8501)
     _add_train(command("train", "Train a dictionary for each layer."))
     _add_measuring(command)
     _add_looking_closely(command)
@@ -69,14 +65,15 @@ def _add_measuring(command: Command) -> None:
     ):
         measuring.add_argument("run", nargs="+", help="run id or directory")
         _add_corpus(measuring, "other prompts than the run's own held-out ones")
-        measuring.add_argument("--max-tokens", type=int, default=max_tokens, help=about)
+        _add_number(measuring, SETTINGS["max_tokens"], max_tokens, about)
         measuring.add_argument("--save", action="store_true", help="keep the result with the run")
         _add_progress(measuring)
-    evaluate.add_argument("--l0s", help="such as 8,32; by default 1, 2, 4 … and the run's own")
+    about = "such as 8,32; by default 1, 2, 4 … and the run's own"
+    evaluate.add_argument("--l0s", type=number_list("--l0s"), help=about)
     detect = command("detect", "Tell a latent's uses from its title.")
     detect.add_argument("run", nargs="+", help="run id or directory")
-    detect.add_argument("--latents", type=int, default=200, help="latents drawn")
-    detect.add_argument("--seed", type=int, default=0, help="which latents and tokens are drawn")
+    _add_number(detect, _LATENTS, 200)
+    _add_number(detect, SETTINGS["seed"], 0, "which latents and tokens are drawn")
 
 
 def _add_looking_closely(command: Command) -> None:
@@ -88,7 +85,7 @@ def _add_looking_closely(command: Command) -> None:
     decompose = command("decompose", "Write a text's activations as sums of latents.")
     decompose.add_argument("run", help="run id or directory")
     decompose.add_argument("--text", required=True, help="the text to decompose")
-    decompose.add_argument("--terms", type=int, default=5, help="terms shown for each token")
+    _add_number(decompose, _TERMS, 5)
 
 
 def _add_comparing(command: Command) -> None:
@@ -102,8 +99,8 @@ def _add_comparing(command: Command) -> None:
     )
     measure = command("measure", "Compare layers by their activations on the same tokens.")
     measure.add_argument("run", nargs="+", help="run id or directory, at least two")
-    measure.add_argument("--measures", help="such as cka,svcca; by default all")
-    measure.add_argument("--max-tokens", type=int, default=10_000, help="tokens compared (10000)")
+    measure.add_argument("--measures", type=measure_names, help="such as cka,svcca; by default all")
+    _add_number(measure, SETTINGS["max_tokens"], 10_000, "tokens compared")
     measure.add_argument("--save", action="store_true", help="keep the result beside the runs")
     _add_progress(measure)
 
@@ -113,51 +110,31 @@ def _prog() -> str:
     return "itda" if Path(sys.argv[0]).stem == "itda" else "python -m itda_core"
 
 
+def _add_number(
+    command: argparse.ArgumentParser, setting: Setting, default: float | None, help: str = ""
+) -> None:
+    """An option that holds a number; help: what it is in this command, where that differs."""
+    about = help or setting.help
+    if default is not None:
+        about = f"{about} ({default})"
+    command.add_argument(setting.option, type=setting.read, default=default, help=about)
+
+
 def _add_train(train: argparse.ArgumentParser) -> None:
-    train.add_argument("--model", default="smollm2-135m", help="built-in name, hub id or folder")
-    train.add_argument("--revision", help="revision of a hub model")
-    train.add_argument("--dtype", choices=DTYPES, default="auto", help="data type of the weights")
-    train.add_argument("--layers", help="numbers from 0, such as 7,15,22")
-    _add_corpus(train, "built-in name, file or hub data set", default="sotu")
-    for name, help in (
-        ("max-tokens", "activations read, per layer"),
-        ("context-length", "longer prompts are cut to this many tokens"),
-        ("max-atoms", "size of a dictionary"),
-        ("l0", "terms that one token may use"),
-        ("seed", "order of the prompts"),
-        ("explored-tokens", "activations encoded for browsing"),
-        ("batch-tokens", "activations in one step of the threshold selection"),
-    ):
-        default = _DEFAULTS[name.replace("-", "_")]
-        train.add_argument(f"--{name}", type=int, default=default, help=f"{help} ({default})")
-    train.add_argument(
-        "--selection",
-        choices=SELECTIONS,
-        default=SELECTIONS[0],
-        help=f"which activations become atoms; threshold is the paper's method ({SELECTIONS[0]})",
-    )
-    train.add_argument(
-        "--offset",
-        choices=OFFSETS,
-        help="subtracted before pursuit (mean with coverage, zero with threshold)",
-    )
-    train.add_argument(
-        "--pursuit",
-        choices=PURSUITS,
-        help="how activations are decomposed (orthogonal with coverage, matching with threshold)",
-    )
-    train.add_argument(
-        "--budget",
-        choices=BUDGETS,
-        default=BUDGETS[0],
-        help=f"whether L0 holds for every token or on average ({BUDGETS[0]})",
-    )
-    train.add_argument(
-        "--threshold",
-        type=float,
-        default=_DEFAULTS["threshold"],
-        help=f"error above which an activation becomes an atom ({_DEFAULTS['threshold']})",
-    )
+    for name, default in (("model", "smollm2-135m"), ("revision", None)):
+        train.add_argument(f"--{name}", default=default, help=SETTINGS[name].help)
+    _add_corpus(train, SETTINGS["corpus"].help, default="sotu")
+    train.add_argument("--dtype", choices=DTYPES, default=DTYPES[0], help=SETTINGS["dtype"].help)
+    layers = number_list("--layers")
+    train.add_argument("--layers", type=layers, help=SETTINGS["layers"].help)
+    numbers = ("max_tokens", "context_length", "max_atoms", "l0", "seed", "explored_tokens")
+    for name in (*numbers, "batch_tokens", "threshold"):
+        _add_number(train, SETTINGS[name], _DEFAULTS[name])
+    for name in ("selection", "offset", "pursuit", "budget"):
+        setting, default = SETTINGS[name], _DEFAULTS[name]
+        about = f"{setting.help} ({default})" if default else setting.help
+        choices = SELECTIONS if name == "selection" else setting.choices
+        train.add_argument(setting.option, choices=choices, default=default, help=about)
     train.add_argument(
         "--keep-first", action="store_true", help="keep the first position of each prompt"
     )
@@ -180,7 +157,7 @@ def _add_corpus(command: argparse.ArgumentParser, help: str, default: str | None
 
 def _add_progress(command: argparse.ArgumentParser) -> None:
     help = "write progress to this file, one JSON a line"
-    command.add_argument("--progress", type=Path, help=help)
+    command.add_argument("--progress", type=progress_file, help=help)
 
 
 def _add_exchange(command: Command) -> None:
@@ -196,13 +173,11 @@ def _add_exchange(command: Command) -> None:
         adding.set_defaults(command=name.replace("-", "_"))
         adding.add_argument("folder", type=Path, help=layout)
         adding.add_argument("--model", help="built-in name, hub id or folder (what FOLDER says)")
-        adding.add_argument("--layer", type=int, help="number from 0 (what FOLDER says)")
+        _add_number(adding, _LAYER, None)
         _add_corpus(adding, "built-in name, file or hub data set")
-        adding.add_argument(
-            "--max-tokens", type=int, default=65_536, help="activations encoded (65536)"
-        )
-        adding.add_argument("--context-length", type=int, help="tokens (what FOLDER says)")
-        adding.add_argument("--seed", type=int, default=0, help="order of the prompts")
+        _add_number(adding, SETTINGS["max_tokens"], 65_536, "activations encoded")
+        _add_number(adding, SETTINGS["context_length"], None, "tokens (what FOLDER says)")
+        _add_number(adding, SETTINGS["seed"], 0)
         adding.add_argument("--dtype", choices=DTYPES, default="auto", help="of the weights")
     push = command("push", "Upload a run to the hub, with its texts and a model card.")
     push.add_argument("run", help="run id or directory")

@@ -31,7 +31,7 @@ def remembered(
     """The same from the run directory of a training; None where it can't tell."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, InputError):
         about = json.loads((directory / "config.json").read_text())
-        config = TrainConfig.from_dict(about["config"])
+        config = TrainConfig.of_finished(about["config"])
         if about.get("kind", "itda") != "itda" or "origin" in about:
             return None
         prompts = pd.read_parquet(

@@ -27,6 +27,7 @@ from itda_core.model.model import Model
 from itda_core.progress import Progress
 from itda_core.runs.training_context import TrainingContext
 from itda_core.runs.workspace import RowFile, Workspace
+from itda_core.settings import SETTINGS
 from itda_core.training.run_writer import RunWriter
 
 IMPORT_TOKENS = 65_536
@@ -49,6 +50,12 @@ class ImportOptions:
     context_length: int | None = None
     seed: int = 0
     dtype: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("max_tokens", "seed", "dtype"):
+            SETTINGS[name].check(getattr(self, name))
+        if self.context_length is not None:
+            SETTINGS["context_length"].check(self.context_length)
 
     def corpus_spec(self, name: str) -> CorpusSpec:
         """The corpus of that name, read as the options say."""

@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 from itda_core.config import TrainConfig, code_directory, is_checkout
-from itda_core.errors import ItdaError
+from itda_core.errors import InputError, ItdaError
 from itda_core.files import disk_errors_as_sentences, write_json
 from itda_core.jobs.job import Job
 from itda_core.runs.run import Run
@@ -52,7 +52,9 @@ class JobQueue:
         self._thread.start()
 
     def submit(self, config: TrainConfig) -> Job:
-        """Queue a training. The same training, interrupted before, goes on where it stopped."""
+        """Queue a training. The same training, interrupted before, goes on where it stopped.
+        Raises SettingError where it can't be trained."""
+        config.check()
         title = f"{config.model.name} on {Path(config.corpus.name).name}, "
         return self.enqueue("train", (), title + _layers(config.layers), config)
 
@@ -108,11 +110,23 @@ class JobQueue:
         return jobs
 
     def config(self, job: Job) -> TrainConfig | None:
-        """What a training trains; None for other commands."""
+        """What a training trains; None for other commands, and where its settings can't be used:
+        a job of long ago must not close the pages that look through the list."""
+        with contextlib.suppress(InputError):
+            return self._read_config(job)
+        return None
+
+    def _read_config(self, job: Job) -> TrainConfig | None:
+        """Raises InputError where the settings of a training can't be used."""
         if job.kind != "training":
             return None
         path = self.folder / job.job_id / "config.json"
-        return TrainConfig.from_dict(json.loads(path.read_text()))
+        try:
+            return TrainConfig.from_dict(json.loads(path.read_text()))
+        except (OSError, ValueError, InputError) as error:
+            raise InputError(
+                f"The settings of this training can't be used. {error} Forget it, and start anew."
+            ) from error
 
     def progress(self, job: Job) -> dict[str, Any] | None:
         """The newest progress of a job, at least its stage; None before the first."""
@@ -141,9 +155,10 @@ class JobQueue:
                 _terminate(job.pid)
 
     def resume(self, job_id: str) -> Job:
-        """Queue a job's command again; a training goes on from its checkpoint."""
+        """Queue a job's command again; a training goes on from its checkpoint. Raises InputError
+        where its settings can't be used."""
         job = self._get(job_id)
-        return self.enqueue(job.command, job.arguments, job.title, self.config(job))
+        return self.enqueue(job.command, job.arguments, job.title, self._read_config(job))
 
     def forget(self, job_id: str) -> None:
         """Remove an ended job from the list; one whose process is still stopping stays."""

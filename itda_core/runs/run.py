@@ -56,7 +56,7 @@ class Run:
     @property
     def config(self) -> TrainConfig:
         """What the run was trained with, its data type as it came to."""
-        return TrainConfig.from_dict(self.about["config"]).with_dtype(self.about["dtype"])
+        return TrainConfig.of_finished(self.about["config"]).with_dtype(self.about["dtype"])
 
     @property
     def layer(self) -> int:

@@ -163,31 +163,55 @@ class RowFile:
 
 def interrupted_trainings(runs: Path) -> dict[str, TrainConfig]:
     """Trainings that stopped before they were done, by training id; those can be resumed."""
-    trainings = {}
+    read = _read_waiting(runs)
+    return {name: config for name, config in read.items() if isinstance(config, TrainConfig)}
+
+
+def lost_trainings(runs: Path) -> dict[str, str]:
+    """Those that can't be resumed, and why: their settings are damaged, of a newer version, or
+    such that they end in the same error each time. They can only be deleted."""
+    read = _read_waiting(runs)
+    lost = {name: str(error) for name, error in read.items() if isinstance(error, InputError)}
+    # A folder that no training ever held belongs to something else.
+    return {name: why for name, why in lost.items() if _lock_file(runs / f".{name}").exists()}
+
+
+def _read_waiting(runs: Path) -> dict[str, TrainConfig | InputError]:
+    """The settings of each training that nobody works on, or why they can't be used."""
+    read: dict[str, TrainConfig | InputError] = {}
     for path in sorted(runs.glob(".*/config.json")):
-        if path.parent.name.startswith((".writing-", ".deleted-")) or _is_held(path.parent):
+        folder = path.parent
+        is_other = folder.name.startswith((".writing-", ".deleted-"))
+        if is_other or _is_held(folder):
             continue
-        with contextlib.suppress(ValueError, InputError):  # damaged, or of another version
-            config = TrainConfig.from_dict(json.loads(path.read_text()))
-            trainings[path.parent.name[1:]] = config
-    return trainings
+        try:
+            read[folder.name[1:]] = TrainConfig.from_dict(json.loads(path.read_text()))
+        except ValueError:
+            read[folder.name[1:]] = InputError("Its settings are damaged.")
+        except InputError as error:
+            read[folder.name[1:]] = error
+    return read
 
 
 def delete_interrupted(runs: Path, training_id: str) -> None:
     """Give up an interrupted training; what it has on disk is removed."""
-    if training_id in interrupted_trainings(runs):
+    if training_id in interrupted_trainings(runs) or training_id in lost_trainings(runs):
         Workspace(runs, training_id).remove()
+
+
+def _lock_file(directory: Path) -> Path:
+    return directory / "lock"
 
 
 def _lock_of(directory: Path) -> FileLock:
     """The lock on a training's directory, to be let go of by whatever thread ends the training."""
-    return FileLock(directory / "lock", timeout=_PATIENCE, thread_local=False)
+    return FileLock(_lock_file(directory), timeout=_PATIENCE, thread_local=False)
 
 
 def _is_held(directory: Path) -> bool:
     """Whether a living process works on a training. What an earlier version wrote into a lock file
     does not count."""
-    if not (directory / "lock").exists():
+    if not _lock_file(directory).exists():
         return False
     try:
         with _lock_of(directory):

@@ -22,7 +22,7 @@ from itda_core.model.model import Model
 from itda_core.progress import Progress
 from itda_core.runs.run import list_runs
 from itda_core.runs.training_context import TrainingContext
-from itda_core.runs.workspace import Workspace, interrupted_trainings
+from itda_core.runs.workspace import Workspace, interrupted_trainings, lost_trainings
 from itda_core.selection.builders import Builder
 from itda_core.training.capture import Capture
 from itda_core.training.report import Report
@@ -33,12 +33,25 @@ CHECKPOINT_SECONDS = 20.0
 
 def resume(name: str, runs: Path) -> Iterator[Progress]:
     """Go on with an interrupted training, given its id or the id of one of its runs."""
-    interrupted = interrupted_trainings(runs)
-    training_id = name if name in interrupted else name.rpartition("-L")[0]
+    training_id = find_interrupted(name, runs)
+    config = interrupted_trainings(runs)[training_id]
+    yield from train(config, runs, expected_id=training_id)
+
+
+def find_interrupted(name: str, runs: Path) -> str:
+    """The id of an interrupted training, given that or the id of one of its runs. Raises InputError
+    where there is none that can be resumed."""
+    interrupted, lost = interrupted_trainings(runs), lost_trainings(runs)
+    training_id = name if name in {*interrupted, *lost} else name.rpartition("-L")[0]
+    if training_id in lost:
+        raise InputError(
+            f"{training_id} can't be resumed. {lost[training_id]} Discard it on the Train page, or "
+            f"delete {runs / f'.{training_id}'}, and start anew."
+        )
     if training_id not in interrupted:
         listed = ", ".join(interrupted) or "none"
         raise InputError(f"There is no interrupted training {name!r}. There are: {listed}.")
-    yield from train(interrupted[training_id], runs, expected_id=training_id)
+    return training_id
 
 
 def train(config: TrainConfig, runs: Path, expected_id: str | None = None) -> Iterator[Progress]:
@@ -47,6 +60,7 @@ def train(config: TrainConfig, runs: Path, expected_id: str | None = None) -> It
     What is already written is not made again, and what was interrupted goes on from its
     checkpoint. Closing the generator keeps a checkpoint. Raises ItdaError with the remedy.
     """
+    config.check()
     if config.selection == IMPORTED:
         raise InputError("This dictionary was made elsewhere and imported: import it again.")
     yield Progress("loading")

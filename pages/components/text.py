@@ -4,6 +4,7 @@ import re
 
 import regex
 
+from itda_core.errors import ItdaError, SettingError
 from itda_core.signs import isolated, with_signs
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&=^])")
@@ -32,6 +33,11 @@ def shown(text: str) -> str:
 def quoted(text: str) -> str:
     """Text as Python writes it, for what a hover says of a token."""
     return shown(repr(text))
+
+
+def sentence(error: ItdaError) -> str:
+    """What went wrong, as Markdown; settings by their names on the page."""
+    return literal(error.named("label") if isinstance(error, SettingError) else str(error))
 
 
 def token_label(token: str) -> str:

@@ -73,12 +73,23 @@ def choose_view(names: Mapping[str, str]) -> str:
 
 
 def follow_url_number(name: str, low: float, high: float, default: float) -> None:
-    """`follow_url` for a widget that holds a number between two others, of the default's type."""
+    """`follow_url` for a slider from `low` to `high`, whose numbers have the default's type."""
     wanted = st.query_params.get(name)
     is_new = name not in st.session_state
     if wanted is not None and (is_new or wanted != st.session_state.get(f"_written_{name}")):
-        try:
-            st.session_state[name] = type(default)(min(high, max(low, float(wanted))))
-        except ValueError:  # no number, or none that an int can be
-            st.warning(f"The link asks for {literal(name)} {literal(wanted)}, which is no number.")
+        number = _number(wanted)
+        taken = default if number != number else type(default)(min(high, max(low, number)))
+        if taken != number:
+            kind = "whole number" if isinstance(default, int) else "number"
+            asked = f"The link asks for {literal(name)} {literal(wanted)}"
+            st.warning(f"{asked}, which is no {kind} from {low:g} to {high:g}: {taken:g} is taken.")
+        st.session_state[name] = taken
     st.session_state.setdefault(name, default)
+
+
+def _number(text: str) -> float:
+    """NaN where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")

@@ -1,6 +1,7 @@
 // The contrast of WCAG 2 between each text on the page and what lies behind it, those below `least`.
-// Left out: what is switched off (WCAG asks nothing of it), a slider's value, which stands above
-// its handle and not on it, and text in the squares of a chart, whose colour is no background.
+// What is switched off has to be told from its background, 2 to 1 (WCAG asks nothing of it).
+// Left out: a slider's value, which stands above its handle and not on it, and text in the squares
+// of a chart, whose colour is no background.
 (least) => {
   const parse = (text) => {
     const numbers = (text.match(/[\d.]+/g) || [0, 0, 0, 0]).map(Number);
@@ -37,16 +38,19 @@
     const [low, high] = [shine(text), shine(back)].sort((a, b) => a - b);
     return (high + 0.05) / (low + 0.05);
   };
-  const left_out = "[disabled], [aria-disabled=true], .stSlider, .scatterlayer, style, script";
-  const found = { judged: 0, low: [] };
+  const left_out = ".stSlider, .scatterlayer, style, script";
+  const switched_off = "[disabled], [aria-disabled=true]";
+  const found = { judged: 0, switchedOff: 0, low: [] };
   const visit = (root) => root.querySelectorAll("*").forEach((one) => {
     if (one.shadowRoot) { visit(one.shadowRoot); }
     const writes = [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
     if (!writes || one.closest(left_out) || !one.getBoundingClientRect().width
       || !one.checkVisibility({ visibilityProperty: true, opacityProperty: true })) { return; }
     const ratio = judge(one);
+    const isOff = one.closest(switched_off) !== null;
     found.judged += 1;
-    if (ratio < least) { found.low.push([one.textContent.trim().slice(0, 40), ratio]); }
+    found.switchedOff += isOff;
+    if (ratio < (isOff ? 2 : least)) { found.low.push([one.textContent.trim().slice(0, 40), ratio]); }
   });
   visit(document);
   return found;

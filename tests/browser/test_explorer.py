@@ -354,6 +354,37 @@ def test_all_text_is_readable_in_both_themes(address, page, name):
         assert found["low"] == []
 
 
+def test_a_number_out_of_range_stops_the_training_and_the_button_stays_readable(
+    address, page, problems
+):
+    page.goto(f"{address}/train")
+    start = page.get_by_role("button", name="Start training")
+    expect(start).to_be_enabled()
+    atoms = page.get_by_role("textbox", name="Atoms", exact=True)
+    for typed, words in (
+        ("0", "Atoms must be at least 1, got 0"),
+        ("12abc", "Atoms must be a whole number such as 2048, got '12abc'"),
+        ("", "Atoms must be a whole number such as 2048, got nothing"),
+        ("99999999999", "Atoms must be at most 2,147,483,647, got 99999999999"),
+    ):
+        atoms.fill(typed)
+        atoms.blur()  # as a click on the button does
+        expect(page.get_by_text(words)).to_be_visible()
+        expect(start).to_be_disabled()
+    for theme in ("dark", "light"):
+        page.emulate_media(color_scheme=theme)
+        expect(page.locator(".stApp")).to_have_css("color-scheme", theme)
+        settled(page)
+        picture(page, f"{theme}-train-refused")
+        found = page.evaluate(CONTRAST, 4.5)
+        assert found["switchedOff"] >= 1
+        assert found["low"] == []
+    atoms.fill("256")
+    atoms.press("Enter")
+    expect(start).to_be_enabled()
+    assert problems == []
+
+
 @pytest.mark.parametrize("name", ["map", "what-if", "steer"])
 def test_every_view_fits_a_narrow_screen(address, page, problems, name):
     page.set_viewport_size({"width": 390, "height": 844})

@@ -286,7 +286,7 @@ def train_a_second_dictionary(page: Page) -> None:
     for layer in ("15", "22"):
         page.get_by_role("button", name=f"Remove {layer}").click()
     for name, value in (("Tokens", "3000"), ("Atoms", "700")):
-        field = page.get_by_role("spinbutton", name=name, exact=True)
+        field = page.get_by_role("textbox", name=name, exact=True)
         field.fill(value)
         field.press("Enter")
         page.wait_for_timeout(700)

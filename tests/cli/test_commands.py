@@ -349,7 +349,7 @@ def test_every_command_has_help_and_json(cli, command):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["nothing"], ["train", "--l0", "many"], ["train", "--selection", "best"],
+    "arguments", [[], ["nothing"], ["train", "--selection", "best"],
                   ["train", "--no-such-option"], ["evaluate"], ["decompose", "x"],
                   ["similarity", "a", "b", "--key", "letter"], ["import"], ["export", "a"],
                   ["export", "a", "b", "--format", "pickle"], ["push", "a"], ["pull"]],

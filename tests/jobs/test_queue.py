@@ -12,7 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from itda_core.errors import ItdaError
+from itda_core.config import TrainConfig
+from itda_core.errors import InputError, ItdaError
 from itda_core.jobs import queue as jobs_module
 from itda_core.jobs.queue import JobQueue
 from itda_core.runs.results import read_evaluation
@@ -362,6 +363,35 @@ def test_a_command_without_checkpoints_begins_anew_when_it_is_queued_again(open_
     again = queue.resume(job.job_id)
     assert (again.command, again.arguments, again.title) == (job.command, job.arguments, job.title)
     assert wait_until(lambda: ended(queue, again)).arguments == ("a", "--save")
+
+
+@pytest.mark.parametrize("written", ['{"seed": -1}', "{", None])
+def test_a_job_with_settings_that_cannot_be_used_is_listed_and_can_be_forgotten(
+    open_queue, config, written
+):
+    queue = open_queue()
+    queue.close()
+    job = queue.submit(config)
+    file = queue.folder / job.job_id / "config.json"
+    if written is None:
+        file.unlink()
+    else:
+        file.write_text(json.dumps({**config.to_dict(), "seed": -1}) if "seed" in written else "{")
+    assert queue.jobs() == [job]
+    assert queue.config(job) is None
+    with pytest.raises(InputError, match=r"can't be used\. .*Forget it, and start anew"):
+        queue.resume(job.job_id)
+    queue.cancel(job.job_id)
+    queue.forget(job.job_id)
+    assert queue.jobs() == []
+
+
+def test_a_training_that_is_of_an_earlier_versions_seed_is_not_queued(open_queue, config):
+    queue = open_queue()
+    fields = {**config.to_dict(), "selection": "threshold", "offset": None, "pursuit": None}
+    with pytest.raises(InputError, match="seed must be at least 0, got -1"):
+        queue.submit(TrainConfig.of_finished({**fields, "seed": -1}))
+    assert queue.jobs() == []
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"job_id": "00001"}'])

@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from itda_core.analysis.decomposition import decompose
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.dictionary.dictionary import Dictionary
-from itda_core.errors import RunError
+from itda_core.errors import InputError, RunError
 from itda_core.exchange.import_saelens import import_sae
 from itda_core.exchange.importing import ImportOptions
 from itda_core.runs.run import list_runs
@@ -375,8 +375,8 @@ def test_train_queues_what_the_page_shows(empty, monkeypatch, tiny_model_folder)
         explorer_module.JobQueue, "submit", lambda self, config: submitted.append(config)
     )
     app = open_page("train")
-    app.number_input(key="max_tokens").set_value(4_096).run()
-    app.number_input(key="max_atoms").set_value(512).run()
+    app.text_input(key="train_max_tokens").set_value("4096").run()
+    app.text_input(key="train_max_atoms").set_value("512").run()
     next(button for button in app.button if button.label == "Start training").click().run()
     assert_no_failure(app)
     assert submitted == [
@@ -408,14 +408,14 @@ def submitted(empty, monkeypatch):
 
 def test_the_published_method_is_one_click_away(submitted):
     app = open_page("train")
-    keys = {widget.key for widget in [*app.number_input, *app.selectbox, *app.radio]}
+    keys = {widget.key for widget in [*app.text_input, *app.selectbox, *app.radio]}
     assert {"pursuit", "budget", "offset"} <= keys
-    assert not {"threshold", "batch_tokens"} & keys
+    assert not {"train_threshold", "train_batch_tokens"} & keys
     app.button_group(key="selection").set_value("threshold").run()
-    keys = {widget.key for widget in [*app.number_input, *app.selectbox, *app.radio]}
-    assert {"threshold", "batch_tokens"} <= keys
+    keys = {widget.key for widget in [*app.text_input, *app.selectbox, *app.radio]}
+    assert {"train_threshold", "train_batch_tokens"} <= keys
     assert not {"pursuit", "budget", "offset"} & keys
-    app.number_input(key="threshold").set_value(0.3).run()
+    app.text_input(key="train_threshold").set_value("0.3").run()
     config = started(app, submitted)
     assert (config.selection, config.threshold) == ("threshold", 0.3)
     assert (config.offset, config.pursuit, config.budget) == ("zero", "matching", "token")
@@ -465,9 +465,97 @@ def test_a_running_job_says_which_layers_atoms_are_chosen():
 
 def test_train_says_what_is_wrong_with_a_setting_and_does_not_start(empty):
     app = open_page("train")
-    app.number_input(key="max_tokens").set_value(100).run()
+    app.text_input(key="train_max_tokens").set_value("100").run()
     assert "fewer atoms or more tokens" in app.warning[0].value.replace("\\", "")
+    assert "Atoms (2,048) is more than Tokens (100)" in app.warning[0].value.replace("\\", "")
     assert next(button for button in app.button if button.label == "Start training").disabled
+
+
+@pytest.mark.parametrize(
+    ("key", "typed", "words"),
+    [
+        ("max_tokens", "0", "Tokens must be at least 1, got 0."),
+        ("max_atoms", "12abc", "Atoms must be a whole number such as 2048, got '12abc'."),
+        ("max_atoms", "", "Atoms must be a whole number such as 2048, got nothing."),
+        ("l0", "1.5", "L0 must be a whole number such as 2048, got '1.5'."),
+        ("seed", "-1", "Seed must be at least 0, got -1."),
+        ("seed", str(2**63), f"Seed must be at most 9,223,372,036,854,775,807, got {2**63}."),
+        ("context_length", "1", "Context length must be at least 2, got 1."),
+        ("explored_tokens", "-1", "Explored tokens must be at least 0, got -1."),
+        ("threshold", "4.5", "Threshold must be at most 4, got 4.5."),
+        ("batch_tokens", "0", "Tokens in a step must be at least 1, got 0."),
+    ],
+)
+def test_what_is_typed_is_refused_by_the_name_of_its_field_until_it_is_right(
+    submitted, key, typed, words
+):
+    app = open_page("train")
+    if key in ("threshold", "batch_tokens"):
+        app.button_group(key="selection").set_value("threshold").run()
+    usual = app.text_input(key=f"train_{key}").value
+    app.text_input(key=f"train_{key}").set_value(typed).run()
+    assert_no_failure(app)
+    assert [warning.value.replace("\\", "") for warning in app.warning] == [words]
+    [start] = [button for button in app.button if button.label == "Start training"]
+    assert start.disabled
+    app.text_input(key=f"train_{key}").set_value(usual).run()
+    assert not app.warning
+    assert started(app, submitted).to_dict()[key] == TrainConfig.__dataclass_fields__[key].default
+
+
+def test_every_wrong_setting_is_named_and_a_seed_is_taken_to_its_last_digit(submitted):
+    app = open_page("train")
+    app.text_input(key="train_seed").set_value("x").run()
+    app.text_input(key="train_l0").set_value("0").run()
+    assert len(app.warning) == 2
+    app.text_input(key="train_l0").set_value("8").run()
+    app.text_input(key="train_seed").set_value("9007199254740993").run()  # no float is this number
+    assert started(app, submitted).seed == 9_007_199_254_740_993
+
+
+def test_the_l0_that_decompose_keeps_is_not_taken_for_the_one_to_train_with(data):
+    app = open_page("train")
+    app.session_state["l0"], app.session_state["_kept"] = 3, {"l0"}
+    app.run()
+    assert app.text_input(key="train_l0").value == "32"
+
+
+def test_a_training_whose_settings_cannot_be_used_closes_no_page_and_can_be_discarded(data_folder):
+    lost = data_folder / "runs" / ".tiny-6x128-0-00000000"
+    job = data_folder / "jobs" / "00001"
+    config = TrainConfig(ModelSpec("tiny-6x128-0"), CorpusSpec("sotu"), (2,)).to_dict()
+    fields = {"job_id": "00001", "title": "tiny", "created": 0.0, "ended": 1.0}
+    for folder in (lost, job):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({**config, "seed": -1}))
+    (lost / "lock").touch()
+    (job / "job.json").write_text(json.dumps({**fields, "state": "failed"}))
+    try:
+        app = open_page("train")
+        assert any(
+            "seed must be at least 0, got -1" in text.value.replace("\\", "")
+            for text in app.markdown
+        )
+        app.button(key="resume_00001").click().run()
+        assert "can't be used" in app.error[0].value.replace("\\", "")
+        app = open_page("train")
+        app.button(key="discard_tiny-6x128-0-00000000").click().run()
+        assert_no_failure(app)
+        assert not lost.exists()
+        app.button(key="forget_00001").click().run()
+        assert_no_failure(app)
+        assert not job.exists()
+    finally:
+        close_explorer()
+
+
+def test_a_demo_of_a_size_that_is_none_is_refused_by_the_name_of_its_variable(monkeypatch):
+    for value in ("many", "100", "-1", "²"):
+        monkeypatch.setenv("ITDA_DEMO_TOKENS", value)
+        with pytest.raises(InputError, match="ITDA_DEMO_TOKENS must be"):
+            explorer_module.demo_config((7,))
+    monkeypatch.setenv("ITDA_DEMO_TOKENS", "8192")
+    assert explorer_module.demo_config((7,)).max_tokens == 8_192
 
 
 def test_deleting_a_dictionary_asks_first_and_then_leaves_nothing(trained_folder, data_folder):

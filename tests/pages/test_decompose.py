@@ -179,8 +179,27 @@ def test_a_link_restores_the_settings_of_steering_within_their_limits(data):
     app = open_page("decompose", run=run.run_id, text=TEXT, view="steer", **link)
     assert_no_failure(app)
     values = {name: app.session_state[name] for name in link}
-    assert values == {"steer": 7, "strength": 3.0, "tokens": 25, "temperature": 0.5, "seed": 0}
-    assert "which is no number" in app.warning[0].value
+    expected = {"steer": "7", "strength": 3.0, "tokens": 25, "temperature": 0.5, "seed": "x"}
+    assert values == expected
+    strength, seed = (warning.value.replace("\\", "") for warning in app.warning)
+    assert strength == (
+        "The link asks for strength 9, which is no number from -3 to 3: 3 is taken."
+    )
+    assert seed == "Seed must be a whole number such as 2048, got 'x'."
+    assert app.button(key="write").disabled
+    app.text_input(key="seed").set_value("5").run()
+    assert not app.button(key="write").disabled
+
+
+@pytest.mark.parametrize("number", ["-1", "64", "1.5", "many", ""])
+def test_no_other_latent_is_steered_than_the_one_that_was_typed(data, number):
+    run = newest(data, 2)
+    app = open_page("decompose", run=run.run_id, text=TEXT, view="steer")
+    app.text_input(key="steer").set_value(number).run()
+    assert_no_failure(app)
+    assert app.warning[0].value.startswith("Latent must be ")
+    assert app.button(key="write").disabled
+    assert app.button(key="write_row").disabled
 
 
 def test_what_comes_after_another_token_can_be_asked_for(data, tiny_model):
@@ -197,8 +216,8 @@ def test_what_comes_after_another_token_can_be_asked_for(data, tiny_model):
 def test_steering_writes_the_plain_and_the_steered_text(data, tiny_model):
     run = newest(data, 2)
     app = open_page("decompose", run=run.run_id, text=TEXT, view="steer")
-    [latent] = [box for box in app.number_input if box.label == "Latent"]
-    latent.set_value(3).run()
+    [latent] = [box for box in app.text_input if box.label == "Latent"]
+    latent.set_value("3").run()
     app.slider(key="strength").set_value(2.0).run()
     app.slider(key="tokens").set_value(10).run()
     app.button(key="write").click().run()

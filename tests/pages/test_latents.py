@@ -224,6 +224,28 @@ def test_latents_are_listed_by_their_density(data):
     assert table_with(app, "percent")["latent"].tolist() == expected[:15]
 
 
+@pytest.mark.parametrize("typed", ["500", "-1", "many", "nan"])
+def test_a_density_that_is_none_is_refused_and_nothing_is_listed_by_another(data, typed):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, filters="1", least="3")
+    app.text_input(key="least").set_value(typed).run()
+    assert app.error[0].value.replace("\\", "").startswith("Used on at least, % must be ")
+    assert typed in app.error[0].value.replace("\\", "")
+    assert not app.dataframe
+    assert app.toggle(key="bookmarked") is not None  # the other filters stay
+    app.text_input(key="least").set_value("0").run()
+    assert_no_failure(app)
+    assert len(table_with(app, "percent")) > 3
+
+
+def test_a_latent_to_order_by_that_there_is_not_is_refused(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, order="similarity", like="5", kind="all")
+    assert table_with(app, "cosine")["latent"].iloc[0] == 5
+    app.text_input(key="like").set_value("64").run()
+    assert "… latent must be at most 63, got 64" in app.error[0].value.replace("\\", "")
+
+
 def test_a_latent_outside_of_the_search_is_opened_by_its_link_and_the_next_is_the_lists_first(data):
     run = newest(data, 2)
     app = open_page("latents", run=run.run_id, latent="7", among="2,5,9", kind="all")

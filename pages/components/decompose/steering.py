@@ -16,13 +16,16 @@ from itda_core.analysis.steering import (
     usual_norm,
     write_on,
 )
+from itda_core.settings import MAX_SEED, Setting
 from pages.components.cached import loaded_dictionary, loaded_model, loaded_run
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
+from pages.components.number_field import linked_number_field, read_numbers
 from pages.components.text import escaped, literal, quoted, snippet, visible
 from pages.components.token_strip.strip import show_rows, token_row
 from pages.components.url import follow_url_number, write_url
 
+_SEED = Setting("seed", "Seed", min=0, max=MAX_SEED)
 _STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 _ROW_TOKENS = 20
 """Tokens of each text where several strengths stand in a row"""
@@ -52,14 +55,16 @@ def show_steering(run, result: Decomposition, latents: pd.DataFrame, row: int | 
         f"the output of layer {run.layer} at every token but the first. Strengths count in usual "
         "norms of that layer (the median)."
     )
-    latent, strength, writing = _ask(run, result, latents, row)
+    asked = _ask(run, result, latents, row)
     write, in_a_row, stop = st.columns([1, 1, 1])
-    texts = None
-    if write.button("Write", type="primary", width="stretch", key="write"):
-        texts = (0.0, strength)
-    if in_a_row.button("Strengths from −2 to 2", width="stretch", key="write_row"):
-        texts = _STRENGTHS
+    options = {"width": "stretch", "disabled": asked is None}
+    is_pair = write.button("Write", type="primary", key="write", **options)
+    is_row = in_a_row.button("Strengths from −2 to 2", key="write_row", **options)
     stop.button("Stop", width="stretch", help="What was written so far stays.", key="stop_writing")
+    if asked is None:
+        return
+    latent, strength, writing = asked
+    texts = _STRENGTHS if is_row else (0.0, strength) if is_pair else None
     if texts:
         st.session_state["written"] = _Written(run.run_id, result.text, latent, writing)
         _write(run, result.text, texts, writing)
@@ -67,7 +72,10 @@ def show_steering(run, result: Decomposition, latents: pd.DataFrame, row: int | 
         _show_written(run, result.text, latent, strength, writing)
 
 
-def _ask(run, result: Decomposition, latents: pd.DataFrame, row: int | None):
+def _ask(
+    run, result: Decomposition, latents: pd.DataFrame, row: int | None
+) -> tuple[int, float, Writing] | None:
+    """Latent, strength and how to write; None where a sentence says what is wrong with them."""
     latents = latents if row is None else result.terms(row)
     proposed = int(latents["latent"].iloc[0]) if len(latents) else 0
     left, middle, right = st.columns([2, 2, 2], gap="medium")
@@ -76,14 +84,15 @@ def _ask(run, result: Decomposition, latents: pd.DataFrame, row: int | None):
     if "steer" in st.session_state and st.session_state.get("_proposal", proposal) != proposal:
         st.session_state["steer"] = proposed
     st.session_state["_proposal"] = proposal
-    latent = _number(
-        left.number_input,
-        "Latent",
+    latent = Setting("latent", "Latent", min=0, max=int(run.atoms) - 1)
+    latent_text = linked_number_field(
+        left,
+        latent,
         "steer",
-        (0, int(run.atoms) - 1, proposed, 1),
+        proposed,
         help="Proposed is the first one of the locked token, or the one that explains most.",
     )
-    left.caption(_source(run, latent))
+    source = left.empty()
     strength = _number(middle.slider, "Strength", "strength", (-3.0, 3.0, 0.5, 0.25))
     count = _number(middle.slider, "Tokens", "tokens", (5, LONGEST, 40, 5))
     temperature = _number(
@@ -93,8 +102,12 @@ def _ask(run, result: Decomposition, latents: pd.DataFrame, row: int | None):
         (0.0, 1.5, 0.0, 0.1),
         help="0 is always the likeliest.",
     )
-    seed = _number(right.number_input, "Seed", "seed", (0, 10_000, 0, 1), disabled=temperature == 0)
-    return latent, strength, Writing(count, temperature, seed)
+    seed_text = linked_number_field(right, _SEED, "seed", 0, disabled=temperature == 0)
+    numbers = read_numbers({latent: latent_text, _SEED: seed_text})
+    if numbers is None:
+        return None
+    source.caption(_source(run, numbers["latent"]))
+    return numbers["latent"], strength, Writing(count, temperature, numbers["seed"])
 
 
 def _number(widget, label: str, name: str, scale: tuple, **options):

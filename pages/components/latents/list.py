@@ -7,11 +7,13 @@ import pandas as pd
 import streamlit as st
 
 from itda_core.analysis.neighbours import cosines_to
+from itda_core.settings import Setting
 from itda_core.store.latent_search import ORDERS, LatentPage, LatentSearch
 from pages.components.cached import loaded_dictionary
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
 from pages.components.latents.search import forget_selection, show_everything
+from pages.components.number_field import linked_number_field
 from pages.components.run_names import words_of
 from pages.components.text import literal, shown, snippet, token_label
 from pages.components.url import follow_url, keep, write_url
@@ -86,14 +88,10 @@ def ask_for_order(place, run) -> tuple[str, tuple[float, ...]]:
     if like_place is None:
         write_url("like", None)
         return order, ()
-    wanted = st.query_params.get("like", "")
-    if wanted.isdecimal() and wanted != st.session_state.get("_written_like"):
-        st.session_state["like"] = int(wanted)
-    proposed = st.session_state.get("like", st.session_state.get("latent", 0))
-    st.session_state["like"] = min(int(proposed), int(run.atoms) - 1)
-    like = like_place.number_input("… latent", 0, int(run.atoms) - 1, key="like")
-    write_url("like", like)
-    return order, _similarities(run.directory, int(like))
+    like = Setting("like", "… latent", min=0, max=int(run.atoms) - 1)
+    proposed = st.session_state.get("latent") or 0
+    text = linked_number_field(like_place, like, "like", proposed)
+    return order, _similarities(run.directory, like.read(text))
 
 
 @st.cache_data(max_entries=8, show_spinner=False)

@@ -4,10 +4,12 @@ import dataclasses
 
 import streamlit as st
 
+from itda_core.settings import Setting
 from itda_core.store.latent_search import LatentSearch
 from pages.components.explorer import explorer
+from pages.components.number_field import linked_number_field
 from pages.components.text import shown
-from pages.components.url import choose, follow_url, follow_url_number, keep, write_url
+from pages.components.url import choose, follow_url, keep, write_url
 
 _PLACES = {
     "context": "around the source",
@@ -23,6 +25,9 @@ _KINDS = {
     "first": "on a text's first position",
     "frequent": "on more than 10 %",
 }
+_LEAST = Setting("least", "Used on at least, %", "number", min=0, max=100)
+_MOST = Setting("most", "and at most, %", "number", min=0, max=100)
+"""Percent of the explored tokens"""
 _ANY = ""
 _FILTERS = ("in", "match", "kind", "least", "most", "list", "bookmarked", "labelled")
 SEARCH_LABEL = "Search the latents"
@@ -60,8 +65,8 @@ def _ask_for_search(field, switch) -> LatentSearch:
     place = choose(places[0].selectbox, "Look in", _PLACES, "in")
     way = choose(places[1].selectbox, "Match", _WAYS, "match")
     kind = choose(places[2].selectbox, "Which", _KINDS, "kind")
-    min_share = _ask_for_percent(places[3], "Used on at least, %", "least", 0.0)
-    max_share = _ask_for_percent(places[4], "and at most, %", "most", 100.0)
+    least = linked_number_field(places[3], _LEAST, "least", 0.0, writes_default=False)
+    most = linked_number_field(places[4], _MOST, "most", 100.0, writes_default=False)
     names = {
         _ANY: "any or none",
         **{name: shown(name) for name in explorer().store.latents.list_names()},
@@ -69,7 +74,8 @@ def _ask_for_search(field, switch) -> LatentSearch:
     in_list = choose(places[5].selectbox, "List", names, "list")
     bookmarked = _switch(places[6], "Bookmarked", "bookmarked")
     labelled = _switch(places[7], "With label", "labelled")
-    densities = min_share / 100, max_share / 100
+    # Read when all is drawn: a filter that can't be used must not take the others away.
+    densities = _LEAST.read(least) / 100, _MOST.read(most) / 100
     return LatentSearch(text, place, way, *densities, bookmarked, labelled, kind, in_list)
 
 
@@ -125,14 +131,6 @@ def _follow_link() -> None:
     filters = {key: st.query_params[key] for key in _FILTERS if key in st.query_params}
     if any(value != st.session_state.get(f"_written_{key}") for key, value in filters.items()):
         st.session_state["filters"] = True
-
-
-def _ask_for_percent(place, label: str, key: str, default: float) -> float:
-    """Percent of the explored tokens."""
-    follow_url_number(key, 0.0, 100.0, default)
-    value = place.number_input(label, 0.0, 100.0, step=0.1, key=key, format="%.3g")
-    write_url(key, value if value != default else None)
-    return value
 
 
 def _switch(place, label: str, key: str) -> bool:

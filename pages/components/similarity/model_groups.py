@@ -1,6 +1,5 @@
 """Models as the Similarity page sees them: dictionaries that differ in nothing but the layer."""
 
-import dataclasses
 import json
 from dataclasses import dataclass
 
@@ -56,7 +55,7 @@ def groups_of(runs: pd.DataFrame) -> dict[str, Group]:
     """
     members: dict[tuple[TrainConfig, str], list] = {}
     for run in runs.sort_values("created").itertuples():
-        config = dataclasses.replace(loaded_run(run.directory).config, layers=(0,))
+        config = loaded_run(run.directory).config.but(layers=(0,))
         members.setdefault((config, run.method), []).append(run)
     parts = [_parts(config, method) for config, method in members]
     names = _short_names(parts)

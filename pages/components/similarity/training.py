@@ -1,6 +1,5 @@
 """Training of what a comparison lacks: other models and layers at the settings of a group."""
 
-import dataclasses
 from pathlib import Path
 
 import streamlit as st
@@ -73,7 +72,7 @@ def _ask(groups: dict[str, Group], template: Group) -> TrainConfig | None:
         st.caption(f"There already: layers {', '.join(map(str, sorted(there)))}.")
     if not layers:
         return None
-    return dataclasses.replace(template.config, model=model, layers=tuple(layers))
+    return template.config.but(model=model, layers=tuple(layers))
 
 
 def _ask_for_revision(name: str) -> str | None:
@@ -105,7 +104,7 @@ def _depth(template: Group, model: ModelSpec) -> int:
 
 def _layers_there(groups: dict[str, Group], template: Group, model: ModelSpec) -> set[int]:
     """The layers of a model that have a dictionary at the settings of a group."""
-    wanted = dataclasses.replace(template.config, model=model)
+    wanted = template.config.but(model=model)
     return {layer for group in groups.values() if group.config == wanted for layer in group.layers}
 
 
@@ -114,7 +113,7 @@ def _wanted(groups: dict[str, Group], template: Group, missing: list[int]) -> li
     elsewhere = {
         layer
         for group in groups.values()
-        if dataclasses.replace(group.config, model=template.config.model) == template.config
+        if group.config.but(model=template.config.model) == template.config
         for layer in group.layers
     }
     common = [layer for layer in missing if layer in elsewhere]

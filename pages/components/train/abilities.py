@@ -14,8 +14,9 @@ _ABOUT = (
 )
 
 
-def show_abilities(model: ModelSpec) -> None:
-    """What was proved of the model here, else of its type; and a button that tries it."""
+def show_abilities(model: ModelSpec) -> bool:
+    """What was proved of the model here, else of its type, and a button that tries it; whether it
+    may be used as far as is known."""
     abilities = remembered_abilities(model)
     of_type = None if abilities else type_abilities(model)
     if known := abilities or of_type:
@@ -27,11 +28,18 @@ def show_abilities(model: ModelSpec) -> None:
         "before it starts.",
     ):
         _try(model)
+    return not (abilities and abilities.capture)
 
 
 def _show(model: ModelSpec, abilities: Abilities, is_own: bool) -> None:
-    if abilities.capture:
+    if abilities.capture and is_own:
         st.error(literal(abilities.why_not(model.name, "capture")))
+        return
+    if abilities.capture:
+        st.warning(
+            f"A tiny model of this type was refused: {literal(abilities.capture)}. This one is "
+            "tried when it is first loaded."
+        )
         return
     lacking = [row["ability"] for row in abilities.table() if row["why not"]]
     whose = "this model" if is_own else "models of this type"

@@ -4,8 +4,9 @@ from typing import Any
 
 import streamlit as st
 
-from itda_core.config import BUDGETS, OFFSETS, PURSUITS, SELECTIONS, TrainConfig
-from itda_core.glossary import GLOSSARY
+from itda_core.config import TrainConfig
+from itda_core.settings import BUDGETS, OFFSETS, PURSUITS, SELECTIONS, SETTINGS, Setting
+from pages.components.number_field import number_field
 
 _METHODS = {"coverage": "Coverage (recommended)", "threshold": "Published (greedy threshold)"}
 _ABOUT_METHODS = {
@@ -29,73 +30,55 @@ _DEFAULTS = {name: field.default for name, field in TrainConfig.__dataclass_fiel
 def ask_for_selection() -> str:
     """The method, as a selection of TrainConfig."""
     selection = st.segmented_control(
-        "Method",
+        SETTINGS["selection"].label,
         SELECTIONS,
         format_func=_METHODS.get,
         default=_DEFAULTS["selection"],
         required=True,
         key="selection",
-        help=f"{GLOSSARY['selection']} With both every atom is the activation of a real token.",
+        help=SETTINGS["selection"].advice,
     )
     st.caption(_ABOUT_METHODS[selection])
     return selection
 
 
-def ask_for_method(selection: str) -> dict[str, Any]:
-    """The settings of a method, as fields of TrainConfig."""
+def ask_for_method(selection: str) -> tuple[dict[Setting, str], dict[str, Any]]:
+    """The settings of a method: what stands in the fields for numbers, and the other fields of
+    TrainConfig."""
     chosen = {"selection": selection}
-    return chosen | (_ask_for_threshold() if selection == "threshold" else _ask_for_coverage())
+    if selection == "threshold":
+        return _ask_for_threshold(), chosen
+    return {}, chosen | _ask_for_coverage()
 
 
-def _ask_for_threshold() -> dict[str, Any]:
-    first, second, _ = st.columns(3)
+def _ask_for_threshold() -> dict[Setting, str]:
     return {
-        "threshold": first.number_input(
-            "Threshold",
-            0.0,
-            4.0,
-            _DEFAULTS["threshold"],
-            0.01,
-            key="threshold",
-            help="An activation whose direction is reconstructed with a larger squared error "
-            "becomes an atom. Lower fills the dictionary sooner.",
-        ),
-        "batch_tokens": second.number_input(
-            "Tokens in a step",
-            1,
-            65_536,
-            _DEFAULTS["batch_tokens"],
-            256,
-            key="batch_tokens",
-            help="Activations that are looked at together. The atoms of one step do not know of "
-            "each other: smaller steps choose better and take longer.",
-        ),
+        SETTINGS[name]: number_field(place, SETTINGS[name], f"train_{name}", _DEFAULTS[name])
+        for place, name in zip(st.columns(3), ("threshold", "batch_tokens"), strict=False)
     }
 
 
 def _ask_for_coverage() -> dict[str, Any]:
     pursuit = st.radio(
-        "Pursuit",
+        SETTINGS["pursuit"].label,
         PURSUITS,
         captions=[_PURSUITS[name] for name in PURSUITS],
         key="pursuit",
-        help="How a token is written as a sum of atoms.",
+        help=SETTINGS["pursuit"].advice,
     )
     first, second = st.columns(2)
     budget = first.selectbox(
-        "Terms",
+        SETTINGS["budget"].label,
         BUDGETS if pursuit == "orthogonal" else BUDGETS[:1],
         format_func=_BUDGETS.get,
         key="budget",
-        help="On average: tokens that are easy to explain use fewer terms than L0, others up to "
-        "twice as many; only with the orthogonal pursuit.",
+        help=SETTINGS["budget"].advice,
     )
     offset = second.selectbox(
-        "Subtract first (offset)",
+        SETTINGS["offset"].label,
         OFFSETS,
         format_func=_OFFSETS.get,
         key="offset",
-        help=f"{GLOSSARY['offset']} Without the mean activation, atoms need not explain what all "
-        "tokens have in common.",
+        help=SETTINGS["offset"].advice,
     )
     return {"pursuit": pursuit, "budget": budget, "offset": offset}

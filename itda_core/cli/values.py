@@ -1,0 +1,40 @@
+"""What options hold, read from their text; what is wrong with it is an InputError."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from itda_core.errors import InputError
+
+
+def number_list(option: str) -> Callable[[str], tuple[int, ...]]:
+    """Reads whole numbers with commas between them, none where there is no text; option: whose."""
+
+    def read(text: str) -> tuple[int, ...]:
+        parts = text.split(",") if text.strip() else []
+        try:
+            return tuple(int(part) for part in parts)
+        except ValueError:
+            raise InputError(f"{option} takes numbers such as 7,15,22, got {text!r}.") from None
+
+    return read
+
+
+def measure_names(text: str) -> list[str]:
+    """Names with commas between them."""
+    return [name.strip() for name in text.split(",")]
+
+
+def progress_file(text: str) -> Path:
+    """A file that lines can be added to."""
+    path = Path(text)
+    if not path.parent.is_dir():
+        raise InputError(
+            f"--progress can't write {text!r}: there is no folder {path.parent}. Make it first, or "
+            "name a file in another folder."
+        )
+    if path.is_dir():
+        raise InputError(f"--progress takes a file, and {text!r} is a folder. Name a file in it.")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InputError(f"--progress can't write {text!r}: change its rights, or name another.")
+    return path
