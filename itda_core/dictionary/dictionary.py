@@ -18,7 +18,7 @@ from itda_core.dictionary.encoders import AutoencoderEncoder, Encoder, PursuitEn
 from itda_core.dictionary.legacy import remembered
 from itda_core.dictionary.sae_encoder import SaeEncoder
 from itda_core.errors import RunError
-from itda_core.files import write_atomically
+from itda_core.files import why_unreadable, write_atomically
 from itda_core.pursuit.codes import Codes
 from itda_core.pursuit.orthogonal import PURSUITS
 
@@ -174,7 +174,7 @@ class Dictionary:
         try:
             return cls._from_tensors(header, tensors)._with_memory(header, file.parent)
         except (KeyError, TypeError, ValueError, OSError) as error:
-            raise RunError(f"{file} is damaged ({error}): train it again.") from error
+            raise why_unreadable(file, error, "Train it again.") from error
 
     @classmethod
     def _from_tensors(cls, header: dict, tensors: dict[str, torch.Tensor]) -> "Dictionary":
