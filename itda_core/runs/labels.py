@@ -168,6 +168,13 @@ def read_labels(content: bytes) -> tuple[list[Label], int]:
     return merged(changes), len(bad)
 
 
+def kept_label(file: Path, label: Label) -> Label:
+    """What a file has of the latent and source that a label is about."""
+    changes = read_changes(file.read_bytes())[0] if file.exists() else []
+    ours = merged(change for change in changes if change.label.source == label.source)
+    return ours[0] if ours else Label(*label.source)
+
+
 def _line(change: Change) -> str:
     source = dict(zip(_SOURCE, change.label.source, strict=True))
     return json.dumps(

@@ -78,7 +78,15 @@ def follow_url_number(name: str, low: float, high: float, default: float) -> Non
     is_new = name not in st.session_state
     if wanted is not None and (is_new or wanted != st.session_state.get(f"_written_{name}")):
         try:
-            st.session_state[name] = type(default)(min(high, max(low, float(wanted))))
+            number = float(wanted)
+            taken = type(default)(min(high, max(low, number)))
         except ValueError:  # no number, or none that an int can be
             st.warning(f"The link asks for {literal(name)} {literal(wanted)}, which is no number.")
+        else:
+            st.session_state[name] = taken
+            if taken != number:
+                st.info(
+                    f"The link asks for {literal(name)} {literal(wanted)}; {taken:g} is the "
+                    "nearest that there is."
+                )
     st.session_state.setdefault(name, default)

@@ -21,7 +21,7 @@ from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
 from pages.components.text import literal, snippet
 from pages.components.token_strip.strip import show_rows, token_row
-from pages.components.url import follow_url_number, write_url
+from pages.components.url import follow_url_number, keep, write_url
 
 _STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 _ROW_TOKENS = 20
@@ -71,19 +71,24 @@ def _ask(run, result: Decomposition, latents: pd.DataFrame, row: int | None):
     latents = latents if row is None else result.terms(row)
     proposed = int(latents["latent"].iloc[0]) if len(latents) else 0
     left, middle, right = st.columns([2, 2, 2], gap="medium")
-    # Another token proposes another latent, unless the page has just been opened with one.
-    proposal = (run.run_id, result.text, row)
-    if "steer" in st.session_state and st.session_state.get("_proposal", proposal) != proposal:
-        st.session_state["steer"] = proposed
-    st.session_state["_proposal"] = proposal
+    _fit_to_dictionary(run, proposed)
     latent = _number(
         left.number_input,
         "Latent",
         "steer",
         (0, int(run.atoms) - 1, proposed, 1),
-        help="Proposed is the first one of the locked token, or the one that explains most.",
+        help="What you or a link chose stays when the text changes; the button proposes another.",
     )
     left.caption(_source(run, latent))
+    of_what = "explains most of this text" if row is None else "is the first of the locked token"
+    left.button(
+        f"Take latent {proposed}",
+        on_click=_take,
+        args=[proposed],
+        disabled=proposed == latent,
+        key="take_proposed",
+        help=f"It {of_what}.",
+    )
     strength = _number(middle.slider, "Strength", "strength", (-3.0, 3.0, 0.5, 0.25))
     count = _number(middle.slider, "Tokens", "tokens", (5, LONGEST, 40, 5))
     temperature = _number(
@@ -97,9 +102,28 @@ def _ask(run, result: Decomposition, latents: pd.DataFrame, row: int | None):
     return latent, strength, Writing(count, temperature, seed)
 
 
+def _take(latent: int) -> None:
+    st.session_state["steer"] = latent
+
+
+def _fit_to_dictionary(run, proposed: int) -> None:
+    """A number means another latent in another dictionary, or none: that is said."""
+    was = st.session_state.get("_steer_of", run.run_id)
+    st.session_state["_steer_of"] = run.run_id
+    chosen = st.session_state.get("steer")
+    if chosen is None or was == run.run_id:
+        return
+    if chosen < run.atoms:
+        st.info(f"Latent {chosen} was chosen in another dictionary; here it has another source.")
+    else:
+        st.session_state["steer"] = proposed
+        st.info(f"There is no latent {chosen} in this dictionary: latent {proposed} is proposed.")
+
+
 def _number(widget, label: str, name: str, scale: tuple, **options):
     """A number that follows the link. scale: least, most, default, step."""
     low, high, default, step = scale
+    keep(name)
     follow_url_number(name, low, high, default)
     value = widget(label, low, high, step=step, key=name, **options)
     write_url(name, value)
