@@ -1,5 +1,6 @@
 """What a latent has to do with others, on the Latents page, by AppTest."""
 
+import dataclasses
 import json
 import re
 
@@ -12,8 +13,10 @@ from itda_core.analysis.neighbours import nearest_atoms, next_tokens
 from itda_core.errors import ItdaError
 from itda_core.runs.labels import BadLine, Label, add_labels, read_labels
 from itda_core.runs.run import NEAR_MISS_FILE, list_runs
+from itda_core.store.latent_search import LatentSearch
 from pages.components.charts.latent_map import latent_map
 from pages.components.latents.label_editor import keep_change, left_out
+from pages.components.latents.search import what_to_change
 from pages.components.token_strip.strip import fold_twins, token_row
 from tests.support.app import assert_no_failure, close_explorer, newest, open_page
 from tests.support.tiny_models import save_tiny_model
@@ -287,6 +290,38 @@ def test_a_wrong_expression_is_answered_in_place_with_a_way_back(data):
     button.click().run()
     assert_no_failure(app)
     assert len(table_with(app, "percent")) > 10
+
+
+@pytest.mark.parametrize(
+    ("search", "expected"),
+    [
+        (LatentSearch("qqq"), "Try a shorter word."),
+        (LatentSearch("qqq", bookmarked=True), "Try a shorter word or fewer filters."),
+        (LatentSearch(min_density=0.5), "Try fewer filters."),
+        (LatentSearch(among=(1,)), "Try fewer filters."),
+        (LatentSearch(), ""),
+    ],
+)
+def test_where_nothing_fits_only_what_is_set_is_to_be_changed(search, expected):
+    assert what_to_change(search) == expected
+    usual = what_to_change(dataclasses.replace(search, kind="usual"))
+    assert usual == f"{expected} {usual[usual.index('Latents on') :]}".strip()
+
+
+def test_with_no_explored_token_nothing_is_said_of_versions_or_nearer_atoms(
+    data_folder, tiny_model_folder, tiny_corpus_file
+):
+    config = tiny_config(tiny_model_folder, tiny_corpus_file, layers=(1,), max_atoms=40)
+    trained(dataclasses.replace(config, explored_tokens=0), data_folder / "runs")
+    try:
+        [run] = list_runs(data_folder / "runs")
+        app = open_page("latents", run=run.run_id, latent="5")
+        assert_no_failure(app)
+        assert "no token was explored in this run" in told(app)
+        assert "earlier version" not in told(app)
+        assert "always nearer" not in told(app)
+    finally:
+        close_explorer()
 
 
 def test_latents_are_listed_by_their_density(data):

@@ -89,6 +89,10 @@ def ask_for_order(place, run) -> tuple[str, tuple[float, ...]]:
     wanted = st.query_params.get("like", "")
     if wanted.isdecimal() and wanted != st.session_state.get("_written_like"):
         st.session_state["like"] = int(wanted)
+        if int(wanted) >= run.atoms:
+            st.info(
+                f"There is no latent {literal(wanted)} to be similar to; the last one is taken."
+            )
     proposed = st.session_state.get("like", st.session_state.get("latent", 0))
     st.session_state["like"] = min(int(proposed), int(run.atoms) - 1)
     like = like_place.number_input("… latent", 0, int(run.atoms) - 1, key="like")
