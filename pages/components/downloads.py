@@ -82,7 +82,7 @@ def offer_downloads(
     def content(write: Callable[..., bytes]) -> bytes:
         return write(table() if callable(table) else table, about)
 
-    *places, last = st.columns(len(_FORMATS) + 1)
+    places = st.columns(len(_FORMATS))
     for place, (name, (ending, mime, write)) in zip(places, _FORMATS.items(), strict=True):
         place.download_button(
             name,
@@ -93,7 +93,7 @@ def offer_downloads(
             width="stretch",
             key=f"{key}_{ending}",
         )
-    last.download_button(
+    st.download_button(
         "Settings",
         lambda: as_settings(about),
         file_name=f"{stem}.settings.json",

@@ -1,5 +1,6 @@
 """Everything that the pages export comes back from every format as it was."""
 
+import functools
 import io
 import json
 
@@ -27,6 +28,7 @@ def files(monkeypatch):
         return False
 
     monkeypatch.setattr(DeltaGenerator, "download_button", button)
+    monkeypatch.setattr("streamlit.download_button", functools.partial(button, None))
     return offered
 
 
