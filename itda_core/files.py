@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from itda_core.errors import ItdaError
+from itda_core.errors import ItdaError, RunError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -44,6 +44,18 @@ def disk_errors_as_sentences(folder: Path) -> Iterator[None]:
         if error.errno in (errno.EEXIST, errno.ENOTDIR) and not folder.is_dir():
             raise ItdaError(f"{folder} is not a folder. Choose another place.") from error
         raise
+
+
+def why_unreadable(path: Path, error: Exception, remedy: str) -> RunError:
+    """What reading a file of a run raised, as a sentence: damaged only where its content is to
+    blame, and not the disk or its rights. remedy: what to do with a damaged one."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return RunError(
+            f"{path} can't be read ({error.strerror or error}). It is left as it is: make it "
+            "readable, and try again."
+        )
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return RunError(f"{path} is damaged ({reason}). {remedy}")
 
 
 def write_json(path: Path, content: Any) -> None:

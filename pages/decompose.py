@@ -9,6 +9,7 @@ from itda_core.errors import InputError
 from itda_core.glossary import GLOSSARY
 from pages.components.cached import loaded_dictionary, loaded_model, loaded_run
 from pages.components.charts.camera import ask_for_format
+from pages.components.decompose.edits_url import follow_edits
 from pages.components.decompose.prompt import choose_text
 from pages.components.decompose.steering import show_steering
 from pages.components.decompose.terms import (
@@ -18,7 +19,7 @@ from pages.components.decompose.terms import (
     show_token,
     terms_text,
 )
-from pages.components.decompose.what_if import show_what_if
+from pages.components.decompose.what_if import edits_scope, show_what_if
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
 from pages.components.frame import nothing_yet, page
@@ -117,6 +118,7 @@ def _show_result(run, result: Decomposition) -> None:
     locked = _choose_token(result, lights_of(run, table, latents))
     row = _row_of(result, locked)
     view = choose_view(_VIEWS)
+    follow_edits(edits_scope(run, result, row), int(run.atoms), is_shown=view == "what-if")
     if view == "what-if":
         show_what_if(run, result, latents, row)
     elif view == "steer":

@@ -11,6 +11,7 @@ from itda_core.runs.results import read_evaluation
 from pages.components.cached import loaded_run
 from pages.components.charts.camera import picture_config
 from pages.components.charts.evaluation import density_histogram, error_bars, pareto
+from pages.components.downloads import as_csv
 from pages.components.evaluate.columns import COLUMNS, MASSIVE_HELP, columns, shown
 from pages.components.evaluate.probing import show_probing
 from pages.components.explorer import explorer
@@ -210,15 +211,15 @@ def _show_table(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:
         selection_mode="single-row",
         key="measures",
     )
-    as_csv, as_json, _ = st.columns([1, 1, 4])
-    as_csv.download_button(
+    rows, everything, _ = st.columns([1, 1, 4])
+    rows.download_button(
         "Download as CSV",
-        evaluations.drop(columns=["dictionary"]).to_csv(index=False).encode(),
+        as_csv(evaluations.drop(columns=["dictionary"])),
         file_name="evaluations.csv",
         mime="text/csv",
         width="stretch",
     )
-    as_json.download_button(
+    everything.download_button(
         "Download as JSON",
         _as_json(tuple(runs["directory"]), evaluations["created"].max()),
         file_name="evaluations.json",

@@ -15,7 +15,14 @@ from pages.components.latents.label_editor import edit_label
 from pages.components.latents.list import Listing, ask_for_order, chosen_latent, show_list
 from pages.components.latents.map import show_map
 from pages.components.latents.relations import show_relations
-from pages.components.latents.search import SEARCH_LABEL, ask_for_search, describe, forget_search
+from pages.components.latents.search import (
+    SEARCH_LABEL,
+    ask_for_search,
+    describe,
+    forget_search,
+    show_everything,
+    what_to_change,
+)
 from pages.components.run_names import choose_run, words_of
 from pages.components.text import escaped, literal, token_label
 from pages.components.url import choose_view
@@ -63,10 +70,13 @@ def show() -> None:
 
 def _say_that_none_fits(listing: Listing) -> None:
     description = literal(describe(listing.asked))
-    st.info(
-        f"No latent of this dictionary fits. {description} Try a shorter word or fewer filters."
-    )
-    st.button("Show all latents", on_click=forget_search)
+    st.info(f"No latent of this dictionary fits. {description} {what_to_change(listing.asked)}")
+    st.button("Show all latents", on_click=_forget_all)
+
+
+def _forget_all() -> None:
+    forget_search()
+    show_everything()
 
 
 def _show_head(run, listing: Listing, shown_page: LatentPage, latent: pd.Series) -> None:

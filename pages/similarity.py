@@ -17,6 +17,7 @@ from pages.components.similarity.matrix import (
     show_matrix,
 )
 from pages.components.similarity.model_groups import groups_of
+from pages.components.similarity.overlaps import doubt_of_words
 from pages.components.similarity.training import offer_training
 from pages.components.similarity.values import Values, jaccard_values, stored_values
 from pages.components.text import literal
@@ -41,6 +42,7 @@ def show() -> None:
     _say_what_is_missing(choice, len(groups))
     values = _values(choice)
     _show_reasons(choice, values)
+    _warn_of_words(choice)
     offer_comparison(choice, values)
     chosen = follow_cell(choice)
     if (values.reasons == "").any():
@@ -87,6 +89,13 @@ def _show_reasons(choice: Choice, values: Values) -> None:
         st.caption(f"{len(reasons) - 3:,} more pairs can't be compared for reasons like these.")
     if choice.key == "token" and any("tokenizer" in reason for reason in reasons):
         st.button("Compare by word", on_click=_compare_by_word, type="primary")
+
+
+def _warn_of_words(choice: Choice) -> None:
+    if choice.kind is JACCARD and choice.key == "word":
+        doubt = doubt_of_words([item.side for item in (*choice.rows, *choice.columns)])
+        if doubt:
+            st.warning(literal(doubt))
 
 
 def _compare_by_word() -> None:

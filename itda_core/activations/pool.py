@@ -39,6 +39,14 @@ class CandidatePool:
     def __len__(self) -> int:
         return len(self.positions)
 
+    @property
+    def tokens_per_word(self) -> float:
+        """How many candidate tokens a white-space word has on average; NaN where none is in one."""
+        prompts = np.repeat(np.arange(len(self.counts), dtype=np.int64), self.counts)
+        inside = self.words >= 0
+        words = np.unique(prompts[inside] << 32 | self.words[inside])
+        return float(inside.sum() / len(words)) if len(words) else float("nan")
+
     @classmethod
     def of(cls, counts: np.ndarray, positions: np.ndarray, words: np.ndarray) -> "CandidatePool":
         """Raises ValueError where the counts are not those of the tokens."""

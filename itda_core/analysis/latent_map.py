@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import torch
 
 from itda_core.dictionary.dictionary import Dictionary
-from itda_core.errors import InputError, RunError
+from itda_core.errors import InputError
 from itda_core.evaluation.batch import each_run
-from itda_core.files import disk_errors_as_sentences, write_atomically
+from itda_core.files import disk_errors_as_sentences, why_unreadable, write_atomically
 from itda_core.progress import Progress
 from itda_core.runs.run import Run
 
@@ -76,10 +76,8 @@ def read_map(run: Run) -> tuple[pd.DataFrame, str] | None:
         if len(table) != run.metrics["atoms"]:
             raise ValueError("it is of other atoms")
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise RunError(
-            f"{path} is damaged ({str(error).splitlines()[0]}). Map it again: "
-            f"python -m itda_core map {run.run_id}"
-        ) from error
+        remedy = f"Map it again: python -m itda_core map {run.run_id}"
+        raise why_unreadable(path, error, remedy) from error
     return table.to_pandas(), method
 
 

@@ -115,12 +115,16 @@ def decompose(options: argparse.Namespace) -> int:
 def similarity(options: argparse.Namespace) -> int:
     """The Jaccard matrix of the given runs, with what chance gives and 95 % intervals."""
     from itda_core.similarity.dictionaries import SourceSet, comparable, compare_all
+    from itda_core.similarity.source_sets import doubt_of_words
 
     if len(options.run) < 2:
         raise InputError("Give at least two runs to compare.")
     runs = [find_run(name, options.runs) for name in options.run]
     sides = [{0: SourceSet.of(run.dictionary())} for run in runs]
     matrix = comparable(compare_all(sides, sides, options.key, options.with_seeds))
+    doubt = doubt_of_words(sides) if options.key == "word" else ""
+    if doubt:
+        print(doubt, file=sys.stderr)
     names = [run.run_id for run in runs]
     columns = {
         "jaccard": _known(matrix.jaccard),

@@ -18,7 +18,7 @@ from itda_core.dictionary.encoders import AutoencoderEncoder, Encoder, PursuitEn
 from itda_core.dictionary.legacy import model_digest, reads_ends, remembered
 from itda_core.dictionary.sae_encoder import SaeEncoder
 from itda_core.errors import RunError
-from itda_core.files import write_atomically
+from itda_core.files import why_unreadable, write_atomically
 from itda_core.model.tokenizer import is_of_before
 from itda_core.pursuit.codes import Codes
 from itda_core.pursuit.orthogonal import PURSUITS
@@ -180,7 +180,7 @@ class Dictionary:
             read = cls._from_tensors(header, tensors)._with_reading(file.parent)
             return read._with_memory(header, file.parent)
         except (KeyError, TypeError, ValueError, OSError) as error:
-            raise RunError(f"{file} is damaged ({error}): train it again.") from error
+            raise why_unreadable(file, error, "Train it again.") from error
 
     @classmethod
     def _from_tensors(cls, header: dict, tensors: dict[str, torch.Tensor]) -> "Dictionary":

@@ -19,7 +19,7 @@ from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ExchangeError, InputError
 from itda_core.exchange.published import published_files, published_note
 from itda_core.exchange.saelens import saelens_files, saelens_note
-from itda_core.files import disk_errors_as_sentences
+from itda_core.files import disk_errors_as_sentences, why_unreadable
 from itda_core.runs.run import ALL_FILES, Run
 
 FORMATS = {
@@ -114,5 +114,6 @@ def _begins_with_mark(run: Run) -> bool:
     try:
         prompts = pd.read_parquet(run.directory / "prompts.parquet", columns=["ends"])
     except (OSError, ValueError) as error:
-        raise ExchangeError(f"{run.directory} is damaged ({error}): train it again.") from error
+        path = run.directory / "prompts.parquet"
+        raise ExchangeError(str(why_unreadable(path, error, "Train it again."))) from error
     return bool(len(prompts)) and all(len(ends) and ends[0] == 0 for ends in prompts["ends"][:8])

@@ -1,8 +1,8 @@
 """What trainings and people leave on disk.
 
 run: a finished run's directory; workspace: a training under way; results: evaluations and probings;
-near_misses, latent_uses: the tokens of a latent; labels: what people wrote; comparisons: measures
-between layers.
+near_misses, latent_uses: the tokens of a latent; labels, texts: what people wrote; comparisons:
+measures between layers.
 """
 
 

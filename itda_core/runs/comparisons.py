@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from itda_core.digests import digest
 from itda_core.errors import RunError
-from itda_core.files import disk_errors_as_sentences, write_atomically
+from itda_core.files import disk_errors_as_sentences, why_unreadable, write_atomically
 
 COLUMNS = {
     "measure": "str", "a": "str", "b": "str", "value": "float64", "reason": "str",
@@ -53,8 +53,6 @@ def read_comparisons(folder: Path) -> tuple[pd.DataFrame, RunError | None]:
         try:
             tables.append(pd.read_parquet(path, columns=list(COLUMNS)).astype(COLUMNS))
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-            failed = failed or RunError(
-                f"{path} is damaged ({str(error).splitlines()[0]}). Delete it and compare again."
-            )
+            failed = failed or why_unreadable(path, error, "Delete it and compare again.")
     table = pd.concat(tables, ignore_index=True).sort_values("created", kind="stable")
     return table.drop_duplicates(["measure", "a", "b"], keep="last"), failed

@@ -1,16 +1,20 @@
 """Labels, notes, bookmarks and lists of latents: what people wrote, which nothing can bring back.
 
-labels.jsonl, beside the folder of runs: one line a change, the newest line of a latent counts.
-Lines are only ever added, so that a crash costs at most the line that was being written.
+labels.jsonl, beside the folder of runs: one line a change, with the fields that it sets and no
+others, so that two people who change different fields of a latent don't undo each other; of each
+field the newest change counts. Lines of earlier versions have all fields. Lines are only ever
+added, so that a crash costs at most the line that was being written.
 """
 
 import dataclasses
 import json
 import os
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from itda_core.errors import InputError
 from itda_core.files import disk_errors_as_sentences
@@ -18,12 +22,20 @@ from itda_core.files import disk_errors_as_sentences
 LABELS_FILE = "labels.jsonl"
 LONGEST_LABEL = 200
 LONGEST_NOTE = 10_000
+MOST_LISTS = 1_000
+FIELDS = ("label", "note", "bookmarked", "lists")
+"""What people write of a latent"""
+_LONGEST_ID = 1_000
+_LARGEST_NUMBER = 2**31 - 1
+"""What the database's INTEGER holds"""
+_SOURCE = ("run_id", "latent", "prompt_id", "position")
+_writing = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Label:
     """What is kept of one latent. The source tells whether the latent is still the one that it was
-    written for."""
+    written for. Raises InputError for what the file or the database can't hold."""
 
     run_id: str
     latent: int
@@ -35,24 +47,57 @@ class Label:
     lists: tuple[str, ...] = ()
     """names of the lists that it was put into"""
     changed: str = ""
-    """when, in UTC, ISO 8601"""
+    """when, in UTC, ISO 8601; of several fields the newest"""
 
     def __post_init__(self) -> None:
-        for name, kind in (("run_id", str), ("prompt_id", str), ("label", str), ("note", str)):
-            if not isinstance(getattr(self, name), kind):
-                raise InputError(f"{name} of a label must be text.")
+        for name in ("run_id", "prompt_id"):
+            _check_text(name, getattr(self, name), _LONGEST_ID)
         for name in ("latent", "position"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
-                raise InputError(f"{name} of a label must be a number from 0 on.")
-        object.__setattr__(self, "lists", _list_names(self.lists))
-        if len(self.label) > LONGEST_LABEL or len(self.note) > LONGEST_NOTE:
-            raise InputError(
-                f"A label has at most {LONGEST_LABEL} characters, a note {LONGEST_NOTE:,}."
-            )
+            _check_number(name, getattr(self, name))
+        for name, value in self.fields.items():
+            object.__setattr__(self, name, _checked_field(name, value))
+        object.__setattr__(self, "changed", _checked_time(self.changed))
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in FIELDS}
+
+    @property
+    def source(self) -> tuple[str, int, str, int]:
+        """What a label is about. With another source the number stands for another latent."""
+        return self.run_id, self.latent, self.prompt_id, self.position
 
     @property
     def is_empty(self) -> bool:
-        return not (self.label or self.note or self.bookmarked or self.lists)
+        return not any(self.fields.values())
+
+
+@dataclass(frozen=True)
+class Change:
+    """Some fields of a latent's label, as they were set at one time; the others stay."""
+
+    label: Label
+    names: tuple[str, ...] = FIELDS
+    """the fields that are set"""
+
+    @property
+    def values(self) -> dict[str, Any]:
+        return {name: getattr(self.label, name) for name in self.names}
+
+    def at(self, time: str) -> "Change":
+        return dataclasses.replace(self, label=dataclasses.replace(self.label, changed=time))
+
+
+@dataclass(frozen=True)
+class BadLine:
+    """A line that can't be used, and why."""
+
+    number: int
+    """in the file, from 1"""
+    reason: str
+
+    def __str__(self) -> str:
+        return f"line {self.number:,} ({self.reason.rstrip('.')})"
 
 
 def labels_file(runs: Path) -> Path:
@@ -61,49 +106,153 @@ def labels_file(runs: Path) -> Path:
 
 
 def add_labels(file: Path, labels: Iterable[Label]) -> None:
-    """Keep labels; each takes the place of what was kept of its latent before."""
-    now = datetime.now(UTC).isoformat(timespec="microseconds")
-    dated = [dataclasses.asdict(label) | {"changed": label.changed or now} for label in labels]
-    lines = [json.dumps(line, ensure_ascii=False) for line in dated]
-    with disk_errors_as_sentences(file.parent):
+    """Keep whole labels; each takes the place of what was kept of its latent before."""
+    add_changes(file, map(Change, labels))
+
+
+def add_changes(file: Path, changes: Iterable[Change]) -> None:
+    """Keep changes. What has no date is the newest of all; a date that is still to come is taken
+    for today, so that it can't outlast what is written tomorrow."""
+    with _writing, disk_errors_as_sentences(file.parent):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("a", encoding="utf-8", errors="replace") as opened:
+        kept = read_changes(file.read_bytes())[0] if file.exists() else []
+        # Of two changes of one time the later line counts, should the clock have been put back.
+        now = max([_now(), *(change.label.changed for change in kept)])
+        dated = [change.at(min(change.label.changed or now, now)) for change in changes]
+        with file.open("a", encoding="utf-8") as opened:
             # A line that a crash cut short must not swallow this one.
             opened.write(
-                ("\n" if _ends_badly(file) else "") + "".join(f"{line}\n" for line in lines)
+                ("\n" if _ends_badly(file) else "") + "".join(f"{_line(one)}\n" for one in dated)
             )
             opened.flush()
             os.fsync(opened.fileno())
 
 
-def read_labels(content: bytes) -> tuple[list[Label], int]:
-    """The newest of each latent and source, in the order of their changes, and how many lines can't
-    be read. Those that say nothing are left out. content: of a labels file."""
-    newest: dict[tuple, Label] = {}
-    bad = 0
-    for line in content.splitlines():
+def read_changes(content: bytes) -> tuple[list[Change], list[BadLine]]:
+    """The changes of a labels file in the order of its lines, and the lines that can't be used:
+    none of them costs another."""
+    changes, bad = [], []
+    for number, line in enumerate(content.splitlines(), 1):
         if not line.strip():
             continue
         try:
-            label = Label(**json.loads(line))
-        except (ValueError, TypeError, RecursionError, InputError):
-            bad += 1
-            continue
-        # With another source the number stands for another latent.
-        key = (label.run_id, label.latent, label.prompt_id, label.position)
-        older = newest.pop(key, None)
-        newest[key] = older if older and older.changed > label.changed else label
-    return [label for label in newest.values() if not label.is_empty], bad
+            changes.append(_change(json.loads(line)))
+        except InputError as error:
+            bad.append(BadLine(number, str(error)))
+        except (ValueError, RecursionError):
+            bad.append(BadLine(number, "it is not JSON"))
+    return changes, bad
+
+
+def merged(changes: Iterable[Change]) -> list[Label]:
+    """What counts of each latent and source, in the order of their last changes: of each field
+    the newest, of two of one time the later line. Those that say nothing are left out."""
+    labels: dict[tuple, Label] = {}
+    times: dict[tuple, str] = {}
+    for change in changes:
+        source, time = change.label.source, change.label.changed
+        newer = {
+            name: value
+            for name, value in change.values.items()
+            if time >= times.get((*source, name), "")
+        }
+        times |= {(*source, name): time for name in newer}
+        label = labels.pop(source, None) or Label(*source)
+        labels[source] = dataclasses.replace(label, **newer, changed=max(time, label.changed))
+    return [label for label in labels.values() if not label.is_empty]
+
+
+def read_labels(content: bytes) -> tuple[list[Label], int]:
+    """`merged` of a labels file, and how many of its lines can't be used."""
+    changes, bad = read_changes(content)
+    return merged(changes), len(bad)
+
+
+def kept_label(file: Path, label: Label) -> Label:
+    """What a file has of the latent and source that a label is about."""
+    changes = read_changes(file.read_bytes())[0] if file.exists() else []
+    ours = merged(change for change in changes if change.label.source == label.source)
+    return ours[0] if ours else Label(*label.source)
+
+
+def _line(change: Change) -> str:
+    source = dict(zip(_SOURCE, change.label.source, strict=True))
+    return json.dumps(
+        source | change.values | {"changed": change.label.changed}, ensure_ascii=False
+    )
+
+
+def _change(line: Any) -> Change:
+    """A line of a file. Raises InputError where it is not one that can be used."""
+    if not isinstance(line, dict):
+        raise InputError("it is not an object with names")
+    unknown = set(line) - {*_SOURCE, *FIELDS, "changed"}
+    if unknown:
+        raise InputError(f"it has {', '.join(map(repr, sorted(unknown)))}, which no label has")
+    lacking = [name for name in _SOURCE if name not in line]
+    if lacking:
+        raise InputError(f"it does not say {', '.join(lacking)}")
+    names = tuple(name for name in FIELDS if name in line)
+    if not names:
+        raise InputError(f"it sets none of {', '.join(FIELDS)}")
+    return Change(Label(**line), names)
+
+
+def _checked_field(name: str, value: Any) -> Any:
+    if name == "lists":
+        return _list_names(value)
+    if name == "bookmarked":
+        if not isinstance(value, bool):
+            raise InputError("bookmarked of a label must be true or false.")
+    else:
+        _check_text(name, value, LONGEST_LABEL if name == "label" else LONGEST_NOTE)
+    return value
+
+
+def _check_text(name: str, value: object, longest: int) -> None:
+    if not isinstance(value, str):
+        raise InputError(f"{name} of a label must be text.")
+    if len(value) > longest:
+        raise InputError(f"The {name} of a latent has at most {longest:,} characters.")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise InputError(f"{name} of a label holds half a character (a lone surrogate).")
+
+
+def _check_number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"{name} of a label must be a whole number.")
+    if not 0 <= value <= _LARGEST_NUMBER:
+        raise InputError(f"{name} of a label must be from 0 to {_LARGEST_NUMBER:,}.")
 
 
 def _list_names(names: object) -> tuple[str, ...]:
     """Names without repeats, as a tuple; a file gives them as a list."""
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise InputError("lists of a label must be names.")
+    if not isinstance(names, list | tuple):
+        raise InputError("lists of a label must be a list of names.")
+    for name in names:
+        _check_text("lists", name, LONGEST_LABEL)
     distinct = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
-    if any(len(name) > LONGEST_LABEL for name in distinct):
-        raise InputError(f"The name of a list has at most {LONGEST_LABEL} characters.")
+    if len(distinct) > MOST_LISTS:
+        raise InputError(f"A latent is in at most {MOST_LISTS:,} lists.")
     return distinct
+
+
+def _checked_time(changed: object) -> str:
+    """A date in UTC and in the one form in which later ones are greater; "" for none."""
+    if not isinstance(changed, str):
+        raise InputError("changed of a label must be a date.")
+    if not changed:
+        return ""
+    try:
+        time = datetime.fromisoformat(changed)
+        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise InputError("changed of a label must be a date, in ISO 8601") from error
+    return time.isoformat(timespec="microseconds")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def _ends_badly(file: Path) -> bool:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import torch
 
 from itda_core.dictionary.dictionary import Dictionary
-from itda_core.errors import RunError
+from itda_core.files import why_unreadable
 from itda_core.pursuit.codes import Codes
 from itda_core.pursuit.kernel_matching import ROUNDING
 from itda_core.pursuit.matching import matching_pursuit
@@ -85,7 +85,4 @@ def near_misses(run: Run, latent: int) -> pd.DataFrame | None:
         wanted = [("latent", "==", latent)]
         return pq.read_table(path, columns=_READ.names, filters=wanted).cast(_READ).to_pandas()
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise RunError(
-            f"{path} is damaged ({str(error).splitlines()[0]}). Delete it: the run is whole "
-            "without it."
-        ) from error
+        raise why_unreadable(path, error, "Delete it: the run is whole without it.") from error

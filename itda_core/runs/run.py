@@ -114,9 +114,7 @@ def read_run(directory: Path) -> Run:
     try:
         about = json.loads((directory / "config.json").read_text())
         metrics = json.loads((directory / "metrics.json").read_text())
-        lacking = (_ABOUT - set(about)) | (_METRICS - set(metrics))
-        if lacking:
-            raise ValueError(f"it does not say {', '.join(sorted(lacking))}")
+        _check(about, metrics)
         if about["run_id"] != directory.name:
             raise ValueError(f"it is the run {about['run_id']!r} under another name")
         run = Run(directory, about, metrics)
@@ -126,6 +124,24 @@ def read_run(directory: Path) -> Run:
         raise RunError(f"{directory} is damaged ({error}). Delete it and train again.") from error
     except InputError as error:
         raise RunError(f"{directory} can't be used. {error}") from error
+    except OSError as error:
+        raise RunError(
+            f"{directory} can't be read ({error.strerror}). Its files are left as they are: make "
+            "them readable."
+        ) from error
+
+
+def _check(about: Any, metrics: Any) -> None:
+    """Raises ValueError where a run does not say what is asked of every run."""
+    if not (isinstance(about, dict) and isinstance(metrics, dict)):
+        raise ValueError("config.json and metrics.json must be objects")
+    lacking = (_ABOUT - set(about)) | (_METRICS - set(metrics))
+    if lacking:
+        raise ValueError(f"it does not say {', '.join(sorted(lacking))}")
+    if not isinstance(about["created"], str):
+        raise ValueError("created is no date")
+    if isinstance(about["layer"], bool) or not isinstance(about["layer"], int):
+        raise ValueError("layer is no whole number")
 
 
 def find_run(name: str, folder: Path) -> Run:

@@ -4,7 +4,7 @@ A source is called by (prompt, token position) or, across tokenizers, by (prompt
 where its white-space word begins). Both become one number, in the order of the prompts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,6 +69,25 @@ class SourceSet:
         -1 for those whose prompt has no number."""
         prompts = np.array([numbers.get(name, -1) for name in self.names], np.int64)
         return _keys(prompts[self.prompts], self.positions, self.words, key)
+
+
+LONG_WORD = 8.0
+"""Tokens in a usual "word" above which white space hardly separates words. English has 1.3 with a
+usual vocabulary, and 5 with one token a character; Chinese has whole paragraphs."""
+
+
+def doubt_of_words(sides: Iterable["Side"]) -> str:
+    """Why a comparison by word says little of these sides; "" where nothing is known against it."""
+    pools = {id(one.pool): one.pool for side in sides for one in side.values() if one.pool}
+    longest = max((pool.tokens_per_word for pool in pools.values()), default=0.0)
+    if not longest > LONG_WORD:
+        return ""
+    return (
+        f"A “word” of these texts has {longest:.0f} tokens on average: words are what white space "
+        "separates, which texts in Chinese, Japanese, Thai or Khmer and texts without spaces don't "
+        "have. An index by word says little of them. Compare by token, which needs dictionaries of "
+        "one tokenizer, or by the measures of activations."
+    )
 
 
 Side = Mapping[int, SourceSet]

@@ -7,6 +7,8 @@ from typing import Any
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from itda_core.errors import ItdaError, RunError, StoreError
 from itda_core.runs.comparisons import COLUMNS, comparisons_folder
@@ -28,6 +30,12 @@ _MEASURES = (
 """Columns of `evaluations` that each row of an evaluation gives, where it knows them"""
 _OPEN = dict.fromkeys(("offset", "pursuit", "budget"))
 """Columns of `runs` that say how atoms are used; an autoencoder has an encoder instead."""
+_TABLES = {
+    "sources.parquet": ["latent", "prompt_id", "position", "start", "end", "token"],
+    "codes.parquet": ["prompt_id", "position", "step", "latent", "coefficient"],
+    "prompts.parquet": ["prompt_id", "text", "title", "explored", "starts", "ends"],
+}
+"""The columns that are read of each table of a run"""
 
 
 def insert_run(cursor: duckdb.DuckDBPyConnection, run: Run) -> bool:
@@ -111,13 +119,81 @@ def _file_stamp(path: Path) -> tuple[int, ...] | None:
 
 
 def why_not_imported(run: Run, error: duckdb.Error) -> ItdaError:
-    """The error as a sentence: a RunError, or a StoreError where the run is not to blame."""
-    message = str(error).splitlines()[0]
+    """The error as a sentence that tells whose fault it is. A run is called damaged only where one
+    of its files can't be read by another reader either."""
+    message = _first_line(error)
+    if _is_of_the_database(error):
+        return why_refused(run.run_id, error)
+    damage = _damage_of(run)
+    if damage:
+        return RunError(f"{run.directory} is damaged ({damage}). Delete it and train again.")
+    if isinstance(error, duckdb.IOException):
+        return RunError(
+            f"{run.directory} could not be read just now ({message}). It is tried again in a "
+            "minute; its files are left as they are."
+        )
+    return RunError(
+        f"{run.directory} says what the database can't hold ({message}). Its tables can be read "
+        "and are left as they are: look at its config.json and metrics.json."
+    )
+
+
+def why_not_evaluated(run: Run, error: duckdb.Error) -> ItdaError:
+    """The same of a run's evaluation, without which the run is whole."""
+    if _is_of_the_database(error):
+        return why_refused(f"the evaluation of {run.run_id}", error)
+    return RunError(
+        f"{run.directory / EVALUATION_FILE} says what the database can't hold "
+        f"({_first_line(error)}). Evaluate it again: "
+        f"python -m itda_core evaluate {run.run_id} --save"
+    )
+
+
+def why_refused(what: str, error: duckdb.Error) -> StoreError:
+    """Why the database did not take something in, where its files are not to blame."""
+    message = _first_line(error)
     if "No space left" in message:
         return StoreError(f"There is no space left for the database ({message}). Free some space.")
-    if "Out of Memory" in message:
-        return StoreError(f"There is not enough memory to import {run.run_id} ({message}).")
-    return RunError(f"{run.directory} is damaged ({message}). Delete it and train again.")
+    if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in message:
+        return StoreError(f"There is not enough memory to import {what} ({message}).")
+    return StoreError(
+        f"The database did not take in {what} ({message}). The files are left as they are. Start "
+        "the explorer again; if it stays so, make the database anew from the run directories: "
+        "python -m itda_core rebuild"
+    )
+
+
+def _is_of_the_database(error: duckdb.Error) -> bool:
+    """Whether the database itself fails: its disk, its memory, its state."""
+    own = (
+        duckdb.OutOfMemoryException,
+        duckdb.TransactionException,
+        duckdb.InternalException,
+        duckdb.FatalException,
+        duckdb.InterruptException,
+        duckdb.ConnectionException,
+    )
+    message = str(error)
+    return isinstance(error, own) or "No space left" in message or "Out of Memory" in message
+
+
+def _damage_of(run: Run) -> str:
+    """What pyarrow says of the first table of a run that it can't read; "" where it reads all."""
+    for name in RUN_FILES:
+        if not name.endswith(".parquet"):
+            continue
+        try:
+            pq.read_table(run.directory / name, columns=_TABLES[name])
+        except OSError as error:
+            if error.errno is None:  # of the content, not of the disk or of rights
+                return f"{name}: {_first_line(error)}"
+        except (pa.ArrowException, ValueError, KeyError) as error:
+            return f"{name}: {_first_line(error)}"
+    return ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _insert_run(cursor: duckdb.DuckDBPyConnection, number: int, run: Run) -> None:

@@ -1,14 +1,13 @@
 """The database as an index of the run directories: what came is taken in, what went forgotten."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
 
-from itda_core.errors import RunError, StoreError, StoreNotOursError
+from itda_core.errors import ItdaError, RunError, StoreError, StoreNotOursError
 from itda_core.runs.comparisons import comparisons_folder, read_comparisons
-from itda_core.runs.labels import labels_file, read_labels
+from itda_core.runs.labels import labels_file, merged, read_changes
 from itda_core.runs.run import Run, list_runs
 from itda_core.store.database import Database
 from itda_core.store.importer import (
@@ -18,12 +17,15 @@ from itda_core.store.importer import (
     insert_labels,
     insert_run,
     stamp,
+    why_not_evaluated,
     why_not_imported,
+    why_refused,
 )
 
 _RETRY_SECONDS = 60.0
 """What kept a run from being read may pass without a trace in its files, such as a limit of open
 files."""
+_NAMED_LINES = 5
 
 
 class Index:
@@ -31,7 +33,7 @@ class Index:
 
     def __init__(self, database: Database):
         self._database = database
-        self._looked: tuple[object, RunError | None, float] | None = None
+        self._looked: tuple[object, ItdaError | None, float] | None = None
         """What `import_new` saw last, what it could not read, and when that was"""
 
     def import_run(self, run: Run) -> bool:
@@ -40,16 +42,23 @@ class Index:
 
         Raises RunError where its files can't be read, StoreError where there is no space.
         """
-        is_new = self._import(insert_run, run)
-        self._import(insert_evaluation, run)
+        is_new = self._import_dictionary(run)
+        self._import_evaluation(run)
         return is_new
 
-    def _import(self, insert: Callable[..., bool], run: Run) -> bool:
+    def _import_dictionary(self, run: Run) -> bool:
         try:
             with self._database.transaction() as cursor:
-                return insert(cursor, run)
+                return insert_run(cursor, run)
         except duckdb.Error as error:  # the commit's as well: that is when a disk is full
             raise why_not_imported(run, error) from error
+
+    def _import_evaluation(self, run: Run) -> None:
+        try:
+            with self._database.transaction() as cursor:
+                insert_evaluation(cursor, run)
+        except duckdb.Error as error:
+            raise why_not_evaluated(run, error) from error
 
     def import_new(self, folder: Path) -> list[str]:
         """Take in every finished run of `folder` that is not there yet; returns their ids.
@@ -101,36 +110,49 @@ class Index:
                 update = "UPDATE runs SET directory = ? WHERE run_id = ?"
                 self._database.query(update, listed_at[run_id], run_id)
 
-    def _import_all(self, listed: list[Run]) -> tuple[list[str], RunError | None]:
+    def _import_all(self, listed: list[Run]) -> tuple[list[str], ItdaError | None]:
         """Import what is new of `listed`: the ids of what was, and the first error."""
         taken, failed, earlier = [], None, self._directories()
         for run in listed:
             try:
-                if run.run_id not in earlier and self._import(insert_run, run):
+                if run.run_id not in earlier and self._import_dictionary(run):
                     taken.append(run.run_id)
-                self._import(insert_evaluation, run)
-            except RunError as error:
+                self._import_evaluation(run)
+            except (RunError, StoreError) as error:
                 failed = failed or error
         return taken, failed
 
-    def _import_comparisons(self, folder: Path) -> RunError | None:
+    def _import_comparisons(self, folder: Path) -> ItdaError | None:
         """Have the comparisons that are kept beside a folder of runs; why one can't be read."""
         table, failed = read_comparisons(comparisons_folder(folder))
-        with self._database.transaction() as cursor:
-            insert_comparisons(cursor, table)
+        try:
+            with self._database.transaction() as cursor:
+                insert_comparisons(cursor, table)
+        except duckdb.Error as error:
+            return why_refused(f"the comparisons of {comparisons_folder(folder)}", error)
         return failed
 
-    def import_labels(self, folder: Path) -> RunError | None:
-        """Have the labels that are kept beside a folder of runs; why some can't be read."""
+    def import_labels(self, folder: Path) -> ItdaError | None:
+        """Have the labels that are kept beside a folder of runs; why some can't be read. What the
+        database had of them stays where the file can't be read at all."""
         file = labels_file(folder)
-        labels, bad = read_labels(file.read_bytes() if file.exists() else b"")
-        with self._database.transaction() as cursor:
-            insert_labels(cursor, labels)
+        try:
+            with self._database.transaction() as cursor:  # one reader after another
+                changes, bad = read_changes(file.read_bytes() if file.exists() else b"")
+                insert_labels(cursor, merged(changes))
+        except OSError as error:
+            return RunError(
+                f"{file} can't be read ({error.strerror}); the labels shown may be older ones. "
+                "Make it readable and open the explorer again."
+            )
+        except duckdb.Error as error:
+            return why_refused(f"the labels of {file}", error)
         if not bad:
             return None
+        named = "; ".join(map(str, bad[:_NAMED_LINES])) + ("; …" if len(bad) > _NAMED_LINES else "")
         return RunError(
-            f"{bad:,} lines of {file} can't be read; the other labels are there. Correct or delete "
-            "these lines."
+            f"{len(bad):,} lines of {file} can't be read: {named}. The other labels are there. "
+            "Correct or delete these lines."
         )
 
     def forget_run(self, run_id: str) -> None:

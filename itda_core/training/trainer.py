@@ -105,7 +105,7 @@ def _run(context: TrainingContext) -> Iterator[Progress]:
             capture.explored[layer].close()
             capture.seconds += time.monotonic() - started
         report.progress.finished.append(context.run_id(layer))
-    _check_all_written(context)
+    _check_all_written(context, capture)
     yield report.done()
 
 
@@ -186,13 +186,23 @@ def _check_enough_tokens(plan: Plan, config: TrainConfig) -> None:
         )
 
 
-def _check_all_written(context: TrainingContext) -> None:
+def _check_all_written(context: TrainingContext, capture: Capture) -> None:
     """A layer without an atom is an error; the others are written all the same."""
     layers = context.config.layers
-    empty = [str(layer) for layer in layers if not context.run_directory(layer).exists()]
+    empty = [layer for layer in layers if not context.run_directory(layer).exists()]
     if empty:
         context.workspace.remove()
-        raise ItdaError(
-            f"Layer {', '.join(empty)} of {context.config.model.name} gives no finite activation. "
-            "Choose dtype float32, or check the model's weights."
-        )
+        raise ItdaError(" ".join(_why_empty(context, capture, layer) for layer in empty))
+
+
+def _why_empty(context: TrainingContext, capture: Capture, layer: int) -> str:
+    """What kept a layer from having an atom."""
+    of_what = f"Layer {layer} of {context.config.model.name} gives no "
+    if capture.bad_rows[layer] >= capture.row:
+        return f"{of_what}finite activation. Choose dtype float32, or check the model's weights."
+    usable = capture.row - capture.bad_rows[layer]
+    return (
+        f"{of_what}atom: its {usable:,} usable activations have nothing to tell apart once their "
+        "mean is subtracted, as where all texts have the same few tokens. Give texts that differ, "
+        "a longer context, or the offset zero."
+    )

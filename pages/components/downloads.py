@@ -1,26 +1,36 @@
-"""A table as CSV, Parquet and JSON, each with what it was made of."""
+"""A table as CSV, Parquet and JSON, and what it was made of: nothing that is read back differs."""
 
 import io
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import streamlit as st
 
 
-def as_csv(table: pd.DataFrame, about: dict[str, Any]) -> bytes:
-    """The rows, with each simple setting of `about` as a column of its own."""
-    simple = {name: value for name, value in about.items() if not isinstance(value, dict | list)}
-    return table.assign(**simple).to_csv(index=False).encode()
+def as_csv(table: pd.DataFrame) -> bytes:
+    """The rows alone: settings beside them would take the place of columns of the same name. A list
+    in a cell is JSON."""
+    lists = [name for name in table if table[name].map(_is_list).any()]
+    flat = {name: table[name].map(lambda cell: json.dumps(_plain(cell))) for name in lists}
+    # With these ends of lines, those of RFC 4180, a lone CR within a text is quoted as well.
+    return table.assign(**flat).to_csv(index=False, lineterminator="\r\n").encode()
+
+
+def as_settings(about: dict[str, Any]) -> bytes:
+    """What a table was made of, as JSON."""
+    return json.dumps(_plain(about), ensure_ascii=False, indent=1).encode()
 
 
 def as_parquet(table: pd.DataFrame, about: dict[str, Any]) -> bytes:
     """The rows, with `about` as JSON in the file's metadata under "about"."""
     arrow = pa.Table.from_pandas(table, preserve_index=False)
-    note = {b"about": json.dumps(about, ensure_ascii=False).encode()}
+    note = {b"about": json.dumps(_plain(about), ensure_ascii=False).encode()}
     content = io.BytesIO()
     pq.write_table(
         arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), **note}), content
@@ -29,13 +39,35 @@ def as_parquet(table: pd.DataFrame, about: dict[str, Any]) -> bytes:
 
 
 def as_json(table: pd.DataFrame, about: dict[str, Any]) -> bytes:
-    """{"about": …, "rows": [{…}, …]}; what is not a number is null."""
-    rows = json.loads(table.to_json(orient="records", force_ascii=False, double_precision=10))
-    return json.dumps({"about": about, "rows": rows}, ensure_ascii=False, indent=1).encode()
+    """{"about": …, "rows": [{…}, …]}, each number with all of its digits; what is not a number is
+    null."""
+    rows = [_plain(row) for row in table.to_dict("records")]
+    return json.dumps(
+        {"about": _plain(about), "rows": rows}, ensure_ascii=False, indent=1, allow_nan=False
+    ).encode()
+
+
+def _is_list(cell: Any) -> bool:
+    return isinstance(cell, list | tuple | np.ndarray)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it."""
+    if isinstance(value, dict):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if _is_list(value):
+        return [_plain(one) for one in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, pd.Timestamp):
+        return value.isoformat()
+    if value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value
 
 
 _FORMATS = {
-    "CSV": ("csv", "text/csv", as_csv),
+    "CSV": ("csv", "text/csv", lambda table, _: as_csv(table)),
     "Parquet": ("parquet", "application/vnd.apache.parquet", as_parquet),
     "JSON": ("json", "application/json", as_json),
 }
@@ -44,15 +76,14 @@ _FORMATS = {
 def offer_downloads(
     table: pd.DataFrame | Callable[[], pd.DataFrame], about: dict[str, Any], stem: str, key: str
 ) -> None:
-    """A button for each format. table: the rows, or what makes them once they are asked for; stem:
-    the file's name without its ending."""
+    """A button for each format and one for the settings, which CSV has no place for. table: the
+    rows, or what makes them once they are asked for; stem: the file's name without its ending."""
 
     def content(write: Callable[..., bytes]) -> bytes:
         return write(table() if callable(table) else table, about)
 
-    for place, (name, (ending, mime, write)) in zip(
-        st.columns(len(_FORMATS)), _FORMATS.items(), strict=True
-    ):
+    places = st.columns(len(_FORMATS))
+    for place, (name, (ending, mime, write)) in zip(places, _FORMATS.items(), strict=True):
         place.download_button(
             name,
             lambda write=write: content(write),  # made when it is asked for
@@ -62,3 +93,13 @@ def offer_downloads(
             width="stretch",
             key=f"{key}_{ending}",
         )
+    st.download_button(
+        "Settings",
+        lambda: as_settings(about),
+        file_name=f"{stem}.settings.json",
+        mime="application/json",
+        on_click="ignore",
+        width="stretch",
+        key=f"{key}_settings",
+        help="What the table was made of. Parquet and JSON hold it as well, CSV the rows alone.",
+    )

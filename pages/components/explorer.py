@@ -5,15 +5,16 @@ import contextlib
 import dataclasses
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import streamlit as st
 
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig, data_directory
-from itda_core.errors import ItdaError, RunError, StoreOutdatedError
+from itda_core.errors import ItdaError, RunError, StoreError, StoreOutdatedError
 from itda_core.jobs.queue import JobQueue
 from itda_core.model.built_in import is_installed
-from itda_core.runs.labels import Label, add_labels, labels_file
+from itda_core.runs.labels import Change, add_changes, labels_file
 from itda_core.runs.run import delete_run
 from itda_core.settings import MAX_COUNT, Setting
 from itda_core.store.store import FILE_NAME, Store, rebuild
@@ -66,10 +67,14 @@ class Explorer:
         for layers in DEMO_LAYERS:
             self.queue.submit(demo_config(layers))
 
-    def keep_labels(self, labels: list[Label]) -> None:
-        """Keep what was written about latents, in the file first."""
-        add_labels(labels_file(self.runs_folder), labels)
-        self.store.index.import_labels(self.runs_folder)
+    def keep_changes(self, changes: list[Change]) -> None:
+        """Keep what was written about latents, in the file first. Raises ItdaError where it is not
+        kept, or not shown."""
+        add_changes(labels_file(self.runs_folder), changes)
+        failed = self.store.index.import_labels(self.runs_folder)
+        if isinstance(failed, StoreError):
+            raise failed
+        self.import_error = str(failed or self.import_error)
 
     def delete(self, run_id: str) -> None:
         """Remove a run's directory and its rows; a damaged directory goes too."""
@@ -82,6 +87,12 @@ class Explorer:
             self.import_error = ""
         except ItdaError as error:
             self.import_error = str(error)
+        except Exception as error:  # whatever a file holds, the pages open
+            traceback.print_exc(file=sys.stderr)
+            self.import_error = (
+                f"What is new in {self.data} could not be taken in ({type(error).__name__}: "
+                f"{str(error)[:300]}). The terminal that runs the explorer shows the details."
+            )
 
 
 def _be_quiet_at_last() -> None:

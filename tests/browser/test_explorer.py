@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from itda_core.analysis.steering import LONGEST
+from itda_core.runs.labels import read_labels
 from tests.support.browser import assert_nothing_failed, picture, settled
 from tools.browser_setup import REPOSITORY, find_browser, running_app
 
@@ -193,6 +194,27 @@ def test_going_through_latents_writes_no_labels(address, data, page, problems):
     page.get_by_role("button", name="Next").click()
     expect(page.get_by_role("textbox", name="Label")).to_have_value("a <b>label</b>")
     assert len((data / "labels.jsonl").read_text().splitlines()) == 1
+    assert problems == []
+
+
+def test_what_is_typed_and_not_entered_is_saved_by_a_pause_and_by_a_click_on_another_row(
+    address, data, page, problems
+):
+    page.goto(f"{address}/latents?latent=20&kind=all")
+    label = page.get_by_role("textbox", name="Label")
+    expect(page.get_by_text("latent 20 ·")).to_be_visible()
+    settled(page)
+    label.click()
+    page.keyboard.type("a pause")
+    expect(page.get_by_text("Saved: label of latent 20.")).to_be_visible()
+    expect(label).to_be_focused()
+    page.keyboard.type(" and more")
+    table = page.get_by_test_id("stDataFrame").first.bounding_box()
+    page.mouse.click(table["x"] + 15, table["y"] + 35 * 1.5)  # the first row of its page
+    expect(page.get_by_text("latent 15 ·")).to_be_visible()
+    kept, bad = read_labels((data / "labels.jsonl").read_bytes())
+    assert {one.latent: one.label for one in kept}[20] == "a pause and more"
+    assert bad == 0
     assert problems == []
 
 

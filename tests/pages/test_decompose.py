@@ -79,6 +79,75 @@ def test_a_stored_prompt_too_long_for_the_link_is_in_it_by_its_id(data, monkeypa
     assert len(text) <= 20 or stored[known] == text
 
 
+def test_a_text_too_long_for_the_link_is_kept_and_found_by_it(data):
+    run = newest(data, 2)
+    text = "The Senate will ratify the treaty. " * 40
+    app = open_page("decompose", run=run.run_id)
+    app.text_area(key="text").set_value(text).run()
+    assert_no_failure(app)
+    name = app.session_state["_written_kept"]
+    assert (data / "texts" / f"{name}.txt").read_text() == text
+    assert "named in the link by its digest" in told(app)
+    again = open_page("decompose", run=run.run_id, kept=name)
+    assert again.text_area(key="text").value == text
+    other = open_page("decompose", run=run.run_id, kept="../labels")
+    assert "is not kept here" in other.warning[0].value
+    app.text_area(key="text").set_value(TEXT).run()
+    assert app.session_state["_written_kept"] is None
+
+
+def test_edits_of_another_text_leave_the_link_in_every_view_and_come_back(data, tiny_model):
+    run = newest(data, 2)
+    result = decompose(run.dictionary(), tiny_model, TEXT, run.config)
+    latent = int(latents_of(result, result.table())["latent"].iloc[0])
+    app = open_page("decompose", run=run.run_id, text=TEXT, view="terms", edits=f"{latent}*0,x")
+    assert_no_failure(app)
+    assert "make no sense" in app.warning[0].value
+    assert "What if has 1 edits here" in told(app)
+    assert app.query_params["edits"] in (f"{latent}*0", [f"{latent}*0"])
+    app.text_area(key="text").set_value("Another text entirely.").run()
+    assert "were made to another text" in told(app)
+    assert "edits" not in app.query_params
+    app.text_area(key="text").set_value(TEXT).run()
+    assert app.query_params["edits"] in (f"{latent}*0", [f"{latent}*0"])
+    app.segmented_control(key="view").set_value("what-if").run()
+    assert_no_failure(app)
+    expected = what_if(
+        tiny_model, run.dictionary(), result, [Edit(latent, 0.0)], len(result.spans()) - 1
+    )
+    assert float(metrics(app)["KL of the edit"]) == pytest.approx(expected.kl_edit[-1], abs=1e-4)
+
+
+def test_an_edit_below_the_listed_latents_has_its_row_and_one_of_no_use_is_told(data, tiny_model):
+    run = newest(data, 2)
+    text = " ".join([TEXT, "Commerce will flow again by the river, and the people of the land."])
+    result = decompose(run.dictionary(), tiny_model, text, run.config)
+    used = latents_of(result, result.table())["latent"].tolist()
+    assert len(used) > 20
+    unused = next(n for n in range(run.metrics["atoms"]) if n not in used)
+    edits = f"{used[-1]}*0,{unused}*3"
+    app = open_page("decompose", run=run.run_id, text=text, view="what-if", edits=edits)
+    assert_no_failure(app)
+    assert f"not used here are dropped: {unused}." in told(app)
+    assert app.query_params["edits"] in (f"{used[-1]}*0", [f"{used[-1]}*0"])
+    last = len(result.spans()) - 1
+    expected = what_if(tiny_model, run.dictionary(), result, [Edit(used[-1], 0.0)], last)
+    assert float(metrics(app)["KL of the edit"]) == pytest.approx(expected.kl_edit[-1], abs=1e-4)
+
+
+def test_edits_stay_with_their_latents_when_the_rows_change(data, tiny_model):
+    run = newest(data, 2)
+    result = decompose(run.dictionary(), tiny_model, TEXT, run.config)
+    latent = int(latents_of(result.prefix(2), result.prefix(2).table())["latent"].iloc[1])
+    link = {"view": "what-if", "edits": f"{latent}*0"}
+    app = open_page("decompose", run=run.run_id, text=TEXT, **link)
+    app.slider(key="l0").set_value(2).run()
+    assert_no_failure(app)
+    last = len(result.spans()) - 1
+    expected = what_if(tiny_model, run.dictionary(), result.prefix(2), [Edit(latent, 0.0)], last)
+    assert float(metrics(app)["KL of the edit"]) == pytest.approx(expected.kl_edit[-1], abs=1e-4)
+
+
 def test_what_if_without_an_edit_tells_the_reconstruction_alone(data, tiny_model):
     run = newest(data, 2)
     dictionary = run.dictionary()
@@ -200,6 +269,40 @@ def test_no_other_latent_is_steered_than_the_one_that_was_typed(data, number):
     assert app.warning[0].value.startswith("Latent must be ")
     assert app.button(key="write").disabled
     assert app.button(key="write_row").disabled
+
+
+def test_what_was_chosen_for_steering_stays_when_the_text_changes(data):
+    run = newest(data, 2)
+    app = open_page("decompose", run=run.run_id, text=TEXT, view="steer", steer="7")
+    app.text_area(key="text").set_value("Another text entirely.").run()
+    assert_no_failure(app)
+    assert app.session_state["steer"] == 7
+    app.number_input(key="steer").set_value(9).run()
+    app.text_area(key="text").set_value(TEXT).run()
+    assert app.session_state["steer"] == 9
+    assert app.query_params["steer"] in ("9", ["9"])
+    proposal = app.button(key="take_proposed")
+    proposal.click().run()
+    assert proposal.label == f"Take latent {app.session_state['steer']}"
+    assert app.button(key="take_proposed").disabled
+
+
+def test_a_number_that_stands_for_another_latent_in_another_dictionary_is_told(data):
+    app = open_page(
+        "decompose", run=newest(data, 2).run_id, text=TEXT, view="steer", steer="7"
+    )  # fmt: skip
+    app.selectbox(key="run").set_value(newest(data, 1).run_id).run()
+    assert_no_failure(app)
+    assert app.session_state["steer"] == 7
+    assert "was chosen in another dictionary" in app.info[0].value
+
+
+def test_a_link_beyond_the_limits_says_what_is_taken_instead(data):
+    run = newest(data, 2)
+    app = open_page("decompose", run=run.run_id, text=TEXT, view="steer", steer="5000")
+    last = run.metrics["atoms"] - 1
+    assert app.session_state["steer"] == last
+    assert f"asks for steer 5000; {last} is the nearest" in app.info[0].value
 
 
 def test_what_comes_after_another_token_can_be_asked_for(data, tiny_model):

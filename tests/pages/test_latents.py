@@ -1,6 +1,8 @@
 """What a latent has to do with others, on the Latents page, by AppTest."""
 
+import dataclasses
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -8,10 +10,13 @@ import pytest
 
 from itda_core.analysis.latent_map import map_latents, save_map
 from itda_core.analysis.neighbours import nearest_atoms, next_tokens
-from itda_core.runs.labels import Label, add_labels, read_labels
+from itda_core.errors import ItdaError
+from itda_core.runs.labels import BadLine, Label, add_labels, read_labels
 from itda_core.runs.run import NEAR_MISS_FILE, list_runs
+from itda_core.store.latent_search import LatentSearch
 from pages.components.charts.latent_map import latent_map
-from pages.components.latents.label_editor import keep_change
+from pages.components.latents.label_editor import keep_change, left_out
+from pages.components.latents.search import what_to_change
 from pages.components.token_strip.strip import fold_twins, token_row
 from tests.support.app import assert_no_failure, close_explorer, newest, open_page
 from tests.support.tiny_models import save_tiny_model
@@ -151,6 +156,7 @@ def test_a_field_that_says_what_is_known_writes_nothing(data):
         keep_change(known, name, getattr(known, name))
     keep_change(known, "lists", ["<b>mine</b>"])  # as the widget gives them
     assert not (data / "labels.jsonl").exists()
+    add_labels(data / "labels.jsonl", [known])
     keep_change(known, "label", "peace")
     [kept] = labels(data)
     assert (kept.label, kept.lists) == ("peace", known.lists)
@@ -178,6 +184,79 @@ def test_a_label_a_note_and_a_bookmark_are_kept_as_soon_as_they_are_written(data
     assert table_with(again, "percent").set_index("latent").loc[5, "label"].startswith("★ <b>War")
     other = open_page("latents", run=run.run_id, latent="6")
     assert field(other, "text_input", "Label").value == ""
+
+
+def test_two_tabs_do_not_undo_each_other(data):
+    run = newest(data, 2)
+    one, other = (open_page("latents", run=run.run_id, latent="5") for _ in range(2))
+    field(one, "text_input", "Label").set_value("war").run()
+    field(other, "toggle", "Bookmark").set_value(True).run()
+    assert_no_failure(other)
+    [label] = labels(data)
+    assert (label.label, label.bookmarked) == ("war", True)
+    assert field(other, "text_input", "Label").value == "war"  # and both show it
+    field(one, "multiselect", "Lists").set_value([]).run()
+    assert field(one, "toggle", "Bookmark").value
+    seen = Label(*label.source)
+    keep_change(seen, "lists", ["of one"])
+    keep_change(seen, "lists", ["of the other"])
+    assert labels(data)[0].lists == ("of one", "of the other")
+
+
+def test_what_is_kept_is_said_and_what_takes_anothers_place_as_well(data, monkeypatch):
+    run = newest(data, 2)
+    one, other = (open_page("latents", run=run.run_id, latent="5") for _ in range(2))
+    field(one, "text_input", "Label").set_value("war").run()
+    assert "Saved: label of latent 5" in told(one).replace("\\", "")
+    field(other, "text_input", "Label").set_value("peace").run()
+    assert "It takes the place of “war”" in told(other)
+    (data / "labels.jsonl").unlink()
+    (data / "labels.jsonl").mkdir()  # no file can be written there
+
+    def full(*_arguments):
+        raise ItdaError("There is no space left on the disk.")
+
+    monkeypatch.setattr("pages.components.explorer.add_changes", full)
+    monkeypatch.setattr("pages.components.latents.label_editor.kept_label", lambda _, seen: seen)
+    field(other, "text_input", "Label").set_value("lost?").run()
+    assert not other.exception
+    assert "There is no space left" in other.error[0].value
+    assert field(other, "text_input", "Label").value == "lost?"
+
+
+def test_a_line_that_the_database_can_not_take_closes_no_page(data):
+    """As it was uploaded on Latents → Files, and kept, before lines were checked."""
+    run = newest(data, 2)
+    source = run.dictionary().sources.loc[5]
+    where = run.run_id, 5, source["prompt_id"], int(source["position"])
+    add_labels(data / "labels.jsonl", [Label(*where, "war")])
+    good = json.loads((data / "labels.jsonl").read_text())
+    with (data / "labels.jsonl").open("a") as opened:
+        opened.write(json.dumps(good | {"latent": 3_000_000_000}) + "\n")
+        opened.write(json.dumps(good | {"changed": 5, "label": "x"}) + "\n")
+    for name in ("overview", "train", "latents", "decompose", "similarity", "evaluate"):
+        app = open_page(name)
+        if name == "overview":
+            said = app.warning[0].value.replace("\\", "")
+            assert re.search(r"2 lines of .*line 2 .*line 3 ", said)
+    app = open_page("latents", run=run.run_id, latent="5")
+    assert field(app, "text_input", "Label").value == "war"
+
+
+def test_whatever_an_import_raises_the_pages_open(data, monkeypatch):
+    def fail(*_arguments):
+        raise TypeError("of a kind that nobody thought of")
+
+    monkeypatch.setattr("itda_core.store.index.insert_labels", fail)
+    app = open_page("overview")
+    assert "nobody thought of" in app.warning[0].value
+    assert_no_failure(open_page("latents"))
+
+
+def test_the_lines_of_a_file_that_are_left_out_are_named():
+    text = left_out("mine.jsonl", [BadLine(n, "it is not JSON") for n in range(2, 9)])
+    assert text.startswith("7 lines of mine.jsonl can't be used and will be left out: line 2 (it ")
+    assert text.endswith("line 6 (it is not JSON); and 2 more.")
 
 
 def test_a_link_restores_search_place_way_and_filters(data):
@@ -211,6 +290,38 @@ def test_a_wrong_expression_is_answered_in_place_with_a_way_back(data):
     button.click().run()
     assert_no_failure(app)
     assert len(table_with(app, "percent")) > 10
+
+
+@pytest.mark.parametrize(
+    ("search", "expected"),
+    [
+        (LatentSearch("qqq"), "Try a shorter word."),
+        (LatentSearch("qqq", bookmarked=True), "Try a shorter word or fewer filters."),
+        (LatentSearch(min_density=0.5), "Try fewer filters."),
+        (LatentSearch(among=(1,)), "Try fewer filters."),
+        (LatentSearch(), ""),
+    ],
+)
+def test_where_nothing_fits_only_what_is_set_is_to_be_changed(search, expected):
+    assert what_to_change(search) == expected
+    usual = what_to_change(dataclasses.replace(search, kind="usual"))
+    assert usual == f"{expected} {usual[usual.index('Latents on') :]}".strip()
+
+
+def test_with_no_explored_token_nothing_is_said_of_versions_or_nearer_atoms(
+    data_folder, tiny_model_folder, tiny_corpus_file
+):
+    config = tiny_config(tiny_model_folder, tiny_corpus_file, layers=(1,), max_atoms=40)
+    trained(dataclasses.replace(config, explored_tokens=0), data_folder / "runs")
+    try:
+        [run] = list_runs(data_folder / "runs")
+        app = open_page("latents", run=run.run_id, latent="5")
+        assert_no_failure(app)
+        assert "no token was explored in this run" in told(app)
+        assert "earlier version" not in told(app)
+        assert "always nearer" not in told(app)
+    finally:
+        close_explorer()
 
 
 def test_latents_are_listed_by_their_density(data):

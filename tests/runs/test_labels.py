@@ -3,12 +3,23 @@
 import dataclasses
 import json
 import shutil
+from datetime import UTC, datetime, timedelta
 
+import duckdb
 import pytest
 
-from itda_core.errors import InputError, RunError
-from itda_core.runs.labels import Label, add_labels, labels_file, read_labels
+from itda_core.errors import InputError, RunError, StoreError
+from itda_core.runs.labels import (
+    Change,
+    Label,
+    add_changes,
+    add_labels,
+    labels_file,
+    read_changes,
+    read_labels,
+)
 from itda_core.runs.run import list_runs
+from itda_core.store import index as index_module
 from itda_core.store.latent_search import LatentSearch
 from itda_core.store.store import Store, rebuild
 
@@ -68,6 +79,18 @@ def test_an_older_line_that_comes_later_does_not_undo_a_newer_one(tmp_path):
         b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "extra": 1}',
         b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "lists": "war"}',
         b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "lists": [1]}',
+        b'{"run_id": "r", "latent": 3000000000, "prompt_id": "p", "position": 0, "label": "x"}',
+        b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 1e2, "label": "x"}',
+        b'{"run_id": "r", "latent": true, "prompt_id": "p", "position": 0, "label": "x"}',
+        b'{"run_id": "r", "latent": 1' + b"0" * 5_000 + b', "prompt_id": "p", "position": 0}',
+        b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "label": "\\ud800"}',
+        b'{"run_id": "r", "latent": 1, "prompt_id": "\\udc00", "position": 0, "label": "x"}',
+        b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "lists": ["\\ud800"]}',
+        b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "bookmarked": "yes"}',
+        b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "label": null}',
+        b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0}',
+        b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "note": "", "changed": 5}',
+        b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "note": "", "changed":"x"}',
     ],
 )  # fmt: skip
 def test_a_line_that_cannot_be_read_costs_no_other(tmp_path, line):
@@ -79,6 +102,84 @@ def test_a_line_that_cannot_be_read_costs_no_other(tmp_path, line):
     labels, bad = read(file)
     assert [label.label for label in labels] == ["one", "two"]
     assert bad == 1
+
+
+def test_a_line_that_cannot_be_used_is_named_by_its_number():
+    good = b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "label": "x"}'
+    changes, bad = read_changes(b"\n".join([good, b"{", b"", good.replace(b"1", b"3000000000")]))
+    assert len(changes) == 1
+    assert [str(line) for line in bad] == [
+        "line 2 (it is not JSON)",
+        "line 4 (latent of a label must be from 0 to 2,147,483,647)",
+    ]
+
+
+@pytest.mark.parametrize("latent", [0, 2**31 - 1])
+def test_what_the_file_takes_the_database_takes(copied, latent):
+    label = Label("r", latent, "p" * 1_000, 2**31 - 1, "a\0b \u2028", "n" * 10_000, True, ("l",))
+    add_labels(labels_file(copied), [label])
+    store = Store()
+    store.import_new(copied)
+    [row] = store.runs.contents()["labels"].itertuples()
+    assert (row.latent, row.label, row.lists.tolist()) == (latent, "a\0b \u2028", ["l"])
+    store.close()
+
+
+# Two at once
+
+
+def test_two_who_change_different_fields_do_not_undo_each_other(tmp_path):
+    """Both saw the latent before anything was written, as two open tabs do."""
+    file = tmp_path / "labels.jsonl"
+    seen = Label("run", 3, "p", 5)
+    add_changes(file, [Change(dataclasses.replace(seen, label="war"), ("label",))])
+    add_changes(file, [Change(dataclasses.replace(seen, bookmarked=True), ("bookmarked",))])
+    add_changes(file, [Change(dataclasses.replace(seen, note="and peace"), ("note",))])
+    [label], bad = read(file)
+    assert (label.label, label.bookmarked, label.note, bad) == ("war", True, "and peace", 0)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    source = {"run_id", "latent", "prompt_id", "position", "changed"}
+    assert [set(line) - source for line in lines] == [{"label"}, {"bookmarked"}, {"note"}]
+
+
+def test_a_change_of_a_field_is_merged_with_a_line_of_all_fields(tmp_path):
+    """As earlier versions wrote them."""
+    file = tmp_path / "labels.jsonl"
+    old = {"run_id": "run", "latent": 3, "prompt_id": "p", "position": 5, "label": "war",
+           "note": "n", "bookmarked": True, "lists": ["kept"],
+           "changed": "2026-01-01T00:00:00.000000+00:00"}  # fmt: skip
+    file.write_text(json.dumps(old) + "\n")
+    add_changes(file, [Change(Label("run", 3, "p", 5), ("note",))])
+    [label], _ = read(file)
+    assert (label.label, label.note, label.bookmarked, label.lists) == ("war", "", True, ("kept",))
+
+
+def test_of_each_field_the_newest_counts_whatever_the_order_of_the_lines(tmp_path):
+    file = tmp_path / "labels.jsonl"
+    source = {"run_id": "run", "latent": 3, "prompt_id": "p", "position": 5}
+    lines = [
+        source | {"label": "noon", "changed": "2026-01-01T12:00:00+00:00"},
+        source | {"note": "morning", "changed": "2026-01-01T08:00:00+00:00"},
+        # Half past eleven in UTC, though the text of it is greater than that of noon.
+        source | {"label": "before", "note": "later", "changed": "2026-01-01T13:30:00+02:00"},
+    ]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    [label], _ = read(file)
+    assert (label.label, label.note) == ("noon", "later")
+
+
+def test_a_date_that_is_still_to_come_does_not_outlast_what_is_written_after_it(tmp_path):
+    file = tmp_path / "labels.jsonl"
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    add_labels(file, [Label("run", 3, "p", 5, "of a clock that is ahead", changed=tomorrow)])
+    add_labels(file, [Label("run", 3, "p", 5, "mine")])
+    assert [label.label for label in read(file)[0]] == ["mine"]
+    # Written when the clock of this machine was ahead, which it is no more.
+    line = {"run_id": "run", "latent": 3, "prompt_id": "p", "position": 5, "label": "ahead"}
+    with file.open("a") as opened:
+        opened.write(json.dumps(line | {"changed": tomorrow}) + "\n")
+    add_labels(file, [Label("run", 3, "p", 5, "mine again")])
+    assert [label.label for label in read(file)[0]] == ["mine again"]
 
 
 def test_what_is_too_long_is_refused():
@@ -127,6 +228,32 @@ def test_a_damaged_line_is_told_of_and_the_others_are_there(copied):
         store.import_new(copied)
     assert len(store.runs.table()) == 3
     assert store.latents.table(run.run_id, [7])["label"][0] == "treaties"
+    store.close()
+
+
+def test_labels_that_can_not_be_read_at_all_leave_those_of_before(copied):
+    run = list_runs(copied)[0]
+    file = labels_file(copied)
+    add_labels(file, [label_of(run, 7, label="treaties")])
+    store = Store()
+    store.import_new(copied)
+    file.unlink()
+    file.mkdir()  # nothing can be read from a folder, whatever one's rights
+    with pytest.raises(RunError, match=r"labels\.jsonl can't be read \(Is a directory\)"):
+        store.import_new(copied)
+    assert store.latents.table(run.run_id, [7])["label"][0] == "treaties"
+    store.close()
+
+
+def test_what_the_database_refuses_is_a_sentence(copied, monkeypatch):
+    def refuse(*_arguments):
+        raise duckdb.TransactionException("Current transaction is aborted")
+
+    monkeypatch.setattr(index_module, "insert_labels", refuse)
+    store = Store()
+    with pytest.raises(StoreError, match=r"did not take in the labels of .*aborted"):
+        store.import_new(copied)
+    assert len(store.runs.table()) == 3
     store.close()
 
 

@@ -5,14 +5,16 @@ from collections import UserDict
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from itda_core.activations.pool import CandidatePool
 from itda_core.corpus.corpus import prompt_id
 from itda_core.errors import ComparisonError
 from itda_core.model.model import Model
 from itda_core.model.tokens import tokenize, word_start, word_table
 from itda_core.similarity.dictionaries import compare, compare_all, jaccard
-from itda_core.similarity.source_sets import SourceSet, same_tokenizer
+from itda_core.similarity.source_sets import SourceSet, doubt_of_words, same_tokenizer
 from tests.support.made_sources import PROMPT_IDS, P, Q, R, made, rows
 from tests.support.tiny_models import tiny_module, tiny_tokenizer
 
@@ -29,6 +31,22 @@ def test_by_word_the_pieces_of_a_word_count_once():
     assert rows(found.shared) == [(P, 1), (P, 4)]
     assert found.shared["latent_b"].tolist() == [0, 1]
     assert rows(found.only_b) == [(P, 9)]
+
+
+def test_words_that_white_space_does_not_separate_are_doubted():
+    """Twelve paragraphs of Chinese are twelve "words"."""
+    chinese = ["參議院將批准與西班牙的條約商業將再次流動今晚我們的聯邦強大"] * 12
+    english = ["the senate will ratify the treaty and commerce will flow again"] * 12
+    for texts, is_doubted in ((chinese, True), (english, False)):
+        starts = [[word_start(text, at) for at in range(0, len(text), 2)] for text in texts]
+        words = np.concatenate(starts)
+        counts = np.array([len(one) for one in starts])
+        pool = CandidatePool.of(counts, np.concatenate([np.arange(n) for n in counts]), words)
+        distinct = sum(len(set(one)) for one in starts)
+        assert pool.tokens_per_word == len(words) / distinct
+        side = {0: SourceSet.of(replace(made([(P, 1)]), pool=pool))}
+        assert ("white space" in doubt_of_words([side])) == is_doubted
+    assert doubt_of_words([{0: SourceSet.of(made([(P, 1)]))}]) == ""
 
 
 def test_special_tokens_share_no_word_with_each_other_or_with_the_first_word():

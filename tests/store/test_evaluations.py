@@ -97,6 +97,17 @@ def test_a_damaged_evaluation_is_told_of_and_keeps_nothing_else_out(store, evalu
     assert set(store.runs.evaluations()["run_id"]) == {list_runs(evaluated_copy)[1].run_id}
 
 
+def test_an_evaluation_that_the_database_can_not_hold_is_named_and_not_its_run(
+    store, evaluated_copy
+):
+    run = list_runs(evaluated_copy)[0]
+    save_evaluation(run, read_evaluation(run) | {"tokens": 2**70})
+    with pytest.raises(RunError, match=r"what .* can't hold.*--save") as failed:
+        store.import_new(evaluated_copy)
+    assert "elete" not in str(failed.value)
+    assert len(store.runs.table()) == 3
+
+
 def test_a_damaged_evaluation_leaves_what_was_imported_before(store, evaluated_copy):
     store.import_new(evaluated_copy)
     before = contents(store)

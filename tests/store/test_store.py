@@ -1,6 +1,7 @@
 """The database takes runs whole, can be made anew from them, and guards what it holds."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -117,6 +118,59 @@ def test_a_damaged_run_is_named_and_does_not_keep_the_others_out(
         store.import_new(copy)
     assert store.runs.table()["layer"].tolist() == [0, 2]
     assert set(contents(store)["codes"]["run_id"]) == set(store.runs.table()["run_id"])
+
+
+def test_a_run_with_whole_tables_is_not_to_be_deleted(store, runs_folder, tmp_path):
+    """Here its tables are whole, and a number is larger than the database's."""
+    copy = tmp_path / "runs"
+    shutil.copytree(runs_folder, copy)
+    file = list_runs(copy)[1].directory / "metrics.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"tokens": 2**70}))
+    with pytest.raises(
+        RunError, match=r"what the database can't hold .*left as they are"
+    ) as failed:
+        store.import_new(copy)
+    assert not re.search("is damaged|[Dd]elete", str(failed.value))
+    assert store.runs.table()["layer"].tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (duckdb.IOException("Too many open files"), "could not be read just now"),
+        (duckdb.TransactionException("the transaction is aborted"), "database did not take in"),
+        (duckdb.FatalException("database has been invalidated"), "database did not take in"),
+        (duckdb.OutOfMemoryException("could not allocate"), "not enough memory"),
+        (duckdb.IOException("No space left on device"), "no space left"),
+    ],
+)
+def test_whatever_the_database_says_a_whole_run_is_not_to_be_deleted(
+    store, copied, monkeypatch, error, words
+):
+    def fail(*_arguments):
+        raise error
+
+    monkeypatch.setattr(importer_module, "_insert_codes", fail)
+    with pytest.raises((RunError, StoreError), match=words) as failed:
+        store.import_new(copied)
+    assert not re.search("is damaged|[Dd]elete", str(failed.value))
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("config.json", {"created": 5}),
+        ("config.json", {"layer": "1"}),
+        ("config.json", {"config": 3}),
+        ("metrics.json", None),
+    ],
+)
+def test_a_run_that_says_nonsense_keeps_no_other_out(store, copied, file, change):
+    path = list_runs(copied)[1].directory / file
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps(list(said) if change is None else said | change))
+    store.import_new(copied)
+    assert store.runs.table()["layer"].tolist() == [0, 2]
 
 
 # Looking for new runs

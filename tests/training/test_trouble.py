@@ -289,3 +289,18 @@ def test_runs_given_as_a_file_are_refused(config, tmp_path):
     with pytest.raises(ItdaError):
         trained(config, tmp_path / "runs")
     assert (tmp_path / "runs").read_text() == "a file"
+
+
+def test_a_layer_without_an_atom_is_told_why(tmp_path, tiny_model_folder):
+    """With a context of two, texts that begin alike give one activation many times."""
+    corpus = tmp_path / "alike.txt"
+    corpus.write_text("\n\n".join(f"The same words, then {number}" for number in range(60)))
+    config = tiny_config(
+        tiny_model_folder, corpus, layers=(1,), context_length=2, max_tokens=40, max_atoms=5, l0=2,
+        selection="coverage", offset="mean", pursuit="orthogonal",
+    )  # fmt: skip
+    with pytest.raises(ItdaError, match=r"no atom: .*a longer context") as failed:
+        trained(config, tmp_path / "runs")
+    assert "float32" not in str(failed.value)
+    other = dataclasses.replace(config, offset="zero")
+    assert trained(other, tmp_path / "runs")  # as the message proposes

@@ -5,6 +5,8 @@ import random
 import pandas as pd
 import streamlit as st
 
+from itda_core.errors import ItdaError
+from itda_core.runs.texts import keep_text, kept_text, texts_folder
 from pages.components.explorer import explorer
 from pages.components.text import literal, shown
 from pages.components.upload import upload_texts
@@ -32,21 +34,51 @@ def choose_text() -> str:
     prompt_id = st.session_state.get("_prompts_by_text", {}).get(text)
     write_url("text", text if is_short else None)
     write_url("prompt", None if is_short else prompt_id)
-    if text and not is_short and prompt_id is None:
-        st.caption(f"The link leaves out texts of more than {_URL_CHARACTERS:,} characters.")
+    is_kept = bool(text) and not is_short and prompt_id is None
+    write_url("kept", _kept(text) if is_kept else None)
     return text
 
 
+def _kept(text: str) -> str | None:
+    """The name by which a link finds a long text again; said, since it holds in this folder only.
+    None where the text can't be kept."""
+    said = f"The link leaves out texts of more than {_URL_CHARACTERS:,} characters."
+    folder = texts_folder(explorer().runs_folder)
+    try:
+        name = keep_text(folder, text)
+    except ItdaError as error:
+        st.warning(f"{said} This one can't be kept for it: {literal(str(error))}")
+        return None
+    st.caption(
+        f"{said} This one is kept in {literal(str(folder))} and named in the link by its digest, "
+        "so that the link finds it again in this explorer, and in no other."
+    )
+    return name
+
+
 def _take_text_from_url() -> None:
-    """A link gives the text itself, or a prompt of the corpus by its id."""
-    prompt_id, text = st.query_params.get("prompt"), st.query_params.get("text")
+    """A link gives the text itself, a prompt of the corpus by its id, or a kept text's digest."""
+    prompt_id, kept, text = (st.query_params.get(name) for name in ("prompt", "kept", "text"))
     is_new = "text" not in st.session_state
     if prompt_id and (is_new or prompt_id != st.session_state.get("_written_prompt")):
         if not _set_prompt(prompt_id):
             st.warning(f"The prompt {literal(prompt_id)} of this link is not in the store.")
+    elif kept and (is_new or kept != st.session_state.get("_written_kept")):
+        _take_kept(kept)
     elif text and (is_new or text != st.session_state.get("_written_text")):
         st.session_state["text"] = text
     st.session_state.setdefault("text", STARTERS["Treaty"])
+
+
+def _take_kept(name: str) -> None:
+    text = kept_text(texts_folder(explorer().runs_folder), name)
+    if text is None:
+        st.warning(
+            f"The text {literal(name)} of this link is not kept here: it was typed into another "
+            "explorer, or has made room for newer ones."
+        )
+    else:
+        st.session_state["text"] = text
 
 
 def _ask_for_text() -> str:
@@ -134,6 +166,9 @@ def _add_prompts(texts: list[str]) -> None:
     """Those that are not in the list yet, in their order."""
     prompts = st.session_state.setdefault("prompts", [])
     prompts += [text for text in dict.fromkeys(texts) if text not in prompts]
+    left_out = len(prompts) - _MOST_PROMPTS
+    if left_out > 0:
+        st.toast(f"The list holds {_MOST_PROMPTS:,} prompts: {left_out:,} were left out.")
     del prompts[_MOST_PROMPTS:]
     st.session_state["lines"] = ""
 

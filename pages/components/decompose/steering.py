@@ -23,7 +23,7 @@ from pages.components.explorer import explorer
 from pages.components.number_field import linked_number_field, read_numbers
 from pages.components.text import escaped, literal, quoted, snippet, visible
 from pages.components.token_strip.strip import show_rows, token_row
-from pages.components.url import follow_url_number, write_url
+from pages.components.url import follow_url_number, keep, write_url
 
 _SEED = Setting("seed", "Seed", min=0, max=MAX_SEED)
 _STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
@@ -79,20 +79,26 @@ def _ask(
     latents = latents if row is None else result.terms(row)
     proposed = int(latents["latent"].iloc[0]) if len(latents) else 0
     left, middle, right = st.columns([2, 2, 2], gap="medium")
-    # Another token proposes another latent, unless the page has just been opened with one.
-    proposal = (run.run_id, result.text, row)
-    if "steer" in st.session_state and st.session_state.get("_proposal", proposal) != proposal:
-        st.session_state["steer"] = proposed
-    st.session_state["_proposal"] = proposal
+    _fit_to_dictionary(run, proposed)
+    keep("steer")
     latent = Setting("latent", "Latent", min=0, max=int(run.atoms) - 1)
     latent_text = linked_number_field(
         left,
         latent,
         "steer",
         proposed,
-        help="Proposed is the first one of the locked token, or the one that explains most.",
+        help="What you or a link chose stays when the text changes; the button proposes another.",
     )
     source = left.empty()
+    of_what = "explains most of this text" if row is None else "is the first of the locked token"
+    left.button(
+        f"Take latent {proposed}",
+        on_click=_take,
+        args=[proposed],
+        disabled=latent_text == str(proposed),
+        key="take_proposed",
+        help=f"It {of_what}.",
+    )
     strength = _number(middle.slider, "Strength", "strength", (-3.0, 3.0, 0.5, 0.25))
     count = _number(middle.slider, "Tokens", "tokens", (5, LONGEST, 40, 5))
     temperature = _number(
@@ -110,9 +116,28 @@ def _ask(
     return numbers["latent"], strength, Writing(count, temperature, numbers["seed"])
 
 
+def _take(latent: int) -> None:
+    st.session_state["steer"] = latent
+
+
+def _fit_to_dictionary(run, proposed: int) -> None:
+    """A number means another latent in another dictionary, or none: that is said."""
+    was = st.session_state.get("_steer_of", run.run_id)
+    st.session_state["_steer_of"] = run.run_id
+    chosen = st.session_state.get("steer")
+    if not str(chosen).isdecimal() or was == run.run_id:
+        return
+    if int(chosen) < run.atoms:
+        st.info(f"Latent {chosen} was chosen in another dictionary; here it has another source.")
+    else:
+        st.session_state["steer"] = proposed
+        st.info(f"There is no latent {chosen} in this dictionary: latent {proposed} is proposed.")
+
+
 def _number(widget, label: str, name: str, scale: tuple, **options):
     """A number that follows the link. scale: least, most, default, step."""
     low, high, default, step = scale
+    keep(name)
     follow_url_number(name, low, high, default)
     value = widget(label, low, high, step=step, key=name, **options)
     write_url(name, value)

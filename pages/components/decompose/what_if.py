@@ -11,7 +11,13 @@ from itda_core.analysis.what_if import Edit, WhatIf, what_if
 from pages.components.cached import loaded_dictionary, loaded_model, loaded_run
 from pages.components.charts.camera import picture_config
 from pages.components.charts.what_if import divergence_by_token
-from pages.components.decompose.edits_url import LARGEST, first_edits, write_edits
+from pages.components.decompose.edits_url import (
+    LARGEST,
+    editor_key,
+    edits_of,
+    first_edits,
+    write_edits,
+)
 from pages.components.decompose.terms import label_column, with_context
 from pages.components.downloads import offer_downloads
 from pages.components.reproduce import show_lines, what_if_lines
@@ -54,17 +60,25 @@ def show_what_if(run, result: Decomposition, latents: pd.DataFrame, row: int | N
     _offer_files(run, result, edits, position, onto, outcome)
 
 
+def edits_scope(run, result: Decomposition, row: int | None) -> tuple:
+    """What edits are made to: all tokens of a text, or the locked one."""
+    return run.run_id, result.text, None if row is None else int(result.positions[row])
+
+
 def _ask_for_edits(run, result: Decomposition, latents: pd.DataFrame, row: int | None) -> tuple:
     """What was changed in the table of latents, as edits."""
+    scope = edits_scope(run, result, row)
     if row is None:
-        latents = latents.head(_MAX_LATENTS)
+        # What is changed already has its row, however little it explains.
+        others = latents[_MAX_LATENTS:]
+        is_changed = others["latent"].isin(edits_of(scope))
+        latents = pd.concat([latents.head(_MAX_LATENTS), others[is_changed]])
         size = "strongest"
     else:
         latents, size = result.terms(row), "coefficient"
         latents = latents.drop_duplicates("latent")
-    scope = (run.run_id, result.text, row)
-    editor = f"edits_{hash(scope)}"
-    first = first_edits(scope, editor, int(run.atoms))
+    editor = editor_key(scope, latents["latent"].tolist())
+    first = first_edits(scope, editor)
     pairs = [first.get(latent, (1.0, None)) for latent in latents["latent"]]
     shown = with_context(run, latents).assign(factor=[factor for factor, _ in pairs])
     shown["instead"] = pd.array([instead for _, instead in pairs], dtype="Int64")
@@ -100,7 +114,7 @@ def _ask_for_edits(run, result: Decomposition, latents: pd.DataFrame, row: int |
         for one in edited.itertuples()
         if pd.notna(one.instead) or (pd.notna(one.factor) and one.factor != 1)
     )
-    write_edits(edits)
+    write_edits(scope, edits, set(latents["latent"].tolist()))
     return edits
 
 

@@ -28,6 +28,11 @@ from pages.components.url import write_url
 _SOURCE_TOKENS = 16
 """Tokens on each side of the source in the short view."""
 
+_NOTHING_EXPLORED = (
+    "No token was explored in this run, so that nothing is known of what uses this latent. Train "
+    "it again with explored tokens to see its uses."
+)
+
 
 def show_card(
     run, latent: pd.Series, key: str = "", most_uses: int = 20, is_page: bool = False
@@ -45,7 +50,7 @@ def show_card(
     strongest.metric("strongest coefficient", f"{latent.strongest:.2f}")
     where.metric("layer", f"{run.layer} of {run.n_layers - 1}", help=literal(run.model))
     if not uses:
-        st.info(words_of(run).dead)
+        st.info(words_of(run).dead if tokens else _NOTHING_EXPLORED)
         if is_page:
             show_near_misses(run, latent, key)
             _offer_files(run, latent)

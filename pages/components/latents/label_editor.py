@@ -1,18 +1,38 @@
 """What people write about latents: label, note, bookmark and lists, in place; as files."""
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from itda_core.runs.labels import LONGEST_LABEL, LONGEST_NOTE, Label, labels_file, read_labels
+from itda_core.errors import ItdaError
+from itda_core.runs.labels import (
+    FIELDS,
+    LONGEST_LABEL,
+    LONGEST_NOTE,
+    BadLine,
+    Change,
+    Label,
+    kept_label,
+    labels_file,
+    merged,
+    read_changes,
+)
 from pages.components.explorer import explorer
-from pages.components.text import shown
+from pages.components.text import literal, shown
+
+_NAMES = {"label": "label", "note": "note", "bookmarked": "bookmark", "lists": "lists"}
+_NAMED_LINES = 5
+_drafts = st.components.v2.component(
+    "itda.drafts", js=(Path(__file__).parent / "drafts.js").read_text()
+)
 
 
 def edit_label(run, latent: pd.Series) -> None:
-    """The fields of one latent; a change is kept at once. run: a row of Store.runs.table();
-    latent: a row of Store.latents.table()."""
+    """The fields of one latent; a change is kept at once, and said to be. run: a row of
+    Store.runs.table(); latent: a row of Store.latents.table()."""
     stored = Label(
         run.run_id,
         int(latent.latent),
@@ -23,57 +43,83 @@ def edit_label(run, latent: pd.Series) -> None:
         bool(latent.bookmarked),
         tuple(latent.lists),
     )
-    fields = ("label", "note", "bookmarked", "lists")
-    keys = {name: f"{name}_{run.run_id}_{stored.latent}" for name in fields}
+    keys = {name: f"{name}_{run.run_id}_{stored.latent}" for name in FIELDS}
+    _follow_store(stored, keys)
 
-    def keep(name: str) -> None:
-        keep_change(stored, name, st.session_state[keys[name]])
+    def options(name: str) -> dict[str, Any]:
+        return {
+            "key": keys[name],
+            "on_change": lambda: keep_change(stored, name, st.session_state[keys[name]]),
+        }
 
     field, bookmark, note, files = st.columns([3, 1.3, 1.4, 1], vertical_alignment="bottom")
     field.text_input(
         "Label",
-        stored.label,
         max_chars=LONGEST_LABEL,
         placeholder="What it stands for, in your words",
-        key=keys["label"],
-        on_change=keep,
-        args=["label"],
+        **options("label"),
     )
-    bookmark.toggle(
-        "Bookmark", stored.bookmarked, key=keys["bookmarked"], on_change=keep, args=["bookmarked"]
-    )
+    bookmark.toggle("Bookmark", **options("bookmarked"))
     is_written = stored.note or stored.lists
     with note.popover("Note, lists ✎" if is_written else "Note, lists", width="stretch"):
         st.multiselect(
             "Lists",
             sorted({*explorer().store.latents.list_names(), *stored.lists}),
-            list(stored.lists),
             format_func=shown,
             accept_new_options=True,
             placeholder="Type a name for a new list",
-            key=keys["lists"],
-            on_change=keep,
-            args=["lists"],
+            **options("lists"),
         )
-        st.text_area(
-            "Note",
-            stored.note,
-            max_chars=LONGEST_NOTE,
-            height=200,
-            key=keys["note"],
-            on_change=keep,
-            args=["note"],
-        )
+        st.text_area("Note", max_chars=LONGEST_NOTE, height=200, **options("note"))
     with files.popover("Files", width="stretch"):
         _offer_files()
+    _say_what_was_kept()
+    _drafts(data={"fields": ["Label", "Note"]}, key="drafts")
 
 
-def keep_change(stored: Label, name: str, value) -> None:
-    """Keep what is written into a field. The browser also calls when the field is drawn for another
-    latent: then nothing is changed, and nothing written."""
-    changed = dataclasses.replace(stored, **{name: value})
-    if changed != stored:
-        explorer().keep_labels([changed])
+def _follow_store(stored: Label, keys: dict[str, str]) -> None:
+    """Show what is kept now, also where another tab changed it since the fields were drawn."""
+    shown = st.session_state.get("_labels_shown", {})
+    for name, value in stored.fields.items():
+        if keys[name] not in st.session_state or shown.get(keys[name]) != value:
+            st.session_state[keys[name]] = list(value) if name == "lists" else value
+    st.session_state["_labels_shown"] = {keys[name]: value for name, value in stored.fields.items()}
+
+
+def keep_change(stored: Label, name: str, value: Any) -> None:
+    """Keep what is written into a field, and no other field. stored: as the fields were drawn. The
+    browser also calls when the field is drawn for another latent: then nothing is changed, and
+    nothing written."""
+    try:
+        changed = dataclasses.replace(stored, **{name: value})
+        if changed.fields[name] == stored.fields[name]:
+            return
+        now = kept_label(labels_file(explorer().runs_folder), stored)
+        if name == "lists":  # another tab may have put it into other ones meanwhile
+            changed = dataclasses.replace(changed, lists=_with_others(stored, changed, now))
+        explorer().keep_changes([Change(changed, (name,))])
+    except ItdaError as error:
+        st.session_state["_kept_label"] = f"Not saved: {error}", False
+        return
+    said = f"Saved: {_NAMES[name]} of latent {stored.latent}."
+    replaced = now.fields[name]
+    if name in ("label", "note") and replaced not in (stored.fields[name], changed.fields[name]):
+        said += f" It takes the place of “{replaced}”, which was written elsewhere meanwhile."
+    st.session_state["_kept_label"] = said, True
+
+
+def _with_others(stored: Label, changed: Label, now: Label) -> tuple[str, ...]:
+    """The lists of now, with those that were added here and without those that were taken away."""
+    gone = set(stored.lists) - set(changed.lists)
+    return tuple(dict.fromkeys([*(one for one in now.lists if one not in gone), *changed.lists]))
+
+
+def _say_what_was_kept() -> None:
+    said, is_kept = st.session_state.get("_kept_label", ("", True))
+    if is_kept:
+        st.caption(literal(said or "What you write is saved when you pause."))
+    else:
+        st.error(literal(said))
 
 
 def _offer_files() -> None:
@@ -91,12 +137,24 @@ def _offer_files() -> None:
     upload = st.file_uploader("Add those of a file", type=["jsonl"], key="labels_upload")
     if upload is None:
         return
-    labels, bad = read_labels(upload.getvalue())
+    changes, bad = read_changes(upload.getvalue())
     if bad:
-        st.warning(f"{bad:,} lines can't be read and are left out.")
+        st.warning(literal(left_out(upload.name, bad)))
+    labels = merged(changes)
     st.caption(
-        f"{len(labels):,} latents. Where both have one of the same latent, the newer one counts."
+        f"{len(labels):,} latents. Where both have one of the same latent, the newer one counts, "
+        "field by field."
     )
-    if labels and st.button(f"Add {len(labels):,}", type="primary"):
-        explorer().keep_labels(labels)
+    if changes and st.button(f"Add {len(labels):,}", type="primary"):
+        explorer().keep_changes(changes)
+        st.session_state["_kept_label"] = f"Saved: {len(labels):,} latents of {upload.name}.", True
         st.rerun()
+
+
+def left_out(name: str, bad: list[BadLine]) -> str:
+    """Which lines of a file are left out, and why."""
+    count = "1 line" if len(bad) == 1 else f"{len(bad):,} lines"
+    more = f"; and {len(bad) - _NAMED_LINES:,} more" if len(bad) > _NAMED_LINES else ""
+    return f"{count} of {name} can't be used and will be left out: " + (
+        "; ".join(map(str, bad[:_NAMED_LINES])) + more + "."
+    )

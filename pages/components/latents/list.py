@@ -65,7 +65,7 @@ class Listing:
             .set_index("latent", drop=False)
             .loc[numbers]
         )
-        table["lists"] = table["lists"].map(", ".join)
+        table["source"] = [_in_context(row) for row in table.itertuples()]
         return table.drop(columns="text").assign(run=self.run_id)
 
 
@@ -186,15 +186,17 @@ def _show_count(run, listing: Listing, shown_page: LatentPage) -> None:
 
 def _rows(listing: Listing, latents: pd.DataFrame, numbers: list[int]) -> pd.DataFrame:
     table = latents.set_index("latent").loc[numbers].reset_index()
-    table["source"] = [
-        snippet(row.text, row.start, row.end, around=40, before=10) for row in table.itertuples()
-    ]
+    table["source"] = [_in_context(row, before=10) for row in table.itertuples()]
     table["token"] = table["token"].map(token_label)
     table["percent"] = table["density"] * 100
     table["label"] = ["★ " * row.bookmarked + shown(row.label) for row in table.itertuples()]
     if listing.similarities:
         table["cosine"] = [listing.similarities[number] for number in numbers]
     return table.drop(columns=["text", "lists"])
+
+
+def _in_context(row, before: int | None = None) -> str:
+    return snippet(row.text, row.start, row.end, around=40, before=before)
 
 
 def _select(key: str, rows: list[int]) -> None:

@@ -45,6 +45,11 @@ def ask_for_search(field, switch) -> LatentSearch:
     among = st.session_state.get("among")
     names = ",".join(map(str, among)) if among and len(among) <= _MAX_IN_LINK else None
     write_url("among", names)
+    if among and names is None:
+        st.caption(
+            f"The link leaves out what is drawn around: it holds {_MAX_IN_LINK:,} latents at most, "
+            f"and these are {len(among):,}."
+        )
     return dataclasses.replace(search, among=among)
 
 
@@ -96,6 +101,22 @@ def describe(search: LatentSearch) -> str:
     return f"Asked for: {', '.join(parts)}." if parts else ""
 
 
+def what_to_change(search: LatentSearch) -> str:
+    """What may help where nothing fits: only of what is set."""
+    is_filtered = (
+        (search.min_density, search.max_density) != (0.0, 1.0)
+        or search.kind not in ("usual", "all")
+        or search.among is not None
+        or bool(search.in_list or search.bookmarked or search.labelled)
+    )
+    hints = ["a shorter word"] * bool(search.text) + ["fewer filters"] * is_filtered
+    hidden = (
+        "Latents on a text's first position and those on more than 10 % of the tokens are hidden."
+    )
+    said = [f"Try {' or '.join(hints)}."] if hints else []
+    return " ".join(said + [hidden] * (search.kind == "usual"))
+
+
 def forget_search() -> None:
     """Everything is listed again; for callbacks, before the widgets are drawn."""
     for key in _KEYS:
@@ -127,6 +148,11 @@ def _follow_link() -> None:
     among = st.query_params.get("among")
     if among is not None and among != st.session_state.get("_written_among"):
         numbers = [int(one) for one in among.split(",") if one.isdecimal()]
+        if len(numbers) > _MAX_IN_LINK:
+            st.warning(
+                f"The link asks for {len(numbers):,} latents; the first {_MAX_IN_LINK:,} are "
+                "listed."
+            )
         st.session_state["among"] = tuple(numbers[:_MAX_IN_LINK]) or None
     filters = {key: st.query_params[key] for key in _FILTERS if key in st.query_params}
     if any(value != st.session_state.get(f"_written_{key}") for key, value in filters.items()):

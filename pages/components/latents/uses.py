@@ -18,6 +18,11 @@ _NEAR_MISSES_SHOWN = 5
 _SIGNS = {0: "both signs", 1: "+", -1: "−"}
 _CONTEXT_TOKENS = 8
 """Tokens on each side of a use in the short view: about 16 in all."""
+_NOTHING_EXPLORED = "Its near misses are not known: no token was explored in this run."
+_WHY_NO_NEAR_MISSES = (
+    "Its near misses are not known: an earlier version made this run, or its file nearly.parquet "
+    "is gone."
+)
 
 
 def histogram_key(key: str) -> str:
@@ -78,7 +83,7 @@ def show_near_misses(run, latent: pd.Series, key: str, sign: int = 0) -> None:
         st.warning(literal(str(error)))
         return
     if near_tokens is None:
-        st.caption("Its near misses are not known: an earlier version made this run.")
+        st.caption(_WHY_NO_NEAR_MISSES if run.explored_tokens else _NOTHING_EXPLORED)
         return
     near_tokens = near_tokens[np.sign(near_tokens["coefficient"]) == sign] if sign else near_tokens
     if near_tokens.empty:

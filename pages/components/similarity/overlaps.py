@@ -1,12 +1,14 @@
 """The cells of a similarity matrix: numbers that are kept, tokens that are looked up on a click."""
 
 import contextlib
+from collections.abc import Iterable
 
 import numpy as np
 import streamlit as st
 
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ItdaError
+from itda_core.similarity import source_sets
 from itda_core.similarity.dictionaries import (
     Comparison,
     Matrix,
@@ -55,6 +57,11 @@ def _loaded(sides: tuple[RunSide, ...]) -> tuple[list[dict[int, SourceSet]], dic
             sources.append({})
             unreadable[number] = str(error)
     return sources, unreadable
+
+
+def doubt_of_words(sides: Iterable[RunSide]) -> str:
+    """Why a comparison by word says little of some sides; "" where nothing is known against it."""
+    return source_sets.doubt_of_words(_loaded(tuple(sides))[0])
 
 
 def have_one_tokenizer(directories: list[str]) -> bool:

@@ -6,6 +6,9 @@ from itda_core.similarity.measures import JACCARD, Measure
 from pages.components.charts.ordering import best_in_rows
 from pages.components.similarity.values import Values
 
+_MUCH = 0.5
+"""By chance: then hardly anything but chance is left to see."""
+
 
 def summary(values: np.ndarray, rows: list[str], columns: list[str], is_same: bool) -> str:
     """The most and the least alike pair. rows, columns: names; is_same: both are the same things,
@@ -80,6 +83,8 @@ def _chance_sentence(counts: dict) -> str:
     text = f"Two sets of these sizes drawn by chance would share {share}"
     if counts["is_assumed"]:
         text += " at most: which tokens they could choose from is not known exactly"
+    if counts["chance"] >= _MUCH:
+        text += ", more than half of all, so that this index can't say much"
     return f"{text}."
 
 

@@ -1,0 +1,125 @@
+"""Everything that the pages export comes back from every format as it was."""
+
+import functools
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from streamlit.delta_generator import DeltaGenerator
+
+from itda_core.analysis.latent_map import map_latents, save_map
+from itda_core.runs.labels import Label, add_labels
+from pages.components.downloads import as_csv, as_json, as_parquet
+from tests.support.app import assert_no_failure, newest, open_page
+
+TEXT = "The Senate will ratify the treaty."
+
+
+@pytest.fixture
+def files(monkeypatch):
+    """What every button of a page gives, by the file's name."""
+    offered = {}
+
+    def button(_self, _label, data, file_name=None, **_options):
+        offered[file_name] = data
+        return False
+
+    monkeypatch.setattr(DeltaGenerator, "download_button", button)
+    monkeypatch.setattr("streamlit.download_button", functools.partial(button, None))
+    return offered
+
+
+def read_back(files, stem):
+    """The table of each format, and its settings."""
+    parquet = pq.read_table(io.BytesIO(files[f"{stem}.parquet"]()))
+    content = json.loads(files[f"{stem}.json"]())
+    csv = files[f"{stem}.csv"]()
+    settings = json.loads(files[f"{stem}.settings.json"]())
+    assert json.loads(parquet.schema.metadata[b"about"]) == content["about"] == settings
+    return parquet.to_pandas(), content["rows"], csv, settings
+
+
+def assert_equal(table, rows, csv):
+    """The rows of JSON and CSV hold what Parquet holds, in every column and to the last digit."""
+    assert len(table) == len(rows)
+    assert len(table)
+    texts = pd.read_csv(io.BytesIO(csv), dtype=str, keep_default_na=False)
+    assert list(texts) == list(table) == list(rows[0])
+    for name in table:
+        for value, plain, text in zip(
+            table[name], (r[name] for r in rows), texts[name], strict=True
+        ):
+            if isinstance(value, np.ndarray):
+                assert plain == json.loads(text) == value.tolist()
+            elif value is None or value is pd.NA or value != value:
+                assert (plain, text) == (None, "")
+            elif isinstance(value, str):
+                assert plain == text == value
+            elif isinstance(value, bool | np.bool_):
+                assert (plain, text) == (bool(value), str(bool(value)))
+            else:
+                kind = table[name].dtype.type
+                assert kind(plain) == kind(text) == kind(value)
+
+
+def test_everything_that_is_exported_comes_back_equal(own_data, files):
+    run = newest(own_data, 2)
+    source = run.dictionary().sources.loc[5]
+    where = run.run_id, 5, source["prompt_id"], int(source["position"])
+    written = Label(*where, "NA, “war”", "two\nlines; =1+1", True, ("war, peace", "null"))
+    add_labels(own_data / "labels.jsonl", [written])
+    save_map(run, map_latents(run.dictionary(), "svd"), "svd")
+    assert_no_failure(open_page("latents", run=run.run_id, latent="5", kind="all", view="map"))
+    for view in ("terms", "what-if"):
+        assert_no_failure(open_page("decompose", run=run.run_id, text=TEXT, view=view))
+    app = open_page("decompose", run=run.run_id, text=TEXT, view="steer", tokens="5")
+    app.button(key="write").click().run()
+    assert_no_failure(app)
+    assert_no_failure(open_page("similarity", row="1", column="2"))
+    stems = {name.removesuffix(".parquet") for name in files if name.endswith(".parquet")}
+    kinds = ("latents", "uses", "map", "decomposition", "what-if", "steered", "similarity-jaccard")
+    assert not [kind for kind in kinds if not any(stem.startswith(kind) for stem in stems)]
+    for stem in stems:
+        table, rows, csv, _ = read_back(files, stem)
+        assert_equal(table, rows, csv)
+
+
+def test_the_list_of_latents_holds_what_was_written_and_its_filters_stay_settings(own_data, files):
+    run = newest(own_data, 2)
+    source = run.dictionary().sources.loc[5]
+    where = run.run_id, 5, source["prompt_id"], int(source["position"])
+    add_labels(own_data / "labels.jsonl", [Label(*where, "war", "note", True, ("a, b", "c"))])
+    open_page("latents", run=run.run_id, kind="all")
+    table, rows, csv, settings = read_back(files, f"latents-{run.run_id}")
+    found = pd.read_csv(io.BytesIO(csv)).set_index("latent")
+    assert found.index[found["bookmarked"]].tolist() == [5]
+    assert json.loads(found.loc[5, "lists"]) == ["a, b", "c"]
+    [row] = [row for row in rows if row["latent"] == 5]
+    assert (row["label"], row["note"], row["bookmarked"]) == ("war", "note", True)
+    assert row["lists"] == ["a, b", "c"]
+    assert (row["prompt_id"], row["position"]) == (source["prompt_id"], source["position"])
+    assert source["token"].strip() in row["source"]
+    assert (settings["bookmarked"], settings["kind"]) == (False, "all")
+    assert len(table) == run.metrics["atoms"]
+
+
+def test_numbers_keep_their_digits_and_columns_their_names():
+    table = pd.DataFrame(
+        {
+            "key": ["NA", "", "a\r\nb\rc", '"x"'],
+            "small": np.array([1e-12, 0.1, np.nan, -0.0], np.float32),
+            "large": np.array([2**62 + 1, -1, 0, 5]),
+            "sum": [0.1 + 0.2, 1e-300, 1e300, np.nan],
+            "some": pd.array([1, None, 3, 4], dtype="Int64"),
+        }
+    )
+    about = {"key": "token", "among": (1, 2), "n": np.int64(3)}
+    found = pq.read_table(io.BytesIO(as_parquet(table, about))).to_pandas()
+    content = json.loads(as_json(table, about))
+    assert content["about"] == {"key": "token", "among": [1, 2], "n": 3}
+    assert_equal(found, content["rows"], as_csv(table))
+    pd.testing.assert_series_equal(found["sum"], table["sum"])
+    assert [row["sum"] for row in content["rows"]][:3] == table["sum"].tolist()[:3]
