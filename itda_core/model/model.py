@@ -47,7 +47,9 @@ class Model:
         self._lock = PROCESS_LOCK
         self.blocks = module.get_submodule(blocks)
         self.text_config = module.config.get_text_config()
-        self.d_model = _width(module)
+        self.d_model = int(getattr(self.text_config, "hidden_size", 0))
+        """The width of what the blocks give: the proof corrects it where a family carries several
+        streams side by side"""
         self.abilities = Abilities()
         """What it was proved to do right: set by who loads it (see proof.py)"""
 
@@ -242,13 +244,6 @@ class Model:
                     f"a pass, not one tensor of shape {shape}."
                 )
         return {layer: found[0] for layer, found in outputs.items()}
-
-
-def _width(module: nn.Module) -> int:
-    width = getattr(module.config.get_text_config(), "hidden_size", None)
-    if width is None:
-        raise ModelError("Its configuration does not say how wide its activations are.")
-    return int(width)
 
 
 @functools.cache

@@ -44,7 +44,8 @@ class _Differs(Exception):
 
 
 def prove(model: Model) -> Abilities:
-    """What the model does right. Its `abilities` are left as they were."""
+    """What the model does right. Its `abilities` are left as they were; `d_model` becomes the
+    width that its blocks give."""
     before = model.abilities
     try:
         model.abilities = Abilities()  # nothing is held back while it is tried
@@ -94,7 +95,10 @@ class _Proof:
         for layer, found in outputs.items():
             if len(found) != 1:
                 raise _Differs(f"block {layer} runs {len(found)} times in a pass, not once")
-            expected, shape = (*self.both.ids.shape, model.d_model), tuple(found[0].shape)
+            shape = tuple(found[0].shape)
+            if layer == 0:
+                model.d_model = shape[-1]
+            expected = (*self.both.ids.shape, model.d_model)
             if shape != expected:
                 names = "[texts, tokens, d_model]"
                 raise _Differs(f"block {layer} gives {shape} where {expected} is due, {names}")

@@ -50,7 +50,7 @@ def proved(identity: Identity, module: nn.Module, tokenizer) -> Model:
 
     if found := _read(file):
         model = make(found["part"], found["blocks"])
-        model.abilities = Abilities(**found["abilities"])
+        model.abilities, model.d_model = Abilities(**found["abilities"]), found["d_model"]
         return model
     tried = []
     for part, blocks in _candidates(module):
@@ -61,7 +61,7 @@ def proved(identity: Identity, module: nn.Module, tokenizer) -> Model:
             break
     # Where none will do, what is wrong with the likeliest is what is told.
     part, blocks, model = tried[0 if model.abilities.capture else -1]
-    _remember(file, part, blocks, model.abilities)
+    _remember(file, part, blocks, model)
     return model
 
 
@@ -92,18 +92,19 @@ def _read(file: Path | None) -> dict | None:
         for name in ("begins_after", "step_inputs"):
             found["abilities"][name] = tuple(found["abilities"][name])
         Abilities(**found["abilities"])
-        return found if {"part", "blocks"} <= found.keys() else None
+        return found if {"part", "blocks", "d_model"} <= found.keys() else None
     except (AttributeError, OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _remember(file: Path | None, part: str, blocks: str, abilities: Abilities) -> None:
+def _remember(file: Path | None, part: str, blocks: str, model: Model) -> None:
     """Written for the next load; a folder that can't be written to only costs the time."""
     if file is None:
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        found = {"part": part, "blocks": blocks, "abilities": dataclasses.asdict(abilities)}
+        about = {"part": part, "blocks": blocks, "d_model": model.d_model}
+        found = about | {"abilities": dataclasses.asdict(model.abilities)}
         write_json(file, found)
     except OSError:
         return

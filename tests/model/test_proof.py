@@ -89,8 +89,23 @@ def test_activations_that_are_not_finite_are_refused(model):
 
 
 def test_a_block_of_another_width_is_refused(model):
-    model.d_model = 8
-    assert "block 0 gives (2, 16, 16) where (2, 16, 8) is due" in prove(model).capture
+    model.blocks[1].register_forward_hook(lambda _m, _i, output: output.repeat(1, 1, 2))
+    model.blocks[2].register_forward_pre_hook(lambda _m, inputs: (inputs[0][..., :16], *inputs[1:]))
+    assert "block 1 gives (2, 16, 32) where (2, 16, 16) is due" in prove(model).capture
+
+
+def test_streams_side_by_side_are_one_wide_activation(tmp_path):
+    """The hidden states of this family are twice as wide as its configuration says."""
+    model = load_model(str(saved("qwen4_exp_text.causal", tmp_path)), device="cpu")
+    tokens = model.tokenize(TEXTS)
+    with torch.no_grad():
+        states = model.module(
+            input_ids=tokens.ids, attention_mask=tokens.mask.long(), output_hidden_states=True
+        ).hidden_states
+    assert model.d_model == states[1].shape[-1] == 64
+    close(model.capture(tokens, [0], skip_first=False)[0], states[1][tokens.mask])
+    again = load_model(str(tmp_path), device="cpu")  # as it is remembered
+    assert again.d_model == 64
 
 
 def test_a_model_that_sees_later_tokens_is_an_encoder(model):

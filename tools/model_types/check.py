@@ -11,8 +11,8 @@ import numpy as np
 import torch
 import transformers
 
-from itda_core.model.context import embedding_rows
 from itda_core.model.model import Model
+from itda_core.model.pretrained import ENCODER
 from itda_core.model.steps import Steps
 from itda_core.model.tokens import TokenizedText, Tokens, padded
 from tools.model_types.listing import ModelType
@@ -21,6 +21,11 @@ _LENGTHS = (37, 5, 21, 12)
 _TOLERANCE = 2e-3
 """Of the largest relative difference of a row"""
 _STEPS = 5
+_PARAGRAPH = (
+    "The harbour lay quiet when the ships came in from the north, forty of them, with salt and "
+    "wool for the market. Nobody had seen so many since the war; children ran along the quay, and "
+    "17 men wrote down names, prices and weights until it was dark."
+)
 
 
 class WrongNumbers(Exception):
@@ -31,17 +36,16 @@ def check(model: Model, one: ModelType, folder: Path) -> None:
     """Raises WrongNumbers for the first ability that the model has and that is wrong."""
     kind = getattr(transformers, one.class_name)
     other = kind.from_pretrained(folder, dtype=torch.float32).eval()
-    if model.name.endswith(":encoder"):
+    if model.name.endswith(ENCODER):
         other = other.get_encoder()
-    elif model.module.base_model_prefix != other.base_model_prefix:  # the language model within
-        kind = type(model.module)
-        other = next(child for child in other.modules() if type(child) is kind)
+    else:  # the whole, or its language model
+        other = next(part for part in other.modules() if type(part) is type(model.module))
     tokens = _texts(model)
     mask = tokens.mask
     base = model.module.base_model
     path = next(path for path, child in base.named_modules() if child is model.blocks)
     with torch.no_grad():
-        output, last = _pass_with_last(other, path, tokens)
+        output, last = _pass_with_last(other if model.is_causal else other.base_model, path, tokens)
     captured = model.capture(tokens, range(model.n_layers), skip_first=False)
     states = output.hidden_states
     first = 0 if torch.equal(states[0][mask], captured[0]) else 1  # Mamba's kin count no embeddings
@@ -53,11 +57,12 @@ def check(model: Model, one: ModelType, folder: Path) -> None:
 
 
 def _texts(model: Model) -> Tokens:
+    """Random orders of the tokens of a paragraph."""
     draw = np.random.default_rng(7)
-    n_ids = min(len(model.tokenizer), embedding_rows(model.module) or len(model.tokenizer))
+    known = np.unique(model.tokenize([_PARAGRAPH]).ids.numpy())
     texts = []
     for length in (min(length, model.context_length - 4) for length in _LENGTHS):
-        ids = draw.integers(n_ids // 2, n_ids, length).astype(np.int32)
+        ids = draw.choice(known, length).astype(np.int32)
         blank = np.zeros((length, 2), np.int32)
         texts.append(TokenizedText("", ids, blank, np.zeros(length, bool)))
     return padded(model.tokenizer, texts)

@@ -158,6 +158,7 @@ PER_TYPE: dict[str, dict] = {
     },
     "gemma3n_text": {"num_hidden_layers": 4, "num_kv_shared_layers": 2},
     "gpt_neo": {"attention_types": [[["global", "local", "global"], 1]], "window_size": 8},
+    "nemotron_h": {"layers_block_type": ["linear_attention", "full_attention", "moe"]},
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention", "linear_attention"]},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
