@@ -147,19 +147,23 @@ def read_changes(content: bytes) -> tuple[list[Change], list[BadLine]]:
 def merged(changes: Iterable[Change]) -> list[Label]:
     """What counts of each latent and source, in the order of their last changes: of each field
     the newest, of two of one time the later line. Those that say nothing are left out."""
-    labels: dict[tuple, Label] = {}
-    times: dict[tuple, str] = {}
+    newest: dict[tuple, dict[str, tuple[str, Any]]] = {}
     for change in changes:
         source, time = change.label.source, change.label.changed
-        newer = {
-            name: value
-            for name, value in change.values.items()
-            if time >= times.get((*source, name), "")
-        }
-        times |= {(*source, name): time for name in newer}
-        label = labels.pop(source, None) or Label(*source)
-        labels[source] = dataclasses.replace(label, **newer, changed=max(time, label.changed))
-    return [label for label in labels.values() if not label.is_empty]
+        fields = newest.pop(source, {})
+        for name, value in change.values.items():
+            if time >= fields.get(name, ("", None))[0]:
+                fields[name] = time, value
+        newest[source] = fields
+    labels = (
+        Label(
+            *source,
+            **{name: value for name, (_, value) in fields.items()},
+            changed=max(time for time, _ in fields.values()),
+        )
+        for source, fields in newest.items()
+    )
+    return [label for label in labels if not label.is_empty]
 
 
 def read_labels(content: bytes) -> tuple[list[Label], int]:

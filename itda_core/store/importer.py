@@ -30,6 +30,19 @@ _MEASURES = (
 """Columns of `evaluations` that each row of an evaluation gives, where it knows them"""
 _OPEN = dict.fromkeys(("offset", "pursuit", "budget"))
 """Columns of `runs` that say how atoms are used; an autoencoder has an encoder instead."""
+_LABELS = pa.schema(
+    {
+        "run_id": pa.string(),
+        "latent": pa.int32(),
+        "prompt_id": pa.string(),
+        "position": pa.int32(),
+        "label": pa.string(),
+        "note": pa.string(),
+        "bookmarked": pa.bool_(),
+        "lists": pa.list_(pa.string()),
+        "changed": pa.string(),
+    }
+)
 _TABLES = {
     "sources.parquet": ["latent", "prompt_id", "position", "start", "end", "token"],
     "codes.parquet": ["prompt_id", "position", "step", "latent", "coefficient"],
@@ -85,8 +98,9 @@ def insert_comparisons(cursor: duckdb.DuckDBPyConnection, table: pd.DataFrame) -
 def insert_labels(cursor: duckdb.DuckDBPyConnection, labels: list[Label]) -> None:
     """Have these labels instead of those that are there."""
     cursor.execute("DELETE FROM labels")
-    for label in labels:
-        _insert(cursor, "labels", asdict(label) | {"lists": list(label.lists)})
+    cursor.register("read", pa.Table.from_pylist(list(map(asdict, labels)), schema=_LABELS))
+    cursor.execute("INSERT INTO labels BY NAME SELECT * FROM read")
+    cursor.unregister("read")
 
 
 def stamp(folder: Path) -> list[tuple]:
