@@ -149,6 +149,9 @@ class _Proof:
             raise _Differs("it was saved without the head that predicts them")
         if logits.shape[:2] != self.long.ids.shape or not torch.isfinite(logits).all():
             raise _Differs("its logits are not one finite row for each token")
+        rows = embedding_rows(model.module)
+        if rows is not None and logits.shape[-1] > rows:
+            raise _Differs(f"it tells {logits.shape[-1]:,} things apart, but reads {rows:,} tokens")
 
     def check_splicing(self) -> None:
         """Own activations put back in all layers give the same logits; others change them."""
