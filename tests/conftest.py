@@ -25,9 +25,9 @@ SPICE += ["שלום עולם", "مرحبا"]
 
 
 @pytest.fixture(autouse=True)
-def data_folder(tmp_path, monkeypatch):
+def data_folder(tmp_path_factory, monkeypatch):
     """Every test has an empty data folder of its own, and no network."""
-    folder = tmp_path / "itda-data"
+    folder = tmp_path_factory.mktemp("data") / "itda-data"
     monkeypatch.setenv("ITDA_DATA", str(folder))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return folder

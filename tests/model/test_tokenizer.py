@@ -163,7 +163,9 @@ def test_what_a_tokenizer_puts_around_a_text_is_told(tokenizer, before, after):
 def test_a_token_without_an_embedding_is_refused_by_name():
     tokenizer = tiny_tokenizer()
     tokenizer.add_tokens(["senate"])
-    model = Model("tiny", tiny_module(n_vocabulary=len(tokenizer) - 1), tokenizer)
+    model = Model(
+        "tiny", tiny_module(n_vocabulary=len(tokenizer) - 1), tokenizer, "", "model.layers"
+    )
     assert int(model.tokenize(["the treaty"]).lengths[0]) > 1
     with pytest.raises(ModelError, match=r"'senate'.*embeddings for numbers below"):
         model.tokenize(["the treaty", "the senate met"])

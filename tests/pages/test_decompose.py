@@ -276,10 +276,10 @@ def test_what_was_chosen_for_steering_stays_when_the_text_changes(data):
     app = open_page("decompose", run=run.run_id, text=TEXT, view="steer", steer="7")
     app.text_area(key="text").set_value("Another text entirely.").run()
     assert_no_failure(app)
-    assert app.session_state["steer"] == 7
-    app.number_input(key="steer").set_value(9).run()
+    assert app.text_input(key="steer").value == "7"
+    app.text_input(key="steer").set_value("9").run()
     app.text_area(key="text").set_value(TEXT).run()
-    assert app.session_state["steer"] == 9
+    assert app.text_input(key="steer").value == "9"
     assert app.query_params["steer"] in ("9", ["9"])
     proposal = app.button(key="take_proposed")
     proposal.click().run()
@@ -293,16 +293,17 @@ def test_a_number_that_stands_for_another_latent_in_another_dictionary_is_told(d
     )  # fmt: skip
     app.selectbox(key="run").set_value(newest(data, 1).run_id).run()
     assert_no_failure(app)
-    assert app.session_state["steer"] == 7
+    assert app.text_input(key="steer").value == "7"
     assert "was chosen in another dictionary" in app.info[0].value
 
 
-def test_a_link_beyond_the_limits_says_what_is_taken_instead(data):
+def test_a_link_to_a_latent_that_there_is_not_says_so_and_steers_with_none(data):
     run = newest(data, 2)
     app = open_page("decompose", run=run.run_id, text=TEXT, view="steer", steer="5000")
+    assert app.text_input(key="steer").value == "5000"
     last = run.metrics["atoms"] - 1
-    assert app.session_state["steer"] == last
-    assert f"asks for steer 5000; {last} is the nearest" in app.info[0].value
+    assert f"Latent must be at most {last:,}, got 5000" in app.warning[0].value
+    assert app.button(key="write").disabled
 
 
 def test_what_comes_after_another_token_can_be_asked_for(data, tiny_model):
