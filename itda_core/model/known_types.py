@@ -15,16 +15,17 @@ FILE = Path(__file__).parent / "types.json"
 def known_type(class_name: str) -> Abilities | None:
     """What a tiny model of this class was proved to do right; None for a class that was not tried.
 
-    class_name: as a configuration's `architectures` has it, "LlamaForCausalLM".
+    class_name: as a configuration's `architectures` has it, "LlamaForCausalLM", with the part that
+    is used, "T5ForConditionalGeneration:encoder".
     """
-    found = _types().get(class_name)
-    if found is None:
+    reasons = _types().get(class_name)
+    if reasons is None:
         return None
-    if found["abilities"] is None:
-        return Abilities.none("capture", found["refused"])
-    return Abilities(**found["abilities"])  # their reasons alone: the rest is each model's own
+    if "capture" in reasons:
+        return Abilities.none("capture", reasons["capture"])
+    return Abilities(**reasons)
 
 
 @functools.cache
-def _types() -> dict[str, dict]:
+def _types() -> dict[str, dict[str, str]]:
     return json.loads(FILE.read_text(encoding="utf-8"))["types"]

@@ -22,7 +22,7 @@ from itda_core.model.built_in import (
 )
 from itda_core.model.known_types import known_type
 from itda_core.model.model import Model
-from itda_core.model.pretrained import first_line, from_pretrained, without_part
+from itda_core.model.pretrained import ENCODER, first_line, from_pretrained, without_part
 from itda_core.model.process_lock import alone
 from itda_core.model.proved import Identity, proved, remembered
 
@@ -94,10 +94,10 @@ def type_abilities(spec: ModelSpec) -> Abilities | None:
     if built_in := BUILT_IN.get(without_part(spec.name)):
         return known_type(built_in.architecture)
     try:
-        architectures = _local_config(spec).architectures or [""]
+        [kind, *_] = _local_config(spec).architectures or [""]
     except _NO_CONFIG:
         return None
-    return known_type(architectures[0])
+    return known_type(f"{kind}{ENCODER}" if spec.name.endswith(ENCODER) else kind)
 
 
 def best_device() -> str:

@@ -51,16 +51,23 @@ class Found:
 def write_reports(found: Sequence[Found]) -> None:
     """The document, and what the Train page tells of a type before a model is loaded."""
     write_atomically(DOCUMENT, document(found).encode())
-    types = {
-        one.type.class_name: {
-            "refused": one.refused.removeprefix("MODEL can't be used: ").rstrip("."),
-            "abilities": one.abilities.reasons() if one.abilities else None,
-        }
-        for one in found
-        if not one.not_built and not one.wrong
-    }
-    content = {"transformers": metadata.version("transformers"), "types": types}
+    content = {"transformers": metadata.version("transformers"), "types": shipped(found)}
     write_atomically(FILE, (json.dumps(content, indent=0) + "\n").encode())
+
+
+def shipped(found: Sequence[Found]) -> dict[str, dict[str, str]]:
+    """By class, and by class and part, what each lacks: reasons by ability; nothing of a type that
+    does everything."""
+    types: dict[str, dict[str, str]] = {}
+    for one in found:
+        if one.abilities and not one.wrong:
+            reasons = {name: reason for name, reason in one.abilities.reasons().items() if reason}
+            types[one.type.class_name + one.part] = reasons
+        if one.refused or one.part:
+            words = one.refused.removeprefix("MODEL can't be used: ").rstrip(".")
+            words = words or "it has an encoder and a decoder: choose its encoder, NAME:encoder"
+            types.setdefault(one.type.class_name, {"capture": words})
+    return types
 
 
 def document(found: Sequence[Found]) -> str:
