@@ -21,7 +21,7 @@ _LENGTHS = (37, 5, 21, 12)
 _TOLERANCE = 2e-3
 """Of the largest relative difference of a row"""
 _STEPS = 5
-_MOST = 0.75
+_MOST = 0.5
 """The share of rows that must be the same where texts of different lengths are compared: where keys
 or experts are chosen by scores that are nearly equal, a row may go another way"""
 _PARAGRAPH = (
