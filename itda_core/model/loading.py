@@ -22,7 +22,15 @@ from itda_core.model.built_in import (
 )
 from itda_core.model.known_types import known_type
 from itda_core.model.model import Model
-from itda_core.model.pretrained import ENCODER, first_line, from_pretrained, without_part
+from itda_core.model.pretrained import (
+    ENCODER,
+    first_line,
+    from_pretrained,
+    is_of_the_machine,
+    no_room,
+    of_two_parts,
+    without_part,
+)
 from itda_core.model.process_lock import alone
 from itda_core.model.proved import Identity, proved, remembered
 
@@ -30,8 +38,6 @@ _PROBE_SHAPE = (512, 1_024, 1_024)
 """A product of an MLP's size, some milliseconds."""
 _WORTH_IT = 1.3
 """A gain in speed for which rounding to eight bits is accepted."""
-_NO_CONFIG = (OSError, ValueError, AttributeError, TypeError)
-"""What transformers raises where it can't read a configuration"""
 _FINGERPRINT_BLOCKS = 64
 _FINGERPRINT_BLOCK_BYTES = 65_536
 
@@ -70,24 +76,30 @@ def _loaded(spec: ModelSpec, weights: torch.dtype, device: str) -> Model:
     identity = _identity(spec, source, module.config, weights, device)
     try:
         return proved(identity, module.to(device), tokenizer)
-    except (AttributeError, NotImplementedError, TypeError) as error:  # not a language model
-        raise ModelError(f"{spec.name} can't be used: {first_line(error)}") from error
+    except ModelError:
+        raise
+    except Exception as error:  # no language model at all, or no room for it
+        reason = f"{spec.name} can't be used: {first_line(error)}"
+        raise ModelError(
+            no_room(spec.name, error) if is_of_the_machine(error) else reason
+        ) from error
 
 
-@alone
 def remembered_abilities(spec: ModelSpec) -> Abilities | None:
-    """What was proved of a model when it was loaded before, on the device that is used by itself;
-    None where that is not known. Nothing is loaded, and the network is not asked."""
+    """What was proved of a model when it was loaded before, on the device that is used by itself,
+    or goes without saying; None where nothing is known. Nothing is loaded, and the network is not
+    asked."""
     device = best_device()
     try:
         config = _local_config(spec)
         source = _resolve(spec, unpack=False)
-    except (ModelError, *_NO_CONFIG):
+    except ModelError:
         return None
+    if config is not None and (refusal := of_two_parts(spec.name, config)):
+        return Abilities.none("capture", refusal)
     return remembered(_identity(spec, source, config, resolved_dtype(spec.dtype, device), device))
 
 
-@alone
 def type_abilities(spec: ModelSpec) -> Abilities | None:
     """What was proved of a tiny model of the same type; None for a type that was not tried, or a
     model that is not here."""
@@ -95,9 +107,9 @@ def type_abilities(spec: ModelSpec) -> Abilities | None:
         return known_type(built_in.architecture)
     try:
         [kind, *_] = _local_config(spec).architectures or [""]
-    except _NO_CONFIG:
+    except (ModelError, TypeError):
         return None
-    return known_type(f"{kind}{ENCODER}" if spec.name.endswith(ENCODER) else kind)
+    return known_type(f"{kind}{ENCODER}" if spec.name.endswith(ENCODER) else str(kind))
 
 
 def best_device() -> str:
@@ -107,7 +119,6 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-@alone
 def model_shape(spec: ModelSpec) -> ModelShape | None:
     """The shape of a built-in model, a local folder or a model in the hub's cache; else None.
 
@@ -121,23 +132,33 @@ def model_shape(spec: ModelSpec) -> ModelShape | None:
         width = int(config.hidden_size)
         intermediate = int(getattr(config, "intermediate_size", None) or 4 * width)
         return ModelShape(int(config.num_hidden_layers), width, intermediate, config.vocab_size)
-    except _NO_CONFIG:
+    except (ModelError, AttributeError, TypeError, ValueError):
         return None
 
 
 def _local_config(spec: ModelSpec):
-    """transformers' configuration of a model here; None for a built-in one."""
-    from transformers import AutoConfig
-
+    """transformers' configuration of a model here; None for a built-in one. Raises ModelError for
+    one that can't be read."""
     name = without_part(spec.name)
     if name in BUILT_IN:
         return None
-    return AutoConfig.from_pretrained(
-        name, revision=spec.revision, local_files_only=True, trust_remote_code=False
-    )
+    options = {"revision": spec.revision, "local_files_only": True, "trust_remote_code": False}
+    try:
+        return _auto_config().from_pretrained(name, **options)
+    except Exception as error:  # whatever is wrong with a file that somebody wrote
+        raise ModelError(f"{name} has no configuration that can be read.") from error
 
 
+@functools.cache
 @alone
+def _auto_config():
+    """transformers' AutoConfig. The lock is held for the first import alone: who looks at a model's
+    configuration need not wait for another session that loads one."""
+    from transformers import AutoConfig
+
+    return AutoConfig
+
+
 def known_models() -> list[dict[str, str]]:
     """The built-in models and those in the hub's cache here: name, where, description."""
     models = [

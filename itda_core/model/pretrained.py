@@ -43,12 +43,8 @@ def _module(spec: ModelSpec, source: str, dtype: torch.dtype, options: dict) -> 
 
     config = AutoConfig.from_pretrained(source, **options)
     is_encoder = spec.name.endswith(ENCODER)
-    if _is_encoder_decoder(config) and not is_encoder:
-        raise ModelError(
-            f"{spec.name} has an encoder and a decoder ({config.model_type}), which reads what the "
-            f"encoder made of another text: only its encoder can be used. Choose "
-            f"{spec.name}{ENCODER}"
-        )
+    if refusal := of_two_parts(spec.name, config):
+        raise ModelError(f"{spec.name} can't be used: {refusal}")
     kind = _class(config)
     options = {**options, "dtype": dtype, "use_safetensors": True, "output_loading_info": True}
     module, found = kind.from_pretrained(source, **options)
@@ -105,9 +101,18 @@ def _class(config):
     return next((kind for kind in named if kind), transformers.AutoModel)
 
 
-def _is_encoder_decoder(config) -> bool:
+def of_two_parts(name: str, config) -> str:
+    """Why a model that has an encoder and a decoder can't be used as a whole; empty for others, and
+    where the name says that its encoder is meant."""
     parts = (config, config.get_text_config())
-    return any(getattr(part, "is_encoder_decoder", False) for part in parts)
+    if name.endswith(ENCODER) or not any(
+        getattr(part, "is_encoder_decoder", False) for part in parts
+    ):
+        return ""
+    return (
+        f"it has an encoder and a decoder ({config.model_type}), which reads what the encoder made "
+        f"of another text. Its encoder can be used alone: choose {name}{ENCODER}"
+    )
 
 
 def _is_of_the_head(module: nn.Module, weight: str) -> bool:
@@ -131,9 +136,17 @@ def _check_whole(model: str, module: nn.Module, missing: set[str]) -> None:
         )
 
 
+def no_room(name: str, error: Exception) -> str:
+    """The sentence for an error `is_of_the_machine`."""
+    return (
+        f"{name} does not fit into memory beside what else is there: {first_line(error)} Close "
+        "other programs, or choose a smaller model."
+    )
+
+
 def _why_not(name: str, source: str, error: Exception) -> str:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return f"{name} does not fit into memory. Choose a smaller model."
+    if is_of_the_machine(error):
+        return no_room(name, error)
     if os.path.isdir(source):  # noqa: PTH112
         return f"The folder {source} can't be loaded as a model: {first_line(error)}"
     return (
@@ -141,6 +154,13 @@ def _why_not(name: str, source: str, error: Exception) -> str:
         f"can't be had from the hub: {first_line(error)} Check the name and the network, or use "
         "a built-in model."
     )
+
+
+def is_of_the_machine(error: Exception) -> bool:
+    """Whether something failed for want of memory or of a working device, and not by itself."""
+    words = ("out of memory", "allocate memory", "enough memory", "ALLOC_FAILED", "CUDA error")
+    kinds = (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError)
+    return isinstance(error, kinds) or any(word in str(error) for word in words)
 
 
 def first_line(error: Exception) -> str:

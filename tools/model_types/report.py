@@ -10,7 +10,7 @@ from pathlib import Path
 from itda_core.files import write_atomically
 from itda_core.model.abilities import ABOUT, Abilities
 from itda_core.model.known_types import FILE
-from tools.model_types.listing import KINDS, ModelType
+from tools.model_types.listing import ModelType
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "models.md"
 
@@ -95,7 +95,7 @@ def document(found: Sequence[Found]) -> str:
             "* **unembedding**: the next tokens that a vector speaks for can be told.",
             "* **steps**: it writes on step by step; else *Steer* reads the whole text each time.",
             "",
-            *(line for kind in KINDS for line in _table(kind, found)),
+            *(line for kind in _HEADS for line in _table(kind, found)),
         ]
     )
 
@@ -105,25 +105,33 @@ _HEADS = {
     "masked": "Predict masked tokens (used as encoders)",
     "image-text": "Read images and text (used with text alone)",
     "seq2seq": "Have an encoder and a decoder (the encoder is used: NAME:encoder)",
+    "audio-text": "Hear and write (used with text alone)",
     "encoder": "Other encoders",
 }
+"""The tables of the document, by kind; what stands among the kinds of two parts and has no encoder
+of its own hears, and writes as the first kind does"""
+
+
+def _group(one: Found) -> str:
+    is_whole = one.type.kind == "seq2seq" and one.abilities is not None and not one.part
+    return "audio-text" if is_whole else one.type.kind
 
 
 def _summary(found: Sequence[Found]) -> list[str]:
     counts = Counter()
     for one in found:
         works = one.abilities is not None and not one.wrong
-        counts[one.type.kind, "all"] += 1
-        counts[one.type.kind, "capture"] += works
-        counts[one.type.kind, "refused"] += bool(one.refused)
-        counts[one.type.kind, "not built"] += bool(one.not_built)
-        counts[one.type.kind, "wrong"] += bool(one.wrong)
+        counts[_group(one), "all"] += 1
+        counts[_group(one), "capture"] += works
+        counts[_group(one), "refused"] += bool(one.refused)
+        counts[_group(one), "not built"] += bool(one.not_built)
+        counts[_group(one), "wrong"] += bool(one.wrong)
         for name in [*ABOUT][1:]:
-            counts[one.type.kind, name] += works and not getattr(one.abilities, name)
+            counts[_group(one), name] += works and not getattr(one.abilities, name)
     names = ["all", "capture", *[*ABOUT][1:], "refused", "not built", "wrong"]
     heads = ["types", "capture", "next tokens", "put back", "unembedding", "steps", "refused"]
     lines = [["", *heads, "not built", "wrong"], ["---"] * (len(names) + 1)]
-    lines += [[_HEADS[kind], *(str(counts[kind, name]) for name in names)] for kind in KINDS]
+    lines += [[_HEADS[kind], *(str(counts[kind, name]) for name in names)] for kind in _HEADS]
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
@@ -133,7 +141,7 @@ def _table(kind: str, found: Sequence[Found]) -> list[str]:
         ["---"] * 8,
     ]
     for one in sorted(
-        (one for one in found if one.type.kind == kind), key=lambda one: one.type.name
+        (one for one in found if _group(one) == kind), key=lambda one: one.type.name
     ):
         lines.append([one.type.model_type, one.type.class_name, *_cells(one)])
     return [f"## {_HEADS[kind]}", "", *(f"| {' | '.join(line)} |" for line in lines), ""]

@@ -8,6 +8,7 @@ Each type is built tiny and with random weights, loaded as a user's model would 
 """
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{one.type.name:40} {one.in_words}", flush=True)
     if options.write:
         write_reports(found)
+    wrong = [one.type.name for one in found if one.wrong]
+    if wrong:
+        sys.exit(f"Claims that do not hold: {', '.join(wrong)}.")
 
 
 def sweep(types: list[ModelType], out: Path, processes: int = 2) -> Iterator[Found]:
