@@ -15,12 +15,18 @@ from safetensors.torch import load_file, save_file
 
 from itda_core.config import ModelSpec
 from itda_core.errors import ModelError
-from itda_core.model import proved
+from itda_core.model import proof, proved
 from itda_core.model.abilities import ABOUT, Abilities
-from itda_core.model.loading import load_model, try_model
+from itda_core.model.loading import (
+    load_model,
+    model_shape,
+    remembered_abilities,
+    try_model,
+    type_abilities,
+)
 from itda_core.model.proof import prove
 from itda_core.model.steps import Steps
-from tests.support.tiny_models import TEXTS, close, save_tiny_model
+from tests.support.tiny_models import TEXTS, close, save_tiny_model, tiny_tokenizer
 from tools.model_types.listing import find_types
 from tools.model_types.tiny import save_tiny
 
@@ -149,6 +155,70 @@ def test_rows_that_no_block_gives_are_no_numbers(model):
         model.capture(model.tokenize(TEXTS), [1])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_bidirectional_model_is_an_encoder_in_every_precision(tmp_path, dtype):
+    """Weights as transformers draws them: later tokens move earlier ones by little."""
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer()
+    config = transformers.BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=128,
+    )
+    transformers.BertLMHeadModel(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model = load_model(str(tmp_path), dtype=dtype, device="cpu")
+    assert "depend on the tokens after it" in model.abilities.next_tokens
+
+
+def test_a_head_that_sees_the_next_token_predicts_nothing(model):
+    spoil(model.module.lm_head, lambda output: output + 5 * output.roll(-1, 1))
+    assert "next tokens depend on the tokens after it" in prove(model).next_tokens
+
+
+def test_logits_that_are_wrong_where_texts_are_padded_are_not_used(model):
+    """As some families do that leave the mask out below their head."""
+    forward = model.module.forward
+
+    def blind(*inputs, attention_mask=None, **options):
+        output = forward(*inputs, attention_mask=attention_mask, **options)
+        if attention_mask is not None and not attention_mask.all():
+            output.logits = output.logits.flip(0)
+        return output
+
+    model.module.forward = blind
+    assert "logits in a batch" in prove(model).splicing
+
+
+def test_one_token_that_is_wrong_is_refused_in_half_precision_too(tmp_path):
+    model = load_model(str(save_tiny_model(tmp_path)), dtype="bfloat16", device="cpu")
+    assert not model.abilities.capture
+
+    def look_ahead(output):
+        ahead = output.clone()
+        ahead[:, 5] += output[:, 6:].sum(1)
+        return ahead
+
+    spoil(model.blocks[3].mlp, look_ahead)
+    abilities = prove(model)
+    assert abilities.capture or abilities.next_tokens
+
+
+def test_what_is_the_machines_fault_is_told_and_not_remembered(tmp_path, monkeypatch):
+    folder = str(save_tiny_model(tmp_path))
+
+    def full(*_given, **_options):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(proof.Model, "capture", full)
+        with pytest.raises(ModelError, match="does not fit into memory"):
+            load_model(folder, device="cpu")
+    assert load_model(folder, device="cpu").is_causal
+
+
 # Types that were read wrongly
 
 
@@ -271,6 +341,31 @@ def test_what_was_remembered_and_is_damaged_is_proved_anew(tmp_path, data_folder
     file.write_text(damage)
     assert load_model(folder, device="cpu").abilities == first.abilities
     assert file.read_text() == whole
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"num_attention_heads": 0},
+        {"architectures": [["x"]]},
+        {"architectures": "Llama"},
+        {"hidden_size": "wide"},
+        {"model_type": 7},
+        {"rope_scaling": {"type": "odd"}},
+    ],
+)
+def test_an_odd_configuration_is_looked_at_without_a_word(tmp_path, config):
+    """The pages look at it while its name is typed; what is wrong with it is told when it loads."""
+    spec = ModelSpec(str(rewritten(save_tiny_model(tmp_path), **config)))
+    for look in (remembered_abilities, type_abilities, model_shape):
+        look(spec)
+
+
+def test_a_model_of_two_parts_is_known_to_be_refused_before_it_is_loaded(tmp_path):
+    folder = str(saved("t5.seq2seq", tmp_path))
+    assert f"choose {folder}:encoder" in remembered_abilities(ModelSpec(folder)).capture
+    assert remembered_abilities(ModelSpec(f"{folder}:encoder")) is None
+    assert not type_abilities(ModelSpec(f"{folder}:encoder")).capture
 
 
 def test_a_refusal_is_remembered_too(tmp_path, monkeypatch):

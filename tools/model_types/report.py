@@ -140,9 +140,7 @@ def _table(kind: str, found: Sequence[Found]) -> list[str]:
         ["type", "class", "capture", "next tokens", "put back", "unembedding", "steps", "why not"],
         ["---"] * 8,
     ]
-    for one in sorted(
-        (one for one in found if _group(one) == kind), key=lambda one: one.type.name
-    ):
+    for one in sorted((one for one in found if _group(one) == kind), key=lambda one: one.type.name):
         lines.append([one.type.model_type, one.type.class_name, *_cells(one)])
     return [f"## {_HEADS[kind]}", "", *(f"| {' | '.join(line)} |" for line in lines), ""]
 
