@@ -64,9 +64,11 @@ def models(options: argparse.Namespace) -> int:
     from itda_core.model.loading import known_models, try_model
 
     if options.check:
-        abilities = try_model(ModelSpec(options.check, options.revision, options.dtype))
-        content = {"model": options.check, "abilities": abilities.table()}
-        show(options, content, "abilities")
+        model = try_model(ModelSpec(options.check, options.revision, options.dtype))
+        about = {"model": options.check, "dtype": model.dtype, "device": model.device.type}
+        abilities = model.abilities
+        print("{model}, {dtype} on {device}".format(**about), file=sys.stderr)
+        show(options, about | {"abilities": abilities.table()}, "abilities")
         return 1 if abilities.capture else 0
     show(options, {"models": known_models()}, "models")
     return 0

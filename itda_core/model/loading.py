@@ -61,11 +61,11 @@ def load_model(name: str | ModelSpec, dtype: str | None = None, device: str | No
 
 
 @alone
-def try_model(spec: ModelSpec) -> Abilities:
-    """What the model does right, also where its activations can't be read and `load_model` refuses
-    it. Raises ModelError where there is nothing to try."""
+def try_model(spec: ModelSpec) -> Model:
+    """The model with what it does right, also where its activations can't be read and `load_model`
+    refuses it. Raises ModelError where there is nothing to try."""
     device = best_device()
-    return _loaded(spec, resolved_dtype(spec.dtype, device), device).abilities
+    return _loaded(spec, resolved_dtype(spec.dtype, device), device)
 
 
 def _loaded(spec: ModelSpec, weights: torch.dtype, device: str) -> Model:

@@ -1,6 +1,7 @@
 """transformers' own loading: the class that a configuration stands for, and what its files lack."""
 
 import os
+import re
 
 import torch
 from torch import nn
@@ -50,10 +51,29 @@ def _module(spec: ModelSpec, source: str, dtype: torch.dtype, options: dict) -> 
     module, found = kind.from_pretrained(source, **options)
     if any(_is_of_the_head(module, name) for name in found["missing_keys"]):
         module, found = AutoModel.from_pretrained(source, **options)  # has no such head
+    _check_blocks(spec.name, module, found["unexpected_keys"])
     if is_encoder:
         return _encoder_of(spec.name, module, found["missing_keys"])
     _check_whole(spec.name, module, found["missing_keys"])
     return module
+
+
+def _check_blocks(name: str, module: nn.Module, unexpected: set[str]) -> None:
+    """Raises ModelError where the files hold blocks that the configuration does not speak of: the
+    model would be cut short."""
+    lists = {
+        path: child for path, child in module.named_modules() if isinstance(child, nn.ModuleList)
+    }
+    for weight in sorted(unexpected):
+        for found in re.finditer(r"\.(\d+)\.", weight):
+            path = weight[: found.start()]
+            blocks = lists.get(path, lists.get(f"{module.base_model_prefix}.{path}"))
+            if blocks is not None and int(found.group(1)) >= len(blocks):
+                raise ModelError(
+                    f"The files of {name} hold more blocks than its config.json speaks of "
+                    f"({len(blocks)}): {weight} has no place. Get the model again, or put the "
+                    "config.json that belongs to its weights beside them."
+                )
 
 
 def _encoder_of(name: str, module: nn.Module, missing: set[str]) -> nn.Module:

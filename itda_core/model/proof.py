@@ -94,7 +94,7 @@ class _Proof:
         """Every block runs once in a pass, and what is captured of it is what transformers gives as
         its hidden states, in the batch as alone."""
         if not min(self.both.lengths) > 1:
-            raise _Differs("its tokenizer makes no tokens of a sentence")
+            raise _Differs("its tokenizer makes no tokens of a sentence: are its files there?")
         model, layers = self.model, range(self.model.n_layers)
         options = {"output_hidden_states": True, "use_cache": False}
         with recorded(model.blocks, layers, stop=False) as outputs:

@@ -117,7 +117,7 @@ def show_ended_jobs(kind: str, none_yet: str) -> None:
         st.caption(none_yet)
     for job in reversed(ended):
         sign = _SIGNS.get(job.state, "")
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.created))
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.ended or job.created))
         with st.expander(f"{sign} {literal(job.title)} · {job.state} · {when}"):
             _show_ended(job)
 

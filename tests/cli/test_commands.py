@@ -14,6 +14,7 @@ from itda_core.runs.results import read_evaluation, read_probing
 from itda_core.runs.run import list_runs
 from itda_core.similarity.dictionaries import compare, jaccard_matrix
 from tests.support.command_line import one_json, table, train_options
+from tests.support.tiny_models import save_tiny_model
 from tests.support.trained_runs import assert_same_runs, strict_json, tiny_config
 
 # train
@@ -304,6 +305,16 @@ def test_import_and_rebuild_fill_the_database(cli, runs_folder, ids):
     told = one_json(cli("rebuild", "--runs", runs_folder, "--json"))
     assert told == {"database": str(data_directory() / "explorer.duckdb"), "runs": 3}
     assert table(cli("rebuild"))[1][1] == "0"
+
+
+def test_models_shows_what_a_model_does_right(cli, tiny_model_folder, tmp_path):
+    options = ("--check", str(tiny_model_folder), "--dtype", "float32")
+    told = one_json(cli("models", *options, "--json"))
+    assert (told["dtype"], told["device"]) == ("float32", "cpu")
+    assert {row["proved"] for row in told["abilities"]} == {"yes"}
+    assert table(cli("models", *options))[0] == ["ability", "proved", "why not"]
+    encoder = one_json(cli("models", "--check", str(save_tiny_model(tmp_path, "bert")), "--json"))
+    assert [row["proved"] for row in encoder["abilities"]] == ["yes", "no", "no", "no", "no"]
 
 
 def test_models_lists_the_built_in_ones(cli):

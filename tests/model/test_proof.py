@@ -307,6 +307,12 @@ def test_a_weight_that_is_missing_is_not_drawn_at_random(tmp_path):
         load_model(str(folder), device="cpu")
 
 
+def test_blocks_that_the_configuration_does_not_speak_of_are_not_left_out(tmp_path):
+    folder = rewritten(save_tiny_model(tmp_path, n_layers=4), num_hidden_layers=3)
+    with pytest.raises(ModelError, match=r"more blocks than its config\.json speaks of \(3\)"):
+        load_model(str(folder), device="cpu")
+
+
 def test_a_model_saved_without_its_head_is_an_encoder(tmp_path):
     folder = without_weight(save_tiny_model(tmp_path), "lm_head.weight")
     model = load_model(str(folder), device="cpu")
@@ -375,4 +381,4 @@ def test_a_refusal_is_remembered_too(tmp_path, monkeypatch):
     monkeypatch.setattr(proved, "prove", lambda _model: pytest.fail("proved again"))
     with pytest.raises(ModelError, match="block 0 runs 0 times"):
         load_model(str(folder), device="cpu")
-    assert try_model(ModelSpec(str(folder), dtype="float32")).capture
+    assert try_model(ModelSpec(str(folder), dtype="float32")).abilities.capture

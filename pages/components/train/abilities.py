@@ -5,7 +5,13 @@ import streamlit as st
 from itda_core.config import ModelSpec
 from itda_core.errors import ModelError
 from itda_core.model.abilities import Abilities
-from itda_core.model.loading import remembered_abilities, try_model, type_abilities
+from itda_core.model.loading import (
+    best_device,
+    remembered_abilities,
+    resolved_dtype,
+    try_model,
+    type_abilities,
+)
 from pages.components.text import literal
 
 _ABOUT = (
@@ -18,17 +24,19 @@ def show_abilities(model: ModelSpec) -> bool:
     """What was proved of the model here, else of its type, and a button that tries it; whether it
     may be used as far as is known."""
     abilities = remembered_abilities(model)
-    of_type = None if abilities else type_abilities(model)
-    if known := abilities or of_type:
+    failed = st.session_state.setdefault("_not_loaded", {}).get(model)
+    if failed and abilities is None:
+        st.error(literal(failed))
+    elif known := abilities or type_abilities(model):
         _show(model, known, is_own=abilities is not None)
     if abilities is None and st.button(
-        "Check this model now",
+        "Check this model again" if failed else "Check this model now",
         key="check_model",
         help="Loads it, which may take a while, and shows what it can do. A training does the same "
         "before it starts.",
     ):
         _try(model)
-    return not (abilities and abilities.capture)
+    return not (failed or (abilities and abilities.capture))
 
 
 def _show(model: ModelSpec, abilities: Abilities, is_own: bool) -> None:
@@ -41,24 +49,33 @@ def _show(model: ModelSpec, abilities: Abilities, is_own: bool) -> None:
             "tried when it is first loaded."
         )
         return
-    lacking = [row["ability"] for row in abilities.table() if row["why not"]]
     whose = "this model" if is_own else "models of this type"
-    title = f"Proved for {whose}: " + (f"all but {', '.join(lacking)}" if lacking else "everything")
-    with st.expander(title):
+    with st.expander(f"Proved for {whose}: {_in_short(abilities)}"):
         st.dataframe(abilities.table(), hide_index=True)
-        st.caption(
-            _ABOUT
-            if is_own
-            else f"{_ABOUT} That was a tiny model of the same type; this one proves itself when it "
-            "is first loaded."
-        )
+        if is_own:
+            dtype = str(resolved_dtype(model.dtype, best_device())).removeprefix("torch.")
+            st.caption(f"{_ABOUT} Its weights are used in {dtype}.")
+        else:
+            st.caption(
+                f"{_ABOUT} That was a tiny model of the same type; this one proves itself when it "
+                "is first loaded."
+            )
+
+
+def _in_short(abilities: Abilities) -> str:
+    if abilities.next_tokens:
+        return "its activations; it is used as an encoder"
+    lacking = [f"“{row['ability']}”" for row in abilities.table() if row["why not"]]
+    return f"all but {' and '.join(lacking)}" if lacking else "everything"
 
 
 def _try(model: ModelSpec) -> None:
+    """What went wrong stands on the page until the model is checked again."""
+    failed = st.session_state["_not_loaded"]
+    failed.pop(model, None)
     try:
         with st.spinner("Loading the model and trying it …"):
             try_model(model)
     except ModelError as error:
-        st.error(literal(str(error)))
-        return
+        failed[model] = str(error)
     st.rerun()

@@ -1,0 +1,80 @@
+"""What the Train page tells of the chosen model before anything is trained on it."""
+
+import pytest
+
+from tests.support.app import close_explorer, open_page
+from tests.support.tiny_models import save_tiny_model
+from tools.model_types.listing import find_types
+from tools.model_types.tiny import save_tiny
+
+
+@pytest.fixture
+def train(data_folder):
+    """The Train page with a model folder chosen."""
+
+    def choose(folder):
+        app = open_page("train")
+        app.session_state["model"] = str(folder)
+        app.selectbox(key="dtype").set_value("float32")
+        return app.run()
+
+    yield choose
+    close_explorer()
+
+
+def button(app, label):
+    return next(one for one in app.button if one.label == label)
+
+
+def proved(app):
+    return next(one.label for one in app.expander if one.label.startswith("Proved"))
+
+
+def test_of_a_model_that_was_not_loaded_its_type_is_told_and_then_what_it_proved(train, tmp_path):
+    app = train(save_tiny_model(tmp_path))
+    assert proved(app) == "Proved for models of this type: everything"
+    button(app, "Check this model now").click().run()
+    assert proved(app) == "Proved for this model: everything"
+    assert "used in float32" in "".join(one.value for one in app.caption)
+    assert not [one for one in app.button if one.key == "check_model"]
+
+
+def test_an_encoder_is_said_to_be_one(train, tmp_path):
+    app = train(save_tiny_model(tmp_path, "bert"))
+    button(app, "Check this model now").click().run()
+    assert proved(app) == "Proved for this model: its activations; it is used as an encoder"
+
+
+def test_a_model_that_is_refused_starts_nothing(train, tmp_path):
+    [one] = find_types("squeezebert.masked")
+    save_tiny(one, tmp_path)
+    app = train(tmp_path)
+    assert "refused: block 0 runs 0 times" in app.warning[0].value
+    assert not button(app, "Start training").disabled  # this one may be another
+    button(app, "Check this model now").click().run()
+    assert "can't be used: block 0 runs 0 times" in app.error[0].value
+    assert button(app, "Start training").disabled
+
+
+def test_a_model_that_does_not_load_says_why_until_it_is_tried_again(train, tmp_path):
+    folder = save_tiny_model(tmp_path)
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    app = train(folder)
+    button(app, "Check this model now").click().run()
+    app.run()
+    assert "can't be loaded as a model" in app.error[0].value
+    assert button(app, "Start training").disabled
+    weights.write_bytes(whole)
+    button(app, "Check this model again").click().run()
+    assert not app.error
+    assert not button(app, "Start training").disabled
+
+
+def test_of_a_model_with_two_parts_the_encoder_is_offered_at_once(train, tmp_path):
+    [one] = find_types("t5.seq2seq")
+    save_tiny(one, tmp_path)
+    app = train(tmp_path)
+    assert f"choose {tmp_path}:encoder" in app.error[0].value
+    assert button(app, "Start training").disabled
