@@ -11,9 +11,10 @@ import pytest
 from streamlit.delta_generator import DeltaGenerator
 
 from itda_core.analysis.latent_map import map_latents, save_map
-from itda_core.runs.labels import Label, add_labels
+from itda_core.runs.labels import Label
 from pages.components.downloads import as_csv, as_json, as_parquet
 from tests.support.app import assert_no_failure, newest, open_page
+from tests.support.labels import add_labels
 
 TEXT = "The Senate will ratify the treaty."
 
