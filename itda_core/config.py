@@ -324,10 +324,7 @@ def _check_layers(layers: Any) -> None:
     if not layers:
         raise InputError("Choose at least one layer.")
     for layer in layers:
-        if not isinstance(layer, int) or isinstance(layer, bool):
-            raise InputError(f"Layers are whole numbers, got {layer!r}.")
-    if min(layers) < 0:
-        raise InputError(f"Layers count from 0, got {min(layers)}.")
+        SETTINGS["layers"].check(layer)
 
 
 def _check_version(version: Any) -> None:

@@ -51,6 +51,8 @@ class Setting:
     """what to know before it is changed; a page shows it after `help`"""
     min: float | None = None
     max: float | None = None
+    below: str = ""
+    """what to say of a value below `min`, where "at least" would not do"""
     choices: tuple[str, ...] = ()
     """of a text, where not every one will do"""
     is_open: bool = False
@@ -76,6 +78,8 @@ class Setting:
             raise self._refusal(words, value)
         if self.choices and value not in self.choices:
             raise self._refusal(f"one of {', '.join(self.choices)}", value)
+        if self.min is not None and value < self.min and self.below:
+            raise SettingError(f"{self.below}, got {value!r}.", self)
         if self.min is not None and value < self.min:
             raise self._refusal(f"at least {self.min:,}", value)
         if self.max is not None and value > self.max:
@@ -97,10 +101,10 @@ class Setting:
         given = "nothing" if value == "" else repr(value)
         if len(given) > _LONGEST:
             given = f"{given[:_LONGEST]} …"
-        return SettingError(f"{{0}} must be {words}, got {escaped(given)}.", self)
+        return SettingError(f"{{0}} must be {words}, got {_braces_doubled(given)}.", self)
 
 
-def escaped(text: str) -> str:
+def _braces_doubled(text: str) -> str:
     """A text as part of the sentence of a SettingError, in which braces stand for names."""
     return text.replace("{", "{{").replace("}", "}}")
 
@@ -138,7 +142,14 @@ _TRAINING = (
         "the corpus' text column",
         is_open=True,
     ),
-    Setting("layers", "Layers", help="numbers from 0, such as 7,15,22", min=0, max=MAX_COUNT),
+    Setting(
+        "layers",
+        "Layers",
+        help="numbers from 0, such as 7,15,22",
+        min=0,
+        max=MAX_COUNT,
+        below="Layers count from 0",
+    ),
     Setting(
         "max_tokens",
         "Tokens",

@@ -11,7 +11,7 @@ from itda_core.runs.results import read_evaluation
 from pages.components.cached import loaded_run
 from pages.components.charts.camera import picture_config
 from pages.components.charts.evaluation import density_histogram, error_bars, pareto
-from pages.components.downloads import as_csv
+from pages.components.downloads import offer_downloads
 from pages.components.evaluate.columns import COLUMNS, MASSIVE_HELP, columns, shown
 from pages.components.evaluate.probing import show_probing
 from pages.components.explorer import explorer
@@ -211,19 +211,23 @@ def _show_table(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:
         selection_mode="single-row",
         key="measures",
     )
+    _offer_files(runs, evaluations)
+
+
+def _offer_files(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:
     rows, everything, _ = st.columns([1, 1, 4])
-    rows.download_button(
-        "Download as CSV",
-        as_csv(evaluations.drop(columns=["dictionary"])),
-        file_name="evaluations.csv",
-        mime="text/csv",
-        width="stretch",
-    )
+    newest = evaluations["created"].max()
+    with rows.popover("Export the table", width="stretch"):
+        st.markdown("**A row a dictionary and L0**, with all measures")
+        about = {"runs": runs["run_id"].tolist(), "newest": newest}
+        table = evaluations.drop(columns=["dictionary"])
+        offer_downloads(table, about, "evaluations-by-l0", "evaluations_file")
     everything.download_button(
         "Download as JSON",
-        _as_json(tuple(runs["directory"]), evaluations["created"].max()),
+        lambda: _as_json(tuple(runs["directory"]), newest),
         file_name="evaluations.json",
         mime="application/json",
+        on_click="ignore",
         width="stretch",
         help="Everything that was measured, errors of single tokens and densities included.",
     )

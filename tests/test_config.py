@@ -15,6 +15,7 @@ from itda_core.config import (
     slug,
 )
 from itda_core.errors import InputError, SettingError
+from itda_core.exchange.importing import ImportOptions
 from itda_core.settings import SELECTIONS, SETTINGS
 
 CONFIG = TrainConfig(ModelSpec("smollm2-135m"), CorpusSpec("sotu"), layers=(7, 15))
@@ -87,6 +88,26 @@ def test_a_field_out_of_range_is_refused_by_name_with_the_value_given(field, val
         dataclasses.replace(CONFIG, **{field: value})
     assert field in str(caught.value)
     assert str(value) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (2**40, "at most 2,147,483,647, got 1099511627776"),
+        (True, "a whole number, got True"),
+        (1.5, "a whole number, got 1.5"),
+        ("{0}", "a whole number, got '{0}'"),
+        (-1, "Layers count from 0, got -1"),
+    ],
+)
+def test_each_layer_is_checked_by_the_table_as_one_that_is_imported_is(layer, words):
+    for make in (
+        lambda: dataclasses.replace(CONFIG, layers=(0, layer)),
+        lambda: ImportOptions(layer=layer),
+    ):
+        with pytest.raises(SettingError) as caught:
+            make()
+        assert words in caught.value.named("option")
 
 
 def test_more_atoms_than_tokens_are_refused_with_both_numbers_and_what_to_do():

@@ -16,13 +16,14 @@ from itda_core.analysis.latent_map import read_map
 from itda_core.corpus.corpus import load_corpus
 from itda_core.jobs.queue import JobQueue
 from itda_core.runs.comparisons import comparisons_folder, read_comparisons
-from itda_core.runs.labels import labels_file, read_labels
+from itda_core.runs.labels import labels_file
 from itda_core.runs.near_misses import near_misses
 from itda_core.runs.results import read_evaluation, read_probing
 from itda_core.runs.run import list_runs, read_run
 from itda_core.store.store import FILE_NAME, Store
 from tests.support.command_line import one_json
 from tests.support.freeze import METHODS, printed_by, run_summary, train_arguments, without_times
+from tests.support.labels import read_labels
 
 FROZEN = Path(__file__).parent / "frozen"
 EXPECTED = json.loads((FROZEN / "expected.json").read_text(encoding="utf-8"))

@@ -9,12 +9,13 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from itda_core.cli.console import corpus_spec, follow, show, trained
-from itda_core.cli.parser import make_parser
+from itda_core.cli.console import corpus_spec, follow, refuse, show, trained
 from itda_core.config import ModelSpec, TrainConfig, data_directory
 from itda_core.errors import InputError
 from itda_core.runs.run import find_run, read_run
-from itda_core.settings import SETTINGS
+
+_OF_ANY_TRAINING = ("command", "runs", "json", "progress")
+"""Options of `train` that say nothing of what is trained"""
 
 
 def train(options: argparse.Namespace) -> int:
@@ -24,7 +25,9 @@ def train(options: argparse.Namespace) -> int:
     runs = options.runs
     if options.resume:
         training.find_interrupted(options.resume, runs)
-        _refuse_settings(options, "--resume goes on with the settings that the training began with")
+        others = [name for name in options.given if name not in (*_OF_ANY_TRAINING, "resume")]
+        why = "--resume goes on with the settings that the training began with"
+        refuse(options, others, f"{why}: leave out")
         steps = training.resume(options.resume, runs)
     else:
         steps = training.train(_train_config(options), runs)
@@ -70,6 +73,9 @@ def models(options: argparse.Namespace) -> int:
         print("{model}, {dtype} on {device}".format(**about), file=sys.stderr)
         show(options, about | {"abilities": abilities.table()}, "abilities")
         return 1 if abilities.capture else 0
+    refuse(
+        options, ("revision", "dtype"), "Without --check no model is loaded: name one, or leave out"
+    )
     show(options, {"models": known_models()}, "models")
     return 0
 
@@ -103,7 +109,8 @@ def doctor(options: argparse.Namespace) -> int:
 def _train_config(options: argparse.Namespace) -> TrainConfig:
     if options.config:
         config = _read_config(options.config)
-        _refuse_settings(options, f"{options.config} says all settings")
+        others = [name for name in options.given if name not in (*_OF_ANY_TRAINING, "config")]
+        refuse(options, others, f"{options.config} says all settings: leave out")
         return config
     if not options.layers:
         raise InputError("Give the layers to train, such as --layers 7,15,22.")
@@ -119,16 +126,6 @@ def _train_config(options: argparse.Namespace) -> TrainConfig:
         skip_first=not options.keep_first,
         **plain,
     )
-
-
-def _refuse_settings(options: argparse.Namespace, why: str) -> None:
-    """Raises InputError where an option sets what is settled already: it would have no effect."""
-    given, usual = vars(options), vars(make_parser().parse_args(["train"]))
-    settings = [name for name in (*SETTINGS, "keep_first") if name in usual]
-    given = [name for name in settings if given[name] != usual[name]]
-    if given:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise InputError(f"{why}: leave out {names}.")
 
 
 def _read_config(file: Path) -> TrainConfig:

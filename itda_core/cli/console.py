@@ -1,15 +1,16 @@
 """What the commands print: progress on standard error, results as tables or JSON."""
 
 import argparse
+import dataclasses
 import json
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from itda_core.config import CorpusSpec
-from itda_core.errors import ItdaError
+from itda_core.errors import InputError, ItdaError
 from itda_core.files import disk_errors_as_sentences
 from itda_core.progress import Progress
 from itda_core.runs.run import Run
@@ -123,6 +124,21 @@ def trained(run: Run) -> dict[str, Any]:
         "seconds": run.metrics["seconds"],
         "fvu": run.metrics["fvu"],
     }
+
+
+def refuse(options: argparse.Namespace, names: Collection[str], why: str) -> None:
+    """Raises InputError where one of some options was given that would have no effect. why: the
+    sentence up to their names."""
+    given = [f"--{name.replace('_', '-')}" for name in options.given if name in names]
+    if given:
+        raise InputError(f"{why} {', '.join(given)}.")
+
+
+def refuse_without_corpus(options: argparse.Namespace) -> None:
+    """Raises InputError where options say how the file of --corpus is read, and there is none."""
+    how = [field.name for field in dataclasses.fields(CorpusSpec) if field.name != "name"]
+    if options.corpus is None:
+        refuse(options, how, "Without --corpus no file is read: name it as well, or leave out")
 
 
 def corpus_spec(options: argparse.Namespace) -> CorpusSpec:

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Iterator
 
-from itda_core.cli.console import follow, how_read, show, status, trained
+from itda_core.cli.console import follow, how_read, refuse_without_corpus, show, status, trained
 from itda_core.runs.run import find_run, read_run
 
 
@@ -57,6 +57,7 @@ def pull(options: argparse.Namespace) -> int:
 def _import(options: argparse.Namespace, importing: Callable[..., Iterator]) -> int:
     from itda_core.exchange.importing import ImportOptions
 
+    refuse_without_corpus(options)
     fields = [field.name for field in dataclasses.fields(ImportOptions)]
     said = vars(options) | how_read(options)
     choices = ImportOptions(**{name: said[name] for name in fields})

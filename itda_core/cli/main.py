@@ -9,14 +9,14 @@ import os
 import sys
 from collections.abc import Callable
 
-from itda_core.cli.parser import make_parser
+from itda_core.cli.parser import parse
 from itda_core.errors import ItdaError, SettingError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     try:
-        options = make_parser().parse_args(arguments)
+        options = parse(arguments)
         return _function(options.command)(options)
     except SettingError as error:
         print(f"Error: {error.named('option')}", file=sys.stderr)

@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from itda_core.cli.console import corpus_spec, end_status, follow, show, status
+from itda_core.cli.console import (
+    corpus_spec,
+    end_status,
+    follow,
+    refuse_without_corpus,
+    show,
+    status,
+)
 from itda_core.errors import InputError
 from itda_core.progress import Progress
 from itda_core.runs.run import find_run
@@ -49,8 +56,7 @@ def probe(options: argparse.Namespace) -> int:
 
 def _task_options(options: argparse.Namespace) -> dict[str, Any]:
     """What evaluations and probings have in common."""
-    if options.column is not None and options.corpus is None:
-        raise InputError("--column is the text column of --corpus: name that as well.")
+    refuse_without_corpus(options)
     return {
         "runs": tuple(find_run(name, options.runs) for name in options.run),
         "corpus": None if options.corpus is None else corpus_spec(options),

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from itda_core.cli.values import measure_names, number_list, progress_file
 from itda_core.config import MAP_METHODS, TrainConfig, data_directory
@@ -19,11 +20,27 @@ Command = Callable[[str, str], argparse.ArgumentParser]
 """Adds a command: its name, and what it does"""
 
 
-def make_parser() -> argparse.ArgumentParser:
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The options of a command. `given` names those that stand on the command line, also where
+    they say what goes without saying."""
+    options = make_parser().parse_args(arguments)
+    given = vars(make_parser(_WithoutDefaults).parse_args(arguments))
+    options.given = tuple(name for name in vars(options) if name in given)
+    return options
+
+
+class _WithoutDefaults(argparse.ArgumentParser):
+    """Leaves out what was not given."""
+
+    def add_argument(self, *names: str, **about: Any) -> argparse.Action:
+        return super().add_argument(*names, **{**about, "default": argparse.SUPPRESS})
+
+
+def make_parser(
+    kind: type[argparse.ArgumentParser] = argparse.ArgumentParser,
+) -> argparse.ArgumentParser:
     """The options of all commands; `command` names the function that does it."""
-    parser = argparse.ArgumentParser(
-        prog=_prog(), description="Dictionaries of a model's own activations."
-    )
+    parser = kind(prog=_prog(), description="Dictionaries of a model's own activations.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def plain_command(name: str, help: str) -> argparse.ArgumentParser:

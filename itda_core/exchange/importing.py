@@ -54,6 +54,8 @@ class ImportOptions:
     def __post_init__(self) -> None:
         for name in ("max_tokens", "seed", "dtype"):
             SETTINGS[name].check(getattr(self, name))
+        if self.layer is not None:
+            SETTINGS["layers"].check(self.layer)
         if self.context_length is not None:
             SETTINGS["context_length"].check(self.context_length)
 

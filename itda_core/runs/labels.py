@@ -105,11 +105,6 @@ def labels_file(runs: Path) -> Path:
     return runs.absolute().parent / LABELS_FILE
 
 
-def add_labels(file: Path, labels: Iterable[Label]) -> None:
-    """Keep whole labels; each takes the place of what was kept of its latent before."""
-    add_changes(file, map(Change, labels))
-
-
 def add_changes(file: Path, changes: Iterable[Change]) -> None:
     """Keep changes. What has no date is the newest of all; a date that is still to come is taken
     for today, so that it can't outlast what is written tomorrow."""
@@ -164,12 +159,6 @@ def merged(changes: Iterable[Change]) -> list[Label]:
         for source, fields in newest.items()
     )
     return [label for label in labels if not label.is_empty]
-
-
-def read_labels(content: bytes) -> tuple[list[Label], int]:
-    """`merged` of a labels file, and how many of its lines can't be used."""
-    changes, bad = read_changes(content)
-    return merged(changes), len(bad)
 
 
 def kept_label(file: Path, label: Label) -> Label:

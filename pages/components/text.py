@@ -66,6 +66,13 @@ def snippet(text: str, start: int, end: int, around: int = 40, before: int | Non
     return shown(f"{'…' if left else ''}{marked}{'…' if right < len(text) else ''}")
 
 
+def context(text: str, start: int, end: int, around: int = 40) -> str:
+    """The same characters as they stand in the text, for a file: without signs, box and dots."""
+    if start == end:
+        return text[: 2 * around]
+    return text[max(0, start - around) : end + around]
+
+
 def pieces(text: str, spans: list[tuple[int, int]]) -> list[tuple[str, str]]:
     """What to print for each token: the characters before it that no token has, and its own.
 

@@ -11,8 +11,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from itda_core.analysis.steering import LONGEST
-from itda_core.runs.labels import read_labels
 from tests.support.browser import assert_nothing_failed, picture, settled
+from tests.support.labels import read_labels
 from tools.browser_setup import REPOSITORY, find_browser, running_app
 
 TEXT = "The Senate will ratify the treaty with Spain and"

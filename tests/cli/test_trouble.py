@@ -206,6 +206,49 @@ def test_an_option_beside_a_configuration_file_is_refused_and_not_ignored(fails,
     assert "began with: leave out --l0." in sentence
 
 
+def told_apart(command):
+    """Each option of a command, with a value that it takes; flags alone."""
+    values = {"max_tokens": 100, "context_length": 16, "max_atoms": 20, "threshold": 0.3,
+              "layers": "2", "header": "no", "encoding": "utf-8", "separator": ";"}  # fmt: skip
+    for action in commands()[command]._actions:
+        if action.option_strings and action.dest != "help":
+            value = values.get(action.dest, (action.choices or ["1"])[0])
+            yield action.dest, [action.option_strings[0], *([value] if action.nargs != 0 else [])]
+
+
+def test_every_option_of_a_training_is_refused_where_its_settings_are_settled(fails, tmp_path):
+    """Also one that says what goes without saying, where the file may say something else."""
+    fields = {"model": {"name": "tiny-6x128-0"}, "corpus": {"name": "sotu"}, "layers": [2]}
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    waiting = tmp_path / "runs" / ".tiny-6x128-0-00000000"
+    waiting.mkdir(parents=True)
+    (waiting / "config.json").write_text(json.dumps(fields))
+    runs = ["--runs", tmp_path / "runs"]
+    settled = {"config": tmp_path / "config.json", "resume": "tiny-6x128-0-00000000"}
+    refused = []
+    for name, option in told_apart("train"):
+        if name in ("runs", "json", "progress", *settled):
+            continue
+        refused.append(name)
+        for by, what in settled.items():
+            sentence = fails(2, "train", f"--{by}", what, *runs, *option)
+            assert sentence.endswith(f": leave out {option[0]}."), sentence
+    assert {"separator", "quote", "header", "encoding", "column", "corpus", "l0"} <= {*refused}
+    both = [f"--{by}={what}" for by, what in settled.items()]
+    assert fails(2, "train", *both, *runs).endswith("began with: leave out --config.")
+    usual = ["--l0", "32"]
+    assert "leave out --l0." in fails(2, "train", "--config", settled["config"], *runs, *usual)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "probe", "import-sae", "import-published"])
+def test_how_a_file_is_read_is_refused_without_the_file(fails, runs_folder, ids, tmp_path, command):
+    target = tmp_path if command.startswith("import") else ids[0]
+    for name, option in told_apart(command):
+        if name in ("column", "separator", "quote", "header", "encoding"):
+            sentence = fails(2, command, target, "--runs", runs_folder, *option)
+            assert sentence.endswith(f"name it as well, or leave out {option[0]}."), sentence
+
+
 def test_a_run_of_before_with_a_seed_below_zero_is_listed_and_read(tmp_path, runs_folder, ids):
     shutil.copytree(runs_folder / ids[0], tmp_path / ids[0])
     about = json.loads((tmp_path / ids[0] / "config.json").read_text())
@@ -230,7 +273,9 @@ def test_a_run_of_before_with_a_seed_below_zero_is_listed_and_read(tmp_path, run
         (["detect", "x", "--latents", "0"], "--latents must be at least 1, got 0"),
         (["detect", "x", "--seed", "-1"], "--seed must be at least 0, got -1"),
         (["probe", "x", "--max-tokens", "-1"], "--max-tokens must be at least 1, got -1"),
-        (["probe", "x", "--column", "text"], "--column is the text column of --corpus"),
+        (["probe", "x", "--column", "text"], "Without --corpus no file is read: "),
+        (["models", "--dtype", "auto"], "Without --check no model is loaded: "),
+        (["models", "--revision", "main"], "leave out --revision."),
         (["measure", "x", "y", "--max-tokens", "a"], "--max-tokens must be a whole number"),
         (["map", "x", "--progress", "/no/such/p"], "there is no folder /no/such"),
         (["import-sae", "x", "--layer", "-1"], "--layer must be at least 0, got -1"),

@@ -22,7 +22,7 @@ from itda_core.store.store import FILE_NAME, Store
 from itda_core.training.trainer import train
 from pages.components import explorer as explorer_module
 from pages.components.job_panel import _headline
-from pages.components.text import escaped, literal, pieces, snippet, token_label
+from pages.components.text import context, escaped, literal, pieces, snippet, token_label
 from pages.components.token_strip.strip import token_row
 from tests.support.app import (
     REPOSITORY,
@@ -299,6 +299,12 @@ def test_a_letter_keeps_its_accent_and_an_emoji_its_parts():
 def test_markdown_signs_are_shown_and_not_obeyed():
     assert literal("**a** $x$ <b> :red[x]") == (r"\*\*a\*\* \$x\$ \<b\> \:red\[x\]")
     assert literal("one\ntwo") == "one↵two"
+
+
+def test_a_context_for_a_file_has_the_characters_of_the_text_and_no_signs():
+    text = "a\u200bb\nשלום\tcd"
+    assert context(text, 4, 8, around=3) == "\u200bb\nשלום\tcd"
+    assert context(text, 0, 0, around=2) == "a\u200bb\n"
 
 
 def test_a_snippet_boxes_the_source_in_its_context():

@@ -7,13 +7,14 @@ import torch
 from itda_core.analysis.decomposition import decompose
 from itda_core.analysis.steering import Writing, steering_vector, usual_norm, write_on
 from itda_core.analysis.what_if import Edit, what_if
-from itda_core.runs.labels import Label, add_labels
+from itda_core.runs.labels import Label
 from itda_core.runs.run import list_runs
 from pages.components.decompose import prompt as prompt_choice
 from pages.components.decompose import what_if as what_if_panel
 from pages.components.decompose.edits_url import edits_text, read_edits
 from pages.components.decompose.terms import latents_of
 from tests.support.app import assert_no_failure, close_explorer, metrics, newest, open_page
+from tests.support.labels import add_labels
 from tests.support.tiny_models import save_tiny_model
 from tests.support.trained_runs import tiny_config, trained
 

@@ -8,12 +8,18 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import load
 from streamlit.delta_generator import DeltaGenerator
 
 from itda_core.analysis.latent_map import map_latents, save_map
-from itda_core.runs.labels import Label, add_labels
+from itda_core.runs.labels import Label
+from itda_core.runs.results import read_evaluation
+from itda_core.runs.run import list_runs
 from pages.components.downloads import as_csv, as_json, as_parquet
+from pages.components.explorer import explorer
 from tests.support.app import assert_no_failure, newest, open_page
+from tests.support.labels import add_labels
 
 TEXT = "The Senate will ratify the treaty."
 
@@ -65,7 +71,8 @@ def assert_equal(table, rows, csv):
                 assert kind(plain) == kind(text) == kind(value)
 
 
-def test_everything_that_is_exported_comes_back_equal(own_data, files):
+def test_everything_that_is_exported_comes_back_equal(evaluated_data, files):
+    own_data = evaluated_data
     run = newest(own_data, 2)
     source = run.dictionary().sources.loc[5]
     where = run.run_id, 5, source["prompt_id"], int(source["position"])
@@ -79,9 +86,19 @@ def test_everything_that_is_exported_comes_back_equal(own_data, files):
     app.button(key="write").click().run()
     assert_no_failure(app)
     assert_no_failure(open_page("similarity", row="1", column="2"))
+    assert_no_failure(open_page("evaluate"))
+    everything = json.loads(files["evaluations.json"]())
+    assert everything == [read_evaluation(run) for run in list_runs(own_data / "runs")]
+    rows = [row for one in everything for row in one["by_l0"]]
+    exported = json.loads(files["evaluations-by-l0.json"]())["rows"]
+    assert [row["fvu"] for row in exported] == [row["fvu"] for row in rows]
     stems = {name.removesuffix(".parquet") for name in files if name.endswith(".parquet")}
-    kinds = ("latents", "uses", "map", "decomposition", "what-if", "steered", "similarity-jaccard")
+    kinds = ("latents", "uses", "map", "decomposition", "what-if", "steered", "similarity-jaccard",
+             "similarity-sources", "evaluations-by-l0")  # fmt: skip
     assert not [kind for kind in kinds if not any(stem.startswith(kind) for stem in stems)]
+    atom = files[f"atom-{run.run_id}-5.safetensors"]()
+    [vector] = load(atom).values()
+    torch.testing.assert_close(vector.flatten(), run.dictionary().atoms[5].cpu())
     for stem in stems:
         table, rows, csv, _ = read_back(files, stem)
         assert_equal(table, rows, csv)
@@ -101,7 +118,8 @@ def test_the_list_of_latents_holds_what_was_written_and_its_filters_stay_setting
     assert (row["label"], row["note"], row["bookmarked"]) == ("war", "note", True)
     assert row["lists"] == ["a, b", "c"]
     assert (row["prompt_id"], row["position"]) == (source["prompt_id"], source["position"])
-    assert source["token"].strip() in row["source"]
+    prompt = explorer().store.runs.prompt_text(row["prompt_id"])
+    assert row["source"] == prompt[max(0, row["start"] - 40) : row["end"] + 40]
     assert (settings["bookmarked"], settings["kind"]) == (False, "all")
     assert len(table) == run.metrics["atoms"]
 

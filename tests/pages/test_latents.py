@@ -11,7 +11,7 @@ import pytest
 from itda_core.analysis.latent_map import map_latents, save_map
 from itda_core.analysis.neighbours import nearest_atoms, next_tokens
 from itda_core.errors import ItdaError
-from itda_core.runs.labels import BadLine, Label, add_labels, read_labels
+from itda_core.runs.labels import BadLine, Label
 from itda_core.runs.run import NEAR_MISS_FILE, list_runs
 from itda_core.store.latent_search import LatentSearch
 from pages.components.charts.latent_map import latent_map
@@ -19,6 +19,7 @@ from pages.components.latents.label_editor import keep_change, left_out
 from pages.components.latents.search import what_to_change
 from pages.components.token_strip.strip import fold_twins, token_row
 from tests.support.app import assert_no_failure, close_explorer, newest, open_page
+from tests.support.labels import add_labels, read_labels
 from tests.support.tiny_models import save_tiny_model
 from tests.support.trained_runs import tiny_config, trained
 

@@ -9,19 +9,12 @@ import duckdb
 import pytest
 
 from itda_core.errors import InputError, RunError, StoreError
-from itda_core.runs.labels import (
-    Change,
-    Label,
-    add_changes,
-    add_labels,
-    labels_file,
-    read_changes,
-    read_labels,
-)
+from itda_core.runs.labels import Change, Label, add_changes, labels_file, read_changes
 from itda_core.runs.run import list_runs
 from itda_core.store import index as index_module
 from itda_core.store.latent_search import LatentSearch
 from itda_core.store.store import Store, rebuild
+from tests.support.labels import add_labels, read_labels
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 
 from itda_core.analysis.neighbours import cosines_to
-from itda_core.runs.labels import Label, add_labels, labels_file
+from itda_core.runs.labels import Label, labels_file
 from itda_core.runs.run import list_runs
 from itda_core.store.latent_search import FREQUENT, LatentSearch
 from itda_core.store.store import Store
+from tests.support.labels import add_labels
 
 
 @pytest.fixture

@@ -87,9 +87,10 @@ def without_times(told):
 
 def main(folder: Path) -> None:
     from itda_core.jobs.queue import JobQueue
-    from itda_core.runs.labels import Label, add_labels, labels_file
+    from itda_core.runs.labels import Label, labels_file
     from itda_core.runs.run import list_runs
     from itda_core.store.store import FILE_NAME, Store
+    from tests.support.labels import add_labels
 
     data = folder / "data"
     data.mkdir(parents=True)

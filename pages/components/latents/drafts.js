@@ -4,8 +4,11 @@
 // Streamlit sends a field's text on Enter (Ctrl+Enter where there are lines), which leaves the
 // cursor where it is.
 const PAUSE = 800; // milliseconds
+let stop = () => {}; // of what listens now: Streamlit calls this anew with other data, and ends the
+                     // one before only with the page
 
 export default function (component) {
+  stop();
   const { data } = component;
   let field = null; // that holds what was not sent yet
   let timer = 0;
@@ -33,11 +36,11 @@ export default function (component) {
     document.addEventListener(name, listener, true);
   }
   window.addEventListener("pagehide", send);
-  return () => {
+  return stop = () => {
     for (const [name, listener] of Object.entries(listeners)) {
       document.removeEventListener(name, listener, true);
     }
     window.removeEventListener("pagehide", send);
-    clearTimeout(timer);
+    send(); // a rerun while the person types must not drop what waits for the pause
   };
 }

@@ -15,7 +15,7 @@ from pages.components.explorer import explorer
 from pages.components.latents.search import forget_selection, show_everything
 from pages.components.number_field import linked_number_field
 from pages.components.run_names import words_of
-from pages.components.text import literal, shown, snippet, token_label
+from pages.components.text import context, literal, shown, snippet, token_label
 from pages.components.url import follow_url, keep, write_url
 
 _ROWS = 15  # as many as are seen at once, so that the chosen one is
@@ -65,7 +65,7 @@ class Listing:
             .set_index("latent", drop=False)
             .loc[numbers]
         )
-        table["source"] = [_in_context(row) for row in table.itertuples()]
+        table["source"] = [context(row.text, row.start, row.end) for row in table.itertuples()]
         return table.drop(columns="text").assign(run=self.run_id)
 
 
@@ -186,17 +186,15 @@ def _show_count(run, listing: Listing, shown_page: LatentPage) -> None:
 
 def _rows(listing: Listing, latents: pd.DataFrame, numbers: list[int]) -> pd.DataFrame:
     table = latents.set_index("latent").loc[numbers].reset_index()
-    table["source"] = [_in_context(row, before=10) for row in table.itertuples()]
+    table["source"] = [
+        snippet(row.text, row.start, row.end, before=10) for row in table.itertuples()
+    ]
     table["token"] = table["token"].map(token_label)
     table["percent"] = table["density"] * 100
     table["label"] = ["★ " * row.bookmarked + shown(row.label) for row in table.itertuples()]
     if listing.similarities:
         table["cosine"] = [listing.similarities[number] for number in numbers]
     return table.drop(columns=["text", "lists"])
-
-
-def _in_context(row, before: int | None = None) -> str:
-    return snippet(row.text, row.start, row.end, around=40, before=before)
 
 
 def _select(key: str, rows: list[int]) -> None:
