@@ -10,7 +10,7 @@ from pathlib import Path
 
 from itda_core.config import CorpusSpec
 from itda_core.corpus.files import read_texts
-from itda_core.corpus.reading import FILE_ENDINGS, BadRow, Reading, file_format
+from itda_core.corpus.reading import FILE_ENDINGS, BadRow, Reading, file_format, whole_characters
 from itda_core.digests import digest
 from itda_core.errors import CorpusError
 
@@ -150,11 +150,6 @@ def make_corpus(
     if not prompts:
         raise CorpusError(f"{name} holds no text. Choose a file with at least one line of words.")
     return Corpus(name, tuple(prompts.values()), len(texts) - empty - len(prompts), empty)
-
-
-def whole_characters(text: str) -> str:
-    """The text with half characters, as JSON can hold them, replaced."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _of_file(path: Path, spec: CorpusSpec) -> CorpusTexts:

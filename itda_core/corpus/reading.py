@@ -98,6 +98,11 @@ def is_whole(text: str) -> bool:
     return True
 
 
+def whole_characters(text: str) -> str:
+    """The text, each half character in it, as JSON and command lines can hold them, a "?"."""
+    return text if is_whole(text) else text.encode("utf-8", "replace").decode("utf-8")
+
+
 @contextlib.contextmanager
 def open_bytes(path: Path) -> Iterator[BinaryIO]:
     """The bytes of a file, unpacked where its ending says that it is packed."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from itda_core.corpus import reading
-from itda_core.corpus.reading import BadRow, is_whole, not_encoded, open_lines
+from itda_core.corpus.reading import BadRow, is_whole, not_encoded, open_lines, whole_characters
 from itda_core.errors import CorpusError
 
 _BATCH_ROWS = 4_096
@@ -67,7 +67,7 @@ def held_by(value: Any) -> str:
 def _json_row(line: str, pairs: Callable | None) -> dict[str, Any]:
     row = json.loads(line, object_pairs_hook=pairs) if pairs else json.loads(line)
     if "\\ud" in line.lower():  # half a character, which no table can hold
-        row = _whole(row)
+        row = _with_whole_characters(row)
     return row if isinstance(row, dict) else {"text": row}
 
 
@@ -83,12 +83,15 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return row
 
 
-def _whole(value: Any) -> Any:
+def _with_whole_characters(value: Any) -> Any:
+    """A value of JSON with those of all its names and texts."""
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
+        return whole_characters(value)
     if isinstance(value, dict):
-        return {_whole(name): _whole(one) for name, one in value.items()}
-    return [_whole(one) for one in value] if isinstance(value, list) else value
+        return {
+            _with_whole_characters(name): _with_whole_characters(one) for name, one in value.items()
+        }
+    return [_with_whole_characters(one) for one in value] if isinstance(value, list) else value
 
 
 def parquet_columns(path: Path) -> tuple[dict[str, int], dict[str, str]]:

@@ -14,7 +14,7 @@ from itda_core.config import CorpusSpec
 from itda_core.corpus import reading as reading_module
 from itda_core.corpus.corpus import load_corpus, make_corpus
 from itda_core.corpus.files import read_texts, text_columns
-from itda_core.corpus.reading import Reading
+from itda_core.corpus.reading import Reading, whole_characters
 from itda_core.errors import CorpusError, InputError
 from tests.corpus.test_corpus import write
 
@@ -175,6 +175,14 @@ def test_many_rows_of_another_encoding_are_refused_since_the_others_would_be_a_b
     rows = ["text", *(f"plain {n}" for n in range(100)), *(f"Noël {n}" for n in range(30))]
     message = refused(write(tmp_path, "a.csv", "\n".join(rows).encode("cp1252")))
     assert "30 of 130 rows" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [("café 🎉", "café 🎉"), ("a\ud83d", "a?"), ("\udcff\udcfeb", "??b"), ("", "")],
+)
+def test_each_half_of_a_character_becomes_a_question_mark_and_whole_ones_stay(text, whole):
+    assert whole_characters(text) == whole
 
 
 # What is no text
