@@ -124,16 +124,28 @@ def parquet_texts(path: Path, column: str) -> Iterator[str | BadRow]:
     row, characters = 0, 0
     with _parquet(path) as file:
         for batch in _batches(path, file, column):
-            values = batch.column(0)
-            if pa.types.is_dictionary(values.type):
-                values = values.dictionary_decode()
-            for value in values.cast(pa.large_binary()).to_pylist():
+            for value in _bytes(path, column, batch):
                 row += 1
                 characters += len(value or b"")
                 yield _decoded(value, row)
             if characters > reading.MAX_UNPACKED_BYTES:
                 limit = reading.MAX_UNPACKED_BYTES / 1e9
                 raise CorpusError(f"{path.name} holds more than {limit:g} GB of text. Use a part.")
+
+
+def _bytes(path: Path, column: str, batch: pa.RecordBatch) -> list[bytes | None]:
+    """The column's values. A batch may hold others too: Parquet writes the part `text` of a
+    structure `a` as it does a column `a.text`, and both are read when one is asked for."""
+    values = batch.column(batch.schema.get_field_index(column))
+    try:
+        if pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        return values.cast(pa.large_binary()).to_pylist()
+    except pa.ArrowException as error:
+        raise CorpusError(
+            f"The column {column!r} of {path.name} can't be read as text: it holds "
+            f"{_held_by(values.type)}. Write it as strings."
+        ) from error
 
 
 def _decoded(value: bytes | None, row: int) -> str | BadRow:

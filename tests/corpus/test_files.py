@@ -15,6 +15,7 @@ from itda_core.corpus import reading as reading_module
 from itda_core.corpus.corpus import load_corpus, make_corpus
 from itda_core.corpus.files import read_texts, text_columns
 from itda_core.corpus.reading import Reading, whole_characters
+from itda_core.corpus.tables import parquet_texts
 from itda_core.errors import CorpusError, InputError
 from tests.corpus.test_corpus import write
 
@@ -276,6 +277,27 @@ def test_a_parquet_column_that_holds_no_text_is_refused_by_name(tmp_path, values
     message = refused(tmp_path / "a.parquet", "text")
     assert "'text'" in message
     assert held in message
+
+
+@pytest.mark.parametrize("names", [("a", "a.text"), ("a.text", "a")])
+def test_a_column_is_not_mistaken_for_a_part_of_a_structure(tmp_path, names):
+    columns = {"a": [{"text": "x"}, {"text": "y"}], "a.text": ["One.", None]}
+    pq.write_table(pa.table({name: columns[name] for name in names}), tmp_path / "a.parquet")
+    assert read_texts(tmp_path / "a.parquet", "a.text").texts == ["One.", ""]
+    assert "objects" in refused(tmp_path / "a.parquet", "a")
+
+
+def test_parquet_values_that_are_no_text_after_all_are_refused_in_a_sentence(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": [[1], [2]]}), path)
+    assert "'text' of a.parquet can't be read as text: it holds lists" in sentence(path, "text")
+
+
+def sentence(path, column):
+    """With which a column is refused that was taken for one of text."""
+    with pytest.raises(CorpusError) as caught:
+        list(parquet_texts(path, column))
+    return str(caught.value)
 
 
 def test_other_columns_of_a_parquet_file_do_no_harm(tmp_path):
