@@ -30,7 +30,7 @@ from itda_core.errors import CorpusError
 
 _AS_SHOWN = Reading()
 _COUNTED_ROWS = 10_000
-_MAX_FOREIGN_ROWS = 20
+_MAX_FOREIGN_ROWS = 1
 _MAX_FOREIGN_SHARE = 0.1
 
 

@@ -186,6 +186,23 @@ def test_each_half_of_a_character_becomes_a_question_mark_and_whole_ones_stay(te
     assert whole_characters(text) == whole
 
 
+@pytest.mark.parametrize(
+    ("n_plain", "n_foreign", "is_refused"),
+    [(2, 20, True), (17, 2, True), (18, 2, False), (2, 1, False), (0, 1, True)],
+    ids=["20 of 22", "2 of 19, over a tenth", "2 of 20, a tenth", "one alone", "all"],
+)
+def test_of_few_rows_more_than_a_tenth_and_more_than_one_of_another_encoding_are_refused(
+    tmp_path, n_plain, n_foreign, is_refused
+):
+    texts = [*(f"plain {n}" for n in range(n_plain)), *(f"Noël {n}" for n in range(n_foreign))]
+    path = write(tmp_path, "a.csv", "\n".join(["text", *texts]).encode("cp1252"))
+    if is_refused:
+        assert f"{n_foreign} of {n_plain + n_foreign} rows" in refused(path)
+    else:
+        content = read_texts(path)
+        assert (len(content.texts), len(content.bad_rows)) == (n_plain, n_foreign)
+
+
 # What is no text
 
 
