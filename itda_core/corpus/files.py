@@ -117,9 +117,11 @@ def _txt(path: Path, _column: str | None, reading: Reading):
 
 
 def _paragraphs(lines: list[str], encoding: str | None) -> Iterator[str | BadRow]:
-    """What stands between blank lines, or each line where there are none between."""
+    """What stands between blank lines, or each line where there are none between the first line
+    with text and the last."""
     numbered = [(n, line.removesuffix("\n").removesuffix("\r")) for n, line in enumerate(lines, 1)]
-    has_blank = any(line.endswith("\n") and not line.strip() for line in lines[1:])
+    with_text = [n for n, line in numbered if line.strip()]
+    has_blank = len(with_text) < with_text[-1] - with_text[0] + 1
     groups = itertools.groupby(numbered, key=lambda one: (one[1].strip() == "", has_blank or one))
     for (is_blank, _), part in groups:
         if is_blank:

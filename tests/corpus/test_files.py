@@ -222,6 +222,15 @@ def test_indentation_and_characters_that_are_no_line_ends_stay(tmp_path):
     assert read_texts(write(tmp_path, "b.txt", "def f():\n    x\n")).texts == ["def f():", "    x"]
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\n\n", "\n  \n", "\n \t", "\r\n\r\n"])
+@pytest.mark.parametrize("start", ["", "\n", "\n \n\n", "\r\n\r\n"])
+def test_blank_lines_around_the_lines_of_a_txt_make_no_paragraphs(tmp_path, start, end):
+    lines = write(tmp_path, "a.txt", f"{start}One.\n  Two.\nThree.{end}")
+    assert read_texts(lines).texts == ["One.", "  Two.", "Three."]
+    paragraphs = write(tmp_path, "b.txt", f"{start}One.\n  Two.\n \nThree.{end}")
+    assert read_texts(paragraphs).texts == ["One.\n  Two.", "Three."]
+
+
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
 def test_lines_that_end_with_cr_alone_are_refused(tmp_path, name):
     assert "CR" in refused(write(tmp_path, name, b"text\rOne.\rTwo.\r")) or name == "a.jsonl"
@@ -358,6 +367,16 @@ def test_a_txt_is_read_as_before_for_runs_of_before(tmp_path):
     assert corpus.as_before(before.digest).held_out() == before.held_out()
     assert corpus.as_before(corpus.digest) is corpus
     assert corpus.as_before("another").digest == corpus.digest
+
+
+@pytest.mark.parametrize("text", ["  One. \nTwo.", "One.\nTwo."])
+def test_lines_that_were_read_as_one_text_are_found_for_runs_of_before(tmp_path, text):
+    path = write(tmp_path, "a.txt", f"{text}\nTwo.\n\n")
+    corpus = load_corpus(CorpusSpec(str(path)))
+    assert len(corpus.prompts) == 2
+    for before in (f"{text}\nTwo.", f"{text}\nTwo.".strip()):
+        digest = make_corpus("a", [before]).digest
+        assert [prompt.text for prompt in corpus.as_before(digest).prompts] == [before]
 
 
 def test_the_spec_of_a_corpus_says_what_is_not_usual_and_nothing_else(tmp_path):
