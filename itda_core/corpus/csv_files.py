@@ -61,10 +61,10 @@ class CsvFormat:
     """Lines before the first row: "sep=;", as spreadsheets write it"""
 
 
-def csv_format(path: Path, reading: Reading, column: str | None = None) -> CsvFormat:
+def csv_format(path: Path, reading: Reading) -> CsvFormat:
     """How a file is to be read: as `reading` says, and what it leaves open as the file shows.
 
-    column: the one that is asked for. Raises CorpusError where the file does not show it clearly.
+    Raises CorpusError where the file does not show it clearly.
     """
     lines = _sample(path, reading.encoding)
     said = re.fullmatch(r"sep=(.)\r?\n", lines[0]) if lines else None
@@ -80,22 +80,21 @@ def csv_format(path: Path, reading: Reading, column: str | None = None) -> CsvFo
     first, others = rows[0], [row for row in rows[1:] if row and len(row) == len(rows[0])]
     header = reading.header
     if header is None:
-        header = _has_header(first, others, column)
+        header = _has_header(first, others)
     if header is None:
-        raise _no_header_known(path, first, column)
+        raise _no_header_known(path, first)
     names = first if header else [""] * len(first)
     columns = tuple(name.strip() or f"column {number}" for number, name in enumerate(names, 1))
     return CsvFormat(replace(taken, header=header), columns, 1 if said else 0)
 
 
-def _no_header_known(path: Path, first: list[str], column: str | None) -> CorpusError:
-    """The column tells it, too, where there are several: its name, or "column 2"."""
-    names = ", ".join(name.strip()[:40] for name in first[:20])
-    asked = f"{path.name} has one column, which begins with {names!r}."
+def _no_header_known(path: Path, first: list[str]) -> CorpusError:
+    """Columns are told by number: a name that is offered would be taken, and a text lost by it."""
+    values = ", ".join(value.strip()[:40] for value in first[:20])
+    asked = f"{path.name} has one column, which begins with {values!r}."
     if len(first) > 1:
-        asked = f"Say which column of {path.name} holds the texts. It has: {names}."
-        if column is not None:
-            asked = f"{path.name} has no text column {column!r}. It has: {names}."
+        numbers = ", ".join(f"column {number}" for number in range(1, len(first[:20]) + 1))
+        asked = f"{path.name} has {numbers} (first row: {values})."
     return CorpusError(
         f"{asked} It can't be told whether its first row names the columns: say this on the page, "
         "or with --header yes or no."
@@ -279,13 +278,13 @@ def _has_single_quotes(lines: list[str], separator: str) -> bool:
     return len(set(counts)) == 1 and counts[0] > 0 and min(starts, ends) >= max(1, len(counts) - 1)
 
 
-def _has_header(first: list[str], others: list[list[str]], column: str | None) -> bool | None:
+def _has_header(first: list[str], others: list[list[str]]) -> bool | None:
     """Whether the first row names the columns; None where it can't be told."""
     names = [field.strip() for field in first]
-    if not others or column in names or any(name in USUAL_COLUMNS for name in names):
-        return _alone(names, column) if not others else True
-    if column is not None and re.fullmatch(r"column \d+", column):
-        return False
+    if not others:
+        return _alone(names)
+    if any(name in USUAL_COLUMNS for name in names):
+        return True
     below = [[row[n].strip() for row in others] for n in range(len(names))]
     if any(_is_above_numbers(name, values) for name, values in zip(names, below, strict=True)):
         return True
@@ -300,9 +299,9 @@ def _has_header(first: list[str], others: list[list[str]], column: str | None) -
     return True if len(names) > 1 and not all(map(_is_name, itertools.chain(*below))) else None
 
 
-def _alone(names: list[str], column: str | None) -> bool | None:
+def _alone(names: list[str]) -> bool | None:
     """The same of a file whose other rows can't be read, or that has none."""
-    if column in names or all(map(_is_name, names)):
+    if all(map(_is_name, names)):
         return True
     return False if any(map(_is_sentence, names)) else None
 

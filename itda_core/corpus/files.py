@@ -132,7 +132,7 @@ def _paragraphs(lines: list[str], encoding: str | None) -> Iterator[str | BadRow
 
 
 def _csv(path: Path, column: str | None, reading: Reading):
-    form = csv_format(path, reading, column)
+    form = csv_format(path, reading)
     try:
         column = choose_column(path, column, form.columns, {})
     except CorpusError:

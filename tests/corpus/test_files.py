@@ -108,6 +108,27 @@ def test_a_header_that_is_unclear_is_asked_for(tmp_path, content):
     assert "--header" in refused(write(tmp_path, "a.csv", content))
 
 
+@pytest.mark.parametrize("column", [None, "Hello", "column 1"])
+def test_columns_of_an_unclear_header_are_told_by_number_and_none_of_them_decides_it(
+    tmp_path, column
+):
+    path = write(tmp_path, "a.csv", "Hello,fine day\nHow,are you\nI,am well\n")
+    message = refused(path, column)
+    assert "column 1, column 2 (first row: Hello, fine day)" in message
+    assert "--header" in message
+    said = read_texts(path, "column 1", Reading(header=False))
+    assert said.texts == ["Hello", "How", "I"]
+    assert read_texts(path, "Hello", Reading(header=True)).texts == ["How", "I"]
+
+
+def test_a_value_of_the_first_row_is_no_column_and_loses_no_text(tmp_path):
+    path = write(tmp_path, "a.csv", "I love it,0\nMe too,1\nNo way,0\n")
+    assert "no text column 'I love it'. It has: column 1, column 2" in refused(path, "I love it")
+    assert read_texts(path, "column 1").texts == ["I love it", "Me too", "No way"]
+    alone = write(tmp_path, "b.csv", "Hello\nHow are you?\n")
+    assert "--header" in refused(alone, "Hello")
+
+
 def test_two_columns_of_one_name_are_refused_where_one_is_to_be_read(tmp_path):
     assert "two columns called 'text'" in refused(write(tmp_path, "a.csv", "text,text\na,b\n"))
     assert read_texts(write(tmp_path, "b.csv", "id,id,text\n1,2,One.\n")).texts == ["One."]
