@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from itda_core.corpus.csv_files import USUAL_COLUMNS, csv_format, csv_rows, lone_returns
+from itda_core.corpus.csv_files import USUAL_COLUMNS, csv_format, lone_returns
+from itda_core.corpus.csv_rows import csv_rows
 from itda_core.corpus.reading import (
     FILE_ENDINGS,
     PACKED_ENDINGS,

@@ -151,6 +151,83 @@ def test_a_space_before_a_quotation_mark_costs_its_row(tmp_path):
     assert "line 2 has a space before a quotation mark" in str(content.bad_rows[0])
 
 
+# A quotation mark that stays open
+
+
+def numbered(n_rows, opens, closes=None, before=""):
+    """A table of rows of one line each, row n in line n + 1: one opens a quotation mark, and one
+    further down ends with one."""
+    rows = [f"{n},text {n}" for n in range(1, n_rows + 1)]
+    rows[opens - 1] = f'{opens},"text {opens}'
+    if closes is not None:
+        rows[closes - 1] += '"'
+    return before + "\n".join(["id,text", *rows]) + "\n"
+
+
+@pytest.mark.parametrize("closes", [None, 52], ids=["never", "in the last row"])
+@pytest.mark.parametrize("opens", [1, 2, 31])
+def test_a_quotation_mark_that_takes_in_a_good_part_of_a_file_is_refused_where_it_opens(
+    tmp_path, opens, closes
+):
+    path = write(tmp_path, "a.csv", numbered(52, opens, closes))
+    message = refused(path)
+    assert f"the row that begins in line {opens + 1}, and takes in what follows up to line 53" in (
+        message
+    )
+    assert "--quote none" in message
+    texts = read_texts(path, None, Reading(quote="")).texts
+    assert len(texts) == 52
+    assert texts[opens - 1] == f'"text {opens}'
+
+
+@pytest.mark.parametrize("header", [None, True, False])
+def test_a_quotation_mark_that_opens_in_the_first_row_is_refused_there(tmp_path, header):
+    rows = [f"{n},text {n}" for n in range(1, 53)]
+    rows[39] += '"'
+    path = write(tmp_path, "a.csv", "\n".join(['id,"text', *rows]))
+    message = refused(path, None, Reading(header=header))
+    assert "begins in line 1, and takes in what follows up to line 41" in message
+
+
+@pytest.mark.parametrize(
+    ("before", "closes", "reason"),
+    [
+        ("", None, "the row of lines 571 to 601 is not CSV"),
+        ("", 600, "the row of lines 571 to 601 is one text of lines that look like rows"),
+        ("sep=,\n", None, "the row of lines 572 to 602 is not CSV"),
+    ],
+)
+def test_a_quotation_mark_that_takes_in_little_costs_each_of_its_lines(
+    tmp_path, before, closes, reason
+):
+    path = write(tmp_path, "a.csv", numbered(600, 570, closes, before))
+    content = read_texts(path)
+    assert content.texts == [f"text {n}" for n in range(1, 570)]
+    [row] = content.bad_rows
+    assert str(row).startswith(reason)
+    assert row.n_rows == 31  # 570 to 600
+
+
+def test_a_quotation_mark_that_a_field_further_down_closes_costs_all_between(tmp_path):
+    rows = numbered(52, 2).splitlines()
+    rows[40] = '40,"text, quoted"'
+    assert "begins in line 3, and takes in what follows up to line 41" in refused(
+        write(tmp_path, "a.csv", "\n".join(rows))
+    )
+
+
+def test_one_text_of_many_lines_is_one_where_they_are_no_rows_or_the_mark_is_said(tmp_path):
+    poem = "\n".join(f"verse {n}" for n in range(40))
+    others = "".join(f"{n},text {n}\n" for n in range(30))
+    path = write(tmp_path, "a.csv", f'id,text\n{others}30,"{poem}"\n')
+    assert read_texts(path).texts[30] == poem
+    alone = write(tmp_path, "b.csv", f'text\nOne.\n"{poem}"\n')  # its verses may be rows
+    assert "begins in line 3" in refused(alone)
+    assert read_texts(alone, None, Reading(quote='"')).texts == ["One.", poem]
+    many = write(tmp_path, "c.csv", "text\n" + f'"{poem}"\n' * 3)
+    assert read_texts(many).texts == [poem] * 3
+
+
 # Bytes
 
 
