@@ -4,13 +4,13 @@ import dataclasses
 import os
 import random
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from itda_core.config import CorpusSpec
 from itda_core.corpus.files import read_texts
-from itda_core.corpus.reading import FILE_ENDINGS, BadRow, Reading, file_format
+from itda_core.corpus.reading import FILE_ENDINGS, BadRow, Reading, file_format, whole_characters
 from itda_core.digests import digest
 from itda_core.errors import CorpusError
 
@@ -71,12 +71,23 @@ class Corpus:
         return digest(ids)
 
     def as_before(self, digest: str | None) -> "Corpus":
-        """This corpus, or, where `digest` names them and not it, its texts without the white space
-        around them: so versions before read those of a .txt."""
+        """This corpus, or, where `digest` names it, what versions before read of the same .txt."""
         if digest in (None, self.digest):
             return self
-        bare = make_corpus(self.name, [prompt.text.strip() for prompt in self.prompts])
-        return bare if bare.digest == digest else self
+        for texts in self._texts_before():
+            corpus = make_corpus(self.name, texts)
+            if corpus.digest == digest:
+                return corpus
+        return self
+
+    def _texts_before(self) -> Iterator[list[str]]:
+        """The texts without the white space around them; and the lines of a .txt as one text, for
+        which they were taken where a blank line stood below or above them all."""
+        yield [prompt.text.strip() for prompt in self.prompts]
+        if self.spec is None or file_format(Path(self.spec.name)) != ".txt" or self.bad_rows:
+            return
+        one = "\n".join(corpus_texts(self.spec).texts)
+        yield from ([one], [one.strip()])
 
     def held_out(self) -> list[Prompt]:
         """A tenth of the prompts, never trained on, in order of their ids.
@@ -150,11 +161,6 @@ def make_corpus(
     if not prompts:
         raise CorpusError(f"{name} holds no text. Choose a file with at least one line of words.")
     return Corpus(name, tuple(prompts.values()), len(texts) - empty - len(prompts), empty)
-
-
-def whole_characters(text: str) -> str:
-    """The text with half characters, as JSON can hold them, replaced."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _of_file(path: Path, spec: CorpusSpec) -> CorpusTexts:

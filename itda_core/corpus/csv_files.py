@@ -3,22 +3,20 @@
 What a file does not show clearly is refused, and has to be said.
 """
 
-import csv
 import itertools
 import re
+import statistics
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from itda_core.corpus.csv_rows import CsvFormat, numbered_rows, refuse_open, without_zero_bytes
 from itda_core.corpus.reading import (
     BadRow,
     Reading,
     file_format,
-    is_whole,
-    not_encoded,
     open_lines,
-    refuse_no_text,
 )
 from itda_core.errors import CorpusError
 
@@ -27,7 +25,6 @@ SEPARATORS = (",", ";", "\t", "|")
 QUOTES = ('"', "'", "")
 _SAMPLE_LINES = 1_000
 _SAMPLE_CHARACTERS = 4_000_000
-_LONGEST_FIELD = 2**31 - 1
 _KNOWN_NAMES = frozenset({
     "abstract", "answer", "answers", "article", "author", "body", "caption", "category", "class",
     "code", "comment", "comments", "completion", "context", "country", "date", "description",
@@ -49,22 +46,10 @@ _NUMBER = re.compile(
 _MISSING = {"", "na", "n/a", "nan", "null", "none", "-"}
 
 
-@dataclass(frozen=True)
-class CsvFormat:
-    """How a file is read, and its columns."""
-
-    reading: Reading
-    """with nothing left open"""
-    columns: tuple[str, ...]
-    """names as they stand in the file, or "column 1" and so on"""
-    skipped: int = 0
-    """Lines before the first row: "sep=;", as spreadsheets write it"""
-
-
-def csv_format(path: Path, reading: Reading, column: str | None = None) -> CsvFormat:
+def csv_format(path: Path, reading: Reading) -> CsvFormat:
     """How a file is to be read: as `reading` says, and what it leaves open as the file shows.
 
-    column: the one that is asked for. Raises CorpusError where the file does not show it clearly.
+    Raises CorpusError where the file does not show it clearly.
     """
     lines = _sample(path, reading.encoding)
     said = re.fullmatch(r"sep=(.)\r?\n", lines[0]) if lines else None
@@ -72,103 +57,59 @@ def csv_format(path: Path, reading: Reading, column: str | None = None) -> CsvFo
         lines = lines[1:]
     separator, quote = _dialect(path, lines, reading, said[1] if said else None)
     taken = Reading(separator, quote, reading.header, reading.encoding or "utf-8")
-    rows = [row for row in _parsed(lines, separator, quote) if row != []]
-    if not rows:
-        raise CorpusError(f"{path.name} is empty. Choose a file that holds text.")
-    if rows[0] is None:
-        raise CorpusError(f"The first row of {path.name} can't be read: {_fault(lines, taken)}.")
-    first, others = rows[0], [row for row in rows[1:] if row and len(row) == len(rows[0])]
+    first, others, usual_lines = _first_rows(path, lines, taken, 1 if said else 0)
     header = reading.header
     if header is None:
-        header = _has_header(first, others, column)
+        header = _has_header(first, others)
     if header is None:
-        raise _no_header_known(path, first, column)
+        raise _no_header_known(path, first)
     names = first if header else [""] * len(first)
     columns = tuple(name.strip() or f"column {number}" for number, name in enumerate(names, 1))
-    return CsvFormat(replace(taken, header=header), columns, 1 if said else 0)
+    taken = replace(taken, header=header)
+    return CsvFormat(taken, columns, 1 if said else 0, usual_lines, reading.quote is not None)
 
 
-def _no_header_known(path: Path, first: list[str], column: str | None) -> CorpusError:
-    """The column tells it, too, where there are several: its name, or "column 2"."""
-    names = ", ".join(name.strip()[:40] for name in first[:20])
-    asked = f"{path.name} has one column, which begins with {names!r}."
+def _first_rows(
+    path: Path, lines: list[str], reading: Reading, skipped: int
+) -> tuple[list[str], list[list[str]], int]:
+    """The first row, those of the others with as many fields, and of how many lines most are.
+    Raises CorpusError where there is no row, or the first is no CSV."""
+    rows, counts, last = [], [], skipped
+    for row, line in numbered_rows(lines, reading, skipped):
+        if row:
+            rows.append(row)
+            counts.append(line - last)
+        last = line
+    if not rows:
+        raise CorpusError(f"{path.name} is empty. Choose a file that holds text.")
+    first = rows[0]
+    if isinstance(first, BadRow):
+        if first.n_lines > 1:
+            raise refuse_open(path, first)
+        raise CorpusError(f"The first row of {path.name} can't be read: {first}.")
+    others = [row for row in rows[1:] if isinstance(row, list) and len(row) == len(first)]
+    usual = [count for row, count in zip(rows, counts, strict=True) if isinstance(row, list)]
+    return first, others, statistics.median_low(usual)
+
+
+def _no_header_known(path: Path, first: list[str]) -> CorpusError:
+    """Columns are told by number: a name that is offered would be taken, and a text lost by it."""
+    values = ", ".join(value.strip()[:40] for value in first[:20])
+    asked = f"{path.name} has one column, which begins with {values!r}."
     if len(first) > 1:
-        asked = f"Say which column of {path.name} holds the texts. It has: {names}."
-        if column is not None:
-            asked = f"{path.name} has no text column {column!r}. It has: {names}."
+        numbers = ", ".join(f"column {number}" for number in range(1, len(first[:20]) + 1))
+        asked = f"{path.name} has {numbers} (first row: {values})."
     return CorpusError(
         f"{asked} It can't be told whether its first row names the columns: say this on the page, "
         "or with --header yes or no."
     )
 
 
-def _fault(lines: list[str], reading: Reading) -> BadRow:
-    """What is wrong with the first row that is no CSV."""
-    reader = csv.reader(lines, **_options(reading.separator, reading.quote))
-    try:
-        for _ in reader:
-            pass
-    except csv.Error as error:
-        return BadRow(reader.line_num, f"is not CSV ({_plain(error)})")
-    return BadRow(reader.line_num, "is not CSV")
-
-
-def csv_rows(path: Path, form: CsvFormat) -> Iterator[list[str] | BadRow]:
-    """The rows below the header, a field for each column."""
-    csv.field_size_limit(_LONGEST_FIELD)
-    reading = form.reading
-    with open_lines(path, reading.encoding) as opened:
-        lines = _Watched(itertools.islice(_checked(path, opened), form.skipped, None), reading)
-        reader = csv.reader(lines, **_options(reading.separator, reading.quote))
-        awaits_header = reading.header
-        while True:
-            try:
-                row = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield BadRow(reader.line_num + form.skipped, f"is not CSV ({_plain(error)})")
-                continue
-            if not row:
-                continue
-            if awaits_header:
-                awaits_header = False
-            elif len(row) != len(form.columns) or lines.is_odd:
-                yield _checked_row(row, reader.line_num + form.skipped, form)
-            else:
-                yield row
-            lines.is_odd = False
-
-
-class _Watched:
-    """Lines, with whether one since `is_odd` was set to False needs a closer look."""
-
-    def __init__(self, lines: Iterator[str], reading: Reading):
-        self._lines, self._space = lines, f" {reading.quote}" if reading.quote else "\x00"
-        self.is_odd = False
-
-    def __iter__(self) -> Iterator[str]:
-        for line in self._lines:
-            if self._space in line or not is_whole(line):
-                self.is_odd = True
-            yield line
-
-
-def _checked_row(row: list[str], line: int, form: CsvFormat) -> list[str] | BadRow:
-    if len(row) != len(form.columns):
-        whose = "the header" if form.reading.header else "the first row"
-        return BadRow(line, f"has {len(row)} fields, {whose} {len(form.columns)}")
-    quote = form.reading.quote
-    if quote and any(field[:1] == " " and field.lstrip(" ")[:1] == quote for field in row):
-        return BadRow(line, "has a space before a quotation mark")
-    return row if all(map(is_whole, row)) else not_encoded(line, form.reading.encoding)
-
-
 def _sample(path: Path, encoding: str | None) -> list[str]:
     """The first lines; a row that is cut at the end is one that does not fit, and does no harm."""
     lines, characters = [], 0
     with open_lines(path, encoding) as opened:
-        for line in _checked(path, opened):
+        for line in without_zero_bytes(path, opened):
             lines.append(line)
             characters += len(line)
             if len(lines) == _SAMPLE_LINES or characters > _SAMPLE_CHARACTERS:
@@ -184,13 +125,6 @@ def lone_returns(path: Path) -> CorpusError:
         f"The lines of {path.name} end with a lone CR, as on old Macs, and make one line. Save it "
         "with LF or CR LF."
     )
-
-
-def _checked(path: Path, lines: Iterator[str]) -> Iterator[str]:
-    for line in lines:
-        if "\x00" in line:
-            raise refuse_no_text(path)
-        yield line
 
 
 def _dialect(path: Path, lines: list[str], reading: Reading, said: str | None) -> tuple[str, str]:
@@ -251,21 +185,8 @@ def _share(counts: list[int]) -> float:
 
 def _parsed(lines: list[str], separator: str, quote: str) -> Iterator[list[str] | None]:
     """The rows, None for what is no CSV."""
-    csv.field_size_limit(_LONGEST_FIELD)
-    reader = csv.reader(lines, **_options(separator, quote))
-    while True:
-        try:
-            yield next(reader)
-        except StopIteration:
-            return
-        except csv.Error:
-            yield None
-
-
-def _options(separator: str, quote: str) -> dict:
-    if not quote:
-        return {"delimiter": separator, "quoting": csv.QUOTE_NONE, "strict": True}
-    return {"delimiter": separator, "quotechar": quote, "strict": True}
+    rows = numbered_rows(lines, Reading(separator, quote))
+    return (row if isinstance(row, list) else None for row, _ in rows)
 
 
 def _has_single_quotes(lines: list[str], separator: str) -> bool:
@@ -279,13 +200,13 @@ def _has_single_quotes(lines: list[str], separator: str) -> bool:
     return len(set(counts)) == 1 and counts[0] > 0 and min(starts, ends) >= max(1, len(counts) - 1)
 
 
-def _has_header(first: list[str], others: list[list[str]], column: str | None) -> bool | None:
+def _has_header(first: list[str], others: list[list[str]]) -> bool | None:
     """Whether the first row names the columns; None where it can't be told."""
     names = [field.strip() for field in first]
-    if not others or column in names or any(name in USUAL_COLUMNS for name in names):
-        return _alone(names, column) if not others else True
-    if column is not None and re.fullmatch(r"column \d+", column):
-        return False
+    if not others:
+        return _alone(names)
+    if any(name in USUAL_COLUMNS for name in names):
+        return True
     below = [[row[n].strip() for row in others] for n in range(len(names))]
     if any(_is_above_numbers(name, values) for name, values in zip(names, below, strict=True)):
         return True
@@ -300,9 +221,9 @@ def _has_header(first: list[str], others: list[list[str]], column: str | None) -
     return True if len(names) > 1 and not all(map(_is_name, itertools.chain(*below))) else None
 
 
-def _alone(names: list[str], column: str | None) -> bool | None:
+def _alone(names: list[str]) -> bool | None:
     """The same of a file whose other rows can't be read, or that has none."""
-    if column in names or all(map(_is_name, names)):
+    if all(map(_is_name, names)):
         return True
     return False if any(map(_is_sentence, names)) else None
 
@@ -340,9 +261,3 @@ def _is_sentence(text: str) -> bool:
 
 def _named(separator: str) -> str:
     return "tab" if separator == "\t" else f"“{separator}”"
-
-
-def _plain(error: csv.Error) -> str:
-    if "new-line character seen" in str(error):
-        return "a lone CR outside of quotation marks"
-    return str(error)

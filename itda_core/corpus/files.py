@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from itda_core.corpus.csv_files import USUAL_COLUMNS, csv_format, csv_rows, lone_returns
+from itda_core.corpus.csv_files import USUAL_COLUMNS, csv_format, lone_returns
+from itda_core.corpus.csv_rows import csv_rows
 from itda_core.corpus.reading import (
     FILE_ENDINGS,
     PACKED_ENDINGS,
@@ -30,7 +31,7 @@ from itda_core.errors import CorpusError
 
 _AS_SHOWN = Reading()
 _COUNTED_ROWS = 10_000
-_MAX_FOREIGN_ROWS = 20
+_MAX_FOREIGN_ROWS = 1
 _MAX_FOREIGN_SHARE = 0.1
 
 
@@ -117,9 +118,11 @@ def _txt(path: Path, _column: str | None, reading: Reading):
 
 
 def _paragraphs(lines: list[str], encoding: str | None) -> Iterator[str | BadRow]:
-    """What stands between blank lines, or each line where there are none between."""
+    """What stands between blank lines, or each line where there are none between the first line
+    with text and the last."""
     numbered = [(n, line.removesuffix("\n").removesuffix("\r")) for n, line in enumerate(lines, 1)]
-    has_blank = any(line.endswith("\n") and not line.strip() for line in lines[1:])
+    with_text = [n for n, line in numbered if line.strip()]
+    has_blank = len(with_text) < with_text[-1] - with_text[0] + 1
     groups = itertools.groupby(numbered, key=lambda one: (one[1].strip() == "", has_blank or one))
     for (is_blank, _), part in groups:
         if is_blank:
@@ -130,7 +133,7 @@ def _paragraphs(lines: list[str], encoding: str | None) -> Iterator[str | BadRow
 
 
 def _csv(path: Path, column: str | None, reading: Reading):
-    form = csv_format(path, reading, column)
+    form = csv_format(path, reading)
     try:
         column = choose_column(path, column, form.columns, {})
     except CorpusError:

@@ -56,9 +56,25 @@ class BadRow:
     """"row" in a file without lines"""
     is_encoding: bool = False
     """Whether bytes of another encoding are the reason"""
+    first: int | None = None
+    """where it begins, if that may be another line"""
+    is_open: bool = False
+    """Whether its lines may be rows, taken in by a quotation mark that stays open"""
 
     def __str__(self) -> str:
+        if self.n_lines > 1:
+            return f"the row of lines {self.first} to {self.line} {self.reason}"
         return f"{self.unit} {self.line} {self.reason}"
+
+    @property
+    def n_lines(self) -> int:
+        """1 where it is not known where it begins."""
+        return self.line - self.first + 1 if self.first is not None else 1
+
+    @property
+    def n_rows(self) -> int:
+        """That are left out with it, as far as this can be told: each line of what is no row."""
+        return self.n_lines if self.is_open else 1
 
 
 def not_encoded(line: int, encoding: str | None) -> BadRow:
@@ -96,6 +112,11 @@ def is_whole(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def whole_characters(text: str) -> str:
+    """The text, each half character in it, as JSON and command lines can hold them, a "?"."""
+    return text if is_whole(text) else text.encode("utf-8", "replace").decode("utf-8")
 
 
 @contextlib.contextmanager

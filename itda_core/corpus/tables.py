@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from itda_core.corpus import reading
-from itda_core.corpus.reading import BadRow, is_whole, not_encoded, open_lines
+from itda_core.corpus.reading import BadRow, is_whole, not_encoded, open_lines, whole_characters
 from itda_core.errors import CorpusError
 
 _BATCH_ROWS = 4_096
@@ -67,7 +67,7 @@ def held_by(value: Any) -> str:
 def _json_row(line: str, pairs: Callable | None) -> dict[str, Any]:
     row = json.loads(line, object_pairs_hook=pairs) if pairs else json.loads(line)
     if "\\ud" in line.lower():  # half a character, which no table can hold
-        row = _whole(row)
+        row = _with_whole_characters(row)
     return row if isinstance(row, dict) else {"text": row}
 
 
@@ -83,12 +83,15 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return row
 
 
-def _whole(value: Any) -> Any:
+def _with_whole_characters(value: Any) -> Any:
+    """A value of JSON with those of all its names and texts."""
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
+        return whole_characters(value)
     if isinstance(value, dict):
-        return {_whole(name): _whole(one) for name, one in value.items()}
-    return [_whole(one) for one in value] if isinstance(value, list) else value
+        return {
+            _with_whole_characters(name): _with_whole_characters(one) for name, one in value.items()
+        }
+    return [_with_whole_characters(one) for one in value] if isinstance(value, list) else value
 
 
 def parquet_columns(path: Path) -> tuple[dict[str, int], dict[str, str]]:
@@ -121,16 +124,28 @@ def parquet_texts(path: Path, column: str) -> Iterator[str | BadRow]:
     row, characters = 0, 0
     with _parquet(path) as file:
         for batch in _batches(path, file, column):
-            values = batch.column(0)
-            if pa.types.is_dictionary(values.type):
-                values = values.dictionary_decode()
-            for value in values.cast(pa.large_binary()).to_pylist():
+            for value in _bytes(path, column, batch):
                 row += 1
                 characters += len(value or b"")
                 yield _decoded(value, row)
             if characters > reading.MAX_UNPACKED_BYTES:
                 limit = reading.MAX_UNPACKED_BYTES / 1e9
                 raise CorpusError(f"{path.name} holds more than {limit:g} GB of text. Use a part.")
+
+
+def _bytes(path: Path, column: str, batch: pa.RecordBatch) -> list[bytes | None]:
+    """The column's values. A batch may hold others too: Parquet writes the part `text` of a
+    structure `a` as it does a column `a.text`, and both are read when one is asked for."""
+    values = batch.column(batch.schema.get_field_index(column))
+    try:
+        if pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        return values.cast(pa.large_binary()).to_pylist()
+    except pa.ArrowException as error:
+        raise CorpusError(
+            f"The column {column!r} of {path.name} can't be read as text: it holds "
+            f"{_held_by(values.type)}. Write it as strings."
+        ) from error
 
 
 def _decoded(value: bytes | None, row: int) -> str | BadRow:

@@ -17,8 +17,8 @@ from itda_core.corpus.corpus import (
     corpus_texts,
     make_corpus,
     prompt_id,
-    whole_characters,
 )
+from itda_core.corpus.reading import whole_characters
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ExchangeError, InputError
 from itda_core.exchange.importing import (

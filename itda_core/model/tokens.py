@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from itda_core.corpus.reading import whole_characters
 from itda_core.model.spans import true_spans
 
 _TOGETHER_CHARACTERS = 2**20
@@ -140,7 +141,7 @@ def tokenized_texts(tokenizer, texts: Sequence[str], context_length: int) -> lis
     The tokenizer is not changed, so that several threads may read with it, each to its own length.
     """
     # Half a character, as a command line can hold, is more than a tokenizer takes.
-    texts = [_whole_characters(text) for text in texts]
+    texts = [whole_characters(text) for text in texts]
     return [
         _cut(tokenizer, text, encoded, row, context_length)
         for some in _together(texts)
@@ -185,12 +186,6 @@ def _cut(tokenizer, text: str, encoded: Any, row: int, longest: int) -> Tokenize
     spans = np.array(encoded["offset_mapping"][row], np.int32).reshape(-1, 2)
     spans, special = true_spans(tokenizer, text, ids[kept], spans[kept], special[kept])
     return TokenizedText(text, ids[kept], spans, special, is_cut=length > longest)
-
-
-def _whole_characters(text: str) -> str:
-    """The text itself, or one with its half characters replaced."""
-    whole = text.encode("utf-8", "replace").decode("utf-8")
-    return text if whole == text else whole
 
 
 def padded(tokenizer, texts: Sequence[TokenizedText]) -> Tokens:

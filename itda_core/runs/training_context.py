@@ -52,7 +52,7 @@ class TrainingContext:
     def left_out(self) -> dict[str, int]:
         """Texts and prompts that are not read, or not whole, and how many."""
         counts = {
-            "rows that can't be read": len(self.corpus.bad_rows),
+            "rows that can't be read": sum(row.n_rows for row in self.corpus.bad_rows),
             "empty texts": self.corpus.empty,
             "repeated texts": self.corpus.duplicates,
             "prompts shorter than two tokens": self.plan.too_short,

@@ -101,7 +101,8 @@ def _name_bad_rows(path: Path, rows: tuple[BadRow, ...]) -> None:
         return
     named = "; ".join(str(row) for row in rows[:_NAMED_ROWS])
     more = f"; and {len(rows) - _NAMED_ROWS:,} more" if len(rows) > _NAMED_ROWS else ""
-    count = "1 row was" if len(rows) == 1 else f"{len(rows):,} rows were"
+    n_rows = sum(row.n_rows for row in rows)
+    count = "1 row was" if n_rows == 1 else f"{n_rows:,} rows were"
     remedy = f" {_remedy(path)}" if any(row.is_encoding for row in rows) else ""
     st.warning(literal(f"{count} left out: {named}{more}.{remedy}"))
 

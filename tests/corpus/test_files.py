@@ -14,7 +14,8 @@ from itda_core.config import CorpusSpec
 from itda_core.corpus import reading as reading_module
 from itda_core.corpus.corpus import load_corpus, make_corpus
 from itda_core.corpus.files import read_texts, text_columns
-from itda_core.corpus.reading import Reading
+from itda_core.corpus.reading import Reading, whole_characters
+from itda_core.corpus.tables import parquet_texts
 from itda_core.errors import CorpusError, InputError
 from tests.corpus.test_corpus import write
 
@@ -107,6 +108,27 @@ def test_a_header_that_is_unclear_is_asked_for(tmp_path, content):
     assert "--header" in refused(write(tmp_path, "a.csv", content))
 
 
+@pytest.mark.parametrize("column", [None, "Hello", "column 1"])
+def test_columns_of_an_unclear_header_are_told_by_number_and_none_of_them_decides_it(
+    tmp_path, column
+):
+    path = write(tmp_path, "a.csv", "Hello,fine day\nHow,are you\nI,am well\n")
+    message = refused(path, column)
+    assert "column 1, column 2 (first row: Hello, fine day)" in message
+    assert "--header" in message
+    said = read_texts(path, "column 1", Reading(header=False))
+    assert said.texts == ["Hello", "How", "I"]
+    assert read_texts(path, "Hello", Reading(header=True)).texts == ["How", "I"]
+
+
+def test_a_value_of_the_first_row_is_no_column_and_loses_no_text(tmp_path):
+    path = write(tmp_path, "a.csv", "I love it,0\nMe too,1\nNo way,0\n")
+    assert "no text column 'I love it'. It has: column 1, column 2" in refused(path, "I love it")
+    assert read_texts(path, "column 1").texts == ["I love it", "Me too", "No way"]
+    alone = write(tmp_path, "b.csv", "Hello\nHow are you?\n")
+    assert "--header" in refused(alone, "Hello")
+
+
 def test_two_columns_of_one_name_are_refused_where_one_is_to_be_read(tmp_path):
     assert "two columns called 'text'" in refused(write(tmp_path, "a.csv", "text,text\na,b\n"))
     assert read_texts(write(tmp_path, "b.csv", "id,id,text\n1,2,One.\n")).texts == ["One."]
@@ -127,6 +149,83 @@ def test_a_space_before_a_quotation_mark_costs_its_row(tmp_path):
     content = read_texts(write(tmp_path, "a.csv", 'id,text\n1, "One."\n2,Two.\n'))
     assert content.texts == ["Two."]
     assert "line 2 has a space before a quotation mark" in str(content.bad_rows[0])
+
+
+# A quotation mark that stays open
+
+
+def numbered(n_rows, opens, closes=None, before=""):
+    """A table of rows of one line each, row n in line n + 1: one opens a quotation mark, and one
+    further down ends with one."""
+    rows = [f"{n},text {n}" for n in range(1, n_rows + 1)]
+    rows[opens - 1] = f'{opens},"text {opens}'
+    if closes is not None:
+        rows[closes - 1] += '"'
+    return before + "\n".join(["id,text", *rows]) + "\n"
+
+
+@pytest.mark.parametrize("closes", [None, 52], ids=["never", "in the last row"])
+@pytest.mark.parametrize("opens", [1, 2, 31])
+def test_a_quotation_mark_that_takes_in_a_good_part_of_a_file_is_refused_where_it_opens(
+    tmp_path, opens, closes
+):
+    path = write(tmp_path, "a.csv", numbered(52, opens, closes))
+    message = refused(path)
+    assert f"the row that begins in line {opens + 1}, and takes in what follows up to line 53" in (
+        message
+    )
+    assert "--quote none" in message
+    texts = read_texts(path, None, Reading(quote="")).texts
+    assert len(texts) == 52
+    assert texts[opens - 1] == f'"text {opens}'
+
+
+@pytest.mark.parametrize("header", [None, True, False])
+def test_a_quotation_mark_that_opens_in_the_first_row_is_refused_there(tmp_path, header):
+    rows = [f"{n},text {n}" for n in range(1, 53)]
+    rows[39] += '"'
+    path = write(tmp_path, "a.csv", "\n".join(['id,"text', *rows]))
+    message = refused(path, None, Reading(header=header))
+    assert "begins in line 1, and takes in what follows up to line 41" in message
+
+
+@pytest.mark.parametrize(
+    ("before", "closes", "reason"),
+    [
+        ("", None, "the row of lines 571 to 601 is not CSV"),
+        ("", 600, "the row of lines 571 to 601 is one text of lines that look like rows"),
+        ("sep=,\n", None, "the row of lines 572 to 602 is not CSV"),
+    ],
+)
+def test_a_quotation_mark_that_takes_in_little_costs_each_of_its_lines(
+    tmp_path, before, closes, reason
+):
+    path = write(tmp_path, "a.csv", numbered(600, 570, closes, before))
+    content = read_texts(path)
+    assert content.texts == [f"text {n}" for n in range(1, 570)]
+    [row] = content.bad_rows
+    assert str(row).startswith(reason)
+    assert row.n_rows == 31  # 570 to 600
+
+
+def test_a_quotation_mark_that_a_field_further_down_closes_costs_all_between(tmp_path):
+    rows = numbered(52, 2).splitlines()
+    rows[40] = '40,"text, quoted"'
+    assert "begins in line 3, and takes in what follows up to line 41" in refused(
+        write(tmp_path, "a.csv", "\n".join(rows))
+    )
+
+
+def test_one_text_of_many_lines_is_one_where_they_are_no_rows_or_the_mark_is_said(tmp_path):
+    poem = "\n".join(f"verse {n}" for n in range(40))
+    others = "".join(f"{n},text {n}\n" for n in range(30))
+    path = write(tmp_path, "a.csv", f'id,text\n{others}30,"{poem}"\n')
+    assert read_texts(path).texts[30] == poem
+    alone = write(tmp_path, "b.csv", f'text\nOne.\n"{poem}"\n')  # its verses may be rows
+    assert "begins in line 3" in refused(alone)
+    assert read_texts(alone, None, Reading(quote='"')).texts == ["One.", poem]
+    many = write(tmp_path, "c.csv", "text\n" + f'"{poem}"\n' * 3)
+    assert read_texts(many).texts == [poem] * 3
 
 
 # Bytes
@@ -177,6 +276,31 @@ def test_many_rows_of_another_encoding_are_refused_since_the_others_would_be_a_b
     assert "30 of 130 rows" in message
 
 
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [("café 🎉", "café 🎉"), ("a\ud83d", "a?"), ("\udcff\udcfeb", "??b"), ("", "")],
+)
+def test_each_half_of_a_character_becomes_a_question_mark_and_whole_ones_stay(text, whole):
+    assert whole_characters(text) == whole
+
+
+@pytest.mark.parametrize(
+    ("n_plain", "n_foreign", "is_refused"),
+    [(2, 20, True), (17, 2, True), (18, 2, False), (2, 1, False), (0, 1, True)],
+    ids=["20 of 22", "2 of 19, over a tenth", "2 of 20, a tenth", "one alone", "all"],
+)
+def test_of_few_rows_more_than_a_tenth_and_more_than_one_of_another_encoding_are_refused(
+    tmp_path, n_plain, n_foreign, is_refused
+):
+    texts = [*(f"plain {n}" for n in range(n_plain)), *(f"Noël {n}" for n in range(n_foreign))]
+    path = write(tmp_path, "a.csv", "\n".join(["text", *texts]).encode("cp1252"))
+    if is_refused:
+        assert f"{n_foreign} of {n_plain + n_foreign} rows" in refused(path)
+    else:
+        content = read_texts(path)
+        assert (len(content.texts), len(content.bad_rows)) == (n_plain, n_foreign)
+
+
 # What is no text
 
 
@@ -194,6 +318,15 @@ def test_indentation_and_characters_that_are_no_line_ends_stay(tmp_path):
     content = read_texts(write(tmp_path, "a.txt", code))
     assert content.texts == ["def f():\n    return 1", "\tx = 2\x0b\x0c\u2028 \n    y\rz"]
     assert read_texts(write(tmp_path, "b.txt", "def f():\n    x\n")).texts == ["def f():", "    x"]
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n\n", "\n  \n", "\n \t", "\r\n\r\n"])
+@pytest.mark.parametrize("start", ["", "\n", "\n \n\n", "\r\n\r\n"])
+def test_blank_lines_around_the_lines_of_a_txt_make_no_paragraphs(tmp_path, start, end):
+    lines = write(tmp_path, "a.txt", f"{start}One.\n  Two.\nThree.{end}")
+    assert read_texts(lines).texts == ["One.", "  Two.", "Three."]
+    paragraphs = write(tmp_path, "b.txt", f"{start}One.\n  Two.\n \nThree.{end}")
+    assert read_texts(paragraphs).texts == ["One.\n  Two.", "Three."]
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
@@ -270,6 +403,27 @@ def test_a_parquet_column_that_holds_no_text_is_refused_by_name(tmp_path, values
     assert held in message
 
 
+@pytest.mark.parametrize("names", [("a", "a.text"), ("a.text", "a")])
+def test_a_column_is_not_mistaken_for_a_part_of_a_structure(tmp_path, names):
+    columns = {"a": [{"text": "x"}, {"text": "y"}], "a.text": ["One.", None]}
+    pq.write_table(pa.table({name: columns[name] for name in names}), tmp_path / "a.parquet")
+    assert read_texts(tmp_path / "a.parquet", "a.text").texts == ["One.", ""]
+    assert "objects" in refused(tmp_path / "a.parquet", "a")
+
+
+def test_parquet_values_that_are_no_text_after_all_are_refused_in_a_sentence(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": [[1], [2]]}), path)
+    assert "'text' of a.parquet can't be read as text: it holds lists" in sentence(path, "text")
+
+
+def sentence(path, column):
+    """With which a column is refused that was taken for one of text."""
+    with pytest.raises(CorpusError) as caught:
+        list(parquet_texts(path, column))
+    return str(caught.value)
+
+
 def test_other_columns_of_a_parquet_file_do_no_harm(tmp_path):
     times = pa.array([10**17, 2**62], pa.timestamp("us", "Mars/Phobos"))
     later = pa.array([2**62, 1], pa.timestamp("us"))
@@ -311,6 +465,16 @@ def test_a_txt_is_read_as_before_for_runs_of_before(tmp_path):
     assert corpus.as_before(before.digest).held_out() == before.held_out()
     assert corpus.as_before(corpus.digest) is corpus
     assert corpus.as_before("another").digest == corpus.digest
+
+
+@pytest.mark.parametrize("text", ["  One. \nTwo.", "One.\nTwo."])
+def test_lines_that_were_read_as_one_text_are_found_for_runs_of_before(tmp_path, text):
+    path = write(tmp_path, "a.txt", f"{text}\nTwo.\n\n")
+    corpus = load_corpus(CorpusSpec(str(path)))
+    assert len(corpus.prompts) == 2
+    for before in (f"{text}\nTwo.", f"{text}\nTwo.".strip()):
+        digest = make_corpus("a", [before]).digest
+        assert [prompt.text for prompt in corpus.as_before(digest).prompts] == [before]
 
 
 def test_the_spec_of_a_corpus_says_what_is_not_usual_and_nothing_else(tmp_path):

@@ -86,6 +86,15 @@ def test_a_packed_file_keeps_its_format(uploaded):
     assert content["spec"]["name"].endswith(".csv.gz")
 
 
+def test_lines_that_a_quotation_mark_takes_in_are_counted_one_by_one(uploaded):
+    rows = [f"{n},text {n}" for n in range(1, 101)]
+    rows[95] = '96,"text 96'
+    app = uploaded("a.csv", "\n".join(["id,text", *rows]).encode())
+    warning = app.warning[0].value.replace("\\", "")
+    assert warning.startswith("5 rows were left out: the row of lines 97 to 101 is not CSV")
+    assert len(content_of(app)["texts"]) == 95
+
+
 def test_rows_that_are_left_out_are_named(uploaded):
     app = uploaded("a.jsonl", b'{"text": "One."}\n{"text": ["a"]}\n')
     assert "line 2 has a list" in app.warning[0].value.replace("\\", "")
