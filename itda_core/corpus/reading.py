@@ -5,7 +5,7 @@ import contextlib
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -27,6 +27,7 @@ ENCODINGS = (
 """To choose from on the page; the command line takes any that Python knows."""
 _SAMPLE_BYTES = 2_000_000
 _MIN_FOREIGN_BYTES = 30
+_NAMED_ROWS = 5
 _SURE_GAP = 0.1
 _MARKS = (  # of the byte order; that of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
@@ -65,6 +66,14 @@ class BadRow:
 
     def __str__(self) -> str:
         return f"{self.unit} {self.line} {self.reason}"
+
+
+def left_out(rows: Sequence[BadRow], name: str) -> str:
+    """A sentence on the rows of a file that are left out, with the first of them and why."""
+    named = "; ".join(str(row) for row in rows[:_NAMED_ROWS])
+    more = f"; and {len(rows) - _NAMED_ROWS:,} more" if len(rows) > _NAMED_ROWS else ""
+    count = f"1 row of {name} was" if len(rows) == 1 else f"{len(rows):,} rows of {name} were"
+    return f"{count} left out: {named}{more}."
 
 
 def not_encoded(line: int, encoding: str | None) -> BadRow:
