@@ -96,3 +96,13 @@ def test_a_text_that_is_cut_is_said_by_decompose(cli, runs_folder, ids):
     code, out, err = cli(*asked, "the treaty with Spain")
     assert "cut" not in json.loads(out)
     assert "left out" not in err
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
+def test_an_encoding_that_does_not_fit_ends_with_a_sentence(cli, tmp_path, tiny_model_folder, name):
+    (tmp_path / name).write_bytes('text\n{"text": "Un café."}\n'.encode("latin-1"))
+    asked = ["train", "--model", tiny_model_folder, "--layers", 1, "--runs", tmp_path / "runs"]
+    code, out, err = cli(*asked, "--corpus", tmp_path / name, "--encoding", "utf-16")
+    assert (code, out) == (2, "")
+    assert f"{name} is not UTF-16 text" in err
+    assert "should not happen" not in err
