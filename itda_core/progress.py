@@ -31,6 +31,8 @@ class Progress:
     """by layer: mean ‖x/‖x‖ − x̂/‖x̂‖‖² of the newest step"""
     skipped: dict[str, int] = field(default_factory=dict)
     """what was left out, and how often"""
+    notes: list[str] = field(default_factory=list)
+    """sentences on what was left out, for the command line to say once"""
     finished: list[str] = field(default_factory=list)
     """ids of the runs that are written"""
     results: list[dict[str, Any]] = field(default_factory=list)
@@ -53,7 +55,7 @@ class Progress:
         self.layer, self.tokens_per_second = None, 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """A line of a progress file: everything but the results."""
+        """A line of a progress file: everything but the notes and results."""
         line = dataclasses.asdict(dataclasses.replace(self, results=[]))
-        del line["results"]
+        del line["results"], line["notes"]
         return line

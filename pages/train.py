@@ -1,6 +1,7 @@
 """Train: the settings of a training, its progress, and the dictionaries there are."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
@@ -53,17 +54,23 @@ def _show_settings() -> None:
 
 
 def _ask_for_config() -> TrainConfig | None:
-    """None while something is missing, or wrong: then with a sentence about it."""
+    """None while something is missing, or wrong: then with a sentence about it. All fields are
+    drawn all the same, so that none forgets what was typed."""
+    model = _or_sentence(_ask_for_model)
+    is_usable = model is not None and _or_sentence(show_abilities, model)
+    layers = _or_sentence(_ask_for_layers, model)
+    corpus = _or_sentence(_ask_for_corpus)
+    texts, others = _ask_for_numbers(ask_for_selection())
+    numbers = read_numbers(texts)
+    if not is_usable or None in (layers, corpus, numbers):
+        return None
+    return _or_sentence(TrainConfig, model=model, corpus=corpus, layers=layers, **numbers, **others)
+
+
+def _or_sentence(ask: Callable, *arguments: Any, **fields: Any) -> Any:
+    """What `ask` gives; None, with a sentence on the page, where that is wrong."""
     try:
-        model = _ask_for_model()
-        is_usable = model is not None and show_abilities(model)
-        layers = _ask_for_layers(model)
-        corpus = _ask_for_corpus()
-        texts, others = _ask_for_numbers(ask_for_selection())
-        numbers = read_numbers(texts)
-        if not is_usable or corpus is None or numbers is None:
-            return None
-        return TrainConfig(model=model, corpus=corpus, layers=layers, **numbers, **others)
+        return ask(*arguments, **fields)
     except InputError as error:
         st.warning(sentence(error))
         return None

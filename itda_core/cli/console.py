@@ -62,8 +62,9 @@ def follow(
     if can_resume:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _frame: stopped.append(received))
-    progress = None
+    progress, said = None, set()
     for progress in steps:
+        _say(progress.notes, said)
         _add_line(getattr(options, "progress", None), progress)
         status(describe(progress))
         if stopped and progress.stage != "done":
@@ -73,6 +74,14 @@ def follow(
             raise ItdaError(f"Stopped.{remedy if progress.tokens else ''}")
     end_status()
     return progress
+
+
+def _say(notes: Sequence[str], said: set[str]) -> None:
+    """Each note once, on a line of standard error that stays. said: those of before; grows."""
+    for note in [note for note in notes if note not in said]:
+        end_status()
+        print(note, file=sys.stderr, flush=True)
+        said.add(note)
 
 
 def status(text: str) -> None:

@@ -114,7 +114,16 @@ def decompose(options: argparse.Namespace) -> int:
         }
         for token in tokens
     ]
-    show(options, {"run_id": run.run_id, "text": options.text, "tokens": tokens}, rows)
+    cut = {"cut": True} if result.is_cut else {}
+    content = {"run_id": run.run_id, "text": options.text, **cut, "tokens": tokens}
+    show(options, content, rows)
+    if cut:
+        count = len(result.spans())
+        print(
+            f"The text is longer than the {count:,} tokens that are read: what comes after "
+            f"{result.token_text(count - 1)!r} is left out. Decompose it in parts.",
+            file=sys.stderr,
+        )
     return 0
 
 

@@ -10,7 +10,14 @@ from pathlib import Path
 
 from itda_core.config import CorpusSpec
 from itda_core.corpus.files import read_texts
-from itda_core.corpus.reading import FILE_ENDINGS, BadRow, Reading, file_format, whole_characters
+from itda_core.corpus.reading import (
+    FILE_ENDINGS,
+    BadRow,
+    Reading,
+    file_format,
+    left_out,
+    whole_characters,
+)
 from itda_core.digests import digest
 from itda_core.errors import CorpusError
 
@@ -63,6 +70,11 @@ class Corpus:
     """Rows of a file that could not be read."""
     spec: CorpusSpec | None = None
     """What reads it again; see `CorpusTexts`"""
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person has to know of how it was read: rows that were left out."""
+        return [left_out(self.bad_rows, Path(self.name).name)] if self.bad_rows else []
 
     @property
     def digest(self) -> str:

@@ -5,6 +5,7 @@ read is taken from the file where it shows it, and told with the texts.
 """
 
 import itertools
+import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from itda_core.corpus.reading import (
     BadRow,
     Reading,
     file_format,
+    has_wide_encoding,
     how_to_read,
     is_whole,
     not_encoded,
@@ -112,9 +114,24 @@ def _txt(path: Path, _column: str | None, reading: Reading):
         raise refuse_no_text(path)
     if not any(line.strip() for line in lines):
         raise CorpusError(f"{path.name} is empty. Choose a file that holds text.")
-    if len(lines) == 1 and "\r" in lines[0].rstrip("\r\n"):
-        raise lone_returns(path)
+    _refuse_lone_returns(path, lines)
     return _paragraphs(lines, reading.encoding), Reading(encoding=reading.encoding or "utf-8"), None
+
+
+def _refuse_lone_returns(path: Path, lines: list[str]) -> None:
+    """Raises CorpusError where CR alone seems to end a line: of all of them, or of some in a file
+    of mixed ends. A single one among lines that end with LF is a character of its text."""
+    counts = [line.rstrip("\r\n").count("\r") for line in lines]
+    if not any(counts):
+        return
+    if len(lines) == 1:
+        raise lone_returns(path)
+    if sum(counts) >= len(lines) or any(line.endswith("\r\n") for line in lines):
+        first = next(number for number, count in enumerate(counts, 1) if count)
+        raise CorpusError(
+            f"The lines of {path.name} have mixed ends: line {first} has a lone CR in it, which "
+            "ends a line on old Macs, and others end with LF. Save it with LF or CR LF."
+        )
 
 
 def _paragraphs(lines: list[str], encoding: str | None) -> Iterator[str | BadRow]:
@@ -171,6 +188,7 @@ def _parquet(path: Path, column: str | None, _reading: Reading):
 
 def _json_columns(path: Path, reading: Reading) -> tuple[dict[str, int], dict[str, str]]:
     """The columns that hold text with how many characters each, and what the others hold."""
+    _refuse_array(path, reading)
     characters: dict[str, int] = {}
     others: dict[str, str] = {}
     first_bad, n_rows = None, 0
@@ -187,6 +205,30 @@ def _json_columns(path: Path, reading: Reading) -> tuple[dict[str, int], dict[st
     if not n_rows:
         raise _no_row(path, first_bad)
     return characters, {name: what for name, what in others.items() if name not in characters}
+
+
+def _refuse_array(path: Path, reading: Reading) -> None:
+    """Raises CorpusError where the whole file is one JSON array, in one line or in many."""
+    with open_lines(path, reading.encoding) as opened:
+        lines = (line.strip() for line in opened if line.strip())
+        first = last = next(lines, "")
+        if not first.startswith("["):
+            return
+        for line in lines:
+            last = line
+    if last.endswith("]") and (last is first or not _is_json(first)):
+        raise CorpusError(
+            f"{path.name} is one JSON array. Write one object a line, without the brackets around "
+            "them and the commas between them."
+        )
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _csv_sizes(path: Path, reading: Reading) -> dict[str, int]:
@@ -223,7 +265,8 @@ def _refuse_unreadable(path: Path, n_texts: int, bad: list[BadRow]) -> None:
 def _no_row(path: Path, first_bad: BadRow | None) -> CorpusError:
     if first_bad is None:
         return CorpusError(f"{path.name} is empty: it has no row. Choose a file that holds text.")
-    remedy = f" {how_to_read(path)}" if first_bad.is_encoding else ""
+    is_foreign = first_bad.is_encoding or has_wide_encoding(path)
+    remedy = f" {how_to_read(path)}" if is_foreign else ""
     return CorpusError(f"No row of {path.name} can be read: {first_bad}.{remedy}")
 
 

@@ -152,6 +152,8 @@ def _measure_run(
     yield progress
     started = time.monotonic()
     corpus = loaded.corpus(task.corpus) if task.corpus else None
+    if corpus:
+        progress.notes = corpus.notes
     prompts = corpus.prompts if corpus else held_out_prompts(run, loaded.corpus)
     for step in task.steps(run, model, prompts, loaded):
         progress.stage = step.stage

@@ -18,7 +18,7 @@ from itda_core.corpus.corpus import (
     make_corpus,
     prompt_id,
 )
-from itda_core.corpus.reading import whole_characters
+from itda_core.corpus.reading import BadRow, whole_characters
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ExchangeError, InputError
 from itda_core.exchange.importing import (
@@ -51,7 +51,7 @@ def import_published(folder: Path, runs: Path, options: ImportOptions) -> Iterat
     """
     published = read_published(folder)
     layer = options.layer_of(published.layer)
-    spec, texts = _texts(published, options, folder)
+    spec, texts, bad_rows = _texts(published, options, folder)
     yield Progress("loading")
     model = options.load_model(published.model)
     check_fits(model, layer, len(published.offset))
@@ -73,10 +73,11 @@ def import_published(folder: Path, runs: Path, options: ImportOptions) -> Iterat
     corpus = make_corpus(spec.name, texts)
     read = make_corpus(spec.name, texts[: published.texts_read])
     plan = _plan(matched, read, model, config)
+    unseen = _unseen(corpus, read, bad_rows)
     identity = f"{corpus.digest} {digest_of(published.atoms, published.offset)}"
     workspace = import_workspace(config, model, runs, "published", identity)
     imported = ImportedRun(
-        TrainingContext(config, model, _unseen(corpus, read), plan, workspace),
+        TrainingContext(config, model, unseen, plan, workspace),
         {"kind": "itda", "origin": "published"},
         skipped={"atoms without a text": len(published.atoms) - len(matched.rows)},
     )
@@ -88,10 +89,11 @@ def import_published(folder: Path, runs: Path, options: ImportOptions) -> Iterat
 
 def _texts(
     published: PublishedFolder, options: ImportOptions, folder: Path
-) -> tuple[CorpusSpec, list[str]]:
-    """The texts that the indices count, and what they are called."""
+) -> tuple[CorpusSpec, list[str], tuple[BadRow, ...]]:
+    """The texts that the indices count, what they are called, and rows that can't be read."""
     if options.corpus is None and published.prompts is not None:
         spec, texts = CorpusSpec(str(folder / PROMPTS_FILE)), published.prompts
+        bad_rows = ()
     else:
         name = options.corpus or published.dataset
         if name is None or (options.corpus is None and not is_plain_name(name)):
@@ -100,8 +102,8 @@ def _texts(
                 "Name them with --corpus."
             )
         content = corpus_texts(options.corpus_spec(name))
-        spec, texts = content.spec, content.texts
-    return spec, [whole_characters(text) for text in texts]
+        spec, texts, bad_rows = content.spec, content.texts, content.bad_rows
+    return spec, [whole_characters(text) for text in texts], bad_rows
 
 
 @dataclass
@@ -214,11 +216,11 @@ class _HeldOut(Corpus):
         return list(self.prompts)
 
 
-def _unseen(corpus: Corpus, read: Corpus) -> _HeldOut:
+def _unseen(corpus: Corpus, read: Corpus, bad_rows: tuple[BadRow, ...]) -> _HeldOut:
     """Of the prompts that are held out here, those that the dictionary was not made of."""
     seen = {prompt.prompt_id for prompt in read.prompts}
     unseen = [prompt for prompt in corpus.held_out() if prompt.prompt_id not in seen]
-    return _HeldOut(corpus.name, tuple(unseen))
+    return _HeldOut(corpus.name, tuple(unseen), bad_rows=bad_rows)
 
 
 def _dictionary(

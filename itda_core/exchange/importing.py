@@ -139,6 +139,7 @@ class ImportedRun:
         self.context, self._about, self._skipped = context, about, skipped or {}
         self.layer = context.config.layers[0]
         self.progress = Progress("encoding", total_tokens=context.plan.total_rows)
+        self.progress.notes = context.notes
         self.progress.atoms = {self.layer: context.config.max_atoms}
 
     def run(

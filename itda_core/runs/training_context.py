@@ -49,6 +49,18 @@ class TrainingContext:
             **fields,
         )
 
+    @property
+    def notes(self) -> list[str]:
+        """What a person has to know of what is left out, a sentence each."""
+        notes, plan = self.corpus.notes, self.plan
+        if plan.cut:
+            prompts = "1 prompt is" if plan.cut == 1 else f"{plan.cut:,} prompts are"
+            notes.append(
+                f"{prompts} longer than the context length, {plan.context_length:,} tokens: what "
+                "comes after is left out."
+            )
+        return notes
+
     def left_out(self) -> dict[str, int]:
         """Texts and prompts that are not read, or not whole, and how many."""
         counts = {

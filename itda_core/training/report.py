@@ -26,6 +26,7 @@ class Report:
             total_tokens=context.plan.total_rows,
             max_atoms=context.config.max_atoms,
             skipped=capture.left_out(),
+            notes=context.notes,
         )
         self._recent = deque([(time.monotonic(), capture.row)], maxlen=_RECENT_WINDOWS)
 

@@ -74,7 +74,8 @@ def train(config: TrainConfig, runs: Path, expected_id: str | None = None) -> It
     names = [run_id(workspace.training_id, layer) for layer in config.layers]
     if all((runs / name).exists() for name in names):
         workspace.remove()
-        yield Progress("done", workspace.training_id, fraction=1.0, finished=names)
+        known = {"finished": names, "notes": corpus.notes}
+        yield Progress("done", workspace.training_id, fraction=1.0, **known)
         return
     plan = make_plan(model, corpus.training(config.seed), config, config.max_tokens)
     _check_enough_tokens(plan, config)

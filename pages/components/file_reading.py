@@ -1,5 +1,6 @@
 """How a file is read: what the page says of it, and where it is changed."""
 
+import re
 from typing import Any
 
 import streamlit as st
@@ -12,15 +13,29 @@ _OPEN = "as the file shows"
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar |"}
 _QUOTES = {'"': 'double "', "'": "single '", "": "none: quotation marks are text"}
 _HEADERS = {True: "yes", False: "no: it is a row like the others"}
+_OPTION = re.compile(
+    r"on the page,? or with --(separator|quote|header yes or no|encoding( [\w-]+)?)"
+)
+"""As the messages of `corpus` say where a way of reading is set"""
 _TABLES = (".csv", ".tsv")
 
 
-def ask_how_to_read(key: str, ending: str | None = None) -> Reading:
+def on_the_page(message: str) -> str:
+    """A message about a file, which also names options of the command line, for the page."""
+    return _OPTION.sub("under “How the file is read”", message)
+
+
+def is_about_reading(message: str) -> bool:
+    """Whether saying how the file is read may help."""
+    return _OPTION.search(message) is not None
+
+
+def ask_how_to_read(key: str, ending: str | None = None, is_open: bool = False) -> Reading:
     """What the reader says of a file, None for what is left to the file. ending: of the format;
-    None where any is possible."""
+    None where any is possible; is_open: whether the fields are shown at once."""
     if ending == ".parquet":
         return Reading()
-    with st.expander("How the file is read"):
+    with st.expander("How the file is read", expanded=is_open):
         encoding = _choose("Encoding", dict.fromkeys(ENCODINGS), f"{key}_encoding", "utf-8")
         if ending is not None and ending not in _TABLES:
             return Reading(encoding=encoding)

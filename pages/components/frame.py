@@ -39,15 +39,20 @@ pale for WCAG AA."""
 
 @contextmanager
 def page(title: str):
-    """The frame of a page: its title, its margins, and errors as sentences."""
+    """The frame of a page: its title, its margins, and errors as sentences. What was typed into
+    fields that an error leaves undrawn is kept."""
     st.set_page_config(page_title=f"{title} · ITDA explorer", layout="wide")
     st.html(f"<style>{_FRAME_CSS}</style>")
     restore_kept()
     if not st.session_state.get("framed"):
         _show_links()
+    is_whole = False
     with errors_as_sentences():
         yield
+        is_whole = True
     keep_history()
+    if not is_whole:
+        st.stop()  # after a run to its end Streamlit forgets every field that was not drawn
 
 
 @contextmanager

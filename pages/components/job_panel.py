@@ -6,8 +6,10 @@ import streamlit as st
 
 from itda_core.jobs.job import Job
 from pages.components.explorer import explorer
+from pages.components.file_reading import on_the_page
 from pages.components.frame import errors_as_sentences
 from pages.components.text import literal, seconds_text
+from pages.components.upload import as_uploaded
 
 _STAGES = {
     "loading": "Loading the model (the first time it is unpacked, which takes half a minute)",
@@ -65,7 +67,7 @@ def _show_active(job: Job) -> None:
     with st.container(
         horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
     ):
-        st.markdown(f"**{literal(job.title)}**", width="content")
+        st.markdown(f"**{literal(as_uploaded(job.title))}**", width="content")
         is_cancelled = st.button("Cancel", key=f"cancel_{job.job_id}")
     if is_cancelled:
         explorer().queue.cancel(job.job_id)
@@ -118,14 +120,15 @@ def show_ended_jobs(kind: str, none_yet: str) -> None:
     for job in reversed(ended):
         sign = _SIGNS.get(job.state, "")
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.ended or job.created))
-        with st.expander(f"{sign} {literal(job.title)} · {job.state} · {when}"):
+        with st.expander(f"{sign} {literal(as_uploaded(job.title))} · {job.state} · {when}"):
             _show_ended(job)
 
 
 def _show_ended(job: Job) -> None:
     queue = explorer().queue
     if job.error:
-        st.error(literal(job.error.removeprefix("Error: ")))
+        message = as_uploaded(job.error.removeprefix("Error: "))
+        st.error(literal(on_the_page(message)))
     resume, forget, _ = st.columns([1, 1, 3])
     if job.state != "done":
         label = "Resume" if job.keeps_checkpoints and job.state != "failed" else "Try again"

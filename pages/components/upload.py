@@ -1,6 +1,7 @@
 """A file of texts from the reader's own machine, kept in the data folder and read from there."""
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,15 +16,17 @@ from itda_core.corpus.reading import (
     Reading,
     file_format,
     how_to_read,
+    left_out,
 )
 from itda_core.digests import digest
 from itda_core.errors import CorpusError
 from itda_core.files import disk_errors_as_sentences, write_atomically
 from pages.components.explorer import explorer
-from pages.components.file_reading import ask_how_to_read, told
+from pages.components.file_reading import ask_how_to_read, is_about_reading, on_the_page, told
 from pages.components.text import literal
 
-_NAMED_ROWS = 5
+_KEPT_NAME = re.compile(r"([a-z0-9.-]+)-[0-9a-f]{12}((?:\.[a-z]+){1,2}\b)")
+"""See `_kept`"""
 
 
 @dataclass(frozen=True)
@@ -56,19 +59,38 @@ def upload_texts(label: str, key: str) -> Upload | None:
     try:
         path = _kept(file)
         key = f"{key}_{path.name}"
-        how = ask_how_to_read(key, file_format(path))
+        how = ask_how_to_read(key, file_format(path), st.session_state.get(f"_wrong_{key}", False))
         column = _choose_column(path, how, key)
         content = _read(path, column, how)
     except CorpusError as error:
-        st.error(literal(str(error)))
+        _say_what_is_wrong(str(error), file.name, path, key)
         return None
     texts = [text for text in content.texts if text.strip()]
-    _name_bad_rows(path, content.bad_rows)
+    _name_bad_rows(path, file.name, content.bad_rows)
     if not texts:
         st.error(literal(f"{file.name} holds no text. Choose a file that does."))
         return None
     st.caption(told(content.reading, content.column))
     return Upload(CorpusSpec(str(path), column, *dataclasses.astuple(how)), texts)
+
+
+def as_uploaded(text: str) -> str:
+    """Text with uploaded files named about as they were, and not after their content too."""
+
+    def name(found: re.Match) -> str:
+        is_kept = (explorer().data / "corpora" / found[0]).exists()
+        return found[1] + found[2] if is_kept else found[0]
+
+    return _KEPT_NAME.sub(name, text)
+
+
+def _say_what_is_wrong(message: str, name: str, path: Path, key: str) -> None:
+    """In the page's words; where the way of reading is wrong, its fields open. name: of the file
+    as it was uploaded."""
+    if is_about_reading(message) and not st.session_state.get(f"_wrong_{key}"):
+        st.session_state[f"_wrong_{key}"] = True
+        st.rerun()
+    st.error(literal(on_the_page(message.replace(path.name, name))))
 
 
 def _kept(file) -> Path:
@@ -96,15 +118,12 @@ def _choose_column(path: Path, how: Reading, key: str) -> str | None:
     return st.selectbox("Column that holds the texts", longest_first, key=f"{key}_column")
 
 
-def _name_bad_rows(path: Path, rows: tuple[BadRow, ...]) -> None:
-    if not rows:
-        return
-    named = "; ".join(str(row) for row in rows[:_NAMED_ROWS])
-    more = f"; and {len(rows) - _NAMED_ROWS:,} more" if len(rows) > _NAMED_ROWS else ""
-    n_rows = sum(row.n_rows for row in rows)
-    count = "1 row was" if n_rows == 1 else f"{n_rows:,} rows were"
-    remedy = f" {_remedy(path)}" if any(row.is_encoding for row in rows) else ""
-    st.warning(literal(f"{count} left out: {named}{more}.{remedy}"))
+def _name_bad_rows(path: Path, name: str, rows: tuple[BadRow, ...]) -> None:
+    """name: of the file as it was uploaded"""
+    if rows:
+        is_foreign = any(row.is_encoding for row in rows)
+        remedy = f" {on_the_page(_remedy(path))}" if is_foreign else ""
+        st.warning(literal(f"{left_out(rows, name)}{remedy}"))
 
 
 # A page runs anew with every click, and a large file takes seconds to read.

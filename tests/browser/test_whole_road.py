@@ -135,7 +135,9 @@ def decompose_typed_text(page: Page) -> None:
         page.get_by_role("button", name="CSV", exact=True).click()
     header = Path(download.value.path()).read_text().splitlines()[0]
     assert header.startswith("position,token,step,latent,coefficient,share_left")
-    assert "run" in header.split(",")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Settings", exact=True).click()
+    assert {"run", "prompt"} <= json.loads(Path(download.value.path()).read_text()).keys()
     page.keyboard.press("Escape")
     assert_nothing_failed(page)
 

@@ -237,7 +237,8 @@ def test_detect_scores_titles(cli, runs_folder, ids, model_cache, monkeypatch):
 def test_decompose_lists_the_terms_of_each_token(cli, runs_folder, ids, text):
     options = ["decompose", ids[1], "--runs", runs_folder, f"--text={text}"]
     told = one_json(cli(*options, "--json"))
-    assert set(told) == {"run_id", "text", "tokens"}
+    is_cut = len(text) == 3_000
+    assert set(told) == {"run_id", "text", "tokens", *(["cut"] if is_cut else [])}
     assert (told["run_id"], told["text"]) == (ids[1], text)
     for token in told["tokens"]:
         assert set(token) == {"position", "token", "norm", "share_left", "terms"}

@@ -65,3 +65,44 @@ def test_a_way_of_reading_that_there_is_not_ends_with_a_sentence(cli, option, va
     assert (code, out) == (2, "")
     assert option.strip("-") in err
     assert repr(value) in err
+
+
+def test_rows_that_are_left_out_and_texts_that_are_cut_are_said_once(
+    cli, tmp_path, tiny_model_folder, tiny_texts
+):
+    rows = [f'{number},"{text}"' for number, text in enumerate(tiny_texts) if '"' not in text]
+    rows[2:2] = ["1,2,3", "4"]  # lines 4 and 5 of the file
+    (tmp_path / "ragged.csv").write_text("\n".join(["id,text", *rows]) + "\n")
+    trained = ["train", "--model", tiny_model_folder, "--layers", 1, "--runs", tmp_path / "runs"]
+    trained += ["--corpus", tmp_path / "ragged.csv", "--context-length", 4, *OPTIONS]
+    said = "2 rows of ragged.csv were left out: line 4 has 3 fields, the header 2; line 5 has 1"
+    code, out, err = cli(*trained)
+    assert (code, err.count(said)) == (0, 1)
+    run = json.loads(out)["runs"][0]["directory"]
+    cut = pd.read_json(f"{run}/metrics.json", typ="series")["skipped"]
+    count = cut["prompts cut to the context length"]
+    assert err.count(f"{count:,} prompts are longer than the context length, 4 tokens") == 1
+    assert cli(*trained)[2].count(said) == 1  # it is there already
+    measured = ["evaluate", run, "--corpus", tmp_path / "ragged.csv", "--max-tokens", 50, "--json"]
+    code, _, err = cli(*measured)
+    assert (code, err.count(said)) == (0, 1)
+
+
+def test_a_text_that_is_cut_is_said_by_decompose(cli, runs_folder, ids):
+    asked = ["decompose", ids[0], "--runs", runs_folder, "--json", "--text"]
+    code, out, err = cli(*asked, "the treaty " * 2_000)
+    assert (code, json.loads(out)["cut"]) == (0, True)
+    assert "is left out" in err
+    code, out, err = cli(*asked, "the treaty with Spain")
+    assert "cut" not in json.loads(out)
+    assert "left out" not in err
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
+def test_an_encoding_that_does_not_fit_ends_with_a_sentence(cli, tmp_path, tiny_model_folder, name):
+    (tmp_path / name).write_bytes('text\n{"text": "Un café."}\n'.encode("latin-1"))
+    asked = ["train", "--model", tiny_model_folder, "--layers", 1, "--runs", tmp_path / "runs"]
+    code, out, err = cli(*asked, "--corpus", tmp_path / name, "--encoding", "utf-16")
+    assert (code, out) == (2, "")
+    assert f"{name} is not UTF-16 text" in err
+    assert "should not happen" not in err

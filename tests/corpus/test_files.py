@@ -1,6 +1,8 @@
 """Files as people have them: what is read of each is what its writer meant, or a sentence."""
 
+import contextlib
 import csv
+import encodings
 import gzip
 import io
 import json
@@ -506,3 +508,102 @@ def test_pandas_files_give_back_what_was_put_in(tmp_path):
         assert read_texts(tmp_path / "a.csv").texts == TEXTS
     table.to_csv(tmp_path / "a.csv.gz", index=False)
     assert read_texts(tmp_path / "a.csv.gz").texts == TEXTS
+
+
+# Encodings that are not the file's
+
+
+SENTENCES = "text\nIt was late, and it rained.\nShe said café and left.\n"
+
+
+def content_as(ending, encoding):
+    """The same two sentences in the format that the ending names."""
+    text = SENTENCES
+    if ending.startswith(".jsonl"):
+        lines = SENTENCES.splitlines()[1:]
+        text = "".join(json.dumps({"text": line}, ensure_ascii=False) + "\n" for line in lines)
+    content = text.encode(encoding)
+    if ending.endswith(".gz"):
+        return gzip.compress(content)
+    if ending.endswith(".zst"):
+        return pa.compress(content, codec="zstd", asbytes=True)
+    return content
+
+
+def all_codecs():
+    """Every encoding of text that this Python has, by the name that it is found by."""
+    names = set()
+    for name in sorted(set(encodings.aliases.aliases.values())):
+        with contextlib.suppress(InputError):
+            names.add(CorpusSpec("a.txt", encoding=name).encoding)
+    return sorted(names)
+
+
+@pytest.mark.parametrize("ending", [".txt", ".csv", ".tsv", ".jsonl", ".csv.gz", ".txt.zst"])
+@pytest.mark.parametrize("written_as", ["latin-1", "utf-8", "utf-16", "utf-16-le", "utf-32"])
+def test_a_file_is_read_or_refused_in_a_sentence_whatever_encoding_is_said(
+    tmp_path, ending, written_as
+):
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(content_as(ending, written_as))
+    assert len(all_codecs()) > 80
+    for encoding in [None, *all_codecs(), "klingon", "hex"]:
+        for read in (read_texts, lambda path, _column, how: text_columns(path, how)):
+            if read is not read_texts and ending.startswith(".txt"):
+                continue
+            with contextlib.suppress(CorpusError):
+                read(path, None, Reading(encoding=encoding))
+
+
+@pytest.mark.parametrize("ending", [".txt", ".csv", ".jsonl", ".txt.gz"])
+@pytest.mark.parametrize(
+    ("written_as", "said", "words"),
+    [
+        ("utf-16-le", "utf-16", ["not UTF-16 text", "mark of the byte order", "utf-16-le"]),
+        ("utf-16-be", "utf-16", ["not UTF-16 text", "mark of the byte order", "utf-16-be"]),
+        ("latin-1", "utf-16", ["not UTF-16 text", "--encoding"]),
+        ("utf-8", "utf-16", ["not UTF-16 text", "UTF-8"]),
+        ("utf-16-le", None, ["utf-16-le"]),
+        ("utf-16-be", None, ["utf-16-be"]),
+        ("utf-32", None, ["utf-32"]),
+    ],
+)
+def test_a_file_in_another_encoding_than_was_said_is_refused_with_the_right_one(
+    tmp_path, ending, written_as, said, words
+):
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(content_as(ending, written_as))
+    message = refused(path, None, Reading(encoding=said))
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_every_encoding_of_several_bytes_is_read_where_it_is_said(tmp_path, encoding):
+    path = tmp_path / "a.csv"
+    path.write_bytes(content_as(".csv", encoding))
+    expected = SENTENCES.splitlines()[1:]
+    assert read_texts(path, None, Reading("\t", encoding=encoding)).texts == expected
+
+
+def test_a_zero_byte_is_named_by_its_line(tmp_path):
+    message = refused(write(tmp_path, "a.txt", "One.\nTw\x00o.\nThree is longer.\n"))
+    assert "zero bytes, the first in line 2" in message
+    assert "encoding" not in message
+
+
+@pytest.mark.parametrize(
+    ("content", "line"), [(b"a\r\nb\rc\nd\n", 2), (b"One.\nTwo.\rThree.\rFour.\n", 2)]
+)
+def test_mixed_line_ends_are_refused_where_cr_alone_is_one(tmp_path, content, line):
+    path = tmp_path / "a.txt"
+    path.write_bytes(content)
+    assert f"mixed ends: line {line} has a lone CR" in refused(path)
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("rows", [[{"text": "One."}, {"text": "Two."}], ["One.", "Two."]])
+def test_a_json_array_is_told_from_lines_of_json(tmp_path, rows, indent):
+    message = refused(write(tmp_path, "a.jsonl", json.dumps(rows, indent=indent)))
+    assert "is one JSON array" in message
+    one_a_line = "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n"
+    assert "is one JSON array" in refused(write(tmp_path, "b.jsonl", one_a_line))

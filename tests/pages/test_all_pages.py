@@ -477,6 +477,33 @@ def test_train_says_what_is_wrong_with_a_setting_and_does_not_start(empty):
     assert next(button for button in app.button if button.label == "Start training").disabled
 
 
+def test_what_was_typed_stays_while_another_field_is_wrong(empty, monkeypatch):
+    models = [{"model": "/no/such/model"}]  # whose number of layers is not known
+    monkeypatch.setattr("itda_core.model.loading.known_models", lambda: models)
+    app = open_page("train")
+    app.text_input(key="train_max_tokens").set_value("2000").run()
+    app.text_input(key="layers_text").set_value("first").run()
+    assert "Layers are numbers such as 3,5" in app.warning[0].value.replace("\\", "")
+    assert app.text_input(key="train_max_tokens").value == "2000"
+    app.text_input(key="layers_text").set_value("0").run()
+    assert app.text_input(key="train_max_tokens").value == "2000"
+
+
+def test_what_was_typed_outlasts_a_page_that_could_not_be_shown(empty, monkeypatch):
+    def fail(_kind):
+        raise RuntimeError("for the test")
+
+    app = open_page("train")
+    app.text_input(key="train_max_tokens").set_value("2000").run()
+    with monkeypatch.context() as patched:
+        patched.setattr("itda_core.model.loading.known_models", fail)
+        patched.setattr("itda_core.model.loading.model_shape", fail)
+        app.run()
+        assert "could not be shown" in app.error[0].value
+    app.run()
+    assert app.text_input(key="train_max_tokens").value == "2000"
+
+
 @pytest.mark.parametrize(
     ("key", "typed", "words"),
     [

@@ -1,12 +1,15 @@
 """Files that are uploaded: the page shows how each is read, and it can be changed there."""
 
+import ast
 import gzip
 import json
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from tests.support.app import close_explorer
+from pages.components.file_reading import on_the_page
+from pages.components.upload import as_uploaded
+from tests.support.app import REPOSITORY, close_explorer
 
 
 def script():
@@ -99,3 +102,56 @@ def test_rows_that_are_left_out_are_named(uploaded):
     app = uploaded("a.jsonl", b'{"text": "One."}\n{"text": ["a"]}\n')
     assert "line 2 has a list" in app.warning[0].value.replace("\\", "")
     assert content_of(app)["texts"] == ["One."]
+
+
+@pytest.mark.parametrize(
+    ("content", "chosen", "words"),
+    [
+        ("text\nUn café.\nUn thé.\n".encode("latin-1"), "utf-16", "is not UTF-16 text"),
+        ("text\nOne.\nTwo.\n".encode("utf-16-le"), "utf-16", "mark of the byte order"),
+        ("text\nOne.\nTwo.\n".encode("utf-16-le"), None, "zero bytes"),
+        (b"apple\nbanana\n", None, "names the columns"),
+    ],
+)
+def test_a_wrong_way_of_reading_is_said_in_the_page_s_words_beside_its_open_fields(
+    uploaded, content, chosen, words
+):
+    app = uploaded("My fruits.csv", content)
+    if chosen:
+        box(app, "Encoding").set_value(chosen).run()
+    message = app.error[0].value.replace("\\", "")
+    assert words in message
+    assert "My fruits.csv" in message
+    assert "under “How the file is read”" in message
+    assert "--" not in message
+    assert app.expander[0].proto.expanded
+
+
+def test_utf16_without_a_mark_is_read_once_it_is_chosen(uploaded):
+    app = uploaded("a.csv", "text\nOne.\nTwo.\n".encode("utf-16-le"))
+    box(app, "Encoding").set_value("utf-16-le").run()
+    assert content_of(app)["texts"] == ["One.", "Two."]
+
+
+def test_every_option_that_a_message_about_a_file_names_has_its_words_on_the_page():
+    """The messages' own text, joined as Python joins it."""
+    found = []
+    for file in (REPOSITORY / "itda_core" / "corpus").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = [getattr(part, "value", "") for part in node.values]
+                found.append("".join(part if isinstance(part, str) else "utf-16" for part in parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    named = [text for text in found if "with --" in text and "the page" in text]
+    assert len(named) >= 3
+    assert not [text for text in named if "--" in on_the_page(text)]
+
+
+def test_an_uploaded_file_is_named_as_it_was_wherever_its_job_is(uploaded, data_folder):
+    uploaded("My texts.csv", b"text\nOne.\nTwo.\n")
+    [kept] = (data_folder / "corpora").iterdir()
+    assert kept.name.startswith("my-texts-")
+    assert as_uploaded(f"gpt2 on {kept.name}, layer 1") == "gpt2 on my-texts.csv, layer 1"
+    other = "run-0123456789ab.csv"  # no upload of this name
+    assert as_uploaded(other) == other
