@@ -33,6 +33,8 @@ _MARKS = (  # of the byte order; that of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
+_MIN_ZEROS = 4
+"""Zero bytes from which on they may be every other byte of an encoding"""
 _MIN_WIDE_SHARE = 0.4
 _READ_ERRORS = (OSError, EOFError, zlib.error, pa.ArrowException)
 
@@ -226,6 +228,8 @@ def _wide_encoding(content: bytes) -> str | None:
     even, odd = content[0::2], content[1::2]
     for zeros, others, encoding in ((odd, even, "utf-16-le"), (even, odd, "utf-16-be")):
         share = zeros.count(0) / max(1, len(zeros))
+        if zeros.count(0) < _MIN_ZEROS:
+            continue
         if share > _MIN_WIDE_SHARE and others.count(0) * 10 <= zeros.count(0):
             return encoding
     return None

@@ -107,15 +107,15 @@ def test_an_unknown_corpus_or_a_hub_out_of_reach(fails_to_train, corpus, words):
     [
         ("a.parquet", b"these are plain words", "not a Parquet file"),
         ("a.jsonl", b"these are plain words", "line 1 is not JSON"),
-        ("a.csv", b'"a","b\n1', "line 2 is not CSV"),
-        ("a.txt", b"\x89PNG\r\n\x1a\n\x00\x00", "not UTF-8"),
-        ("a.txt", b"a\x00b", "not a text file"),
+        ("a.csv", b'"a","b\n1', "a quotation mark opens in the row that begins in line 1"),
+        ("a.txt", b"\x89PNG\r\n\x1a\n\x00\x00", "zero bytes, the first in line 3"),
+        ("a.txt", b"a\x00b", "zero bytes, the first in line 1: no text has them"),
         ("a.pdf", b"%PDF-1.4", "none of .txt .csv .jsonl .parquet"),
         ("a.txt", b"", "is empty"),
         ("a.csv", b"", "is empty"),
         ("a.jsonl", b"\n\n", "is empty"),
         ("a.csv", b"text\n", "it has no row"),
-        ("a.csv", b"one,two\na,b\n", "Say which column"),
+        ("a.csv", b"one,two\na,b\n", "whether its first row names the columns"),
     ],
 )
 def test_a_file_that_is_not_what_it_should_be(fails_to_train, tmp_path, name, content, words):
@@ -126,7 +126,7 @@ def test_a_file_that_is_not_what_it_should_be(fails_to_train, tmp_path, name, co
 
 
 def test_a_column_that_is_missing(fails_to_train, tmp_path):
-    (tmp_path / "a.csv").write_text("one,two\na,b\n")
+    (tmp_path / "a.csv").write_text("one,two\na,1\nb,2\n")
     sentence = fails_to_train("--corpus", tmp_path / "a.csv", "--column", "three")
     assert "no text column 'three'. It has: one, two" in sentence
 

@@ -94,7 +94,9 @@ def test_lines_that_a_quotation_mark_takes_in_are_counted_one_by_one(uploaded):
     rows[95] = '96,"text 96'
     app = uploaded("a.csv", "\n".join(["id,text", *rows]).encode())
     warning = app.warning[0].value.replace("\\", "")
-    assert warning.startswith("5 rows were left out: the row of lines 97 to 101 is not CSV")
+    assert warning.startswith(
+        "5 rows of a.csv were left out: the row of lines 97 to 101 is not CSV"
+    )
     assert len(content_of(app)["texts"]) == 95
 
 
