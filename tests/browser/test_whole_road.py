@@ -181,7 +181,7 @@ def decompose_uploaded_text(page: Page) -> None:
     content = 'number,speech\none,"The army marched, and the navy sailed."\ntwo,too,many\n'
     upload = {"name": "two.csv", "mimeType": "text/csv", "buffer": content.encode()}
     page.locator("input[type=file]").set_input_files(upload)
-    expect(page.get_by_text("1 row was left out: line 3 has 3 fields")).to_be_visible()
+    expect(page.get_by_text("1 row of two.csv was left out: line 3 has 3 fields")).to_be_visible()
     choose(page, "Column that holds the texts", "speech")
     chosen = page.get_by_role("combobox", name="Text (1 in the file)")
     expect(chosen).to_have_value(re.compile("^1: The army marched"))
