@@ -171,8 +171,7 @@ class _Proof:
 
     def check_splicing(self) -> None:
         """Own activations put back in all layers give the same logits; others change them."""
-        model, tokens = self.model, self.long
-        plain = model.logits(tokens)
+        model, tokens, plain = self.model, self.long, self._plain
         together = model.logits(self.both)
         for number, alone in enumerate((plain, model.logits(self.short))):
             length = alone.shape[1]
@@ -240,8 +239,9 @@ class _Proof:
         """The last block's output through whatever follows gives the model's logits."""
         model = self.model
         last = self._hidden[model.n_layers - 1][0]
-        logits = model.logits(self.long)[0].cpu()
-        self._compare_logits(model.unembed(last), logits, "logits of the last block's output")
+        self._compare_logits(
+            model.unembed(last), self._plain[0].cpu(), "logits of the last block's output"
+        )
 
     def find_step_inputs(self) -> tuple[str, tuple[str, ...]]:
         """Why steps give something else, empty where they don't, and what each has to be told."""
@@ -270,12 +270,17 @@ class _Proof:
         """Logits of the whole text, [n_tokens, n_vocabulary]."""
         model = self.model
         if not added:
-            return model.logits(self.long)[0].cpu()
+            return self._plain[0].cpu()
         layer, vector = added
         hidden = model.hidden(self.long, layer).clone()
         hidden[:, 1:] += vector.to(hidden)
         with model.splice(layer, hidden, self.long.mask):
             return model.logits(self.long)[0].cpu()
+
+    @functools.cached_property
+    def _plain(self) -> torch.Tensor:
+        """Logits of the longer text, [1, n_tokens, n_vocabulary]."""
+        return self.model.logits(self.long)
 
     @functools.cached_property
     def _hidden(self) -> dict[int, torch.Tensor]:
