@@ -82,8 +82,8 @@ def models(options: argparse.Namespace) -> int:
 
 def doctor(options: argparse.Namespace) -> int:
     """Versions, device, disk and what is installed; exit 1 where something is missing."""
+    from itda_core.devices import best_device
     from itda_core.model.built_in import BUILT_IN, how_to_install, is_installed
-    from itda_core.model.loading import best_device
 
     names = ["torch", "transformers", "streamlit", "duckdb", "plotly", "pandas", "numba"]
     checks = [("Python", platform.python_version(), sys.version_info >= (3, 11))]

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from itda_core.devices import free_memory
 from itda_core.dictionary.dictionary import SOURCE_COLUMNS
 from itda_core.pursuit.codes import Codes
-from itda_core.pursuit.gram import empty_gram, extend_gram, free_memory, gram_bytes
+from itda_core.pursuit.gram import empty_gram, extend_gram, gram_bytes
 from itda_core.pursuit.matching import matching_pursuit
 
 

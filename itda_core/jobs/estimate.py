@@ -8,9 +8,10 @@ import torch
 
 from itda_core.activations.pool import sample_size
 from itda_core.config import TrainConfig
+from itda_core.devices import best_device, free_memory
 from itda_core.evaluation.by_l0 import EVALUATION_TOKENS, nested_l0s
-from itda_core.model.loading import ModelShape, best_device, model_shape, resolved_dtype
-from itda_core.pursuit.gram import free_memory, gram_bytes
+from itda_core.model.loading import ModelShape, model_shape, resolved_dtype
+from itda_core.pursuit.gram import gram_bytes
 from itda_core.selection.coverage import CANDIDATES_PER_ATOM, COMPONENTS, JUDGES, ROUNDS
 
 _PROBE_SIZE = 1_024

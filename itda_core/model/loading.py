@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from itda_core.config import ModelSpec
+from itda_core.devices import best_device
 from itda_core.digests import digest
 from itda_core.errors import ModelError
 from itda_core.model.abilities import Abilities
@@ -110,13 +111,6 @@ def type_abilities(spec: ModelSpec) -> Abilities | None:
     except (ModelError, TypeError):
         return None
     return known_type(f"{kind}{ENCODER}" if spec.name.endswith(ENCODER) else str(kind))
-
-
-def best_device() -> str:
-    """CUDA, else MPS, else CPU."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def model_shape(spec: ModelSpec) -> ModelShape | None:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from itda_core.config import ModelSpec
+from itda_core.devices import is_out_of_memory
 from itda_core.errors import ModelError
 from itda_core.model.built_in import BUILT_IN, quieten
 
@@ -178,9 +179,8 @@ def _why_not(name: str, source: str, error: Exception) -> str:
 
 def is_of_the_machine(error: Exception) -> bool:
     """Whether something failed for want of memory or of a working device, and not by itself."""
-    words = ("out of memory", "allocate memory", "enough memory", "ALLOC_FAILED", "CUDA error")
-    kinds = (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError)
-    return isinstance(error, kinds) or any(word in str(error) for word in words)
+    is_broken = isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
+    return is_broken or is_out_of_memory(error)
 
 
 def first_line(error: Exception) -> str:

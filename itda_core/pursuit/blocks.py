@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
+from itda_core.devices import free_memory
 from itda_core.errors import InputError
-from itda_core.pursuit.gram import affordable_gram, free_memory, gram_type
+from itda_core.pursuit.gram import affordable_gram, gram_type
 
 _CORRELATION_BYTES = 32 * 2**20
 """Correlations computed together on a CPU: enough rows for the product to run at full speed."""

@@ -1,8 +1,8 @@
 """Gram matrices of atoms: products of all pairs, and whether memory has room for them."""
 
-import psutil
 import torch
 
+from itda_core.devices import free_memory
 from itda_core.pursuit.kernel_matching import GRAM_SCALE
 
 _GRAM_ROWS = 1_024
@@ -48,10 +48,3 @@ def gram_bytes(n_atoms: int, device: torch.device) -> int:
 
 def gram_type(device: torch.device) -> torch.dtype:
     return torch.int16 if device.type == "cpu" else torch.float32
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that can be had on a device now; for MPS, which shares it, main memory."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available

@@ -3,10 +3,10 @@
 import streamlit as st
 
 from itda_core.config import ModelSpec
+from itda_core.devices import best_device
 from itda_core.errors import ModelError
 from itda_core.model.abilities import Abilities
 from itda_core.model.loading import (
-    best_device,
     remembered_abilities,
     resolved_dtype,
     try_model,

@@ -1,0 +1,92 @@
+"""The devices that compute: which there are, what is free on them, and what to say where two differ
+or one is full."""
+
+import os
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from itda_core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device of this machine."""
+
+    name: str
+    """as `--device` takes it: "cpu", "mps", "cuda:0" """
+    title: str
+    """what it is, such as "NVIDIA H200" """
+    total: int
+    """bytes of its memory"""
+    free: int
+    """bytes that can be had now"""
+
+
+def devices() -> list[Device]:
+    """Every device of this machine, the fastest kind first; the CPU last."""
+    names = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    names += ["mps"] if torch.backends.mps.is_available() else []
+    return [_described(name) for name in [*names, "cpu"]]
+
+
+def best_device() -> str:
+    """What computes where nothing is said: the setting ITDA_DEVICE, else CUDA, else MPS, else the
+    CPU. Raises InputError where the setting names a device that is not there."""
+    if chosen := os.environ.get("ITDA_DEVICE"):
+        return checked_device(chosen)
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def checked_device(name: str) -> str:
+    """`name`, where this machine has such a device. Raises InputError with those that it has."""
+    try:
+        torch.empty(1, device=name, dtype=torch.uint8)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        if is_out_of_memory(error):
+            return name
+        there = ", ".join(device.name for device in devices())
+        raise InputError(f"There is no device {name!r} here. There is: {there}.") from error
+    return name
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be had on a device now; for MPS, which shares it, main memory."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        # What torch has set aside and does not use can be had as well.
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return psutil.virtual_memory().available
+
+
+def check_same_device(**tensors: torch.Tensor) -> None:
+    """Raises InputError where tensors that work together are on several devices. tensors: by what
+    the caller calls them, such as activations and atoms."""
+    places = {name: tensor.device for name, tensor in tensors.items()}
+    if len(set(places.values())) <= 1:
+        return
+    (first, here), *others = places.items()
+    other, there = next((name, place) for name, place in others if place != here)
+    raise InputError(
+        f"The {first} are on the device {here}, the {other} on {there}. Move one to the other, "
+        f'such as {other}.to("{here}").'
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether something failed because a device's memory, or main memory, was full."""
+    words = ("out of memory", "allocate memory", "enough memory", "ALLOC_FAILED")
+    is_kind = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return is_kind or any(word in str(error) for word in words)
+
+
+def _described(name: str) -> Device:
+    device = torch.device(name)
+    if device.type == "cuda":
+        facts = torch.cuda.get_device_properties(device)
+        return Device(name, facts.name, facts.total_memory, free_memory(device))
+    title = "Apple GPU" if device.type == "mps" else f"CPU, {os.cpu_count()} cores"
+    return Device(name, title, psutil.virtual_memory().total, free_memory(device))

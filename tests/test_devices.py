@@ -1,0 +1,60 @@
+"""Which devices there are, and what is said where two differ or one is full."""
+
+import pytest
+import torch
+
+from itda_core.devices import (
+    best_device,
+    check_same_device,
+    checked_device,
+    devices,
+    free_memory,
+    is_out_of_memory,
+)
+from itda_core.errors import InputError
+from tests.support.pretend_device import PretendDevice
+
+
+def test_the_cpu_is_there_with_its_memory():
+    cpu = devices()[-1]
+    assert cpu.name == "cpu"
+    assert 0 < cpu.free <= cpu.total
+    assert free_memory(torch.device("cpu")) <= cpu.total
+
+
+def test_the_setting_decides_what_computes(monkeypatch):
+    monkeypatch.setenv("ITDA_DEVICE", "cpu")
+    assert best_device() == "cpu"
+    monkeypatch.setenv("ITDA_DEVICE", "cuda:7")
+    with pytest.raises(InputError, match=r"There is no device 'cuda:7' here. There is: .*cpu\."):
+        best_device()
+
+
+@pytest.mark.parametrize("name", ["cuda:7", "toaster", "", "cpu:x"])
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(name):
+    with pytest.raises(InputError, match=r"There is: .*cpu"):
+        checked_device(name)
+
+
+def test_tensors_on_two_devices_are_named():
+    with PretendDevice():
+        atoms = torch.zeros(2, 3, dtype=torch.float32).to("pretend")
+        check_same_device(atoms=atoms, more=atoms)
+        with pytest.raises(InputError) as refused:
+            check_same_device(activations=torch.zeros(2, 3), atoms=atoms)
+    assert "activations are on the device cpu, the atoms on pretend:0" in str(refused.value)
+    assert 'atoms.to("cpu")' in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+        RuntimeError("MPS backend out of memory (MPS allocated: 5.05 GB)"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        MemoryError(),
+    ],
+)
+def test_a_full_memory_is_told_from_other_errors(error):
+    assert is_out_of_memory(error)
+    assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
