@@ -2,12 +2,16 @@
 or one is full."""
 
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import psutil
 import torch
 
 from itda_core.errors import InputError
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,48 @@ def is_out_of_memory(error: BaseException) -> bool:
     words = ("out of memory", "allocate memory", "enough memory", "ALLOC_FAILED")
     is_kind = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return is_kind or any(word in str(error) for word in words)
+
+
+def halving(
+    work: Callable[[int, int], Result], total: int, together: int, say: str
+) -> Iterator[Result]:
+    """work(first, last) for consecutive ranges of 0 to `total` (not included), `together` at once.
+
+    Where memory is full, the range is halved and tried again, down to one, and later ranges stay
+    as small; `work` must then be able to begin a range anew. Results given so far stand. Raises
+    InputError with `say`, which names what one is and what to change, where one does not fit.
+    """
+    first = 0
+    while first < total:
+        last = min(total, first + together)
+        full, result = _tried(work, first, last)
+        if full is None:
+            yield result
+            first = last
+        elif last - first == 1:
+            raise InputError(f"{say} ({full})")
+        else:
+            together = (last - first) // 2
+            free_cached_memory()
+
+
+def free_cached_memory() -> None:
+    """Give back what torch has set aside on GPUs and does not use."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+def _tried(work: Callable[[int, int], Result], first: int, last: int):
+    """None and the result, or what was said where memory was full. The error itself goes no
+    further: it would keep alive all that the work had made until then."""
+    try:
+        return None, work(first, last)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return str(error).splitlines()[0] if str(error) else "memory is full", None
 
 
 def _described(name: str) -> Device:

@@ -9,6 +9,7 @@ from itda_core.devices import (
     checked_device,
     devices,
     free_memory,
+    halving,
     is_out_of_memory,
 )
 from itda_core.errors import InputError
@@ -58,3 +59,48 @@ def test_tensors_on_two_devices_are_named():
 def test_a_full_memory_is_told_from_other_errors(error):
     assert is_out_of_memory(error)
     assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
+
+
+def in_a_memory_of(rows, done):
+    """Work that fails where more than `rows` are asked for at once."""
+
+    def work(first, last):
+        if last - first > rows:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB.\nMore.")
+        done.append((first, last))
+        return list(range(first, last))
+
+    return work
+
+
+def test_where_memory_is_full_the_work_is_halved_and_goes_on():
+    done = []
+    found = [row for part in halving(in_a_memory_of(3, done), 21, 10, "No.") for row in part]
+    assert found == list(range(21))
+    assert {last - first for first, last in done} == {2, 1}  # 10, 5, then 2 and the rest
+    assert list(halving(in_a_memory_of(3, done), 0, 10, "No.")) == []
+
+
+def test_where_not_even_one_fits_it_is_said_and_what_is_done_stands():
+    def work(first, last):
+        if last > 4:
+            raise MemoryError
+        return last
+
+    results = []
+    with pytest.raises(InputError, match=r"One token does not fit: take fewer atoms. \(memory"):
+        for last in halving(work, 8, 4, "One token does not fit: take fewer atoms."):
+            results.append(last)
+    assert results == [4]
+
+
+def test_other_errors_are_not_tried_again():
+    tries = []
+
+    def work(first, last):
+        tries.append((first, last))
+        raise RuntimeError("shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        list(halving(work, 8, 4, "No."))
+    assert tries == [(0, 4)]
