@@ -67,7 +67,7 @@ class PursuitEncoder:
         return PURSUITS[self.pursuit](centred, self.atoms, terms, gram=gram, **ends)
 
     def gram(self) -> torch.Tensor | None:
-        return affordable_gram(self.atoms)
+        return affordable_gram(self.atoms, l0=self.l0)
 
     def residual_norms(self, x: torch.Tensor, codes: Codes) -> torch.Tensor:
         return residual_norms(x - self.offset, codes)

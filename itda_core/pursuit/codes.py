@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+from itda_core.devices import check_same_device
+
 
 @dataclass(frozen=True)
 class Codes:
@@ -39,12 +41,13 @@ class Codes:
 
     @property
     def gains(self) -> torch.Tensor:
-        """What each step takes off the squared norm of what is left, [n_tokens, l0] float64.
+        """What each step takes off the squared norm of what is left, [n_tokens, l0] float64
+        (float32 on MPS).
 
         A step of plain matching pursuit leaves ‖r‖² − c²; a step of an orthogonal one ‖r‖² − z².
         """
         taken = self.coefficients if self.projections is None else self.projections
-        return taken.double().square()
+        return _precise(taken).square()
 
     def prefix(self, l0: int) -> "Codes":
         """The decomposition that only `l0` steps give: the first terms, fitted anew where
@@ -61,9 +64,25 @@ class Codes:
         """Sum of coefficient × atom, [n_tokens, d_model] float32. atoms: [n_atoms, d_model]."""
         if not self.latents.numel():  # no tokens, or the prefix of no terms
             return atoms.new_zeros(len(self), atoms.shape[1])
-        return torch.nn.functional.embedding_bag(
-            self.latents, atoms, per_sample_weights=self.coefficients.to(atoms.dtype), mode="sum"
-        )
+        check_same_device(codes=self.latents, atoms=atoms)
+        return weighted_sums(self.latents, self.coefficients.to(atoms.dtype), atoms)
+
+    def to(self, device: torch.device | str) -> "Codes":
+        """The same codes on a device; these where they are there already."""
+        if self.latents.device == torch.device(device):
+            return self
+        arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        moved = {name: array.to(device) for name, array in arrays.items() if array is not None}
+        return Codes(**moved)
+
+
+def weighted_sums(numbers: torch.Tensor, weights: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Sums of weight × row without copying the rows out first, [n_tokens, width].
+
+    numbers, weights: [n_tokens, terms], numbers of rows and what each is multiplied by, of the
+    type of rows; rows: [n_rows, width].
+    """
+    return torch.nn.functional.embedding_bag(numbers, rows, per_sample_weights=weights, mode="sum")
 
 
 def tokens_together(l0: int) -> int:
@@ -74,9 +93,11 @@ def tokens_together(l0: int) -> int:
 def residual_norms(activations: torch.Tensor, codes: Codes) -> torch.Tensor:
     """‖x − x̂‖ after each step, [n_tokens, l0 + 1] float32, the whole norm first.
 
-    For codes of a pursuit on these activations only: the norms follow from the gains.
+    For codes of a pursuit on these activations only: the norms follow from the gains. On MPS, which
+    has no float64, a norm below about 1e-3 of the whole is rounding.
     """
-    total = activations.double().square().sum(1, keepdim=True)
+    check_same_device(activations=activations, codes=codes.latents)
+    total = _precise(activations).square().sum(1, keepdim=True)
     explained = codes.gains.cumsum(1)
     return torch.cat([total, total - explained], 1).clamp(min=0).sqrt().float()
 
@@ -85,3 +106,8 @@ def direction_errors(activations: torch.Tensor, reconstructions: torch.Tensor) -
     """‖x/‖x‖ − x̂/‖x̂‖‖² of each token, [n_tokens] in [0, 4]; 1 where x̂ is zero."""
     x = torch.nn.functional.normalize(activations.float(), dim=1)
     return (x - torch.nn.functional.normalize(reconstructions.float(), dim=1)).square().sum(1)
+
+
+def _precise(x: torch.Tensor) -> torch.Tensor:
+    """In float64, in float32 on MPS, which has none."""
+    return x.float() if x.device.type == "mps" else x.double()

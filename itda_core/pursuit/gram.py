@@ -2,11 +2,15 @@
 
 import torch
 
-from itda_core.devices import free_memory
+from itda_core.devices import free_cached_memory, free_memory, is_out_of_memory
 from itda_core.pursuit.kernel_matching import GRAM_SCALE
+from itda_core.pursuit.products import product_traffic, products
 
 _GRAM_ROWS = 1_024
 """Rows of a Gram matrix computed together."""
+MATCHING_TRAFFIC = 32.0
+"""Bytes for each atom and step of matching pursuit by the Gram matrix in torch operations: a row is
+copied out and subtracted from the correlations, whose sizes are written and searched."""
 
 
 def gram_matrix(atoms: torch.Tensor) -> torch.Tensor:
@@ -18,11 +22,37 @@ def gram_matrix(atoms: torch.Tensor) -> torch.Tensor:
     return gram
 
 
-def affordable_gram(atoms: torch.Tensor, memory: int | None = None) -> torch.Tensor | None:
+def affordable_gram(
+    atoms: torch.Tensor, memory: int | None = None, l0: int | None = None
+) -> torch.Tensor | None:
     """`gram_matrix(atoms)`, None where it is larger than `memory` bytes, by default a quarter of
-    what is free."""
+    what is free, where it does not fit after all, and where pursuits of `l0` steps, if that is
+    given, would not take it."""
+    if l0 is not None and not gram_pays(atoms, max(MATCHING_TRAFFIC, orthogonal_traffic(l0))):
+        return None
     memory = free_memory(atoms.device) // 4 if memory is None else memory
-    return gram_matrix(atoms) if gram_bytes(len(atoms), atoms.device) <= memory else None
+    if gram_bytes(len(atoms), atoms.device) > memory:
+        return None
+    try:
+        return gram_matrix(atoms)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    free_cached_memory()
+    return None
+
+
+def gram_pays(atoms: torch.Tensor, traffic: float) -> bool:
+    """Whether a step that moves `traffic` bytes for each atom is faster than a product of residuals
+    and atoms. Always on a CPU; on a device a large product is what it does best."""
+    d_model, device = atoms.shape[1], atoms.device
+    return device.type == "cpu" or traffic < product_traffic(d_model, device)
+
+
+def orthogonal_traffic(l0: int) -> float:
+    """As MATCHING_TRAFFIC, of an orthogonal pursuit: on average l0 / 2 rows are summed, their sum
+    is written and taken from the correlations, whose sizes are written and searched."""
+    return 4 * (l0 / 2 + 7)
 
 
 def empty_gram(n_atoms: int, device: torch.device) -> torch.Tensor:
@@ -34,7 +64,7 @@ def extend_gram(gram: torch.Tensor, atoms: torch.Tensor, first: int, last: int) 
     """Fill in the products of atoms `first` to `last` (not included) with all before them."""
     for start in range(first, last, _GRAM_ROWS):
         end = min(last, start + _GRAM_ROWS)
-        new = atoms[start:end] @ atoms[:end].T
+        new = products(atoms[start:end], atoms[:end].T)
         if gram.dtype == torch.int16:
             new = new.mul_(GRAM_SCALE).round_().clamp_(-GRAM_SCALE, GRAM_SCALE)
         gram[start:end, :end] = new

@@ -5,16 +5,17 @@ signed correlation becomes a coefficient, and the term is subtracted (Mallat & Z
 
 With C = X Dᵀ computed once and the Gram matrix G = D Dᵀ, subtracting c·d_j from a residual changes
 its correlations by c·G[j], so a step costs n_atoms instead of n_atoms × d_model. Which way is
-taken, and in what blocks, follows from shapes, device and memory; the codes are the same.
+taken, and in what blocks, follows from shapes, device and memory; the codes are the same to float32
+rounding. On a GPU the product is often faster than fetching rows of G, see `products`.
 """
-
-from collections.abc import Callable
 
 import torch
 
-from itda_core.pursuit.blocks import check_input, in_blocks, in_threads
+from itda_core.pursuit.blocks import Ways, check_input, in_blocks, in_threads, pursue_anew
 from itda_core.pursuit.codes import Codes
+from itda_core.pursuit.gram import MATCHING_TRAFFIC
 from itda_core.pursuit.kernel_matching import ROUNDING, pursue_rows
+from itda_core.pursuit.products import Proposed, Strongest, products
 
 
 def matching_pursuit(
@@ -38,44 +39,65 @@ def matching_pursuit(
     """
     check_input(activations, atoms, l0, gram)
     x = activations
-    latents = torch.zeros(len(x), l0, dtype=torch.int64, device=x.device)
-    coefficients = torch.zeros(len(x), l0, device=x.device, dtype=torch.float32)
-    in_blocks(_way, x, atoms, l0, (coefficients, latents), gram, memory)
+    latents = torch.empty(len(x), l0, dtype=torch.int64, device=x.device)
+    coefficients = torch.empty(len(x), l0, device=x.device, dtype=torch.float32)
+    in_blocks(_ways(), x, atoms, l0, (coefficients, latents), gram, memory)
     return Codes(latents, coefficients)
 
 
-def _way(has_gram: bool, on_cpu: bool) -> Callable:
-    if not has_gram:
-        return _pursue_directly
-    return _pursue_compiled if on_cpu else _pursue_torch
+def _ways() -> Ways:
+    return Ways(
+        compiled=_pursue_compiled,
+        by_gram=_pursue_torch,
+        by_products=_pursue_directly,
+        by_proposals=_pursue_by_proposals,
+        gram_traffic=MATCHING_TRAFFIC,
+    )
 
 
 def _pursue_directly(room, residuals, atoms, _gram, _scale, coefficients, latents) -> None:
     """The pursuit as it is defined, one product a step; needs no Gram matrix."""
+    _pursue(Strongest(atoms, room), residuals, atoms, coefficients, latents)
+
+
+def _pursue_by_proposals(_room, residuals, atoms, _gram, scale, coefficients, latents) -> None:
+    """The same with 16 bits that propose; tokens for which they can't tell are pursued directly."""
+    x = residuals.clone()
+    unclear = _pursue(Proposed(atoms), residuals, atoms, coefficients, latents)
+    pursue_anew(unclear, _pursue_directly, x, atoms, scale, (coefficients, latents))
+
+
+def _pursue(find, residuals, atoms, coefficients, latents) -> torch.Tensor:
+    """Take the atoms that `find` gives. Returns the tokens, bool, where it was not always sure."""
     floor = ROUNDING * residuals.norm(dim=1)
+    unclear = torch.zeros_like(floor, dtype=torch.bool)
     for step in range(latents.shape[1]):
-        best = torch.mm(residuals, atoms.T, out=room).abs_().argmax(1)
-        _take(step, best, floor, residuals, atoms, latents, coefficients)
+        best, is_sure = find(residuals)
+        unclear |= _take(step, best, floor, residuals, atoms, latents, coefficients) & ~is_sure
+    return unclear
 
 
-def _pursue_torch(correlations, residuals, atoms, gram, _scale, coefficients, latents) -> None:
-    """The pursuit in torch operations, for devices that the compiled kernel is not for. Nothing
-    in the loop waits for the device."""
+def _pursue_torch(_room, residuals, atoms, gram, _scale, coefficients, latents) -> None:
+    """The pursuit by the Gram matrix in torch operations, for devices that the compiled kernel is
+    not for. Nothing in the loop waits for the device."""
     floor = ROUNDING * residuals.norm(dim=1)
-    torch.mm(residuals, atoms.T, out=correlations)
+    gram = gram[: len(atoms), : len(atoms)]
+    correlations = products(residuals, atoms.T)
     for step in range(latents.shape[1]):
         best = correlations.abs().argmax(1)
         _take(step, best, floor, residuals, atoms, latents, coefficients)
-        correlations -= coefficients[:, step, None] * gram[best, : len(atoms)]
+        correlations.addcmul_(gram[best], coefficients[:, step, None], value=-1)
 
 
-def _take(step, best, floor, residuals, atoms, latents, coefficients) -> None:
-    """Write down one term of each token and subtract it; nothing where only rounding is left."""
+def _take(step, best, floor, residuals, atoms, latents, coefficients) -> torch.Tensor:
+    """Write down one term of each token and subtract it; nothing where only rounding is left.
+    Returns where there was more, [n_tokens] bool."""
     chosen = atoms[best]
     more = residuals.norm(dim=1) > floor
     latents[:, step] = best * more
     coefficients[:, step] = (residuals * chosen).sum(1) * more
     residuals -= coefficients[:, step, None] * chosen
+    return more
 
 
 def _pursue_compiled(correlations, residuals, atoms, gram, _scale, coefficients, latents) -> None:

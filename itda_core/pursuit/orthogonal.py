@@ -9,17 +9,26 @@ import functools
 
 import torch
 
-from itda_core.pursuit.blocks import check_input, in_blocks, in_threads
+from itda_core.devices import check_same_device, halving
+from itda_core.pursuit.blocks import Ways, check_input, in_blocks, in_threads
 from itda_core.pursuit.codes import Codes
-from itda_core.pursuit.kernel_matching import ROUNDING
-from itda_core.pursuit.kernel_orthogonal import MIN_NEW_PART, pursue_orthogonally_rows
+from itda_core.pursuit.gram import orthogonal_traffic
+from itda_core.pursuit.kernel_orthogonal import pursue_orthogonally_rows
 from itda_core.pursuit.matching import matching_pursuit
+from itda_core.pursuit.orthogonal_torch import (
+    pursue_by_gram,
+    pursue_by_products,
+    pursue_by_proposals,
+)
+from itda_core.pursuit.products import products
 
 _REFIT_TOGETHER = 2_048
 """Tokens refitted at once: their atoms are copied out, [n_tokens, l0, d_model]."""
 _JITTER = 1e-6
-"""Added to the diagonal of unit atoms' products, so that equal atoms share a term; more where
-rounding needs it."""
+"""Added to the diagonal of unit atoms' products, so that equal atoms share a term."""
+_MORE_JITTER = (1e-5, 1e-4, 1e-3, 1e-2)
+"""Tried in turn where rounding has left a matrix without a factor. Rounding of products in float32
+stays below the last by far."""
 
 
 def orthogonal_matching_pursuit(
@@ -38,13 +47,11 @@ def orthogonal_matching_pursuit(
     """
     check_input(activations, atoms, l0, gram)
     n_tokens, device = len(activations), activations.device
-    latents = torch.zeros(n_tokens, l0, dtype=torch.int64, device=device)
-    projections = torch.zeros(n_tokens, l0, device=device, dtype=torch.float32)
-    factor = torch.zeros(n_tokens, l0, l0, device=device, dtype=torch.float32)
+    latents = torch.empty(n_tokens, l0, dtype=torch.int64, device=device)
+    projections = torch.empty(n_tokens, l0, device=device, dtype=torch.float32)
+    factor = torch.empty(n_tokens, l0, l0, device=device, dtype=torch.float32)
     results = (projections, latents, factor)
-    in_blocks(
-        functools.partial(_way, min_projection), activations, atoms, l0, results, gram, memory
-    )
+    in_blocks(_ways(min_projection, l0), activations, atoms, l0, results, gram, memory)
     return Codes.fitted(latents, factor, projections)
 
 
@@ -71,32 +78,47 @@ def refit(
 
     activations: [n_tokens, d_model]; latents: [n_tokens, l0]; used: [n_tokens, l0] bool.
     """
+    check_same_device(activations=activations, atoms=atoms, latents=latents)
     shape = (*latents.shape, latents.shape[1])
     factor = torch.zeros(shape, device=atoms.device, dtype=torch.float32)
     projections = torch.zeros(latents.shape, device=atoms.device, dtype=torch.float32)
-    for first in range(0, len(latents), _REFIT_TOGETHER):
-        block = slice(first, first + _REFIT_TOGETHER)
+
+    def fit(first: int, last: int) -> None:
+        block = slice(first, last)
         chosen = atoms[latents[block]] * _first_uses(latents[block], used[block])[..., None]
-        products = chosen @ chosen.mT
-        diagonal = products.diagonal(dim1=1, dim2=2)
+        squares = products(chosen, chosen.mT)
+        diagonal = squares.diagonal(dim1=1, dim2=2)
         diagonal += torch.where(diagonal > 0, _JITTER, 1.0)  # a term left out: 1, so that L exists
-        factor[block] = _factored(products)
-        along = chosen @ activations[block, :, None].float()
+        factor[block] = _factored(squares)
+        along = products(chosen, activations[block, :, None].float())
         solved = torch.linalg.solve_triangular(factor[block], along, upper=False)
         projections[block] = solved[..., 0]
+
+    for _ in halving(fit, len(latents), _REFIT_TOGETHER, _FULL.format(latents.shape[1])):
+        pass
     return Codes.fitted(latents, factor, projections)
 
 
-def _factored(products: torch.Tensor) -> torch.Tensor:
+_FULL = (
+    "Not even one token fits into the memory for least squares on {} atoms: free some there, or "
+    "take a smaller L0 or another device."
+)
+
+
+def _factored(squares: torch.Tensor) -> torch.Tensor:
     """Cholesky factors of [n_tokens, l0, l0]; where rounding has left a matrix that has none, of
-    one with a larger diagonal."""
-    factor, failed = torch.linalg.cholesky_ex(products)
-    jitter = _JITTER
-    while failed.any():
-        jitter *= 10
-        rows = failed.nonzero()[:, 0]
-        eye = torch.eye(products.shape[1], device=products.device, dtype=torch.float32)
-        factor[rows], failed[rows] = torch.linalg.cholesky_ex(products[rows] + jitter * eye)
+    one with a larger diagonal. Waits for the device once."""
+    factor, failed = torch.linalg.cholesky_ex(squares)
+    rows = failed.nonzero()[:, 0]
+    if not len(rows):
+        return factor
+    eye = torch.eye(squares.shape[1], device=squares.device, dtype=torch.float32)
+    again, failed = factor[rows], failed[rows]
+    for jitter in _MORE_JITTER:
+        tried, tried_failed = torch.linalg.cholesky_ex(squares[rows] + jitter * eye)
+        again = torch.where(failed[:, None, None] != 0, tried, again)
+        failed = torch.where(failed != 0, tried_failed, failed)
+    factor[rows] = again
     return factor
 
 
@@ -106,9 +128,9 @@ def _first_uses(latents: torch.Tensor, used: torch.Tensor) -> torch.Tensor:
     return used & ~same.tril(-1).any(2)
 
 
-def _way(min_projection: float, has_gram: bool, on_cpu: bool):
-    pursue = _pursue_compiled if has_gram and on_cpu else _pursue_by_products
-    return functools.partial(pursue, min_projection)
+def _ways(min_projection: float, l0: int) -> Ways:
+    ways = _pursue_compiled, pursue_by_gram, pursue_by_products, pursue_by_proposals
+    return Ways(*(functools.partial(way, min_projection) for way in ways), orthogonal_traffic(l0))
 
 
 def _pursue_compiled(
@@ -119,34 +141,6 @@ def _pursue_compiled(
     own = (correlations, residuals, (min_projection / scale)[:, 0], latents, factor, projections)
     shared = gram.numpy(), atoms.numpy()
     in_threads(lambda c, r, *own: pursue_orthogonally_rows(c, r, *shared, *own), own)
-
-
-def _pursue_by_products(
-    min_projection, room, residuals, atoms, _gram, scale, projections, latents, factor
-) -> None:
-    """The pursuit as it is defined, one product a step, an orthonormal basis for each token."""
-    n_tokens, l0 = latents.shape
-    basis = residuals.new_zeros(n_tokens, l0, residuals.shape[1])
-    floor = ROUNDING * residuals.norm(dim=1)
-    more = torch.ones_like(floor, dtype=torch.bool)
-    for step in range(l0):
-        best = torch.mm(residuals, atoms.T, out=room).abs_().argmax(1)
-        new = atoms[best]
-        along = torch.zeros_like(projections)
-        for _ in range(2):  # once more, since rounding leaves a little behind
-            part = (basis @ new[..., None])[..., 0]
-            new = new - (part[:, None] @ basis)[:, 0]
-            along += part
-        size = new.norm(dim=1)
-        more = more & (residuals.norm(dim=1) > floor) & (size > MIN_NEW_PART)
-        new = new / size.clamp(min=MIN_NEW_PART)[:, None]
-        more = more & ((residuals * new).sum(1).abs() >= min_projection / scale[:, 0])
-        basis[:, step] = new * more[:, None]
-        factor[:, step] = along * more[:, None]
-        factor[:, step, step] = torch.where(more, size, 1.0)
-        latents[:, step] = best * more
-        projections[:, step] = (residuals * basis[:, step]).sum(1)
-        residuals -= projections[:, step, None] * basis[:, step]
 
 
 PURSUITS = {

@@ -18,7 +18,7 @@ from tests.support.reference import assert_is_the_pursuit, slow_pursuit, take_pa
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(params=["compiled", "torch", "direct"])
+@pytest.fixture(params=["compiled", "torch", "proposals", "direct"])
 def path(request, monkeypatch):
     """Each of the ways that a pursuit may take."""
     take_path(monkeypatch, request.param)

@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import orthogonal_mp_gram
 
 from itda_core.errors import InputError
-from itda_core.pursuit import orthogonal
+from itda_core.pursuit import blocks, gram, orthogonal
 from itda_core.pursuit.codes import residual_norms
 from itda_core.pursuit.gram import gram_matrix
 from itda_core.pursuit.matching import matching_pursuit
@@ -14,11 +14,14 @@ from itda_core.pursuit.orthogonal import orthogonal_matching_pursuit, refitted_p
 from tests.support.reference import slow_pursuit, unit_rows
 
 
-@pytest.fixture(params=["compiled", "products"])
+@pytest.fixture(params=["compiled", "products", "proposals", "gram"])
 def pursue(request, monkeypatch):
     """Each of the ways that an orthogonal pursuit may take."""
-    if request.param == "products":
-        monkeypatch.setattr(orthogonal, "_pursue_compiled", orthogonal._pursue_by_products)
+    if request.param != "compiled":
+        way = getattr(orthogonal, f"pursue_by_{request.param}")
+        monkeypatch.setattr(orthogonal, "_pursue_compiled", way)
+        monkeypatch.setattr(gram, "gram_type", lambda _device: torch.float32)
+        monkeypatch.setattr(blocks, "gram_type", lambda _device: torch.float32)
     return lambda x, atoms, l0, **more: orthogonal_matching_pursuit(
         x, atoms, l0, gram=gram_matrix(atoms), **more
     )
@@ -159,6 +162,33 @@ def test_ends_before_the_first_step_that_takes_less_than_is_asked_for(pursue):
         assert torch.equal(codes.latents[row, :length], whole.latents[row, :length])
     left = (x - codes.reconstruct(atoms)).norm(dim=1)
     torch.testing.assert_close(residual_norms(x, codes)[:, -1], left, rtol=1e-3, atol=1e-3)
+
+
+def test_a_planted_support_is_recovered(pursue):
+    # Unit vectors and Walsh functions in 64 dimensions: no two products exceed 1/8, and then OMP
+    # finds any four atoms (Tropp 2004: fewer than (1 + 8) / 2).
+    walsh = torch.ones(1, 1, dtype=torch.float32)
+    for _ in range(6):
+        walsh = torch.cat([torch.cat([walsh, walsh], 1), torch.cat([walsh, -walsh], 1)])
+    atoms = torch.cat([torch.eye(64), walsh / 8])
+    draw = np.random.default_rng(2)
+    planted = np.stack([draw.permutation(128)[:4] for _ in range(60)])
+    sizes = draw.choice([-1, 1], (60, 4)) * draw.uniform(0.5, 20, (60, 4))
+    x = torch.tensor(np.einsum("tk,tkd->td", sizes, atoms.numpy()[planted]), dtype=torch.float32)
+    codes = pursue(x, atoms, 4)
+    assert np.array_equal(np.sort(codes.latents.numpy()), np.sort(planted))
+    expected = np.zeros((60, 128), np.float32)
+    np.put_along_axis(expected, planted, sizes.astype(np.float32), axis=1)
+    np.testing.assert_allclose(dense(codes, 128), expected, atol=1e-4)
+
+
+def test_more_steps_than_atoms_take_each_atom_once_and_end(pursue):
+    x, atoms = random_problem(40, 3, 8)
+    codes = pursue(x, atoms, 10)
+    assert all(sorted(row) == [0, 1, 2] for row in codes.latents[:, :3].tolist())
+    assert not codes.coefficients[:, 3:].any()
+    solved = np.linalg.lstsq(atoms.double().T.numpy(), x.double().T.numpy(), rcond=None)[0].T
+    np.testing.assert_allclose(dense(codes, 3), solved, rtol=1e-3, atol=1e-3)
 
 
 def test_huge_and_tiny_activations(pursue):

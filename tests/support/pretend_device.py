@@ -21,7 +21,10 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 NAME = "pretend"
-_WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal"}
+_WAITS = {
+    "aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal",
+    "aten::_unique2", "aten::unique_dim", "aten::unique_consecutive", "aten::linalg_cholesky",
+}  # fmt: skip
 _MAY_MIX = {"aten::copy_", "aten::index", "aten::index_put_", "aten::index_put"}
 """A copy crosses devices by nature; CUDA takes indices from the host too (and waits for them)."""
 
@@ -83,6 +86,10 @@ def _run(func, args, kwargs, seen: Seen | None):
         seen.calls[name] += 1
         if name in _WAITS or (name in _MAY_MIX and len(there) < len(tensors)):
             seen.waits[name] += 1
+        elif name.startswith("aten::index") and any(
+            one.dtype == torch.bool for one in _picks(args)
+        ):
+            seen.waits[f"{name} by a mask"] += 1
     if name in ("aten::to", "aten::_to_copy"):
         return _moved(func, args, kwargs, seen)
     here = [one for one in tensors if not isinstance(one, _Tensor) and one.dim() > 0]
@@ -99,6 +106,12 @@ def _run(func, args, kwargs, seen: Seen | None):
     back = {id(one.inner): one for one in there}
     own = lambda one: back[id(one)] if id(one) in back else _Tensor(one)  # noqa: E731
     return tree_map_only(torch.Tensor, own, result)
+
+
+def _picks(args) -> list[torch.Tensor]:
+    """The indices of `index` and `index_put`."""
+    listed = args[1] if len(args) > 1 and isinstance(args[1], list | tuple) else ()
+    return [one for one in listed if isinstance(one, torch.Tensor)]
 
 
 def _moved(func, args, kwargs, seen: Seen | None):

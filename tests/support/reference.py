@@ -1,5 +1,6 @@
 """Slow and plain implementations of what the product does fast, in float64."""
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -51,9 +52,13 @@ def assert_is_the_pursuit(codes, activations, atoms, share=1.0, beside_the_norm=
 
 def take_path(monkeypatch, path):
     """Let pursuits take one of the ways there are: compiled, direct, or the torch operations that
-    other devices use, with their float32 Gram matrix."""
+    other devices use, with their float32 Gram matrix or with proposals in 16 bits."""
     if path == "direct":
         monkeypatch.setattr(blocks, "affordable_gram", lambda *_: None)
+    elif path == "proposals":
+        way = pursuit._pursue_by_proposals
+        ways = dataclasses.replace(pursuit._ways(), compiled=way, by_products=way)
+        monkeypatch.setattr(pursuit, "_ways", lambda: ways)
     elif path == "torch":
         for module in (blocks, gram):
             monkeypatch.setattr(module, "gram_type", lambda _device: torch.float32)
