@@ -80,6 +80,17 @@ def check_same_device(**tensors: torch.Tensor) -> None:
     )
 
 
+def has_float64(device: torch.device) -> bool:
+    """Whether a device computes in float64, in which sums are kept; MPS does not, nor has it all of
+    linear algebra."""
+    return device.type != "mps"
+
+
+def in_float64(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor in float64, on the host where its device has none."""
+    return (tensor if has_float64(tensor.device) else tensor.cpu()).double()
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether something failed because a device's memory, or main memory, was full."""
     words = ("out of memory", "allocate memory", "enough memory", "ALLOC_FAILED")

@@ -10,6 +10,8 @@ from itda_core.devices import (
     devices,
     free_memory,
     halving,
+    has_float64,
+    in_float64,
     is_out_of_memory,
 )
 from itda_core.errors import InputError
@@ -45,6 +47,19 @@ def test_tensors_on_two_devices_are_named():
             check_same_device(activations=torch.zeros(2, 3), atoms=atoms)
     assert "activations are on the device cpu, the atoms on pretend:0" in str(refused.value)
     assert 'atoms.to("cpu")' in str(refused.value)
+
+
+def test_sums_are_kept_in_float64_where_the_device_has_it():
+    x = torch.tensor([1.0, 2.0], dtype=torch.float32)
+    with PretendDevice():
+        there = in_float64(x.to("pretend"))
+        assert (there.dtype, there.device.type) == (torch.float64, "pretend")
+    assert in_float64(x).dtype == torch.float64
+    assert [has_float64(torch.device(name)) for name in ("cpu", "cuda", "mps")] == [
+        True,
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import torch
 
 from itda_core.activations.pool import CandidatePool
 from itda_core.config import HookPoint
+from itda_core.devices import check_same_device
 from itda_core.dictionary.encoders import AutoencoderEncoder, Encoder, PursuitEncoder
 from itda_core.dictionary.legacy import model_digest, reads_ends, remembered
 from itda_core.dictionary.sae_encoder import SaeEncoder
@@ -77,6 +78,19 @@ class Dictionary:
     def d_model(self) -> int:
         return self.atoms.shape[1]
 
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are, and so where it encodes."""
+        return self.atoms.device
+
+    def to(self, device: torch.device | str) -> "Dictionary":
+        """The same dictionary with its tensors on a device; itself where they are there."""
+        atoms = self.atoms.to(device)
+        if atoms.device == self.device:
+            return self
+        encoder = self.encoder and self.encoder.to(device)
+        return replace(self, atoms=atoms, offset=self.offset.to(device), encoder=encoder)
+
     @functools.cached_property
     def coder(self) -> Encoder:
         """What encodes for it: its pursuit, or the encoder of an autoencoder."""
@@ -96,8 +110,11 @@ class Dictionary:
         """Raw activations [n_tokens, d_model] to codes, by the dictionary's own pursuit of `l0`
         steps, or by the encoder of an autoencoder, which may give fewer terms.
 
-        gram: what `gram()` gives, for callers that encode in several parts.
+        gram: what `gram()` gives, for callers that encode in several parts. All are on one device,
+        and so are the codes: InputError where they are not.
         """
+        tensors = {"activations": activations, "dictionary": self.atoms}
+        check_same_device(**tensors, **({} if gram is None else {"gram": gram}))
         return self.coder.encode(activations, l0, gram)
 
     def gram(self) -> torch.Tensor | None:
@@ -105,7 +122,9 @@ class Dictionary:
         return self.coder.gram()
 
     def decode(self, codes: Codes) -> torch.Tensor:
-        """Codes to raw activations, [n_tokens, d_model] float32."""
+        """Codes to raw activations, [n_tokens, d_model] float32, on the device of both: InputError
+        where they are on two."""
+        check_same_device(codes=codes.latents, dictionary=self.atoms)
         return codes.reconstruct(self.atoms) + self.offset
 
     def save(self, path: str | Path) -> Path:
@@ -122,7 +141,10 @@ class Dictionary:
         return path
 
     def to_bytes(self) -> bytes:
-        """The content of a dictionary file: safetensors, with the sources as a Parquet table."""
+        """The content of a dictionary file: safetensors, with the sources as a Parquet table.
+        The device that it is on leaves no trace."""
+        if self.device.type != "cpu":
+            return self.to("cpu").to_bytes()
         table = io.BytesIO()
         self.sources.assign(word=self.word_starts()).to_parquet(table, index=False)
         prompt_ids = np.array([int(name, 16) for name in self.prompt_ids], np.uint64)

@@ -5,7 +5,7 @@ the decoder. With unit atoms wᵢ/‖wᵢ‖ the coefficients are aᵢ·‖wᵢ�
 of a pursuit: a term's coefficient is the length of what it adds.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 
@@ -41,6 +41,12 @@ class SaeEncoder:
     def __len__(self) -> int:
         return len(self.bias)
 
+    def to(self, device: torch.device | str) -> "SaeEncoder":
+        """The same encoder with its tensors on a device."""
+        own = {part.name: getattr(self, part.name) for part in fields(self)}
+        moved = {name: one.to(device) for name, one in own.items() if torch.is_tensor(one)}
+        return replace(self, **moved)
+
     def pre_activations(self, x: torch.Tensor) -> torch.Tensor:
         """What the rule decides on, [n_tokens, n_atoms] float32. x: [n_tokens, d_model]."""
         return (x.float() - self.center) @ self.weight + self.bias
@@ -72,8 +78,8 @@ class SaeEncoder:
         rows = max(1, DENSE_VALUES // len(self))
         blocks = [self._terms(x[first : first + rows], limit) for first in range(0, len(x), rows)]
         width = max([1, *(block.l0 for block in blocks)])
-        latents = torch.zeros(len(x), width, dtype=torch.int64)
-        coefficients = torch.zeros(len(x), width, dtype=torch.float32)
+        latents = torch.zeros(len(x), width, dtype=torch.int64, device=x.device)
+        coefficients = torch.zeros(len(x), width, dtype=torch.float32, device=x.device)
         for number, block in enumerate(blocks):
             place = slice(number * rows, number * rows + len(block)), slice(0, block.l0)
             latents[place], coefficients[place] = block.latents, block.coefficients

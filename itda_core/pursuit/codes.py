@@ -39,6 +39,11 @@ class Codes:
     def __len__(self) -> int:
         return self.latents.shape[0]
 
+    def to(self, device: torch.device | str) -> "Codes":
+        """The same codes with their tensors on a device."""
+        own = {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
+        return Codes(**{name: one if one is None else one.to(device) for name, one in own.items()})
+
     @property
     def gains(self) -> torch.Tensor:
         """What each step takes off the squared norm of what is left, [n_tokens, l0] float64
