@@ -91,6 +91,30 @@ def in_float64(tensor: torch.Tensor) -> torch.Tensor:
     return (tensor if has_float64(tensor.device) else tensor.cpu()).double()
 
 
+def to_device(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """A host's tensor on a device, without waiting for what the device still computes."""
+    device = torch.device(device)
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def to_host(*tensors: torch.Tensor) -> list[torch.Tensor]:
+    """Tensors of one device in main memory, in one transfer: the host waits once for all of them.
+    On a CPU they are given back as they are."""
+    if all(tensor.device.type == "cpu" for tensor in tensors):
+        return list(tensors)
+    # The widest types first: each then begins at a multiple of its own size.
+    order = sorted(range(len(tensors)), key=lambda place: -tensors[place].itemsize)
+    flat = [tensors[place].contiguous().flatten().view(torch.uint8) for place in order]
+    parts = torch.cat(flat).cpu().split([len(part) for part in flat])
+    found = {
+        place: part.view(tensors[place].dtype).view(tensors[place].shape)
+        for place, part in zip(order, parts, strict=True)
+    }
+    return [found[place] for place in range(len(tensors))]
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether something failed because a device's memory, or main memory, was full."""
     words = ("out of memory", "allocate memory", "enough memory", "ALLOC_FAILED")

@@ -13,6 +13,8 @@ from itda_core.devices import (
     has_float64,
     in_float64,
     is_out_of_memory,
+    to_device,
+    to_host,
 )
 from itda_core.errors import InputError
 from tests.support.pretend_device import PretendDevice
@@ -119,3 +121,25 @@ def test_other_errors_are_not_tried_again():
     with pytest.raises(RuntimeError, match="shapes"):
         list(halving(work, 8, 4, "No."))
     assert tries == [(0, 4)]
+
+
+def test_tensors_come_to_the_host_as_they_are_by_one_transfer():
+    given = [
+        torch.tensor([True, False, True]),
+        torch.tensor([[1, 2], [3, 2**40]], dtype=torch.int64),
+        torch.zeros(0, 4, dtype=torch.float32),
+        torch.tensor([0.1, float("nan"), float("-inf")], dtype=torch.float32),
+        torch.arange(6, dtype=torch.float32).view(2, 3).T,
+        torch.tensor(2.5, dtype=torch.float64),
+    ]
+    with PretendDevice() as seen:
+        there = [to_device(tensor, "pretend") for tensor in given]
+        assert not seen.waits
+        back = to_host(*there)
+        assert seen.waits == {"to the CPU": 1}
+    for found, tensor in zip(back, given, strict=True):
+        assert found.device.type == "cpu"
+        assert found.dtype == tensor.dtype
+        assert found.shape == tensor.shape
+        assert torch.equal(found.nan_to_num(), tensor.nan_to_num())
+    assert to_host(given[0])[0] is given[0]

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from itda_core.devices import halving, to_device
 from itda_core.errors import InputError, ModelError
 from itda_core.model.abilities import Abilities
 from itda_core.model.blocks import changed, left_out, recorded
 from itda_core.model.context import DEFAULT_CONTEXT_LENGTH, check_ids, context_length
 from itda_core.model.process_lock import PROCESS_LOCK
 from itda_core.model.tokenizer import prepared, tokenizer_digest
-from itda_core.model.tokens import TokenizedText, Tokens, batches, padded, tokenized_texts
+from itda_core.model.tokens import TokenizedText, Tokens, padded, tokenized_texts
 
 FORWARD_TOKENS = {"cpu": 1_024, "mps": 8_192, "cuda": 16_384}
 """Tokens of one forward pass, padding included: enough to keep the device busy."""
@@ -25,6 +26,7 @@ FORWARD_TOKENS = {"cpu": 1_024, "mps": 8_192, "cuda": 16_384}
 class Activations(dict):
     """{layer: [n_kept_tokens, d_model] float32} and which token each row is.
 
+    The rows are on the device of the model, or where they were asked for; the rest is on the host.
     prompts, positions: [n_kept_tokens] int64, the text's number in the batch and the token's
     position in it. Rows run through the texts in order, each from its first kept token on.
     """
@@ -52,6 +54,8 @@ class Model:
         streams side by side"""
         self.abilities = Abilities()
         """What it was proved to do right: set by who loads it (see proof.py)"""
+        self._fitting: int | None = None
+        """Tokens of a forward pass, padding included, that memory had room for after it was full"""
 
     @property
     def is_causal(self) -> bool:
@@ -107,13 +111,18 @@ class Model:
         return found
 
     def capture(
-        self, tokens: Tokens, layers: Sequence[int], skip_first: bool = True
+        self,
+        tokens: Tokens,
+        layers: Sequence[int],
+        skip_first: bool = True,
+        to: torch.device | str | None = None,
     ) -> Activations:
         """The output of each block in `layers` for every token, in one truncated forward pass.
 
         Layer L is `hidden_states[L + 1]` of the same model (before the final norm, which
         transformers applies to the last one). Padding is left out, and with `skip_first` also
-        the first position of each text.
+        the first position of each text. to: the device that the rows go to, by default the model's
+        own, where nothing waits for them. Raises InputError where memory has no room for a text.
         """
         self.check_layers(layers)
         is_kept = tokens.mask.clone()
@@ -122,23 +131,58 @@ class Model:
         prompts, positions = is_kept.nonzero(as_tuple=True)
         counts = is_kept.sum(1)
         starts = counts.cumsum(0) - counts
-        shape = (len(prompts), self.d_model)
-        rows = {layer: torch.full(shape, float("nan"), dtype=torch.float32) for layer in layers}
+        shape, device = (len(prompts), self.d_model), torch.device(to or self.device)
+        empty = functools.partial(torch.full, shape, float("nan"), dtype=torch.float32)
+        rows = {layer: empty(device=device) for layer in layers}
         for part in self._forward_batches(tokens.lengths):
-            taken, places = is_kept[part], _ranges(starts[part], counts[part])
+            places = _ranges(starts[part], counts[part])
             if not len(places):  # nothing is kept, perhaps no token is there at all
                 continue
-            batch = tokens.select(part)
-            taken = taken[:, : batch.ids.shape[1]].to(self.device)
-            for layer, hidden in self._hidden(batch, layers).items():
-                rows[layer][places] = hidden[taken].float().cpu()
+            places = to_device(places, device)
+            for layer, found in self._kept(tokens, part, is_kept, layers).items():
+                rows[layer][places] = found.to(device)
         return Activations(rows, prompts.numpy(), positions.numpy())
 
-    def _forward_batches(self, lengths: np.ndarray) -> list[np.ndarray]:
+    def _forward_batches(self, lengths: np.ndarray) -> Iterator[np.ndarray]:
         """The numbers of the texts in batches of similar length, so that little is padded."""
         order = np.argsort(-lengths, kind="stable")
         together = FORWARD_TOKENS.get(self.device.type, FORWARD_TOKENS["cpu"])
-        return [order[a:b] for a, b in batches(lengths[order].tolist(), together)]
+        while len(order):
+            most = min(
+                together, self._fitting or together
+            )  # a batch before may have been too large
+            count = max(1, most // max(1, lengths[order[0]]))
+            yield order[:count]
+            order = order[count:]
+
+    def _kept(
+        self, tokens: Tokens, part: np.ndarray, is_kept: torch.Tensor, layers: Sequence[int]
+    ) -> dict[int, torch.Tensor]:
+        """The rows of the texts of `part` that are kept, on the model's device; by several passes
+        where memory has no room for one. is_kept: [n_texts, longest] bool, of all texts."""
+
+        def run(first: int, last: int) -> tuple[int, dict[int, torch.Tensor]]:
+            batch, kept = tokens.select(part[first:last]), is_kept[part[first:last]]
+            # Which rows, is known here: a mask on the device would have to be waited for.
+            rows = kept[:, : batch.ids.shape[1]].flatten().nonzero()[:, 0]
+            rows = to_device(rows, self.device)
+            hidden = self._hidden(batch, layers)
+            return last - first, {
+                layer: x.flatten(0, 1)[rows].float() for layer, x in hidden.items()
+            }
+
+        longest = int(tokens.lengths[part].max())
+        passes = list(halving(run, len(part), len(part), self._no_room(longest)))
+        if len(passes) > 1:
+            self._fitting = passes[-2][0] * longest  # the last one may be a small rest
+        return {layer: torch.cat([rows[layer] for _, rows in passes]) for layer in layers}
+
+    def _no_room(self, n_tokens: int) -> str:
+        return (
+            f"There is no room on the device {self.device} for {self.name} and one text of "
+            f"{n_tokens:,} tokens. Choose a shorter context, a smaller model, bfloat16 in place of "
+            "float32, or another device."
+        )
 
     def hidden(self, tokens: Tokens, layer: int) -> torch.Tensor:
         """The output of block `layer` at every position, padding included, [n_texts, longest,
@@ -168,9 +212,11 @@ class Model:
     def _run(self, module: nn.Module, ids, mask, options: dict[str, Any]) -> Any:
         # The mask as transformers' tokenizers give it: some models calculate with it.
         if mask is not None:
-            options = {"attention_mask": mask.to(self.device, torch.int64), **options}
+            mask = to_device(mask.to(torch.int64), self.device)
+            options = {"attention_mask": mask, **options}
+        ids = to_device(ids, self.device)
         with self._lock, torch.inference_mode():
-            return module(input_ids=ids.to(self.device), **_accepted(type(module), options))
+            return module(input_ids=ids, **_accepted(type(module), options))
 
     def unembed(self, hidden: torch.Tensor) -> torch.Tensor:
         """Next-token scores of vectors of the residual stream as if they were the last block's

@@ -110,7 +110,7 @@ class _Proof:
             if shape != expected:
                 names = "[texts, tokens, d_model]"
                 raise _Differs(f"block {layer} gives {shape} where {expected} is due, {names}")
-        captured = model.capture(self.both, layers, skip_first=False)
+        captured = model.capture(self.both, layers, skip_first=False, to="cpu")
         mask = self.both.mask
         for layer, rows in captured.items():
             if not torch.isfinite(rows).all():
@@ -121,7 +121,7 @@ class _Proof:
         elif len(model.blocks) != getattr(model.text_config, "num_hidden_layers", None):
             raise _Differs("no list of blocks was found that is known to be the right one")
         for number, alone in enumerate((self.long, self.short)):
-            found = model.capture(alone, layers, skip_first=False)
+            found = model.capture(alone, layers, skip_first=False, to="cpu")
             for layer, rows in found.items():
                 together = captured[layer][captured.prompts == number]
                 self._compare(together, rows, f"block {layer} of a text in a batch and alone")
@@ -144,8 +144,8 @@ class _Proof:
         ids = self.long.ids.clone()
         ids[0, middle:] = ids[0, : length - middle].flip(0)
         changed = _with_ids(self.long, ids)
-        plain = model.capture(self.long, layers, skip_first=False)
-        other = model.capture(changed, layers, skip_first=False)
+        plain = model.capture(self.long, layers, skip_first=False, to="cpu")
+        other = model.capture(changed, layers, skip_first=False, to="cpu")
         for layer in layers:
             self._check_unmoved(other[layer][:middle], plain[layer][:middle], "activations")
         with recorded(model.blocks, layers, stop=False) as outputs:
@@ -226,7 +226,7 @@ class _Proof:
     def _short_and_long(self) -> dict[int, torch.Tensor]:
         """Every block's output for the short text and the long one, [2, n_tokens, d_model]."""
         tokens = self.both.select([1, 0])
-        rows = self.model.capture(tokens, range(self.model.n_layers), skip_first=False)
+        rows = self.model.capture(tokens, range(self.model.n_layers), skip_first=False, to="cpu")
         dtype, device = next(self.model.module.parameters()).dtype, self.model.device
         padded_rows = {}
         for layer, x in rows.items():
@@ -285,7 +285,7 @@ class _Proof:
     @functools.cached_property
     def _hidden(self) -> dict[int, torch.Tensor]:
         """Every block's output for the longer text, [1, n_tokens, d_model]."""
-        rows = self.model.capture(self.long, range(self.model.n_layers), skip_first=False)
+        rows = self.model.capture(self.long, range(self.model.n_layers), skip_first=False, to="cpu")
         dtype = next(self.model.module.parameters()).dtype
         return {layer: x[None].to(self.model.device, dtype) for layer, x in rows.items()}
 
