@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from itda_core.devices import to_host
+
 MASSIVE = 10.0
 """A token whose norm is over so many times the median norm is a massive activation (Sun et al.
 2024, arXiv 2402.17762): a few of them can outweigh all others in a sum of squares."""
@@ -16,7 +18,7 @@ def massive(norms: torch.Tensor, median_norm: float) -> torch.Tensor:
 def massive_rows(activations: torch.Tensor) -> np.ndarray:
     """[n_rows] bool: tokens whose norm is more than 10 times the median. A handful of them would
     decide every measure that squares."""
-    norms = activations.norm(dim=1)
+    [norms] = to_host(activations.norm(dim=1))
     return massive(norms, float(norms.nanmedian())).numpy()
 
 

@@ -20,9 +20,10 @@ class GrowingDictionary:
     the free memory there is no Gram matrix, and the pursuit does without.
     """
 
-    def __init__(self, d_model: int, max_atoms: int):
+    def __init__(self, d_model: int, max_atoms: int, device: torch.device | str = "cpu"):
+        """device: where it grows and encodes."""
         self.max_atoms = max_atoms
-        self._atoms = torch.zeros(0, d_model, dtype=torch.float32)
+        self._atoms = torch.zeros(0, d_model, dtype=torch.float32, device=device)
         self._gram: torch.Tensor | None = empty_gram(0, self._atoms.device)
         self._sources: list[tuple] = []
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from itda_core.activations.massive import massive
+from itda_core.devices import has_float64, to_device, to_host
 from itda_core.pursuit.codes import tokens_together
 from itda_core.pursuit.gram import affordable_gram
 from itda_core.pursuit.orthogonal import orthogonal_matching_pursuit
@@ -33,7 +34,11 @@ _FLOOR = 0.8
 """Of the median projection at the wanted step: where the least one worth a term is looked for
 first."""
 _TOGETHER = 512
-"""Activations compared with all centres at once: their products stay in the processor's cache."""
+"""Activations compared with all centres at once on a CPU: their products stay in its cache."""
+_PRODUCTS = 2**26
+"""Products, at most, of activations and centres that another device holds at once."""
+_SUMMED = 1_024
+"""Activations added up in float32 where a device has no float64."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +53,25 @@ class Centre:
 
 def centre_of(activations: torch.Tensor) -> Centre:
     """Mean and median norm of [n_tokens, d_model] finite activations."""
-    norms = activations.norm(dim=1)
+    [norms] = to_host(activations.norm(dim=1))
     median = float(norms.median()) if len(norms) else 0.0
-    usual = activations[~massive(norms, median)]
-    mean = (
-        usual.mean(0, dtype=torch.float64)
-        if len(usual)
-        else activations.new_zeros(activations.shape[1])
-    )
-    return Centre(mean.float(), median)
+    is_massive = massive(norms, median)
+    usual = _taken(activations, (~is_massive).nonzero()[:, 0]) if is_massive.any() else activations
+    mean = _mean(usual) if len(usual) else activations.new_zeros(activations.shape[1])
+    return Centre(mean, median)
+
+
+def _mean(x: torch.Tensor) -> torch.Tensor:
+    """Mean of [n, d_model], summed in float64, [d_model] float32 on the same device."""
+    if has_float64(x.device):
+        return x.mean(0, dtype=torch.float64).float()
+    [sums] = to_host(torch.stack([part.sum(0) for part in x.split(_SUMMED)]))
+    return (sums.sum(0, dtype=torch.float64) / len(x)).float().to(x.device)
+
+
+def _taken(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Rows of `x`, whose numbers the host knows, on the device of `x`."""
+    return x[to_device(rows, x.device)]
 
 
 @dataclass(frozen=True)
@@ -64,7 +79,7 @@ class Choice:
     """Activations that become atoms."""
 
     rows: torch.Tensor
-    """[n_atoms] int64, ascending"""
+    """[n_atoms] int64, ascending, on the host; the other tensors are where the activations are"""
     atoms: torch.Tensor
     """[n_atoms, d_model] float32, unit rows"""
     centre: Centre
@@ -84,17 +99,19 @@ def choose(
     centre = centre_of(activations)
     taken_off = centre.mean if offset == "mean" else torch.zeros_like(centre.mean)
     centred = activations - taken_off
-    norms = centred.norm(dim=1)
-    is_massive = massive(activations.norm(dim=1), centre.median_norm)
+    raw, norms = to_host(activations.norm(dim=1), centred.norm(dim=1))
+    is_massive = massive(raw, centre.median_norm)
     few = is_massive.nonzero()[:, 0]
     usual = (~is_massive & (norms > 0)).nonzero()[:, 0]
     directions = torch.nn.functional.normalize(centred, dim=1)
     del centred  # as large as the sample
-    n_massive_atoms = min(_FOR_MASSIVE, n_atoms // 2)
-    taken = few[cover(directions[few], n_massive_atoms, l0, seed)] if n_massive_atoms else few[:0]
-    rows = torch.cat([taken, usual[cover(directions[usual], n_atoms - len(taken), l0, seed)]])
-    rows = rows.sort().values
-    return Choice(rows, directions[rows], centre, taken_off)
+    n_massive_atoms, taken = min(_FOR_MASSIVE, n_atoms // 2), few[:0]
+    if n_massive_atoms:
+        taken = few[cover(_taken(directions, few), n_massive_atoms, l0, seed)]
+    others = _taken(directions, usual) if len(usual) < len(directions) else directions
+    chosen = cover(others, n_atoms - len(taken), l0, seed)
+    rows = torch.cat([taken, usual[chosen]]).sort().values
+    return Choice(rows, _taken(directions, rows), centre, taken_off)
 
 
 def choose_on_average(
@@ -119,8 +136,9 @@ def least_projection(activations: torch.Tensor, choice: Choice, l0: int, max_ter
     over these tokens explains more, as long as steps take less and less. Massive activations are
     left out. activations: [n_tokens, d_model], of prompts that no atom comes from.
     """
-    is_massive = massive(activations.norm(dim=1), choice.centre.median_norm)
-    x = activations[~is_massive] - choice.offset
+    [norms] = to_host(activations.norm(dim=1))
+    usual = (~massive(norms, choice.centre.median_norm)).nonzero()[:, 0]
+    x = _taken(activations, usual) - choice.offset
     if not len(x) or not len(choice.atoms):
         return 0.0
     # A token uses the steps before the first small one: those whose running minimum is not small.
@@ -137,17 +155,19 @@ def least_projection(activations: torch.Tensor, choice: Choice, l0: int, max_ter
 def _lowest(
     x: torch.Tensor, atoms: torch.Tensor, gram: torch.Tensor | None, l0: int, min_projection: float
 ) -> torch.Tensor:
-    """The smallest projection up to each step, [n_tokens, l0] float64; 0 after the end."""
+    """The smallest projection up to each step, [n_tokens, l0] float64 on the host; 0 after the
+    end."""
     parts = x.split(tokens_together(l0))
     pursued = [
         orthogonal_matching_pursuit(part, atoms, l0, gram, min_projection=min_projection)
         for part in parts
     ]
-    return torch.cat([codes.gains.sqrt() for codes in pursued]).cummin(1).values
+    [projections] = to_host(torch.cat([codes.projections for codes in pursued]))
+    return projections.double().abs().cummin(1).values
 
 
 def cover(directions: torch.Tensor, n_atoms: int, l0: int, seed: int) -> torch.Tensor:
-    """Rows of the activations that become atoms, [≤ n_atoms] int64 in ascending order.
+    """Rows of the activations that become atoms, [≤ n_atoms] int64 on the host in ascending order.
 
     directions: [n_tokens, d_model] float32, centred and of unit norm; l0: terms that the
     dictionary will use. The same input gives the same rows. Fewer than `n_atoms` come back only
@@ -166,7 +186,8 @@ def cover(directions: torch.Tensor, n_atoms: int, l0: int, seed: int) -> torch.T
 
 
 def _distinct(directions: torch.Tensor) -> torch.Tensor:
-    _, first = np.unique(directions.numpy(), axis=0, return_index=True)
+    [rows] = to_host(directions)
+    _, first = np.unique(rows.numpy(), axis=0, return_index=True)
     return torch.from_numpy(np.sort(first))
 
 
@@ -178,19 +199,16 @@ def _central(directions: torch.Tensor, n_centres: int, draw: np.random.Generator
     """
     first = torch.from_numpy(draw.choice(len(directions), n_centres, replace=False))
     reduced = _principal(directions)
-    centres = reduced[first]
+    centres = _taken(reduced, first)
     for _ in range(ROUNDS):
         nearest = _nearest(reduced, centres)
-        sums = torch.zeros(n_centres, reduced.shape[1], dtype=torch.float32).index_add_(
-            0, nearest, reduced
-        )
-        centres = torch.nn.functional.normalize(sums, dim=1)
-    whole = torch.zeros(n_centres, directions.shape[1], dtype=torch.float32).index_add_(
-        0, nearest, directions
-    )
-    whole = torch.nn.functional.normalize(whole, dim=1)
-    pairs = zip(directions.split(_TOGETHER), nearest.split(_TOGETHER), strict=True)
+        centres = _sums(reduced, nearest, n_centres)
+        centres = torch.nn.functional.normalize(centres, dim=1)
+    whole = torch.nn.functional.normalize(_sums(directions, nearest, n_centres), dim=1)
+    together = _together(directions.device, n_centres)
+    pairs = zip(directions.split(together), nearest.split(together), strict=True)
     closeness = torch.cat([(part * whole[numbers]).sum(1) for part, numbers in pairs])
+    closeness, nearest = to_host(closeness, nearest)
     # The last of each group, sorted by closeness: of equals the first row.
     order = np.lexsort((-np.arange(len(closeness)), closeness.numpy(), nearest.numpy()))
     groups = nearest.numpy()[order]
@@ -201,13 +219,39 @@ def _principal(directions: torch.Tensor) -> torch.Tensor:
     """Coordinates in the directions' first principal components, [n_tokens, ≤ 128], unit rows."""
     if directions.shape[1] <= COMPONENTS:
         return directions
-    _, vectors = torch.linalg.eigh(directions.T @ directions)
-    return torch.nn.functional.normalize(directions @ vectors[:, -COMPONENTS:], dim=1)
+    products = directions.T @ directions
+    if not has_float64(directions.device):  # nor eigenvectors
+        products = products.cpu()
+    _, vectors = torch.linalg.eigh(products)
+    vectors = vectors[:, -COMPONENTS:].to(directions.device)
+    return torch.nn.functional.normalize(directions @ vectors, dim=1)
 
 
 def _nearest(points: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
     """The centre with the largest product for each point, [n_points] int64."""
-    return torch.cat([(part @ centres.T).argmax(1) for part in points.split(_TOGETHER)])
+    together = _together(points.device, len(centres))
+    return torch.cat([(part @ centres.T).argmax(1) for part in points.split(together)])
+
+
+def _sums(points: torch.Tensor, nearest: torch.Tensor, n_centres: int) -> torch.Tensor:
+    """The sum of the points of each centre, [n_centres, d].
+
+    `index_add_` adds up in whatever order a GPU's threads come, so that the same input would not
+    give the same sums; there a product with zeros and ones does.
+    """
+    sums = torch.zeros(n_centres, points.shape[1], dtype=torch.float32, device=points.device)
+    if points.device.type == "cpu":
+        return sums.index_add_(0, nearest, points)
+    numbers = torch.arange(n_centres, device=points.device)[:, None]
+    together = _together(points.device, n_centres)
+    for part, of_part in zip(points.split(together), nearest.split(together), strict=True):
+        sums += (numbers == of_part).float() @ part
+    return sums
+
+
+def _together(device: torch.device, n_centres: int) -> int:
+    """How many activations to compare with all centres at once."""
+    return _TOGETHER if device.type == "cpu" else max(_TOGETHER, _PRODUCTS // n_centres)
 
 
 def _losses_without(
@@ -224,12 +268,14 @@ def _losses_without(
     judges = np.flatnonzero(is_judge)
     judges = np.sort(draw.choice(judges, min(JUDGES, len(judges)), replace=False))
     losses = torch.zeros(len(candidates), dtype=torch.float64)
-    atoms = directions[candidates]
+    atoms = _taken(directions, candidates)
     gram = affordable_gram(atoms)
     for part in torch.from_numpy(judges).split(tokens_together(l0)):
-        codes = orthogonal_matching_pursuit(directions[part], atoms, l0, gram)
-        identity = torch.eye(l0, dtype=torch.float32).expand_as(codes.factor)
+        codes = orthogonal_matching_pursuit(_taken(directions, part), atoms, l0, gram)
+        identity = torch.eye(l0, dtype=torch.float32, device=atoms.device)
+        identity = identity.expand_as(codes.factor)
         inverse = torch.linalg.solve_triangular(codes.factor, identity, upper=False)
         loss = codes.coefficients.square() / inverse.square().sum(1)  # (G⁻¹)_jj = Σ_i (L⁻¹)_ij²
-        losses.index_add_(0, codes.latents.flatten(), loss.double().flatten())
+        loss, latents = to_host(loss, codes.latents)
+        losses.index_add_(0, latents.flatten(), loss.double().flatten())
     return losses

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from itda_core.devices import to_device, to_host
 from itda_core.dictionary.growing import GrowingDictionary
 from itda_core.pursuit.codes import direction_errors
 
@@ -48,7 +49,8 @@ class ThresholdSelection:
     def offer(self, activations: torch.Tensor, sources: Sequence[tuple]) -> Offer:
         """Take what is needed of the activations of one step.
 
-        activations: [n_tokens, d_model] float32, finite and not zero; sources: one for each row.
+        activations: [n_tokens, d_model] float32, finite and not zero, on the dictionary's device;
+        sources: one for each row.
         """
         dictionary = self.dictionary
         if dictionary.is_full or not len(activations):
@@ -58,17 +60,19 @@ class ThresholdSelection:
         else:
             codes = dictionary.encode(activations, self.l0)
             errors = direction_errors(activations, codes.reconstruct(dictionary.atoms))
+            [errors] = to_host(errors)  # all that a step waits for
             rows, error = (errors > self.threshold).nonzero()[:, 0].tolist(), float(errors.mean())
         rows = rows[: dictionary.max_atoms - len(dictionary)]
-        dictionary.append(activations[rows], [sources[row] for row in rows])
+        numbers = to_device(torch.tensor(rows, dtype=torch.int64), activations.device)
+        dictionary.append(activations[numbers], [sources[row] for row in rows])
         return Offer(len(rows), error)
 
     def _seeds(self, activations: torch.Tensor) -> list[int]:
         """Rows of the distinct activations that are not atoms yet, most frequent first."""
         unit = torch.nn.functional.normalize(activations, dim=1)
         n_atoms = len(self.dictionary)
-        both = torch.cat([self.dictionary.atoms, unit]).numpy()
-        _, first, counts = np.unique(both, axis=0, return_index=True, return_counts=True)
+        [both] = to_host(torch.cat([self.dictionary.atoms, unit]))
+        _, first, counts = np.unique(both.numpy(), axis=0, return_index=True, return_counts=True)
         new = first >= n_atoms
         first, counts = first[new], counts[new]
         order = np.lexsort((first, -counts))[: activations.shape[1] - n_atoms]
