@@ -49,7 +49,7 @@ _STAGES = {
     "encoding: pursuit": (Dictionary, "encode"),
     "encoding: reconstruction": (Dictionary, "decode"),
     "encoding: table of codes": (encoding, "_code_table"),
-    "encoding: near misses": (NearMisses, "add"),
+    "encoding: near misses": (NearMisses, "terms"),
 }
 
 

@@ -3,6 +3,7 @@
 Kept as nearly.parquet in the run's directory. Autoencoders and runs of earlier versions have none.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +32,21 @@ class NearMisses:
         self.dictionary, self._gram = dictionary, gram
         self._parts: list[pd.DataFrame] = []
 
-    def add(
-        self, left: torch.Tensor, codes: Codes, prompts: np.ndarray, positions: np.ndarray
-    ) -> None:
-        """left: what the codes leave of the activations, [n_tokens, d_model]; prompts: number of
-        each token's prompt; positions: its index there."""
+    def terms(self, left: torch.Tensor, codes: Codes) -> tuple[torch.Tensor, ...]:
+        """What `next_terms` gives; nothing for an autoencoder, which takes no steps. left: what the
+        codes leave of the activations, [n_tokens, d_model]."""
         if not self.dictionary.coder.takes_steps:
+            return ()
+        return next_terms(left, codes, self.dictionary.atoms, self._gram)
+
+    def add(
+        self, terms: Sequence[torch.Tensor], prompts: np.ndarray, positions: np.ndarray
+    ) -> None:
+        """terms: what `terms` gave, brought to the host; prompts: number of each token's prompt;
+        positions: its index there."""
+        if not terms:
             return
-        latents, coefficients, is_term = next_terms(left, codes, self.dictionary.atoms, self._gram)
+        latents, coefficients, is_term = terms
         part = {
             "latent": latents.numpy().astype(np.int32),
             "prompt": prompts.astype(np.int32),

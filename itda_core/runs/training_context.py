@@ -1,8 +1,11 @@
 """What a training or an import is made of; every stage takes it."""
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from itda_core.activations.plan import Plan
 from itda_core.config import HookPoint, TrainConfig, run_id
@@ -10,6 +13,7 @@ from itda_core.corpus.corpus import Corpus
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.dictionary.growing import source_table
 from itda_core.model.model import Model
+from itda_core.runs.rows import DeviceRows, RowFile, RowRoom
 from itda_core.runs.workspace import Workspace
 
 
@@ -27,6 +31,20 @@ class TrainingContext:
     def explored_rows(self) -> int:
         """Activations that are encoded for browsing, per layer: the plan's first."""
         return min(self.config.explored_tokens, self.plan.total_rows)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and so where all of it is computed."""
+        return self.model.device
+
+    @functools.cached_property
+    def _room(self) -> RowRoom:
+        return RowRoom(self.device)
+
+    def rows(self, name: str, length: int) -> RowFile | DeviceRows:
+        """Room for `length` activations, found again after an interruption: on the device where
+        that has room, and in a file. Raises OSError where the disk has no space for them."""
+        return self._room.take(self.workspace.rows(name, length, self.model.d_model))
 
     def run_id(self, layer: int) -> str:
         return run_id(self.workspace.training_id, layer)

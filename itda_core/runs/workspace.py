@@ -12,14 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-import torch
 from filelock import FileLock, Timeout
 
 from itda_core.config import TrainConfig
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError, RunError
 from itda_core.files import disk_errors_as_sentences, write_json
+from itda_core.runs.rows import RowFile
 
 _PATIENCE = 0.1
 """Seconds to try for a lock: whoever asks only whether it is held has it for less, and whoever
@@ -105,7 +104,7 @@ class Workspace:
         }
         return dictionaries, state
 
-    def rows(self, name: str, length: int, width: int) -> "RowFile":
+    def rows(self, name: str, length: int, width: int) -> RowFile:
         """Room for `length` rows in a file, found again after an interruption. Raises OSError
         where the disk has no space for them."""
         path = self.directory / f"{name}.f32"
@@ -121,44 +120,6 @@ class Workspace:
 
     def _checkpoints(self) -> list[Path]:
         return sorted(self.directory.glob("checkpoint-*"))
-
-
-class RowFile:
-    """Float32 rows in a file, written in order and read in blocks: memory holds one block.
-
-    A memory map would do the same, but a disk that fills up under it ends the process.
-    """
-
-    def __init__(self, path: Path, length: int, width: int):
-        self._length, self._width = length, width
-        path.touch()
-        self._file = path.open("r+b")
-
-    def __len__(self) -> int:
-        return self._length
-
-    def write(self, first: int, rows: torch.Tensor) -> None:
-        """Put rows, [n, width] float32, at row `first` and after."""
-        self._file.seek(4 * first * self._width)
-        self._file.write(rows.contiguous().numpy())
-
-    def read(self, first: int, count: int) -> torch.Tensor:
-        """Up to `count` rows from row `first` on, [n, width] float32; zero where none was
-        written."""
-        rows = torch.zeros(
-            max(0, min(count, self._length - first)), self._width, dtype=torch.float32
-        )
-        self._file.seek(4 * first * self._width)
-        self._file.readinto(rows.numpy().reshape(-1).view(np.uint8))
-        return rows
-
-    def flush(self) -> None:
-        """Bring what was written to the disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        self._file.close()
 
 
 def interrupted_trainings(runs: Path) -> dict[str, TrainConfig]:

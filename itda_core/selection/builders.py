@@ -13,10 +13,10 @@ import torch
 from itda_core.activations.massive import usable
 from itda_core.activations.pool import sample_rows, sample_size
 from itda_core.activations.sources import Sources, sources_at
+from itda_core.devices import free_cached_memory, is_out_of_memory, to_device, to_host
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.dictionary.growing import GrowingDictionary
 from itda_core.runs.training_context import TrainingContext
-from itda_core.runs.workspace import RowFile
 from itda_core.selection.coverage import choose, choose_on_average
 from itda_core.selection.threshold import ThresholdSelection
 
@@ -60,6 +60,8 @@ class Builder(Protocol):
 
     mean_error: float | None
     """mean ‖x/‖x‖ − x̂/‖x̂‖‖² of the newest step, where the selection decomposes anything"""
+    notes: list[str]
+    """What a person has to know of how the atoms were chosen, a sentence each"""
 
     @property
     def n_atoms(self) -> int: ...
@@ -84,7 +86,11 @@ class Builder(Protocol):
         ...
 
     def restore(self, atoms: torch.Tensor, sources: list[tuple]) -> None:
-        """Take back the atoms of a checkpoint."""
+        """Take back the atoms of a checkpoint, which may be on another device."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what was kept, once the run is written."""
         ...
 
 
@@ -101,9 +107,11 @@ class ThresholdBuilder:
     def __init__(self, context: TrainingContext):
         config = context.config
         self.step = context.plan.step
-        self.dictionary = GrowingDictionary(context.model.d_model, config.max_atoms)
+        d_model, device = context.model.d_model, context.device
+        self.dictionary = GrowingDictionary(d_model, config.max_atoms, device)
         self.selection = ThresholdSelection(self.dictionary, config.l0, config.threshold)
         self.mean_error: float | None = None
+        self.notes: list[str] = []
 
     @property
     def n_atoms(self) -> int:
@@ -114,10 +122,11 @@ class ThresholdBuilder:
         return self.dictionary.is_full
 
     def offer(self, first: int, activations: torch.Tensor, sources: Sources) -> None:  # noqa: ARG002
-        good = usable(activations)
+        [good] = to_host(usable(activations))
         for start in range(0, len(activations), self.step):
             rows = start + good[start : start + self.step].nonzero()[:, 0]
-            offer = self.selection.offer(activations[rows], sources.take(rows.numpy()))
+            x = activations[to_device(rows, activations.device)]
+            offer = self.selection.offer(x, sources.take(rows.numpy()))
             if offer.mean_error is not None:
                 self.mean_error = offer.mean_error
 
@@ -129,13 +138,16 @@ class ThresholdBuilder:
         n_seed_atoms = self.selection.n_seed_atoms
         return Atoms(
             atoms,
-            torch.zeros(atoms.shape[1], dtype=torch.float32),
+            atoms.new_zeros(atoms.shape[1]),
             sources,
             n_seed_atoms=n_seed_atoms,
         )
 
     def restore(self, atoms: torch.Tensor, sources: list[tuple]) -> None:
         self.dictionary.restore(atoms, sources)
+
+    def close(self) -> None:
+        """Nothing is kept but the atoms."""
 
 
 class CoverageBuilder:
@@ -149,22 +161,40 @@ class CoverageBuilder:
         self._config, self._plan = context.config, context.plan
         size = sample_size(self._config.max_atoms)
         self.rows = sample_rows(self._plan.total_rows, size, self._config.seed)
-        workspace, d_model = context.workspace, context.model.d_model
-        self._sample: RowFile = workspace.rows(f"sample-{layer}", len(self.rows), d_model)
+        self._sample = context.rows(f"sample-{layer}", len(self.rows))
+        self._layer, self._device = layer, context.device
+        self.notes: list[str] = []
 
     def offer(self, first: int, activations: torch.Tensor, sources: Sources) -> None:  # noqa: ARG002
         start, end = np.searchsorted(self.rows, [first, first + len(activations)])
         if end > start:
-            self._sample.write(int(start), activations[self.rows[start:end] - first])
+            rows = torch.from_numpy(self.rows[start:end] - first)
+            self._sample.write(int(start), activations[to_device(rows, activations.device)])
 
     def flush(self) -> None:
         self._sample.flush()
 
     def atoms(self) -> Atoms:
-        """Choose the rows of the sample that cover it, and look their sources up."""
-        config, x = self._config, self._sample.read(0, len(self.rows))
-        good = usable(x).nonzero()[:, 0]
-        x = x[good]  # the sample itself is let go of before more is made of it
+        """Choose the rows of the sample that cover it, and look their sources up; on the CPU where
+        the device has no room for that."""
+        try:
+            return self._chosen_on(self._device)
+        except Exception as error:
+            if self._device.type == "cpu" or not is_out_of_memory(error):
+                raise
+        free_cached_memory()  # here, where the error no longer holds what was made
+        self.notes.append(
+            f"The atoms of layer {self._layer} were chosen on the CPU, which takes longer: the "
+            f"device {self._device} has no room for it."
+        )
+        return self._chosen_on(torch.device("cpu"))
+
+    def _chosen_on(self, device: torch.device) -> Atoms:
+        config, x = self._config, to_device(self._sample.read(0, len(self.rows)), device)
+        [good] = to_host(usable(x))
+        good = good.nonzero()[:, 0]
+        if len(good) < len(x):
+            x = x[to_device(good, device)]
         sizes, min_projection = (config.max_atoms, config.l0), 0.0
         if config.budget == "mean":
             terms = (*sizes, config.max_terms, config.seed)
@@ -177,3 +207,6 @@ class CoverageBuilder:
 
     def restore(self, atoms: torch.Tensor, sources: list[tuple]) -> None:
         """What was kept is on disk."""
+
+    def close(self) -> None:
+        self._sample.close()

@@ -4,7 +4,9 @@ import time
 
 from itda_core.activations.massive import usable
 from itda_core.activations.sources import sources_of
+from itda_core.devices import to_host
 from itda_core.dictionary.dictionary import Dictionary
+from itda_core.errors import ItdaError
 from itda_core.runs.training_context import TrainingContext
 from itda_core.selection.builders import make_builder
 
@@ -15,18 +17,19 @@ class Capture:
     def __init__(self, context: TrainingContext):
         """Begins anew, or goes on from the workspace's newest checkpoint."""
         self.context = context
-        config, workspace = context.config, context.workspace
-        checkpoint = workspace.load_checkpoint()  # before the arrays that it needs are made anew
+        config = context.config
+        checkpoint = (
+            context.workspace.load_checkpoint()
+        )  # before the arrays that it needs are made anew
         self.explored = {
-            layer: workspace.rows(
-                f"activations-{layer}", context.explored_rows, context.model.d_model
-            )
+            layer: context.rows(f"activations-{layer}", context.explored_rows)
             for layer in config.layers
         }
         self.builders = {layer: make_builder(context, layer) for layer in config.layers}
         self.window = self.row = 0
         self.seconds = 0.0
         self.bad_rows = dict.fromkeys(config.layers, 0)
+        self._is_let_go = False
         if checkpoint is not None:
             self._restore(*checkpoint)
 
@@ -48,13 +51,19 @@ class Capture:
         started, (config, plan) = time.monotonic(), (self.context.config, self.context.plan)
         first, last = plan.windows[self.window]
         tokens = plan.tokens(first, last)
-        activations = self.context.model.capture(tokens, config.layers, config.skip_first)
+        try:
+            activations = self.context.model.capture(tokens, config.layers, config.skip_first)
+        except ItdaError:  # no room, say: of this window nothing has been handed on yet
+            self.checkpoint()
+            raise
+        # One wait for the device, for all layers.
+        good = to_host(*(usable(rows) for rows in activations.values()))
         sources = sources_of(tokens, plan.prompts[first:last], activations)
         room = self.context.explored_rows - self.row
-        for layer, rows in activations.items():
+        for (layer, rows), is_good in zip(activations.items(), good, strict=True):
             if room > 0:
                 self.explored[layer].write(self.row, rows[:room])
-            self.bad_rows[layer] += int((~usable(rows)).sum())
+            self.bad_rows[layer] += int((~is_good).sum())
             self.builders[layer].offer(self.row, rows, sources)
         self.row += len(sources)
         self.window += 1
@@ -68,7 +77,10 @@ class Capture:
         return {**self.context.left_out(), **unusable}
 
     def checkpoint(self) -> None:
-        """Bring everything to the disk, from where the training can go on."""
+        """Bring everything to the disk, from where the training can go on. Once a layer is let go
+        of, what is there stands."""
+        if self._is_let_go:
+            return
         for rows in (*self.explored.values(), *self.builders.values()):
             rows.flush()
         state = {
@@ -83,6 +95,12 @@ class Capture:
             if builder.n_atoms
         }
         self.context.workspace.save_checkpoint(self.window, dictionaries, state)
+
+    def let_go(self, layer: int) -> None:
+        """The run of a layer is written: what was kept for it is not needed any more."""
+        self._is_let_go = True
+        self.explored[layer].close()
+        self.builders[layer].close()
 
     def _restore(self, dictionaries: dict[int, Dictionary], state: dict) -> None:
         self.window, self.row, self.seconds = state["window"], state["row"], state["seconds"]

@@ -1,6 +1,8 @@
 """A finished dictionary's codes of the explored tokens, and its measures on held-out ones."""
 
+import copy
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +12,14 @@ import torch
 
 from itda_core.activations.massive import massive
 from itda_core.activations.plan import make_plan
+from itda_core.devices import halving, to_device, to_host
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import CorpusError
 from itda_core.evaluation.metrics import ReconstructionSums, used_terms
 from itda_core.pursuit.codes import Codes, tokens_together
 from itda_core.runs.near_misses import NearMisses
+from itda_core.runs.rows import DeviceRows, RowFile
 from itda_core.runs.training_context import TrainingContext
-from itda_core.runs.workspace import RowFile
 
 HELD_OUT_TOKENS = 4_096
 _ENCODE_TOGETHER = 8_192
@@ -36,7 +39,7 @@ def write_codes(
     folder: Path,
     context: TrainingContext,
     dictionary: Dictionary,
-    explored: RowFile,
+    explored: RowFile | DeviceRows,
     gram: torch.Tensor | None,
 ) -> dict[str, float | int | None]:
     """Encode the explored activations in blocks into codes.parquet, and what nearly became a term
@@ -45,19 +48,17 @@ def write_codes(
     names = pa.array([prompt.prompt_id for prompt in context.plan.prompts])
     sums, is_used = ReconstructionSums(), np.zeros(len(dictionary), bool)
     near_misses = NearMisses(dictionary, gram)
+
+    def encoded(first: int, last: int) -> _Block:
+        return _encoded(explored.read(first, last - first), dictionary, gram, near_misses, sums)
+
+    together, first = min(_ENCODE_TOGETHER, tokens_together(dictionary.l0)), 0
     with pq.ParquetWriter(folder / "codes.parquet", _CODE_SCHEMA, compression="zstd") as writer:
-        together = min(_ENCODE_TOGETHER, tokens_together(dictionary.l0))
-        for first in range(0, len(explored), together):
-            block = slice(first, first + together)
-            x = explored.read(first, together)
-            is_finite = torch.isfinite(x).all(1)
-            x = x[is_finite]
-            codes = dictionary.encode(x, gram=gram)
-            xhat = dictionary.decode(codes)
-            sums.add(x, xhat)
-            tokens = [numbers[block][is_finite.numpy()] for numbers in (prompts, positions)]
-            near_misses.add(x - xhat, codes, *tokens)
-            table = _code_table(codes, *tokens, names)
+        for block in halving(encoded, len(explored), together, _no_room(dictionary)):
+            rows = first + np.flatnonzero(block.is_finite)
+            first, sums = first + len(block.is_finite), block.sums
+            near_misses.add(block.next_terms, prompts[rows], positions[rows])
+            table = _code_table(block.codes, prompts[rows], positions[rows], names)
             is_used[table.column("latent").to_numpy()] = True
             writer.write_table(table)
     near_misses.save(folder, names)
@@ -66,6 +67,50 @@ def write_codes(
         "explored_fvu": None if np.isnan(sums.fvu) else sums.fvu,
         "unused_share": 1 - float(is_used.mean()) if sums.tokens else None,
     }
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A block of explored tokens, encoded; on the host."""
+
+    is_finite: np.ndarray
+    """[n_tokens] bool; only those are encoded"""
+    codes: Codes
+    next_terms: list[torch.Tensor]
+    sums: ReconstructionSums
+    """Of all blocks until here"""
+
+
+def _encoded(
+    x: torch.Tensor,
+    dictionary: Dictionary,
+    gram: torch.Tensor | None,
+    near_misses: NearMisses,
+    sums: ReconstructionSums,
+) -> _Block:
+    """x: explored activations, [n_tokens, d_model]; sums: of the blocks before, left as they are,
+    so that a block can be begun anew. What is written comes to the host in one transfer."""
+    x, is_finite = _finite(to_device(x, dictionary.device))
+    codes = dictionary.encode(x, gram=gram)
+    xhat, sums = dictionary.decode(codes), copy.deepcopy(sums)
+    sums.add(x, xhat)
+    next_terms = near_misses.terms(x - xhat, codes)
+    latents, coefficients, *next_terms = to_host(codes.latents, codes.coefficients, *next_terms)
+    return _Block(is_finite.numpy(), Codes(latents, coefficients), next_terms, sums)
+
+
+def _finite(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The finite ones of activations, and which these are, [n_tokens] bool on the host."""
+    [is_finite] = to_host(torch.isfinite(x).all(1))
+    rows = is_finite.nonzero()[:, 0]
+    return x if len(rows) == len(x) else x[to_device(rows, x.device)], is_finite
+
+
+def _no_room(dictionary: Dictionary) -> str:
+    return (
+        f"There is no room on the device {dictionary.device} to encode one token with "
+        f"{len(dictionary):,} atoms. Choose another device, fewer atoms or a smaller L0."
+    )
 
 
 def _code_table(
@@ -111,16 +156,17 @@ class HeldOut:
     ) -> dict[str, float | int | None]:
         """FVU on held-out prompts, where the corpus has any of two tokens: of all tokens, and
         without massive activations."""
-        x = self._activations.get(layer, torch.zeros(0, dictionary.d_model, dtype=torch.float32))
-        x = x[torch.isfinite(x).all(1)]
-        norms = x.norm(dim=1)
+        empty = dictionary.atoms.new_zeros(0, dictionary.d_model)
+        x, _ = _finite(self._activations.get(layer, empty))
+        [norms] = to_host(x.norm(dim=1))
         is_usual = ~massive(norms, dictionary.median_norm or float(norms.nanmedian()))
         everything, usual = ReconstructionSums(), ReconstructionSums()
         together = tokens_together(dictionary.l0)
         for part, keeps in zip(x.split(together), is_usual.split(together), strict=True):
             xhat = dictionary.decode(dictionary.encode(part, gram=gram))
             everything.add(part, xhat)
-            usual.add(part[keeps], xhat[keeps])
+            rows = to_device(keeps.nonzero()[:, 0], x.device)
+            usual.add(part[rows], xhat[rows])
         return {
             "held_out_tokens": len(x),
             "fvu": None if np.isnan(everything.fvu) else everything.fvu,

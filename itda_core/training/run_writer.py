@@ -11,9 +11,9 @@ import pandas as pd
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.files import write_json
 from itda_core.model.tokenizer import put_in
+from itda_core.runs.rows import DeviceRows, RowFile
 from itda_core.runs.run import new_run
 from itda_core.runs.training_context import TrainingContext
-from itda_core.runs.workspace import RowFile
 from itda_core.training.encoding import HeldOut, write_codes
 
 
@@ -28,7 +28,7 @@ class RunWriter:
         self,
         layer: int,
         dictionary: Dictionary,
-        explored: RowFile,
+        explored: RowFile | DeviceRows,
         facts: dict[str, Any],
         about: dict[str, Any] | None = None,
     ) -> None:
@@ -41,6 +41,7 @@ class RunWriter:
         if directory.exists():
             return
         with new_run(directory.parent, directory.name) as folder:
+            dictionary = dictionary.to(self._context.device)
             dictionary.save(folder)
             dictionary.sources.assign(word=dictionary.words).to_parquet(folder / "sources.parquet")
             gram = dictionary.gram()

@@ -7,6 +7,7 @@ every 20 s makes an interrupted training resume to the same dictionaries.
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from itda_core.activations.plan import Plan, make_plan
 from itda_core.activations.pool import CandidatePool, candidate_rows, pool_at
 from itda_core.config import IMPORTED, TrainConfig, run_id
 from itda_core.corpus.corpus import Corpus, load_corpus
+from itda_core.devices import is_out_of_memory
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError, ItdaError
 from itda_core.files import disk_errors_as_sentences
 from itda_core.model.loading import load_model
 from itda_core.model.model import Model
+from itda_core.model.pretrained import first_line
 from itda_core.progress import Progress
 from itda_core.runs.run import list_runs
 from itda_core.runs.training_context import TrainingContext
@@ -31,11 +34,12 @@ from itda_core.training.run_writer import RunWriter
 CHECKPOINT_SECONDS = 20.0
 
 
-def resume(name: str, runs: Path) -> Iterator[Progress]:
-    """Go on with an interrupted training, given its id or the id of one of its runs."""
+def resume(name: str, runs: Path, device: str | None = None) -> Iterator[Progress]:
+    """Go on with an interrupted training, given its id or the id of one of its runs, on a device
+    that may be another one."""
     training_id = find_interrupted(name, runs)
     config = interrupted_trainings(runs)[training_id]
-    yield from train(config, runs, expected_id=training_id)
+    yield from train(config, runs, device, expected_id=training_id)
 
 
 def find_interrupted(name: str, runs: Path) -> str:
@@ -54,9 +58,13 @@ def find_interrupted(name: str, runs: Path) -> str:
     return training_id
 
 
-def train(config: TrainConfig, runs: Path, expected_id: str | None = None) -> Iterator[Progress]:
+def train(
+    config: TrainConfig, runs: Path, device: str | None = None, expected_id: str | None = None
+) -> Iterator[Progress]:
     """Train a dictionary for each layer of `config` and write the run directories.
 
+    device: "cuda:1", "mps", "cpu" …, by default the best there is; everything is computed there,
+    and which it was is no part of the training's id.
     What is already written is not made again, and what was interrupted goes on from its
     checkpoint. Closing the generator keeps a checkpoint. Raises ItdaError with the remedy.
     """
@@ -64,7 +72,7 @@ def train(config: TrainConfig, runs: Path, expected_id: str | None = None) -> It
     if config.selection == IMPORTED:
         raise InputError("This dictionary was made elsewhere and imported: import it again.")
     yield Progress("loading")
-    model = load_model(_as_before(config, runs).model)
+    model = load_model(_as_before(config, runs).model, device=device)
     config = config.with_dtype(model.dtype)
     model.check_layers(config.layers)
     yield Progress("reading")
@@ -80,7 +88,7 @@ def train(config: TrainConfig, runs: Path, expected_id: str | None = None) -> It
     plan = make_plan(model, corpus.training(config.seed), config, config.max_tokens)
     _check_enough_tokens(plan, config)
     context = TrainingContext(config, model, corpus, plan, workspace)
-    with workspace.locked(config), disk_errors_as_sentences(runs):
+    with workspace.locked(config), disk_errors_as_sentences(runs), _full_memory_as_sentence(model):
         yield from _run(context)
     workspace.remove()
 
@@ -89,23 +97,12 @@ def _run(context: TrainingContext) -> Iterator[Progress]:
     """Capture, then select, encode and write each layer."""
     capture = Capture(context)
     report = Report(context, capture)
-    yield from _captured(capture, report)
-    pools, writer = _Pools(context), RunWriter(context)
-    for layer in context.config.layers:
-        if not context.run_directory(layer).exists():  # written before an interruption
-            started = time.monotonic()
-            yield report.layer(layer)
-            dictionary = _selected(context, layer, capture.builders[layer], pools)
-            if not len(dictionary):
-                capture.seconds += time.monotonic() - started
-                continue
-            yield report.encoding(layer, len(dictionary))
-            seconds = capture.seconds + time.monotonic() - started
-            facts = {"tokens": capture.row, "seconds": seconds, "skipped": capture.left_out(layer)}
-            writer.write(layer, dictionary, capture.explored[layer], facts)
-            capture.explored[layer].close()
-            capture.seconds += time.monotonic() - started
-        report.progress.finished.append(context.run_id(layer))
+    try:
+        yield from _captured(capture, report)
+        yield from _written(context, capture, report)
+    except GeneratorExit:  # cancelled between two windows or layers, where the state is whole
+        capture.checkpoint()
+        raise
     _check_all_written(context, capture)
     yield report.done()
 
@@ -119,12 +116,33 @@ def _captured(capture: Capture, report: Report) -> Iterator[Progress]:
         if time.monotonic() - last_checkpoint > CHECKPOINT_SECONDS:
             capture.checkpoint()
             last_checkpoint = time.monotonic()
-        try:
-            yield progress
-        except GeneratorExit:  # cancelled between two windows, where the state is whole
-            capture.checkpoint()
-            raise
-    capture.checkpoint()
+        yield progress
+    # What a device holds may take longer to the disk than the device takes to make it anew.
+    on_cpu = capture.context.device.type == "cpu"
+    if on_cpu or time.monotonic() - last_checkpoint > CHECKPOINT_SECONDS:
+        capture.checkpoint()
+
+
+def _written(context: TrainingContext, capture: Capture, report: Report) -> Iterator[Progress]:
+    """The runs of the layers, one after another."""
+    pools, writer = _Pools(context), RunWriter(context)
+    for layer in context.config.layers:
+        if not context.run_directory(layer).exists():  # written before an interruption
+            started = time.monotonic()
+            yield report.layer(layer)
+            builder = capture.builders[layer]
+            dictionary = _selected(context, layer, builder, pools)
+            if not len(dictionary):
+                capture.seconds += time.monotonic() - started
+                continue
+            report.progress.notes = [*report.progress.notes, *builder.notes]
+            yield report.encoding(layer, len(dictionary))
+            seconds = capture.seconds + time.monotonic() - started
+            facts = {"tokens": capture.row, "seconds": seconds, "skipped": capture.left_out(layer)}
+            writer.write(layer, dictionary, capture.explored[layer], facts)
+            capture.let_go(layer)
+            capture.seconds += time.monotonic() - started
+        report.progress.finished.append(context.run_id(layer))
 
 
 def _selected(
@@ -177,6 +195,20 @@ def _came_to(config: TrainConfig, other: TrainConfig) -> bool:
     if {**other.corpus.to_dict(), **said} != other.corpus.to_dict():
         return False
     return other == replace(config, corpus=other.corpus).with_dtype(other.model.dtype)
+
+
+@contextmanager
+def _full_memory_as_sentence(model: Model) -> Iterator[None]:
+    """Turns a memory that is full, where no smaller part could be tried, into a sentence."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ItdaError) or not is_out_of_memory(error):
+            raise
+        raise ItdaError(
+            f"Memory is full on the device {model.device} ({first_line(error)}). Nothing that was "
+            "kept is lost: resume the training where more is free, or on another device."
+        ) from error
 
 
 def _check_enough_tokens(plan: Plan, config: TrainConfig) -> None:

@@ -1,0 +1,186 @@
+"""Rows of activations that a training keeps until it is finished: in a file, or on a device with a
+file behind them.
+
+The file is what a checkpoint counts on. A device keeps rows as well, so that nothing has to come
+back to it, as far as a share of its memory goes.
+"""
+
+import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from itda_core.devices import free_memory, to_device
+
+ROWS_SHARE = 0.25
+"""Of what is free on a device, beside the model: what the rows of all layers may take there. As
+much may go to a Gram matrix, and choosing takes the rows of one layer some four times."""
+_BUFFER_BYTES = 2**24
+"""Pinned memory through which rows leave a CUDA device"""
+_WINDOWS = 2
+"""Windows that wait to be written, at most, where the device does not keep them anyway"""
+
+
+class RowFile:
+    """Float32 rows in a file, written in order and read in blocks: memory holds one block.
+
+    A memory map would do the same, but a disk that fills up under it ends the process.
+    """
+
+    def __init__(self, path: Path, length: int, width: int):
+        self._length, self.width = length, width
+        path.touch()
+        self._file = path.open("r+b")
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def written(self) -> int:
+        """Rows, from the first on, that the file has room for: none after them was written."""
+        return min(self._length, -(-os.fstat(self._file.fileno()).st_size // (4 * self.width)))
+
+    def write(self, first: int, rows: torch.Tensor) -> None:
+        """Put rows, [n, width] float32 of any device, at row `first` and after."""
+        self._file.seek(4 * first * self.width)
+        self._file.write(rows.cpu().contiguous().numpy())
+
+    def read(self, first: int, count: int) -> torch.Tensor:
+        """Up to `count` rows from row `first` on, [n, width] float32 on the host; zero where none
+        was written."""
+        rows = torch.zeros(
+            max(0, min(count, self._length - first)), self.width, dtype=torch.float32
+        )
+        self._file.seek(4 * first * self.width)
+        self._file.readinto(rows.numpy().reshape(-1).view(np.uint8))
+        return rows
+
+    def flush(self) -> None:
+        """Bring what was written to the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class DeviceRows:
+    """Rows of a device, kept there or not, with a file behind them: written, read, flushed and
+    closed as a `RowFile` is."""
+
+    def __init__(self, file: RowFile, device: torch.device, is_kept: bool, copies: "Copies | None"):
+        """Takes up what the file holds. is_kept: on the device, too; copies: what writes the file
+        beside the device's work, None for at once."""
+        self._file, self._copies = file, copies
+        self._waiting: deque[Future] = deque()
+        self._rows: torch.Tensor | None = None
+        if is_kept:
+            shape = (len(file), file.width)
+            self._rows = torch.zeros(shape, dtype=torch.float32, device=device)
+            together = max(1, _BUFFER_BYTES // (4 * file.width))
+            for first in range(0, file.written, together):
+                part = file.read(first, together)
+                self._rows[first : first + len(part)] = to_device(part, device)
+
+    def __len__(self) -> int:
+        return len(self._file)
+
+    def write(self, first: int, rows: torch.Tensor) -> None:
+        """Put rows, [n, width] float32 of the device, at row `first` and after. They must not be
+        changed afterwards. Raises what writing earlier ones to the file raised."""
+        if self._rows is not None:
+            self._rows[first : first + len(rows)] = rows
+            rows = self._rows[first : first + len(rows)]
+        if self._copies is None:
+            self._file.write(first, rows)
+            return
+        self._waiting.append(self._copies.start(rows, self._file, first))
+        self._settle(len(self._waiting) if self._rows is not None else _WINDOWS)
+
+    def read(self, first: int, count: int) -> torch.Tensor:
+        """Up to `count` rows from row `first` on, [n, width] float32, on the device where they are
+        kept there, else on the host; zero where none was written."""
+        if self._rows is not None:
+            return self._rows[first : first + count]
+        self._settle(0)
+        return self._file.read(first, count)
+
+    def flush(self) -> None:
+        """Bring what was written to the disk."""
+        self._settle(0)
+        self._file.flush()
+
+    def close(self) -> None:
+        """Let go of the rows; what is not in the file yet does not get there."""
+        for copy in self._waiting:
+            copy.cancel()
+        while self._waiting:
+            copy = self._waiting.popleft()
+            if not copy.cancelled():
+                copy.exception()  # waits for the one that has begun
+        self._rows = None
+        self._file.close()
+
+    def _settle(self, most: int) -> None:
+        """Wait until at most `most` copies are not in the file."""
+        while self._waiting and (len(self._waiting) > most or self._waiting[0].done()):
+            self._waiting.popleft().result()
+
+
+class Copies:
+    """Copies rows from a device into files while it computes: one thread, one buffer and, on CUDA,
+    a stream of its own."""
+
+    def __init__(self, device: torch.device):
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rows")
+        self._device, self._is_cuda = device, device.type == "cuda"
+        size, pinned = _BUFFER_BYTES // 4, self._is_cuda
+        self._buffer = torch.empty(size, dtype=torch.float32, device="cpu", pin_memory=pinned)
+        self._stream = torch.cuda.Stream(device) if self._is_cuda else None
+
+    def start(self, rows: torch.Tensor, file: RowFile, first: int) -> Future:
+        """Write rows at row `first` of a file, once the device has computed them."""
+        computed = None
+        if self._is_cuda:
+            computed = torch.cuda.Event()
+            computed.record(torch.cuda.current_stream(self._device))
+        return self._thread.submit(self._copy, rows, computed, file, first)
+
+    def _copy(self, rows: torch.Tensor, computed, file: RowFile, first: int) -> None:
+        if self._is_cuda:
+            self._stream.wait_event(computed)
+        together = max(1, len(self._buffer) // rows.shape[1])
+        for start in range(0, len(rows), together):
+            file.write(first + start, self._on_host(rows[start : start + together]))
+
+    def _on_host(self, rows: torch.Tensor) -> torch.Tensor:
+        """Through the buffer, which is free again once the file has it."""
+        there = self._buffer[: rows.numel()].view(rows.shape)
+        if not self._is_cuda:
+            return there.copy_(rows)
+        with torch.cuda.stream(self._stream):
+            there.copy_(rows, non_blocking=True)
+        self._stream.synchronize()
+        return there
+
+
+class RowRoom:
+    """Where a training's rows go: to a device as far as `ROWS_SHARE` of its free memory goes, the
+    others to their files alone; to files on a CPU."""
+
+    def __init__(self, device: torch.device):
+        self._device = device
+        self._left = 0 if device.type == "cpu" else int(ROWS_SHARE * free_memory(device))
+        self._copies = Copies(device) if device.type == "cuda" else None
+
+    def take(self, file: RowFile) -> RowFile | DeviceRows:
+        """Room for the rows of a file."""
+        if self._device.type == "cpu":
+            return file
+        n_bytes = 4 * len(file) * file.width
+        is_kept = n_bytes <= self._left
+        self._left -= n_bytes if is_kept else 0
+        return DeviceRows(file, self._device, is_kept, self._copies)
