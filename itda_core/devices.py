@@ -94,7 +94,7 @@ def in_float64(tensor: torch.Tensor) -> torch.Tensor:
 def to_device(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
     """A host's tensor on a device, without waiting for what the device still computes."""
     device = torch.device(device)
-    if device.type != "cuda" or tensor.device.type != "cpu":
+    if device.type != "cuda" or tensor.device.type != "cpu" or not tensor.numel():
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 

@@ -173,8 +173,9 @@ class Model:
 
         longest = int(tokens.lengths[part].max())
         passes = list(halving(run, len(part), len(part), self._no_room(longest)))
-        if len(passes) > 1:
-            self._fitting = passes[-2][0] * longest  # the last one may be a small rest
+        if len(passes) == 1:
+            return passes[0][1]
+        self._fitting = passes[-2][0] * longest  # the last one may be a small rest
         return {layer: torch.cat([rows[layer] for _, rows in passes]) for layer in layers}
 
     def _no_room(self, n_tokens: int) -> str:

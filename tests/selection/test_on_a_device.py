@@ -34,6 +34,13 @@ def activations():
     return x
 
 
+@pytest.fixture
+def without_float64(monkeypatch):
+    """As on MPS."""
+    monkeypatch.setattr(coverage, "has_float64", lambda device: device.type == "cpu")
+    return monkeypatch
+
+
 def same(choice, expected):
     assert choice.rows.tolist() == expected.rows.tolist()
     assert choice.rows.device.type == "cpu"
@@ -99,15 +106,24 @@ def test_sums_over_groups_are_those_of_a_loop(activations):
         np.testing.assert_allclose(sums.numpy(), expected, rtol=1e-4, atol=1e-3)
 
 
-def test_a_mean_without_float64_is_summed_in_parts(activations, monkeypatch):
-    expected = centre_of(activations)
-    monkeypatch.setattr(coverage, "has_float64", lambda _device: False)
-    monkeypatch.setattr(coverage, "_SUMMED", 100)
-    with PretendDevice() as seen:
+def test_a_mean_is_summed_in_parts_where_there_is_no_float64(activations, without_float64):
+    without_float64.setattr(coverage, "_SUMMED", 100)
+    expected = activations[activations.norm(dim=1) < 200].double().mean(0).float()
+    with PretendDevice(has_float64=False):
         found = centre_of(activations.to("pretend"))
-        assert not [name for name in seen.calls if "float64" in name]
-        torch.testing.assert_close(found.mean.cpu(), expected.mean, rtol=1e-5, atol=1e-6)
-    assert found.median_norm == expected.median_norm
+        torch.testing.assert_close(found.mean.cpu(), expected, rtol=1e-5, atol=1e-6)
+    assert found.median_norm == float(activations.norm(dim=1).median())
+
+
+def test_the_same_rows_are_chosen_where_there_is_no_float64(activations, without_float64):
+    without_float64.setattr(coverage, "COMPONENTS", 12)
+    expected, least = choose_on_average(activations, 50, 4, 8, seed=1)
+    with PretendDevice(has_float64=False):
+        with pytest.raises(TypeError, match="float64"):
+            activations.to("pretend").double()
+        choice, found = choose_on_average(activations.to("pretend"), 50, 4, 8, seed=1)
+        same(choice, expected)
+    assert found == pytest.approx(least, rel=1e-4)
 
 
 def test_the_threshold_takes_the_same_tokens_and_waits_once_a_step(activations):

@@ -64,6 +64,11 @@ class Seen:
 
 
 class PretendDevice(TorchDispatchMode):
+    def __init__(self, has_float64: bool = True):
+        """has_float64: MPS has none, and fails where a tensor would be."""
+        super().__init__()
+        self._has_float64 = has_float64
+
     def __enter__(self) -> Seen:
         self.seen = Seen()
         super().__enter__()
@@ -74,7 +79,11 @@ class PretendDevice(TorchDispatchMode):
         device = _named(func, args, kwargs, "device")
         there = device is not None and torch.device(device).type == NAME
         if there or any(isinstance(one, _Tensor) for one in tree_flatten((args, kwargs))[0]):
-            return _run(func, args, kwargs, self.seen)
+            result = _run(func, args, kwargs, self.seen)
+            made = [one for one in tree_flatten(result)[0] if isinstance(one, _Tensor)]
+            if not self._has_float64 and any(one.dtype == torch.float64 for one in made):
+                raise TypeError("Cannot convert a tensor to float64: this device has none.")
+            return result
         return func(*args, **kwargs)
 
 

@@ -34,6 +34,9 @@ WAYS = [
 WAITS_A_WINDOW = 25
 """With three layers: what is usable, what is kept, and with the threshold one for each step"""
 
+WAITS_A_BLOCK = 12
+"""Which rows are finite, whether a pursuit's are, the sums of its measures, and what is written"""
+
 
 @pytest.fixture
 def tiny(tiny_model_folder, tiny_corpus_file):
@@ -119,6 +122,27 @@ def test_the_host_waits_a_few_times_a_window_however_many_steps_a_pursuit_has(
     assert len(waits[2]) > 10
     assert max(waits[2] + waits[12]) <= WAITS_A_WINDOW
     assert waits[12] == waits[2]
+
+
+@pytest.mark.parametrize("pursuit", ["matching", "refit", "orthogonal"])
+def test_a_block_that_is_encoded_waits_as_often_however_many_steps_a_pursuit_has(
+    tiny, tmp_path, pursuit, monkeypatch
+):
+    waits, encode = [], encoding._encoded
+
+    def counted(*arguments):
+        before = seen.waits.total()
+        block = encode(*arguments)
+        waits.append(seen.waits.total() - before)
+        return block
+
+    monkeypatch.setattr(encoding, "_encoded", counted)
+    for l0 in (3, 12):
+        config = tiny(layers=(1,), selection="coverage", pursuit=pursuit, l0=l0)
+        with PretendDevice() as seen:
+            list(train(config, tmp_path / str(l0), device="pretend"))
+    assert len(waits) == 2
+    assert waits[0] == waits[1] <= WAITS_A_BLOCK
 
 
 def test_rows_that_the_device_has_no_room_for_go_to_disk_and_the_runs_are_the_same(
