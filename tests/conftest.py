@@ -16,6 +16,7 @@ from itda_core.corpus.corpus import load_corpus
 from itda_core.model.loading import load_model
 from itda_core.runs.run import list_runs
 from tests.support.command_line import run_command, signal_handlers_kept
+from tests.support.pretend_device import PretendDevice
 from tests.support.tiny_models import TOKENIZER_TEXT, save_tiny_model
 from tests.support.trained_runs import shared_runs
 
@@ -42,6 +43,13 @@ def tiny_model_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_model(tiny_model_folder):
     return load_model(str(tiny_model_folder), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def pretend_model(tiny_model_folder):
+    """The same model on the device of the tests."""
+    with PretendDevice():
+        return load_model(str(tiny_model_folder), device="pretend")
 
 
 @pytest.fixture(scope="session")

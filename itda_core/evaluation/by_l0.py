@@ -12,6 +12,7 @@ from itda_core.activations.massive import massive
 from itda_core.activations.plan import make_plan
 from itda_core.config import TrainConfig
 from itda_core.corpus.corpus import Prompt
+from itda_core.devices import free_memory, to_device
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError
 from itda_core.evaluation.metrics import ReconstructionSums, SparsitySums, density_histogram
@@ -21,6 +22,9 @@ from itda_core.model.model import Model
 from itda_core.pursuit.codes import Codes
 
 EVALUATION_TOKENS = 4_096
+_KEPT_BYTES = 32
+"""Of each component: as the model gives it, rebuilt, and at the end both in float64 with their
+difference."""
 
 
 @dataclass
@@ -123,7 +127,8 @@ def evaluate(
 
     The reconstruction replaces the activation at every position but those left out in training
     (the first). The prefix of a pursuit is the pursuit of smaller L0. Yields after each batch;
-    the last is the result. The activations of all tokens are kept in memory.
+    the last is the result. All is computed on the model's device. The activations of all tokens
+    are kept there, or in main memory where they would fill it.
 
     l0s: by default 1, 2, 4 … and the dictionary's own. frequencies: how often each token id occurs
     in the training part of the corpus, [n_ids]. Raises CorpusError where no prompt has two tokens.
@@ -132,14 +137,18 @@ def evaluate(
     layer = dictionary.hook_point.layer
     model.check_layers([layer])
     plan = make_plan(model, prompts, config, max_tokens)
-    at = {l0: AtL0(SparsitySums.of(len(dictionary.atoms))) for l0 in l0s}
+    median_norm, dictionary = dictionary.median_norm, dictionary.to(model.device)
+    sparsities = (SparsitySums.of(len(dictionary), dictionary.device) for _ in l0s)
+    at = {l0: AtL0(sums) for l0, sums in zip(l0s, sparsities, strict=True)}
     result = Evaluation(
         plan.total_rows, len(plan.prompts), at, _capture_share(model, layer, len(l0s))
     )
+    result.median_norm = median_norm
     result.why_no_losses = model.why_not("splicing")
     batches: list[SplicedBatch] = []
+    kept_on = _where_kept(model, plan.total_rows)
     for tokens in token_batches(plan):
-        batches.append(SplicedBatch(model, layer, tokens, config.skip_first))
+        batches.append(SplicedBatch(model, layer, tokens, config.skip_first, kept_on))
         result.captured += len(batches[-1])
         yield result
     yield from _measure(result, dictionary, batches, frequencies)
@@ -159,6 +168,14 @@ def _checked_l0s(l0s: Sequence[int], max_l0: int) -> tuple[int, ...]:
     return tuple(sorted(set(l0s)))
 
 
+def _where_kept(model: Model, tokens: int) -> torch.device:
+    """Where activations and reconstructions of so many tokens wait: on the model's device, unless
+    they would take more than a quarter of what is free there."""
+    needed = tokens * model.d_model * _KEPT_BYTES
+    fits = needed <= free_memory(model.device) // 4
+    return model.device if fits else torch.device("cpu")
+
+
 def _capture_share(model: Model, layer: int, n_l0s: int) -> float:
     """The capture's share of all the work, counted in blocks that a token passes through."""
     # The unembedding is one more block.
@@ -172,18 +189,21 @@ def _measure(
     batches: list[SplicedBatch],
     frequencies: np.ndarray | None,
 ) -> Iterator[Evaluation]:
-    norms = torch.cat([batch.activations.norm(dim=1) for batch in batches])
-    result.median_norm = dictionary.median_norm or float(norms.median())
-    result.massive_tokens = int(massive(norms, result.median_norm).sum())
+    norms = torch.cat([batch.activations.norm(dim=1) for batch in batches]).cpu()
+    result.median_norm = result.median_norm or float(norms.median())
+    is_massive = massive(norms, result.median_norm)
+    result.massive_tokens = int(is_massive.sum())
     gram = dictionary.gram()
     reconstructions = []
-    for batch in batches:
+    parts = is_massive.split([len(batch) for batch in batches])
+    for batch, massive_here in zip(batches, parts, strict=True):
         x = batch.activations
         codes = dictionary.encode(x, gram=gram)
         prefixes = {l0: codes.prefix(l0) for l0 in result.at}
         reconstructed = {l0: dictionary.decode(prefix) for l0, prefix in prefixes.items()}
-        reconstructions.append(reconstructed[max(reconstructed)])
-        _add_reconstructions(result, x, prefixes, reconstructed)
+        reconstructions.append(reconstructed[max(reconstructed)].to(batch.kept_on))
+        usual = to_device((~massive_here).nonzero()[:, 0], x.device)
+        _add_reconstructions(result, x, usual, prefixes, reconstructed)
         if not result.why_no_losses:
             plain, zeroed, *spliced = batch.losses(0.0, *reconstructed.values())
             result.plain.add(plain)
@@ -198,10 +218,11 @@ def _measure(
 def _add_reconstructions(
     result: Evaluation,
     x: torch.Tensor,
+    usual: torch.Tensor,
     codes: dict[int, Codes],
     reconstructed: dict[int, torch.Tensor],
 ) -> None:
-    usual = ~massive(x.norm(dim=1), result.median_norm)
+    """usual: the numbers of the rows that are not massive."""
     for l0, xhat in reconstructed.items():
         result.at[l0].sparsity.add(codes[l0])
         result.at[l0].everything.add(x, xhat)
@@ -216,7 +237,7 @@ def _errors(
 ) -> TokenErrors:
     ids = torch.cat([batch.ids for batch in batches]).numpy()
     return TokenErrors.of(
-        torch.cat([batch.activations for batch in batches]),
+        torch.cat([batch.activations.to(batch.kept_on) for batch in batches]),
         torch.cat(reconstructions),
         torch.cat([batch.positions for batch in batches]).numpy(),
         None if frequencies is None else frequencies[ids],

@@ -200,13 +200,13 @@ def embed(
         hidden = embedder.capture(read, [last], skip_first=False)
         rows, vectors = np.flatnonzero(np.isin(owners, batch)), []
         for number, prompt in enumerate(batch):
-            here = hidden.prompts == number
+            here = slice(*np.searchsorted(hidden.prompts, [number, number + 1]).tolist())
             spans = read.spans[number, hidden.positions[here]]
             wanted = tokens.spans[needed[owners == prompt]]
-            weights = torch.from_numpy(shares(wanted, spans))
-            vectors.append(weights @ hidden[last][torch.from_numpy(here)])
+            weights = torch.from_numpy(shares(wanted, spans)).to(hidden[last].device)
+            vectors.append(weights @ hidden[last][here])
         units = torch.nn.functional.normalize(torch.cat(vectors), dim=1)
-        yield first + len(batch), rows, units.numpy()
+        yield first + len(batch), rows, units.cpu().numpy()
 
 
 def shares(wanted: np.ndarray, spans: np.ndarray) -> np.ndarray:

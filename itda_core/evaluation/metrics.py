@@ -9,8 +9,12 @@ from dataclasses import dataclass
 
 import torch
 
+from itda_core.devices import in_float64
 from itda_core.pursuit.codes import Codes
 
+Sum = torch.Tensor | float
+"""A sum stays on the device of what was added, as a float64 tensor without dimensions, so that
+nothing waits for it before it is read."""
 MIN_TERM_SHARE = 1e-5
 """A term this small against the token's largest is float32 rounding, not a use of a latent."""
 _BINS_A_DECADE = 4
@@ -24,34 +28,35 @@ class ReconstructionSums:
     """
 
     tokens: int = 0
-    squared_error: float = 0.0
+    squared_error: Sum = 0.0
     """Σ‖x − x̂‖²"""
-    squared_norm: float = 0.0
+    squared_norm: Sum = 0.0
     """Σ‖x‖²"""
-    total: torch.Tensor | float = 0.0
+    total: Sum = 0.0
     """Σx, [d_model]"""
-    cosine_sum: float = 0.0
+    cosine_sum: Sum = 0.0
     """Σ cos(x, x̂)"""
-    norm_ratio_sum: float = 0.0
+    norm_ratio_sum: Sum = 0.0
     """Σ ‖x̂‖ / ‖x‖"""
 
     def add(self, activations: torch.Tensor, reconstructions: torch.Tensor) -> None:
-        """Count a batch. Both: [n_tokens, d_model]."""
-        x, xhat = activations.double(), reconstructions.double()
+        """Count a batch. Both: [n_tokens, d_model], on the device of the batches before."""
+        x, xhat = in_float64(activations), in_float64(reconstructions)
         self.tokens += len(x)
-        self.squared_error += float((x - xhat).square().sum())
-        self.squared_norm += float(x.square().sum())
+        self.squared_error = self.squared_error + (x - xhat).square().sum()
+        self.squared_norm = self.squared_norm + x.square().sum()
         self.total = self.total + x.sum(0)
-        self.cosine_sum += float(cosines(x, xhat).sum())
-        self.norm_ratio_sum += float(norm_ratios(x, xhat).sum())
+        self.cosine_sum = self.cosine_sum + cosines(x, xhat).sum()
+        self.norm_ratio_sum = self.norm_ratio_sum + norm_ratios(x, xhat).sum()
 
     @property
     def fvu(self) -> float:
         """Fraction of variance unexplained: Σ‖x − x̂‖² / Σ‖x − x̄‖²; NaN without variance."""
         if not self.tokens:
             return float("nan")
-        variance = self.squared_norm - float(self.total.square().sum()) / self.tokens
-        return self.squared_error / variance if variance > 0 else float("nan")
+        mean_part = float(self.total.square().sum()) / self.tokens
+        variance = float(self.squared_norm) - mean_part
+        return float(self.squared_error) / variance if variance > 0 else float("nan")
 
     @property
     def explained_variance(self) -> float:
@@ -62,13 +67,13 @@ class ReconstructionSums:
     @property
     def cosine(self) -> float:
         """Mean of cos(x, x̂) over tokens, `cossim` in SAEBench; NaN without tokens."""
-        return self.cosine_sum / self.tokens if self.tokens else float("nan")
+        return float(self.cosine_sum) / self.tokens if self.tokens else float("nan")
 
     @property
     def norm_ratio(self) -> float:
         """Mean of ‖x̂‖ / ‖x‖ over tokens, `l2_ratio` in SAEBench; below 1 where reconstructions
         shrink. NaN without tokens."""
-        return self.norm_ratio_sum / self.tokens if self.tokens else float("nan")
+        return float(self.norm_ratio_sum) / self.tokens if self.tokens else float("nan")
 
 
 def fvu(activations: torch.Tensor, reconstructions: torch.Tensor) -> float:
@@ -104,44 +109,46 @@ class SparsitySums:
     uses: torch.Tensor
     """Tokens that use each latent, [n_atoms] int64"""
     tokens: int = 0
-    terms: int = 0
-    latents: int = 0
+    terms: torch.Tensor | int = 0
 
     @classmethod
-    def of(cls, n_atoms: int) -> "SparsitySums":
-        return cls(torch.zeros(n_atoms, dtype=torch.int64))
+    def of(cls, n_atoms: int, device: torch.device | str = "cpu") -> "SparsitySums":
+        """device: that of the codes."""
+        return cls(torch.zeros(n_atoms, dtype=torch.int64, device=device))
 
     def add(self, codes: Codes) -> None:
         """Count a batch of codes."""
         used = used_terms(codes)
-        tokens = torch.arange(len(codes))[:, None].expand_as(used)
-        pairs = torch.stack([tokens[used], codes.latents[used]], dim=1).unique(dim=0)
         self.tokens += len(codes)
-        self.terms += int(used.sum())
-        self.latents += len(pairs)
-        self.uses += pairs[:, 1].bincount(minlength=len(self.uses))
+        self.terms = self.terms + used.sum()
+        # In order of latents, those that are none first, a latent's first use differs from what is
+        # before it.
+        latents = torch.where(used, codes.latents, -1).sort(1).values
+        is_first = latents >= 0
+        is_first[:, 1:] &= latents[:, 1:] != latents[:, :-1]
+        self.uses.index_add_(0, latents.clamp(min=0).flatten(), is_first.flatten().long())
 
     @property
     def mean_l0(self) -> float:
         """Mean number of terms that a token really uses; NaN without tokens."""
-        return self.terms / self.tokens if self.tokens else float("nan")
+        return int(self.terms) / self.tokens if self.tokens else float("nan")
 
     @property
     def mean_latents(self) -> float:
         """Mean number of different latents that a token uses, `l0` in SAEBench, where a latent has
         one activation: matching pursuit may take an atom again. NaN without tokens."""
-        return self.latents / self.tokens if self.tokens else float("nan")
+        return int(self.uses.sum()) / self.tokens if self.tokens else float("nan")
 
     @property
     def unused_share(self) -> float:
         """Share of the latents that no token uses, [0, 1]."""
-        return float((self.uses == 0).double().mean())
+        return float((self.uses.cpu() == 0).double().mean())
 
     @property
     def densities(self) -> torch.Tensor:
-        """Share of the tokens that use each latent, [n_atoms] float64 in [0, 1]; `feature_density`
-        in SAEBench."""
-        return self.uses.double() / max(self.tokens, 1)
+        """Share of the tokens that use each latent, [n_atoms] float64 in [0, 1], on the host;
+        `feature_density` in SAEBench."""
+        return self.uses.cpu().double() / max(self.tokens, 1)
 
 
 def density_histogram(densities: torch.Tensor, tokens: int) -> list[dict[str, float | int]]:

@@ -23,6 +23,7 @@ from itda_core.activations.massive import MASSIVE
 from itda_core.activations.plan import make_plan
 from itda_core.config import TrainConfig
 from itda_core.corpus.corpus import Prompt
+from itda_core.devices import in_float64, to_device, to_host
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import CorpusError
 from itda_core.evaluation.intervals import resampled_interval
@@ -116,7 +117,7 @@ def probe(
     model.check_layers([layer])
     plan = make_plan(model, _labelled(prompts), config, max_tokens)
     result = Probing(plan.total_rows, len(plan.prompts))
-    means = _Means(dictionary, len(plan.prompts))
+    means = _Means(dictionary.to(model.device), len(plan.prompts))
     for first, last in plan.windows:
         window = model.capture(plan.tokens(first, last), [layer], config.skip_first)
         means.add(first, last, window[layer], window.prompts)
@@ -158,8 +159,9 @@ class _Means:
 
     def add(self, first: int, last: int, activations: torch.Tensor, prompts: np.ndarray) -> None:
         """Prompts `first` to `last`. prompts: [n_tokens], whose each row is, counted from there."""
-        is_usable, n_prompts = usable_rows(activations, prompts), last - first
-        x, owners = activations[torch.from_numpy(is_usable)], prompts[is_usable]
+        rows, n_prompts = np.flatnonzero(usable_rows(activations, prompts)), last - first
+        x = activations[to_device(torch.from_numpy(rows), activations.device)]
+        owners = prompts[rows]
         codes = self._dictionary.encode(x, gram=self._gram)
         latents = mean_latents(codes, owners, n_prompts, len(self._dictionary))
         self.features["latents"][first:last] = latents
@@ -172,7 +174,7 @@ def usable_rows(activations: torch.Tensor, prompts: np.ndarray) -> np.ndarray:
     Left out are those that are not finite, and those with more than 10 times the median norm of
     the prompt: one such token would be most of a prompt's mean. prompts: [n_tokens], whose each is.
     """
-    norms = activations.norm(dim=1).numpy()
+    norms = activations.norm(dim=1).cpu().numpy()
     norms = np.where(np.isfinite(norms), norms, np.nan)
     median = pd.Series(norms).groupby(prompts).transform("median").to_numpy()
     return norms <= MASSIVE * median  # false where either is not a number
@@ -180,9 +182,10 @@ def usable_rows(activations: torch.Tensor, prompts: np.ndarray) -> np.ndarray:
 
 def mean_activations(activations: torch.Tensor, prompts: np.ndarray, n_prompts: int) -> np.ndarray:
     """Mean over each prompt's rows, [n_prompts, d_model] float32; zero where it has none."""
-    sums = torch.zeros(n_prompts, activations.shape[1], dtype=torch.float64)
-    sums.index_add_(0, torch.from_numpy(prompts), activations.double())
-    return (sums.numpy() / _counts(prompts, n_prompts)).astype(np.float32)
+    x = in_float64(activations)
+    sums = torch.zeros(n_prompts, x.shape[1], dtype=torch.float64, device=x.device)
+    sums.index_add_(0, to_device(torch.from_numpy(prompts), x.device), x)
+    return (sums.cpu().numpy() / _counts(prompts, n_prompts)).astype(np.float32)
 
 
 def mean_latents(codes: Codes, prompts: np.ndarray, n_prompts: int, n_atoms: int) -> np.ndarray:
@@ -190,9 +193,9 @@ def mean_latents(codes: Codes, prompts: np.ndarray, n_prompts: int, n_atoms: int
 
     A token that does not use a latent counts as 0, one that uses it twice as the sum.
     """
-    cells = prompts[:, None] * n_atoms + codes.latents.numpy()
-    coefficients = codes.coefficients.numpy().ravel()
-    sums = np.bincount(cells.ravel(), coefficients, minlength=n_prompts * n_atoms)
+    latents, coefficients = (part.numpy() for part in to_host(codes.latents, codes.coefficients))
+    cells = prompts[:, None] * n_atoms + latents
+    sums = np.bincount(cells.ravel(), coefficients.ravel(), minlength=n_prompts * n_atoms)
     return (sums.reshape(n_prompts, n_atoms) / _counts(prompts, n_prompts)).astype(np.float32)
 
 

@@ -8,6 +8,8 @@ import torch
 from itda_core.activations.plan import Plan, make_plan
 from itda_core.config import TrainConfig
 from itda_core.corpus.corpus import Prompt
+from itda_core.devices import check_same_device, in_float64, to_device
+from itda_core.evaluation.metrics import Sum
 from itda_core.model.model import Model
 from itda_core.model.tokens import Tokens, batches
 
@@ -28,24 +30,24 @@ class Losses:
     """Sums over predictions, in nats: cross-entropy, and divergence from the model as it is."""
 
     predictions: int = 0
-    cross_entropy: float = 0.0
-    divergence: float = 0.0
+    cross_entropy: Sum = 0.0
+    divergence: Sum = 0.0
     """Σ KL(model as it is ‖ spliced)"""
 
     def add(self, other: "Losses") -> None:
         self.predictions += other.predictions
-        self.cross_entropy += other.cross_entropy
-        self.divergence += other.divergence
+        self.cross_entropy = self.cross_entropy + other.cross_entropy
+        self.divergence = self.divergence + other.divergence
 
     @property
     def kl(self) -> float:
         """Mean over predictions of Σ_v p(v) (log p(v) − log q(v)), p of the model as it is and q
         spliced, in nats; `kl_div_with_sae` in SAEBench. NaN without predictions."""
-        return self.divergence / self.predictions if self.predictions else float("nan")
+        return float(self.divergence) / self.predictions if self.predictions else float("nan")
 
     def score(self, plain: "Losses", zeroed: "Losses") -> float:
         """The CE loss score; NaN without predictions."""
-        return ce_loss_score(plain.cross_entropy, zeroed.cross_entropy, self.cross_entropy)
+        return ce_loss_score(*(float(of.cross_entropy) for of in (plain, zeroed, self)))
 
 
 class SplicedBatch:
@@ -53,25 +55,38 @@ class SplicedBatch:
 
     Replaced are the positions that training reads: with `skip_first` the first position keeps its
     own activation. Counted are the predictions made at replaced positions that have a next token.
+    Activations and losses are on the model's device, what is known of the tokens on the host.
     """
 
-    def __init__(self, model: Model, layer: int, tokens: Tokens, skip_first: bool = True):
+    def __init__(
+        self,
+        model: Model,
+        layer: int,
+        tokens: Tokens,
+        skip_first: bool = True,
+        kept_on: torch.device | str | None = None,
+    ):
+        """kept_on: where the block's output waits for its use, by default the model's device."""
         self._model, self._layer, self.tokens = model, layer, tokens
-        self._hidden = model.hidden(tokens, layer).cpu()
+        self.kept_on = torch.device(kept_on or model.device)
+        self._hidden = model.hidden(tokens, layer).to(self.kept_on)
         self.where = tokens.mask.clone()
         """[n_texts, longest] bool, the positions replaced"""
         if skip_first:
             self.where[:, :1] = False
-        self._predicts = self.where[:, :-1] & tokens.mask[:, 1:]
-        self._targets = tokens.ids[:, 1:][self._predicts]
+        predicts = self.where & _has_next(tokens.mask)
+        # As numbers, since the host waits for a device to count what a mask takes.
+        self._rows = to_device(_places(self.where), model.device)
+        self._predicts = to_device(_places(predicts), model.device)
+        self._targets = to_device(tokens.ids.roll(-1, 1)[predicts], model.device)
 
     def __len__(self) -> int:
-        return int(self.where.sum())
+        return len(self._rows)
 
     @property
     def activations(self) -> torch.Tensor:
         """What is replaced, [n_tokens, d_model] float32: text by text, in order of positions."""
-        return self._hidden[self.where].float()
+        return self._output.flatten(0, 1)[self._rows].float()
 
     @property
     def positions(self) -> torch.Tensor:
@@ -83,28 +98,42 @@ class SplicedBatch:
         """The token of each activation, [n_tokens] int64."""
         return self.tokens.ids[self.where]
 
+    @property
+    def _output(self) -> torch.Tensor:
+        """The block's own output, [n_texts, longest, d_model]."""
+        return self._hidden.to(self._model.device)
+
     def losses(self, *reconstructions: torch.Tensor | float) -> list[Losses]:
         """The losses of the model as it is, then those with each of `reconstructions` put in, of
-        shape [n_tokens, d_model] or a number for all entries."""
-        plain = self._log_probabilities(self._hidden)
+        shape [n_tokens, d_model] or a number for all entries. Raises InputError for those on
+        another device than the model."""
+        output = self._output
+        plain = self._log_probabilities(output)
         losses = [self._losses(plain, None)]
         for rows in reconstructions:
-            hidden = self._hidden.clone()
-            hidden[self.where] = torch.as_tensor(rows).to(hidden.dtype)
+            hidden = output.clone(memory_format=torch.contiguous_format)
+            hidden.flatten(0, 1)[self._rows] = self._checked(rows, hidden)
             losses.append(self._losses(self._log_probabilities(hidden), plain))
         return losses
+
+    def _checked(self, rows: torch.Tensor | float, hidden: torch.Tensor) -> torch.Tensor:
+        """Reconstructions as the model takes them."""
+        if not torch.is_tensor(rows):
+            return torch.full((), rows, dtype=hidden.dtype, device=hidden.device)
+        check_same_device(activations=hidden, reconstructions=rows)
+        return rows.to(hidden.dtype)
 
     def _log_probabilities(self, hidden: torch.Tensor) -> torch.Tensor:
         """Of the next token where one is counted, [n_predictions, n_vocabulary]."""
         logits = self._model.logits_after(self.tokens, self._layer, hidden)
-        return logits[:, :-1].cpu()[self._predicts].log_softmax(1)
+        return logits.flatten(0, 1)[self._predicts].log_softmax(1)
 
     def _losses(self, predicted: torch.Tensor, plain: torch.Tensor | None) -> Losses:
-        entropy = -float(predicted.gather(1, self._targets[:, None]).double().sum())
+        entropy = -in_float64(predicted.gather(1, self._targets[:, None])).sum()
         if plain is None:
             return Losses(len(predicted), entropy)
-        divergences = (plain.exp() * (plain - predicted)).sum(1)
-        return Losses(len(predicted), entropy, float(divergences.double().sum()))
+        divergences = (plain - predicted).mul_(plain.exp()).sum(1)
+        return Losses(len(predicted), entropy, in_float64(divergences).sum())
 
 
 class SplicedPrompts:
@@ -113,6 +142,7 @@ class SplicedPrompts:
     The model is run over them once, and its losses as it is and with zeros are measured once:
 
         spliced = SplicedPrompts(model, 15, corpus.held_out(), config)
+        dictionary = dictionary.to(model.device)
         xhat = dictionary.decode(dictionary.encode(spliced.activations))
         spliced.score(xhat)  # {"ce_loss_score": …, "kl": …}
     """
@@ -132,7 +162,7 @@ class SplicedPrompts:
             SplicedBatch(model, layer, tokens, config.skip_first) for tokens in token_batches(plan)
         ]
         self.activations = torch.cat([batch.activations for batch in self.batches])
-        """[n_tokens, d_model] float32"""
+        """[n_tokens, d_model] float32, on the model's device"""
         self.plain, self.zeroed = Losses(), Losses()
         for batch in self.batches:
             plain, zeroed = batch.losses(0.0)
@@ -150,6 +180,16 @@ class SplicedPrompts:
         """ce_loss_score, and kl in nats."""
         spliced = self.losses(reconstructions)
         return {"ce_loss_score": spliced.score(self.plain, self.zeroed), "kl": spliced.kl}
+
+
+def _has_next(mask: torch.Tensor) -> torch.Tensor:
+    """[n_texts, longest] bool: whether a token follows. mask: where there is one."""
+    return torch.nn.functional.pad(mask[:, 1:], (0, 1))
+
+
+def _places(where: torch.Tensor) -> torch.Tensor:
+    """The numbers of the true entries, counted row by row, [n] int64."""
+    return where.flatten().nonzero()[:, 0]
 
 
 def token_batches(plan: Plan) -> list[Tokens]:

@@ -8,6 +8,7 @@ import torch
 
 from itda_core.activations.massive import massive
 from itda_core.corpus.corpus import Prompt
+from itda_core.devices import in_float64, to_host
 from itda_core.evaluation.metrics import cosines
 from itda_core.model.model import Model
 
@@ -53,20 +54,19 @@ class TokenErrors:
         frequencies: np.ndarray | None,
         median_norm: float,
     ) -> "TokenErrors":
-        """activations and reconstructions: [n_tokens, d_model]."""
-        x, xhat = activations.double(), reconstructions.double()
+        """activations and reconstructions: [n_tokens, d_model], on one device."""
+        x, xhat = in_float64(activations), in_float64(reconstructions)
         norms = x.norm(dim=1)
         is_massive = massive(norms, median_norm)
         mean = x[~is_massive].mean(0)
-        return cls(
-            positions,
-            frequencies,
-            norms.numpy(),
-            (x - xhat).square().sum(1).numpy(),
-            (x - mean).square().sum(1).numpy(),
-            cosines(x, xhat).numpy(),
-            is_massive.numpy(),
+        of_tokens = to_host(
+            norms,
+            (x - xhat).square().sum(1),
+            (x - mean).square().sum(1),
+            cosines(x, xhat),
+            is_massive,
         )
+        return cls(positions, frequencies, *(values.numpy() for values in of_tokens))
 
     def by_position(self) -> list[Bin]:
         """Bins 1, 2–3, 4–7, 8–15 … of the position; 0 by itself, where first ones are kept."""

@@ -22,9 +22,13 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 NAME = "pretend"
 _WAITS = {
-    "aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal",
-    "aten::_unique2", "aten::unique_dim", "aten::unique_consecutive", "aten::linalg_cholesky",
-}  # fmt: skip
+    *("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal"),
+    # The size of what these give follows from values.
+    *("aten::_unique2", "aten::unique_dim", "aten::unique_consecutive", "aten::bincount"),
+    # These look whether they have succeeded.
+    *("aten::_linalg_svd", "aten::_linalg_eigh", "aten::_linalg_check_errors"),
+    "aten::linalg_cholesky",
+}
 _MAY_MIX = {"aten::copy_", "aten::index", "aten::index_put_", "aten::index_put"}
 """A copy crosses devices by nature; CUDA takes indices from the host too (and waits for them)."""
 
@@ -93,12 +97,9 @@ def _run(func, args, kwargs, seen: Seen | None):
     there = [one for one in tensors if isinstance(one, _Tensor)]
     if seen is not None:
         seen.calls[name] += 1
-        if name in _WAITS or (name in _MAY_MIX and len(there) < len(tensors)):
+        mixes = name in _MAY_MIX and len(there) < len(tensors)
+        if name in _WAITS or mixes or _takes_mask(name, args):
             seen.waits[name] += 1
-        elif name.startswith("aten::index") and any(
-            one.dtype == torch.bool for one in _picks(args)
-        ):
-            seen.waits[f"{name} by a mask"] += 1
     if name in ("aten::to", "aten::_to_copy"):
         return _moved(func, args, kwargs, seen)
     here = [one for one in tensors if not isinstance(one, _Tensor) and one.dim() > 0]
@@ -117,10 +118,13 @@ def _run(func, args, kwargs, seen: Seen | None):
     return tree_map_only(torch.Tensor, own, result)
 
 
-def _picks(args) -> list[torch.Tensor]:
-    """The indices of `index` and `index_put`."""
-    listed = args[1] if len(args) > 1 and isinstance(args[1], list | tuple) else ()
-    return [one for one in listed if isinstance(one, torch.Tensor)]
+def _takes_mask(name: str, args) -> bool:
+    """Whether a mask says which entries: CUDA counts them first, unless all get one number."""
+    if name not in _MAY_MIX or name == "aten::copy_":
+        return False
+    if len(args) > 2 and args[2].numel() == 1:
+        return False
+    return any(one is not None and one.dtype == torch.bool for one in args[1])
 
 
 def _moved(func, args, kwargs, seen: Seen | None):
