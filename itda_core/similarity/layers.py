@@ -21,6 +21,7 @@ from itda_core.activations.alignment import RowNames, common_rows, row_names
 from itda_core.activations.massive import massive_rows
 from itda_core.config import CorpusSpec
 from itda_core.corpus.corpus import Corpus, load_corpus
+from itda_core.devices import free_memory, to_device
 from itda_core.errors import ComparisonError, InputError, ItdaError
 from itda_core.evaluation.batch import check_model
 from itda_core.files import disk_errors_as_sentences
@@ -37,6 +38,8 @@ _CAPTURING = 0.7
 """Share of a comparison in which models run"""
 _KEPT_MODELS = 4
 """Models whose layers stay in memory as a measure takes them"""
+_FORM_BYTES = 8
+"""Of each component of a token, what a measure keeps and what it needs beside"""
 _CONSTANT = "The activations of one of the layers do not differ by token, so there is no value."
 
 
@@ -53,9 +56,16 @@ class Captured:
     """[n_rows] bool: in any of the layers"""
     tokenizer: str
     """its digest"""
+    device: torch.device
+    """the model's"""
+
+    @property
+    def width(self) -> int:
+        """Components of a token in all layers together."""
+        return sum(np.load(file, mmap_mode="r").shape[1] for file in self.files)
 
     def layer(self, number: int, rows: np.ndarray) -> torch.Tensor:
-        """Some rows of a layer, [n, d_model] float32."""
+        """Some rows of a layer, [n, d_model] float32, in main memory."""
         return torch.from_numpy(np.load(self.files[number], mmap_mode="r")[rows])
 
 
@@ -157,7 +167,7 @@ class _Capturing:
             with disk_errors_as_sentences(self._folder):
                 np.save(file, x.numpy())
             massive |= massive_rows(x)
-        return Captured(runs, files, names, massive, model.tokenizer_digest)
+        return Captured(runs, files, names, massive, model.tokenizer_digest, model.device)
 
 
 def _by_model(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
@@ -185,12 +195,13 @@ def _texts(run: Run, read: Callable[[CorpusSpec], Corpus]) -> list[str]:
 def _batch(
     model: Model, texts: list[str], first: int, runs: tuple[Run, ...]
 ) -> tuple[RowNames, dict[int, torch.Tensor]]:
-    """What the comparable tokens of some texts are called, and their activations by layer."""
+    """What the comparable tokens of some texts are called, and their activations by layer, in main
+    memory."""
     tokens = model.tokenize(texts, runs[0].config.context_length)
     compares, names = row_names(tokens, first)
     captured = model.capture(tokens, [run.layer for run in runs])
     rows = torch.from_numpy(compares[captured.prompts, captured.positions])
-    return names, {layer: x[rows] for layer, x in captured.items()}
+    return names, {layer: x.cpu()[rows] for layer, x in captured.items()}
 
 
 def _compare_all(
@@ -198,7 +209,8 @@ def _compare_all(
 ) -> Iterator[Progress]:
     progress.stage, progress.run_id, progress.tokens, progress.total_tokens = "comparing", "", 0, 0
     pairs = list(itertools.combinations_with_replacement(models, 2))
-    forms = functools.lru_cache(maxsize=_KEPT_MODELS)(_forms)
+    forms = functools.partial(_forms, device=_where_compared(models, max_tokens))
+    forms = functools.lru_cache(maxsize=_KEPT_MODELS)(forms)
     before, started = progress.fraction, time.monotonic()
     for done, (name, (a, b)) in enumerate(itertools.product(measures, pairs), 1):
         progress.results += _compare(MEASURES[name], a, b, max_tokens, forms)
@@ -253,12 +265,23 @@ def _obstacle(a: Run, b: Run, n_rows: int) -> ComparisonError | None:
     return None
 
 
-def _forms(name: str, model: Captured, rows: bytes) -> list[tuple[Run, Any]]:
+def _where_compared(models: Sequence[Captured], max_rows: int) -> torch.device:
+    """The models' device, unless what measures keep of their layers would fill half of what is
+    free there."""
+    if not models:
+        return torch.device("cpu")
+    widths = sorted((model.width for model in models), reverse=True)[:_KEPT_MODELS]
+    needed, device = _FORM_BYTES * max_rows * sum(widths), models[0].device
+    return device if needed <= free_memory(device) // 2 else torch.device("cpu")
+
+
+def _forms(name: str, model: Captured, rows: bytes, device: torch.device) -> list[tuple[Run, Any]]:
     """Each layer as a measure takes it, or why it can't be taken; rows: of int64."""
     numbers, forms = np.frombuffer(rows, np.int64), []
     for layer, run in enumerate(model.runs):
         try:
-            forms.append((run, prepare(name, model.layer(layer, numbers))))
+            x = to_device(model.layer(layer, numbers), device)
+            forms.append((run, prepare(name, x)))
         except ComparisonError as error:
             forms.append((run, error))
     return forms

@@ -111,7 +111,7 @@ def cca_form(x: torch.Tensor, variance: float = 1.0) -> Basis:
     counts = scales > _RANK * scales[0]
     if variance < 1:
         shares = scales.double().square().cumsum(0) / scales.double().square().sum()
-        counts &= torch.arange(len(scales)) <= int((shares < variance).sum())
+        counts &= torch.arange(len(scales), device=x.device) <= (shares < variance).sum()
     return Basis(vectors[:, counts])
 
 

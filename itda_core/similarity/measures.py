@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from itda_core.devices import check_same_device, has_float64
 from itda_core.errors import ComparisonError
 from itda_core.glossary import GLOSSARY
 from itda_core.similarity import linear, tokenwise
@@ -151,7 +152,8 @@ ALL_MEASURES = {JACCARD.name: JACCARD, **MEASURES}
 
 
 def prepare(name: str, activations: torch.Tensor) -> Any:
-    """A matrix as a measure takes it. activations: [n_tokens, d_model], at least 20 tokens.
+    """A matrix as a measure takes it, on the activations' device, or on the host where that device
+    lacks what measures need. activations: [n_tokens, d_model], at least 20 tokens.
 
     Raises ComparisonError for a name that no measure has, too few tokens, or values that are not
     finite.
@@ -170,7 +172,8 @@ def prepare(name: str, activations: torch.Tensor) -> Any:
         raise ComparisonError(
             "Some activations are not finite numbers, so nothing compares: leave these tokens out."
         )
-    return MEASURES[name].prepare(activations)
+    fits = has_float64(activations.device)
+    return MEASURES[name].prepare(activations if fits else activations.cpu())
 
 
 def measure_matrix(
@@ -179,9 +182,12 @@ def measure_matrix(
     """Every row compared with every column, [n_rows, n_columns] float64; without columns, every
     row with every row. Of a measure that is not symmetric, from row to column.
 
-    rows, columns: activations of the same tokens, [n_tokens, d_model] each. Memory holds what
-    `prepare` makes of each of them. Raises ComparisonError where the tokens are not as many.
+    rows, columns: activations of the same tokens, [n_tokens, d_model] each, on one device, which
+    compares them. Its memory holds what `prepare` makes of each of them. Raises ComparisonError
+    where the tokens are not as many, InputError where they are on several devices.
     """
+    for x in [*rows, *(columns or ())]:
+        check_same_device(rows=rows[0], others=x)
     lengths = {len(x) for x in [*rows, *(columns or ())]}
     if len(lengths) > 1:
         raise ComparisonError("The matrices have different numbers of tokens: give the same ones.")

@@ -26,7 +26,8 @@ _RANK = 1e-5
 
 
 def spread_rows(n_rows: int, count: int) -> torch.Tensor:
-    """At most `count` row numbers, evenly spread over all rows, int64 and ascending."""
+    """At most `count` row numbers, evenly spread over all rows, int64 and ascending, on the
+    host."""
     return torch.linspace(0, n_rows - 1, min(count, n_rows), dtype=torch.float64).round().long()
 
 
@@ -73,7 +74,7 @@ def neighbours_form(x: torch.Tensor, k: int = NEIGHBOURS) -> Neighbours:
     unit = _directions(centred(x))
     n_blocks = -(-len(unit) // _BLOCK)
     k = min(k, len(unit) // n_blocks - 1) if bool(torch.isfinite(unit).all()) else 0
-    numbers = torch.empty(len(unit), k, dtype=torch.int64)
+    numbers = torch.empty(len(unit), k, dtype=torch.int64, device=x.device)
     for first in range(n_blocks):
         block = unit[first::n_blocks]
         products = block @ block.T
@@ -123,7 +124,7 @@ def token_resemblance(a: Descriptions, b: Descriptions) -> torch.Tensor:
     """The same by token, [n_tokens] float64: the mean of these is the source resemblance."""
     expected = a.mean @ b.mean
     if not expected < 1:
-        return torch.full((len(a.rows),), torch.nan, dtype=torch.float64)
+        return expected.new_full((len(a.rows),), torch.nan)
     return ((a.rows * b.rows).sum(1).double() - expected) / (1 - expected)
 
 
@@ -144,8 +145,9 @@ def _directions(x: torch.Tensor) -> torch.Tensor:
 
 def _described(unit: torch.Tensor, count: int, likeness) -> Descriptions:
     """likeness: of the cosines, [n_tokens, n_sources], which it may overwrite."""
-    sources = spread_rows(len(unit), count)
+    sources = spread_rows(len(unit), count).to(unit.device)
     rows = likeness(unit @ unit[sources].T)
-    rows[sources, torch.arange(len(sources))] = 0  # a token says nothing by being like itself
+    own = torch.arange(len(sources), device=unit.device)
+    rows[sources, own] = 0  # a token says nothing by being like itself
     rows = normalize(rows, dim=1)
     return Descriptions(rows, rows.mean(0, dtype=torch.float64))
