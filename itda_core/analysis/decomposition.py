@@ -19,7 +19,8 @@ from itda_core.pursuit.codes import Codes
 
 @dataclass(frozen=True)
 class Decomposition:
-    """A text's tokens as sums of latents; one row of `codes` for each decomposed token."""
+    """A text's tokens as sums of latents; one row of `codes` for each decomposed token. All of it
+    is on the host."""
 
     text: str
     tokens: Tokens
@@ -114,8 +115,9 @@ def decompose(
     """Decompose every token of `text` but those that training leaves out.
 
     The text is cut to 1,024 tokens, or to the model's context length where that is shorter; see
-    `is_cut`. Raises InputError for a text of fewer than two tokens.
+    `is_cut`. Computed on the model's device. Raises InputError for a text of fewer than two tokens.
     """
+    dictionary = dictionary.to(model.device)
     tokens = model.tokenize([text])
     activations = model.capture(tokens, [dictionary.hook_point.layer], config.skip_first)
     x = activations[dictionary.hook_point.layer]
@@ -128,7 +130,7 @@ def decompose(
         text=text,
         tokens=tokens,
         positions=activations.positions,
-        codes=codes,
-        residuals=dictionary.coder.residual_norms(x, codes).numpy(),
+        codes=codes.to("cpu"),
+        residuals=dictionary.coder.residual_norms(x, codes).cpu().numpy(),
         sources=dictionary.sources,
     )

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from itda_core.devices import to_host
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError
 from itda_core.evaluation.batch import each_run
@@ -82,7 +83,8 @@ def read_map(run: Run) -> tuple[pd.DataFrame, str] | None:
 
 
 def map_latents(dictionary: Dictionary, method: str) -> pd.DataFrame:
-    """latent, x and y of every latent. The same dictionary gives the same map."""
+    """latent, x and y of every latent. The same dictionary gives the same map. Neighbours are found
+    on the dictionary's device, the points laid out on the host."""
     atoms = dictionary.atoms.float()
     # Three neighbours are the least from which UMAP can lay out anything.
     by_umap = method == "umap" and len(atoms) > 4
@@ -99,7 +101,7 @@ def _by_svd(atoms: torch.Tensor) -> np.ndarray:
     if len(atoms) > 1:
         count = min(2, *atoms.shape)
         with np.errstate(invalid="ignore"):  # shares of the spread where there is none
-            points[:, :count] = PCA(count, svd_solver="full").fit_transform(atoms.numpy())
+            points[:, :count] = PCA(count, svd_solver="full").fit_transform(atoms.cpu().numpy())
     return points
 
 
@@ -117,7 +119,7 @@ def _by_umap(atoms: torch.Tensor) -> np.ndarray:
         n_jobs=1,
         precomputed_knn=nearest_neighbours(atoms, count),
     )
-    return layout.fit_transform(atoms.numpy())
+    return layout.fit_transform(atoms.cpu().numpy())
 
 
 def nearest_neighbours(atoms: torch.Tensor, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -126,9 +128,10 @@ def nearest_neighbours(atoms: torch.Tensor, count: int) -> tuple[np.ndarray, np.
     numbers, distances = [], []
     for block in atoms.split(_BLOCK):
         cosines = block @ atoms.T
-        rows = torch.arange(len(block))
+        rows = torch.arange(len(block), device=atoms.device)
         cosines[rows, rows + sum(map(len, numbers))] = 2.0  # itself first, whatever the rounding
         nearest = cosines.topk(count, dim=1)
-        numbers.append(nearest.indices.numpy())
-        distances.append((1 - nearest.values).clamp(min=0).numpy())
+        found = to_host(nearest.indices, (1 - nearest.values).clamp(min=0))
+        for part, of_block in zip((numbers, distances), found, strict=True):
+            part.append(of_block.numpy())
     return np.concatenate(numbers), np.concatenate(distances)

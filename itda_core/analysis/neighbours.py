@@ -20,9 +20,9 @@ class NextTokens:
 
 
 def cosines_to(dictionary: Dictionary, latent: int) -> torch.Tensor:
-    """The cosine of every atom to a latent's, [n_latents]. Atoms are unit vectors, so one product
-    has them all."""
-    return dictionary.atoms @ dictionary.atoms[latent]
+    """The cosine of every atom to a latent's, [n_latents], on the host. Atoms are unit vectors, so
+    one product has them all."""
+    return (dictionary.atoms @ dictionary.atoms[latent]).cpu()
 
 
 def nearest_atoms(dictionary: Dictionary, latent: int, count: int) -> pd.DataFrame:
@@ -42,7 +42,7 @@ def next_tokens(model: Model, dictionary: Dictionary, latent: int, count: int) -
 
     Raises ModelError for encoders.
     """
-    scores = model.unembed(dictionary.atoms[latent][None])[0]
+    scores = model.unembed(dictionary.atoms[latent][None])[0].cpu()
     scores = scores - scores.mean()
     return NextTokens(
         _ends(model, scores, count, largest=True), _ends(model, scores, count, largest=False)

@@ -45,8 +45,9 @@ class WrittenToken:
 def steering_vector(
     dictionary: Dictionary, latent: int, strength: float, norm: float
 ) -> torch.Tensor:
-    """strength × norm × atom, [d_model]. norm: of a usual activation at the layer, so that strength
-    counts in its units. Raises InputError for a latent that there is not."""
+    """strength × norm × atom, [d_model], on the dictionary's device. norm: of a usual activation at
+    the layer, so that strength counts in its units. Raises InputError for a latent that there is
+    not."""
     if not 0 <= latent < len(dictionary.atoms):
         raise InputError(
             f"There is no latent {latent}: they go from 0 to {len(dictionary.atoms) - 1}."
@@ -81,6 +82,8 @@ def write_on(
     ids = model.tokenize([text], model.context_length).ids[:, -room:]
     if not ids.numel():
         raise InputError("The text has no token. Type a few words.")
+    if added:
+        added = (added[0], added[1].to(model.device))
     generator = torch.Generator().manual_seed(writing.seed)
     ends, written, steps = _ends(model), [], Steps(model, added)
     for _ in range(writing.max_tokens):

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from itda_core.analysis.decomposition import Decomposition
+from itda_core.devices import in_float64
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError
 from itda_core.model.model import Model
@@ -55,8 +56,10 @@ def edited_terms(
     dictionary: Dictionary, result: Decomposition, edits: Sequence[Edit]
 ) -> torch.Tensor:
     """What the edits add to each reconstruction, Σ (changed − original terms), [n_decomposed,
-    d_model] float32. Raises InputError for a latent that there is not."""
-    change = torch.zeros(len(result.codes), dictionary.atoms.shape[1], dtype=torch.float32)
+    d_model] float32 on the dictionary's device. Raises InputError for a latent that there is
+    not."""
+    shape = (len(result.codes), dictionary.d_model)
+    change = torch.zeros(shape, dtype=torch.float32, device=dictionary.device)
     for edit in edits:
         for latent in filter(lambda one: one is not None, (edit.latent, edit.instead)):
             if not 0 <= latent < len(dictionary.atoms):
@@ -66,7 +69,7 @@ def edited_terms(
         here = result.codes.latents == edit.latent
         if edit.positions is not None:
             here &= torch.from_numpy(np.isin(result.positions, edit.positions))[:, None]
-        sizes = (result.codes.coefficients * here).sum(1)
+        sizes = (result.codes.coefficients * here).sum(1).to(dictionary.device)
         target = edit.latent if edit.instead is None else edit.instead
         change += edit.factor * torch.outer(sizes, dictionary.atoms[target])
         change -= torch.outer(sizes, dictionary.atoms[edit.latent])
@@ -85,26 +88,27 @@ def what_if(
 
     result: of this model, dictionary and text; position: the token after which the next one is
     asked for; onto: the edit is added to the "activation" itself, so that what the reconstruction
-    leaves out stays as it is, or to the "reconstruction". Raises ModelError for encoders, and
-    InputError for a position that the text has not.
+    leaves out stays as it is, or to the "reconstruction". Computed on the model's device. Raises
+    ModelError for encoders, and InputError for a position that the text has not.
     """
     layer = dictionary.hook_point.layer
     length = int(result.tokens.mask[0].sum())
     if not 0 <= position < length:
         raise InputError(f"The text has tokens 0 to {length - 1}; there is no token {position}.")
+    dictionary = dictionary.to(model.device)
     change = edited_terms(dictionary, result, edits)
-    hidden = model.hidden(result.tokens, layer).cpu()
-    rows = torch.from_numpy(result.positions)
+    hidden = model.hidden(result.tokens, layer)
+    rows = torch.from_numpy(result.positions).to(hidden.device)
     rebuilt, edited = hidden.clone(), hidden.clone()
-    rebuilt[0, rows] = dictionary.decode(result.codes).to(hidden.dtype)
+    rebuilt[0, rows] = dictionary.decode(result.codes.to(hidden.device)).to(hidden.dtype)
     start = hidden if onto == "activation" else rebuilt
     edited[0, rows] = (start[0, rows].float() + change).to(hidden.dtype)
     plain, reconstruction, after = (
-        model.logits_after(result.tokens, layer, output)[0].cpu().log_softmax(1)
+        model.logits_after(result.tokens, layer, output)[0].log_softmax(1)
         for output in (hidden, rebuilt, edited)
     )
     return WhatIf(
-        changed=result.positions[change.any(1).numpy()],
+        changed=result.positions[change.any(1).cpu().numpy()],
         kl_reconstruction=_kl(plain, reconstruction),
         kl_edit=_kl(plain if onto == "activation" else reconstruction, after),
         kl_total=_kl(plain, after),
@@ -114,11 +118,13 @@ def what_if(
 
 def _kl(p: torch.Tensor, q: torch.Tensor) -> np.ndarray:
     """Σ_v p(v) (log p(v) − log q(v)) of each row of log-probabilities, [n] float64."""
-    return (p.double().exp() * (p.double() - q.double())).sum(1).clamp(min=0).numpy()
+    p, q = in_float64(p), in_float64(q)
+    return (p.exp() * (p - q)).sum(1).clamp(min=0).cpu().numpy()
 
 
 def _next_tokens(model: Model, *predictions: torch.Tensor) -> pd.DataFrame:
     """predictions: log-probabilities, [n_vocabulary] each."""
+    predictions = [item.cpu() for item in predictions]
     likely = torch.cat([item.topk(min(TOP, len(item))).indices for item in predictions]).unique()
     order = predictions[0][likely].argsort(descending=True)
     ids = likely[order].tolist()
