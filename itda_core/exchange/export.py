@@ -85,7 +85,7 @@ def export_files(run: Run, format: str) -> dict[str, bytes]:
 def atom_file(dictionary: Dictionary, latent: int, about: dict[str, Any]) -> bytes:
     """One latent's atom [d_model] as safetensors, with `about` as its metadata."""
     metadata = {name: str(value) for name, value in about.items()}
-    return save({"atom": dictionary.atoms[latent].contiguous()}, metadata=metadata)
+    return save({"atom": dictionary.atoms[latent].cpu().contiguous()}, metadata=metadata)
 
 
 def export_note(run: Run, format: str) -> str:

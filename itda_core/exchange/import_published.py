@@ -155,7 +155,8 @@ def _look_up(
     """
     prompts = [Prompt(prompt_id(text), text) for text in texts]
     tokens = model.tokenize(texts, config.context_length)
-    activations = model.capture(tokens, config.layers, skip_first=False)[config.layers[0]]
+    [layer] = config.layers
+    activations = model.capture(tokens, [layer], skip_first=False)[layer].cpu()
     firsts = np.cumsum(tokens.lengths) - tokens.lengths
     for row, number in enumerate(numbers):
         length = tokens.lengths[row] if tokens.lengths[row] > 1 else 0

@@ -58,7 +58,7 @@ def import_sae(folder: Path, runs: Path, options: ImportOptions) -> Iterator[Pro
         "hook_name": saelens.hook_name,
     }
     imported = ImportedRun(TrainingContext(config, model, corpus, plan, workspace), about)
-    strongest = Strongest(saelens.encoder)
+    strongest = Strongest(saelens.encoder.to(model.device))
     yield from imported.run(
         lambda: _dictionary(saelens, imported, strongest), strongest.facts, strongest.look
     )
@@ -80,14 +80,16 @@ def _dictionary(
 
 
 class Strongest:
-    """Where each latent of an autoencoder is strongest, among the activations shown."""
+    """Where each latent of an autoencoder is strongest, among the activations shown. All is kept
+    on the encoder's device, where the activations have to be."""
 
     def __init__(self, encoder: SaeEncoder):
-        self._encoder = encoder
-        self._largest = torch.zeros(len(encoder), dtype=torch.float32)
-        self._nearest = torch.full((len(encoder),), -torch.inf, dtype=torch.float32)
-        self._rows = torch.zeros(len(encoder), dtype=torch.int64)
-        self._terms = self._tokens = self._most = 0
+        self._encoder, per_latent = encoder, encoder.norms
+        self._largest = torch.zeros_like(per_latent)
+        self._nearest = torch.full_like(per_latent, -torch.inf)
+        self._rows = torch.zeros_like(per_latent, dtype=torch.int64)
+        self._terms = torch.zeros((), dtype=torch.int64, device=per_latent.device)
+        self._most, self._tokens = torch.zeros_like(self._terms), 0
 
     @property
     def is_active(self) -> torch.Tensor:
@@ -97,17 +99,17 @@ class Strongest:
     @property
     def max_terms(self) -> int:
         """Active latents of the token that has most of them, as far as codes hold them."""
-        return min(MAX_TERMS, max(1, self._most))
+        return min(MAX_TERMS, max(1, int(self._most)))
 
     def facts(self) -> dict[str, float | int | None]:
         """For metrics.json: active latents of a token on average, and latents active nowhere."""
-        mean = self._terms / self._tokens if self._tokens else None
+        mean = int(self._terms) / self._tokens if self._tokens else None
         return {"mean_l0": mean, "silent_latents": int((~self.is_active).sum())}
 
     @property
     def rows(self) -> np.ndarray:
         """[n_atoms] int64, the row of the token that names each latent."""
-        return self._rows.numpy()
+        return self._rows.cpu().numpy()
 
     def look(self, first: int, x: torch.Tensor) -> None:
         """x: activations, [n, d_model], from row `first` on."""
@@ -122,13 +124,13 @@ class Strongest:
         pre = self._encoder.pre_activations(x)
         active = self._encoder.coefficients(pre)
         terms = (active > 0).sum(1)
-        self._terms, self._tokens = self._terms + int(terms.sum()), self._tokens + len(x)
-        self._most = max(self._most, int(terms.max()))
+        self._terms, self._tokens = self._terms + terms.sum(), self._tokens + len(x)
+        self._most = torch.maximum(self._most, terms.max())
         largest, where = active.max(0)
         nearest, near = self._encoder.nearness(pre).max(0)
         closer = (nearest > self._nearest) & ~self.is_active
-        self._rows[closer] = rows[near[closer]]
+        self._rows = torch.where(closer, rows[near], self._rows)
         stronger = largest > self._largest
-        self._rows[stronger] = rows[where[stronger]]
+        self._rows = torch.where(stronger, rows[where], self._rows)
         self._largest = torch.maximum(self._largest, largest)
         self._nearest = torch.maximum(self._nearest, nearest)

@@ -71,6 +71,7 @@ def saelens_files(
     """
     table = io.BytesIO()
     dictionary.sources.assign(word=dictionary.word_starts()).to_parquet(table, index=False)
+    dictionary = dictionary.to("cpu")
     exported = _exported(dictionary)
     weights = {name: weight.contiguous() for name, weight in exported.weights.items()}
     config = {
