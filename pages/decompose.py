@@ -7,7 +7,7 @@ import streamlit as st
 from itda_core.analysis.decomposition import Decomposition, decompose
 from itda_core.errors import InputError
 from itda_core.glossary import GLOSSARY
-from pages.components.cached import loaded_dictionary, loaded_model, loaded_run
+from pages.components.cached import loaded_model, loaded_run, model_and_dictionary
 from pages.components.charts.camera import ask_for_format
 from pages.components.decompose.edits_url import follow_edits
 from pages.components.decompose.prompt import choose_text
@@ -52,8 +52,8 @@ def show() -> None:
 
 @st.cache_resource(max_entries=32, show_spinner="Running the model …")
 def _decomposed(directory: str, text: str) -> Decomposition:
-    config = loaded_run(directory).config
-    return decompose(loaded_dictionary(directory), loaded_model(config.model), text, config)
+    model, dictionary = model_and_dictionary(directory)
+    return decompose(dictionary, model, text, loaded_run(directory).config)
 
 
 def _choose_l0(result: Decomposition) -> Decomposition:

@@ -42,6 +42,18 @@ def loaded_run(directory: str) -> Run:
     return read_run(Path(directory))
 
 
+def model_and_dictionary(directory: str) -> tuple["Model", "Dictionary"]:
+    """A run's model, and its dictionary on the model's device."""
+    model = loaded_model(loaded_run(directory).config.model)
+    return model, _dictionary_on(directory, str(model.device))
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _dictionary_on(directory: str, device: str) -> "Dictionary":
+    """The two used last are kept there, beside their models."""
+    return loaded_dictionary(directory).to(device)
+
+
 @st.cache_resource(show_spinner=False)
 def warm_up() -> None:
     """Import what the other pages need while the first one is being read: torch takes seconds."""

@@ -17,7 +17,7 @@ from itda_core.analysis.steering import (
     write_on,
 )
 from itda_core.settings import MAX_SEED, Setting
-from pages.components.cached import loaded_dictionary, loaded_model, loaded_run
+from pages.components.cached import loaded_model, loaded_run, model_and_dictionary
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
 from pages.components.number_field import linked_number_field, read_numbers
@@ -154,10 +154,7 @@ def _source(run, latent: int) -> str:
 
 def _write(run, text: str, strengths: tuple[float, ...], writing: Writing) -> None:
     """Write all texts token by token, each as far as the others; a rerun of the page ends it."""
-    model, dictionary = (
-        loaded_model(loaded_run(run.directory).config.model),
-        loaded_dictionary(run.directory),
-    )
+    model, dictionary = model_and_dictionary(run.directory)
     written = st.session_state["written"]
     norm = usual_norm(model, dictionary, text)
     if len(strengths) > 2:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from itda_core.analysis.decomposition import Decomposition
 from itda_core.analysis.what_if import Edit, WhatIf, what_if
-from pages.components.cached import loaded_dictionary, loaded_model, loaded_run
+from pages.components.cached import loaded_model, loaded_run, model_and_dictionary
 from pages.components.charts.camera import picture_config
 from pages.components.charts.what_if import divergence_by_token
 from pages.components.decompose.edits_url import (
@@ -155,8 +155,7 @@ def _ask_where(result: Decomposition, row: int | None) -> tuple[int, str]:
 def _computed(
     directory: str, result: Decomposition, edits: tuple[Edit, ...], position: int, onto: str
 ) -> WhatIf:
-    model = loaded_model(loaded_run(directory).config.model)
-    return what_if(model, loaded_dictionary(directory), result, edits, position, onto)
+    return what_if(*model_and_dictionary(directory), result, edits, position, onto)
 
 
 def _show_divergences(outcome: WhatIf, position: int, onto: str) -> None:
