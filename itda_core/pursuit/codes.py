@@ -72,14 +72,6 @@ class Codes:
         check_same_device(codes=self.latents, atoms=atoms)
         return weighted_sums(self.latents, self.coefficients.to(atoms.dtype), atoms)
 
-    def to(self, device: torch.device | str) -> "Codes":
-        """The same codes on a device; these where they are there already."""
-        if self.latents.device == torch.device(device):
-            return self
-        arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        moved = {name: array.to(device) for name, array in arrays.items() if array is not None}
-        return Codes(**moved)
-
 
 def weighted_sums(numbers: torch.Tensor, weights: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Sums of weight × row without copying the rows out first, [n_tokens, width].
