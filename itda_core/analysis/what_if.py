@@ -19,6 +19,8 @@ from itda_core.model.model import Model
 
 TOP = 10
 """Next tokens of each list"""
+_ROWS_TOGETHER = 64
+"""Tokens whose predictions are compared at once"""
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,15 @@ def what_if(
 
 def _kl(p: torch.Tensor, q: torch.Tensor) -> np.ndarray:
     """Σ_v p(v) (log p(v) − log q(v)) of each row of log-probabilities, [n] float64."""
-    p, q = in_float64(p), in_float64(q)
-    return (p.exp() * (p - q)).sum(1).clamp(min=0).cpu().numpy()
+    # A vocabulary is large, and each of these is twice as large as p.
+    n_blocks = -(-len(p) // _ROWS_TOGETHER)
+    blocks = zip(p.tensor_split(n_blocks), q.tensor_split(n_blocks), strict=True)
+    sums = [_divergences(in_float64(p_rows), in_float64(q_rows)) for p_rows, q_rows in blocks]
+    return torch.cat(sums).clamp(min=0).cpu().numpy()
+
+
+def _divergences(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    return (p.exp() * (p - q)).sum(1)
 
 
 def _next_tokens(model: Model, *predictions: torch.Tensor) -> pd.DataFrame:

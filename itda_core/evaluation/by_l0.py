@@ -16,7 +16,7 @@ from itda_core.devices import free_memory, to_device
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError
 from itda_core.evaluation.metrics import ReconstructionSums, SparsitySums, density_histogram
-from itda_core.evaluation.splicing import Losses, SplicedBatch, token_batches
+from itda_core.evaluation.splicing import Losses, SplicedBatch, spliced_batches
 from itda_core.evaluation.token_errors import TokenErrors
 from itda_core.model.model import Model
 from itda_core.pursuit.codes import Codes
@@ -147,9 +147,9 @@ def evaluate(
     result.why_no_losses = model.why_not("splicing")
     batches: list[SplicedBatch] = []
     kept_on = _where_kept(model, plan.total_rows)
-    for tokens in token_batches(plan):
-        batches.append(SplicedBatch(model, layer, tokens, config.skip_first, kept_on))
-        result.captured += len(batches[-1])
+    for batch in spliced_batches(model, layer, plan, kept_on):
+        batches.append(batch)
+        result.captured += len(batch)
         yield result
     yield from _measure(result, dictionary, batches, frequencies)
 

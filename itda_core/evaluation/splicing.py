@@ -1,6 +1,7 @@
 """What a model predicts when the output of one of its blocks is replaced by a reconstruction."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +9,7 @@ import torch
 from itda_core.activations.plan import Plan, make_plan
 from itda_core.config import TrainConfig
 from itda_core.corpus.corpus import Prompt
-from itda_core.devices import check_same_device, in_float64, to_device
+from itda_core.devices import check_same_device, halving, in_float64, to_device
 from itda_core.evaluation.metrics import Sum
 from itda_core.model.model import Model
 from itda_core.model.tokens import Tokens, batches
@@ -65,11 +66,15 @@ class SplicedBatch:
         tokens: Tokens,
         skip_first: bool = True,
         kept_on: torch.device | str | None = None,
+        hidden: torch.Tensor | None = None,
     ):
-        """kept_on: where the block's output waits for its use, by default the model's device."""
+        """kept_on: where the block's output waits for its use, by default the model's device;
+        hidden: that output, [n_texts, longest, d_model], where it is there already."""
         self._model, self._layer, self.tokens = model, layer, tokens
+        self._skip_first = skip_first
         self.kept_on = torch.device(kept_on or model.device)
-        self._hidden = model.hidden(tokens, layer).to(self.kept_on)
+        hidden = model.hidden(tokens, layer) if hidden is None else hidden
+        self._hidden = hidden.to(self.kept_on)
         self.where = tokens.mask.clone()
         """[n_texts, longest] bool, the positions replaced"""
         if skip_first:
@@ -105,23 +110,45 @@ class SplicedBatch:
 
     def losses(self, *reconstructions: torch.Tensor | float) -> list[Losses]:
         """The losses of the model as it is, then those with each of `reconstructions` put in, of
-        shape [n_tokens, d_model] or a number for all entries. Raises InputError for those on
-        another device than the model."""
+        shape [n_tokens, d_model] or a number for all entries.
+
+        Where the predictions fill memory, those of half as many texts are made at once. Raises
+        InputError where one text's don't fit, and for reconstructions on another device than the
+        model.
+        """
+        for rows in filter(torch.is_tensor, reconstructions):
+            check_same_device(activations=self._rows, reconstructions=rows)
+        n_texts, totals = len(self.tokens), [Losses() for _ in range(1 + len(reconstructions))]
+        work = functools.partial(self._losses_of_texts, reconstructions)
+        for part in halving(work, n_texts, n_texts, _no_room(self._model, self.tokens)):
+            for total, losses in zip(totals, part, strict=True):
+                total.add(losses)
+        return totals
+
+    def _losses_of_texts(
+        self, reconstructions: Sequence[torch.Tensor | float], first: int, last: int
+    ) -> list[Losses]:
+        """The losses of texts `first` to `last` (not included)."""
+        if last - first == len(self.tokens):
+            return self._all_losses(reconstructions)
+        tokens = self.tokens.select(range(first, last))
+        hidden = self._hidden[first:last, : tokens.ids.shape[1]]
+        places = (self._model, self._layer, tokens, self._skip_first, self.kept_on, hidden)
+        rows = slice(int(self.where[:first].sum()), int(self.where[:last].sum()))
+        own = [one[rows] if torch.is_tensor(one) else one for one in reconstructions]
+        return SplicedBatch(*places)._all_losses(own)
+
+    def _all_losses(self, reconstructions: Sequence[torch.Tensor | float]) -> list[Losses]:
         output = self._output
         plain = self._log_probabilities(output)
         losses = [self._losses(plain, None)]
         for rows in reconstructions:
             hidden = output.clone(memory_format=torch.contiguous_format)
-            hidden.flatten(0, 1)[self._rows] = self._checked(rows, hidden)
+            if not torch.is_tensor(rows):
+                rows = torch.full((), rows, dtype=hidden.dtype, device=hidden.device)
+            hidden.flatten(0, 1)[self._rows] = rows.to(hidden.dtype)
             losses.append(self._losses(self._log_probabilities(hidden), plain))
         return losses
-
-    def _checked(self, rows: torch.Tensor | float, hidden: torch.Tensor) -> torch.Tensor:
-        """Reconstructions as the model takes them."""
-        if not torch.is_tensor(rows):
-            return torch.full((), rows, dtype=hidden.dtype, device=hidden.device)
-        check_same_device(activations=hidden, reconstructions=rows)
-        return rows.to(hidden.dtype)
 
     def _log_probabilities(self, hidden: torch.Tensor) -> torch.Tensor:
         """Of the next token where one is counted, [n_predictions, n_vocabulary]."""
@@ -158,9 +185,7 @@ class SplicedPrompts:
         """Read `max_tokens` tokens of the prompts as `config` says (context length, first
         positions). Raises CorpusError where no prompt has two tokens, ModelError for encoders."""
         plan = make_plan(model, prompts, config, max_tokens)
-        self.batches = [
-            SplicedBatch(model, layer, tokens, config.skip_first) for tokens in token_batches(plan)
-        ]
+        self.batches = [*spliced_batches(model, layer, plan)]
         self.activations = torch.cat([batch.activations for batch in self.batches])
         """[n_tokens, d_model] float32, on the model's device"""
         self.plain, self.zeroed = Losses(), Losses()
@@ -192,6 +217,23 @@ def _places(where: torch.Tensor) -> torch.Tensor:
     return where.flatten().nonzero()[:, 0]
 
 
-def token_batches(plan: Plan) -> list[Tokens]:
-    """The tokens of a plan's prompts in batches of one forward pass with logits."""
-    return [plan.tokens(first, last) for first, last in batches(plan.lengths, _LOGIT_TOKENS)]
+def spliced_batches(
+    model: Model, layer: int, plan: Plan, kept_on: torch.device | str | None = None
+) -> Iterator[SplicedBatch]:
+    """A plan's prompts in batches of one forward pass with logits; in smaller ones where a pass
+    fills memory. Raises InputError where one text does not fit."""
+    for first, last in batches(plan.lengths, _LOGIT_TOKENS):
+        tokens = plan.tokens(first, last)
+
+        def captured(first: int, last: int, tokens: Tokens = tokens) -> SplicedBatch:
+            part = tokens.select(range(first, last))
+            return SplicedBatch(model, layer, part, plan.skip_first, kept_on)
+
+        yield from halving(captured, len(tokens), len(tokens), _no_room(model, tokens))
+
+
+def _no_room(model: Model, tokens: Tokens) -> str:
+    return (
+        f"There is no room on the device {model.device} for what {model.name} predicts on one text "
+        f"of up to {tokens.ids.shape[1]:,} tokens. Free memory there, or choose another device."
+    )

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from itda_core.corpus.corpus import load_corpus
+from itda_core.errors import InputError
 from itda_core.evaluation.by_l0 import evaluate
 from itda_core.evaluation.splicing import Losses, SplicedBatch, SplicedPrompts
 from itda_core.runs.run import list_runs
@@ -63,3 +64,40 @@ def test_the_first_position_is_replaced_where_it_is_not_left_out(tiny_model):
 def test_without_a_prediction_there_is_no_kl():
     assert math.isnan(Losses().kl)
     assert math.isnan(Losses().score(Losses(), Losses()))
+
+
+def full_above(monkeypatch, model, name, n_tokens):
+    """Let a method of the model, whose first argument are the tokens, find memory full for more
+    than so many, padding included; gives the sizes that were tried."""
+    tried, method = [], getattr(model, name)
+
+    def limited(tokens, *rest):
+        tried.append(tokens.ids.numel())
+        if tried[-1] > n_tokens:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return method(tokens, *rest)
+
+    monkeypatch.setattr(model, name, limited, raising=True)
+    return tried
+
+
+@pytest.mark.parametrize("name", ["logits_after", "hidden"])
+def test_predictions_that_fill_memory_are_made_for_fewer_texts(run, tiny_model, monkeypatch, name):
+    prompts = load_corpus(run.config.corpus).held_out()
+    *_, expected = evaluate(run.dictionary(), tiny_model, prompts, run.config)
+    tried = full_above(monkeypatch, tiny_model, name, 100)
+    *_, found = evaluate(run.dictionary(), tiny_model, prompts, run.config)
+    assert max(tried) > 100, "nothing was too large"
+    assert found.tokens == expected.tokens
+    for row, other in zip(found.by_l0(), expected.by_l0(), strict=True):
+        assert row == pytest.approx(other, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["logits_after", "hidden"])
+def test_a_text_whose_predictions_have_no_room_is_said_with_the_remedy(
+    run, tiny_model, monkeypatch, name
+):
+    prompts = load_corpus(run.config.corpus).held_out()
+    full_above(monkeypatch, tiny_model, name, 3)
+    with pytest.raises(InputError, match=r"no room on the device cpu .* Free memory there, or"):
+        list(evaluate(run.dictionary(), tiny_model, prompts, run.config))
