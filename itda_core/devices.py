@@ -27,12 +27,36 @@ class Device:
     free: int
     """bytes that can be had now"""
 
+    @property
+    def kind(self) -> str:
+        """cpu, cuda, mps …"""
+        return kind_of(self.name)
+
 
 def devices() -> list[Device]:
-    """Every device of this machine, the fastest kind first; the CPU last."""
+    """Every device of this machine, in the order of `device_names`. What is free on a GPU is known
+    from inside alone: asking takes some hundred MB of its memory."""
+    return [described(name) for name in device_names()]
+
+
+def device_names() -> list[str]:
+    """The devices of this machine, the fastest kind first; the CPU last."""
     names = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     names += ["mps"] if torch.backends.mps.is_available() else []
-    return [_described(name) for name in [*names, "cpu"]]
+    return [*names, "cpu"]
+
+
+def kind_of(name: str) -> str:
+    """What kind of device this is: of "cuda:1" it is "cuda"."""
+    return name.partition(":")[0]
+
+
+def numbered(name: str) -> str:
+    """A device as `device_names` calls it: "cuda" alone is the first one, and of the other kinds
+    there is one."""
+    if kind_of(name) in ("cpu", "mps"):
+        return kind_of(name)
+    return "cuda:0" if name == "cuda" else name
 
 
 def best_device() -> str:
@@ -52,7 +76,7 @@ def checked_device(name: str) -> str:
     except (RuntimeError, AssertionError, ValueError) as error:
         if is_out_of_memory(error):
             return name
-        there = ", ".join(device.name for device in devices())
+        there = ", ".join(device_names())
         raise InputError(f"There is no device {name!r} here. There is: {there}.") from error
     return name
 
@@ -164,7 +188,8 @@ def _tried(work: Callable[[int, int], Result], first: int, last: int):
         return str(error).splitlines()[0] if str(error) else "memory is full", None
 
 
-def _described(name: str) -> Device:
+def described(name: str) -> Device:
+    """A device with its title and memory."""
     device = torch.device(name)
     if device.type == "cuda":
         facts = torch.cuda.get_device_properties(device)

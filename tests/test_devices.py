@@ -7,12 +7,15 @@ from itda_core.devices import (
     best_device,
     check_same_device,
     checked_device,
+    device_names,
     devices,
     free_memory,
     halving,
     has_float64,
     in_float64,
     is_out_of_memory,
+    kind_of,
+    numbered,
     to_device,
     to_host,
 )
@@ -25,6 +28,13 @@ def test_the_cpu_is_there_with_its_memory():
     assert cpu.name == "cpu"
     assert 0 < cpu.free <= cpu.total
     assert free_memory(torch.device("cpu")) <= cpu.total
+
+
+def test_the_gpus_come_first_and_the_cpu_last(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert device_names() == ["cuda:0", "cuda:1", "cpu"]
+    assert [kind_of(name) for name in (*device_names(), "mps")] == ["cuda", "cuda", "cpu", "mps"]
+    assert [numbered(name) for name in ("cuda", "cuda:1", "mps:0")] == ["cuda:0", "cuda:1", "mps"]
 
 
 def test_the_setting_decides_what_computes(monkeypatch):

@@ -18,6 +18,8 @@ def app(options: argparse.Namespace) -> int:
     command = [sys.executable, "-P", "-m", "streamlit", "run", str(_script())]
     command += ["--server.address", ADDRESS, "--server.port", str(options.port)]
     environment = {**os.environ, "ITDA_DEMO": "1", "OMP_WAIT_POLICY": "passive"}
+    if options.device:
+        environment["ITDA_DEVICE"] = options.device
     if os.name == "posix":  # the explorer takes this process' place, and its signals
         os.execve(sys.executable, command, environment)
     with subprocess.Popen(command, env=environment) as explorer:

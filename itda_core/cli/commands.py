@@ -8,13 +8,14 @@ import shutil
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from itda_core.cli.console import corpus_spec, follow, refuse, show, trained
 from itda_core.config import ModelSpec, TrainConfig, data_directory
 from itda_core.errors import InputError
 from itda_core.runs.run import find_run, read_run
 
-_OF_ANY_TRAINING = ("command", "runs", "json", "progress")
+_OF_ANY_TRAINING = ("command", "runs", "json", "progress", "device")
 """Options of `train` that say nothing of what is trained"""
 
 
@@ -28,9 +29,9 @@ def train(options: argparse.Namespace) -> int:
         others = [name for name in options.given if name not in (*_OF_ANY_TRAINING, "resume")]
         why = "--resume goes on with the settings that the training began with"
         refuse(options, others, f"{why}: leave out")
-        steps = training.resume(options.resume, runs)
+        steps = training.resume(options.resume, runs, options.device)
     else:
-        steps = training.train(_train_config(options), runs)
+        steps = training.train(_train_config(options), runs, options.device)
     last = follow(steps, options, can_resume=True)
     show(options, {"runs": [trained(read_run(runs / name)) for name in last.finished]}, "runs")
     return 0
@@ -67,22 +68,21 @@ def models(options: argparse.Namespace) -> int:
     from itda_core.model.loading import known_models, try_model
 
     if options.check:
-        model = try_model(ModelSpec(options.check, options.revision, options.dtype))
-        about = {"model": options.check, "dtype": model.dtype, "device": model.device.type}
+        spec = ModelSpec(options.check, options.revision, options.dtype)
+        model = try_model(spec, options.device)
+        about = {"model": options.check, "dtype": model.dtype, "device": str(model.device)}
         abilities = model.abilities
         print("{model}, {dtype} on {device}".format(**about), file=sys.stderr)
         show(options, about | {"abilities": abilities.table()}, "abilities")
         return 1 if abilities.capture else 0
-    refuse(
-        options, ("revision", "dtype"), "Without --check no model is loaded: name one, or leave out"
-    )
+    without = "Without --check no model is loaded: name one, or leave out"
+    refuse(options, ("revision", "dtype", "device"), without)
     show(options, {"models": known_models()}, "models")
     return 0
 
 
 def doctor(options: argparse.Namespace) -> int:
     """Versions, device, disk and what is installed; exit 1 where something is missing."""
-    from itda_core.devices import best_device
     from itda_core.model.built_in import BUILT_IN, how_to_install, is_installed
 
     names = ["torch", "transformers", "streamlit", "duckdb", "plotly", "pandas", "numba"]
@@ -98,12 +98,53 @@ def doctor(options: argparse.Namespace) -> int:
     data = data_directory()
     nearest = next(path for path in [data, *data.parents] if path.exists())
     free = shutil.disk_usage(nearest).free / 2**30
-    checks.append(("device", best_device(), True))
+    devices = _devices()
+    checks += _device_checks(devices)
     checks.append(("data folder", str(data), True))
     checks.append(("free disk", f"{free:.1f} GiB", free > 2))
     rows = [{"check": name, "found": value, "ok": ok} for name, value, ok in checks]
-    show(options, {"checks": rows}, "checks")
+    show(options, {"checks": rows, "devices": devices}, "checks")
     return 0 if all(ok for *_, ok in checks) else 1
+
+
+def _devices() -> list[dict[str, Any]]:
+    """Each device with its memory, the data type that is fastest there, and its fast pursuit."""
+    from itda_core.devices import devices
+    from itda_core.model.loading import resolved_dtype
+
+    compiled = {"cpu": "numba", "cuda": "triton"}
+    return [
+        {
+            **dataclasses.asdict(device),
+            "dtype": str(resolved_dtype("auto", device.name)).removeprefix("torch."),
+            "kernels": _with_version(compiled.get(device.kind)),
+        }
+        for device in devices()
+    ]
+
+
+def _with_version(package: str | None) -> str | None:
+    """An installed package, such as "numba 0.61"; None where it is not."""
+    try:
+        return package and f"{package} {metadata.version(package)}"
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _device_checks(devices: list[dict[str, Any]]) -> list[tuple[str, str, bool]]:
+    """The device that computes where nothing is said, and a line on each."""
+    from itda_core.devices import best_device
+
+    try:
+        checks = [("device", best_device(), True)]
+    except InputError as error:  # ITDA_DEVICE names one that is not there
+        checks = [("device", f"{error} Change ITDA_DEVICE.", False)]
+    for one in devices:
+        memory = f"{one['free'] / 2**30:.1f} of {one['total'] / 2**30:.1f} GiB free"
+        kernels = one["kernels"] or "no compiled kernels"
+        about = ", ".join((one["title"], memory, one["dtype"], kernels))
+        checks.append((f"device {one['name']}", about, True))
+    return checks
 
 
 def _train_config(options: argparse.Namespace) -> TrainConfig:

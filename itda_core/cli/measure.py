@@ -62,6 +62,7 @@ def _task_options(options: argparse.Namespace) -> dict[str, Any]:
         "corpus": None if options.corpus is None else corpus_spec(options),
         "max_tokens": options.max_tokens,
         "save": options.save,
+        "device": options.device,
     }
 
 
@@ -71,7 +72,7 @@ def detect(options: argparse.Namespace) -> int:
     from itda_core.evaluation.detection import detect as detecting
     from itda_core.model.loading import load_model
 
-    embedder = load_model(EMBEDDER)
+    embedder = load_model(EMBEDDER, device=options.device)
     results = []
     for run in [find_run(name, options.runs) for name in options.run]:
         result = None
@@ -100,7 +101,8 @@ def decompose(options: argparse.Namespace) -> int:
     from itda_core.model.loading import load_model
 
     run = find_run(options.run, options.runs)
-    result = decomposing(run.dictionary(), load_model(run.config.model), options.text, run.config)
+    model = load_model(run.config.model, device=options.device)
+    result = decomposing(run.dictionary(), model, options.text, run.config)
     tokens = result.to_records()
     rows = [
         {
@@ -179,7 +181,7 @@ def measure(options: argparse.Namespace) -> int:
 
     runs = [find_run(name, options.runs) for name in options.run]
     measures = options.measures or list(MEASURES)
-    steps = compare_runs(runs, measures, options.max_tokens)
+    steps = compare_runs(runs, measures, options.max_tokens, options.device)
     if options.save:
         steps = _saved(steps, comparisons_folder(options.runs))
     results = follow(steps, options).results

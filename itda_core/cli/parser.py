@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from itda_core.cli.values import measure_names, number_list, progress_file
+from itda_core.cli.values import device_name, measure_names, number_list, progress_file
 from itda_core.config import MAP_METHODS, TrainConfig, data_directory
 from itda_core.settings import DTYPES, MAX_COUNT, SELECTIONS, SETTINGS, Setting
 
@@ -56,6 +56,7 @@ def make_parser(
 
     app = plain_command("app", "Open the explorer in a browser.")
     _add_number(app, _PORT, 8501)
+    _add_device(app, "for the pages' own model, and jobs that name none")
     _add_train(command("train", "Train a dictionary for each layer."))
     _add_measuring(command)
     _add_looking_closely(command)
@@ -69,6 +70,7 @@ def make_parser(
     models.add_argument("--check", metavar="NAME", help="load it and show what it does right")
     models.add_argument("--revision", help="revision of a hub model to check")
     models.add_argument("--dtype", choices=DTYPES, default="auto", help="data type to check it in")
+    _add_device(models, "device to check it on")
     command("doctor", "Check the installation.")
     return parser
 
@@ -84,6 +86,7 @@ def _add_measuring(command: Command) -> None:
         _add_corpus(measuring, "other prompts than the run's own held-out ones")
         _add_number(measuring, SETTINGS["max_tokens"], max_tokens, about)
         measuring.add_argument("--save", action="store_true", help="keep the result with the run")
+        _add_device(measuring)
         _add_progress(measuring)
     about = "such as 8,32; by default 1, 2, 4 … and the run's own"
     evaluate.add_argument("--l0s", type=number_list("--l0s"), help=about)
@@ -91,6 +94,7 @@ def _add_measuring(command: Command) -> None:
     detect.add_argument("run", nargs="+", help="run id or directory")
     _add_number(detect, _LATENTS, 200)
     _add_number(detect, SETTINGS["seed"], 0, "which latents and tokens are drawn")
+    _add_device(detect)
 
 
 def _add_looking_closely(command: Command) -> None:
@@ -103,6 +107,7 @@ def _add_looking_closely(command: Command) -> None:
     decompose.add_argument("run", help="run id or directory")
     decompose.add_argument("--text", required=True, help="the text to decompose")
     _add_number(decompose, _TERMS, 5)
+    _add_device(decompose)
 
 
 def _add_comparing(command: Command) -> None:
@@ -119,6 +124,7 @@ def _add_comparing(command: Command) -> None:
     measure.add_argument("--measures", type=measure_names, help="such as cka,svcca; by default all")
     _add_number(measure, SETTINGS["max_tokens"], 10_000, "tokens compared")
     measure.add_argument("--save", action="store_true", help="keep the result beside the runs")
+    _add_device(measure)
     _add_progress(measure)
 
 
@@ -157,6 +163,7 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     )
     train.add_argument("--resume", metavar="RUN_ID", help="go on with an interrupted training")
     train.add_argument("--config", type=Path, help="a TrainConfig as JSON, instead of the options")
+    _add_device(train)
     _add_progress(train)
 
 
@@ -170,6 +177,11 @@ def _add_corpus(command: argparse.ArgumentParser, help: str, default: str | None
         "--header", choices=("yes", "no"), help="whether the first row of a .csv names the columns"
     )
     command.add_argument("--encoding", help="of the corpus' file, such as cp1252 (utf-8)")
+
+
+def _add_device(command: argparse.ArgumentParser, help: str = "what computes") -> None:
+    about = f"{help}, such as cuda:1, mps or cpu (ITDA_DEVICE, else the fastest kind)"
+    command.add_argument("--device", type=device_name, metavar="NAME", help=about)
 
 
 def _add_progress(command: argparse.ArgumentParser) -> None:
@@ -196,6 +208,7 @@ def _add_exchange(command: Command) -> None:
         _add_number(adding, SETTINGS["context_length"], None, "tokens (what FOLDER says)")
         _add_number(adding, SETTINGS["seed"], 0)
         adding.add_argument("--dtype", choices=DTYPES, default="auto", help="of the weights")
+        _add_device(adding)
     push = command("push", "Upload a run to the hub, with its texts and a model card.")
     push.add_argument("run", help="run id or directory")
     push.add_argument("repository", help="owner/name on the hub")

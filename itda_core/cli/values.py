@@ -25,6 +25,13 @@ def measure_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
 
 
+def device_name(text: str) -> str:
+    """A device of this machine. Raises InputError with those that there are."""
+    from itda_core.devices import checked_device
+
+    return checked_device(text)
+
+
 def progress_file(text: str) -> Path:
     """A file that lines can be added to."""
     path = Path(text)

@@ -26,8 +26,10 @@ from itda_core.runs.run import Run
 class Loaded:
     """Models, corpora and token frequencies, each loaded once for runs that share them."""
 
-    def __init__(self):
-        self.model = functools.lru_cache(maxsize=1)(load_model)
+    def __init__(self, device: str | None = None):
+        """device: of the models, as `load_model` takes it."""
+        load = functools.partial(load_model, device=device)
+        self.model = functools.lru_cache(maxsize=1)(load)
         self.corpus = functools.lru_cache(maxsize=2)(load_corpus)
         self._frequencies = functools.lru_cache(maxsize=2)(_count_tokens)
 
@@ -65,6 +67,8 @@ class Task(Protocol):
     """other prompts than each run's own held-out ones"""
     save: bool
     """keep each result in the run's directory"""
+    device: str | None
+    """of the models, as `load_model` takes it"""
 
     def steps(
         self, run: Run, model: Model, prompts: Sequence[Prompt], loaded: Loaded
@@ -83,6 +87,7 @@ class EvaluationTask:
     l0s: tuple[int, ...] | None = None
     """by default 1, 2, 4 … and the dictionary's own"""
     save: bool = False
+    device: str | None = None
 
     def steps(
         self, run: Run, model: Model, prompts: Sequence[Prompt], loaded: Loaded
@@ -103,6 +108,7 @@ class ProbingTask:
     corpus: CorpusSpec | None = None
     max_tokens: int = PROBE_TOKENS
     save: bool = False
+    device: str | None = None
 
     def steps(
         self, run: Run, model: Model, prompts: Sequence[Prompt], _loaded: Loaded
@@ -115,7 +121,7 @@ class ProbingTask:
 
 def measure_runs(task: Task) -> Iterator[Progress]:
     """Measure each run of a task; see `each_run`."""
-    yield from each_run(task.runs, functools.partial(_measure_run, task, Loaded()))
+    yield from each_run(task.runs, functools.partial(_measure_run, task, Loaded(task.device)))
 
 
 def each_run(

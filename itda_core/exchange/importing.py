@@ -50,6 +50,8 @@ class ImportOptions:
     context_length: int | None = None
     seed: int = 0
     dtype: str = "auto"
+    device: str | None = None
+    """of the model, as `load_model` takes it"""
 
     def __post_init__(self) -> None:
         for name in ("max_tokens", "seed", "dtype"):
@@ -73,7 +75,7 @@ class ImportOptions:
                 "The folder does not say which model it is for in a way that is known here. Name "
                 "it with --model."
             )
-        return load_model(ModelSpec(name, dtype=self.dtype))
+        return load_model(ModelSpec(name, dtype=self.dtype), device=self.device)
 
     def layer_of(self, said: int | None) -> int:
         """The layer that was chosen, else the one that the folder names; both have to agree."""

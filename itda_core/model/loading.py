@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from itda_core.config import ModelSpec
-from itda_core.devices import best_device
+from itda_core.devices import best_device, checked_device, kind_of
 from itda_core.digests import digest
 from itda_core.errors import ModelError
 from itda_core.model.abilities import Abilities
@@ -48,24 +48,25 @@ def load_model(name: str | ModelSpec, dtype: str | None = None, device: str | No
     """A built-in model, one from the hub, or one in a local folder, ready to capture from.
 
     dtype: "float32", "bfloat16", "float16" or "auto" (bfloat16 where the device computes faster in
-    it, else float32); by default that of a ModelSpec, and float32 for a name. device: "cuda", "mps"
-    or "cpu", by default the first of these that there is.
+    it, else float32); by default that of a ModelSpec, and float32 for a name. device: "cuda",
+    "cuda:1", "mps" or "cpu", by default the setting ITDA_DEVICE, else the first of these kinds that
+    there is; InputError for one that is not there.
     NAME:encoder is the encoder of a model that has an encoder and a decoder. Only safetensors
     weights are read, and code that comes with a model is never run. The model has proved that
     its activations are right (see proof.py). Raises ModelError with the remedy.
     """
     spec = name if isinstance(name, ModelSpec) else ModelSpec(name, dtype="float32")
-    device = device or best_device()
+    device = checked_device(device) if device else best_device()
     model = _loaded(spec, resolved_dtype(dtype or spec.dtype, device), device)
     model.abilities.require(spec.name, "capture")
     return model
 
 
 @alone
-def try_model(spec: ModelSpec) -> Model:
+def try_model(spec: ModelSpec, device: str | None = None) -> Model:
     """The model with what it does right, also where its activations can't be read and `load_model`
-    refuses it. Raises ModelError where there is nothing to try."""
-    device = best_device()
+    refuses it; device: as there. Raises ModelError where there is nothing to try."""
+    device = checked_device(device) if device else best_device()
     return _loaded(spec, resolved_dtype(spec.dtype, device), device)
 
 
@@ -75,6 +76,8 @@ def _loaded(spec: ModelSpec, weights: torch.dtype, device: str) -> Model:
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"The tokenizer of {spec.name} gives no character spans (not a fast one).")
     identity = _identity(spec, source, module.config, weights, device)
+    if kind_of(device) == "cuda" and ":" in device:  # what is made without saying where goes there
+        torch.cuda.set_device(device)
     try:
         return proved(identity, module.to(device), tokenizer)
     except ModelError:
@@ -86,11 +89,11 @@ def _loaded(spec: ModelSpec, weights: torch.dtype, device: str) -> Model:
         ) from error
 
 
-def remembered_abilities(spec: ModelSpec) -> Abilities | None:
-    """What was proved of a model when it was loaded before, on the device that is used by itself,
-    or goes without saying; None where nothing is known. Nothing is loaded, and the network is not
-    asked."""
-    device = best_device()
+def remembered_abilities(spec: ModelSpec, device: str | None = None) -> Abilities | None:
+    """What was proved of a model when it was loaded before on this kind of device (by default the
+    one that is used by itself), or goes without saying; None where nothing is known. Nothing is
+    loaded, and the network is not asked."""
+    device = device or best_device()
     try:
         config = _local_config(spec)
         source = _resolve(spec, unpack=False)
@@ -191,21 +194,31 @@ def resolved_dtype(dtype: str, device: str) -> torch.dtype:
 
 @functools.cache
 def _is_bfloat16_faster(device: str) -> bool:
-    """By a short probe on a CPU: some have bfloat16 instructions and some only imitate them."""
-    if device != "cpu":
-        return device == "cuda" and torch.cuda.is_bf16_supported()
+    """By a short probe: some processors have bfloat16 instructions, and some only imitate them or
+    have none. An NVIDIA GPU has them from compute capability 8 on."""
+    if kind_of(device) == "cuda":
+        return bool(torch.version.hip) or torch.cuda.get_device_capability(device) >= (8, 0)
+    try:
+        seconds = _product_seconds(device)
+    except (RuntimeError, TypeError):  # no such type there
+        return False
+    return seconds[torch.float32] > _WORTH_IT * seconds[torch.bfloat16]
+
+
+def _product_seconds(device: str) -> dict[torch.dtype, float]:
+    """How long a product takes in each type, the types in turn."""
     a, b = (
-        torch.ones(_PROBE_SHAPE[:2], dtype=torch.float32),
-        torch.ones(_PROBE_SHAPE[1:], dtype=torch.float32),
+        torch.ones(_PROBE_SHAPE[:2], dtype=torch.float32, device=device),
+        torch.ones(_PROBE_SHAPE[1:], dtype=torch.float32, device=device),
     )
     seconds = {torch.float32: math.inf, torch.bfloat16: math.inf}
     for _ in range(5):
         for kind in seconds:
             x, y = a.to(kind), b.to(kind)
             started = time.perf_counter()
-            x @ y
+            float((x @ y)[0, 0])  # reading a value waits for the device
             seconds[kind] = min(seconds[kind], time.perf_counter() - started)
-    return seconds[torch.float32] > _WORTH_IT * seconds[torch.bfloat16]
+    return seconds
 
 
 def _resolve(spec: ModelSpec, unpack: bool = True) -> str:
@@ -231,7 +244,7 @@ def _resolve(spec: ModelSpec, unpack: bool = True) -> str:
 
 
 def _identity(spec: ModelSpec, source: str, config, dtype: torch.dtype, device: str) -> Identity:
-    return Identity(spec.name, _digest(spec, source, config), str(dtype), device)
+    return Identity(spec.name, _digest(spec, source, config), str(dtype), kind_of(device))
 
 
 def _digest(spec: ModelSpec, source: str, config) -> str:

@@ -70,9 +70,13 @@ class Captured:
 
 
 def compare_runs(
-    runs: Sequence[Run], measures: Sequence[str], max_tokens: int = COMPARED_TOKENS
+    runs: Sequence[Run],
+    measures: Sequence[str],
+    max_tokens: int = COMPARED_TOKENS,
+    device: str | None = None,
 ) -> Iterator[Progress]:
-    """Compare every layer with every layer, also of the same model, by each measure.
+    """Compare every layer with every layer, also of the same model, by each measure. device: of
+    the models, as `load_model` takes it.
 
     The last progress holds the results, a row for each measure and pair: measure, a and b (from a
     to b where the measure is not symmetric; names of activations), run_a, run_b, value (None where
@@ -87,7 +91,7 @@ def compare_runs(
     _check(runs, measures, max_tokens)
     progress, failed = Progress("loading", total_tokens=max_tokens), []
     with tempfile.TemporaryDirectory(prefix="itda-") as folder:
-        capturing = _Capturing(runs, max_tokens, Path(folder))
+        capturing = _Capturing(runs, max_tokens, Path(folder), device)
         yield from capturing.steps(progress, failed)
         yield from _compare_all(capturing.found, measures, max_tokens, progress)
     progress.finish()
@@ -109,8 +113,9 @@ def _check(runs: Sequence[Run], measures: Sequence[str], max_tokens: int) -> Non
 class _Capturing:
     """Every model of a comparison, one after another."""
 
-    def __init__(self, runs: Sequence[Run], max_tokens: int, folder: Path):
+    def __init__(self, runs: Sequence[Run], max_tokens: int, folder: Path, device: str | None):
         self.found: list[Captured] = []
+        self._device = device
         self._max_tokens, self._folder = max_tokens, folder
         self._models = _by_model(runs)
         self._read = functools.lru_cache(maxsize=2)(load_corpus)
@@ -129,7 +134,7 @@ class _Capturing:
     ) -> Iterator[Progress]:
         progress.stage, progress.run_id, progress.tokens = "loading", runs[0].run_id, 0
         yield progress
-        model = load_model(runs[0].config.model)
+        model = load_model(runs[0].config.model, device=self._device)
         for run in runs:
             check_model(run, model)
         texts = _texts(runs[0], self._read)

@@ -10,10 +10,12 @@ import pytest
 from itda_core.cli.parser import make_parser
 from itda_core.config import data_directory
 from itda_core.corpus.corpus import load_corpus
+from itda_core.model import loading
 from itda_core.runs.results import read_evaluation, read_probing
 from itda_core.runs.run import list_runs
 from itda_core.similarity.dictionaries import compare, jaccard_matrix
 from tests.support.command_line import one_json, table, train_options
+from tests.support.fake_devices import GIB, pretend_gpus
 from tests.support.tiny_models import save_tiny_model
 from tests.support.trained_runs import assert_same_runs, strict_json, tiny_config
 
@@ -322,6 +324,27 @@ def test_models_lists_the_built_in_ones(cli):
     told = one_json(cli("models", "--json"))
     assert {"smollm2-135m", "minilm-l6"} <= {one["model"] for one in told["models"]}
     assert table(cli("models"))[0] == ["model", "where", "description"]
+
+
+def test_doctor_shows_every_device_with_its_memory(cli, monkeypatch):
+    pretend_gpus(monkeypatch, free=(20, 22), total=24)
+    capability = {"cuda:0": (9, 0), "cuda:1": (7, 5)}
+    monkeypatch.setattr("torch.cuda.get_device_capability", capability.get)
+    loading._is_bfloat16_faster.cache_clear()
+    told = strict_json(cli("doctor", "--json")[1])
+    first, second, cpu = told["devices"]
+    assert (first["name"], first["free"], first["total"]) == ("cuda:0", 20 * GIB, 24 * GIB)
+    assert (first["dtype"], second["dtype"]) == ("bfloat16", "float32")
+    assert cpu["kernels"].startswith("numba ")
+    found = {one["check"]: one["found"] for one in told["checks"]}
+    assert found["device cuda:1"].startswith("Fake GPU, 22.0 of 24.0 GiB free, float32, ")
+    assert found["device"] == "cpu"  # what torch has, whatever the list says
+    monkeypatch.setenv("ITDA_DEVICE", "cuda:7")
+    [check] = [one for one in strict_json(cli("doctor", "--json")[1])["checks"]
+               if one["check"] == "device"]  # fmt: skip
+    assert not check["ok"]
+    assert "There is: cuda:0, cuda:1, cpu. Change ITDA_DEVICE." in check["found"]
+    loading._is_bfloat16_faster.cache_clear()
 
 
 def test_doctor_ends_with_one_where_something_is_missing(cli, monkeypatch):

