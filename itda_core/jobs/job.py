@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
+ANY = "any"
+"""The device of a job that leaves it to the queue"""
 _KINDS = {
     "train": "training",
     "evaluate": "evaluation",
@@ -32,7 +34,12 @@ class Job:
     command: str = "train"
     """of `python -m itda_core`; the first version knew trainings only and wrote none"""
     arguments: tuple[str, ...] = ()
-    """its own; the folder of runs, progress and configuration come to them"""
+    """its own; the folder of runs, progress, configuration and device come to them"""
+    device: str = ANY
+    """where it may run: on "any" device, one of a kind such as "cuda", or one such as "cuda:1" """
+    place: str = ""
+    """the device that it was given, at its last start; empty where the machine has but one, or it
+    took the one that goes without saying"""
 
     @property
     def kind(self) -> str:

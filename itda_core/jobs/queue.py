@@ -1,4 +1,4 @@
-"""Processes of the command line: started, watched, cancelled and resumed, one at a time.
+"""Processes of the command line, one at a time on a device: started, watched, cancelled, resumed.
 
 A job is a directory, so that a queue survives the app:
 
@@ -9,7 +9,6 @@ A job is a directory, so that a queue survives the app:
 import contextlib
 import itertools
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -20,30 +19,37 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from itda_core.config import TrainConfig, code_directory, is_checkout
+from itda_core.config import TrainConfig
 from itda_core.errors import InputError, ItdaError
 from itda_core.files import disk_errors_as_sentences, write_json
-from itda_core.jobs.job import Job
+from itda_core.jobs.job import ANY, Job
+from itda_core.jobs.places import Places, again, free_bytes, places_here
+from itda_core.jobs.process import PATIENCE_SECONDS, begin, is_of_job, terminate
 from itda_core.runs.run import Run
 
 _POLL_SECONDS = 0.5
 _IDLE_POLLS = 10
 """While no job runs, every tenth look is passed on: runs can come from the command line too."""
-_PATIENCE_SECONDS = 30.0
-"""A process that is told to stop has this long to write its checkpoint."""
+_UNTIL_ASKED_SECONDS = 5.0
+"""Which devices there are is asked of torch, whose import the first page must not wait for. Until
+then one job runs, on the device that goes without saying."""
 
 
 class JobQueue:
-    """The jobs of one data folder. One runs at a time; the others wait in order."""
+    """The jobs of one data folder. One runs at a time on each device; the others wait in order.
+
+    A job may name its device: "any" (one of the fastest kind, or the one that ITDA_DEVICE says), a
+    kind such as "cuda", or one such as "cuda:1".
+    """
 
     def __init__(self, folder: Path, runs: Path, on_change: Callable[[], Any] = lambda: None):
         """on_change: called from the queue's thread about twice a second while a job runs, and
         every few seconds otherwise."""
         self.folder, self.runs, self.on_change = folder, runs, on_change
         self._lock = threading.RLock()
-        self._process: subprocess.Popen | None = None
+        self._processes: dict[str, subprocess.Popen] = {}
+        self._places: Places | None = None
+        self._opened = time.monotonic()
         self._closed = threading.Event()
         with disk_errors_as_sentences(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -51,46 +57,56 @@ class JobQueue:
         self._thread = threading.Thread(target=self._watch, name="jobs", daemon=True)
         self._thread.start()
 
-    def submit(self, config: TrainConfig) -> Job:
+    def submit(self, config: TrainConfig, device: str = ANY) -> Job:
         """Queue a training. The same training, interrupted before, goes on where it stopped.
         Raises SettingError where it can't be trained."""
         config.check()
         title = f"{config.model.name} on {Path(config.corpus.name).name}, "
-        return self.enqueue("train", (), title + _layers(config.layers), config)
+        return self.enqueue("train", (), title + _layers(config.layers), config, device)
 
-    def submit_evaluation(self, runs: Sequence[Run]) -> Job:
+    def submit_evaluation(self, runs: Sequence[Run], device: str = ANY) -> Job:
         """Queue an evaluation on held-out prompts; each result is kept with its run."""
         model = runs[0].config.model.name
         title = f"Evaluation of {model}, {_layers(sorted({run.layer for run in runs}))}"
-        return self.enqueue("evaluate", [*_directories(runs), "--save"], title)
+        return self.enqueue("evaluate", [*_directories(runs), "--save"], title, device=device)
 
-    def submit_probing(self, runs: Sequence[Run]) -> Job:
+    def submit_probing(self, runs: Sequence[Run], device: str = ANY) -> Job:
         """Queue sparse probing of held-out prompts; each result is kept with its run."""
         model = runs[0].config.model.name
         title = f"Probing {model}, {_layers(sorted({run.layer for run in runs}))}"
-        return self.enqueue("probe", [*_directories(runs), "--save"], title)
+        return self.enqueue("probe", [*_directories(runs), "--save"], title, device=device)
 
     def submit_map(self, run: Run) -> Job:
-        """Queue a map of a run's latents; it is kept with the run."""
+        """Queue a map of a run's latents, which the CPU makes; it is kept with the run."""
         title = f"Map of {run.config.model.name}, {_layers([run.layer])}"
-        return self.enqueue("map", _directories([run]), title)
+        return self.enqueue("map", _directories([run]), title, device="cpu")
 
-    def submit_comparison(self, runs: Sequence[Run], measures: Sequence[str]) -> Job:
+    def submit_comparison(
+        self, runs: Sequence[Run], measures: Sequence[str], device: str = ANY
+    ) -> Job:
         """Queue the comparison of every two runs by some measures; the result is kept."""
         models = sorted({run.config.model.name for run in runs})
         what = measures[0].replace("_", " ") if len(measures) == 1 else f"{len(measures)} measures"
         names = f"{len(models)} models" if len(models) > 3 else ", ".join(models)
         title = f"Comparison of {names}, {len(runs)} layers: {what}"
         arguments = [*_directories(runs), "--measures", ",".join(measures), "--save"]
-        return self.enqueue("measure", arguments, title)
+        return self.enqueue("measure", arguments, title, device=device)
 
     def enqueue(
-        self, command: str, arguments: Sequence[str], title: str, config: TrainConfig | None = None
+        self,
+        command: str,
+        arguments: Sequence[str],
+        title: str,
+        config: TrainConfig | None = None,
+        device: str = ANY,
     ) -> Job:
         """Queue a command of the command line; config: for one that takes --config."""
+        about = {"command": command, "arguments": tuple(arguments), "device": device}
+        return self._enqueue(Job("", "queued", title, time.time(), **about), config)
+
+    def _enqueue(self, job: Job, config: TrainConfig | None) -> Job:
         with self._lock, disk_errors_as_sentences(self.folder):
-            job = Job(self._new_id(), "queued", title, time.time())
-            job = replace(job, command=command, arguments=tuple(arguments))
+            job = replace(job, job_id=self._new_id())
             directory = self.folder / job.job_id
             directory.mkdir()
             if config:
@@ -152,13 +168,16 @@ class JobQueue:
                 self._save(replace(job, state="cancelled", ended=time.time()))
             elif job.state == "running" and job.pid:
                 self._save(replace(job, state="cancelled"))
-                _terminate(job.pid)
+                terminate(job.pid)
 
     def resume(self, job_id: str) -> Job:
-        """Queue a job's command again; a training goes on from its checkpoint. Raises InputError
-        where its settings can't be used."""
-        job = self._get(job_id)
-        return self.enqueue(job.command, job.arguments, job.title, self._read_config(job))
+        """Queue a job's command again, on the same device if that is free, else on one of its
+        kind; a training goes on from its checkpoint. Raises InputError where its settings can't be
+        used."""
+        job = again(self._get(job_id))
+        kept = {name: getattr(job, name) for name in ("command", "arguments", "device", "place")}
+        anew = Job("", "queued", job.title, time.time(), **kept)
+        return self._enqueue(anew, self._read_config(job))
 
     def forget(self, job_id: str) -> None:
         """Remove an ended job from the list; one whose process is still stopping stays."""
@@ -168,16 +187,18 @@ class JobQueue:
                 shutil.rmtree(self.folder / job_id, ignore_errors=True)
 
     def close(self) -> None:
-        """Stop watching and stop the running process; the next queue goes on with it."""
+        """Stop watching and stop the running processes; the next queue goes on with them."""
         self._closed.set()
-        self._thread.join(_PATIENCE_SECONDS)
+        self._thread.join(PATIENCE_SECONDS)
         with self._lock:
-            for job in self.jobs():
-                if job.state == "running" and job.pid and self._process is not None:
-                    _terminate(job.pid)
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        self._process.wait(_PATIENCE_SECONDS)
-                    self._save(replace(job, state="queued", started=None, pid=None))
+            running = [job for job in self.jobs() if job.state == "running" and job.pid]
+            ours = [job for job in running if job.job_id in self._processes]
+            for job in ours:
+                terminate(job.pid)
+            for job in ours:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._processes[job.job_id].wait(PATIENCE_SECONDS)
+                self._save(replace(job, state="queued", started=None, pid=None))
 
     # The thread
 
@@ -199,7 +220,8 @@ class JobQueue:
             print(f"Job queue: {type(error).__name__}: {error}", file=sys.stderr)
 
     def _step(self) -> bool:
-        """Notice a job's end, start the next one; true where there is anything to show."""
+        """Notice the ends of jobs, start the next ones; true where there is anything to show."""
+        places = self._known_places()
         with self._lock:
             running = [job for job in self.jobs() if job.pid and job.ended is None]
             for job in running:
@@ -207,42 +229,58 @@ class JobQueue:
                 if code is not None:
                     self._tell()  # first its runs, then its end: a page may look in between
                     self._finish(job, code)
-            if not running:
-                waiting = [job for job in self.jobs() if job.state == "queued"]
-                if not waiting:
-                    return False
-                self._start(waiting[0])
-            return True
+            waiting = [job for job in self.jobs() if job.state == "queued"]
+            if places is None:  # what names a device waits until it is known
+                places, waiting = Places(), [job for job in waiting if _takes_what_comes(job)]
+            self._start_waiting(waiting, running, places)
+            return bool(running or waiting)
+
+    def _known_places(self) -> Places | None:
+        """The devices of this machine, asked once a job waits for one. None before torch is here,
+        or the first page has had the time to be drawn without it."""
+        is_time = time.monotonic() > self._opened + _UNTIL_ASKED_SECONDS or "torch" in sys.modules
+        is_asked = self._places is None and any(job.state == "queued" for job in self.jobs())
+        if is_time and is_asked:
+            self._places = places_here()
+        return self._places
+
+    def _start_waiting(self, waiting: list[Job], running: list[Job], places: Places) -> None:
+        """Start what can run now, in order; what has no device yet keeps no other waiting."""
+        busy = {places.of(job) for job in running}
+        under_way = [self._work(job) for job in running]
+        for job in waiting:
+            if not places.allowed(job):
+                refused = replace(job, state="failed", error=places.missing(job))
+                self._save(replace(refused, ended=time.time()))
+                continue
+            place = places.free(job, busy, free_bytes)
+            # The same work at once: a training that goes on while it is still being stopped.
+            if place is None or self._work(job) in under_way:
+                continue
+            self._start(replace(job, place=place if len(places.names) > 1 else ""))
+            busy.add(place)
+            under_way.append(self._work(job))
+
+    def _work(self, job: Job) -> tuple[str, tuple[str, ...], str]:
+        """What a job does: two of the same would be in each other's way."""
+        config = self.folder / job.job_id / "config.json"
+        return job.command, job.arguments, config.read_text() if config.exists() else ""
 
     def _start(self, job: Job) -> None:
         directory = self.folder / job.job_id
         self._save(job)  # a disk that is full shows here, before there is a process
-        command = [sys.executable, "-P", "-m", "itda_core", job.command, *job.arguments]
-        command += ["--runs", str(self.runs), "--progress", str(directory / "progress.jsonl")]
-        if (directory / "config.json").exists():
-            command += ["--config", str(directory / "config.json")]
-        with (directory / "log.txt").open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=_environment(),
-                start_new_session=True,
-            )
+        process = begin(job, directory, self.runs)
         try:
-            if os.name == "posix":
-                # The pages come first: they answer at once while a job takes what is left.
-                with contextlib.suppress(psutil.Error):
-                    psutil.Process(self._process.pid).nice(10)
-            self._save(replace(job, state="running", started=time.time(), pid=self._process.pid))
+            self._processes[job.job_id] = process
+            self._save(replace(job, state="running", started=time.time(), pid=process.pid))
         except BaseException:  # a process that the list does not know must not live on
-            self._process.kill()
-            self._process.wait()
+            del self._processes[job.job_id]
+            process.kill()
+            process.wait()
             raise
 
     def _finish(self, job: Job, code: int) -> None:
-        self._process = None
+        self._processes.pop(job.job_id, None)
         state, error = job.state, ""
         if code == 0:
             state = "done"
@@ -256,9 +294,9 @@ class JobQueue:
 
     def _exit_code(self, job: Job) -> int | None:
         """None while the process lives; a process of an earlier app leaves no code to read."""
-        if self._process is not None and self._process.pid == job.pid:
-            return self._process.poll()
-        if _is_ours(job.pid, job.job_id):
+        if job.job_id in self._processes:
+            return self._processes[job.job_id].poll()
+        if is_of_job(job.pid, job.job_id):
             return None
         finished = self.progress(job) or {}
         return 0 if finished.get("stage") == "done" else 1
@@ -266,7 +304,7 @@ class JobQueue:
     def _take_over(self) -> None:
         """What an earlier app left: living processes are watched on, dead ones were interrupted."""
         for job in self.jobs():
-            if job.ended or job.state == "queued" or _is_ours(job.pid, job.job_id):
+            if job.ended or job.state == "queued" or is_of_job(job.pid, job.job_id):
                 continue
             done = (self.progress(job) or {}).get("stage") == "done"
             state = "done" if done else "interrupted" if job.state == "running" else job.state
@@ -286,47 +324,14 @@ class JobQueue:
         write_json(self.folder / job.job_id / "job.json", asdict(job))
 
 
+def _takes_what_comes(job: Job) -> bool:
+    return job.device == ANY and not job.place
+
+
 def _layers(layers: Sequence[int]) -> str:
     noun = "layer" if len(layers) == 1 else "layers"
     return f"{noun} {', '.join(str(layer) for layer in layers)}"
 
 
-def _environment() -> dict[str, str]:
-    """A job's: it finds a checkout's package from wherever the explorer was started."""
-    # Several OpenMP runtimes in one process stall each other when they spin.
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "passive"}
-    if is_checkout():
-        paths = [str(code_directory()), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment["PYTHONPATH"] = os.pathsep.join(paths)
-    return environment
-
-
 def _directories(runs: Sequence[Run]) -> list[str]:
     return [str(run.directory.resolve()) for run in runs]
-
-
-def _is_ours(pid: int | None, job_id: str) -> bool:
-    """Whether a process lives and is a job's; one that has ended and waits to be asked for its
-    exit code has no command line any more."""
-    try:
-        return pid is not None and any(job_id in part for part in psutil.Process(pid).cmdline())
-    except psutil.Error:
-        return False
-
-
-def _terminate(pid: int) -> None:
-    """Ask a process to stop, and end it if it has not after a while."""
-    try:
-        process = psutil.Process(pid)
-        process.terminate()
-    except psutil.Error:
-        return
-
-    # Waiting for the process here would take its exit code away from the queue.
-    def insist() -> None:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-
-    timer = threading.Timer(_PATIENCE_SECONDS, insist)
-    timer.daemon = True
-    timer.start()

@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from itda_core.config import TrainConfig
@@ -20,6 +21,7 @@ from itda_core.runs.results import read_evaluation
 from itda_core.runs.run import list_runs
 from itda_core.runs.workspace import interrupted_trainings
 from tests.support.trained_runs import assert_same_runs, long_config, tiny_config, trained
+from tests.support.waiting import ended, now, wait_until
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -27,26 +29,6 @@ def quick_polling():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs_module, "_POLL_SECONDS", 0.05)
         yield
-
-
-def wait_until(true, seconds=60.0):
-    """Wait for something to become true, and return it."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = true()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError("it did not happen in time")
-
-
-def now(queue, job):
-    return next((one for one in queue.jobs() if one.job_id == job.job_id), None)
-
-
-def ended(queue, job):
-    found = now(queue, job)
-    return found if found.ended and found.state != "running" else None
 
 
 # With real trainings
@@ -250,12 +232,12 @@ def test_closing_the_app_stops_the_process_and_the_next_one_goes_on_with_it(open
     queue = open_queue("exec sleep 60")
     job, waiting = queue.submit(config), queue.submit(config)
     pid = wait_until(lambda: now(queue, job).pid)
-    process = queue._process
+    process = queue._processes[job.job_id]
     queue.close()
     assert process.wait(10) == -signal.SIGTERM
     assert now(queue, job).state == "queued"
     assert now(queue, waiting).state == "queued"
-    assert not jobs_module.psutil.pid_exists(pid)
+    assert not psutil.pid_exists(pid)
     again = open_queue("exit 0")  # what waited still waits, and gets its turn
     assert wait_until(lambda: ended(again, waiting)).state == "done"
     assert now(again, job).state == "done"

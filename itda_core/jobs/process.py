@@ -1,0 +1,77 @@
+"""The process of a job: its command, what it finds around it, whether it lives, and its end."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+
+from itda_core.config import code_directory, is_checkout
+from itda_core.jobs.job import Job
+
+PATIENCE_SECONDS = 30.0
+"""A process that is told to stop has this long to write its checkpoint."""
+
+
+_ON_A_DEVICE = ("train", "evaluate", "probe", "measure")
+"""Commands that take --device"""
+
+
+def begin(job: Job, directory: Path, runs: Path) -> subprocess.Popen:
+    """Start a job's command. directory: the job's own; runs: the folder of runs."""
+    command = [sys.executable, "-P", "-m", "itda_core", job.command, *job.arguments]
+    command += ["--runs", str(runs), "--progress", str(directory / "progress.jsonl")]
+    if (directory / "config.json").exists():
+        command += ["--config", str(directory / "config.json")]
+    if job.place and job.command in _ON_A_DEVICE:
+        command += ["--device", job.place]
+    with (directory / "log.txt").open("ab") as log:
+        apart = {"env": _environment(), "start_new_session": True}
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **apart
+        )
+    if os.name == "posix":
+        # The pages come first: they answer at once while a job takes what is left.
+        with contextlib.suppress(psutil.Error):
+            psutil.Process(process.pid).nice(10)
+    return process
+
+
+def _environment() -> dict[str, str]:
+    """A job's: it finds a checkout's package from wherever the explorer was started."""
+    # Several OpenMP runtimes in one process stall each other when they spin.
+    found = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "passive"}
+    if is_checkout():
+        paths = [str(code_directory()), *filter(None, [os.environ.get("PYTHONPATH")])]
+        found["PYTHONPATH"] = os.pathsep.join(paths)
+    return found
+
+
+def is_of_job(pid: int | None, job_id: str) -> bool:
+    """Whether a process lives and is a job's; one that has ended and waits to be asked for its
+    exit code has no command line any more."""
+    try:
+        return pid is not None and any(job_id in part for part in psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return False
+
+
+def terminate(pid: int) -> None:
+    """Ask a process to stop, and end it if it has not after a while."""
+    try:
+        process = psutil.Process(pid)
+        process.terminate()
+    except psutil.Error:
+        return
+
+    # Waiting for the process here would take its exit code away from the queue.
+    def insist() -> None:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+    timer = threading.Timer(PATIENCE_SECONDS, insist)
+    timer.daemon = True
+    timer.start()

@@ -1,0 +1,172 @@
+"""The queue on a machine with several devices: one job on each, and never two."""
+
+import json
+import stat
+from types import SimpleNamespace
+
+import pytest
+
+from itda_core.jobs import process as process_module
+from itda_core.jobs import queue as queue_module
+from itda_core.jobs.job import Job
+from itda_core.jobs.queue import JobQueue
+from tests.support.fake_devices import pretend_gpus
+from tests.support.trained_runs import tiny_config
+from tests.support.waiting import ended, now, wait_until
+
+
+@pytest.fixture(autouse=True)
+def quick_polling(monkeypatch):
+    monkeypatch.setattr(queue_module, "_POLL_SECONDS", 0.05)
+
+
+@pytest.fixture
+def open_queue(tmp_path, monkeypatch):
+    """A queue whose jobs run until a file of their first argument's name is there."""
+    opened = []
+
+    def opening():
+        program = tmp_path / "stand-in"
+        script = f'echo "$@"; while [ ! -e "{tmp_path}/$5" ]; do sleep 0.05; done'
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setattr(process_module.sys, "executable", str(program))
+        opened.append(JobQueue(tmp_path / "jobs", tmp_path / "runs"))
+        return opened[-1]
+
+    yield opening
+    for queue in opened:
+        queue.close()
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    return pretend_gpus(monkeypatch)
+
+
+def evaluation(queue, name, device="any"):
+    return queue.enqueue("evaluate", [name], name, device=device)
+
+
+def running(queue):
+    return {job.title: job.place for job in queue.jobs() if job.state == "running"}
+
+
+def wait_for(queue, expected):
+    wait_until(lambda: running(queue) == expected, 10)
+
+
+def test_each_gpu_gets_one_job_and_the_next_one_the_gpu_that_is_free_first(
+    open_queue, gpus, tmp_path
+):
+    queue = open_queue()
+    jobs = [evaluation(queue, name) for name in "abcd"]
+    wait_for(queue, {"a": "cuda:1", "b": "cuda:0"})  # most memory is free on the second
+    assert [now(queue, job).state for job in jobs[2:]] == ["queued", "queued"]
+    (tmp_path / "b").touch()
+    wait_for(queue, {"a": "cuda:1", "c": "cuda:0"})
+    (tmp_path / "a").touch()
+    wait_for(queue, {"d": "cuda:1", "c": "cuda:0"})
+
+
+def test_the_process_is_told_its_device(open_queue, gpus):
+    queue = open_queue()
+    job, chart = evaluation(queue, "a", "cuda:0"), queue.enqueue("map", ["b"], "b", device="cpu")
+    wait_for(queue, {"a": "cuda:0", "b": "cpu"})
+    assert wait_until(lambda: queue.log(job)).split()[-2:] == ["--device", "cuda:0"]
+    assert "--device" not in wait_until(lambda: queue.log(chart))  # a map takes none
+
+
+def test_a_job_waits_for_the_device_it_names_and_keeps_no_other_waiting(open_queue, gpus, tmp_path):
+    queue = open_queue()
+    evaluation(queue, "a", "cuda:1")
+    waits = evaluation(queue, "b", "cuda:1")
+    evaluation(queue, "c")
+    wait_for(queue, {"a": "cuda:1", "c": "cuda:0"})
+    assert now(queue, waits).state == "queued"
+    (tmp_path / "a").touch()
+    wait_for(queue, {"b": "cuda:1", "c": "cuda:0"})
+
+
+def test_a_device_that_is_not_there_fails_with_those_that_are(open_queue, gpus):
+    queue = open_queue()
+    job = evaluation(queue, "a", "cuda:7")
+    failed = wait_until(lambda: ended(queue, job))
+    assert failed.state == "failed"
+    assert failed.error.startswith("There is no device 'cuda:7' here. There is: cuda:0, cuda:1")
+
+
+def test_a_resumed_job_takes_its_device_again_else_another_of_its_kind(open_queue, gpus):
+    queue = open_queue()
+    job = evaluation(queue, "a", "cuda:0")
+    wait_for(queue, {"a": "cuda:0"})
+    queue.cancel(job.job_id)
+    wait_until(lambda: ended(queue, job))
+    again = queue.resume(job.job_id)
+    wait_for(queue, {"a": "cuda:0"})
+    queue.cancel(again.job_id)
+    wait_until(lambda: ended(queue, again))
+    evaluation(queue, "b", "cuda:0")
+    wait_for(queue, {"b": "cuda:0"})
+    queue.resume(again.job_id)
+    wait_for(queue, {"b": "cuda:0", "a": "cuda:1"})
+
+
+def test_the_same_work_is_not_done_on_two_devices_at_once(
+    open_queue, gpus, tmp_path, tiny_model_folder, tiny_corpus_file
+):
+    """As where a training goes on whose process still writes its checkpoint."""
+    queue = open_queue()
+    first, second = evaluation(queue, "a"), evaluation(queue, "a")
+    config = tiny_config(tiny_model_folder, tiny_corpus_file)
+    queue.submit(config)
+    queue.submit(config)
+    wait_until(lambda: len(running(queue)) == 2)
+    assert [job.state for job in queue.jobs()] == ["running", "queued", "running", "queued"]
+    queue.cancel(queue.jobs()[2].job_id)
+    (tmp_path / "a").touch()
+    wait_until(lambda: ended(queue, first) and ended(queue, second))
+
+
+def test_what_ran_when_the_app_ended_goes_on_where_it_was(open_queue, gpus):
+    queue = open_queue()
+    for name in "ab":
+        evaluation(queue, name)
+    wait_for(queue, {"a": "cuda:1", "b": "cuda:0"})
+    queue.close()
+    assert {job.state for job in queue.jobs()} == {"queued"}
+    wait_for(open_queue(), {"a": "cuda:1", "b": "cuda:0"})
+
+
+def test_with_one_gpu_one_job_runs_at_a_time(open_queue, monkeypatch, tmp_path):
+    pretend_gpus(monkeypatch, free=(5,))
+    queue = open_queue()
+    evaluation(queue, "a")
+    evaluation(queue, "b")
+    wait_for(queue, {"a": "cuda:0"})
+    (tmp_path / "a").touch()
+    wait_for(queue, {"b": "cuda:0"})
+
+
+def test_until_the_devices_are_known_one_job_runs_where_it_goes_without_saying(
+    open_queue, gpus, monkeypatch
+):
+    here = queue_module.sys
+    monkeypatch.setattr(queue_module, "sys", SimpleNamespace(modules={}, stderr=here.stderr))
+    queue = open_queue()
+    first = evaluation(queue, "a")
+    evaluation(queue, "b")
+    evaluation(queue, "c", "cpu")
+    wait_for(queue, {"a": ""})
+    assert "--device" not in queue.log(first)
+    monkeypatch.setattr(queue_module, "sys", here)  # torch is there
+    wait_for(queue, {"a": "", "b": "cuda:1", "c": "cpu"})  # "a" took the first one
+
+
+def test_a_job_of_a_version_before_devices_may_run_on_any(open_queue, gpus, tmp_path):
+    directory = tmp_path / "jobs" / "00001"
+    directory.mkdir(parents=True)
+    old = Job("00001", "queued", "a", 1.0, command="evaluate", arguments=("a",)).__dict__
+    fields = {name: value for name, value in old.items() if name not in ("device", "place")}
+    (directory / "job.json").write_text(json.dumps(fields))
+    wait_for(open_queue(), {"a": "cuda:1"})
