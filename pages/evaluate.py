@@ -7,10 +7,12 @@ import streamlit as st
 
 from itda_core.evaluation.token_errors import COUNTED_TOKENS
 from itda_core.jobs.estimate import evaluation_seconds
+from itda_core.jobs.job import ANY
 from itda_core.runs.results import read_evaluation
 from pages.components.cached import loaded_run
 from pages.components.charts.camera import picture_config
 from pages.components.charts.evaluation import density_histogram, error_bars, pareto
+from pages.components.device_choice import ask_for_device, likely_device
 from pages.components.downloads import offer_downloads
 from pages.components.evaluate.columns import COLUMNS, MASSIVE_HELP, columns, shown
 from pages.components.evaluate.probing import show_probing
@@ -94,22 +96,23 @@ def _offer_evaluation(missing: pd.DataFrame) -> None:
             f"**{count} of the chosen dictionaries {'is' if count == 1 else 'are'} not evaluated "
             "yet.** An evaluation runs in the background; you can leave this page."
         )
-        seconds = _seconds(tuple(directories))
+        device = ask_for_device("evaluation_device")
+        seconds = _seconds(tuple(directories), likely_device(device).name)
         with button:
             is_clicked = job_button("Evaluate", seconds, type="primary", width="stretch")
         if is_clicked:
-            _submit(directories)
+            _submit(directories, device)
 
 
-def _submit(directories: list[str]) -> None:
-    explorer().queue.submit_evaluation([loaded_run(directory) for directory in directories])
+def _submit(directories: list[str], device: str = ANY) -> None:
+    explorer().queue.submit_evaluation([loaded_run(path) for path in directories], device)
     st.rerun()
 
 
 @st.cache_data(ttl=300, show_spinner=False)
-def _seconds(directories: tuple[str, ...]) -> float | None:
+def _seconds(directories: tuple[str, ...], device: str) -> float | None:
     runs = [loaded_run(directory) for directory in directories]
-    return evaluation_seconds([(run.config, run.layer) for run in runs])
+    return evaluation_seconds([(run.config, run.layer) for run in runs], device=device)
 
 
 def _show_evaluations(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:

@@ -9,20 +9,21 @@ import streamlit as st
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.corpus.corpus import BUILT_IN as BUILT_IN_CORPORA
 from itda_core.errors import InputError
-from itda_core.jobs.estimate import estimate
 from itda_core.model.built_in import BUILT_IN
 from itda_core.model.loading import known_models, model_shape
 from itda_core.runs.workspace import delete_interrupted, interrupted_trainings, lost_trainings
 from itda_core.settings import DTYPES, SETTINGS, Setting
+from pages.components.device_choice import ask_for_device, show_only_device
 from pages.components.explorer import explorer
 from pages.components.file_reading import ask_how_to_read
 from pages.components.frame import errors_as_sentences, page
 from pages.components.job_panel import show_ended_jobs, watch_active_jobs
 from pages.components.number_field import number_field, read_numbers
 from pages.components.run_names import run_label
-from pages.components.text import bytes_text, literal, seconds_text, sentence
+from pages.components.text import literal, seconds_text, sentence
 from pages.components.train.abilities import show_abilities
 from pages.components.train.method import ask_for_method, ask_for_selection
+from pages.components.train.needs import show_needs
 from pages.components.upload import upload_texts
 
 _DEFAULTS = {name: field.default for name, field in TrainConfig.__dataclass_fields__.items()}
@@ -45,19 +46,27 @@ def show() -> None:
 
 def _show_settings() -> None:
     config = _ask_for_config()
-    if config is not None:
-        _show_estimate(config)
-    is_clicked = st.button("Start training", type="primary", disabled=config is None)
-    if is_clicked and config is not None:
-        explorer().queue.submit(config)
+    device = _or_sentence(_ask_for_device)
+    is_ready = None not in (config, device)
+    if is_ready:
+        _or_sentence(show_needs, config, device)
+    is_clicked = st.button("Start training", type="primary", disabled=not is_ready)
+    if is_clicked and is_ready:
+        explorer().queue.submit(config, device)
         st.rerun()
+
+
+def _ask_for_device() -> str:
+    show_only_device()
+    return ask_for_device("device")
 
 
 def _ask_for_config() -> TrainConfig | None:
     """None while something is missing, or wrong: then with a sentence about it. All fields are
     drawn all the same, so that none forgets what was typed."""
     model = _or_sentence(_ask_for_model)
-    is_usable = model is not None and _or_sentence(show_abilities, model)
+    device = st.session_state.get("device")
+    is_usable = model is not None and _or_sentence(show_abilities, model, device)
     layers = _or_sentence(_ask_for_layers, model)
     corpus = _or_sentence(_ask_for_corpus)
     texts, others = _ask_for_numbers(ask_for_selection())
@@ -182,17 +191,6 @@ def _number_fields(*names: str) -> dict[Setting, str]:
         SETTINGS[name]: number_field(place, SETTINGS[name], f"train_{name}", _DEFAULTS[name])
         for place, name in zip(st.columns(3), names, strict=True)
     }
-
-
-def _show_estimate(config: TrainConfig) -> None:
-    guess = estimate(config)
-    if guess is None:
-        st.caption("The time can be estimated once the model has been loaded for the first time.")
-        return
-    st.caption(
-        f"About {seconds_text(guess.seconds)} on this machine, {bytes_text(guess.memory)} of "
-        f"memory and {bytes_text(guess.disk)} of disk while it runs."
-    )
 
 
 def _show_interrupted() -> None:

@@ -1,5 +1,6 @@
 """How long a training or an evaluation will take and how much room it needs, before it starts."""
 
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,17 +9,22 @@ import torch
 
 from itda_core.activations.pool import sample_size
 from itda_core.config import TrainConfig
-from itda_core.devices import best_device, free_memory
+from itda_core.devices import best_device, free_memory, is_out_of_memory, kind_of
+from itda_core.errors import InputError
 from itda_core.evaluation.by_l0 import EVALUATION_TOKENS, nested_l0s
+from itda_core.jobs.device_memory import DeviceMemory, device_memory
 from itda_core.model.loading import ModelShape, model_shape, resolved_dtype
 from itda_core.pursuit.gram import gram_bytes
 from itda_core.selection.coverage import CANDIDATES_PER_ATOM, COMPONENTS, JUDGES, ROUNDS
 
 _PROBE_SIZE = 1_024
+_GPU_PROBE_SIZE = 4_096
+"""Enough to keep a GPU busy: some milliseconds there"""
+_SMALLEST_PROBE = 64
 _FORWARD_EFFICIENCY = 0.45
 """Share of a plain product's speed that a transformer's forward pass reaches."""
 _BFLOAT16_GAIN = 2.0
-"""How much faster a forward pass is in bfloat16 where that is taken; 2 to 4 were seen."""
+"""How much faster a forward pass is in bfloat16 on a CPU, where that is taken; 2 to 4 were seen."""
 _PURSUIT_FLOPS_SHARE = 0.15
 """Share of a plain product's speed that a pursuit's row updates reach."""
 _LOSS_COST = 2.0
@@ -45,17 +51,42 @@ class Estimate:
     """bytes in main memory at most"""
     disk: int
     """bytes on disk while it runs; about half of it is kept"""
+    on_device: DeviceMemory | None = None
+    """what a GPU has to hold; None on a CPU, where all is in main memory"""
 
 
-def estimate(config: TrainConfig) -> Estimate | None:
-    """None where the model's shape is not known without loading it."""
+def estimate(config: TrainConfig, device: str | None = None) -> Estimate | None:
+    """device: by default the one that computes where nothing is said. None where the model's shape
+    is not known without loading it."""
     shape = model_shape(config.model)
     if shape is None:
         return None
-    return Estimate(_seconds(config, shape), _memory(config, shape), _disk(config, shape))
+    device, disk = device or best_device(), _disk(config, shape)
+    seconds = _seconds(config, shape, _Speed(device))
+    if kind_of(device) == "cpu":
+        return Estimate(seconds, _memory(config, shape), disk)
+    needed = device_memory(config, shape, device, _sample(config))
+    return Estimate(seconds, _host_memory(config, shape), disk, needed)
 
 
-def _seconds(config: TrainConfig, shape: ModelShape) -> float:
+class _Speed:
+    """Floating-point operations a second of a device."""
+
+    def __init__(self, device: str):
+        self._device = device
+        self.product = _product_speed(device)
+        """of a plain product in float32"""
+        self._product = functools.cache(functools.partial(_product_speed, device))
+
+    def forward(self, config: TrainConfig) -> float:
+        """Of a forward pass, in the data type that it is made in."""
+        if kind_of(self._device) == "cpu":
+            return self.product * _FORWARD_EFFICIENCY * _gain(config, self._device)
+        dtype = resolved_dtype(config.model.dtype, self._device)
+        return _FORWARD_EFFICIENCY * self._product(dtype)
+
+
+def _seconds(config: TrainConfig, shape: ModelShape, speed: _Speed) -> float:
     """Forward passes to the last layer; for each layer the selection, and one pursuit for each
     explored token."""
     forward = 2 * shape.block_weights * (max(config.layers) + 1) * config.max_tokens
@@ -64,46 +95,49 @@ def _seconds(config: TrainConfig, shape: ModelShape) -> float:
         explored, config.max_atoms, shape.d_model, config.max_terms, config.pursuit
     )
     per_layer = pursuit + _selection_operations(config, shape.d_model, pursuit)
-    device = best_device()
-    forward /= _FORWARD_EFFICIENCY * _gain(config, device)
-    return _START_SECONDS + (forward + len(config.layers) * per_layer) / _product_speed(device)
+    layers = len(config.layers) * per_layer / speed.product
+    return _START_SECONDS + forward / speed.forward(config) + layers
 
 
 def evaluation_seconds(
-    dictionaries: Sequence[tuple[TrainConfig, int]], tokens: int = EVALUATION_TOKENS
+    dictionaries: Sequence[tuple[TrainConfig, int]],
+    tokens: int = EVALUATION_TOKENS,
+    device: str | None = None,
 ) -> float | None:
-    """Seconds to evaluate dictionaries, each given by its training and its layer; None where a
-    model's shape is not known without loading it."""
-    device, work = best_device(), 0.0
+    """Seconds to evaluate dictionaries, each given by its training and its layer; device: as in
+    `estimate`. None where a model's shape is not known without loading it."""
+    speed, seconds = _Speed(device or best_device()), _START_SECONDS
     for config, layer in dictionaries:
         shape = model_shape(config.model)
         if shape is None:
             return None
         passes = len(nested_l0s(config.max_terms)) + 2  # as it is, and zeroed
         blocks = layer + 1 + passes * (shape.n_layers - layer - 1)
-        forward = 2 * shape.block_weights * blocks * tokens / _FORWARD_EFFICIENCY
+        forward = 2 * shape.block_weights * blocks * tokens
         unembedding = 2 * shape.vocabulary * shape.d_model * passes * tokens
-        work += forward / _gain(config, device) + _LOSS_COST * unembedding
-    return _START_SECONDS + work / _product_speed(device)
+        seconds += forward / speed.forward(config) + _LOSS_COST * unembedding / speed.product
+    return seconds
 
 
-def probing_seconds(config: TrainConfig, layer: int, atoms: int) -> float | None:
-    """Seconds to probe a dictionary on the held-out prompts of the built-in corpus; None where the
-    model's shape is not known without loading it."""
+def probing_seconds(
+    config: TrainConfig, layer: int, atoms: int, device: str | None = None
+) -> float | None:
+    """Seconds to probe a dictionary on the held-out prompts of the built-in corpus; device: as in
+    `estimate`. None where the model's shape is not known without loading it."""
     shape = model_shape(config.model)
     if shape is None:
         return None
-    device = best_device()
-    forward = 2 * shape.block_weights * (layer + 1) * _LABELLED_TOKENS / _FORWARD_EFFICIENCY
+    speed = _Speed(device or best_device())
+    forward = 2 * shape.block_weights * (layer + 1) * _LABELLED_TOKENS
     pursuit = _pursuit_operations(
         _LABELLED_TOKENS, atoms, shape.d_model, config.max_terms, config.pursuit
     )
-    work = forward / _gain(config, device) + pursuit
-    return _START_SECONDS + _REGRESSIONS_SECONDS + work / _product_speed(device)
+    seconds = forward / speed.forward(config) + pursuit / speed.product
+    return _START_SECONDS + _REGRESSIONS_SECONDS + seconds
 
 
 def _gain(config: TrainConfig, device: str) -> float:
-    """How much faster than in float32 a forward pass is with the data type it is made in."""
+    """How much faster than in float32 a CPU's forward pass is with the data type it is made in."""
     chosen, fastest = (resolved_dtype(name, device) for name in (config.model.dtype, "auto"))
     gains = chosen is torch.bfloat16 and fastest is torch.bfloat16
     return _BFLOAT16_GAIN if gains else 1.0
@@ -138,6 +172,7 @@ def _sample(config: TrainConfig) -> int:
 
 
 def _memory(config: TrainConfig, shape: ModelShape) -> int:
+    """Main memory where the CPU computes."""
     model = 4 * (shape.block_weights * shape.n_layers + shape.vocabulary * shape.d_model)
     cpu = torch.device("cpu")  # above a quarter of the free memory there is no Gram matrix
     gram = min(gram_bytes(config.max_atoms, cpu), free_memory(cpu) // 4)
@@ -148,6 +183,13 @@ def _memory(config: TrainConfig, shape: ModelShape) -> int:
     return model + per_layer * len(config.layers) + choosing + plan + 2**30
 
 
+def _host_memory(config: TrainConfig, shape: ModelShape) -> int:
+    """Main memory where a GPU computes: the weights on their way, and what is written."""
+    model = 4 * (shape.block_weights * shape.n_layers + shape.vocabulary * shape.d_model)
+    atoms = 8 * config.max_atoms * shape.d_model * len(config.layers)
+    return model + atoms + _BYTES_PER_PLANNED_TOKEN * config.max_tokens + 2**30
+
+
 def _disk(config: TrainConfig, shape: ModelShape) -> int:
     explored = min(config.explored_tokens, config.max_tokens)
     rows = 4 * (explored + _sample(config)) * shape.d_model
@@ -155,12 +197,28 @@ def _disk(config: TrainConfig, shape: ModelShape) -> int:
     return len(config.layers) * (per_layer + 8 * config.max_atoms * shape.d_model)
 
 
-def _product_speed(device: str) -> float:
-    """Floating-point operations a second of a plain float32 product on this machine."""
-    a = torch.ones(_PROBE_SIZE, _PROBE_SIZE, device=device, dtype=torch.float32)
+def _product_speed(device: str, dtype: torch.dtype = torch.float32) -> float:
+    """Floating-point operations a second of a plain product on a device; of a smaller one where
+    its memory is nearly full. Raises InputError where there is no room at all."""
+    size = _PROBE_SIZE if kind_of(device) == "cpu" else _GPU_PROBE_SIZE
+    while True:
+        try:
+            return 2 * size**3 / _product_seconds(size, device, dtype)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if size <= _SMALLEST_PROBE:
+                raise InputError(
+                    f"The memory of {device} is full. End what fills it, or choose another device."
+                ) from error
+            size //= 2
+
+
+def _product_seconds(size: int, device: str, dtype: torch.dtype) -> float:
+    a = torch.ones(size, size, device=device, dtype=dtype)
     best = float("inf")
     for _ in range(4):
         started = time.perf_counter()
         float((a @ a)[0, 0])  # reading a value waits for the device
         best = min(best, time.perf_counter() - started)
-    return 2 * _PROBE_SIZE**3 / best
+    return best

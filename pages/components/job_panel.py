@@ -4,7 +4,7 @@ import time
 
 import streamlit as st
 
-from itda_core.jobs.job import Job
+from itda_core.jobs.job import ANY, Job
 from pages.components.explorer import explorer
 from pages.components.file_reading import on_the_page
 from pages.components.frame import errors_as_sentences
@@ -73,11 +73,13 @@ def _show_active(job: Job) -> None:
         explorer().queue.cancel(job.job_id)
         st.rerun()
     if job.state == "queued":
-        st.caption("Waiting for what is before it.")
+        is_choosy = job.device not in (ANY, "cpu")
+        what = f"a free {job.device}" if is_choosy else "what is before it"
+        st.caption(f"Waiting for {what}.")
         return
     progress = explorer().queue.progress(job)
     if progress is None:
-        st.progress(0.0, "Starting")
+        st.progress(0.0, f"Starting on {job.place}" if job.place else "Starting")
         return
     st.progress(min(1.0, progress["fraction"]), _headline(progress, job))
     if progress["total_tokens"]:
@@ -88,6 +90,7 @@ def _headline(progress: dict, job: Job) -> str:
     parts = [_STAGES[progress["stage"]]]
     if progress.get("layer") is not None:
         parts[0] += f" of layer {progress['layer']}"
+    parts += [f"on {job.place}"] if job.place else []
     if progress["seconds_left"] and progress["stage"] not in ("loading", "reading"):
         parts.append(f"about {seconds_text(progress['seconds_left'])} left")
     elif job.started:

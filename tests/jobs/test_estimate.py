@@ -3,10 +3,12 @@
 import dataclasses
 
 import pytest
+import torch
 
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
+from itda_core.errors import InputError
 from itda_core.jobs import estimate as estimate_module
-from itda_core.jobs.estimate import estimate, evaluation_seconds
+from itda_core.jobs.estimate import estimate, evaluation_seconds, probing_seconds
 from tests.support.trained_runs import tiny_config, trained
 
 CONFIG = TrainConfig(ModelSpec("smollm2-135m"), CorpusSpec("sotu"), (7,))
@@ -14,7 +16,10 @@ CONFIG = TrainConfig(ModelSpec("smollm2-135m"), CorpusSpec("sotu"), (7,))
 
 @pytest.fixture(autouse=True)
 def steady_speed(monkeypatch):
-    monkeypatch.setattr(estimate_module, "_product_speed", lambda _device: 5e10)
+    speeds = {torch.float32: 5e10, torch.bfloat16: 4e11}
+    monkeypatch.setattr(
+        estimate_module, "_product_speed", lambda _device, dtype=torch.float32: speeds[dtype]
+    )
 
 
 def test_a_built_in_model_is_estimated_without_loading_it(data_folder):
@@ -100,3 +105,81 @@ def test_more_to_evaluate_is_estimated_to_take_longer():
 def test_an_evaluation_with_an_unknown_model_has_no_estimate():
     unknown = dataclasses.replace(CONFIG, model=ModelSpec("nobody/nothing"))
     assert evaluation_seconds([(CONFIG, 7), (unknown, 7)]) is None
+
+
+# On a GPU
+
+
+GIB = 2**30
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """cuda:0 has bfloat16, cuda:1 has not."""
+    capability = {"cuda:0": (9, 0), "cuda:1": (7, 5)}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", capability.get)
+
+
+def test_what_a_gpu_holds_is_told_apart_from_main_memory(gpu):
+    here, there = estimate(CONFIG, "cpu"), estimate(CONFIG, "cuda:0")
+    assert here.on_device is None
+    assert there.memory < here.memory
+    assert there.disk == here.disk
+    needed = there.on_device
+    # 30 blocks of 576 · (4 · 576 + 3 · 1,536) weights, the embedding twice, bfloat16
+    assert needed.weights == 2 * (30 * 576 * 6_912 + 2 * 49_152 * 576)
+    assert needed.gram == 4 * 2_048**2  # float32
+    assert needed.kept == 4 * 576 * (65_536 + 65_536)
+    assert estimate(CONFIG, "cuda:1").on_device.weights == 2 * needed.weights  # float32
+    layers = dataclasses.replace(CONFIG, layers=(7, 15, 22))
+    assert estimate(layers, "cuda:0").on_device.kept == 3 * needed.kept
+
+
+def test_a_gpu_is_timed_in_the_data_type_that_it_computes_in(gpu):
+    seconds = estimate(CONFIG, "cuda:1").seconds - estimate(CONFIG, "cuda:0").seconds
+    forward = 2 * 576 * 6_912 * 8 * 65_536  # the blocks up to layer 7
+    assert seconds == pytest.approx(forward / 0.45 * (1 / 5e10 - 1 / 4e11), rel=1e-6)
+    for guess in (
+        lambda device: evaluation_seconds([(CONFIG, 7)], device=device),
+        lambda device: probing_seconds(CONFIG, 7, 2_048, device),
+    ):
+        assert guess("cuda:1") > guess("cuda:0")
+
+
+def test_a_gram_matrix_is_taken_only_where_a_quarter_of_what_is_free_holds_it(gpu):
+    large = dataclasses.replace(CONFIG, max_atoms=32_768)  # 4 GiB
+    needed = estimate(large, "cuda:0").on_device
+    assert not needed.has_gram(16 * GIB - 1)
+    assert needed.has_gram(16 * GIB)
+    assert needed.least(16 * GIB) - needed.least(15 * GIB) == 4 * GIB
+    assert needed.fits(16 * GIB)
+    assert not needed.fits(GIB)
+
+
+def test_layers_that_grow_together_hold_their_gram_matrices_together(gpu):
+    published = dataclasses.replace(
+        CONFIG, layers=(7, 15), selection="threshold", offset=None, pursuit=None
+    )
+    assert estimate(published, "cuda:0").on_device.gram == 2 * 4 * 2_048**2
+
+
+def test_a_full_device_is_probed_with_less_and_refused_where_nothing_goes(monkeypatch):
+    monkeypatch.undo()  # the probe itself
+    sizes = []
+
+    def seconds(size, _device, _dtype):
+        sizes.append(size)
+        if size > 1_024:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return 0.5
+
+    monkeypatch.setattr(estimate_module, "_product_seconds", seconds)
+    assert estimate_module._product_speed("cuda:0") == 2 * 1_024**3 / 0.5
+    assert sizes == [4_096, 2_048, 1_024]
+
+    def refuse(*_about):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(estimate_module, "_product_seconds", refuse)
+    with pytest.raises(InputError, match=r"The memory of cuda:0 is full\. End"):
+        estimate_module._product_speed("cuda:0")

@@ -26,7 +26,7 @@ def data(evaluated_data):
 def submitted(monkeypatch):
     """The runs whose evaluation is asked for, instead of starting it."""
     asked = []
-    submit = lambda self, runs: asked.append([run.run_id for run in runs])  # noqa: E731
+    submit = lambda self, runs, _device: asked.append([run.run_id for run in runs])  # noqa: E731
     monkeypatch.setattr(explorer_module.JobQueue, "submit_evaluation", submit)
     return asked
 

@@ -13,6 +13,7 @@ from pages.components import job_panel
 from pages.components.evaluate.probing import accuracies
 from pages.components.text import literal
 from tests.support.app import assert_no_failure, button, newest, open_page
+from tests.support.fake_devices import pretend_gpus
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def labelled(data):
 def submitted(monkeypatch):
     """The runs whose probing is asked for, instead of starting it."""
     asked = []
-    submit = lambda self, runs: asked.append([run.run_id for run in runs])  # noqa: E731
+    submit = lambda self, runs, _device: asked.append([run.run_id for run in runs])  # noqa: E731
     monkeypatch.setattr(explorer_module.JobQueue, "submit_probing", submit)
     return asked
 
@@ -126,6 +127,17 @@ def test_without_a_result_the_page_offers_to_probe(labelled, submitted):
     button(app, "Probe (about").click().run()
     assert_no_failure(app)
     assert submitted == [[newest(labelled, 2).run_id]]
+
+
+def test_a_probing_takes_the_device_that_is_chosen(labelled, monkeypatch):
+    pretend_gpus(monkeypatch)
+    monkeypatch.setattr(explorer_module.JobQueue, "_start", lambda self, job: None)
+    monkeypatch.setattr("itda_core.jobs.estimate._product_speed", lambda *_about: 1e13)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda _name: (7, 5))
+    app = open_page("evaluate", run=newest(labelled, 2).run_id)
+    app.selectbox(key="probing_device").set_value("cuda:0").run()
+    button(app, "Probe (about").click().run()
+    assert [job.device for job in explorer_module.explorer().queue.jobs()] == ["cuda:0"]
 
 
 def test_what_waits_to_be_probed_is_not_offered_again_but_may_be_evaluated(labelled, monkeypatch):

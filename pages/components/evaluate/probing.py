@@ -11,6 +11,7 @@ from itda_core.jobs.estimate import probing_seconds
 from itda_core.runs.results import PROBING_FILE, read_probing
 from itda_core.runs.run import Run
 from pages.components.cached import loaded_run
+from pages.components.device_choice import ask_for_device, likely_device
 from pages.components.explorer import explorer
 from pages.components.job_offer import JobOffer, job_button
 from pages.components.run_names import is_made_elsewhere
@@ -119,13 +120,15 @@ def _offer(offer: JobOffer, run: Run, is_again: bool) -> None:
     if offer.active():
         st.caption("Its probing is in the queue.")
         return
-    label, seconds = "Probe again" if is_again else "Probe", _seconds(str(run.directory))
+    device = ask_for_device("probing_device")
+    label = "Probe again" if is_again else "Probe"
+    seconds = _seconds(str(run.directory), likely_device(device).name)
     if job_button(label, seconds, help="Runs in the background; you can leave this page."):
-        explorer().queue.submit_probing([run])
+        explorer().queue.submit_probing([run], device)
         st.rerun()
 
 
 @st.cache_data(ttl=300, show_spinner=False)
-def _seconds(directory: str) -> float | None:
+def _seconds(directory: str, device: str) -> float | None:
     run = loaded_run(directory)
-    return probing_seconds(run.config, run.layer, run.metrics["atoms"])
+    return probing_seconds(run.config, run.layer, run.metrics["atoms"], device)

@@ -6,6 +6,7 @@ import streamlit as st
 
 from itda_core.similarity.measures import JACCARD, MEASURES
 from pages.components.cached import loaded_run
+from pages.components.device_choice import ask_for_device
 from pages.components.explorer import explorer
 from pages.components.job_offer import JobOffer, job_button
 from pages.components.similarity.choice import Choice
@@ -41,6 +42,7 @@ def offer_comparison(choice: Choice, values: Values) -> None:
 
 def _show_buttons(directories: list[str], measure: str, n_missing: int) -> None:
     pairs = "pair" if n_missing == 1 else "pairs"
+    device = ask_for_device("comparison_device")
     with st.container(horizontal=True):
         is_this = job_button(f"Compute ({n_missing:,} {pairs})", type="primary")
         is_every = job_button(
@@ -50,7 +52,7 @@ def _show_buttons(directories: list[str], measure: str, n_missing: int) -> None:
         )
     if is_this or is_every:
         runs = [loaded_run(directory) for directory in directories]
-        explorer().queue.submit_comparison(runs, list(MEASURES) if is_every else [measure])
+        explorer().queue.submit_comparison(runs, list(MEASURES) if is_every else [measure], device)
         st.rerun()
 
 

@@ -5,6 +5,7 @@ import streamlit as st
 from itda_core.config import ModelSpec
 from itda_core.devices import best_device
 from itda_core.errors import ModelError
+from itda_core.jobs.job import ANY
 from itda_core.model.abilities import Abilities
 from itda_core.model.loading import (
     remembered_abilities,
@@ -20,26 +21,27 @@ _ABOUT = (
 )
 
 
-def show_abilities(model: ModelSpec) -> bool:
+def show_abilities(model: ModelSpec, device: str | None) -> bool:
     """What was proved of the model here, else of its type, and a button that tries it; whether it
-    may be used as far as is known."""
-    abilities = remembered_abilities(model)
+    may be used as far as is known. device: as a job names it, None where there is no choice."""
+    device = best_device() if device in (None, ANY) else device
+    abilities = remembered_abilities(model, device)
     failed = st.session_state.setdefault("_not_loaded", {}).get(model)
     if failed and abilities is None:
         st.error(literal(failed))
     elif known := abilities or type_abilities(model):
-        _show(model, known, is_own=abilities is not None)
+        _show(model, known, device, is_own=abilities is not None)
     if abilities is None and st.button(
         "Check this model again" if failed else "Check this model now",
         key="check_model",
         help="Loads it, which may take a while, and shows what it can do. A training does the same "
         "before it starts.",
     ):
-        _try(model)
+        _try(model, device)
     return not (failed or (abilities and abilities.capture))
 
 
-def _show(model: ModelSpec, abilities: Abilities, is_own: bool) -> None:
+def _show(model: ModelSpec, abilities: Abilities, device: str, is_own: bool) -> None:
     if abilities.capture and is_own:
         st.error(literal(abilities.why_not(model.name, "capture")))
         return
@@ -53,7 +55,7 @@ def _show(model: ModelSpec, abilities: Abilities, is_own: bool) -> None:
     with st.expander(f"Proved for {whose}: {_in_short(abilities)}"):
         st.dataframe(abilities.table(), hide_index=True)
         if is_own:
-            dtype = str(resolved_dtype(model.dtype, best_device())).removeprefix("torch.")
+            dtype = str(resolved_dtype(model.dtype, device)).removeprefix("torch.")
             st.caption(f"{_ABOUT} Its weights are used in {dtype}.")
         else:
             st.caption(
@@ -69,13 +71,13 @@ def _in_short(abilities: Abilities) -> str:
     return f"all but {' and '.join(lacking)}" if lacking else "everything"
 
 
-def _try(model: ModelSpec) -> None:
+def _try(model: ModelSpec, device: str) -> None:
     """What went wrong stands on the page until the model is checked again."""
     failed = st.session_state["_not_loaded"]
     failed.pop(model, None)
     try:
         with st.spinner("Loading the model and trying it …"):
-            try_model(model)
+            try_model(model, device)
     except ModelError as error:
         failed[model] = str(error)
     st.rerun()

@@ -1,0 +1,73 @@
+"""What a GPU has to hold while a training runs on it, and whether there is room."""
+
+from dataclasses import dataclass
+
+import torch
+
+from itda_core.config import TrainConfig
+from itda_core.devices import kind_of
+from itda_core.model.built_in import ModelShape
+from itda_core.model.loading import resolved_dtype
+from itda_core.model.model import FORWARD_TOKENS
+from itda_core.pursuit.gram import gram_bytes
+
+_LIBRARIES = 2**29
+"""What CUDA and its libraries take for themselves, about"""
+_BLOCK_ROWS = (8, 3)
+"""Vectors of d_model and of the MLP's width that a block holds for each token, about"""
+_CHOOSING_COPIES = 4
+"""Of the sample while a layer is chosen: as it is, centred, of unit length, without the massive"""
+_GRAM_SHARE = 4
+"""Above this part of the free memory there is no Gram matrix"""
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """Bytes that a training needs on a GPU; rough, as the whole estimate."""
+
+    weights: int
+    """of the model, in their data type, with embedding and unembedding apart"""
+    forward: int
+    """of the forward pass that reads most tokens at once"""
+    gram: int
+    """of the Gram matrix of one layer's atoms; of all layers' where they grow together"""
+    choosing: int
+    """atoms, and the sample of one layer while it is chosen from"""
+    kept: int
+    """the sample and the explored activations of all layers, which stay on the device where they
+    fit, else lie on the disk"""
+
+    @property
+    def needed(self) -> int:
+        """Without what the disk can hold. The forward pass is over when a layer is chosen."""
+        return self.weights + max(self.forward, self.choosing) + _LIBRARIES
+
+    def least(self, free: int) -> int:
+        """What is taken in any case: a Gram matrix only where a quarter of `free` holds it."""
+        return self.needed + (self.gram if self.has_gram(free) else 0)
+
+    def has_gram(self, free: int) -> bool:
+        """Whether there is a Gram matrix, without which the pursuit takes longer."""
+        return self.gram <= free // _GRAM_SHARE
+
+    def fits(self, free: int) -> bool:
+        """Whether `free` bytes will do."""
+        return self.least(free) <= free
+
+
+def device_memory(config: TrainConfig, shape: ModelShape, device: str, sample: int) -> DeviceMemory:
+    """sample: activations that the selection keeps of each layer."""
+    item = resolved_dtype(config.model.dtype, device).itemsize
+    weights = shape.block_weights * shape.n_layers + 2 * shape.vocabulary * shape.d_model
+    tokens = FORWARD_TOKENS.get(kind_of(device), FORWARD_TOKENS["cpu"])
+    d_model, n_layers = shape.d_model, len(config.layers)
+    of_block = _BLOCK_ROWS[0] * d_model + _BLOCK_ROWS[1] * shape.intermediate
+    together = n_layers if config.selection == "threshold" else 1
+    explored = min(config.explored_tokens, config.max_tokens)
+    return DeviceMemory(
+        weights=item * weights,
+        forward=tokens * (item * of_block + 4 * d_model * n_layers),
+        gram=together * gram_bytes(config.max_atoms, torch.device(kind_of(device))),
+        choosing=4 * d_model * (_CHOOSING_COPIES * sample + 2 * together * config.max_atoms),
+        kept=4 * d_model * n_layers * (sample + explored),
+    )

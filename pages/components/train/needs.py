@@ -1,0 +1,67 @@
+"""What a training will need: time, memory and disk, and whether it fits."""
+
+import streamlit as st
+
+from itda_core.config import TrainConfig
+from itda_core.devices import Device
+from itda_core.jobs.estimate import Estimate, estimate
+from pages.components.device_choice import likely_device
+from pages.components.text import bytes_text, literal, seconds_text
+
+
+def show_needs(config: TrainConfig, chosen: str) -> None:
+    """The estimate, and a warning where the memory of the device will not do. chosen: a device,
+    or "any". Raises InputError where the device is full."""
+    device = likely_device(chosen)
+    guess = estimate(config, device.name)
+    if guess is None:
+        st.caption("The time can be estimated once the model has been loaded for the first time.")
+        return
+    where = (
+        "this machine" if guess.on_device is None else literal(f"{device.name} ({device.title})")
+    )
+    st.caption(
+        f"About {seconds_text(guess.seconds)} on {where}, {bytes_text(guess.memory)} of "
+        f"memory and {bytes_text(guess.disk)} of disk while it runs. {fit(guess, device)}"
+    )
+    for problem in problems(guess, device, config):
+        st.warning(literal(problem))
+
+
+def fit(guess: Estimate, device: Device) -> str:
+    """A sentence on a device that has room; empty where it has none."""
+    needed = _needed(guess, device)
+    if needed > device.free:
+        return ""
+    where = "" if guess.on_device is None else f" on {device.name}"
+    return f"It fits: {bytes_text(needed)} of {bytes_text(device.free)} free{where}."
+
+
+def problems(guess: Estimate, device: Device, config: TrainConfig) -> list[str]:
+    """Sentences on what does not fit, with the remedy."""
+    needed, free = bytes_text(_needed(guess, device)), bytes_text(device.free)
+    does_not_fit = _needed(guess, device) > device.free
+    if guess.on_device is None:
+        remedy = "Choose fewer atoms or tokens or a smaller model, or end other programs."
+        told = f"This may not fit: it needs about {needed} of memory, and {free} are free. {remedy}"
+        return [told] if does_not_fit else []
+    parts = guess.on_device
+    if does_not_fit:
+        smaller = "fewer layers or atoms" if config.model.dtype == "bfloat16" else "bfloat16"
+        return [
+            f"This may not fit into {device.name}: it needs about {needed}, the weights "
+            f"{bytes_text(parts.weights)} of it, and {free} are free. Choose {smaller}, a smaller "
+            "model or another device, or end what else uses this one."
+        ]
+    if not parts.has_gram(device.free):
+        gram = bytes_text(parts.gram)
+        return [
+            f"The Gram matrix of so many atoms, {gram}, takes more than a quarter of what is free "
+            f"on {device.name}: the pursuit does without it, and takes longer. Fewer atoms make it "
+            "faster."
+        ]
+    return []
+
+
+def _needed(guess: Estimate, device: Device) -> int:
+    return guess.memory if guess.on_device is None else guess.on_device.least(device.free)

@@ -1,0 +1,112 @@
+"""The choice of a device on the pages, what fits there, and where a job runs."""
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from itda_core.jobs import estimate as estimate_module
+from itda_core.model import loading
+from pages.components import explorer as explorer_module
+from tests.support.app import button, close_explorer, newest, open_page
+from tests.support.fake_devices import pretend_gpus
+
+
+@pytest.fixture
+def nothing_starts(monkeypatch):
+    monkeypatch.setattr(explorer_module.JobQueue, "_start", lambda self, job: None)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch, nothing_starts):
+    """Without bfloat16, 20 and 22 GiB free, and a speed for each."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _name: (7, 5))
+    monkeypatch.setattr(estimate_module, "_product_speed", lambda *_about: 1e13)
+    loading._is_bfloat16_faster.cache_clear()
+    yield pretend_gpus(monkeypatch)
+    loading._is_bfloat16_faster.cache_clear()
+
+
+@pytest.fixture
+def train(data_folder):
+    yield lambda: open_page("train")
+    close_explorer()
+
+
+def captions(app):
+    return " ".join(one.value for one in app.caption)
+
+
+def test_with_the_cpu_alone_there_is_a_line_and_nothing_to_choose(train, nothing_starts):
+    app = train()
+    assert not [one for one in app.selectbox if one.key == "device"]
+    assert "Device: CPU" in captions(app)
+    assert "on this machine" in captions(app)
+    assert re.search(r"It fits: \S+ GB of \S+ GB free\.", captions(app))
+    button(app, "Start training").click().run()
+    [job] = explorer_module.explorer().queue.jobs()
+    assert (job.device, job.place) == ("any", "")
+
+
+def test_a_training_takes_any_gpu_or_the_one_that_is_chosen(train, two_gpus):
+    app = train()
+    assert app.selectbox(key="device").options == [
+        "the GPU that is free", "cuda:0: Fake GPU, 25.8 GB", "cuda:1: Fake GPU, 25.8 GB",
+        next(one for one in app.selectbox(key="device").options if one.startswith("cpu: CPU")),
+    ]  # fmt: skip
+    # Most memory is free on the second one: 22 GiB are 23.6 GB.
+    assert "on cuda\\:1 \\(Fake GPU\\)" in captions(app)
+    assert "of 23.6 GB free on cuda:1." in captions(app)
+    button(app, "Start training").click().run()
+    app.selectbox(key="device").set_value("cuda:0").run()
+    assert "of 21.5 GB free on cuda:0." in captions(app)
+    button(app, "Start training").click().run()
+    jobs = explorer_module.explorer().queue.jobs()
+    assert [job.device for job in jobs] == ["any", "cuda:0"]
+
+
+def test_what_does_not_fit_is_said_with_the_remedy(train, two_gpus):
+    app = train()
+    app.text_input(key="train_max_atoms").set_value("60000").run()  # 4 · 60,000² is 14.4 GB
+    assert "The Gram matrix of so many atoms" in app.warning[0].value
+    assert "14\\.4 GB" in app.warning[0].value
+    for name, gpu in two_gpus.items():
+        two_gpus[name] = replace(gpu, free=10**9)
+    app.run()
+    assert "This may not fit into cuda" in app.warning[0].value
+    assert "Choose bfloat16" in app.warning[0].value
+    assert "It fits" not in captions(app)
+
+
+def test_the_setting_comes_first(train, two_gpus, monkeypatch):
+    monkeypatch.setenv("ITDA_DEVICE", "cpu")
+    options = train().selectbox(key="device").options
+    assert options[0].startswith("cpu: ")
+    assert len(options) == 3
+
+
+def test_the_panel_says_where_a_job_runs_and_what_one_waits_for(train, two_gpus):
+    queue = explorer_module.explorer().queue
+    running = queue.enqueue("evaluate", ["a"], "A", device="cuda:1")
+    queue._save(replace(running, state="running", place="cuda:1", pid=None))
+    queue.enqueue("evaluate", ["b"], "B", device="cuda:1")
+    app = train()
+    assert "Waiting for a free cuda:1." in captions(app)
+    assert app.get("progress")[0].proto.text == "Starting on cuda:1"
+
+
+def test_measuring_takes_the_device_that_is_chosen(own_data, two_gpus):
+    names = [newest(own_data, layer).run_id for layer in (1, 2)]
+    for page, key, label in (
+        ("evaluate", "evaluation_device", "Evaluate"),
+        ("similarity", "comparison_device", "Compute"),
+    ):
+        query = {"measure": "cka"} if page == "similarity" else {"runs": ",".join(names)}
+        app = open_page(page, **query)
+        app.selectbox(key=key).set_value("cuda:0").run()
+        button(app, label).click().run()
+    jobs = explorer_module.explorer().queue.jobs()
+    assert [(job.kind, job.device) for job in jobs] == [
+        ("evaluation", "cuda:0"), ("comparison", "cuda:0")
+    ]  # fmt: skip
