@@ -21,9 +21,10 @@ def use_cache() -> None:
     os.environ.setdefault("ITDA_DATA", str(CACHE.parent / "test-data"))
 
 
-def smollm2(dtype: str = "auto") -> Model:
+def smollm2(dtype: str = "auto", device: torch.device | None = None) -> Model:
+    """device: by default the first that there is."""
     use_cache()
-    return load_model(ModelSpec("smollm2-135m", dtype=dtype))
+    return load_model(ModelSpec("smollm2-135m", dtype=dtype), device=device and str(device))
 
 
 def config(max_tokens: int, **fields) -> TrainConfig:

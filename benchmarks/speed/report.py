@@ -1,8 +1,12 @@
 """docs/performance.md from the results that the benchmarks left behind.
 
-.venv/bin/python -m benchmarks.speed.report
+.venv/bin/python -m benchmarks.speed.report [--devices]
+
+--devices: only the section on devices is written anew, such as for a device that was measured on
+another machine.
 """
 
+import argparse
 import json
 import re
 import sys
@@ -14,6 +18,7 @@ matplotlib.use("svg")
 from matplotlib import pyplot
 
 from benchmarks.common.harness import RESULTS, as_markdown
+from benchmarks.speed.device_report import HEADING, device_results, device_section
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 NAMES = ("pursuit", "training", "store", "app")
@@ -29,6 +34,24 @@ min – **median** – max.
 
 
 def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--devices", action="store_true", help="only the section on devices")
+    path = DOCS / "performance.md"
+    if options.parse_args().devices:
+        text = with_devices(path.read_text(encoding="utf-8"), device_section(device_results()))
+    else:
+        text = _whole()
+    path.write_text(text, encoding="utf-8")
+    print(f"written: {path.relative_to(DOCS.parent)}")
+
+
+def with_devices(page: str, section: str) -> str:
+    """The page with its section on devices, which is the last one, put in or exchanged."""
+    before, _, _ = page.partition(f"{HEADING}\n")
+    return f"{before.rstrip()}\n\n{section}"
+
+
+def _whole() -> str:
     files = [RESULTS / f"{name}.json" for name in NAMES]
     missing = [file.stem for file in files if not file.exists()]
     if missing:
@@ -38,9 +61,7 @@ def main() -> None:
     notes = Path(__file__).with_name("notes.md")
     parts.append(notes.read_text(encoding="utf-8"))
     parts += [_section(result) for result in results]
-    path = DOCS / "performance.md"
-    path.write_text("\n".join(parts), encoding="utf-8")
-    print(f"written: {path.relative_to(DOCS.parent)}")
+    return with_devices("\n".join(parts), device_section(device_results()))
 
 
 def _machine(facts: dict[str, str]) -> str:

@@ -7,50 +7,32 @@ import argparse
 import dataclasses
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from unittest import mock
 
 import psutil
 import torch
 
 from benchmarks.common.activations import LAYERS, config, smollm2, use_cache
 from benchmarks.common.harness import Report, Spread, in_turn
+from benchmarks.common.training_stages import (
+    begun,
+    forward,
+    forward_batches,
+    stopwatches,
+    write_runs,
+)
 from itda_core.activations.plan import Plan, make_plan
-from itda_core.config import TrainConfig
 from itda_core.corpus.corpus import load_corpus
-from itda_core.dictionary.dictionary import Dictionary
 from itda_core.model.model import Model
 from itda_core.pursuit.gram import gram_matrix
 from itda_core.pursuit.orthogonal import orthogonal_matching_pursuit
-from itda_core.runs.near_misses import NearMisses
-from itda_core.runs.training_context import TrainingContext
-from itda_core.runs.workspace import RowFile, Workspace
-from itda_core.selection import coverage
-from itda_core.training import encoding
-from itda_core.training.capture import Capture
-from itda_core.training.run_writer import RunWriter
 
 TOKENS, ATOMS = 65_536, 4_096
 GROWTH, GROWTH_LAYER = (16_384, 65_536, 262_144), 7
 MEMORY_TOKENS, MEMORY_LAYERS = 1_000_000, (0, 1, 2)
 MEMORY_LIMIT = 1.5 * 2**30
-_STAGES = {
-    "forward pass": (Model, "_hidden"),
-    "tokenising": (Plan, "tokens"),
-    "keeping the explored activations": (RowFile, "write"),
-    "choice: k-means": (coverage, "_central"),
-    "choice: judging": (coverage, "_losses_without"),
-    "encoding: pursuit": (Dictionary, "encode"),
-    "encoding: reconstruction": (Dictionary, "decode"),
-    "encoding: table of codes": (encoding, "_code_table"),
-    "encoding: near misses": (NearMisses, "terms"),
-}
 
 
 def main() -> None:
@@ -82,31 +64,19 @@ def main() -> None:
         report.save()
 
 
-@contextmanager
-def _begun(model: Model, settings: TrainConfig) -> Iterator[Capture]:
-    """A training that is ready for its first window, in a folder of its own."""
-    with tempfile.TemporaryDirectory(prefix="itda-bench-") as folder:
-        corpus = load_corpus(settings.corpus)
-        plan = make_plan(model, corpus.training(settings.seed), settings, settings.max_tokens)
-        workspace = Workspace(Path(folder), "bench")
-        with workspace.locked(settings):
-            yield Capture(TrainingContext(settings, model, corpus, plan, workspace))
-
-
 def _bare_forward(model: Model, plan: Plan, window: int, layers: tuple[int, ...]) -> float:
     """Seconds of the forward passes of one window."""
     tokens = plan.tokens(*plan.windows[window])
-    parts = [tokens.select(part) for part in model._forward_batches(tokens.lengths)]
+    parts = forward_batches(model, tokens)
     started = time.perf_counter()
-    for part in parts:
-        model._hidden(part, layers)
+    forward(model, parts, layers)
     return time.perf_counter() - started
 
 
 def _against_forward(report: Report, n_tokens: int, n_atoms: int) -> None:
     model, settings = smollm2(), config(n_tokens, max_atoms=n_atoms)
     bare, trained, spent_bare = [], [], defaultdict(float)
-    with _begun(model, settings) as work, _stopwatches() as spent:
+    with begun(model, settings) as work, stopwatches() as spent:
         _bare_forward(model, work.context.plan, 0, LAYERS)
         orthogonal_matching_pursuit(torch.ones(2, 4), torch.eye(4), 2, gram_matrix(torch.eye(4)))
         spent.clear()
@@ -126,10 +96,7 @@ def _against_forward(report: Report, n_tokens: int, n_atoms: int) -> None:
         }
         choosing_seconds = time.perf_counter() - started
         started = time.perf_counter()
-        writer = RunWriter(work.context)
-        for layer, dictionary in dictionaries.items():
-            facts = {"tokens": work.row, "seconds": 0.0, "skipped": {}}
-            writer.write(layer, dictionary, work.explored[layer], facts)
+        write_runs(work, dictionaries)
         writing_seconds = time.perf_counter() - started
         sizes = [len(dictionary) for dictionary in dictionaries.values()]
     windows = Spread(tuple(trained)) / Spread(tuple(bare))
@@ -170,34 +137,6 @@ def _against_forward(report: Report, n_tokens: int, n_atoms: int) -> None:
     report.target(
         "Training three layers against the bare forward pass", "≤ 1.25×", ratio, ratio <= 1.25
     )
-
-
-@contextmanager
-def _stopwatches() -> Iterator[dict[str, float]]:
-    """Seconds spent in each stage while the block runs."""
-    spent: dict[str, float] = defaultdict(float)
-
-    def watched(name, function):
-        def run(*arguments, **options):
-            started = time.perf_counter()
-            try:
-                return function(*arguments, **options)
-            finally:
-                spent[name] += time.perf_counter() - started
-
-        return run
-
-    patches = [
-        mock.patch.object(owner, attribute, watched(name, getattr(owner, attribute)))
-        for name, (owner, attribute) in _STAGES.items()
-    ]
-    for patch in patches:
-        patch.start()
-    try:
-        yield spent
-    finally:
-        for patch in patches:
-            patch.stop()
 
 
 def _show_stages(report: Report, spent: dict[str, float], total: float) -> None:
@@ -241,7 +180,7 @@ def _growth(report: Report, sizes: list[int]) -> None:
         settings = config(n_tokens, max_atoms=2_048 if n_tokens > 8_192 else 128)
         settings = dataclasses.replace(settings, layers=(GROWTH_LAYER,), explored_tokens=n_tokens)
         started = time.perf_counter()
-        with _begun(model, settings) as work:
+        with begun(model, settings) as work:
             for _ in work.run():
                 pass
         points[n_tokens] = time.perf_counter() - started
@@ -299,7 +238,7 @@ def _peak_beyond_model(n_tokens: int) -> float:
     thread = threading.Thread(target=watch)
     thread.start()
     try:
-        with _begun(model, settings) as work:
+        with begun(model, settings) as work:
             for _ in work.run():
                 pass
         if work.row < n_tokens:

@@ -1,0 +1,99 @@
+"""A training taken apart: begun by hand, its bare forward pass, and the time in each stage."""
+
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+from itda_core.activations.plan import Plan, make_plan
+from itda_core.config import TrainConfig
+from itda_core.corpus.corpus import Corpus, load_corpus
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.model.model import Model
+from itda_core.model.tokens import Tokens
+from itda_core.runs.near_misses import NearMisses
+from itda_core.runs.training_context import TrainingContext
+from itda_core.runs.workspace import RowFile, Workspace
+from itda_core.selection import coverage
+from itda_core.training import encoding
+from itda_core.training.capture import Capture
+from itda_core.training.run_writer import RunWriter
+
+STAGES = {
+    "forward pass": (Model, "_hidden"),
+    "tokenising": (Plan, "tokens"),
+    "keeping the explored activations": (RowFile, "write"),
+    "choice: k-means": (coverage, "_central"),
+    "choice: judging": (coverage, "_losses_without"),
+    "encoding: pursuit": (Dictionary, "encode"),
+    "encoding: reconstruction": (Dictionary, "decode"),
+    "encoding: table of codes": (encoding, "_code_table"),
+    "encoding: near misses": (NearMisses, "add"),
+}
+
+
+@contextmanager
+def begun(
+    model: Model, settings: TrainConfig, corpus: Corpus | None = None, plan: Plan | None = None
+) -> Iterator[Capture]:
+    """A training that is ready for its first window, in a folder of its own. corpus, plan: what it
+    reads, where that is there already."""
+    with tempfile.TemporaryDirectory(prefix="itda-bench-") as folder:
+        corpus = corpus or load_corpus(settings.corpus)
+        prompts = corpus.training(settings.seed)
+        plan = plan or make_plan(model, prompts, settings, settings.max_tokens)
+        workspace = Workspace(Path(folder), "bench")
+        with workspace.locked(settings):
+            yield Capture(TrainingContext(settings, model, corpus, plan, workspace))
+
+
+def forward_batches(model: Model, tokens: Tokens) -> list[Tokens]:
+    """The texts as a capture takes them to the model."""
+    return [tokens.select(part) for part in model._forward_batches(tokens.lengths)]
+
+
+def forward(model: Model, batches: Sequence[Tokens], layers: Sequence[int]) -> None:
+    """The bare forward pass to the last of `layers`; nothing is kept."""
+    for batch in batches:
+        model._hidden(batch, layers)
+
+
+def write_runs(work: Capture, dictionaries: dict[int, Dictionary]) -> None:
+    """The run directories of a training that was begun, by layer."""
+    writer = RunWriter(work.context)
+    for layer, dictionary in dictionaries.items():
+        facts = {"tokens": work.row, "seconds": 0.0, "skipped": {}}
+        writer.write(layer, dictionary, work.explored[layer], facts)
+
+
+@contextmanager
+def stopwatches(wait: Callable[[], None] = lambda: None) -> Iterator[dict[str, float]]:
+    """Seconds spent in each stage while the block runs. wait: until a device is done."""
+    spent: dict[str, float] = defaultdict(float)
+
+    def watched(name, function):
+        def run(*arguments, **options):
+            wait()
+            started = time.perf_counter()
+            try:
+                return function(*arguments, **options)
+            finally:
+                wait()
+                spent[name] += time.perf_counter() - started
+
+        return run
+
+    patches = [
+        mock.patch.object(owner, attribute, watched(name, getattr(owner, attribute)))
+        for name, (owner, attribute) in STAGES.items()
+    ]
+    for patch in patches:
+        patch.start()
+    try:
+        yield spent
+    finally:
+        for patch in patches:
+            patch.stop()
