@@ -1,11 +1,14 @@
 """A training taken apart: begun by hand, its bare forward pass, and the time in each stage."""
 
+import contextlib
+import pkgutil
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from itda_core.activations.plan import Plan, make_plan
@@ -14,25 +17,26 @@ from itda_core.corpus.corpus import Corpus, load_corpus
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.model.model import Model
 from itda_core.model.tokens import Tokens
-from itda_core.runs.near_misses import NearMisses
 from itda_core.runs.training_context import TrainingContext
-from itda_core.runs.workspace import RowFile, Workspace
-from itda_core.selection import coverage
-from itda_core.training import encoding
+from itda_core.runs.workspace import Workspace
 from itda_core.training.capture import Capture
 from itda_core.training.run_writer import RunWriter
 
 STAGES = {
-    "forward pass": (Model, "_hidden"),
-    "tokenising": (Plan, "tokens"),
-    "keeping the explored activations": (RowFile, "write"),
-    "choice: k-means": (coverage, "_central"),
-    "choice: judging": (coverage, "_losses_without"),
-    "encoding: pursuit": (Dictionary, "encode"),
-    "encoding: reconstruction": (Dictionary, "decode"),
-    "encoding: table of codes": (encoding, "_code_table"),
-    "encoding: near misses": (NearMisses, "add"),
+    "forward pass": ("itda_core.model.model:Model._hidden",),
+    "tokenising": ("itda_core.activations.plan:Plan.tokens",),
+    "keeping the explored activations": ("itda_core.runs.workspace:RowFile.write",),
+    "choice: k-means": ("itda_core.selection.coverage:_central",),
+    "choice: judging": ("itda_core.selection.coverage:_losses_without",),
+    "encoding: pursuit": ("itda_core.dictionary.dictionary:Dictionary.encode",),
+    "encoding: reconstruction": ("itda_core.dictionary.dictionary:Dictionary.decode",),
+    "encoding: table of codes": ("itda_core.training.encoding:_code_table",),
+    "encoding: near misses": (
+        "itda_core.runs.near_misses:NearMisses.terms",
+        "itda_core.runs.near_misses:NearMisses.add",
+    ),
 }
+"""What is timed for each stage: the first of these names that there is."""
 
 
 @contextmanager
@@ -47,7 +51,12 @@ def begun(
         plan = plan or make_plan(model, prompts, settings, settings.max_tokens)
         workspace = Workspace(Path(folder), "bench")
         with workspace.locked(settings):
-            yield Capture(TrainingContext(settings, model, corpus, plan, workspace))
+            work = Capture(TrainingContext(settings, model, corpus, plan, workspace))
+            try:
+                yield work
+            finally:  # before the folder goes, lest something be written to it still
+                for kept in (*work.explored.values(), *work.builders.values()):
+                    getattr(kept, "close", lambda: None)()
 
 
 def forward_batches(model: Model, tokens: Tokens) -> list[Tokens]:
@@ -69,6 +78,17 @@ def write_runs(work: Capture, dictionaries: dict[int, Dictionary]) -> None:
         writer.write(layer, dictionary, work.explored[layer], facts)
 
 
+def found_stage(places: Sequence[str]) -> tuple[Any, str]:
+    """A module or class, and the name of its function that is a stage."""
+    for place in places:
+        owner, _, attribute = place.replace(":", ".").rpartition(".")
+        with contextlib.suppress(ImportError, AttributeError):
+            found = pkgutil.resolve_name(owner)
+            getattr(found, attribute)
+            return found, attribute
+    raise AttributeError(f"none of these is there any more: {', '.join(places)}")
+
+
 @contextmanager
 def stopwatches(wait: Callable[[], None] = lambda: None) -> Iterator[dict[str, float]]:
     """Seconds spent in each stage while the block runs. wait: until a device is done."""
@@ -86,10 +106,11 @@ def stopwatches(wait: Callable[[], None] = lambda: None) -> Iterator[dict[str, f
 
         return run
 
-    patches = [
-        mock.patch.object(owner, attribute, watched(name, getattr(owner, attribute)))
-        for name, (owner, attribute) in STAGES.items()
-    ]
+    patches = []
+    for name, places in STAGES.items():
+        owner, attribute = found_stage(places)
+        watch = watched(name, getattr(owner, attribute))
+        patches.append(mock.patch.object(owner, attribute, watch))
     for patch in patches:
         patch.start()
     try:

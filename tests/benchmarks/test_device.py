@@ -14,6 +14,7 @@ from benchmarks.common import on_device
 from benchmarks.common.exact_pursuits import exact_latents
 from benchmarks.common.harness import Spread
 from benchmarks.common.made_models import LLAMA3_8B, TINY, made_activations, made_model, write_texts
+from benchmarks.common.training_stages import STAGES, found_stage
 from benchmarks.speed import device, device_bench
 from benchmarks.speed.device_bench import QUICK, SIZES, Bench, DeviceReport, Part
 from benchmarks.speed.device_report import device_results, device_section
@@ -239,6 +240,12 @@ def test_made_activations_are_uneven_and_the_same_each_time():
     variances = torch.linalg.eigvalsh(torch.cov(x.T)).flip(0)
     expected = 1 / torch.arange(1, 17, dtype=torch.float32)
     torch.testing.assert_close(variances, expected, rtol=0.15, atol=0)
+
+
+@pytest.mark.parametrize("places", STAGES.values(), ids=STAGES.keys())
+def test_the_stages_that_are_timed_are_there(places):
+    owner, attribute = found_stage(places)
+    assert callable(getattr(owner, attribute))
 
 
 def test_every_kind_of_device_has_its_parts():
