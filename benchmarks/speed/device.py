@@ -11,7 +11,10 @@ first figure on. Without --out it is benchmarks/results/device-NAME.json, which
 
 On a machine that is lent for some minutes, with seven of them to spend:
 
-    python -m benchmarks.speed.device --device cuda --minutes 7 --out "$OUT/device.json"
+    python3 -m benchmarks.speed.device --device cuda --minutes 7 --out "$OUT/device.json"
+
+Brought back, the file becomes benchmarks/results/device-NAME.json, which git keeps. --only and
+--go-on measure it in pieces: parts that are in FILE are not measured again.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """What the parts of the benchmark of devices share: sizes, the clock, results that grow."""
 
+import gc
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -47,11 +48,12 @@ class Sizes:
         """The sizes that make figures of two devices differ, in words."""
         large = f"{self.large_forward_tokens:,}" if self.large else "not tried"
         trainings = ", ".join(f"{tokens:,}" for tokens, _ in self.trainings)
+        fewer = "fewer where time is short"
         return {
             "tokens of a forward pass": f"{self.forward_tokens:,}; 8B shape: {large}",
             "tokens of a pursuit": f"{self.pursuit_tokens:,}, fewer where memory is short",
-            "tokens of a training": trainings
-            + (f"; 8B shape: {self.large_training[0]:,}" if self.large else ""),
+            "tokens of a training": f"{trainings}, {fewer}"
+            + (f"; 8B shape: {self.large_training[0]:,}, {fewer}" if self.large else ""),
         }
 
 
@@ -70,7 +72,7 @@ SIZES = {
     ),
     "cpu": Sizes(
         large=None,
-        forward_tokens=2_048,
+        forward_tokens=1_024,
         pursuit_atoms=(16_384, 2_048, 4_096),
         pursuit_tokens=1_024,
         checked_tokens=64,
@@ -223,6 +225,7 @@ def reason(error: BaseException) -> str:
 
 def free_cached(device: torch.device) -> None:
     """Give back what torch has set aside, so that parts do not see each other's memory."""
+    gc.collect()  # a model's hooks and blocks refer to each other
     if device.type in ("cuda", "mps"):
         try:
             getattr(torch, device.type).empty_cache()

@@ -177,9 +177,8 @@ class _Round:
 
 def _training(bench: Bench, subject: _Subject, n_tokens: int, n_atoms: int, limit: float) -> None:
     """A training beside the bare pass over the same prompts, pass and training in turn."""
-    with _reading(subject, n_tokens // 8, n_atoms // 8) as warm_up:
-        _one_round(bench, subject, warm_up)  # what is compiled or set up once
-    with _reading(subject, n_tokens, n_atoms) as reading:
+    n_tokens = _affordable(bench, subject, n_tokens, n_atoms)
+    with _reading(subject, n_tokens, min(n_atoms, n_tokens // 2)) as reading:
         with peak_memory(bench.device) as peak:
             rounds = [_one_round(bench, subject, reading)]
         took = rounds[0].bare + rounds[0].until(_WRITTEN)
@@ -191,6 +190,17 @@ def _training(bench: Bench, subject: _Subject, n_tokens: int, n_atoms: int, limi
             with stopwatches(bench.synchronize) as spent:
                 _trained(bench, subject, reading)
             _show_stages(bench, subject, reading, spent)
+
+
+def _affordable(bench: Bench, subject: _Subject, n_tokens: int, n_atoms: int) -> int:
+    """Tokens, at most `n_tokens`, whose training ends in half of the time that the part has left,
+    by a short training after one in which everything is compiled and set up."""
+    for share in (64, 8):
+        few = max(_LENGTH, n_tokens // share)
+        with _reading(subject, few, min(n_atoms, few // 2)) as warm_up:
+            one = _one_round(bench, subject, warm_up)
+    most = int(few * 0.5 * bench.left_of_part / (one.bare + one.until(_WRITTEN)))
+    return max(_LENGTH, min(n_tokens, most))
 
 
 def _one_round(bench: Bench, subject: _Subject, reading: _Reading) -> _Round:

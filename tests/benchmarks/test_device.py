@@ -1,5 +1,6 @@
 """The benchmark of devices: every part runs, failures cost a part, devices stand side by side."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -15,10 +16,11 @@ from benchmarks.common.exact_pursuits import exact_latents
 from benchmarks.common.harness import Spread
 from benchmarks.common.made_models import LLAMA3_8B, TINY, made_activations, made_model, write_texts
 from benchmarks.common.training_stages import STAGES, found_stage
-from benchmarks.speed import device, device_bench
+from benchmarks.speed import device, device_bench, device_training
 from benchmarks.speed.device_bench import QUICK, SIZES, Bench, DeviceReport, Part
 from benchmarks.speed.device_report import device_results, device_section
 from benchmarks.speed.report import with_devices
+from tests.support.pretend_device import PretendDevice
 from tests.support.reference import slow_pursuit, unit_rows
 
 CPU = torch.device("cpu")
@@ -33,7 +35,7 @@ def _no_more_threads():
 
 
 def quick(file, *more):
-    device.main(["--quick", "--device", "cpu", "--minutes", "4", "--out", str(file), *more])
+    device.main(["--quick", "--device", "cpu", "--minutes", "60", "--out", str(file), *more])
     return json.loads(file.read_text(encoding="utf-8"))
 
 
@@ -57,6 +59,36 @@ def test_every_part_runs_on_a_cpu(tmp_path, only):
     for table in tables:
         assert {len(row) for row in table["rows"]} == {len(table["columns"])}
     assert device_section([result])
+
+
+@pytest.mark.parametrize("only", ["copying", "pursuits"])
+def test_parts_run_where_tensors_are_elsewhere(tmp_path, only):
+    file = tmp_path / "device.json"
+    options = ["--quick", "--device", "pretend", "--minutes", "60", "--only", only]
+    with PretendDevice():
+        device.main([*options, "--out", str(file)])
+    result = json.loads(file.read_text(encoding="utf-8"))
+    assert [part["outcome"] for part in result["parts"]] == ["measured"]
+    assert result["device"]["device"] == "pretend"
+
+
+def test_trainings_are_given_what_fits_into_their_time(tmp_path, monkeypatch):
+    made, subject = bench(tmp_path), device_training._Subject(None, TINY, "random weights")
+    made.until = device_bench.time.monotonic() + 1_000
+    taken = []
+
+    @contextlib.contextmanager
+    def reading(_subject, n_tokens, n_atoms):
+        taken.append((n_tokens, n_atoms))
+        yield None
+
+    monkeypatch.setattr(device_training, "_reading", reading)
+    for seconds, most in ((1.0, 65_536), (125.0, 32_768)):  # half of 1,000 s, of 8,192 tokens each
+        each = device_training._Round(seconds / 5, *[seconds * 4 / 15] * 3, (1_024,))
+        monkeypatch.setattr(device_training, "_one_round", lambda *_, each=each: each)
+        fit = device_training._affordable(made, subject, 65_536, 1_024)
+        assert fit == pytest.approx(most, rel=0.01)
+    assert taken[:2] == [(1_024, 512), (8_192, 1_024)]
 
 
 def test_a_cpu_agrees_with_itself(tmp_path):
