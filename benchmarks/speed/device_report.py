@@ -25,15 +25,18 @@ def device_results(folder: Path = RESULTS) -> list[dict]:
 
 def device_section(results: Sequence[Mapping]) -> str:
     """Markdown: which devices, their targets and figures side by side, then every table."""
-    if not results:
-        return f"{HEADING}\n\nNone was measured yet: run `python -m benchmarks.speed.device`.\n"
     parts = [HEADING, _INTRODUCTION]
-    parts += [_side_by_side("The devices", [_facts(result) for result in results], results)]
-    parts += [_side_by_side("Targets", [_targets(result) for result in results], results)]
-    parts += [_side_by_side("Figures", [_figures(result) for result in results], results)]
-    parts += [_NOTES.read_text(encoding="utf-8")]
+    facts = {"The devices": _facts, "Targets": _targets, "Figures": _figures}
+    if results:
+        parts += [
+            _side_by_side(title, [of(result) for result in results], results)
+            for title, of in facts.items()
+        ]
+    else:
+        parts.append("None was measured yet.\n")
+    parts.append(_NOTES.read_text(encoding="utf-8"))
     parts += [_by_itself(result) for result in results]
-    return "\n".join(parts)
+    return "\n".join(parts).rstrip() + "\n"
 
 
 def _title(result: Mapping) -> str:

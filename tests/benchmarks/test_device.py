@@ -1,6 +1,8 @@
 """The benchmark of devices: every part runs, failures cost a part, devices stand side by side."""
 
 import contextlib
+import dataclasses
+import inspect
 import json
 import os
 import subprocess
@@ -20,6 +22,7 @@ from benchmarks.speed import device, device_bench, device_training
 from benchmarks.speed.device_bench import QUICK, SIZES, Bench, DeviceReport, Part
 from benchmarks.speed.device_report import device_results, device_section
 from benchmarks.speed.report import with_devices
+from itda_core.model.model import Model
 from tests.support.pretend_device import PretendDevice
 from tests.support.reference import slow_pursuit, unit_rows
 
@@ -70,6 +73,27 @@ def test_parts_run_where_tensors_are_elsewhere(tmp_path, only):
     result = json.loads(file.read_text(encoding="utf-8"))
     assert [part["outcome"] for part in result["parts"]] == ["measured"]
     assert result["device"]["device"] == "pretend"
+
+
+@pytest.mark.skipif(
+    "to" not in inspect.signature(Model.capture).parameters,
+    reason="rows leave the model's device",
+)
+def test_a_model_elsewhere_agrees_with_the_cpu(tmp_path, tiny_model_folder, monkeypatch):
+    sizes = dataclasses.replace(QUICK, agreement_models=(str(tiny_model_folder),))
+    monkeypatch.setattr(device, "QUICK", sizes)
+    file = tmp_path / "device.json"
+    options = ["--quick", "--device", "pretend", "--minutes", "60", "--only", "agreement"]
+    with PretendDevice():
+        device.main([*options, "--out", str(file)])
+    result = json.loads(file.read_text(encoding="utf-8"))
+    [table] = [block for block in result["blocks"] if "table" in block]
+    found = {what: measured for _, what, measured in table["rows"]}
+    shares = [value for name, value in found.items() if "latents" in name or "atoms" in name]
+    assert [float(value.rstrip("%")) for value in shares] == pytest.approx([100] * 5, abs=0.5)
+    assert float(found["activations: largest ‖Δ‖ / ‖x‖"]) < 1e-5
+    assert float(found["FVU of the explored tokens: Δ"].split()[0]) < 1e-5
+    assert float(found["evaluation: largest Δ of FVU and CE loss score"]) < 1e-4
 
 
 def test_trainings_are_given_what_fits_into_their_time(tmp_path, monkeypatch):
@@ -338,7 +362,9 @@ def test_the_section_on_devices_is_exchanged_and_the_rest_of_the_page_stays():
 
 
 def test_without_a_result_the_section_says_how_to_get_one(tmp_path):
-    assert "benchmarks.speed.device" in device_section(device_results(tmp_path))
+    text = device_section(device_results(tmp_path))
+    assert "`python -m benchmarks.speed.device`" in text
+    assert "None was measured yet." in text
 
 
 def test_ratios_are_of_the_same_round():
