@@ -35,7 +35,8 @@ _VIEWS = {"terms": "Terms", "what-if": "What if", "steer": "Steer"}
 
 def show() -> None:
     st.title("Decompose")
-    runs = explorer().store.runs.table()
+    store = explorer().store
+    runs = store.known(store.runs.table)
     if runs.empty:
         nothing_yet()
         return

@@ -12,7 +12,13 @@ from pages.components.frame import nothing_yet, page
 from pages.components.keyboard import listen_for_keys
 from pages.components.latents.card import show_card
 from pages.components.latents.label_editor import edit_label
-from pages.components.latents.list import Listing, ask_for_order, chosen_latent, show_list
+from pages.components.latents.list import (
+    Listing,
+    ask_for_order,
+    chosen_latent,
+    latents_of,
+    show_list,
+)
 from pages.components.latents.map import show_map
 from pages.components.latents.relations import show_relations
 from pages.components.latents.search import (
@@ -32,12 +38,14 @@ _VIEWS = {"list": "List", "map": "Map and list"}
 
 def show() -> None:
     st.title("Latents")
-    runs = explorer().store.runs.table()
+    store = explorer().store
+    runs = store.known(store.runs.table)
     if runs.empty:
         nothing_yet()
         return
     listen_for_keys(SEARCH_LABEL)
-    where, search, order, filters = st.columns([3, 3, 1.8, 0.9], vertical_alignment="bottom")
+    with st.container(key="toolbar"):
+        where, search, order, filters = st.columns([3, 3, 1.8, 0.9], vertical_alignment="bottom")
     with where:
         run = choose_run(runs)
     asked = ask_for_search(search, filters)
@@ -51,15 +59,16 @@ def show() -> None:
     if chosen is None:
         _say_that_none_fits(listing)
         return
-    latents = explorer().store.latents.table(run.run_id, [*shown_page.numbers, chosen])
+    latents = latents_of(run.run_id, (*shown_page.numbers, chosen))
     latent = latents[latents["latent"] == chosen].iloc[0]
-    left, right = st.columns([2, 3], gap="large")
+    with st.container(key="halves"):
+        left, right = st.columns([2, 3], gap="large")
     with left:
         if choose_view(_VIEWS) == "map":
             show_map(run, listing, chosen)
         if not shown_page.numbers:
             _say_that_none_fits(listing)
-        show_list(run, listing, shown_page, latents)
+        show_list(run, listing, shown_page)
     with right:
         _show_head(run, listing, shown_page, latent)
         edit_label(run, latent)

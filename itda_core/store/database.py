@@ -6,8 +6,9 @@ each call.
 
 import re
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from itda_core.files import disk_errors_as_sentences
 
 SCHEMA_VERSION = 4
 FILE_NAME = "explorer.duckdb"
+_KNOWN_ANSWERS = 128
 
 _SCHEMA = """
 CREATE TABLE meta (version INTEGER);
@@ -56,6 +58,9 @@ class Database:
         self.path = path
         self._connection = _connect(path)
         self._writing = threading.Lock()
+        self._known: OrderedDict[Hashable, tuple[int, Any]] = OrderedDict()
+        """Answers by question, each with how often had been written when it was asked"""
+        self._writes = 0
         try:
             self._prepare()
         except BaseException:
@@ -69,6 +74,23 @@ class Database:
         """The rows of a query as a table. values: of its question marks; named: of $names."""
         with self._connection.cursor() as cursor:
             return cursor.execute(sql, named or values).df()
+
+    def known(self, ask: Callable[..., Any], *values: Hashable) -> Any:
+        """`ask(*values)`, asked once and again only after something was written: most of what a
+        page asks for is what it asked for a click ago. ask: a method or function of this database
+        alone. A table may be changed by who gets it."""
+        question, writes = (ask, values), self._writes
+        asked, answer = self._known.get(question, (None, None))
+        if asked != writes:
+            answer = ask(*values)
+            # What is written meanwhile may be missing in it, and makes it unknown.
+            self._known[question] = writes, answer
+            with suppress(KeyError):  # another thread was as quick
+                while len(self._known) > _KNOWN_ANSWERS:
+                    self._known.popitem(last=False)
+        with suppress(KeyError):
+            self._known.move_to_end(question)
+        return answer.copy(deep=False) if isinstance(answer, pd.DataFrame) else answer
 
     def _prepare(self) -> None:
         tables = set(self.query("SELECT table_name FROM duckdb_tables()")["table_name"])
@@ -102,7 +124,10 @@ class Database:
             except BaseException:
                 cursor.execute("ROLLBACK")
                 raise
-            cursor.execute("COMMIT")
+            try:
+                cursor.execute("COMMIT")
+            finally:
+                self._writes += 1
 
 
 def _connect(path: Path | str) -> duckdb.DuckDBPyConnection:

@@ -108,7 +108,8 @@ class Index:
                 self.forget_run(run_id)
             elif listed_at.get(run_id, directory) != directory:
                 update = "UPDATE runs SET directory = ? WHERE run_id = ?"
-                self._database.query(update, listed_at[run_id], run_id)
+                with self._database.transaction() as cursor:
+                    cursor.execute(update, [listed_at[run_id], run_id])
 
     def _import_all(self, listed: list[Run]) -> tuple[list[str], ItdaError | None]:
         """Import what is new of `listed`: the ids of what was, and the first error."""

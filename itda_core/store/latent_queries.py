@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 
 from itda_core.errors import InputError
@@ -36,19 +37,11 @@ class LatentQueries:
         """The page that holds a latent, else the first one. rows: of a page; similarities: of each
         latent, [n_latents], for the order "similarity". Raises InputError for an expression that is
         none."""
-        table = self._listed(
-            """, wanted AS (SELECT max(place) AS at FROM listed WHERE latent = $latent)
-            SELECT listed.*, wanted.at AS wanted FROM listed, wanted
-            WHERE listed.place // $rows = coalesce(wanted.at, 0) // $rows ORDER BY listed.place""",
-            *(run_id, search, order, similarities),
-            latent=latent,
-            rows=rows,
-        )
-        if table.empty:
-            return LatentPage([], 0, 0, None)
-        first = table.iloc[0]
-        place = None if pd.isna(first["wanted"]) else int(first["wanted"])
-        return LatentPage(table["latent"].tolist(), int(first["place"]), int(first["total"]), place)
+        numbers = self._in_order(run_id, search, order, similarities)
+        places = np.flatnonzero(numbers == latent)
+        place = int(places[0]) if len(places) else None
+        first = (place or 0) // rows * rows
+        return LatentPage(numbers[first : first + rows].tolist(), first, len(numbers), place)
 
     def at_place(
         self,
@@ -59,12 +52,8 @@ class LatentQueries:
         similarities: Sequence[float] = (),
     ) -> int:
         """The latent at a place of the list, which has no end: after the last comes the first."""
-        table = self._listed(
-            "SELECT latent FROM listed WHERE place = ($place % total + total) % total",
-            *(run_id, search, order, similarities),
-            place=place,
-        )
-        return int(table["latent"][0])
+        numbers = self._in_order(run_id, search, order, similarities)
+        return int(numbers[place % len(numbers)])
 
     def numbers(
         self,
@@ -79,8 +68,7 @@ class LatentQueries:
         InputError for an expression that is none.
         """
         search = LatentSearch(search) if isinstance(search, str) else search
-        select = "SELECT latent FROM listed ORDER BY place"
-        return self._listed(select, run_id, search, order, similarities)["latent"].tolist()
+        return self._all(run_id, search, order, tuple(similarities)).tolist()
 
     def hidden_noise(self, run_id: str, search: LatentSearch) -> int:
         """How many latents a search leaves out as noise."""
@@ -136,14 +124,29 @@ class LatentQueries:
 
     def rank(self, run_id: str, latent: int) -> int:
         """The place of a latent among those of its dictionary by the tokens that use it, from 1."""
-        table = self._database.query(
-            """WITH ours AS (SELECT l.* FROM latents l JOIN runs r USING (run) WHERE r.run_id = ?)
-            SELECT count(*) + 1 AS place FROM ours
-            WHERE tokens > (SELECT tokens FROM ours WHERE latent = ?)""",
+        counts = self._database.known(self._token_counts, run_id)
+        return 1 + int((counts > counts[latent]).sum())
+
+    def _token_counts(self, run_id: str) -> np.ndarray:
+        """How many tokens use each latent, [n_latents]."""
+        return self._database.query(
+            """SELECT l.tokens FROM latents l JOIN runs r USING (run) WHERE r.run_id = ?
+            ORDER BY l.latent""",
             run_id,
-            latent,
-        )
-        return int(table["place"][0])
+        )["tokens"].to_numpy()
+
+    def _in_order(
+        self, run_id: str, search: LatentSearch, order: str, similarities: Sequence[float]
+    ) -> np.ndarray:
+        """`_all`, which is asked for at each step through the list."""
+        return self._database.known(self._all, run_id, search, order, tuple(similarities))
+
+    def _all(
+        self, run_id: str, search: LatentSearch, order: str, similarities: Sequence[float]
+    ) -> np.ndarray:
+        """The numbers of a whole list, [n] integers."""
+        select = "SELECT latent FROM listed ORDER BY place"
+        return self._listed(select, run_id, search, order, similarities)["latent"].to_numpy()
 
     def _listed(
         self,

@@ -86,7 +86,7 @@ class LatentPage:
 def listing(
     search: LatentSearch, order: str = "number", similarities: Sequence[float] = ()
 ) -> tuple[str, dict[str, Any]]:
-    """The query for the whole list of a search (latent, place from 0, and total), and the values
+    """The query for the whole list of a search (latent and place from 0), and the values
     that it names, all but $run. order: one of ORDERS; similarities: of each latent, [n_latents],
     for the order "similarity"."""
     condition, values = _condition(search)
@@ -96,8 +96,7 @@ def listing(
         values["similarities"] = list(similarities)
     if order == "match":
         values["sought"] = search.text
-    select = f"""SELECT l.latent, count(*) OVER () AS total,
-            row_number() OVER (ORDER BY {_BY[order]}, l.latent) - 1 AS place
+    select = f"""SELECT l.latent, row_number() OVER (ORDER BY {_BY[order]}, l.latent) - 1 AS place
         FROM {LATENTS} WHERE r.run_id = $run AND {condition}"""
     return select, values
 

@@ -28,6 +28,8 @@ class Store:
         self.latents = LatentQueries(self.database)
         self.uses = UseQueries(self.database)
         self.comparisons = ComparisonQueries(self.database)
+        self.known = self.database.known
+        """For a page: `known(store.runs.table)` is asked anew only after something was written"""
 
     def import_run(self, run: Run) -> bool:
         """Take in a run directory, as `Index.import_run` does."""

@@ -1,7 +1,9 @@
 """The queries about uses of latents: which tokens use them, and which they share."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from itda_core.store.database import Database
@@ -13,6 +15,20 @@ _USES = """SELECT c.run, c.prompt, c.position, min(c.step) AS step,
     GROUP BY ALL HAVING $sign = 0 OR sign(sum(c.coefficient)) = $sign"""
 _USE_COLUMNS = """p.prompt_id, p.title, p.text, u.position, u.step, u.coefficient, rp.starts,
     rp.ends"""
+
+
+@dataclass(frozen=True)
+class CardUses:
+    """What the card of a latent shows of its uses."""
+
+    coefficients: np.ndarray
+    """[n_tokens that use it] float32, of each of them"""
+    strongest: pd.DataFrame
+    """as `UseQueries.strongest` gives them"""
+    beside: pd.DataFrame
+    """every use in the prompts of `strongest`, as `UseQueries.in_prompts` gives them"""
+    source_spans: list[tuple[int, int]]
+    """where the tokens of the source's prompt begin and end; empty where it was not read"""
 
 
 class UseQueries:
@@ -39,6 +55,46 @@ class UseQueries:
             latent=latent,
             limit=limit,
             sign=sign,
+        )
+
+    def of_card(
+        self, run_id: str, latent: int, source: str, limit: int = 20, sign: int = 0
+    ) -> CardUses:
+        """`strongest`, `in_prompts`, `coefficients` and the spans of the source at once, in two
+        queries: planning them takes longer than answering them. source: its prompt_id."""
+        uses = self._database.query(_USES, run=run_id, latent=latent, sign=0)
+        shown = uses[np.sign(uses["coefficient"]) == sign] if sign else uses
+        order = [shown["position"], shown["prompt"], -shown["coefficient"].abs()]
+        shown = shown.iloc[np.lexsort(order)[:limit]]
+        prompts = self._prompts(run_id, shown["prompt"].unique().tolist(), source)
+        read = prompts.set_index("prompt")
+        beside = uses[uses["prompt"].isin(shown["prompt"])]
+        beside = beside.assign(prompt_id=read["prompt_id"].reindex(beside["prompt"]).to_numpy())
+        columns = ["prompt_id", "title", "text", "position", "step", "coefficient"]
+        of_source = prompts[prompts["prompt_id"] == source]
+        return CardUses(
+            uses["coefficient"].to_numpy(),
+            shown.join(read, on="prompt")[[*columns, "starts", "ends"]].reset_index(drop=True),
+            beside.sort_values(["prompt_id", "position"])[
+                ["prompt_id", "position", "coefficient"]
+            ].reset_index(drop=True),
+            [
+                span
+                for row in of_source.itertuples()
+                for span in zip(row.starts.tolist(), row.ends.tolist(), strict=True)
+            ],
+        )
+
+    def _prompts(self, run_id: str, prompts: list[int], prompt_id: str) -> pd.DataFrame:
+        """Prompts by their numbers, and one by its id, as a run has read them."""
+        return self._database.query(
+            """SELECT p.prompt, p.prompt_id, p.title, p.text, rp.starts, rp.ends
+            FROM run_prompts rp JOIN prompts p USING (prompt) JOIN runs r USING (run)
+            WHERE r.run_id = $run
+                AND (list_contains($prompts::INTEGER[], p.prompt) OR p.prompt_id = $prompt_id)""",
+            run=run_id,
+            prompts=prompts,
+            prompt_id=prompt_id,
         )
 
     def banded(

@@ -26,6 +26,17 @@ _FRAME_CSS = """
 h1 { font-size: 2rem !important; padding: 0.5rem 0 !important; }
 h2, h3 { font-size: 1.25rem !important; }
 [data-testid="stMetricValue"] { font-size: 1.5rem; }
+[data-testid="stPageLink"] a p {
+  color: light-dark(#2f6f8f, #6db3d6) !important; text-decoration: underline;
+}
+.st-key-navigation a p { color: inherit !important; text-decoration: none !important; }
+@media (max-width: 900px) {
+  :is(.st-key-toolbar, .st-key-halves) > div > [data-testid="stHorizontalBlock"] {
+    flex-wrap: wrap;
+  }
+  .st-key-toolbar > div > div > [data-testid="stColumn"] { min-width: min(14rem, 100%); }
+  .st-key-halves > div > div > [data-testid="stColumn"] { min-width: 100%; }
+}
 @media (max-width: 640px) { .stMainBlockContainer { padding: 3.5rem 1rem 2rem; } }
 [data-testid="stCaptionContainer"], button kbd { opacity: 0.75 !important; }
 [data-testid="stBaseButton-primary"]:enabled, [data-tag] {
@@ -73,7 +84,7 @@ def _show_links() -> None:
     It does so for a link that is opened before any other page since the app's start.
     """
     try:
-        with st.container(horizontal=True):
+        with st.container(horizontal=True, key="navigation"):
             for file, label in _LINKS.items():
                 st.page_link(file, label=label, width="content")
     except StreamlitAPIException:  # the page was started alone: there are no others

@@ -1,12 +1,15 @@
 """Text made safe and short for showing. Pure functions."""
 
 import re
+from collections.abc import Sequence
 
 import regex
 
 from itda_core.errors import ItdaError, SettingError
 from itda_core.signs import isolated, with_signs
 
+_MANY_CHARACTERS = re.compile("[^\x00-\u02ff\u2010-\u2027\u2030-\u205e]|\r\n")
+"""Where a sign may be more than one character: not in European text with its quotes and dashes"""
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&=^])")
 
 
@@ -93,8 +96,10 @@ def pieces(text: str, spans: list[tuple[int, int]]) -> list[tuple[str, str]]:
     return out
 
 
-def _sign_ends(text: str) -> list[int]:
+def _sign_ends(text: str) -> Sequence[int]:
     """For each character the end of the sign (grapheme cluster) that it belongs to."""
+    if not _MANY_CHARACTERS.search(text):
+        return range(1, len(text) + 1)
     ends: list[int] = []
     for sign in regex.finditer(r"\X", text):
         ends += [sign.end()] * (sign.end() - sign.start())

@@ -253,7 +253,7 @@ def test_a_token_is_marked_in_the_histogram_of_its_latent(address, page, problem
     page.goto(f"{address}/latents?latent=5&kind=all")
     expect(page.get_by_text("Strongest uses")).to_be_visible()
     settled(page)
-    line = page.locator(".js-plotly-plot .token-mark")
+    line = page.locator(".histogram .token-mark")
     at = []
     for number in (0, 7):
         row = page.locator(".row", has=page.locator(".chip")).nth(number)
@@ -262,14 +262,14 @@ def test_a_token_is_marked_in_the_histogram_of_its_latent(address, page, problem
         at.append((float(row.locator(".chip").inner_text()), line.bounding_box()["x"] + 1))
     page.mouse.move(5, 5)
     expect(line).to_have_count(0)
-    bars = page.locator(".js-plotly-plot .bars .point path").evaluate_all(
+    bars = page.locator(".histogram .bar").evaluate_all(
         "all => all.map(one => one.getBoundingClientRect()).map(one => [one.left, one.right])"
     )
     (strongest, last), (weaker, before) = at
     assert strongest > weaker
     assert before < last < max(right for _, right in bars) + 2
     page.goto(f"{address}/latents?latent=5&kind=all&mark=5:{strongest}")
-    told = page.locator(".js-plotly-plot .annotation")
+    told = page.locator(".histogram .told")
     expect(told).to_have_text(f"decomposed token {strongest:+.2f}")
     page.get_by_role("button", name="Next").click()
     expect(page.get_by_text("latent 6 ·")).to_be_visible()

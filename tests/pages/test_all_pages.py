@@ -7,6 +7,7 @@ import shutil
 import duckdb
 import pandas as pd
 import pytest
+import regex
 import torch
 from streamlit.testing.v1 import AppTest
 
@@ -294,6 +295,16 @@ def test_a_letter_keeps_its_accent_and_an_emoji_its_parts():
     assert pieces("e\u0301a", [(0, 1), (1, 2), (2, 3)]) == [("", "e\u0301"), ("", ""), ("", "a")]
     family = "👩‍👧"
     assert pieces(family, [(0, 1), (0, 1), (1, 2), (2, 3)]) == [("", family)] + 3 * [("", "")]
+
+
+def test_in_european_text_every_character_is_a_sign_of_its_own():
+    alone = [*map(chr, range(0x300)), *"‐‑‒–—―‖‗‘’‚‛“”„‟†‡•‣․‥…‧‰‱′″‴‵‶‷‸‹›"]
+    other = ["a", "\n", "\u00ad", "©", "’", "ü", "\x00"]
+    text = "".join(f"{one}{two}" for one in alone for two in other if one + two != "\r\n")
+    assert regex.findall(r"\X", text) == [*text]
+    spans = [(n, n + 1) for n in range(len(text))]
+    assert pieces(text, spans) == [("", sign) for sign in text]
+    assert pieces("\r\n", [(0, 1), (1, 2)]) == [("", "\r\n"), ("", "")]
 
 
 def test_markdown_signs_are_shown_and_not_obeyed():

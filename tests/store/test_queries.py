@@ -297,3 +297,46 @@ def test_tokens_are_put_into_context_in_the_order_given(store, run):
     assert [list(one) for one in found["starts"]] == [
         list(spans[name]) for name in wanted["prompt_id"]
     ]
+
+
+@pytest.mark.parametrize("sign", [0, 1, -1])
+def test_what_a_card_asks_for_at_once_is_what_is_asked_for_one_by_one(store, run, sign):
+    sources = run.dictionary().sources.set_index("latent")["prompt_id"]
+    for latent in map(int, busiest(run)):
+        found = store.uses.of_card(run.run_id, latent, sources[latent], 7, sign)
+        strongest = store.uses.strongest(run.run_id, latent, 7, sign)
+        is_used = len(strongest) > 0  # else a column has no values that could have a type
+        pd.testing.assert_frame_equal(found.strongest, strongest, check_dtype=is_used)
+        prompts = strongest["prompt_id"].unique().tolist()
+        beside = store.uses.in_prompts(run.run_id, latent, prompts)
+        pd.testing.assert_frame_equal(found.beside, beside, check_dtype=is_used)
+        each = store.uses.coefficients(run.run_id, latent).to_numpy()
+        np.testing.assert_array_equal(np.sort(found.coefficients), np.sort(each))
+        assert found.source_spans == store.runs.token_spans(run.run_id, sources[latent])
+    assert store.uses.of_card(run.run_id, 0, "no such prompt").source_spans == []
+    nothing = store.uses.of_card("no such run", 0, "no such prompt")
+    assert nothing.strongest.empty and nothing.beside.empty and not len(nothing.coefficients)
+
+
+def test_an_answer_is_known_until_something_is_written(runs):
+    store, asked = Store(), []
+
+    def names(prefix):
+        asked.append(prefix)
+        return store.runs.table().assign(name=prefix)
+
+    assert store.known(names, "a").empty
+    store.import_run(runs[0])
+    table = store.known(names, "a")
+    assert table["run_id"].tolist() == [runs[0].run_id]
+    table["run_id"] = "changed by who got it"
+    assert store.known(names, "a")["run_id"].tolist() == [runs[0].run_id]
+    assert store.known(names, "b")["name"].tolist() == ["b"]
+    assert asked == ["a", "a", "b"]
+    with pytest.raises(ZeroDivisionError), store.database.transaction() as cursor:
+        cursor.execute("DELETE FROM runs")
+        raise ZeroDivisionError
+    assert store.known(names, "a")["run_id"].tolist() == [runs[0].run_id]
+    store.index.forget_run(runs[0].run_id)
+    assert store.known(names, "a").empty
+    store.close()

@@ -5,10 +5,15 @@ from typing import Any
 import streamlit as st
 
 
+def picture_format() -> str:
+    """What `ask_for_format` was told last: "SVG" or "PNG"."""
+    return st.session_state.get("picture", "SVG")
+
+
 def picture_config(name: str, **others: Any) -> dict[str, Any]:
     """What st.plotly_chart takes as `config`, so that the chart has a camera and nothing else.
     name: of the file; others: take the place of what is said here."""
-    picture = st.session_state.get("picture", "SVG").lower()
+    picture = picture_format().lower()
     return {
         "displayModeBar": True,
         "displaylogo": False,

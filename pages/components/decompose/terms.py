@@ -100,11 +100,13 @@ def with_context(run, terms: pd.DataFrame) -> pd.DataFrame:
     return terms.assign(
         context=contexts,
         source_token=terms["source_token"].map(token_label),
-        label=terms["latent"]
-        .map(explorer().store.latents.labels(run.run_id))
-        .fillna("")
-        .map(shown),
+        label=terms["latent"].map(_labels(run)).fillna("").map(shown),
     )
+
+
+def _labels(run) -> dict[int, str]:
+    store = explorer().store
+    return store.known(store.latents.labels, run.run_id)
 
 
 def label_column(terms: pd.DataFrame) -> list[str]:
@@ -144,7 +146,7 @@ def latents_of(result: Decomposition, table: pd.DataFrame) -> pd.DataFrame:
 def lights_of(run, table: pd.DataFrame, latents: pd.DataFrame) -> list[Light]:
     """The latents that explain most of a text, to light up the tokens that use them. table:
     Decomposition.table(); latents: of `latents_of`."""
-    labels = explorer().store.latents.labels(run.run_id)
+    labels = _labels(run)
     sums = table.groupby(["latent", "position"])["coefficient"].sum()
     return [
         light(

@@ -8,10 +8,10 @@ import streamlit as st
 
 from itda_core.exchange.export import atom_file
 from pages.components.cached import loaded_dictionary
-from pages.components.charts.camera import ask_for_format, picture_config
-from pages.components.charts.latent import coefficient_histogram
+from pages.components.charts.camera import ask_for_format, picture_format
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
+from pages.components.histogram.histogram import show_histogram
 from pages.components.latents.uses import (
     histogram_key,
     show_chosen_uses,
@@ -41,7 +41,11 @@ def show_card(
     key: sets the cards of one page apart; most_uses: how many are listed; is_page: whether it is
     the page of the latent, where more can be asked for: other uses, files, and how to have the
     same numbers."""
-    _show_source(run, latent, key=f"{key}source")
+    sign = st.session_state.get("sign", 0) if is_page else 0
+    asked = explorer().store.uses.of_card(
+        run.run_id, int(latent.latent), latent.prompt_id, most_uses, sign
+    )
+    _show_source(latent, asked.source_spans, key=f"{key}source")
     uses, tokens = int(latent.tokens), int(run.explored_tokens)
     density, strongest, where = st.columns(3)
     density.metric(
@@ -56,30 +60,28 @@ def show_card(
             _offer_files(run, latent)
         return
     marked = _marked(int(latent.latent)) if is_page else None
-    _show_histogram(run, latent, histogram_key(key), marked)
+    _show_histogram(run, latent, asked.coefficients, histogram_key(key), marked)
     if is_page:
-        show_chosen_uses(run, latent, key, most_uses)
+        show_chosen_uses(run, latent, asked, key)
         _offer_files(run, latent)
     else:
-        show_strongest_uses(run, latent, key, most_uses)
+        show_strongest_uses(run, latent, asked, key)
 
 
-def _show_histogram(run, latent: pd.Series, key: str, marked: float | None) -> None:
+def _show_histogram(
+    run, latent: pd.Series, coefficients: np.ndarray, key: str, marked: float | None
+) -> None:
     """How strong the uses are, and whether many tokens use the latent. A token of the uses below is
     marked in it while the mouse is there. marked: the coefficient of a decomposed token."""
     number, uses, tokens = int(latent.latent), int(latent.tokens), int(run.explored_tokens)
-    coefficients = explorer().store.uses.coefficients(run.run_id, number)
     negative = int((coefficients < 0).sum())
     rank = explorer().store.latents.rank(run.run_id, number)
     st.caption(
         f"Used on {uses:,} of {tokens:,} tokens ({latent.density:.2%}), which is place {rank:,} of "
         f"{int(run.atoms):,}; negative on {negative:,}."
     )
-    st.plotly_chart(
-        coefficient_histogram(coefficients.to_numpy(), marked),
-        config=picture_config(f"coefficients-{run.run_id}-{number}"),
-        key=key,
-    )
+    file_name = f"coefficients-{run.run_id}-{number}"
+    show_histogram(coefficients, marked, file_name, picture_format(), key)
 
 
 def _marked(latent: int) -> float | None:
@@ -117,9 +119,9 @@ def _offer_files(run, latent: pd.Series) -> None:
         show_lines(latent_lines(run.directory, number))
 
 
-def _show_source(run, latent: pd.Series, key: str) -> None:
-    """The source or strongest token boxed in its context; the whole prompt on demand."""
-    spans = explorer().store.runs.token_spans(run.run_id, latent.prompt_id)
+def _show_source(latent: pd.Series, spans: list[tuple[int, int]], key: str) -> None:
+    """The source or strongest token boxed in its context; the whole prompt on demand. spans: of
+    the prompt's tokens, empty where it was not read."""
     position = int(latent.position)
     if position >= len(spans):  # it was not read for this dictionary
         spans, position = [(int(latent.start), int(latent.end))], 0

@@ -52,6 +52,7 @@ def edit_label(run, latent: pd.Series) -> None:
             "on_change": lambda: keep_change(stored, name, st.session_state[keys[name]]),
         }
 
+    store = explorer().store
     field, bookmark, note, files = st.columns([3, 1.3, 1.4, 1], vertical_alignment="bottom")
     field.text_input(
         "Label",
@@ -64,7 +65,7 @@ def edit_label(run, latent: pd.Series) -> None:
     with note.popover("Note, lists ✎" if is_written else "Note, lists", width="stretch"):
         st.multiselect(
             "Lists",
-            sorted({*explorer().store.latents.list_names(), *stored.lists}),
+            sorted({*store.known(store.latents.list_names), *stored.lists}),
             format_func=shown,
             accept_new_options=True,
             placeholder="Type a name for a new list",

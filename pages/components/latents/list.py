@@ -124,9 +124,8 @@ def chosen_latent(listing: Listing, n_latents: int) -> tuple[int | None, LatentP
     return latent, shown_page
 
 
-def show_list(run, listing: Listing, shown_page: LatentPage, latents: pd.DataFrame) -> None:
-    """The page of the list that holds the chosen latent. run: a row of Store.runs.table();
-    latents: rows of Store.latents.table(), those of the page among them."""
+def show_list(run, listing: Listing, shown_page: LatentPage) -> None:
+    """The page of the list that holds the chosen latent. run: a row of Store.runs.table()."""
     _show_count(run, listing, shown_page)
     if not shown_page.numbers:
         return
@@ -138,7 +137,7 @@ def show_list(run, listing: Listing, shown_page: LatentPage, latents: pd.DataFra
         if rows:
             st.session_state["latent"] = shown_page.numbers[rows[0]]
 
-    table = _rows(listing, latents, shown_page.numbers)
+    table = explorer().store.known(_rows, listing, tuple(shown_page.numbers))
     written = ["label"] if table["label"].any() else []
     measured = ["cosine"] if listing.similarities else ["percent", "strongest"]
     st.dataframe(
@@ -169,7 +168,8 @@ def _show_count(run, listing: Listing, shown_page: LatentPage) -> None:
     count.caption(f"{latents} · page {shown_page.first // _ROWS + 1:,} of {pages:,}")
     if listing.asked.among is not None:
         hidden.button("Drawn around · free", on_click=forget_selection, type="tertiary")
-    noise = explorer().store.latents.hidden_noise(run.run_id, listing.asked)
+    store = explorer().store
+    noise = store.known(store.latents.hidden_noise, run.run_id, listing.asked)
     if noise:
         hidden.button(
             f"{noise:,} hidden · show",
@@ -184,8 +184,15 @@ def _show_count(run, listing: Listing, shown_page: LatentPage) -> None:
         offer_downloads(listing.table, about, f"latents-{run.run_id}", "latents_file")
 
 
-def _rows(listing: Listing, latents: pd.DataFrame, numbers: list[int]) -> pd.DataFrame:
-    table = latents.set_index("latent").loc[numbers].reset_index()
+def latents_of(run_id: str, numbers: tuple[int, ...]) -> pd.DataFrame:
+    """Rows of Store.latents.table(), known while the same page is looked at."""
+    store = explorer().store
+    return store.known(store.latents.table, run_id, tuple(sorted(set(numbers))))
+
+
+def _rows(listing: Listing, numbers: tuple[int, ...]) -> pd.DataFrame:
+    latents = latents_of(listing.run_id, numbers)
+    table = latents.set_index("latent").loc[list(numbers)].reset_index()
     table["source"] = [
         snippet(row.text, row.start, row.end, before=10) for row in table.itertuples()
     ]

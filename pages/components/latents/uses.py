@@ -7,6 +7,7 @@ import streamlit as st
 
 from itda_core.errors import RunError
 from itda_core.runs.near_misses import near_misses
+from itda_core.store.use_queries import CardUses
 from pages.components.cached import loaded_run
 from pages.components.explorer import explorer
 from pages.components.run_names import words_of
@@ -30,16 +31,16 @@ def histogram_key(key: str) -> str:
     return f"{key}histogram"
 
 
-def show_strongest_uses(run, latent: pd.Series, key: str, limit: int) -> None:
+def show_strongest_uses(run, latent: pd.Series, asked: CardUses, key: str) -> None:
     """Nothing but the strongest, for a card that is not the page. run: a row of Store.runs.table();
     latent: a row of Store.latents.table(); key: of the card."""
     st.markdown("##### Strongest uses")
-    uses = explorer().store.uses.strongest(run.run_id, int(latent.latent), limit)
-    _show_uses(run, latent, uses, key, "uses", is_page=False)
+    _show_uses(run, latent, asked.strongest, asked.beside, key, "uses", is_page=False)
 
 
-def show_chosen_uses(run, latent: pd.Series, key: str, limit: int) -> None:
-    """The strongest uses, or some of each quarter and the near misses; of both signs or one."""
+def show_chosen_uses(run, latent: pd.Series, asked: CardUses, key: str) -> None:
+    """The strongest uses, or some of each quarter and the near misses; of both signs or one. asked:
+    for the chosen sign, which is kept as `sign` while the page is open."""
     title, which, sign_place = st.columns([2, 2.2, 1.8], vertical_alignment="center")
     which_uses = which.segmented_control(
         "Which uses",
@@ -61,12 +62,12 @@ def show_chosen_uses(run, latent: pd.Series, key: str, limit: int) -> None:
     store, number = explorer().store, int(latent.latent)
     if which_uses == "Strongest":
         title.markdown("##### Strongest uses")
-        uses = store.uses.strongest(run.run_id, number, limit, sign)
-        _show_uses(run, latent, uses, key, "uses")
+        uses = asked.strongest
+        _show_uses(run, latent, uses, asked.beside, key, "uses")
     else:
         title.markdown("##### Uses by quarter")
         uses = store.uses.banded(run.run_id, number, _BANDS, _OF_EACH_BAND, sign)
-        _show_bands(run, latent, uses, key)
+        _show_bands(run, latent, uses, _beside(run, latent, uses), key)
     if uses.empty:
         st.caption("No explored token uses it with this sign.")
     if which_uses != "Strongest":
@@ -94,10 +95,16 @@ def show_near_misses(run, latent: pd.Series, key: str, sign: int = 0) -> None:
         "with this coefficient"
     )
     nearest = explorer().store.uses.in_context(run.run_id, near_tokens.head(_NEAR_MISSES_SHOWN))
-    _show_uses(run, latent, nearest, key, "nearly")
+    _show_uses(run, latent, nearest, _beside(run, latent, nearest), key, "nearly")
 
 
-def _show_bands(run, latent: pd.Series, uses: pd.DataFrame, key: str) -> None:
+def _beside(run, latent: pd.Series, uses: pd.DataFrame) -> pd.DataFrame:
+    """Every use of the latent in the prompts of some."""
+    prompts = uses["prompt_id"].unique().tolist()
+    return explorer().store.uses.in_prompts(run.run_id, int(latent.latent), prompts)
+
+
+def _show_bands(run, latent: pd.Series, uses: pd.DataFrame, beside: pd.DataFrame, key: str) -> None:
     for band, rows in uses.groupby("band"):
         first = rows.iloc[0]
         share = 1 / uses["band"].nunique()
@@ -105,19 +112,25 @@ def _show_bands(run, latent: pd.Series, uses: pd.DataFrame, key: str) -> None:
             f"|coefficient| {first.low:.2f}–{first.high:.2f} · {share:.0%} of its uses "
             f"({int(first.uses):,} tokens)"
         )
-        _show_uses(run, latent, rows, key, f"uses_{band}")
+        _show_uses(run, latent, rows, beside, key, f"uses_{band}")
 
 
 def _show_uses(
-    run, latent: pd.Series, uses: pd.DataFrame, key: str, part: str, is_page: bool = True
+    run,
+    latent: pd.Series,
+    uses: pd.DataFrame,
+    beside: pd.DataFrame,
+    key: str,
+    part: str,
+    is_page: bool = True,
 ) -> None:
-    """key: of the card; part: sets its lists of uses apart."""
+    """beside: every use in their prompts; key: of the card; part: sets its lists of uses apart."""
     if uses.empty:
         return
-    store, number = explorer().store, int(latent.latent)
-    prompts = uses["prompt_id"].unique().tolist()
-    everywhere = store.uses.in_prompts(run.run_id, number, prompts)
-    by_prompt = dict(list(everywhere.groupby("prompt_id")))
+    by_prompt = {
+        prompt_id: (rows["position"].to_numpy(), rows["coefficient"].to_numpy())
+        for prompt_id, rows in beside.groupby("prompt_id")
+    }
     rows = [
         _use_row(use, by_prompt.get(use.prompt_id), latent.strongest, is_page)
         for use in uses.itertuples()
@@ -129,15 +142,19 @@ def _show_uses(
         st.switch_page("pages/decompose.py", query_params={"run": run.run_id, **where})
 
 
-def _use_row(use, in_prompt: pd.DataFrame | None, largest: float, opens: bool) -> dict:
+def _use_row(
+    use, in_prompt: tuple[np.ndarray, np.ndarray] | None, largest: float, opens: bool
+) -> dict:
+    """in_prompt: positions and coefficients of all uses in its prompt."""
     spans = list(zip(use.starts.tolist(), use.ends.tolist(), strict=True))
     text = use.text[: max(use.ends) + 1]  # the part that was read; the rest may be a whole book
     coefficients = np.zeros(len(spans))
     if in_prompt is not None:
-        coefficients[in_prompt["position"].to_numpy()] = in_prompt["coefficient"].to_numpy()
+        positions, sizes = in_prompt
+        coefficients[positions] = sizes
     hovers = [
         f"{quoted(text[start:end])}\ncoefficient {value:+.4f}" if value else ""
-        for (start, end), value in zip(spans, coefficients, strict=True)
+        for (start, end), value in zip(spans, coefficients.tolist(), strict=True)
     ]
     return token_row(
         text,

@@ -6,7 +6,7 @@
 //   value in [-1, 1] gives hue (sign) and strength; from/to: the tokens of the short view.
 //   opens: has a button that sets the trigger `opened` to the row's number in data.rows.
 //   signed: negative values are underlined; twin: hidden until the button below is pressed.
-// data.histogram: key of a chart on the page; a token's mark is a line in it at that x.
+// data.histogram: name of a histogram on the page; a token's mark is a line in it at that x.
 // data.clickable: a click on a token sets the state `locked` to its number, a second frees it.
 // data.locked: the token that is locked.
 // data.lights: [{latent, name, hover, tokens: [[number, value, coefficient]]}], drawn as buttons
@@ -48,17 +48,8 @@ export default function (component) {
 
   // A line in the histogram at a value of its x axis, or none.
   const drawMark = (value) => {
-    const chart = document.querySelector(`.st-key-${CSS.escape(data.histogram)} .js-plotly-plot`);
-    chart?.querySelector(".token-mark")?.remove();
-    const { xaxis, yaxis } = chart?._fullLayout || {};
-    if (!value || !xaxis) { return; }
-    const line = make("div", "token-mark");
-    Object.assign(line.style, {
-      position: "absolute", width: "0", borderLeft: "2px solid currentColor",
-      left: `${xaxis._offset + xaxis.c2p(value) - 1}px`, pointerEvents: "none",
-      top: `${yaxis._offset}px`, height: `${yaxis._length}px`,
-    });
-    chart.append(line);
+    const detail = { histogram: data.histogram, value };
+    document.dispatchEvent(new CustomEvent("itda-mark", { detail }));
   };
 
   const tell = (element, text, below) => {

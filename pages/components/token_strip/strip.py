@@ -109,21 +109,25 @@ def token_row(
     sign means something, and is to be seen without its colour too; opens: whether it has a button
     that opens its text; marks: where each token is on the x axis of a histogram, 0 for nowhere.
     """
-    tokens, hidden = [], set(dimmed)
     printed = pieces(text, list(spans))
-    for index, (before, own) in enumerate(printed):
-        own = own or (names[index] if len(names) else "")
-        token = {
-            "text": _shown(own, breaks),
-            "before": _shown(before, breaks),
-            "value": round(float(values[index]), 3),
-            "hover": hovers[index] if len(hovers) else "",
-            "boxed": index == boxed,
-            "dim": index in hidden,
-            "mark": round(float(marks[index]), 4) if len(marks) else 0.0,
-        }
-        # What is empty need not travel: a card sends thousands of tokens to the browser.
-        tokens.append({"text": token.pop("text"), **{k: v for k, v in token.items() if v}})
+    names = names if len(names) else [""] * len(printed)
+    tokens = [
+        {"text": _shown(own or name, breaks)} for (_, own), name in zip(printed, names, strict=True)
+    ]
+    # What is empty need not travel: a card sends thousands of tokens to the browser.
+    for key, of_tokens in {
+        "before": [_shown(before, breaks) if before else "" for before, _ in printed],
+        "value": np.round(np.asarray(values, np.float64), 3).tolist(),
+        "hover": hovers,
+        "mark": np.round(np.asarray(marks, np.float64), 4).tolist(),
+    }.items():
+        for index, one in enumerate(of_tokens):
+            if one:
+                tokens[index][key] = one
+    for index in dimmed:
+        tokens[index]["dim"] = True
+    if boxed is not None:
+        tokens[boxed]["boxed"] = True
     row: Row = {
         "tokens": tokens,
         "chip": chip,

@@ -1,0 +1,1 @@
+"""A histogram that one of the project's own components draws."""
