@@ -101,6 +101,7 @@ def residual_norms(activations: torch.Tensor, codes: Codes) -> torch.Tensor:
 
 def direction_errors(activations: torch.Tensor, reconstructions: torch.Tensor) -> torch.Tensor:
     """‖x/‖x‖ − x̂/‖x̂‖‖² of each token, [n_tokens] in [0, 4]; 1 where x̂ is zero."""
+    check_same_device(activations=activations, reconstructions=reconstructions)
     x = torch.nn.functional.normalize(activations.float(), dim=1)
     return (x - torch.nn.functional.normalize(reconstructions.float(), dim=1)).square().sum(1)
 

@@ -9,7 +9,7 @@ from sklearn.linear_model import orthogonal_mp_gram
 
 from itda_core.errors import InputError
 from itda_core.pursuit import blocks, matching, orthogonal, orthogonal_torch, products
-from itda_core.pursuit.codes import residual_norms
+from itda_core.pursuit.codes import direction_errors, residual_norms
 from itda_core.pursuit.gram import affordable_gram, gram_matrix
 from itda_core.pursuit.orthogonal import PURSUITS, orthogonal_matching_pursuit, refit
 from itda_core.pursuit.products import Proposed, products_in_parts
@@ -45,6 +45,7 @@ def test_gives_the_numbers_of_the_cpu(pursuit, way):
         assert codes.latents.device.type == codes.coefficients.device.type == "pretend"
         xhat = codes.reconstruct(atoms.to("pretend")).cpu()
         norms = residual_norms(x.to("pretend"), codes).cpu()
+        errors = direction_errors(x.to("pretend"), codes.reconstruct(atoms.to("pretend"))).cpu()
         fewer = codes.prefix(3).coefficients.cpu()
         found = codes.to("cpu")
     assert torch.equal(found.latents, expected.latents)
@@ -52,6 +53,7 @@ def test_gives_the_numbers_of_the_cpu(pursuit, way):
     close = {"rtol": 0, "atol": 2e-5}
     torch.testing.assert_close(found.coefficients / scale, expected.coefficients / scale, **close)
     torch.testing.assert_close(xhat / scale, expected.reconstruct(atoms) / scale, **close)
+    torch.testing.assert_close(errors, direction_errors(x, expected.reconstruct(atoms)), **close)
     torch.testing.assert_close(fewer / scale, expected.prefix(3).coefficients / scale, **close)
     torch.testing.assert_close(
         norms / scale, residual_norms(x, expected) / scale, rtol=0, atol=1e-4
@@ -342,6 +344,8 @@ def test_codes_and_what_they_meet_on_two_devices_are_refused():
             codes.reconstruct(atoms)
         with pytest.raises(InputError, match="activations are on the device cpu, the codes"):
             residual_norms(x, codes)
+        with pytest.raises(InputError, match="activations are on the device cpu, the reconstr"):
+            direction_errors(x, x.to("pretend"))
         with pytest.raises(InputError, match="activations are on the device cpu, the atoms"):
             refit(x, atoms.to("pretend"), codes.latents, codes.coefficients != 0)
 

@@ -80,11 +80,16 @@ def test_atoms_up_to_and_over_the_end_of_a_block(pursue, n_atoms):
     np.testing.assert_allclose(codes.coefficients / scale, coefficients / scale, atol=1e-5)
 
 
-def test_equals_the_reference_on_activations_of_a_language_model(pursue, smollm2_activations):
+@pytest.fixture(scope="module")
+def of_a_language_model(smollm2_activations):
+    """Activations, atoms, and the latents and coefficients of 32 steps by least squares."""
     x = smollm2_activations - smollm2_activations.mean(0)
-    atoms = torch.nn.functional.normalize(x[:1_200], dim=1)
-    x = x[2_540:]
-    latents, coefficients = slow_orthogonal(x, atoms, 32)
+    atoms, x = torch.nn.functional.normalize(x[:1_200], dim=1), x[2_540:]
+    return x, atoms, *slow_orthogonal(x, atoms, 32)
+
+
+def test_equals_the_reference_on_activations_of_a_language_model(pursue, of_a_language_model):
+    x, atoms, latents, coefficients = of_a_language_model
     codes = pursue(x, atoms, 32)
     same = (codes.latents.numpy() == latents).all(1)
     assert same.mean() >= 0.99  # float32 rounding decides the others
