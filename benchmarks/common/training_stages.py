@@ -1,6 +1,5 @@
 """A training taken apart: begun by hand, its bare forward pass, and the time in each stage."""
 
-import contextlib
 import pkgutil
 import tempfile
 import time
@@ -23,20 +22,17 @@ from itda_core.training.capture import Capture
 from itda_core.training.run_writer import RunWriter
 
 STAGES = {
-    "forward pass": ("itda_core.model.model:Model._hidden",),
-    "tokenising": ("itda_core.activations.plan:Plan.tokens",),
-    "keeping the explored activations": ("itda_core.runs.workspace:RowFile.write",),
-    "choice: k-means": ("itda_core.selection.coverage:_central",),
-    "choice: judging": ("itda_core.selection.coverage:_losses_without",),
-    "encoding: pursuit": ("itda_core.dictionary.dictionary:Dictionary.encode",),
-    "encoding: reconstruction": ("itda_core.dictionary.dictionary:Dictionary.decode",),
-    "encoding: table of codes": ("itda_core.training.encoding:_code_table",),
-    "encoding: near misses": (
-        "itda_core.runs.near_misses:NearMisses.terms",
-        "itda_core.runs.near_misses:NearMisses.add",
-    ),
+    "forward pass": "itda_core.model.model:Model._hidden",
+    "tokenising": "itda_core.activations.plan:Plan.tokens",
+    "keeping the explored activations": "itda_core.runs.rows:RowFile.write",
+    "choice: k-means": "itda_core.selection.coverage:_central",
+    "choice: judging": "itda_core.selection.coverage:_losses_without",
+    "encoding: pursuit": "itda_core.dictionary.dictionary:Dictionary.encode",
+    "encoding: reconstruction": "itda_core.dictionary.dictionary:Dictionary.decode",
+    "encoding: table of codes": "itda_core.training.encoding:_code_table",
+    "encoding: near misses": "itda_core.runs.near_misses:NearMisses.terms",
 }
-"""What is timed for each stage: the first of these names that there is."""
+"""The function that is timed for each stage."""
 
 
 @contextmanager
@@ -55,8 +51,8 @@ def begun(
             try:
                 yield work
             finally:  # before the folder goes, lest something be written to it still
-                for kept in (*work.explored.values(), *work.builders.values()):
-                    getattr(kept, "close", lambda: None)()
+                for layer in work.explored:
+                    work.let_go(layer)
 
 
 def forward_batches(model: Model, tokens: Tokens) -> list[Tokens]:
@@ -78,15 +74,13 @@ def write_runs(work: Capture, dictionaries: dict[int, Dictionary]) -> None:
         writer.write(layer, dictionary, work.explored[layer], facts)
 
 
-def found_stage(places: Sequence[str]) -> tuple[Any, str]:
-    """A module or class, and the name of its function that is a stage."""
-    for place in places:
-        owner, _, attribute = place.replace(":", ".").rpartition(".")
-        with contextlib.suppress(ImportError, AttributeError):
-            found = pkgutil.resolve_name(owner)
-            getattr(found, attribute)
-            return found, attribute
-    raise AttributeError(f"none of these is there any more: {', '.join(places)}")
+def stage(place: str) -> tuple[Any, str]:
+    """A module or class, and the name of its function that is a stage. Raises AttributeError where
+    there is none."""
+    owner, _, attribute = place.replace(":", ".").rpartition(".")
+    found = pkgutil.resolve_name(owner)
+    getattr(found, attribute)
+    return found, attribute
 
 
 @contextmanager
@@ -107,8 +101,8 @@ def stopwatches(wait: Callable[[], None] = lambda: None) -> Iterator[dict[str, f
         return run
 
     patches = []
-    for name, places in STAGES.items():
-        owner, attribute = found_stage(places)
+    for name, place in STAGES.items():
+        owner, attribute = stage(place)
         watch = watched(name, getattr(owner, attribute))
         patches.append(mock.patch.object(owner, attribute, watch))
     for patch in patches:

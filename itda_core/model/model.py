@@ -148,9 +148,7 @@ class Model:
         order = np.argsort(-lengths, kind="stable")
         together = FORWARD_TOKENS.get(self.device.type, FORWARD_TOKENS["cpu"])
         while len(order):
-            most = min(
-                together, self._fitting or together
-            )  # a batch before may have been too large
+            most = min(together, self._fitting or together)  # one before may have been too large
             count = max(1, most // max(1, lengths[order[0]]))
             yield order[:count]
             order = order[count:]

@@ -40,7 +40,9 @@ class Codes:
         return self.latents.shape[0]
 
     def to(self, device: torch.device | str) -> "Codes":
-        """The same codes with their tensors on a device."""
+        """The same codes on a device; these where they are there already."""
+        if self.latents.device == torch.device(device):
+            return self
         own = {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
         return Codes(**{name: one if one is None else one.to(device) for name, one in own.items()})
 

@@ -19,7 +19,7 @@ _PROPOSAL_ERROR = 2**-9
 their product, and so are its parts where the device adds them up in 16 bits."""
 _FLOP_PER_BYTE_HALF, _FLOP_PER_BYTE = 150, 30
 """Operations of a matrix product in the time that a GPU reads a byte from its memory: in 16 bits on
-CUDA cards since Turing, in float32 on Apple's. By their makers' figures."""
+CUDA cards since Turing, in float32 on Apple's. Rough figures of such cards, measured on none."""
 _FOR_TF32 = -(2**13)
 """The bits of a float32 that TF32 keeps."""
 

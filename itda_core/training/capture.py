@@ -18,9 +18,8 @@ class Capture:
         """Begins anew, or goes on from the workspace's newest checkpoint."""
         self.context = context
         config = context.config
-        checkpoint = (
-            context.workspace.load_checkpoint()
-        )  # before the arrays that it needs are made anew
+        # Before the arrays that it needs are made anew.
+        checkpoint = context.workspace.load_checkpoint()
         self.explored = {
             layer: context.rows(f"activations-{layer}", context.explored_rows)
             for layer in config.layers

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import inspect
 import json
 import os
 import subprocess
@@ -17,12 +16,11 @@ from benchmarks.common import on_device
 from benchmarks.common.exact_pursuits import exact_latents
 from benchmarks.common.harness import Spread
 from benchmarks.common.made_models import LLAMA3_8B, TINY, made_activations, made_model, write_texts
-from benchmarks.common.training_stages import STAGES, found_stage
+from benchmarks.common.training_stages import STAGES, stage
 from benchmarks.speed import device, device_bench, device_training
 from benchmarks.speed.device_bench import QUICK, SIZES, Bench, DeviceReport, Part
 from benchmarks.speed.device_report import device_results, device_section
 from benchmarks.speed.report import with_devices
-from itda_core.model.model import Model
 from tests.support.pretend_device import PretendDevice
 from tests.support.reference import slow_pursuit, unit_rows
 
@@ -75,10 +73,6 @@ def test_parts_run_where_tensors_are_elsewhere(tmp_path, only):
     assert result["device"]["device"] == "pretend"
 
 
-@pytest.mark.skipif(
-    "to" not in inspect.signature(Model.capture).parameters,
-    reason="rows leave the model's device",
-)
 def test_a_model_elsewhere_agrees_with_the_cpu(tmp_path, tiny_model_folder, monkeypatch):
     sizes = dataclasses.replace(QUICK, agreement_models=(str(tiny_model_folder),))
     monkeypatch.setattr(device, "QUICK", sizes)
@@ -298,9 +292,9 @@ def test_made_activations_are_uneven_and_the_same_each_time():
     torch.testing.assert_close(variances, expected, rtol=0.15, atol=0)
 
 
-@pytest.mark.parametrize("places", STAGES.values(), ids=STAGES.keys())
-def test_the_stages_that_are_timed_are_there(places):
-    owner, attribute = found_stage(places)
+@pytest.mark.parametrize("place", STAGES.values(), ids=STAGES.keys())
+def test_the_stages_that_are_timed_are_there(place):
+    owner, attribute = stage(place)
     assert callable(getattr(owner, attribute))
 
 
