@@ -92,7 +92,7 @@ def _encoded(
     so that a block can be begun anew. What is written comes to the host in one transfer."""
     x, is_finite = _finite(to_device(x, dictionary.device))
     codes = dictionary.encode(x, gram=gram)
-    xhat, sums = dictionary.decode(codes), copy.deepcopy(sums)
+    xhat, sums = dictionary.decode(codes), copy.copy(sums)
     sums.add(x, xhat)
     next_terms = near_misses.terms(x - xhat, codes)
     latents, coefficients, *next_terms = to_host(codes.latents, codes.coefficients, *next_terms)
