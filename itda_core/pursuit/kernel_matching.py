@@ -71,7 +71,7 @@ def pursue_rows(correlations, residuals, gram, atoms, latents, coefficients):
                     continue
                 slack[lane] += abs(coefficient) * GRAM_ERROR
                 upcoming = max(best[lanes - 1 - lane], 0)
-                _prefetch_row(atoms[upcoming])
+                prefetch_row(atoms[upcoming])
                 scaled = coefficient / np.float32(GRAM_SCALE)
                 row = correlations[token]
                 _update(row, peaks[lane], scaled, gram[atom], gram[upcoming])
@@ -86,7 +86,7 @@ def strongest(row, peaks, residual, atoms, slack, floor, lane):
     the row is computed anew. A correlation above the floor shows without the residual's norm that
     there is more than rounding: atoms are unit vectors.
     """
-    top = _largest(peaks)
+    top = largest(peaks)
     unclear = np.float32(4) * slack[lane] >= top
     if unclear or top <= floor[lane] + slack[lane]:
         norm = np.sqrt(dot(residual, residual))
@@ -97,7 +97,7 @@ def strongest(row, peaks, residual, atoms, slack, floor, lane):
             row[atom] = dot(residual, atoms[atom])
         find_peaks(row, peaks)
         slack[lane] = PRODUCT_ERROR * norm
-        top = _largest(peaks)
+        top = largest(peaks)
     return _exact_best(row, peaks, residual, atoms, top - np.float32(2) * slack[lane])
 
 
@@ -151,7 +151,7 @@ def find_peaks(row, peaks):
 
 
 @compiled
-def _largest(values):
+def largest(values):
     top = np.float32(0)
     for i in range(len(values)):
         top = maximum(top, values[i])
@@ -173,9 +173,9 @@ def subtract(residual, coefficient, atom):
 
 
 @compiled
-def _prefetch_row(atom):
-    for i in range(0, len(atom), _LINE // 4):
-        _prefetch(atom, i)
+def prefetch_row(row):
+    for i in range(0, len(row), _LINE // row.itemsize):
+        _prefetch(row, i)
 
 
 @intrinsic

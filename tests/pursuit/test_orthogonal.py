@@ -11,7 +11,7 @@ from itda_core.pursuit.codes import residual_norms
 from itda_core.pursuit.gram import gram_matrix
 from itda_core.pursuit.matching import matching_pursuit
 from itda_core.pursuit.orthogonal import orthogonal_matching_pursuit, refitted_pursuit
-from tests.support.reference import slow_pursuit, unit_rows
+from tests.support.reference import slow_orthogonal, slow_pursuit, unit_rows
 
 
 @pytest.fixture(params=["compiled", "products", "proposals", "gram"])
@@ -32,22 +32,6 @@ def random_problem(n_tokens, n_atoms, d_model, seed=0):
     atoms = unit_rows(draw.normal(size=(n_atoms, d_model)))
     x = draw.normal(size=(n_tokens, d_model)) * draw.uniform(0.1, 30, size=(n_tokens, 1))
     return torch.tensor(x, dtype=torch.float32), torch.tensor(atoms, dtype=torch.float32)
-
-
-def slow_orthogonal(activations, atoms, l0):
-    """Least squares by numpy on all atoms taken, after each step, in float64: the latents,
-    [n_tokens, l0], and the coefficients of the whole support."""
-    atoms = np.asarray(atoms, np.float64)
-    latents, coefficients = [], []
-    for x in np.asarray(activations, np.float64):
-        support, residual, solved = [], x, np.zeros(0)
-        for _ in range(l0):
-            support.append(int(np.abs(atoms @ residual).argmax()))
-            solved = np.linalg.lstsq(atoms[support].T, x, rcond=None)[0]
-            residual = x - solved @ atoms[support]
-        latents.append(support)
-        coefficients.append(solved)
-    return np.array(latents), np.array(coefficients)
 
 
 def dense(codes, n_atoms):

@@ -36,6 +36,22 @@ def slow_pursuit(activations, atoms, l0):
     return latents, coefficients, np.asarray(activations, dtype=np.float64) - residuals
 
 
+def slow_orthogonal(activations, atoms, l0):
+    """Least squares by numpy on all atoms taken, after each step, in float64: the latents,
+    [n_tokens, l0], and the coefficients of the whole support."""
+    atoms = np.asarray(atoms, np.float64)
+    latents, coefficients = [], []
+    for x in np.asarray(activations, np.float64):
+        support, residual, solved = [], x, np.zeros(0)
+        for _ in range(l0):
+            support.append(int(np.abs(atoms @ residual).argmax()))
+            solved = np.linalg.lstsq(atoms[support].T, x, rcond=None)[0]
+            residual = x - solved @ atoms[support]
+        latents.append(support)
+        coefficients.append(solved)
+    return np.array(latents), np.array(coefficients)
+
+
 def assert_is_the_pursuit(codes, activations, atoms, share=1.0, beside_the_norm=3e-7):
     """The latents of `slow_pursuit` for at least `share` of the tokens, and there its coefficients,
     each to 1e-4 of itself plus `beside_the_norm` of the activation's norm, float32 rounding."""
