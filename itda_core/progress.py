@@ -45,7 +45,7 @@ class Progress:
         the whole; all in [0, 1]. seconds: what it has taken so far. The parts that follow are
         taken to need as long.
         """
-        self.fraction = before + share * done
+        self.fraction = min(1.0, before + share * done)  # thirds add up to a little more than one
         if done > 0:
             self.seconds_left = seconds / done * (1 - self.fraction) / share
 
