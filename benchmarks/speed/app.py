@@ -28,6 +28,7 @@ from tools.browser_setup import BROWSER_OPTIONS, find_browser, running_app
 ROUNDS = 9
 _CHART = ".js-plotly-plot:not([data-old])"
 LATENT, DECOMPOSE, HEATMAP, FIRST_PAGE = 0.3, 0.5, 1.0, 1.0
+EDIT, FIRST_TOKEN = 1.0, 1.0
 
 
 def main() -> None:
@@ -52,6 +53,8 @@ def main() -> None:
             _first_page(report, page, address)
             _latents(report, page, address, large)
             _decompose(report, page, address, real)
+            _what_if(report, page, address, real)
+            _steer(report, page, address, real)
             _similarity(report, page, address, n_layers)
             report_strip(report, page)
     if not quick:
@@ -162,6 +165,73 @@ def _decompose(report: Report, page: Page, address: str, run_id: str) -> None:
         f"≤ {DECOMPOSE * 1000:.0f} ms",
         *_judged(seconds, DECOMPOSE),
     )
+
+
+_IS_OTHER = "([element, text]) => element.innerText !== text"
+_FACTOR = {"x": 60 + 95 + 30, "y": 35 + 17}
+"""Where the table of edits has the factor of its first row"""
+_TEXT = " ".join((_SENTENCE.split() * 5)[:61])  # 64 tokens
+
+
+def _what_if(report: Report, page: Page, address: str, run_id: str) -> None:
+    page.goto(f"{address}/decompose?run={run_id}&text={_TEXT}&view=what-if")
+    told = page.get_by_test_id("stMetric").filter(has_text="KL of the edit")
+    told = told.get_by_test_id("stMetricValue")
+    expect(told).to_have_text("0.0000")
+    seconds = []
+    for number in range(ROUNDS + 1):
+        _settled(page)
+        before = told.inner_text()
+        page.locator("[data-testid=stDataFrame] .dvn-scroller").first.click(position=_FACTOR)
+        page.keyboard.press("Enter")
+        page.locator("#portal input").fill(f"{-5 - number}")
+        taken = _seconds(
+            lambda: page.keyboard.press("Enter"),
+            # In every frame: `expect` would look after 0.1, 0.35, 0.85 and 1.85 s.
+            lambda before=before: page.wait_for_function(
+                _IS_OTHER, arg=[told.element_handle(), before], polling="raf"
+            ),
+        )
+        seconds += [taken] if number else []
+    report.target(
+        "What if on a prompt of 64 tokens: an edit", f"≤ {EDIT:g} s", *_judged(seconds, EDIT)
+    )
+
+
+# Milliseconds from the click on, looked for in every frame: what was written before stays on the
+# page until the new text takes its place.
+_WATCH = r"""() => {
+  const times = window.itdaTimes = {};
+  const clicked = () => { times.click = performance.now(); };
+  document.addEventListener("click", clicked, { capture: true, once: true });
+  const look = () => {
+    const said = document.querySelector('[data-testid="stMain"]').textContent;
+    const passed = performance.now() - times.click;
+    const isThere = /Strength \+0\.5 · mean/.test(said);
+    if (times.click && !times.sign && said.includes("Writing …")) { times.sign = passed; }
+    if (times.sign && !isThere) { times.gone = passed; }
+    if (times.gone && isThere) { times.first = passed; } else { requestAnimationFrame(look); }
+  };
+  look();
+}"""
+
+
+def _steer(report: Report, page: Page, address: str, run_id: str) -> None:
+    page.goto(f"{address}/decompose?run={run_id}&text={_TEXT}&view=steer&strength=0.5&tokens=10")
+    write = page.get_by_role("button", name="Write")
+    signs, firsts = [], []
+    for number in range(ROUNDS + 1):
+        expect(write).to_be_enabled()
+        _settled(page)
+        page.evaluate(_WATCH)
+        write.click()
+        page.wait_for_function("() => window.itdaTimes.first")
+        times = page.evaluate("() => window.itdaTimes")
+        signs += [times["sign"] / 1000] if number else []
+        firsts += [times["first"] / 1000] if number else []
+    for what, seconds in (("a sign of life", signs), ("the first steered token", firsts)):
+        judged = _judged(seconds, FIRST_TOKEN)
+        report.target(f"Steering a text of 64 tokens: {what}", f"≤ {FIRST_TOKEN:g} s", *judged)
 
 
 def _similarity(report: Report, page: Page, address: str, n_layers: int) -> None:

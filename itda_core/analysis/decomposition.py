@@ -71,29 +71,34 @@ class Decomposition:
         The coefficients are those of the whole sum; share_left is what so many steps leave, with
         coefficients of their own where the pursuit fits them together.
         """
-        squares = np.square(self.residuals[row].astype(np.float64))
-        latents = self.codes.latents[row].numpy()
-        steps = pd.DataFrame(
-            {
-                "step": np.arange(len(latents)),
-                "latent": latents,
-                "coefficient": self.codes.coefficients[row].numpy(),
-                "share_left": squares[1:] / max(squares[0], 1e-30),
-            }
-        )
-        origin = self.sources.drop(columns="latent").iloc[latents].reset_index(drop=True)
-        steps = pd.concat([steps, origin.add_prefix("source_")], axis=1)
-        return steps[used_terms(self.codes)[row].numpy()]
+        return self._terms(np.array([row])).drop(columns="row")
 
     def table(self) -> pd.DataFrame:
         """All terms of all tokens: position, token, and the columns of `terms`."""
-        parts = []
-        for row, position in enumerate(self.positions.tolist()):
-            terms = self.terms(row)
-            terms.insert(0, "position", position)
-            terms.insert(1, "token", self.token_text(position))
-            parts.append(terms)
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+        terms = self._terms(np.arange(len(self.positions)))
+        tokens = np.array([self.token_text(position) for position in self.positions], object)
+        rows = terms.pop("row")
+        terms.insert(0, "position", self.positions[rows])
+        terms.insert(1, "token", tokens[rows])
+        return terms.reset_index(drop=True)
+
+    def _terms(self, rows: np.ndarray) -> pd.DataFrame:
+        """The terms of some rows, one after another, with a column `row`."""
+        squares = np.square(self.residuals[rows].astype(np.float64))
+        latents = self.codes.latents[rows].numpy()
+        n_rows, l0 = latents.shape
+        steps = pd.DataFrame(
+            {
+                "row": np.repeat(rows, l0),
+                "step": np.tile(np.arange(l0), n_rows),
+                "latent": latents.ravel(),
+                "coefficient": self.codes.coefficients[rows].numpy().ravel(),
+                "share_left": (squares[:, 1:] / np.maximum(squares[:, :1], 1e-30)).ravel(),
+            }
+        )
+        origin = self.sources.drop(columns="latent").iloc[latents.ravel()].reset_index(drop=True)
+        steps = pd.concat([steps, origin.add_prefix("source_")], axis=1)
+        return steps[used_terms(self.codes)[rows].numpy().ravel()]
 
     def to_records(self) -> list[dict[str, Any]]:
         """One record a token: position, token, norm (‖x − offset‖), share_left, and its terms."""

@@ -19,8 +19,8 @@ from itda_core.model.model import Model
 
 TOP = 10
 """Next tokens of each list"""
-_ROWS_TOGETHER = 64
-"""Tokens whose predictions are compared at once"""
+_ROWS_TOGETHER = 16
+"""Tokens whose predictions are compared at once: so many rows of a vocabulary stay in a cache"""
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,36 @@ class WhatIf:
     most likely ones of each, the most likely of the model as it is first."""
 
 
+@dataclass(frozen=True)
+class Unedited:
+    """What no edit changes of a decomposition's predictions; made once, every edit is one pass."""
+
+    hidden: torch.Tensor
+    """[1, n_tokens, d_model] in the model's data type: the layer's output as it is"""
+    rebuilt: torch.Tensor
+    """the same with the reconstruction in its place at the decomposed tokens"""
+    plain: torch.Tensor
+    """[n_tokens, n_vocabulary] float32, log-probabilities of the next token, from `hidden`"""
+    reconstruction: torch.Tensor
+    """the same from `rebuilt`"""
+    divergence: np.ndarray
+    """[n_tokens] float64: KL(plain ‖ reconstruction), nats"""
+
+
+def unedited(model: Model, dictionary: Dictionary, result: Decomposition) -> Unedited:
+    """What `what_if` compares edits with, on the model's device. result: of this model and
+    dictionary. Raises ModelError for encoders."""
+    layer = dictionary.hook_point.layer
+    hidden = model.hidden(result.tokens, layer)
+    rebuilt = hidden.clone()
+    rows = torch.from_numpy(result.positions).to(hidden.device)
+    decoded = dictionary.to(hidden.device).decode(result.codes.to(hidden.device))
+    rebuilt[0, rows] = decoded.to(hidden.dtype)
+    plain = _predictions(model, layer, result, hidden)
+    reconstruction = _predictions(model, layer, result, rebuilt)
+    return Unedited(hidden, rebuilt, plain, reconstruction, _kl(plain, reconstruction))
+
+
 def edited_terms(
     dictionary: Dictionary, result: Decomposition, edits: Sequence[Edit]
 ) -> torch.Tensor:
@@ -85,45 +115,54 @@ def what_if(
     edits: Sequence[Edit],
     position: int,
     onto: str = "activation",
+    before: Unedited | None = None,
 ) -> WhatIf:
     """Put edited activations back into the model.
 
     result: of this model, dictionary and text; position: the token after which the next one is
     asked for; onto: the edit is added to the "activation" itself, so that what the reconstruction
-    leaves out stays as it is, or to the "reconstruction". Computed on the model's device. Raises
-    ModelError for encoders, and InputError for a position that the text has not.
+    leaves out stays as it is, or to the "reconstruction"; before: `unedited` of the same, where it
+    is at hand. Computed on the model's device. Raises ModelError for encoders, and InputError for a
+    position that the text has not.
     """
-    layer = dictionary.hook_point.layer
     length = int(result.tokens.mask[0].sum())
     if not 0 <= position < length:
         raise InputError(f"The text has tokens 0 to {length - 1}; there is no token {position}.")
     dictionary = dictionary.to(model.device)
     change = edited_terms(dictionary, result, edits)
-    hidden = model.hidden(result.tokens, layer)
-    rows = torch.from_numpy(result.positions).to(hidden.device)
-    rebuilt, edited = hidden.clone(), hidden.clone()
-    rebuilt[0, rows] = dictionary.decode(result.codes.to(hidden.device)).to(hidden.dtype)
-    start = hidden if onto == "activation" else rebuilt
-    edited[0, rows] = (start[0, rows].float() + change).to(hidden.dtype)
-    plain, reconstruction, after = (
-        model.logits_after(result.tokens, layer, output)[0].log_softmax(1)
-        for output in (hidden, rebuilt, edited)
-    )
+    is_changed = change.any(1).cpu().numpy()
+    before = before or unedited(model, dictionary, result)
+    is_added = onto == "activation"
+    compared = before.plain if is_added else before.reconstruction
+    after = compared
+    if is_changed.any():
+        edited = (before.hidden if is_added else before.rebuilt).clone()
+        rows = torch.from_numpy(result.positions).to(edited.device)
+        edited[0, rows] = (edited[0, rows].float() + change).to(edited.dtype)
+        after = _predictions(model, dictionary.hook_point.layer, result, edited)
+    kl_edit = _kl(compared, after)
+    predictions = (before.plain, before.reconstruction, after)
     return WhatIf(
-        changed=result.positions[change.any(1).cpu().numpy()],
-        kl_reconstruction=_kl(plain, reconstruction),
-        kl_edit=_kl(plain if onto == "activation" else reconstruction, after),
-        kl_total=_kl(plain, after),
-        next_tokens=_next_tokens(model, plain[position], reconstruction[position], after[position]),
+        changed=result.positions[is_changed],
+        kl_reconstruction=before.divergence,
+        kl_edit=kl_edit,
+        kl_total=kl_edit if is_added else _kl(before.plain, after),
+        next_tokens=_next_tokens(model, *(one[position] for one in predictions)),
     )
+
+
+def _predictions(
+    model: Model, layer: int, result: Decomposition, hidden: torch.Tensor
+) -> torch.Tensor:
+    """Log-probabilities of the next token with `hidden` as the layer's output, [n_tokens,
+    n_vocabulary] float32."""
+    return model.logits_after(result.tokens, layer, hidden)[0].log_softmax(1)
 
 
 def _kl(p: torch.Tensor, q: torch.Tensor) -> np.ndarray:
     """Σ_v p(v) (log p(v) − log q(v)) of each row of log-probabilities, [n] float64."""
-    # A vocabulary is large, and each of these is twice as large as p.
-    n_blocks = -(-len(p) // _ROWS_TOGETHER)
-    blocks = zip(p.tensor_split(n_blocks), q.tensor_split(n_blocks), strict=True)
-    sums = [_divergences(in_float64(p_rows), in_float64(q_rows)) for p_rows, q_rows in blocks]
+    blocks = zip(p.split(_ROWS_TOGETHER), q.split(_ROWS_TOGETHER), strict=True)
+    sums = [_divergences(in_float64(of_p), in_float64(of_q)) for of_p, of_q in blocks]
     return torch.cat(sums).clamp(min=0).cpu().numpy()
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -207,3 +208,20 @@ def test_a_prefix_is_the_decomposition_with_fewer_terms(run, dictionary, tiny_mo
     )
     np.testing.assert_allclose(found.residuals, expected.residuals, rtol=1e-4, atol=1e-4)
     assert len(found.table()) == len(expected.table())
+
+
+def test_the_table_is_the_terms_of_each_token_one_after_another(decomposed):
+    result = decomposed(TEXT).prefix(3)
+    table = result.table()
+    first = 0
+    for row, position in enumerate(result.positions.tolist()):
+        terms = result.terms(row)
+        here = table.iloc[first : first + len(terms)]
+        first += len(terms)
+        assert set(here["position"]) == {position}
+        assert set(here["token"]) == {result.token_text(position)}
+        of_terms = here.drop(columns=["position", "token"]).reset_index(drop=True)
+        pd.testing.assert_frame_equal(of_terms, terms.reset_index(drop=True))
+        latents = result.codes.latents[row][result.codes.coefficients[row] != 0]
+        assert terms["latent"].tolist() == latents.tolist()
+    assert first == len(table)

@@ -1,11 +1,12 @@
 """Edits of terms against sums by hand, and what the model predicts after them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from itda_core.analysis.decomposition import decompose
-from itda_core.analysis.what_if import Edit, edited_terms, what_if
+from itda_core.analysis.what_if import Edit, edited_terms, unedited, what_if
 from itda_core.errors import InputError, ModelError
 from itda_core.model.loading import load_model
 from itda_core.runs.run import list_runs
@@ -105,6 +106,22 @@ def test_onto_the_reconstruction_the_edit_is_told_apart_from_its_error(taken_apa
     expected = tiny_model.logits_after(result.tokens, 1, hidden)[0, 9].softmax(0)
     for row in emptied.next_tokens.itertuples():
         assert row.edited == pytest.approx(float(expected[row.token_id]), abs=1e-4)
+
+
+@pytest.mark.parametrize("onto", ["activation", "reconstruction"])
+def test_an_edit_after_others_is_the_edit_by_itself(taken_apart, tiny_model, onto):
+    dictionary, result = taken_apart
+    before = unedited(tiny_model, dictionary, result)
+    for latent in result.codes.latents.unique().tolist()[:4]:
+        edits = [Edit(latent, -1.0)]
+        alone = what_if(tiny_model, dictionary, result, edits, 5, onto)
+        after = what_if(tiny_model, dictionary, result, edits, 5, onto, before)
+        np.testing.assert_array_equal(after.changed, alone.changed)
+        for name in ("kl_edit", "kl_total", "kl_reconstruction"):
+            one, other = getattr(after, name), getattr(alone, name)
+            np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)
+        pd.testing.assert_frame_equal(after.next_tokens, alone.next_tokens, rtol=1e-5)
+    assert not before.hidden.equal(before.rebuilt)
 
 
 def test_a_latent_or_a_token_that_there_is_not_is_refused(taken_apart, tiny_model):

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from itda_core.analysis.decomposition import Decomposition
-from itda_core.analysis.what_if import Edit, WhatIf, what_if
+from itda_core.analysis.what_if import Edit, Unedited, WhatIf, unedited, what_if
 from pages.components.cached import loaded_model, loaded_run, model_and_dictionary
 from pages.components.charts.camera import picture_config
 from pages.components.charts.what_if import divergence_by_token
@@ -26,6 +26,8 @@ from pages.components.text import literal, token_label
 from pages.components.url import choose, follow_url, write_url
 
 _MAX_LATENTS = 20
+_MOST_KEPT = 2**24
+"""Numbers of a text's predictions, tokens × vocabulary: 64 MiB, kept twice while it is edited"""
 _ONTO = {"activation": "the activation", "reconstruction": "the reconstruction"}
 
 
@@ -147,15 +149,24 @@ def _ask_where(result: Decomposition, row: int | None) -> tuple[int, str]:
     return position, onto
 
 
-@st.cache_data(
-    max_entries=64,
-    show_spinner="Running the model …",
-    hash_funcs={Decomposition: lambda result: (result.text, result.codes.l0)},
-)
+_OF_TEXT = {Decomposition: lambda result: (result.text, result.codes.l0)}
+
+
+@st.cache_data(max_entries=64, show_spinner="Running the model …", hash_funcs=_OF_TEXT)
 def _computed(
     directory: str, result: Decomposition, edits: tuple[Edit, ...], position: int, onto: str
 ) -> WhatIf:
-    return what_if(*model_and_dictionary(directory), result, edits, position, onto)
+    model, dictionary = model_and_dictionary(directory)
+    vocabulary = len(model.tokenizer)
+    is_kept = len(result.spans()) * vocabulary <= _MOST_KEPT
+    before = _unedited(directory, result) if is_kept else None
+    return what_if(model, dictionary, result, edits, position, onto, before)
+
+
+@st.cache_resource(max_entries=1, show_spinner=False, hash_funcs=_OF_TEXT)
+def _unedited(directory: str, result: Decomposition) -> Unedited:
+    """What stays while edits of one text are tried."""
+    return unedited(*model_and_dictionary(directory), result)
 
 
 def _show_divergences(outcome: WhatIf, position: int, onto: str) -> None:
