@@ -1,6 +1,7 @@
 """Steer: a latent's atom added while the model writes on, plain and steered side by side."""
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,6 +43,8 @@ class _Written:
     writing: Writing
     texts: dict[float, list[WrittenToken]] = field(default_factory=dict)
     """by strength; 0 is the model as it is"""
+    is_whole: bool = False
+    """whether the model has ended each of them, or nobody has stopped it"""
 
 
 def show_steering(run, result: Decomposition, latents: pd.DataFrame, row: int | None) -> None:
@@ -154,28 +157,48 @@ def _source(run, latent: int) -> str:
 
 def _write(run, text: str, strengths: tuple[float, ...], writing: Writing) -> None:
     """Write all texts token by token, each as far as the others; a rerun of the page ends it."""
-    model, dictionary = model_and_dictionary(run.directory)
+    places = {
+        strength: place.empty()
+        for strength, place in zip(strengths, _places(strengths), strict=True)
+    }
     written = st.session_state["written"]
-    norm = usual_norm(model, dictionary, text)
+    for strength, place in places.items():  # a sign of life, before the model has read the text
+        written.texts[strength] = []
+        with place.container():
+            _show_text([], strength, is_final=False)
     if len(strengths) > 2:
         writing = Writing(min(_ROW_TOKENS, writing.max_tokens), writing.temperature, writing.seed)
-    writers = []
-    for strength in strengths:
-        vector = steering_vector(dictionary, written.latent, strength, norm)
-        added = (run.layer, vector) if strength else None
-        written.texts[strength] = []
-        writers.append(write_on(model, text, writing, added))
-    places = [place.empty() for place in _places(strengths)]
-    for step in itertools.zip_longest(*writers):
-        for strength, place, token in zip(strengths, places, step, strict=True):
-            if token is not None:
-                written.texts[strength].append(token)
-                with place.container():
-                    _show_text(written.texts[strength], strength, is_final=False)
-    for strength, place in zip(strengths, places, strict=True):
+    writers = _writers(run, text, strengths, writing)
+    while writers:
+        for strength, writer in list(writers.items()):
+            token = next(writer, None)
+            if token is None:
+                del writers[strength]
+                continue
+            written.texts[strength].append(token)
+            with places[strength].container():
+                _show_text(written.texts[strength], strength, is_final=False)
+    written.is_whole = True
+    for strength, place in places.items():
         with place.container():
             _show_text(written.texts[strength], strength)
     _offer_download(written)
+
+
+def _writers(
+    run, text: str, strengths: tuple[float, ...], writing: Writing
+) -> dict[float, Iterator[WrittenToken]]:
+    """What writes each text. Steered ones come first: they are what is waited for."""
+    model, dictionary = model_and_dictionary(run.directory)
+    latent, norm = st.session_state["written"].latent, usual_norm(model, dictionary, text)
+    vectors = {
+        strength: (run.layer, steering_vector(dictionary, latent, strength, norm))
+        for strength in strengths
+    }
+    return {
+        strength: write_on(model, text, writing, vectors[strength] if strength else None)
+        for strength in sorted(strengths, key=lambda one: one == 0)
+    }
 
 
 def _show_written(run, text: str, latent: int, strength: float, writing: Writing) -> None:
@@ -192,7 +215,7 @@ def _show_written(run, text: str, latent: int, strength: float, writing: Writing
         _places(tuple(written.texts)), written.texts.items(), strict=True
     ):
         with place:
-            _show_text(tokens, strength)
+            _show_text(tokens, strength, is_whole=written.is_whole)
     _offer_download(written)
 
 
@@ -203,16 +226,18 @@ def _places(strengths: tuple[float, ...]) -> list:
     return [st.container() for _ in strengths]
 
 
-def _show_text(tokens: list[WrittenToken], strength: float, is_final: bool = True) -> None:
+def _show_text(
+    tokens: list[WrittenToken], strength: float, is_final: bool = True, is_whole: bool = True
+) -> None:
     name = "As the model is" if not strength else f"Strength {strength:+g}"
     mean = np.mean([token.log_probability for token in tokens]) if tokens else float("nan")
     likelihood = f" · mean log-probability {mean:.2f} nats" if tokens else ""
     st.markdown(f"**{name}**{likelihood}")
     text = "".join(token.text for token in tokens)
     if not is_final:
-        st.text("\n".join(map(visible, text.split("\n"))) or " ")
+        st.text("\n".join(map(visible, text.split("\n"))) if tokens else "Writing …")
     elif not text.strip():
-        st.caption("The model ends the text at once.")
+        st.caption("The model ends the text at once." if is_whole else "Stopped at once.")
     else:
         show_rows([_row(tokens, text)], key=f"written_{strength}")
 
