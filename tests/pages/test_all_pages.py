@@ -17,6 +17,7 @@ from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError, RunError
 from itda_core.exchange.import_saelens import import_sae
 from itda_core.exchange.importing import ImportOptions
+from itda_core.jobs.job import Job
 from itda_core.runs.run import list_runs
 from itda_core.similarity.dictionaries import jaccard, model_comparison
 from itda_core.store.store import FILE_NAME, Store
@@ -477,7 +478,8 @@ def test_a_silent_latent_of_an_autoencoder_is_not_said_to_have_nearer_rivals(aut
 
 def test_a_running_job_says_which_layers_atoms_are_chosen():
     progress = {"stage": "choosing", "layer": 7, "seconds_left": 30.0}
-    assert _headline(progress, None) == "Choosing the atoms of layer 7 · about 30 s left"
+    job = Job("00001", "running", "a training", created=0.0)
+    assert _headline(progress, job) == "Choosing the atoms of layer 7 · about 30 s left"
 
 
 def test_train_says_what_is_wrong_with_a_setting_and_does_not_start(empty):

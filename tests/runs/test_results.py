@@ -160,7 +160,9 @@ def test_one_model_serves_several_runs_and_progress_goes_up(run, monkeypatch):
 
     loaded = []
     load = evaluating.load_model
-    monkeypatch.setattr(evaluating, "load_model", lambda spec: loaded.append(spec) or load(spec))
+    monkeypatch.setattr(
+        evaluating, "load_model", lambda spec, **place: loaded.append(spec) or load(spec, **place)
+    )
     runs = tuple(list_runs(run.directory.parent))
     steps = [
         (step.stage, step.run_id, step.fraction, step.seconds_left)

@@ -143,8 +143,8 @@ def test_a_massive_token_decides_nothing(runs, monkeypatch):
     before = values(compared(two), "cka")
     capture = comparing.load_model
 
-    def blown_up(spec):
-        model = capture(spec)
+    def blown_up(spec, **place):
+        model = capture(spec, **place)
         plain = model.capture
 
         def capturing(tokens, layers):
