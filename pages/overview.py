@@ -8,7 +8,7 @@ import streamlit as st
 from itda_core.glossary import GLOSSARY
 from itda_core.model.built_in import how_to_install, is_installed
 from pages.components.cached import warm_up
-from pages.components.explorer import DEMO_MODEL, Explorer, explorer
+from pages.components.explorer import DEMO_MODEL, Explorer, demo_config, explorer
 from pages.components.frame import page
 from pages.components.job_panel import watch_active_jobs
 from pages.components.overview.export import show_exchange
@@ -54,10 +54,11 @@ def show() -> None:
 def _offer_demo(here: Explorer) -> None:
     with st.container(border=True):
         st.subheader("Nothing here yet")
+        _say_what_failed(here)
         st.markdown(
             "The demo trains three small dictionaries on SmolLM2-135M, layers 7, 15 and 22, from "
-            "65,536 tokens of the US annual messages to Congress. It needs no network. The first "
-            "one can be browsed after one to two minutes."
+            f"{demo_config((7,)).max_tokens:,} tokens of the US annual messages to Congress. It "
+            "needs no network. The first one can be browsed after one to two minutes."
         )
         if not is_installed(DEMO_MODEL):
             st.info(f"The demo's model {DEMO_MODEL} is {how_to_install(DEMO_MODEL)}.")
@@ -67,6 +68,15 @@ def _offer_demo(here: Explorer) -> None:
             here.start_demo()
             st.rerun()
         own.page_link("pages/train.py", label="Train on a model and texts of your own")
+
+
+def _say_what_failed(here: Explorer) -> None:
+    """Why the newest training has made no dictionary; the Train page has its log."""
+    trainings = [job for job in here.queue.jobs() if job.kind == "training"]
+    if trainings and trainings[-1].state == "failed":
+        job = trainings[-1]
+        st.warning(literal(f"{job.title} failed: {job.error.removeprefix('Error: ')}"))
+        st.page_link("pages/train.py", label="See its log under Past trainings on Train")
 
 
 def _show_runs(runs: pd.DataFrame) -> None:

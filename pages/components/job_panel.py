@@ -12,7 +12,7 @@ from pages.components.text import literal, seconds_text
 from pages.components.upload import as_uploaded
 
 _STAGES = {
-    "loading": "Loading the model (the first time it is unpacked, which takes half a minute)",
+    "loading": "Loading the model (half a minute longer where it is unpacked first)",
     "reading": "Reading the corpus",
     "training": "Running the model over the texts",
     "choosing": "Choosing the atoms",
@@ -132,14 +132,15 @@ def _show_ended(job: Job) -> None:
     if job.error:
         message = as_uploaded(job.error.removeprefix("Error: "))
         st.error(literal(on_the_page(message)))
-    resume, forget, _ = st.columns([1, 1, 3])
+    buttons = st.container(horizontal=True)
     if job.state != "done":
         label = "Resume" if job.keeps_checkpoints and job.state != "failed" else "Try again"
-        if resume.button(label, key=f"resume_{job.job_id}", width="stretch"):
+        if buttons.button(label, key=f"resume_{job.job_id}"):
             queue.resume(job.job_id)
             st.rerun()
-    if forget.button("Forget", key=f"forget_{job.job_id}", width="stretch"):
+    if buttons.button("Forget", key=f"forget_{job.job_id}"):
         queue.forget(job.job_id)
         st.rerun()
     st.caption("Log")
-    st.code(queue.log(job)[-20_000:] or "(nothing printed)", language=None, height=200)
+    log = queue.log(job)[-20_000:] or "(nothing printed)"
+    st.code(log, language=None, height=200, wrap_lines=True)

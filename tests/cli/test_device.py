@@ -103,7 +103,16 @@ def test_the_app_hands_its_device_to_the_pages(cli, monkeypatch):
         raise SystemExit(environment["ITDA_DEVICE"])
 
     monkeypatch.setattr(app_module.os, "execve", take_the_place)
-    monkeypatch.setenv("ITDA_DEVICE", "mps")
+    monkeypatch.setenv("ITDA_DEVICE", "pretend")
     assert cli("app", "--device", "cpu")[0] == "cpu"
-    assert cli("app")[0] == "mps"
-    assert os.environ["ITDA_DEVICE"] == "mps"
+    assert cli("app")[0] == "pretend"
+    assert os.environ["ITDA_DEVICE"] == "pretend"
+
+
+def test_the_app_does_not_open_where_its_device_is_missing(cli, monkeypatch):
+    monkeypatch.setattr(app_module.os, "execve", lambda *_: pytest.fail("the app was opened"))
+    monkeypatch.setenv("ITDA_DEVICE", "nonsense")
+    code, out, err = cli("app")
+    assert code == 2
+    assert "There is no device 'nonsense' here" in err
+    assert "opens at" not in out

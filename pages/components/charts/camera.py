@@ -22,7 +22,7 @@ def picture_config(name: str, **others: Any) -> dict[str, Any]:
     } | others
 
 
-def ask_for_format() -> None:
-    """SVG or PNG, once on a page: for all of its charts."""
-    st.markdown("**The pictures**, by the camera above each chart")
+def ask_for_format(by: str = "the camera above each chart") -> None:
+    """SVG or PNG, once on a page: for all of its charts. by: what gives a picture there."""
+    st.markdown(f"**The pictures**, by {by}")
     st.segmented_control("As", ["SVG", "PNG"], default="SVG", key="picture", required=True)

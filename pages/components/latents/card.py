@@ -114,7 +114,7 @@ def _offer_files(run, latent: pd.Series) -> None:
             mime="application/octet-stream",
             on_click="ignore",
         )
-        ask_for_format()
+        ask_for_format("the link below the histogram")
     with reproduced.popover("Reproduce", width="stretch"):
         show_lines(latent_lines(run.directory, number))
 
