@@ -119,7 +119,7 @@ class JobQueue:
         jobs = []
         for path in sorted(self.folder.glob("*/job.json")):
             try:
-                fields = json.loads(path.read_text())
+                fields = json.loads(path.read_bytes())
                 jobs.append(Job(**{**fields, "arguments": tuple(fields.get("arguments", ()))}))
             except (ValueError, TypeError, AttributeError, OSError):
                 continue
@@ -138,7 +138,7 @@ class JobQueue:
             return None
         path = self.folder / job.job_id / "config.json"
         try:
-            return TrainConfig.from_dict(json.loads(path.read_text()))
+            return TrainConfig.from_dict(json.loads(path.read_bytes()))
         except (OSError, ValueError, InputError) as error:
             raise InputError(
                 f"The settings of this training can't be used. {error} Forget it, and start anew."
@@ -147,7 +147,7 @@ class JobQueue:
     def progress(self, job: Job) -> dict[str, Any] | None:
         """The newest progress of a job, at least its stage; None before the first."""
         path = self.folder / job.job_id / "progress.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = path.read_bytes().splitlines() if path.exists() else []
         for line in reversed(lines):
             try:
                 return json.loads(line)
@@ -158,7 +158,7 @@ class JobQueue:
     def log(self, job: Job) -> str:
         """What the process printed."""
         path = self.folder / job.job_id / "log.txt"
-        return path.read_text(errors="replace") if path.exists() else ""
+        return path.read_text("utf-8", "replace") if path.exists() else ""
 
     def cancel(self, job_id: str) -> None:
         """Take a job out of the queue, or stop its process; a training keeps a checkpoint."""
@@ -230,9 +230,11 @@ class JobQueue:
                     self._tell()  # first its runs, then its end: a page may look in between
                     self._finish(job, code)
             waiting = [job for job in self.jobs() if job.state == "queued"]
-            if places is None:  # what names a device waits until it is known
-                places, waiting = Places(), [job for job in waiting if _takes_what_comes(job)]
-            self._start_waiting(waiting, running, places)
+            if places is not None:
+                self._start_waiting(waiting, running, places)
+            elif not running:  # what runs may be on any device; what names one waits for it
+                free = [job for job in waiting if _takes_what_comes(job)]
+                self._start_waiting(free, running, Places())
             return bool(running or waiting)
 
     def _known_places(self) -> Places | None:
@@ -257,14 +259,27 @@ class JobQueue:
             # The same work at once: a training that goes on while it is still being stopped.
             if place is None or self._work(job) in under_way:
                 continue
-            self._start(replace(job, place=place if len(places.names) > 1 else ""))
-            busy.add(place)
-            under_way.append(self._work(job))
+            if self._has_started(replace(job, place=place if len(places.names) > 1 else "")):
+                busy.add(place)
+                under_way.append(self._work(job))
 
-    def _work(self, job: Job) -> tuple[str, tuple[str, ...], str]:
+    def _work(self, job: Job) -> tuple[str, tuple[str, ...], bytes]:
         """What a job does: two of the same would be in each other's way."""
         config = self.folder / job.job_id / "config.json"
-        return job.command, job.arguments, config.read_text() if config.exists() else ""
+        try:
+            return job.command, job.arguments, config.read_bytes() if config.exists() else b""
+        except OSError:  # its process says so; until then it is work like no other
+            return job.command, job.arguments, job.job_id.encode()
+
+    def _has_started(self, job: Job) -> bool:
+        """Start a job; one that can't be fails with the reason and keeps no other waiting."""
+        try:
+            self._start(job)
+        except (OSError, ItdaError) as error:
+            told = f"It could not be started: {error}. Mend that, and try again."
+            self._save(replace(job, state="failed", error=told, ended=time.time()))
+            return False
+        return True
 
     def _start(self, job: Job) -> None:
         directory = self.folder / job.job_id

@@ -388,6 +388,23 @@ def test_a_damaged_job_is_left_out(open_queue, config, tmp_path, content):
     assert wait_until(lambda: ended(queue, job)).state == "done"
 
 
+def test_a_job_that_cannot_be_started_fails_and_keeps_no_other_waiting(open_queue, config):
+    """Its settings are no text, and can't be read; its log can't be written."""
+    queue = open_queue()
+    with queue._lock:
+        damaged, unreadable, good = (queue.enqueue("map", [name], name) for name in "abc")
+        (queue.folder / damaged.job_id / "config.json").write_bytes(b'{"model": "\xff"}')
+        (queue.folder / damaged.job_id / "progress.jsonl").write_bytes(b"\xff\n")
+        for name in ("config.json", "log.txt"):
+            (queue.folder / unreadable.job_id / name).mkdir()
+    assert wait_until(lambda: ended(queue, good), 10).state == "done"
+    assert now(queue, damaged).state == "done"  # the stand-in does not read them
+    failed = now(queue, unreadable)
+    assert failed.state == "failed"
+    assert "It could not be started: " in failed.error
+    assert "log.txt" in failed.error
+
+
 def test_a_job_is_titled_by_model_corpus_and_layers(open_queue, config):
     queue = open_queue("exec sleep 60")
     config = replace(config, layers=(2,))

@@ -163,6 +163,26 @@ def test_until_the_devices_are_known_one_job_runs_where_it_goes_without_saying(
     wait_for(queue, {"a": "", "b": "cuda:1", "c": "cpu"})  # "a" took the first one
 
 
+def test_what_an_earlier_app_left_running_is_not_joined_until_the_devices_are_known(
+    open_queue, gpus, monkeypatch
+):
+    earlier = open_queue()
+    evaluation(earlier, "a", "cuda:0")
+    wait_for(earlier, {"a": "cuda:0"})
+    earlier._closed.set()  # the app is gone, the job is not
+    earlier._thread.join()
+    here = queue_module.sys
+    monkeypatch.setattr(queue_module, "sys", SimpleNamespace(modules={}, stderr=here.stderr))
+    looks = []
+    queue = JobQueue(earlier.folder, earlier.runs, on_change=lambda: looks.append(1))
+    evaluation(queue, "b")
+    wait_until(lambda: len(looks) > 5)
+    assert running(queue) == {"a": "cuda:0"}
+    monkeypatch.setattr(queue_module, "sys", here)
+    wait_for(queue, {"a": "cuda:0", "b": "cuda:1"})
+    queue.close()
+
+
 def test_a_job_of_a_version_before_devices_may_run_on_any(open_queue, gpus, tmp_path):
     directory = tmp_path / "jobs" / "00001"
     directory.mkdir(parents=True)
