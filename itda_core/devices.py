@@ -26,6 +26,8 @@ class Device:
     """bytes of its memory"""
     free: int
     """bytes that can be had now"""
+    trouble: str = ""
+    """why it can't be opened; then nothing is known of its memory, and both are 0"""
 
     @property
     def kind(self) -> str:
@@ -35,8 +37,9 @@ class Device:
 
 def devices() -> list[Device]:
     """Every device of this machine, in the order of `device_names`. What is free on a GPU is known
-    from inside alone: asking takes some hundred MB of its memory."""
-    return [described(name) for name in device_names()]
+    from inside alone: asking takes some hundred MB of its memory. One that can't be opened, as
+    where another process has it for itself, says why."""
+    return [_described_or_why_not(name) for name in device_names()]
 
 
 def device_names() -> list[str]:
@@ -70,15 +73,22 @@ def best_device() -> str:
 
 
 def checked_device(name: str) -> str:
-    """`name`, where this machine has such a device. Raises InputError with those that it has."""
+    """`name`, where this machine has such a device. Raises InputError with those that it has, or
+    with the reason where it can't be opened."""
+    names = device_names()
     try:
-        torch.empty(1, device=name, dtype=torch.uint8)
+        kind = torch.empty(1, device=name, dtype=torch.uint8).device.type
     except (RuntimeError, AssertionError, ValueError) as error:
         if is_out_of_memory(error):
             return name
-        there = ", ".join(device_names())
-        raise InputError(f"There is no device {name!r} here. There is: {there}.") from error
-    return name
+        if name in names or (name == "cuda" and "cuda:0" in names):
+            told = f"The device {name!r} can't be opened: {first_line(error)}"
+            raise InputError(told) from error
+        kind = None
+    own = torch._C._get_privateuse1_backend_name()  # one that registered itself is in no list
+    if kind in (*map(kind_of, names), own):
+        return name
+    raise InputError(f"There is no device {name!r} here. There is: {', '.join(names)}.")
 
 
 def free_memory(device: torch.device) -> int:
@@ -98,10 +108,10 @@ def check_same_device(**tensors: torch.Tensor) -> None:
         return
     (first, here), *others = places.items()
     other, there = next((name, place) for name, place in others if place != here)
-    raise InputError(
-        f"The {first} are on the device {here}, the {other} on {there}. Move one to the other, "
-        f'such as {other}.to("{here}").'
-    )
+    remedy = f'Move one to the other, such as {other}.to("{here}").'
+    if other == "gram":  # whose numbers depend on the device
+        remedy = f"Make it on {here}: gram_matrix(atoms)."
+    raise InputError(f"The {first} are on the device {here}, the {other} on {there}. {remedy}")
 
 
 def has_float64(device: torch.device) -> bool:
@@ -185,7 +195,19 @@ def _tried(work: Callable[[int, int], Result], first: int, last: int):
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        return str(error).splitlines()[0] if str(error) else "memory is full", None
+        return first_line(error) if str(error) else "memory is full", None
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first: those of CUDA go on with advice on finding them."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _described_or_why_not(name: str) -> Device:
+    try:
+        return described(name)
+    except (RuntimeError, AssertionError) as error:
+        return Device(name, kind_of(name), 0, 0, first_line(error))
 
 
 def described(name: str) -> Device:

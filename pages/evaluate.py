@@ -97,7 +97,8 @@ def _offer_evaluation(missing: pd.DataFrame) -> None:
             "yet.** An evaluation runs in the background; you can leave this page."
         )
         device = ask_for_device("evaluation_device")
-        seconds = _seconds(tuple(directories), likely_device(device).name)
+        likely = likely_device(device)
+        seconds = None if likely.trouble else _seconds(tuple(directories), likely.name)
         with button:
             is_clicked = job_button("Evaluate", seconds, type="primary", width="stretch")
         if is_clicked:

@@ -20,6 +20,8 @@ from itda_core.devices import (
     to_host,
 )
 from itda_core.errors import InputError
+from itda_core.pursuit.gram import gram_matrix
+from itda_core.pursuit.matching import matching_pursuit
 from tests.support.pretend_device import PretendDevice
 
 
@@ -45,10 +47,43 @@ def test_the_setting_decides_what_computes(monkeypatch):
         best_device()
 
 
-@pytest.mark.parametrize("name", ["cuda:7", "toaster", "", "cpu:x"])
+@pytest.mark.parametrize("name", ["cuda:7", "toaster", "", "cpu:x", "meta"])
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(name):
     with pytest.raises(InputError, match=r"There is: .*cpu"):
         checked_device(name)
+
+
+def busy(*_about, **_more):
+    raise RuntimeError("CUDA error: all devices are busy\nCompile with")
+
+
+def test_a_device_that_cannot_be_opened_is_refused_with_the_reason(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch, "empty", busy)
+    for name in ("cuda", "cuda:0"):
+        with pytest.raises(InputError) as refused:
+            checked_device(name)
+        told = f"The device {name!r} can't be opened: CUDA error: all devices are busy"
+        assert str(refused.value) == told
+
+
+def test_a_device_that_cannot_be_opened_is_listed_with_the_reason(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", busy)
+    gpu, cpu = devices()
+    assert (gpu.name, gpu.total, gpu.free) == ("cuda:0", 0, 0)
+    assert gpu.trouble.endswith("devices are busy")
+    assert not cpu.trouble
+
+
+def test_a_gram_matrix_elsewhere_is_to_be_made_anew_and_that_does_it():
+    """Its numbers are others on a CPU, so one that was moved would be refused."""
+    atoms = torch.eye(4, dtype=torch.float32)
+    with PretendDevice():
+        there = atoms.to("pretend")
+        with pytest.raises(InputError, match=r"Make it on pretend:0: gram_matrix\(atoms\)\."):
+            matching_pursuit(there, there, 2, gram=gram_matrix(atoms))
+        matching_pursuit(there, there, 2, gram=gram_matrix(there))
 
 
 def test_tensors_on_two_devices_are_named():

@@ -109,24 +109,27 @@ def doctor(options: argparse.Namespace) -> int:
 
 def _devices() -> list[dict[str, Any]]:
     """Each device with its memory, the data type that is fastest there, and its fast pursuit."""
-    from itda_core.devices import devices
+    from itda_core.devices import Device, devices
     from itda_core.model.loading import resolved_dtype
 
-    compiled = {"cpu": "numba", "cuda": "triton"}
+    def dtype(device: Device) -> str | None:
+        chosen = None if device.trouble else resolved_dtype("auto", device.name)
+        return chosen and str(chosen).removeprefix("torch.")
+
     return [
         {
             **dataclasses.asdict(device),
-            "dtype": str(resolved_dtype("auto", device.name)).removeprefix("torch."),
-            "kernels": _with_version(compiled.get(device.kind)),
+            "dtype": dtype(device),
+            "kernels": _with_version("numba") if device.kind == "cpu" else None,
         }
         for device in devices()
     ]
 
 
-def _with_version(package: str | None) -> str | None:
+def _with_version(package: str) -> str | None:
     """An installed package, such as "numba 0.61"; None where it is not."""
     try:
-        return package and f"{package} {metadata.version(package)}"
+        return f"{package} {metadata.version(package)}"
     except metadata.PackageNotFoundError:
         return None
 
@@ -140,6 +143,9 @@ def _device_checks(devices: list[dict[str, Any]]) -> list[tuple[str, str, bool]]
     except InputError as error:  # ITDA_DEVICE names one that is not there
         checks = [("device", f"{error} Change ITDA_DEVICE.", False)]
     for one in devices:
+        if one["trouble"]:
+            checks.append((f"device {one['name']}", f"can't be opened: {one['trouble']}", False))
+            continue
         memory = f"{one['free'] / 2**30:.1f} of {one['total'] / 2**30:.1f} GiB free"
         kernels = one["kernels"] or "no compiled kernels"
         about = ", ".join((one["title"], memory, one["dtype"], kernels))

@@ -48,4 +48,4 @@ def likely_device(chosen: str) -> Device:
 
 
 def _title(device: Device) -> str:
-    return f"{device.title}, {bytes_text(device.total)}"
+    return "can't be opened" if device.trouble else f"{device.title}, {bytes_text(device.total)}"

@@ -347,6 +347,26 @@ def test_doctor_shows_every_device_with_its_memory(cli, monkeypatch):
     loading._is_bfloat16_faster.cache_clear()
 
 
+def test_doctor_goes_on_where_a_device_cannot_be_opened(cli, monkeypatch):
+    def busy(_name):
+        raise RuntimeError("CUDA error: out of order\nCompile with TORCH_USE_CUDA_DSA")
+
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.get_device_properties", busy)
+    code, out, _ = cli("doctor", "--json")
+    told = strict_json(out)
+    assert code == 1
+    gpu, cpu = told["devices"]
+    assert (gpu["trouble"], gpu["dtype"], gpu["kernels"]) == (
+        "CUDA error: out of order", None, None
+    )  # fmt: skip
+    assert cpu["dtype"]
+    [row] = [one for one in told["checks"] if one["check"] == "device cuda:0"]
+    assert row == {
+        "check": "device cuda:0", "found": "can't be opened: CUDA error: out of order", "ok": False
+    }  # fmt: skip
+
+
 def test_doctor_ends_with_one_where_something_is_missing(cli, monkeypatch):
     code, out, _ = cli("doctor", "--json")
     checks = strict_json(out)["checks"]

@@ -79,6 +79,26 @@ def test_what_does_not_fit_is_said_with_the_remedy(train, two_gpus):
     assert "It fits" not in captions(app)
 
 
+def test_a_gpu_that_cannot_be_opened_is_said_to_be_and_closes_no_page(train, two_gpus):
+    for name in two_gpus:
+        two_gpus[name] = replace(two_gpus[name], total=0, free=0, trouble="CUDA error: busy")
+    app = train()
+    assert not app.exception
+    assert app.selectbox(key="device").options[1] == "cuda:0: can't be opened"
+    told = " ".join(one.value for one in app.warning)
+    assert "The device cuda" in told
+    assert "can't be opened\\: CUDA error" in told
+
+
+def test_evaluate_is_there_where_a_gpu_cannot_be_opened(own_data, two_gpus):
+    for name in two_gpus:
+        two_gpus[name] = replace(two_gpus[name], total=0, free=0, trouble="CUDA error: busy")
+    app = open_page("evaluate", runs=newest(own_data, 1).run_id)
+    assert not app.exception
+    assert not app.error
+    assert button(app, "Evaluate")
+
+
 def test_the_setting_comes_first(train, two_gpus, monkeypatch):
     monkeypatch.setenv("ITDA_DEVICE", "cpu")
     options = train().selectbox(key="device").options

@@ -122,7 +122,8 @@ def _offer(offer: JobOffer, run: Run, is_again: bool) -> None:
         return
     device = ask_for_device("probing_device")
     label = "Probe again" if is_again else "Probe"
-    seconds = _seconds(str(run.directory), likely_device(device).name)
+    likely = likely_device(device)
+    seconds = None if likely.trouble else _seconds(str(run.directory), likely.name)
     if job_button(label, seconds, help="Runs in the background; you can leave this page."):
         explorer().queue.submit_probing([run], device)
         st.rerun()

@@ -4,6 +4,7 @@ import streamlit as st
 
 from itda_core.config import TrainConfig
 from itda_core.devices import Device
+from itda_core.errors import InputError
 from itda_core.jobs.estimate import Estimate, estimate
 from pages.components.device_choice import likely_device
 from pages.components.text import bytes_text, literal, seconds_text
@@ -11,8 +12,10 @@ from pages.components.text import bytes_text, literal, seconds_text
 
 def show_needs(config: TrainConfig, chosen: str) -> None:
     """The estimate, and a warning where the memory of the device will not do. chosen: a device,
-    or "any". Raises InputError where the device is full."""
+    or "any". Raises InputError where the device is full or can't be opened."""
     device = likely_device(chosen)
+    if device.trouble:
+        raise InputError(f"The device {device.name} can't be opened: {device.trouble}")
     guess = estimate(config, device.name)
     if guess is None:
         st.caption("The time can be estimated once the model has been loaded for the first time.")
