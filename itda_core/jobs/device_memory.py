@@ -9,7 +9,8 @@ from itda_core.devices import kind_of
 from itda_core.model.built_in import ModelShape
 from itda_core.model.loading import resolved_dtype
 from itda_core.model.model import FORWARD_TOKENS
-from itda_core.pursuit.gram import gram_bytes
+from itda_core.pursuit.gram import MATCHING_TRAFFIC, gram_bytes, orthogonal_traffic
+from itda_core.pursuit.products import product_traffic
 
 _LIBRARIES = 2**29
 """What CUDA and its libraries take for themselves, about"""
@@ -30,7 +31,8 @@ class DeviceMemory:
     forward: int
     """of the forward pass that reads most tokens at once"""
     gram: int
-    """of the Gram matrix of one layer's atoms; of all layers' where they grow together"""
+    """of the Gram matrix of one layer's atoms; of all layers' where they grow together; 0 where no
+    pursuit of the training takes one"""
     choosing: int
     """atoms, and the sample of one layer while it is chosen from"""
     kept: int
@@ -43,12 +45,13 @@ class DeviceMemory:
         return self.weights + max(self.forward, self.choosing) + _LIBRARIES
 
     def least(self, free: int) -> int:
-        """What is taken in any case: a Gram matrix only where a quarter of `free` holds it."""
+        """What is taken in any case: a Gram matrix only where there is room for it."""
         return self.needed + (self.gram if self.has_gram(free) else 0)
 
     def has_gram(self, free: int) -> bool:
-        """Whether there is a Gram matrix, without which the pursuit takes longer."""
-        return self.gram <= free // _GRAM_SHARE
+        """Whether a quarter of what the weights leave of `free` holds the Gram matrix, without
+        which the pursuit takes longer."""
+        return self.gram <= max(0, free - self.weights) // _GRAM_SHARE
 
     def fits(self, free: int) -> bool:
         """Whether `free` bytes will do."""
@@ -67,7 +70,15 @@ def device_memory(config: TrainConfig, shape: ModelShape, device: str, sample: i
     return DeviceMemory(
         weights=item * weights,
         forward=tokens * (item * of_block + 4 * d_model * n_layers),
-        gram=together * gram_bytes(config.max_atoms, torch.device(kind_of(device))),
+        gram=together * _gram(config, d_model, torch.device(device)),
         choosing=4 * d_model * (_CHOOSING_COPIES * sample + 2 * together * config.max_atoms),
         kept=4 * d_model * n_layers * (sample + explored),
     )
+
+
+def _gram(config: TrainConfig, d_model: int, device: torch.device) -> int:
+    """Bytes of the Gram matrix; 0 where all pursuits are faster without (see `gram_pays`)."""
+    is_matching = config.selection == "threshold" or config.pursuit != "orthogonal"
+    traffic = MATCHING_TRAFFIC if is_matching else orthogonal_traffic(config.l0)
+    pays = traffic < product_traffic(d_model, device)
+    return gram_bytes(config.max_atoms, device) if pays else 0

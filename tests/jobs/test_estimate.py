@@ -115,9 +115,9 @@ GIB = 2**30
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """cuda:0 has bfloat16, cuda:1 has not."""
-    capability = {"cuda:0": (9, 0), "cuda:1": (7, 5)}
-    monkeypatch.setattr(torch.cuda, "get_device_capability", capability.get)
+    """cuda:0 has bfloat16, cuda:1 has not, and cuda:2 is slow in 16 bits."""
+    capability = {"cuda:0": (9, 0), "cuda:1": (7, 5), "cuda:2": (6, 1)}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda name: capability[str(name)])
 
 
 def test_what_a_gpu_holds_is_told_apart_from_main_memory(gpu):
@@ -128,7 +128,6 @@ def test_what_a_gpu_holds_is_told_apart_from_main_memory(gpu):
     needed = there.on_device
     # 30 blocks of 576 · (4 · 576 + 3 · 1,536) weights, the embedding twice, bfloat16
     assert needed.weights == 2 * (30 * 576 * 6_912 + 2 * 49_152 * 576)
-    assert needed.gram == 4 * 2_048**2  # float32
     assert needed.kept == 4 * 576 * (65_536 + 65_536)
     assert estimate(CONFIG, "cuda:1").on_device.weights == 2 * needed.weights  # float32
     layers = dataclasses.replace(CONFIG, layers=(7, 15, 22))
@@ -147,20 +146,38 @@ def test_a_gpu_is_timed_in_the_data_type_that_it_computes_in(gpu):
 
 
 def test_a_gram_matrix_is_taken_only_where_a_quarter_of_what_is_free_holds_it(gpu):
-    large = dataclasses.replace(CONFIG, max_atoms=32_768)  # 4 GiB
-    needed = estimate(large, "cuda:0").on_device
-    assert not needed.has_gram(16 * GIB - 1)
-    assert needed.has_gram(16 * GIB)
-    assert needed.least(16 * GIB) - needed.least(15 * GIB) == 4 * GIB
-    assert needed.fits(16 * GIB)
+    large = dataclasses.replace(CONFIG, max_atoms=32_768, pursuit="matching")  # 4 GiB
+    needed = estimate(large, "cuda:2").on_device
+    room = needed.weights + 16 * GIB  # the weights are there first
+    assert not needed.has_gram(room - 1)
+    assert needed.has_gram(room)
+    assert needed.least(room) - needed.least(room - 1) == 4 * GIB
+    assert needed.fits(room)
     assert not needed.fits(GIB)
+
+
+@pytest.mark.parametrize(
+    ("pursuit", "device", "is_counted"),
+    [
+        # A step by products: 2 · 576 / 150 + 6 = 14 bytes in 16 bits, 2 · 576 / 30 + 16 = 54 in 32;
+        # by a Gram matrix 32 of matching pursuit, 4 · (32 / 2 + 7) = 92 of the orthogonal one.
+        ("orthogonal", "cuda:0", False),
+        ("matching", "cuda:0", False),
+        ("orthogonal", "cuda:2", False),
+        ("matching", "cuda:2", True),
+    ],
+)
+def test_a_gram_matrix_that_no_pursuit_takes_is_not_counted(gpu, pursuit, device, is_counted):
+    config = dataclasses.replace(CONFIG, pursuit=pursuit)
+    needed = estimate(config, device).on_device
+    assert needed.gram == (4 * 2_048**2 if is_counted else 0)  # float32
 
 
 def test_layers_that_grow_together_hold_their_gram_matrices_together(gpu):
     published = dataclasses.replace(
         CONFIG, layers=(7, 15), selection="threshold", offset=None, pursuit=None
     )
-    assert estimate(published, "cuda:0").on_device.gram == 2 * 4 * 2_048**2
+    assert estimate(published, "cuda:2").on_device.gram == 2 * 4 * 2_048**2
 
 
 def test_a_full_device_is_probed_with_less_and_refused_where_nothing_goes(monkeypatch):

@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from itda_core.jobs import device_memory
 from itda_core.jobs import estimate as estimate_module
 from itda_core.model import loading
 from pages.components import explorer as explorer_module
+from pages.components.train import needs
 from tests.support.app import button, close_explorer, newest, open_page
 from tests.support.fake_devices import pretend_gpus
 
@@ -66,9 +68,12 @@ def test_a_training_takes_any_gpu_or_the_one_that_is_chosen(train, two_gpus):
     assert [job.device for job in jobs] == ["any", "cuda:0"]
 
 
-def test_what_does_not_fit_is_said_with_the_remedy(train, two_gpus):
+def test_what_does_not_fit_is_said_with_the_remedy(train, two_gpus, monkeypatch):
     app = train()
     app.text_input(key="train_max_atoms").set_value("60000").run()  # 4 · 60,000² is 14.4 GB
+    assert not app.warning  # such a GPU does without a Gram matrix
+    monkeypatch.setattr(device_memory, "product_traffic", lambda *_: 1_000.0)
+    app.run()
     assert "The Gram matrix of so many atoms" in app.warning[0].value
     assert "14\\.4 GB" in app.warning[0].value
     for name, gpu in two_gpus.items():
@@ -77,6 +82,8 @@ def test_what_does_not_fit_is_said_with_the_remedy(train, two_gpus):
     assert "This may not fit into cuda" in app.warning[0].value
     assert "Choose bfloat16" in app.warning[0].value
     assert "It fits" not in captions(app)
+    monkeypatch.setattr(needs, "resolved_dtype", lambda *_: torch.bfloat16)  # what "auto" comes to
+    assert "Choose fewer layers or atoms" in app.run().warning[0].value
 
 
 def test_a_gpu_that_cannot_be_opened_is_said_to_be_and_closes_no_page(train, two_gpus):

@@ -6,6 +6,7 @@ from itda_core.config import TrainConfig
 from itda_core.devices import Device
 from itda_core.errors import InputError
 from itda_core.jobs.estimate import Estimate, estimate
+from itda_core.model.loading import resolved_dtype
 from pages.components.device_choice import likely_device
 from pages.components.text import bytes_text, literal, seconds_text
 
@@ -50,7 +51,8 @@ def problems(guess: Estimate, device: Device, config: TrainConfig) -> list[str]:
         return [told] if does_not_fit else []
     parts = guess.on_device
     if does_not_fit:
-        smaller = "fewer layers or atoms" if config.model.dtype == "bfloat16" else "bfloat16"
+        is_small = resolved_dtype(config.model.dtype, device.name).itemsize == 2
+        smaller = "fewer layers or atoms" if is_small else "bfloat16"
         return [
             f"This may not fit into {device.name}: it needs about {needed}, the weights "
             f"{bytes_text(parts.weights)} of it, and {free} are free. Choose {smaller}, a smaller "
@@ -59,9 +61,9 @@ def problems(guess: Estimate, device: Device, config: TrainConfig) -> list[str]:
     if not parts.has_gram(device.free):
         gram = bytes_text(parts.gram)
         return [
-            f"The Gram matrix of so many atoms, {gram}, takes more than a quarter of what is free "
-            f"on {device.name}: the pursuit does without it, and takes longer. Fewer atoms make it "
-            "faster."
+            f"The Gram matrix of so many atoms, {gram}, takes more than a quarter of what the "
+            f"weights leave free on {device.name}: the pursuit does without it, and takes longer. "
+            "Fewer atoms make it faster."
         ]
     return []
 
