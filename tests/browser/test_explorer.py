@@ -278,6 +278,26 @@ def test_a_token_is_marked_in_the_histogram_of_its_latent(address, page, problem
     assert problems == []
 
 
+def test_the_mark_in_a_histogram_outlives_a_change_of_its_width(address, page, problems):
+    page.goto(f"{address}/latents?latent=5&kind=all")
+    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    settled(page)
+    page.evaluate(
+        "document.addEventListener('itda-mark', (event) => { window.told ??= event.detail; })"
+    )
+    page.locator(".row", has=page.locator(".chip")).first.locator(".token.boxed").hover()
+    line = page.locator(".histogram .token-mark")
+    expect(line).to_have_count(1)
+    page.mouse.move(5, 5)
+    expect(line).to_have_count(0)
+    page.evaluate("document.dispatchEvent(new CustomEvent('itda-mark', { detail: window.told }))")
+    at = line.get_attribute("x1")
+    page.set_viewport_size({"width": 1000, "height": 900})
+    expect(line).not_to_have_attribute("x1", at)
+    expect(line).to_have_count(1)
+    assert problems == []
+
+
 def test_a_text_is_written_plain_and_steered_side_by_side(address, page, problems):
     decompose(page, address, "&view=steer&steer=7&strength=2&tokens=10")
     page.get_by_role("button", name="Write", exact=True).click()

@@ -34,7 +34,7 @@ export default function (component) {
   const highest = Math.max(1, ...data.positive, ...data.negative);
   const tip = document.createElement("div");
   tip.className = "tip";
-  let svg, width, mark;
+  let svg, width, mark, marked;
 
   const make = (kind, attributes, text) => {
     const element = document.createElementNS(SPACE, kind);
@@ -116,14 +116,19 @@ export default function (component) {
       const anchor = isRight ? "end" : "start";
       make("text", { ...place, "font-size": 12, "text-anchor": anchor, class: "told" }, data.told);
     }
+    drawMark();
     root.replaceChildren(svg, camera, tip);
+  };
+
+  const drawMark = () => {
+    mark?.remove();
+    mark = marked ? drawLine(marked, { stroke: "currentColor", class: "token-mark" }) : null;
   };
 
   const setMark = (event) => {
     if (event.detail.histogram !== data.name) { return; }
-    mark?.remove();
-    mark = event.detail.value
-      ? drawLine(event.detail.value, { stroke: "currentColor", class: "token-mark" }) : null;
+    marked = event.detail.value;
+    if (svg) { drawMark(); } // else with the first drawing, once it is on the screen
   };
 
   // The picture stands alone: with the colours, the font and the size that the page gives it.

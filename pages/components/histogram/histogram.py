@@ -29,8 +29,9 @@ def show_histogram(
 
 def histogram_data(coefficients: np.ndarray, marked: float | None) -> dict[str, Any]:
     """What the component draws: the least and the largest edge of bins of equal width, and how many
-    coefficients are in each, those above and those below zero apart. coefficients: [n], any n."""
-    edges = np.histogram_bin_edges(coefficients, bins=_BINS)
+    coefficients are in each, those above and those below zero apart; `marked` is within them.
+    coefficients: [n], any n."""
+    edges = _edges(np.append(coefficients, [] if marked is None else marked).astype(np.float64))
     positive, _ = np.histogram(coefficients[coefficients > 0], edges)
     negative, _ = np.histogram(coefficients[coefficients < 0], edges)
     return {
@@ -41,3 +42,12 @@ def histogram_data(coefficients: np.ndarray, marked: float | None) -> dict[str, 
         "marked": marked,
         "told": "" if marked is None else f"decomposed token {marked:+.2f}",
     }
+
+
+def _edges(values: np.ndarray) -> np.ndarray:
+    """Of bins of equal width that hold all values. Where these differ by hardly more than the
+    rounding of float32, bins are as wide as where all are equal."""
+    low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
+    if high - low <= _BINS * np.finfo(np.float32).eps * max(abs(low), abs(high)):
+        low, high = low - 0.5, high + 0.5
+    return np.linspace(low, high, _BINS + 1)
