@@ -9,7 +9,7 @@ from typing import TypeVar
 import psutil
 import torch
 
-from itda_core.errors import InputError
+from itda_core.errors import FullMemory, InputError
 
 Result = TypeVar("Result")
 
@@ -152,7 +152,7 @@ def to_host(*tensors: torch.Tensor) -> list[torch.Tensor]:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether something failed because a device's memory, or main memory, was full."""
     words = ("out of memory", "allocate memory", "enough memory", "ALLOC_FAILED")
-    is_kind = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    is_kind = isinstance(error, MemoryError | torch.OutOfMemoryError | FullMemory)
     return is_kind or any(word in str(error) for word in words)
 
 
@@ -163,7 +163,8 @@ def halving(
 
     Where memory is full, the range is halved and tried again, down to one, and later ranges stay
     as small; `work` must then be able to begin a range anew. Results given so far stand. Raises
-    InputError with `say`, which names what one is and what to change, where one does not fit.
+    FullMemory with `say`, which names what one is and what to change, where one does not fit;
+    within other such work that is halved in turn.
     """
     first = 0
     while first < total:
@@ -173,7 +174,7 @@ def halving(
             yield result
             first = last
         elif last - first == 1:
-            raise InputError(f"{say} ({full})")
+            raise FullMemory(f"{say} ({full})")
         else:
             together = (last - first) // 2
             free_cached_memory()
@@ -192,7 +193,7 @@ def _tried(work: Callable[[int, int], Result], first: int, last: int):
     further: it would keep alive all that the work had made until then."""
     try:
         return None, work(first, last)
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, FullMemory) as error:
         if not is_out_of_memory(error):
             raise
         return first_line(error) if str(error) else "memory is full", None

@@ -31,6 +31,11 @@ class CorpusError(InputError):
     """The texts can't be read: no such corpus, wrong format, missing column, nothing in it."""
 
 
+class FullMemory(InputError):
+    """Not even the smallest part of some work fits into memory. What called for it may have a
+    smaller part to try."""
+
+
 class ModelError(InputError):
     """The model can't be loaded, or it is not one whose layers can be captured."""
 

@@ -156,6 +156,20 @@ def test_where_not_even_one_fits_it_is_said_and_what_is_done_stands():
     assert results == [4]
 
 
+def test_what_does_not_fit_beside_a_large_part_is_tried_beside_smaller_ones():
+    """A memory of five: a part of the outer work takes one for each row, and so does what it does
+    row by row meanwhile. A part of four and one row are the most."""
+
+    def outer(first, last):
+        inner = in_a_memory_of(5 - (last - first), [])
+        return list(halving(inner, last - first, last - first, "Not one row: take fewer."))
+
+    parts = list(halving(outer, 16, 16, "No."))
+    assert [len(part) for part in parts] == [4, 4, 4, 4]
+    with pytest.raises(InputError, match=r"Nothing: buy more. \(Not one row: take fewer. \(CUDA"):
+        list(halving(lambda a, b: outer(a, b + 4), 16, 16, "Nothing: buy more."))
+
+
 def test_other_errors_are_not_tried_again():
     tries = []
 
