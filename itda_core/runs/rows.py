@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from itda_core.devices import free_memory, to_device
+from itda_core.devices import free_cached_memory, free_memory, is_out_of_memory, to_device
 
 ROWS_SHARE = 0.25
 """Of what is free on a device, beside the model: what the rows of all layers may take there. As
@@ -58,6 +58,19 @@ class RowFile:
         self._file.readinto(rows.numpy().reshape(-1).view(np.uint8))
         return rows
 
+    def on(self, device: torch.device) -> torch.Tensor:
+        """All rows on a device, [length, width] float32. They go there part by part: of main
+        memory, which a transfer pins, it takes little."""
+        if device.type == "cpu":
+            return self.read(0, self._length)
+        self._file.flush()  # `written` looks at the file's size
+        rows = torch.zeros((self._length, self.width), dtype=torch.float32, device=device)
+        together = max(1, _BUFFER_BYTES // (4 * self.width))
+        for first in range(0, self.written, together):
+            part = self.read(first, together)
+            rows[first : first + len(part)] = to_device(part, device)
+        return rows
+
     def flush(self) -> None:
         """Bring what was written to the disk."""
         self._file.flush()
@@ -76,14 +89,7 @@ class DeviceRows:
         beside the device's work, None for at once."""
         self._file, self._copies = file, copies
         self._waiting: deque[Future] = deque()
-        self._rows: torch.Tensor | None = None
-        if is_kept:
-            shape = (len(file), file.width)
-            self._rows = torch.zeros(shape, dtype=torch.float32, device=device)
-            together = max(1, _BUFFER_BYTES // (4 * file.width))
-            for first in range(0, file.written, together):
-                part = file.read(first, together)
-                self._rows[first : first + len(part)] = to_device(part, device)
+        self._rows = file.on(device) if is_kept else None
 
     def __len__(self) -> int:
         return len(self._file)
@@ -107,6 +113,13 @@ class DeviceRows:
             return self._rows[first : first + count]
         self._settle(0)
         return self._file.read(first, count)
+
+    def on(self, device: torch.device) -> torch.Tensor:
+        """All rows on a device, [length, width] float32: as they are, where it keeps them."""
+        if self._rows is not None:
+            return self._rows.to(device)
+        self._settle(0)
+        return self._file.on(device)
 
     def flush(self) -> None:
         """Bring what was written to the disk."""
@@ -177,10 +190,18 @@ class RowRoom:
         self._copies = Copies(device) if device.type == "cuda" else None
 
     def take(self, file: RowFile) -> RowFile | DeviceRows:
-        """Room for the rows of a file."""
+        """Room for the rows of a file; in the file alone where there is none after all, since other
+        programs use the device, too."""
         if self._device.type == "cpu":
             return file
         n_bytes = 4 * len(file) * file.width
-        is_kept = n_bytes <= self._left
-        self._left -= n_bytes if is_kept else 0
-        return DeviceRows(file, self._device, is_kept, self._copies)
+        if n_bytes <= self._left:
+            self._left -= n_bytes
+            try:
+                return DeviceRows(file, self._device, True, self._copies)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            self._left = 0
+            free_cached_memory()
+        return DeviceRows(file, self._device, False, self._copies)

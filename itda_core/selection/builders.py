@@ -190,7 +190,7 @@ class CoverageBuilder:
         return self._chosen_on(torch.device("cpu"))
 
     def _chosen_on(self, device: torch.device) -> Atoms:
-        config, x = self._config, to_device(self._sample.read(0, len(self.rows)), device)
+        config, x = self._config, self._sample.on(device)
         [good] = to_host(usable(x))
         good = good.nonzero()[:, 0]
         if len(good) < len(x):

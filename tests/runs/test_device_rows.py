@@ -169,6 +169,48 @@ def test_a_share_of_what_is_free_is_given_to_rows_and_the_rest_go_to_files(tmp_p
     assert places == ["pretend", "pretend", "cpu", "cpu"]
 
 
+def test_rows_that_do_not_fit_after_all_go_to_their_file(tmp_path, monkeypatch):
+    """Another program may have taken the room meanwhile."""
+    x, zeros = rows_of(40), torch.zeros
+
+    def full(*shape, device=None, **options):
+        if device is not None and torch.device(device).type == "pretend":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return zeros(*shape, device=device, **options)
+
+    monkeypatch.setattr(rows_module, "free_memory", lambda _device: 10**12)
+    with PretendDevice():
+        room = RowRoom(DEVICE)
+        monkeypatch.setattr(torch, "zeros", full)
+        rows = room.take(RowFile(tmp_path / "a.f32", 40, 4))
+        rows.write(0, x.to("pretend"))
+        found = rows.read(0, 40)
+    assert found.device.type == "cpu"
+    assert same(found, x)
+
+
+@PLACES
+def test_all_rows_go_to_a_device_part_by_part(make, is_kept, monkeypatch):
+    """Those not in the file yet as well; a transfer pins no more than a buffer of main memory."""
+    monkeypatch.setattr(rows_module, "_BUFFER_BYTES", 3 * 16)
+    x, sent, to_device = rows_of(30), [], rows_module.to_device
+
+    def send(rows, device):
+        sent.append(len(rows))
+        return to_device(rows, device)
+
+    monkeypatch.setattr(rows_module, "to_device", send)
+    with PretendDevice():
+        rows = make(is_kept, copies=True)
+        rows.write(0, x.to("pretend"))
+        there, here = rows.on(DEVICE), rows.on(torch.device("cpu"))
+        assert (there.device.type, here.device.type) == ("pretend", "cpu")
+        expected = torch.cat([x, torch.zeros(10, 4)])
+        assert same(there, expected)
+        assert same(here, expected)
+    assert sent == ([] if is_kept else [3] * 10)
+
+
 def test_on_a_cpu_the_file_alone_holds_the_rows(tmp_path):
     file = RowFile(tmp_path / "a.f32", 40, 4)
     assert RowRoom(torch.device("cpu")).take(file) is file
