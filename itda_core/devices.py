@@ -3,13 +3,14 @@ or one is full."""
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 import psutil
 import torch
 
-from itda_core.errors import FullMemory, InputError
+from itda_core.errors import FullMemory, InputError, ItdaError
 
 Result = TypeVar("Result")
 
@@ -196,7 +197,7 @@ def _tried(work: Callable[[int, int], Result], first: int, last: int):
     except (RuntimeError, MemoryError, FullMemory) as error:
         if not is_out_of_memory(error):
             raise
-        return first_line(error) if str(error) else "memory is full", None
+        return _said(error), None
 
 
 def first_line(error: BaseException) -> str:
@@ -209,6 +210,23 @@ def _described_or_why_not(name: str) -> Device:
         return described(name)
     except (RuntimeError, AssertionError) as error:
         return Device(name, kind_of(name), 0, 0, first_line(error))
+
+
+def _said(error: BaseException) -> str:
+    return first_line(error) if str(error) else "memory is full"
+
+
+@contextmanager
+def full_memory_as_sentence(device: torch.device, remedy: str) -> Iterator[None]:
+    """Turns a memory that is full, where no smaller part can be tried, into FullMemory with what to
+    do."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ItdaError) or not is_out_of_memory(error):
+            raise
+        sentence = f"Memory is full on the device {device} ({_said(error)})."
+        raise FullMemory(f"{sentence} {remedy}") from error
 
 
 def described(name: str) -> Device:

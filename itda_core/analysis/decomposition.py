@@ -9,12 +9,16 @@ import pandas as pd
 import torch
 
 from itda_core.config import TrainConfig
+from itda_core.devices import full_memory_as_sentence
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError
 from itda_core.evaluation.metrics import used_terms
 from itda_core.model.model import Model
 from itda_core.model.tokens import Tokens
 from itda_core.pursuit.codes import Codes
+
+NO_ROOM_FOR_TEXT = "Take a shorter text, free some there, or choose another device."
+"""What to do where a device's memory is full"""
 
 
 @dataclass(frozen=True)
@@ -120,9 +124,16 @@ def decompose(
     """Decompose every token of `text` but those that training leaves out.
 
     The text is cut to 1,024 tokens, or to the model's context length where that is shorter; see
-    `is_cut`. Computed on the model's device. Raises InputError for a text of fewer than two tokens.
+    `is_cut`. Computed on the model's device. Raises InputError for a text of fewer than two tokens,
+    and where memory is full.
     """
-    dictionary = dictionary.to(model.device)
+    with full_memory_as_sentence(model.device, NO_ROOM_FOR_TEXT):
+        return _decomposed(dictionary.to(model.device), model, text, config)
+
+
+def _decomposed(
+    dictionary: Dictionary, model: Model, text: str, config: TrainConfig
+) -> Decomposition:
     tokens = model.tokenize([text])
     activations = model.capture(tokens, [dictionary.hook_point.layer], config.skip_first)
     x = activations[dictionary.hook_point.layer]

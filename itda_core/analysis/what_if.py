@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from itda_core.analysis.decomposition import Decomposition
-from itda_core.devices import in_float64
+from itda_core.analysis.decomposition import NO_ROOM_FOR_TEXT, Decomposition
+from itda_core.devices import full_memory_as_sentence, in_float64
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError
 from itda_core.model.model import Model
@@ -72,7 +72,12 @@ class Unedited:
 
 def unedited(model: Model, dictionary: Dictionary, result: Decomposition) -> Unedited:
     """What `what_if` compares edits with, on the model's device. result: of this model and
-    dictionary. Raises ModelError for encoders."""
+    dictionary. Raises ModelError for encoders, and InputError where memory is full."""
+    with full_memory_as_sentence(model.device, NO_ROOM_FOR_TEXT):
+        return _unedited(model, dictionary, result)
+
+
+def _unedited(model: Model, dictionary: Dictionary, result: Decomposition) -> Unedited:
     layer = dictionary.hook_point.layer
     hidden = model.hidden(result.tokens, layer)
     rebuilt = hidden.clone()
@@ -123,16 +128,29 @@ def what_if(
     asked for; onto: the edit is added to the "activation" itself, so that what the reconstruction
     leaves out stays as it is, or to the "reconstruction"; before: `unedited` of the same, where it
     is at hand. Computed on the model's device. Raises ModelError for encoders, and InputError for a
-    position that the text has not.
+    position that the text has not, and where memory is full.
     """
     length = int(result.tokens.mask[0].sum())
     if not 0 <= position < length:
         raise InputError(f"The text has tokens 0 to {length - 1}; there is no token {position}.")
-    dictionary = dictionary.to(model.device)
+    with full_memory_as_sentence(model.device, NO_ROOM_FOR_TEXT):
+        dictionary = dictionary.to(model.device)
+        before = before or _unedited(model, dictionary, result)
+        return _edited(model, dictionary, result, edits, position, onto == "activation", before)
+
+
+def _edited(
+    model: Model,
+    dictionary: Dictionary,
+    result: Decomposition,
+    edits: Sequence[Edit],
+    position: int,
+    is_added: bool,
+    before: Unedited,
+) -> WhatIf:
+    """What `what_if` gives. is_added: the edits to the activation, else to the reconstruction."""
     change = edited_terms(dictionary, result, edits)
     is_changed = change.any(1).cpu().numpy()
-    before = before or unedited(model, dictionary, result)
-    is_added = onto == "activation"
     compared = before.plain if is_added else before.reconstruction
     after = compared
     if is_changed.any():

@@ -4,7 +4,7 @@ import time
 
 from itda_core.activations.massive import usable
 from itda_core.activations.sources import sources_of
-from itda_core.devices import to_host
+from itda_core.devices import is_out_of_memory, to_host
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ItdaError
 from itda_core.runs.training_context import TrainingContext
@@ -52,11 +52,12 @@ class Capture:
         tokens = plan.tokens(first, last)
         try:
             activations = self.context.model.capture(tokens, config.layers, config.skip_first)
-        except ItdaError:  # no room, say: of this window nothing has been handed on yet
-            self.checkpoint()
+            # One wait for the device, for all layers.
+            good = to_host(*(usable(rows) for rows in activations.values()))
+        except Exception as error:  # of this window nothing has been handed on yet
+            if isinstance(error, ItdaError) or is_out_of_memory(error):
+                self.checkpoint()
             raise
-        # One wait for the device, for all layers.
-        good = to_host(*(usable(rows) for rows in activations.values()))
         sources = sources_of(tokens, plan.prompts[first:last], activations)
         room = self.context.explored_rows - self.row
         for (layer, rows), is_good in zip(activations.items(), good, strict=True):

@@ -142,14 +142,15 @@ class HeldOut:
 
     @functools.cached_property
     def _activations(self) -> dict[int, torch.Tensor]:
-        """By layer; none where no held-out prompt has two tokens."""
+        """By layer, on the host, which has room for those of all; none where no held-out prompt has
+        two tokens."""
         model, config = self._context.model, self._context.config
         try:
             plan = make_plan(model, self._context.corpus.held_out(), config, HELD_OUT_TOKENS)
         except CorpusError:
             return {}
         tokens = plan.tokens(0, len(plan.prompts))
-        return dict(model.capture(tokens, config.layers, config.skip_first))
+        return dict(model.capture(tokens, config.layers, config.skip_first, to="cpu"))
 
     def measures(
         self, layer: int, dictionary: Dictionary, gram: torch.Tensor | None
@@ -157,7 +158,7 @@ class HeldOut:
         """FVU on held-out prompts, where the corpus has any of two tokens: of all tokens, and
         without massive activations."""
         empty = dictionary.atoms.new_zeros(0, dictionary.d_model)
-        x, _ = _finite(self._activations.get(layer, empty))
+        x, _ = _finite(to_device(self._activations.get(layer, empty), dictionary.device))
         [norms] = to_host(x.norm(dim=1))
         is_usual = ~massive(norms, dictionary.median_norm or float(norms.nanmedian()))
         everything, usual = ReconstructionSums(), ReconstructionSums()

@@ -7,7 +7,6 @@ every 20 s makes an interrupted training resume to the same dictionaries.
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +14,12 @@ from itda_core.activations.plan import Plan, make_plan
 from itda_core.activations.pool import CandidatePool, candidate_rows, pool_at
 from itda_core.config import IMPORTED, TrainConfig, run_id
 from itda_core.corpus.corpus import Corpus, load_corpus
-from itda_core.devices import is_out_of_memory
+from itda_core.devices import full_memory_as_sentence
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError, ItdaError
 from itda_core.files import disk_errors_as_sentences
 from itda_core.model.loading import load_model
 from itda_core.model.model import Model
-from itda_core.model.pretrained import first_line
 from itda_core.progress import Progress
 from itda_core.runs.run import list_runs
 from itda_core.runs.training_context import TrainingContext
@@ -32,6 +30,9 @@ from itda_core.training.report import Report
 from itda_core.training.run_writer import RunWriter
 
 CHECKPOINT_SECONDS = 20.0
+_NOTHING_LOST = (
+    "Nothing that was kept is lost: resume the training where more is free, or on another device."
+)
 
 
 def resume(name: str, runs: Path, device: str | None = None) -> Iterator[Progress]:
@@ -66,7 +67,9 @@ def train(
     device: "cuda:1", "mps", "cpu" …, by default the best there is; everything is computed there,
     and which it was is no part of the training's id.
     What is already written is not made again, and what was interrupted goes on from its
-    checkpoint. Closing the generator keeps a checkpoint. Raises ItdaError with the remedy.
+    checkpoint. Closing the generator keeps a
+    checkpoint, except on a device once the first layer is written: a pass that no checkpoint holds
+    took it at most 20 s. Raises ItdaError with the remedy.
     """
     config.check()
     if config.selection == IMPORTED:
@@ -88,7 +91,8 @@ def train(
     plan = make_plan(model, corpus.training(config.seed), config, config.max_tokens)
     _check_enough_tokens(plan, config)
     context = TrainingContext(config, model, corpus, plan, workspace)
-    with workspace.locked(config), disk_errors_as_sentences(runs), _full_memory_as_sentence(model):
+    full_memory = full_memory_as_sentence(model.device, _NOTHING_LOST)
+    with workspace.locked(config), disk_errors_as_sentences(runs), full_memory:
         yield from _run(context)
     workspace.remove()
 
@@ -195,20 +199,6 @@ def _came_to(config: TrainConfig, other: TrainConfig) -> bool:
     if {**other.corpus.to_dict(), **said} != other.corpus.to_dict():
         return False
     return other == replace(config, corpus=other.corpus).with_dtype(other.model.dtype)
-
-
-@contextmanager
-def _full_memory_as_sentence(model: Model) -> Iterator[None]:
-    """Turns a memory that is full, where no smaller part could be tried, into a sentence."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, ItdaError) or not is_out_of_memory(error):
-            raise
-        raise ItdaError(
-            f"Memory is full on the device {model.device} ({first_line(error)}). Nothing that was "
-            "kept is lost: resume the training where more is free, or on another device."
-        ) from error
 
 
 def _check_enough_tokens(plan: Plan, config: TrainConfig) -> None:

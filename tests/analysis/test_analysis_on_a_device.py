@@ -16,7 +16,10 @@ from itda_core.analysis.decomposition import decompose
 from itda_core.analysis.latent_map import map_latents, nearest_neighbours
 from itda_core.analysis.neighbours import cosines_to, nearest_atoms, next_tokens
 from itda_core.analysis.steering import Writing, steering_vector, usual_norm, write_on
-from itda_core.analysis.what_if import Edit, what_if
+from itda_core.analysis.what_if import Edit, unedited, what_if
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.errors import InputError
+from itda_core.model.model import Model
 from itda_core.runs.run import list_runs
 from tests.support.pretend_device import PretendDevice
 from tests.support.trained_runs import shared_runs
@@ -132,3 +135,22 @@ def test_a_map_is_that_of_the_cpu(dictionary, monkeypatch):
     np.testing.assert_array_equal(numbers, expected)
     np.testing.assert_allclose(distances, far, atol=1e-6)
     pd.testing.assert_frame_equal(points, map_latents(dictionary, "svd"))
+
+
+def test_a_full_memory_is_said_with_what_to_do(dictionary, taken_apart, run, tiny_model):
+    def full(*_arguments, **_options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    said = r"Memory is full on the device cpu .* shorter text"
+    before = unedited(tiny_model, dictionary, taken_apart)
+    edits = [Edit(int(taken_apart.codes.latents[3, 0]))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Model, "logits_after", full)
+        with pytest.raises(InputError, match=said):
+            unedited(tiny_model, dictionary, taken_apart)
+        for known in (None, before):
+            with pytest.raises(InputError, match=said):
+                what_if(tiny_model, dictionary, taken_apart, edits, 6, before=known)
+        patch.setattr(Dictionary, "encode", full)
+        with pytest.raises(InputError, match=said):
+            decompose(dictionary, tiny_model, TEXT, run.config)

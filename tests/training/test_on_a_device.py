@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from itda_core.errors import InputError, ItdaError
+from itda_core.model.model import Model
 from itda_core.runs import rows as rows_module
 from itda_core.runs.rows import RowRoom
 from itda_core.runs.run import NEAR_MISS_FILE, list_runs
@@ -292,6 +293,46 @@ def test_a_pass_without_room_loses_nothing_and_can_be_resumed(tiny, tmp_path, mo
         steps = [(step.stage, step.tokens) for step in resume(at, tmp_path / "runs", "pretend")]
     assert next(count for stage, count in steps if stage == "training") > tokens > 0
     assert_same_runs(tmp_path / "runs", tmp_path / "undisturbed")
+
+
+def test_rows_of_a_window_without_room_lose_nothing_either(tiny, tmp_path, monkeypatch):
+    """The rows of the seventh window find no room, which no halving of a pass can help."""
+    config, calls = tiny(selection="coverage"), itertools.count()
+    on_device(config, tmp_path / "undisturbed")
+    capture = Model.capture
+    with pytest.MonkeyPatch.context() as patch, PretendDevice():
+        patch.setattr(
+            Model, "capture", lambda *given: full() if next(calls) >= 6 else capture(*given)
+        )
+        with pytest.raises(ItdaError, match=r"Memory is full on the device pretend:0 .*resume"):
+            for progress in train(config, tmp_path / "runs", device="pretend"):
+                at, tokens = progress.training_id, progress.tokens
+    with PretendDevice():
+        steps = [(step.stage, step.tokens) for step in resume(at, tmp_path / "runs", "pretend")]
+    assert next(count for stage, count in steps if stage == "training") > tokens > 0
+    assert_same_runs(tmp_path / "runs", tmp_path / "undisturbed")
+
+
+def test_held_out_rows_of_all_layers_wait_on_the_host(tiny, tmp_path, monkeypatch):
+    """The device takes those of one layer while it is measured."""
+    capture, found, measured = Model.capture, [], []
+    encode = encoding.Dictionary.encode
+
+    def seen(*given, **options):
+        rows = capture(*given, **options)
+        found.append({layer: (len(x), x.device.type) for layer, x in rows.items()})
+        return rows
+
+    def encoded(self, x, *rest, **options):
+        measured.append((len(x), x.device.type))
+        return encode(self, x, *rest, **options)
+
+    monkeypatch.setattr(Model, "capture", seen)
+    monkeypatch.setattr(encoding.Dictionary, "encode", encoded)
+    on_device(tiny(selection="coverage"), tmp_path / "runs")
+    held_out = found[-1]  # after all windows
+    assert {layer: place for layer, (_, place) in held_out.items()} == {0: "cpu", 2: "cpu"}
+    assert measured.count((held_out[0][0], "pretend")) == 2
 
 
 def test_memory_that_is_full_elsewhere_ends_in_a_sentence(tiny, tmp_path, monkeypatch):
