@@ -3,7 +3,7 @@ or one is full."""
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -113,6 +113,12 @@ def check_same_device(**tensors: torch.Tensor) -> None:
     if other == "gram":  # whose numbers depend on the device
         remedy = f"Make it on {here}: gram_matrix(atoms)."
     raise InputError(f"The {first} are on the device {here}, the {other} on {there}. {remedy}")
+
+
+def working_on(device: torch.device) -> AbstractContextManager:
+    """Within this context, and in this thread, what is made on "cuda" without a number is made on
+    this device; nothing where it is no such one."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def has_float64(device: torch.device) -> bool:

@@ -1,5 +1,7 @@
 """Which devices there are, and what is said where two differ or one is full."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -18,6 +20,7 @@ from itda_core.devices import (
     numbered,
     to_device,
     to_host,
+    working_on,
 )
 from itda_core.errors import InputError
 from itda_core.pursuit.gram import gram_matrix
@@ -94,6 +97,15 @@ def test_tensors_on_two_devices_are_named():
             check_same_device(activations=torch.zeros(2, 3), atoms=atoms)
     assert "activations are on the device cpu, the atoms on pretend:0" in str(refused.value)
     assert 'atoms.to("cpu")' in str(refused.value)
+
+
+def test_only_a_gpu_is_a_threads_current_device(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext(chosen.append(device)))
+    for name in ("cpu", "mps", "cuda:1"):
+        with working_on(torch.device(name)):
+            pass
+    assert chosen == [torch.device("cuda:1")]
 
 
 def test_sums_are_kept_in_float64_where_the_device_has_it():

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from itda_core.config import ModelSpec
-from itda_core.devices import best_device, checked_device, kind_of
+from itda_core.devices import best_device, checked_device, kind_of, numbered, working_on
 from itda_core.digests import digest
 from itda_core.errors import ModelError
 from itda_core.model.abilities import Abilities
@@ -76,10 +76,10 @@ def _loaded(spec: ModelSpec, weights: torch.dtype, device: str) -> Model:
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"The tokenizer of {spec.name} gives no character spans (not a fast one).")
     identity = _identity(spec, source, module.config, weights, device)
-    if kind_of(device) == "cuda" and ":" in device:  # what is made without saying where goes there
-        torch.cuda.set_device(device)
+    there = torch.device(numbered(device))  # "cuda" alone would be the thread's own
     try:
-        return proved(identity, module.to(device), tokenizer)
+        with working_on(there):
+            return proved(identity, module.to(there), tokenizer)
     except ModelError:
         raise
     except Exception as error:  # no language model at all, or no room for it

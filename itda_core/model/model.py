@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from itda_core.devices import halving, to_device
+from itda_core.devices import halving, to_device, working_on
 from itda_core.errors import InputError, ModelError
 from itda_core.model.abilities import Abilities
 from itda_core.model.blocks import changed, left_out, recorded
@@ -21,6 +21,8 @@ from itda_core.model.tokens import TokenizedText, Tokens, padded, tokenized_text
 
 FORWARD_TOKENS = {"cpu": 1_024, "mps": 8_192, "cuda": 16_384}
 """Tokens of one forward pass, padding included: enough to keep the device busy."""
+_TRY_MORE_AFTER = 64
+"""Forward passes after one that filled memory, until more is tried"""
 
 
 class Activations(dict):
@@ -56,6 +58,8 @@ class Model:
         """What it was proved to do right: set by who loads it (see proof.py)"""
         self._fitting: int | None = None
         """Tokens of a forward pass, padding included, that memory had room for after it was full"""
+        self._passes = 0
+        """Forward passes that had room since then"""
 
     @property
     def is_causal(self) -> bool:
@@ -171,10 +175,22 @@ class Model:
 
         longest = int(tokens.lengths[part].max())
         passes = list(halving(run, len(part), len(part), self._no_room(longest)))
+        self._remember_room([count * longest for count, _ in passes])
         if len(passes) == 1:
             return passes[0][1]
-        self._fitting = passes[-2][0] * longest  # the last one may be a small rest
         return {layer: torch.cat([rows[layer] for _, rows in passes]) for layer in layers}
+
+    def _remember_room(self, fitted: list[int]) -> None:
+        """Keep to what had room after memory was full, and try twice as much now and then: what
+        filled it may be gone. fitted: tokens of each pass that a batch took."""
+        if len(fitted) > 1:
+            self._fitting, self._passes = fitted[-2], 0  # the last one may be a small rest
+        elif self._fitting is not None:
+            self._passes += 1
+            if self._passes % _TRY_MORE_AFTER == 0:
+                self._fitting *= 2
+                if self._fitting >= max(FORWARD_TOKENS.values()):
+                    self._fitting = None
 
     def _no_room(self, n_tokens: int) -> str:
         return (
@@ -214,7 +230,7 @@ class Model:
             mask = to_device(mask.to(torch.int64), self.device)
             options = {"attention_mask": mask, **options}
         ids = to_device(ids, self.device)
-        with self._lock, torch.inference_mode():
+        with self._lock, working_on(self.device), torch.inference_mode():
             return module(input_ids=ids, **_accepted(type(module), options))
 
     def unembed(self, hidden: torch.Tensor) -> torch.Tensor:

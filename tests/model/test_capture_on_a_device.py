@@ -3,10 +3,13 @@
 The device is the tests' own (see support/pretend_device.py); no GPU has shown this yet.
 """
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 
 from itda_core.errors import InputError
+from itda_core.model import model as model_module
 from itda_core.model.loading import load_model
 from itda_core.model.model import Model
 from tests.support.pretend_device import PretendDevice
@@ -112,6 +115,48 @@ def test_a_pass_that_fills_memory_is_made_in_halves(
     again = own_model.capture(own_model.tokenize(texts), LAYERS)
     torch.testing.assert_close(again[2], expected[2])
     assert max(texts * width for texts, width in tried) <= 200
+
+
+def test_more_is_tried_again_once_many_passes_had_room(own_model, tiny_texts, monkeypatch):
+    """What filled memory, another program's say, is gone: passes are as large as at first."""
+    monkeypatch.setattr(model_module, "_TRY_MORE_AFTER", 3)
+    room, tried, tokens = [200], [], own_model.tokenize(tiny_texts[:40])
+
+    def refuse(_module, inputs):
+        tried.append(inputs[0].shape[0] * inputs[0].shape[1])
+        if tried[-1] > room[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    handle = own_model.blocks[0].register_forward_pre_hook(refuse)
+    own_model.capture(tokens, LAYERS)
+    at_first = tried[0]
+    room[0] = 10**9
+    for _ in range(20):
+        tried.clear()
+        own_model.capture(tokens, LAYERS)
+    handle.remove()
+    assert tried[0] == at_first > 200
+
+
+def test_passes_run_where_the_model_is_whatever_the_thread_works_on(own_model, monkeypatch):
+    """CUDA's current device is each thread's own; sessions are threads."""
+    places, during = [], []
+
+    @contextmanager
+    def working_on(device):
+        places.append(device)
+        try:
+            yield
+        finally:
+            places.pop()
+
+    monkeypatch.setattr(model_module, "working_on", working_on)
+    handle = own_model.blocks[0].register_forward_pre_hook(lambda *_: during.extend(places))
+    tokens = own_model.tokenize(["the treaty of peace"])
+    own_model.capture(tokens, [0])
+    own_model.logits(tokens)
+    handle.remove()
+    assert during == [own_model.device, own_model.device]
 
 
 def test_a_text_that_memory_has_no_room_for_is_said_with_the_remedy(own_model, full_above):

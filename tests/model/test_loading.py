@@ -4,7 +4,9 @@ import importlib.util
 import json
 import pickle
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import gguf
 import pytest
@@ -13,6 +15,7 @@ import torch
 from itda_core.config import ModelSpec, code_directory
 from itda_core.errors import InputError, ModelError
 from itda_core.model import built_in, loading
+from itda_core.model.abilities import Abilities
 from itda_core.model.loading import load_model, remembered_abilities, try_model
 from tests.support.pretend_device import PretendDevice
 from tests.support.tiny_models import save_tiny_model, tiny_module
@@ -39,6 +42,24 @@ def refused(name, **options):
     message = str(caught.value)
     assert "\n" not in message
     return message
+
+
+# Devices
+
+
+def test_a_model_on_cuda_is_on_the_first_gpu_whatever_the_thread_works_on(
+    tiny_model_folder, monkeypatch
+):
+    went_to, worked_on = [], []
+    monkeypatch.setattr(torch.nn.Module, "to", lambda _self, device: went_to.append(device))
+    monkeypatch.setattr(loading, "checked_device", lambda name: name)
+    monkeypatch.setattr(loading, "working_on", lambda device: nullcontext(worked_on.append(device)))
+    monkeypatch.setattr(loading, "proved", lambda *_: SimpleNamespace(abilities=Abilities()))
+    for name in ("cuda", "cuda:1"):
+        load_model(str(tiny_model_folder), device=name)
+    assert went_to[-1] == worked_on[-1] == torch.device("cuda:1")
+    assert worked_on[0] == torch.device("cuda:0")
+    assert went_to.count(torch.device("cuda:0")) == 1
 
 
 # Folders
