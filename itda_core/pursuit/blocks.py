@@ -90,6 +90,8 @@ def _plan_on_cpu(ways, x, atoms, l0, gram, memory) -> tuple:
     # A Gram matrix costs n_atoms products of a token, the direct way l0 of them for each token.
     if gram is None and len(x) * l0 > len(atoms):
         gram = affordable_gram(atoms, memory - for_blocks)
+    if gram is not None:
+        gram = gram.contiguous()  # the compiled loops read rows without gaps
     rows = for_blocks // (4 * _COPIES * sum(atoms.shape))
     rows = min(rows, _CORRELATION_BYTES // (4 * len(atoms)))
     return ways.by_products if gram is None else ways.compiled, gram, rows

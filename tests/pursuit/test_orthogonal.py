@@ -180,6 +180,29 @@ def test_more_steps_than_atoms_take_each_atom_once_and_end(pursue):
     np.testing.assert_allclose(dense(codes, 3), solved, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda gram: gram[:300, :300],
+        lambda gram: gram[:, :300],
+        lambda gram: gram[:300, :300].mT,
+        lambda gram: gram.repeat_interleave(2, dim=1)[:300, ::2],
+    ],
+    ids=["a part", "columns", "transposed", "every other column"],
+)
+def test_a_gram_matrix_may_be_a_view_of_another(view):
+    x, atoms = random_problem(60, 400, 32)
+    gram, atoms = view(gram_matrix(atoms)), atoms[:300]
+    latents, coefficients = slow_orthogonal(x, atoms, 6)
+    codes = orthogonal_matching_pursuit(x, atoms, 6, gram=gram)
+    assert np.array_equal(codes.latents.numpy(), latents)
+    scale = x.norm(dim=1, keepdim=True).numpy()
+    np.testing.assert_allclose(codes.coefficients / scale, coefficients / scale, atol=1e-5)
+    plain, _, _ = slow_pursuit(x, atoms, 6)
+    for pursuit in (matching_pursuit, refitted_pursuit):
+        assert np.array_equal(pursuit(x, atoms, 6, gram=gram).latents.numpy(), plain)
+
+
 def test_huge_and_tiny_activations(pursue):
     x, atoms = random_problem(10, 60, 20)
     codes = pursue(x, atoms, 6)
