@@ -11,6 +11,7 @@ import torch
 
 from itda_core.errors import InputError
 from itda_core.pursuit.codes import Codes
+from itda_core.pursuit.products import products
 
 ARCHITECTURES = ("standard", "topk", "jumprelu")
 MAX_TERMS = 1_024
@@ -49,7 +50,7 @@ class SaeEncoder:
 
     def pre_activations(self, x: torch.Tensor) -> torch.Tensor:
         """What the rule decides on, [n_tokens, n_atoms] float32. x: [n_tokens, d_model]."""
-        return (x.float() - self.center) @ self.weight + self.bias
+        return products(x.float() - self.center, self.weight) + self.bias
 
     def coefficients(self, pre: torch.Tensor) -> torch.Tensor:
         """Coefficients on unit atoms, [n_tokens, n_atoms] float32, 0 where a latent is not

@@ -102,6 +102,6 @@ def _take(step, best, floor, residuals, atoms, latents, coefficients) -> torch.T
 
 def _pursue_compiled(correlations, residuals, atoms, gram, _scale, coefficients, latents) -> None:
     """The pursuit by the compiled kernel."""
-    torch.mm(residuals, atoms.T, out=correlations)
+    products(residuals, atoms.T, out=correlations)
     own = (correlations, residuals, latents, coefficients)
     in_threads(lambda c, r, *out: pursue_rows(c, r, gram.numpy(), atoms.numpy(), *out), own)

@@ -137,7 +137,7 @@ def _pursue_compiled(
     min_projection, correlations, residuals, atoms, gram, scale, projections, latents, factor
 ) -> None:
     """The pursuit by the compiled kernel."""
-    torch.mm(residuals, atoms.T, out=correlations)
+    products(residuals, atoms.T, out=correlations)
     own = (correlations, residuals, (min_projection / scale)[:, 0], latents, factor, projections)
     shared = gram.numpy(), atoms.numpy()
     in_threads(lambda c, r, *own: pursue_orthogonally_rows(c, r, *shared, *own), own)

@@ -4,32 +4,39 @@ A GPU multiplies matrices in 16 bits some ten times as fast as in float32, and r
 So 16 bits propose a few atoms for each token, and float32 decides between them. Where the proposal
 leaves it open whether another atom is larger, that is said, and the token is pursued in float32.
 
-TF32, which torch may be told to use for float32 products on CUDA, has ten bits. Nobody's setting is
-touched: where it is on, the products that decide are made in three parts, which it keeps whole.
+torch may be told to use TF32, of ten bits, for float32 products on CUDA, and bfloat16, of seven, on
+CPUs that have it. Nobody's setting is touched, for other threads multiply too: where one is on, the
+products that decide are made on CUDA in three parts, which TF32 keeps whole, and on a CPU by numpy.
 """
 
+import numpy as np
 import torch
 
 _GROUP = 64
 """Atoms whose largest proposal is looked for first."""
 CANDIDATES = 8
 """Proposed atoms, between which float32 decides."""
-_PROPOSAL_ERROR = 2**-9
-"""Largest error of a product of unit vectors in 16 bits: each is rounded by 2⁻¹¹ of itself, so is
-their product, and so are its parts where the device adds them up in 16 bits."""
+_PROPOSAL_ERROR = 2**-8
+"""Largest error of a product of unit vectors in 16 bits: each is rounded by 2⁻¹¹ of itself, and so
+is their product. As much again and more is left for a few parts of it that the device sums apart
+and adds up in 16 bits, as cuBLAS may."""
 _FLOP_PER_BYTE_HALF, _FLOP_PER_BYTE = 150, 30
 """Operations of a matrix product in the time that a GPU reads a byte from its memory: in 16 bits on
 CUDA cards since Turing, in float32 on Apple's. Rough figures of such cards, measured on none."""
 _FOR_TF32 = -(2**13)
 """The bits of a float32 that TF32 keeps."""
+_FEWER_BITS = ("bf16", "tf32")
+"""Settings of torch for products of float32."""
 
 
-def products(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """a @ b, float32 to its full precision also where torch may use TF32."""
-    is_cuda = a.device.type == "cuda"
-    if is_cuda and torch.backends.cuda.matmul.fp32_precision == "tf32":
+def products(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    """a @ b of float32 to its full precision, whatever torch may use. out: filled, if given."""
+    if a.device.type == "cuda" and torch.backends.cuda.matmul.fp32_precision == "tf32":
         return products_in_parts(a, b)
-    return a @ b
+    if a.device.type == "cpu" and torch.backends.mkldnn.matmul.fp32_precision in _FEWER_BITS:
+        room = None if out is None else out.numpy()
+        return torch.from_numpy(np.matmul(a.numpy(), b.numpy(), out=room))
+    return torch.matmul(a, b, out=out)
 
 
 def products_in_parts(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -68,10 +75,7 @@ class Strongest:
 
     def __call__(self, residuals: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The atoms, [n_tokens] int64, of equal ones the first, and whether it is sure, bool."""
-        if self._room is None:
-            correlations = products(residuals, self._atoms.T)
-        else:
-            correlations = torch.mm(residuals, self._atoms.T, out=self._room)
+        correlations = products(residuals, self._atoms.T, out=self._room)
         best = correlations.abs_().argmax(1)
         return best, torch.ones_like(best, dtype=torch.bool)
 

@@ -16,6 +16,7 @@ from itda_core.devices import has_float64, to_device, to_host
 from itda_core.pursuit.codes import tokens_together
 from itda_core.pursuit.gram import affordable_gram
 from itda_core.pursuit.orthogonal import orthogonal_matching_pursuit
+from itda_core.pursuit.products import products
 
 _FOR_MASSIVE = 8
 """Atoms, at most, for massive activations."""
@@ -219,18 +220,18 @@ def _principal(directions: torch.Tensor) -> torch.Tensor:
     """Coordinates in the directions' first principal components, [n_tokens, ≤ 128], unit rows."""
     if directions.shape[1] <= COMPONENTS:
         return directions
-    products = directions.T @ directions
+    squares = products(directions.T, directions)
     if not has_float64(directions.device):  # nor eigenvectors
-        products = products.cpu()
-    _, vectors = torch.linalg.eigh(products)
+        squares = squares.cpu()
+    _, vectors = torch.linalg.eigh(squares)
     vectors = vectors[:, -COMPONENTS:].to(directions.device)
-    return torch.nn.functional.normalize(directions @ vectors, dim=1)
+    return torch.nn.functional.normalize(products(directions, vectors), dim=1)
 
 
 def _nearest(points: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
     """The centre with the largest product for each point, [n_points] int64."""
     together = _together(points.device, len(centres))
-    return torch.cat([(part @ centres.T).argmax(1) for part in points.split(together)])
+    return torch.cat([products(part, centres.T).argmax(1) for part in points.split(together)])
 
 
 def _sums(points: torch.Tensor, nearest: torch.Tensor, n_centres: int) -> torch.Tensor:
@@ -245,7 +246,7 @@ def _sums(points: torch.Tensor, nearest: torch.Tensor, n_centres: int) -> torch.
     numbers = torch.arange(n_centres, device=points.device)[:, None]
     together = _together(points.device, n_centres)
     for part, of_part in zip(points.split(together), nearest.split(together), strict=True):
-        sums += (numbers == of_part).float() @ part
+        sums += products((numbers == of_part).float(), part)
     return sums
 
 

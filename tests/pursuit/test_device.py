@@ -1,21 +1,24 @@
 """Pursuits on a device that is not the CPU: the CPU's numbers, few waits, and a full memory."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import orthogonal_mp_gram
 
+from itda_core.dictionary.sae_encoder import SaeEncoder
 from itda_core.errors import InputError
 from itda_core.pursuit import blocks, matching, orthogonal, orthogonal_torch, products
 from itda_core.pursuit.codes import direction_errors, residual_norms
 from itda_core.pursuit.gram import affordable_gram, gram_matrix
 from itda_core.pursuit.orthogonal import PURSUITS, orthogonal_matching_pursuit, refit
 from itda_core.pursuit.products import Proposed, products_in_parts
+from itda_core.selection import coverage
 from tests.pursuit.test_orthogonal import random_problem, slow_orthogonal
 from tests.support.pretend_device import PretendDevice
-from tests.support.reference import unit_rows
+from tests.support.reference import slow_pursuit, unit_rows
 
 WAYS = ["products", "proposals", "gram"]
 pursuits = pytest.mark.parametrize("pursuit", list(PURSUITS.values()), ids=list(PURSUITS))
@@ -108,13 +111,15 @@ def test_the_host_waits_a_few_times_a_block_and_never_in_a_step(pursuit, way):
     assert waits_of(pursuit, 60, 20) == few
 
 
-def test_more_blocks_wait_more_often_by_the_same(way):
+def test_more_blocks_wait_more_often_by_the_same(way, monkeypatch):
     token = 4 * (2 * 100 + 24 * (4 + 12)) if way != "gram" else 4 * (3 * 100 + 4 * 24 + 2 * 16)
     gram = 4 * 100**2 if way == "gram" else 0
-    one, three = (
-        waits_of(orthogonal_matching_pursuit, 90, 4, memory=memory)
-        for memory in (90 * token + gram, 30 * token + 4 * gram // 3)
-    )
+    blocks_so_far, waits = full_above(90, monkeypatch), []
+    for memory, n_blocks in ((90 * token + gram, 1), (30 * token + 4 * gram // 3, 3)):
+        blocks_so_far.clear()
+        waits.append(waits_of(orthogonal_matching_pursuit, 90, 4, memory=memory))
+        assert len(blocks_so_far) == n_blocks
+    one, three = waits
     assert one <= 3
     assert three <= 3 * one
 
@@ -218,6 +223,69 @@ def test_products_in_parts_are_exact_where_torch_multiplies_in_tf32(monkeypatch)
     monkeypatch.setattr(torch.Tensor, "__matmul__", rounded)
     assert ((x @ atoms.T).double() - exact).abs().max() > 5e-5
     assert (products_in_parts(x, atoms.T).double() - exact).abs().max() < 1e-6
+
+
+class AsOnCuda:
+    """A matrix that says it is on a CUDA device, and which products were asked of it."""
+
+    device = torch.device("cuda")
+
+    def __matmul__(self, other):
+        return "one product"
+
+
+@pytest.mark.parametrize(
+    ("setting", "made"), [("tf32", "three parts"), ("ieee", "one product"), ("none", "one product")]
+)
+def test_only_where_torch_may_use_tf32_products_on_cuda_are_made_in_parts(
+    setting, made, monkeypatch
+):
+    monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(fp32_precision=setting))
+    monkeypatch.setattr(products, "products_in_parts", lambda *_: "three parts")
+    monkeypatch.setattr(torch, "matmul", lambda a, b, out: a @ b)
+    assert products.products(AsOnCuda(), AsOnCuda()) == made
+
+
+@pytest.fixture
+def bfloat16_products(monkeypatch):
+    """torch set to multiply float32 in bfloat16, and doing so on any CPU."""
+
+    multiply = torch.matmul
+
+    def rounded(a, b, out=None):
+        if a.dtype == torch.float32:
+            a, b = a.bfloat16().float(), b.bfloat16().float()
+        return multiply(a, b, out=out)
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    for name in ("mm", "matmul"):
+        monkeypatch.setattr(torch, name, rounded)
+    monkeypatch.setattr(torch.Tensor, "__matmul__", rounded)
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@pursuits
+@pytest.mark.parametrize("n_tokens", [3, 60])  # by products, by the Gram matrix
+def test_pursuits_on_a_cpu_are_exact_where_torch_multiplies_in_bfloat16(
+    pursuit, n_tokens, bfloat16_products
+):
+    x, atoms = random_problem(n_tokens, 200, 64)
+    assert (torch.mm(x, atoms.T).double() - x.double() @ atoms.double().T).abs().max() > 1e-3
+    slow = slow_orthogonal if pursuit is orthogonal_matching_pursuit else slow_pursuit
+    assert np.array_equal(pursuit(x, atoms, 6).latents.numpy(), slow(x, atoms, 6)[0])
+    assert torch.get_float32_matmul_precision() == "medium"
+
+
+def test_an_autoencoder_and_the_nearest_centres_are_exact_there_too(bfloat16_products):
+    x, atoms = random_problem(300, 200, 160)
+    x = torch.nn.functional.normalize(x, dim=1)
+    exact = x.double() @ atoms.double().T
+    zeros, ones = torch.zeros(200), torch.ones(200)
+    encoder = SaeEncoder("topk", atoms.T.contiguous(), zeros, torch.zeros(160), ones, k=4)
+    torch.testing.assert_close(encoder.pre_activations(x).double(), exact, rtol=0, atol=1e-6)
+    assert torch.equal(coverage._nearest(x, atoms), exact.argmax(1))
 
 
 # Memory
