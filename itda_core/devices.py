@@ -67,7 +67,10 @@ def best_device() -> str:
     """What computes where nothing is said: the setting ITDA_DEVICE, else CUDA, else MPS, else the
     CPU. Raises InputError where the setting names a device that is not there."""
     if chosen := os.environ.get("ITDA_DEVICE"):
-        return checked_device(chosen)
+        try:
+            return checked_device(chosen)
+        except InputError as error:
+            raise InputError(f"{error} ITDA_DEVICE names it: change that, or unset it.") from error
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
@@ -89,7 +92,10 @@ def checked_device(name: str) -> str:
     own = torch._C._get_privateuse1_backend_name()  # one that registered itself is in no list
     if kind in (*map(kind_of, names), own):
         return name
-    raise InputError(f"There is no device {name!r} here. There is: {', '.join(names)}.")
+    told = f"There is no device {name!r} here. There is: {', '.join(names)}."
+    if kind_of(name) == "cuda" and torch.version.cuda is None:
+        told += f" This torch, {torch.__version__}, is built without CUDA."
+    raise InputError(told)
 
 
 def free_memory(device: torch.device) -> int:

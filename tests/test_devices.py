@@ -1,5 +1,6 @@
 """Which devices there are, and what is said where two differ or one is full."""
 
+import re
 from contextlib import nullcontext
 
 import pytest
@@ -46,8 +47,17 @@ def test_the_setting_decides_what_computes(monkeypatch):
     monkeypatch.setenv("ITDA_DEVICE", "cpu")
     assert best_device() == "cpu"
     monkeypatch.setenv("ITDA_DEVICE", "cuda:7")
-    with pytest.raises(InputError, match=r"There is no device 'cuda:7' here. There is: .*cpu\."):
+    told = r"There is no device 'cuda:7' here. There is: .*cpu\..* ITDA_DEVICE names it: change"
+    with pytest.raises(InputError, match=told):
         best_device()
+
+
+def test_a_torch_without_cuda_is_named_where_a_gpu_is_asked_for(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", None)
+    with pytest.raises(
+        InputError, match=re.escape(f"This torch, {torch.__version__}, is built without CUDA.")
+    ):
+        checked_device("cuda")
 
 
 @pytest.mark.parametrize("name", ["cuda:7", "toaster", "", "cpu:x", "meta"])

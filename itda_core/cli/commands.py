@@ -97,11 +97,11 @@ def doctor(options: argparse.Namespace) -> int:
         checks.append((f"model {name}", "installed" if there else how_to_install(name), there))
     data = data_directory()
     nearest = next(path for path in [data, *data.parents] if path.exists())
-    free = shutil.disk_usage(nearest).free / 2**30
+    free = shutil.disk_usage(nearest).free / 1e9
     devices = _devices()
     checks += _device_checks(devices)
     checks.append(("data folder", str(data), True))
-    checks.append(("free disk", f"{free:.1f} GiB", free > 2))
+    checks.append(("free disk", f"{free:.1f} GB", free > 2))
     rows = [{"check": name, "found": value, "ok": ok} for name, value, ok in checks]
     show(options, {"checks": rows, "devices": devices}, "checks")
     return 0 if all(ok for *_, ok in checks) else 1
@@ -141,12 +141,12 @@ def _device_checks(devices: list[dict[str, Any]]) -> list[tuple[str, str, bool]]
     try:
         checks = [("device", best_device(), True)]
     except InputError as error:  # ITDA_DEVICE names one that is not there
-        checks = [("device", f"{error} Change ITDA_DEVICE.", False)]
+        checks = [("device", str(error), False)]
     for one in devices:
         if one["trouble"]:
             checks.append((f"device {one['name']}", f"can't be opened: {one['trouble']}", False))
             continue
-        memory = f"{one['free'] / 2**30:.1f} of {one['total'] / 2**30:.1f} GiB free"
+        memory = f"{one['free'] / 1e9:.1f} of {one['total'] / 1e9:.1f} GB free"
         kernels = one["kernels"] or "no compiled kernels"
         about = ", ".join((one["title"], memory, one["dtype"], kernels))
         checks.append((f"device {one['name']}", about, True))

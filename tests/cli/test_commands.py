@@ -337,13 +337,14 @@ def test_doctor_shows_every_device_with_its_memory(cli, monkeypatch):
     assert (first["dtype"], second["dtype"]) == ("bfloat16", "float32")
     assert cpu["kernels"].startswith("numba ")
     found = {one["check"]: one["found"] for one in told["checks"]}
-    assert found["device cuda:1"].startswith("Fake GPU, 22.0 of 24.0 GiB free, float32, ")
+    assert found["device cuda:1"].startswith("Fake GPU, 23.6 of 25.8 GB free, float32, ")
     assert found["device"] == "cpu"  # what torch has, whatever the list says
     monkeypatch.setenv("ITDA_DEVICE", "cuda:7")
     [check] = [one for one in strict_json(cli("doctor", "--json")[1])["checks"]
                if one["check"] == "device"]  # fmt: skip
     assert not check["ok"]
-    assert "There is: cuda:0, cuda:1, cpu. Change ITDA_DEVICE." in check["found"]
+    assert "There is: cuda:0, cuda:1, cpu." in check["found"]
+    assert "ITDA_DEVICE names it: change" in check["found"]
     loading._is_bfloat16_faster.cache_clear()
 
 

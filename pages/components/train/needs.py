@@ -32,10 +32,14 @@ def show_needs(config: TrainConfig, chosen: str) -> None:
         st.warning(literal(problem))
 
 
+_SHARE = 0.9
+"""Of what is free: what needs more is not said to fit, since the estimate is rough."""
+
+
 def fit(guess: Estimate, device: Device) -> str:
     """A sentence on a device that has room; empty where it has none."""
     needed = _needed(guess, device)
-    if needed > device.free:
+    if needed > _SHARE * device.free:
         return ""
     where = "" if guess.on_device is None else f" on {device.name}"
     return f"It fits: {bytes_text(needed)} of {bytes_text(device.free)} free{where}."
@@ -44,7 +48,7 @@ def fit(guess: Estimate, device: Device) -> str:
 def problems(guess: Estimate, device: Device, config: TrainConfig) -> list[str]:
     """Sentences on what does not fit, with the remedy."""
     needed, free = bytes_text(_needed(guess, device)), bytes_text(device.free)
-    does_not_fit = _needed(guess, device) > device.free
+    does_not_fit = _needed(guess, device) > _SHARE * device.free
     if guess.on_device is None:
         remedy = "Choose fewer atoms or tokens or a smaller model, or end other programs."
         told = f"This may not fit: it needs about {needed} of memory, and {free} are free. {remedy}"
