@@ -160,6 +160,18 @@ class JobQueue:
         path = self.folder / job.job_id / "log.txt"
         return path.read_text("utf-8", "replace") if path.exists() else ""
 
+    def waits_for(self, job: Job) -> str:
+        """What a queued job waits for, in words."""
+        others = [one for one in self.jobs() if one.state == "running" or _is_stopping(one)]
+        if self._work(job) in [self._work(one) for one in others]:
+            return "the same work, which is under way"
+        taken = {part for one in others for part in (one.place, one.place.partition(":")[0])}
+        if job.device in taken:
+            return f"a free {job.device}"
+        if self._places is None and not _takes_what_comes(job):
+            return "the devices of this machine to be looked up"
+        return "what is before it"
+
     def cancel(self, job_id: str) -> None:
         """Take a job out of the queue, or stop its process; a training keeps a checkpoint."""
         with self._lock:
@@ -341,6 +353,10 @@ class JobQueue:
 
 def _takes_what_comes(job: Job) -> bool:
     return job.device == ANY and not job.place
+
+
+def _is_stopping(job: Job) -> bool:
+    return job.pid is not None and job.ended is None
 
 
 def _layers(layers: Sequence[int]) -> str:

@@ -4,7 +4,7 @@ import time
 
 import streamlit as st
 
-from itda_core.jobs.job import ANY, Job
+from itda_core.jobs.job import Job
 from pages.components.explorer import explorer
 from pages.components.file_reading import on_the_page
 from pages.components.frame import errors_as_sentences
@@ -73,9 +73,7 @@ def _show_active(job: Job) -> None:
         explorer().queue.cancel(job.job_id)
         st.rerun()
     if job.state == "queued":
-        is_choosy = job.device not in (ANY, "cpu")
-        what = f"a free {job.device}" if is_choosy else "what is before it"
-        st.caption(f"Waiting for {what}.")
+        st.caption(f"Waiting for {explorer().queue.waits_for(job)}.")
         return
     progress = explorer().queue.progress(job)
     if progress is None:

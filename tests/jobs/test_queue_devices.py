@@ -183,6 +183,26 @@ def test_what_an_earlier_app_left_running_is_not_joined_until_the_devices_are_kn
     queue.close()
 
 
+def test_what_a_job_waits_for_is_known(open_queue, gpus, monkeypatch):
+    queue = open_queue()
+    evaluation(queue, "a", "cuda:1")
+    wait_for(queue, {"a": "cuda:1"})
+    same, taken, _, last = (
+        evaluation(queue, name, device)
+        for name, device in (("a", "cuda:0"), ("b", "cuda:1"), ("c", "cuda"), ("d", "any"))
+    )
+    wait_for(queue, {"a": "cuda:1", "c": "cuda:0"})
+    assert queue.waits_for(same) == "the same work, which is under way"
+    assert queue.waits_for(taken) == "a free cuda:1"
+    assert queue.waits_for(last) == "what is before it"
+    again = evaluation(queue, "e", "cuda")
+    assert queue.waits_for(again) == "a free cuda"
+    monkeypatch.setattr(queue, "_known_places", lambda: None)
+    monkeypatch.setattr(queue, "_places", None)
+    early = evaluation(queue, "f", "cpu")
+    assert queue.waits_for(early) == "the devices of this machine to be looked up"
+
+
 def test_a_job_of_a_version_before_devices_may_run_on_any(open_queue, gpus, tmp_path):
     directory = tmp_path / "jobs" / "00001"
     directory.mkdir(parents=True)
