@@ -234,6 +234,7 @@ class JobQueue:
     def _step(self) -> bool:
         """Notice the ends of jobs, start the next ones; true where there is anything to show."""
         places = self._known_places()
+        asked, memory = self._choices(places)
         with self._lock:
             running = [job for job in self.jobs() if job.pid and job.ended is None]
             for job in running:
@@ -243,10 +244,11 @@ class JobQueue:
                     self._finish(job, code)
             waiting = [job for job in self.jobs() if job.state == "queued"]
             if places is not None:
-                self._start_waiting(waiting, running, places)
+                ready = [job for job in waiting if job.job_id in asked]
+                self._start_waiting(ready, running, places, memory.get)
             elif not running:  # what runs may be on any device; what names one waits for it
                 free = [job for job in waiting if _takes_what_comes(job)]
-                self._start_waiting(free, running, Places())
+                self._start_waiting(free, running, Places(), free_bytes)
             return bool(running or waiting)
 
     def _known_places(self) -> Places | None:
@@ -258,7 +260,21 @@ class JobQueue:
             self._places = places_here()
         return self._places
 
-    def _start_waiting(self, waiting: list[Job], running: list[Job], places: Places) -> None:
+    def _choices(self, places: Places | None) -> tuple[set[str], dict[str, int]]:
+        """The jobs that wait, and what is free on the devices that they may choose between. Asked
+        without the lock: it takes a while to open a GPU."""
+        waiting = [job for job in self.jobs() if job.state == "queued"]
+        allowed = [places.allowed(job) for job in waiting] if places else []
+        several = {name for names in allowed if len(names) > 1 for name in names}
+        return {job.job_id for job in waiting}, {name: free_bytes(name) for name in several}
+
+    def _start_waiting(
+        self,
+        waiting: list[Job],
+        running: list[Job],
+        places: Places,
+        memory: Callable[[str], int],
+    ) -> None:
         """Start what can run now, in order; what has no device yet keeps no other waiting."""
         busy = {places.of(job) for job in running}
         under_way = [self._work(job) for job in running]
@@ -267,7 +283,7 @@ class JobQueue:
                 refused = replace(job, state="failed", error=places.missing(job))
                 self._save(replace(refused, ended=time.time()))
                 continue
-            place = places.free(job, busy, free_bytes)
+            place = places.free(job, busy, memory)
             # The same work at once: a training that goes on while it is still being stopped.
             if place is None or self._work(job) in under_way:
                 continue

@@ -2,6 +2,7 @@
 
 import json
 import stat
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -181,6 +182,26 @@ def test_what_an_earlier_app_left_running_is_not_joined_until_the_devices_are_kn
     monkeypatch.setattr(queue_module, "sys", here)
     wait_for(queue, {"a": "cuda:0", "b": "cuda:1"})
     queue.close()
+
+
+def test_the_pages_need_not_wait_while_a_gpu_is_opened(open_queue, gpus, monkeypatch):
+    opening, opened = threading.Event(), threading.Event()
+
+    def slow(_name):
+        opening.set()
+        assert opened.wait(10)
+        return 1
+
+    monkeypatch.setattr(queue_module, "free_bytes", slow)
+    queue = open_queue()
+    job = evaluation(queue, "a")
+    assert opening.wait(10)
+    queue.cancel(job.job_id)  # takes the lock
+    assert now(queue, job).state == "cancelled"
+    opened.set()
+    evaluation(queue, "b")
+    wait_until(lambda: "b" in running(queue))
+    assert "a" not in running(queue)
 
 
 def test_what_a_job_waits_for_is_known(open_queue, gpus, monkeypatch):
