@@ -10,7 +10,7 @@ import torch
 
 from itda_core.dictionary.sae_encoder import SaeEncoder
 from itda_core.pursuit.codes import Codes, residual_norms
-from itda_core.pursuit.gram import affordable_gram
+from itda_core.pursuit.gram import MATCHING_TRAFFIC, affordable_gram, orthogonal_traffic
 from itda_core.pursuit.orthogonal import PURSUITS
 
 
@@ -67,7 +67,9 @@ class PursuitEncoder:
         return PURSUITS[self.pursuit](centred, self.atoms, terms, gram=gram, **ends)
 
     def gram(self) -> torch.Tensor | None:
-        return affordable_gram(self.atoms, l0=self.l0)
+        is_orthogonal = self.pursuit == "orthogonal"
+        traffic = orthogonal_traffic(self.l0) if is_orthogonal else MATCHING_TRAFFIC
+        return affordable_gram(self.atoms, traffic=traffic)
 
     def residual_norms(self, x: torch.Tensor, codes: Codes) -> torch.Tensor:
         return residual_norms(x - self.offset, codes)

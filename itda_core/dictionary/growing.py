@@ -9,7 +9,7 @@ import torch
 from itda_core.devices import free_memory
 from itda_core.dictionary.dictionary import SOURCE_COLUMNS
 from itda_core.pursuit.codes import Codes
-from itda_core.pursuit.gram import empty_gram, extend_gram, gram_bytes
+from itda_core.pursuit.gram import MATCHING_TRAFFIC, empty_gram, extend_gram, gram_bytes, gram_pays
 from itda_core.pursuit.matching import matching_pursuit
 
 
@@ -17,14 +17,16 @@ class GrowingDictionary:
     """Atoms with their sources and their Gram matrix while a dictionary is being built.
 
     Everything grows by one call, in place; room is doubled when it runs out. Above a quarter of
-    the free memory there is no Gram matrix, and the pursuit does without.
+    the free memory there is no Gram matrix, nor on a device whose pursuits would not take it.
     """
 
     def __init__(self, d_model: int, max_atoms: int, device: torch.device | str = "cpu"):
         """device: where it grows and encodes."""
         self.max_atoms = max_atoms
         self._atoms = torch.zeros(0, d_model, dtype=torch.float32, device=device)
-        self._gram: torch.Tensor | None = empty_gram(0, self._atoms.device)
+        self._gram: torch.Tensor | None = None
+        if gram_pays(self._atoms, MATCHING_TRAFFIC):
+            self._gram = empty_gram(0, self._atoms.device)
         self._sources: list[tuple] = []
 
     def __len__(self) -> int:

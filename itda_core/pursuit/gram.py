@@ -23,12 +23,12 @@ def gram_matrix(atoms: torch.Tensor) -> torch.Tensor:
 
 
 def affordable_gram(
-    atoms: torch.Tensor, memory: int | None = None, l0: int | None = None
+    atoms: torch.Tensor, memory: int | None = None, traffic: float | None = None
 ) -> torch.Tensor | None:
     """`gram_matrix(atoms)`, None where it is larger than `memory` bytes, by default a quarter of
-    what is free, where it does not fit after all, and where pursuits of `l0` steps, if that is
-    given, would not take it."""
-    if l0 is not None and not gram_pays(atoms, max(MATCHING_TRAFFIC, orthogonal_traffic(l0))):
+    what is free, where it does not fit after all, and where a pursuit of that `traffic`, if it is
+    given, would not take it, see `gram_pays`."""
+    if traffic is not None and not gram_pays(atoms, traffic):
         return None
     memory = free_memory(atoms.device) // 4 if memory is None else memory
     if gram_bytes(len(atoms), atoms.device) > memory:

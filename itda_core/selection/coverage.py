@@ -14,7 +14,7 @@ import torch
 from itda_core.activations.massive import massive
 from itda_core.devices import has_float64, to_device, to_host
 from itda_core.pursuit.codes import tokens_together
-from itda_core.pursuit.gram import affordable_gram
+from itda_core.pursuit.gram import affordable_gram, orthogonal_traffic
 from itda_core.pursuit.orthogonal import orthogonal_matching_pursuit
 from itda_core.pursuit.products import products
 
@@ -144,7 +144,8 @@ def least_projection(activations: torch.Tensor, choice: Choice, l0: int, max_ter
         return 0.0
     # A token uses the steps before the first small one: those whose running minimum is not small.
     # Steps far below the answer are long and not needed, so they are left out at first.
-    lowest_with = functools.partial(_lowest, x, choice.atoms, affordable_gram(choice.atoms))
+    gram = affordable_gram(choice.atoms, traffic=orthogonal_traffic(l0))
+    lowest_with = functools.partial(_lowest, x, choice.atoms, gram)
     floor = _FLOOR * float(lowest_with(l0, 0.0)[:, -1].median())
     lowest = lowest_with(max_terms, floor).flatten()
     wanted = min(len(lowest), l0 * len(x))
@@ -270,7 +271,7 @@ def _losses_without(
     judges = np.sort(draw.choice(judges, min(JUDGES, len(judges)), replace=False))
     losses = torch.zeros(len(candidates), dtype=torch.float64)
     atoms = _taken(directions, candidates)
-    gram = affordable_gram(atoms)
+    gram = affordable_gram(atoms, traffic=orthogonal_traffic(l0))
     for part in torch.from_numpy(judges).split(tokens_together(l0)):
         codes = orthogonal_matching_pursuit(_taken(directions, part), atoms, l0, gram)
         identity = torch.eye(l0, dtype=torch.float32, device=atoms.device)

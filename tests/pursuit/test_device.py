@@ -8,9 +8,11 @@ import pytest
 import torch
 from sklearn.linear_model import orthogonal_mp_gram
 
+from itda_core.dictionary import growing
+from itda_core.dictionary.encoders import PursuitEncoder
 from itda_core.dictionary.sae_encoder import SaeEncoder
 from itda_core.errors import InputError
-from itda_core.pursuit import blocks, matching, orthogonal, orthogonal_torch, products
+from itda_core.pursuit import blocks, gram, matching, orthogonal, orthogonal_torch, products
 from itda_core.pursuit.codes import direction_errors, residual_norms
 from itda_core.pursuit.gram import affordable_gram, gram_matrix
 from itda_core.pursuit.orthogonal import PURSUITS, orthogonal_matching_pursuit, refit
@@ -387,8 +389,67 @@ def test_pursuits_that_would_not_take_a_gram_matrix_are_given_none(monkeypatch):
     atoms = torch.eye(8, 6)
     for pays in (True, False):
         monkeypatch.setattr("itda_core.pursuit.gram.gram_pays", lambda *_, pays=pays: pays)
-        assert (affordable_gram(atoms, l0=3) is not None) == pays
+        assert (affordable_gram(atoms, traffic=8.0) is not None) == pays
     assert affordable_gram(atoms) is not None
+
+
+def grams_made(monkeypatch):
+    """The sizes of the Gram matrices that are made from now on."""
+    sizes, empty = [], gram.empty_gram
+
+    def spy(n_atoms, device):
+        sizes.append(n_atoms)
+        return empty(n_atoms, device)
+
+    for module in (gram, growing):
+        monkeypatch.setattr(module, "empty_gram", spy)
+    return sizes
+
+
+@pursuits
+def test_one_step_on_a_device_makes_no_gram_matrix(pursuit, monkeypatch):
+    monkeypatch.setattr(blocks, "gram_pays", lambda *_: True)
+    x, atoms = random_problem(90, 40, 24)
+    expected, sizes = pursuit(x, atoms, 1), grams_made(monkeypatch)
+    with PretendDevice():
+        found = pursuit(*elsewhere(x, atoms), 1).to("cpu")
+        assert sizes == []
+        pursuit(*elsewhere(x, atoms), 2)
+    assert sizes == [40]
+    assert torch.equal(found.latents, expected.latents)
+
+
+# For each atom a step moves 32 bytes in matching pursuit, in an orthogonal one of L0 8
+# 4 · (8 / 2 + 7) = 44.
+@pytest.mark.parametrize(
+    ("pursuit", "affords", "taken"),
+    [
+        ("matching", 31, False), ("matching", 33, True), ("refit", 33, True),
+        ("orthogonal", 43, False), ("orthogonal", 45, True),
+    ],
+)  # fmt: skip
+def test_a_dictionary_asks_by_its_own_pursuit(pursuit, affords, taken, monkeypatch):
+    monkeypatch.setattr(gram, "product_traffic", lambda *_: affords)
+    _, atoms = random_problem(1, 40, 24)
+    with PretendDevice():
+        atoms = atoms.to("pretend")
+        encoder = PursuitEncoder(atoms, torch.zeros(24).to("pretend"), pursuit, 8, 0.0)
+        assert (encoder.gram() is not None) == taken
+
+
+@pytest.mark.parametrize(("affords", "taken"), [(31, False), (33, True)])
+def test_a_growing_dictionary_has_a_gram_matrix_where_its_pursuit_takes_it(
+    affords, taken, monkeypatch
+):
+    monkeypatch.setattr(gram, "product_traffic", lambda *_: affords)
+    x, atoms = random_problem(90, 40, 24)
+    sizes, sources = grams_made(monkeypatch), [("p", 0, 0, 1, "t", 0)] * 40
+    with PretendDevice():
+        grown = growing.GrowingDictionary(24, 40, "pretend")
+        grown.append(atoms.to("pretend"), sources)
+        codes = grown.encode(x.to("pretend"), 3).to("cpu")
+    assert sizes == ([0, 40] if taken else [])
+    assert torch.equal(codes.latents, matching.matching_pursuit(x, atoms, 3).latents)
 
 
 # Two devices
