@@ -3,6 +3,7 @@
 import json
 import stat
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -145,6 +146,8 @@ def test_with_one_gpu_one_job_runs_at_a_time(open_queue, monkeypatch, tmp_path):
     evaluation(queue, "a")
     evaluation(queue, "b")
     wait_for(queue, {"a": "cuda:0"})
+    time.sleep(4 * queue_module._POLL_SECONDS)  # time to start the other one too
+    assert running(queue) == {"a": "cuda:0"}
     (tmp_path / "a").touch()
     wait_for(queue, {"b": "cuda:0"})
 
