@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 
 from itda_core.errors import StoreError, StoreNotOursError, StoreOutdatedError
@@ -78,7 +79,8 @@ class Database:
     def known(self, ask: Callable[..., Any], *values: Hashable) -> Any:
         """`ask(*values)`, asked once and again only after something was written: most of what a
         page asks for is what it asked for a click ago. ask: a method or function of this database
-        alone. A table may be changed by who gets it."""
+        alone. Who gets a table, a dict or a list may change it, but nothing inside, such as the
+        lists in a table's cells; an array can't be changed."""
         question, writes = (ask, values), self._writes
         asked, answer = self._known.get(question, (None, None))
         if asked != writes:
@@ -90,7 +92,7 @@ class Database:
                     self._known.popitem(last=False)
         with suppress(KeyError):
             self._known.move_to_end(question)
-        return answer.copy(deep=False) if isinstance(answer, pd.DataFrame) else answer
+        return _own(answer)
 
     def _prepare(self) -> None:
         tables = set(self.query("SELECT table_name FROM duckdb_tables()")["table_name"])
@@ -128,6 +130,16 @@ class Database:
                 cursor.execute("COMMIT")
             finally:
                 self._writes += 1
+
+
+def _own(answer: Any) -> Any:
+    """What is known, for one who may change what they got."""
+    if isinstance(answer, pd.DataFrame):
+        return answer.copy(deep=False)
+    if isinstance(answer, np.ndarray):
+        answer = answer.view()
+        answer.flags.writeable = False
+    return answer.copy() if isinstance(answer, dict | list) else answer
 
 
 def _connect(path: Path | str) -> duckdb.DuckDBPyConnection:

@@ -318,6 +318,20 @@ def test_what_a_card_asks_for_at_once_is_what_is_asked_for_one_by_one(store, run
     assert nothing.strongest.empty and nothing.beside.empty and not len(nothing.coefficients)
 
 
+def test_what_is_done_to_an_answer_is_not_known_to_the_next_who_asks():
+    store = Store()
+    answers = {"labels": {1: "x"}, "names": ["a", "b"], "numbers": np.arange(3)}
+    labels = store.known(answers.get, "labels")
+    labels[1] = "changed"
+    store.known(answers.get, "names").append("changed")
+    with pytest.raises(ValueError, match="read-only"):
+        store.known(answers.get, "numbers")[:] = 9
+    assert store.known(answers.get, "labels") == {1: "x"}
+    assert store.known(answers.get, "names") == ["a", "b"]
+    assert store.known(answers.get, "numbers").tolist() == [0, 1, 2]
+    store.close()
+
+
 def test_an_answer_is_known_until_something_is_written(runs):
     store, asked = Store(), []
 
