@@ -3,6 +3,7 @@
 The device is the tests' own (see support/pretend_device.py); no GPU has shown this yet.
 """
 
+import functools
 import itertools
 import shutil
 
@@ -53,6 +54,21 @@ def on_device(config, runs):
         *_, last = train(config, runs, device="pretend")
     assert last.stage == "done"
     return seen
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, tiny_model_folder, tiny_corpus_file):
+    """By selection: the folder of runs that a training on the device gives, made when it is first
+    asked for."""
+
+    @functools.cache
+    def runs(selection):
+        changes = {"layers": (0, 2), "selection": selection}
+        folder = tmp_path_factory.mktemp(selection)
+        on_device(tiny_config(tiny_model_folder, tiny_corpus_file, **changes), folder)
+        return folder
+
+    return runs
 
 
 def on_cpu(config, runs):
@@ -176,16 +192,17 @@ def test_rows_that_the_device_has_no_room_for_go_to_disk_and_the_runs_are_the_sa
 @pytest.mark.parametrize(
     ("stage", "number"), [("training", 1), ("training", 9), ("choosing", 1), ("encoding", 2)]
 )
-def test_a_closed_training_goes_on_to_the_same_runs(tiny, tmp_path, selection, stage, number):
-    config = tiny(selection=selection)
-    on_device(config, tmp_path / "undisturbed")
+def test_a_closed_training_goes_on_to_the_same_runs(
+    tiny, tmp_path, undisturbed, selection, stage, number
+):
+    config, expected = tiny(selection=selection), undisturbed(selection)
     with PretendDevice():
         steps = train(config, tmp_path / "closed", device="pretend")
         at = advance(steps, stage, number).training_id
         steps.close()
         *_, last = resume(at, tmp_path / "closed", device="pretend")
     assert last.stage == "done"
-    assert_same_runs(tmp_path / "closed", tmp_path / "undisturbed")
+    assert_same_runs(tmp_path / "closed", expected)
 
 
 def test_a_training_begun_on_one_device_goes_on_on_another(tiny, tmp_path):
@@ -202,10 +219,12 @@ def test_a_training_begun_on_one_device_goes_on_on_another(tiny, tmp_path):
         assert_same_to_rounding(runs / "runs", tmp_path / "cpu")
 
 
-def test_what_a_kill_leaves_at_a_checkpoint_goes_on_to_the_same_runs(tiny, tmp_path, monkeypatch):
+def test_what_a_kill_leaves_at_a_checkpoint_goes_on_to_the_same_runs(
+    tiny, tmp_path, undisturbed, monkeypatch
+):
     """The folder is copied while the training runs: what a kill at that moment would leave."""
     config = tiny(selection="coverage")
-    on_device(config, tmp_path / "undisturbed")
+    expected_runs = undisturbed("coverage")
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
     with PretendDevice():
         steps = train(config, tmp_path / "running", device="pretend")
@@ -218,7 +237,7 @@ def test_what_a_kill_leaves_at_a_checkpoint_goes_on_to_the_same_runs(tiny, tmp_p
             if progress.stage == "training"
         ]
     assert resumed[0] > 300
-    assert_same_runs(tmp_path / "left", tmp_path / "undisturbed")
+    assert_same_runs(tmp_path / "left", expected_runs)
 
 
 # A full memory
@@ -229,10 +248,10 @@ def full(*_arguments, **_options):
 
 
 def test_a_choice_that_memory_has_no_room_for_is_made_on_the_cpu_and_said(
-    tiny, tmp_path, monkeypatch
+    tiny, tmp_path, undisturbed, monkeypatch
 ):
     config = tiny(selection="coverage")
-    on_device(config, tmp_path / "expected")
+    expected_runs = undisturbed("coverage")
     choose = builders.choose
 
     def choose_on_cpu(x, *rest):
@@ -242,12 +261,12 @@ def test_a_choice_that_memory_has_no_room_for_is_made_on_the_cpu_and_said(
     with PretendDevice():
         *_, last = train(config, tmp_path / "runs", device="pretend")
     assert sum("chosen on the CPU" in note for note in last.notes) == 2
-    assert_same_to_rounding(tmp_path / "runs", tmp_path / "expected")
+    assert_same_to_rounding(tmp_path / "runs", expected_runs)
 
 
-def test_blocks_that_fill_memory_are_encoded_in_halves(tiny, tmp_path, monkeypatch):
+def test_blocks_that_fill_memory_are_encoded_in_halves(tiny, tmp_path, undisturbed, monkeypatch):
     config = tiny(selection="coverage")
-    on_device(config, tmp_path / "expected")
+    expected_runs = undisturbed("coverage")
     encode, sizes = encoding.Dictionary.encode, []
 
     def encode_few(self, x, *rest, **options):
@@ -258,9 +277,7 @@ def test_blocks_that_fill_memory_are_encoded_in_halves(tiny, tmp_path, monkeypat
     monkeypatch.setattr(encoding.Dictionary, "encode", encode_few)
     on_device(config, tmp_path / "runs")
     assert sizes[:3] == [600, 300, 150]
-    for run, expected in zip(
-        list_runs(tmp_path / "runs"), list_runs(tmp_path / "expected"), strict=True
-    ):
+    for run, expected in zip(list_runs(tmp_path / "runs"), list_runs(expected_runs), strict=True):
         for file in ("codes.parquet", NEAR_MISS_FILE):
             assert_same_table(run.directory / file, expected.directory / file)
         assert run.metrics["explored_tokens"] == 600
@@ -268,10 +285,12 @@ def test_blocks_that_fill_memory_are_encoded_in_halves(tiny, tmp_path, monkeypat
         assert run.metrics["explored_fvu"] == pytest.approx(fvu, rel=1e-4)
 
 
-def test_a_pass_without_room_loses_nothing_and_can_be_resumed(tiny, tmp_path, monkeypatch):
+def test_a_pass_without_room_loses_nothing_and_can_be_resumed(
+    tiny, tmp_path, undisturbed, monkeypatch
+):
     """The twelfth forward pass and all after it find no room; another time there is."""
     config = tiny(selection="coverage")
-    on_device(config, tmp_path / "undisturbed")
+    expected_runs = undisturbed("coverage")
     load = trainer.load_model
 
     def loaded(spec, device):
@@ -292,7 +311,7 @@ def test_a_pass_without_room_loses_nothing_and_can_be_resumed(tiny, tmp_path, mo
     with PretendDevice():
         steps = [(step.stage, step.tokens) for step in resume(at, tmp_path / "runs", "pretend")]
     assert next(count for stage, count in steps if stage == "training") > tokens > 0
-    assert_same_runs(tmp_path / "runs", tmp_path / "undisturbed")
+    assert_same_runs(tmp_path / "runs", expected_runs)
 
 
 def test_rows_of_a_window_without_room_lose_nothing_either(tiny, tmp_path, monkeypatch):
