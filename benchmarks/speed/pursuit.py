@@ -1,4 +1,5 @@
-"""Pursuits against plain pursuit, the peers, and the one product that no method avoids.
+"""Matching pursuit, plain and orthogonal, against the peers and the one product that no method
+avoids.
 
 .venv/bin/python -m benchmarks.speed.pursuit [--quick]
 """
@@ -13,7 +14,7 @@ import torch
 
 from benchmarks.common.activations import activations
 from benchmarks.common.harness import ROUNDS, Report, Spread, in_turn
-from benchmarks.speed.orthogonal_pursuit import orthogonal_section
+from benchmarks.speed.orthogonal import SIZES, add_orthogonal
 from itda_core.pursuit.codes import Codes
 from itda_core.pursuit.gram import affordable_gram, gram_bytes, gram_matrix
 from itda_core.pursuit.matching import matching_pursuit
@@ -41,7 +42,7 @@ def main() -> None:
     _agreement(report, x, n_atoms)
     _growth_with_atoms(report, x, growth)
     _growth_with_l0(report, x, n_atoms)
-    orthogonal_section(report, x, *([(n_atoms,)] if quick else []))
+    add_orthogonal(report, x, growth[:1] if quick else SIZES)
     if not quick:
         report.save()
 

@@ -14,8 +14,9 @@ from itda_core.errors import InputError
 from itda_core.pursuit.gram import affordable_gram, gram_pays, gram_type
 from itda_core.pursuit.products import halves_propose
 
-_CORRELATION_BYTES = 32 * 2**20
-"""Correlations computed together on a CPU: enough rows for the product to run at full speed."""
+_CORRELATION_BYTES = 16 * 2**20
+"""Correlations computed together on a CPU: enough rows for the product to run at full speed, few
+enough that what is left of them is still in a large cache when they are used."""
 _COPIES = 4
 """Arrays as large as a block's correlations and residuals that a step has at the same time."""
 _MOST_NUMBERS = 2**29

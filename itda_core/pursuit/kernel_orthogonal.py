@@ -2,54 +2,66 @@
 
 After t steps a token's correlations are c = c₀ − G_S a: those with its activation, less the rows
 of the Gram matrix of the atoms taken times their least-squares coefficients. They are computed
-anew at each step, n_atoms × t operations: the sums stay in registers, a row of 16 bits is half the
-traffic of an image in 32, and errors don't add up over the steps. The coefficients come from the
-inverse of the atoms' Cholesky factor, t² operations, and nothing of length d_model is touched but
-the t products of a new atom with those before it.
+anew at each step, n_atoms × t operations (see `kernel_sums`), so that errors don't add up over the
+steps. The coefficients come from the inverse of the atoms' Cholesky factor, t² operations, and
+nothing of length d_model is touched but the t products of a new atom with those before it.
 
 As in `kernel_matching`, the rounding of G never decides which atom is taken: where more than one
 atom may be the best, the residual itself is computed and correlated with each of them.
 """
 
+from collections import namedtuple
+
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from itda_core.pursuit.kernel_matching import (
     BLOCK,
-    GRAM_ERROR,
-    GRAM_SCALE,
     PRODUCT_ERROR,
     ROUNDING,
     compiled,
     dot,
-    find_peaks,
     largest,
     prefetch_row,
     strongest,
+    subtract,
+)
+from itda_core.pursuit.kernel_sums import (
+    BASE,
+    FLOOR,
+    REFINED,
+    ROW,
+    correlate,
+    inlined,
+    keep_row,
+    refined,
 )
 
 MIN_NEW_PART = 1e-4
 """An atom whose part outside of those taken is shorter than this adds nothing but rounding."""
-_CLEAN = 0.5
+_CLEAN = 0.4
 """Below this length of the new part it is computed itself: 1 − Σ h² has lost digits, and what
 follows would pass the error on."""
-_SUM_ERROR = np.float32(6e-8)
-"""Rounding of one float32 addition."""
-_TOGETHER = 4
-"""Atoms taken that are multiplied in one pass."""
-_WIDTH = 16
-"""Numbers in a vector of the inner loop; LLVM splits it where the machine has narrower ones."""
-
-_ALONG, _CHANGE, _SOLVED, _WEIGHTS, _OF_BASE, _PRODUCTS = range(6)
+_ALONG, _CHANGE, _SOLVED, _WEIGHTS, _OF_BASE, _MOVED, _PRODUCTS = range(7)
 """Rows of `terms`, numbers for each atom taken: the newest atom's row of the Cholesky factor L,
 what a second look adds to it, a vector in terms of the atoms, their coefficients, those with which
-the base of the correlations was computed, a vector's products with the atoms."""
-_NOW, _BASE, _FLOOR = range(3)
-"""Entries of `slack`: how far the row of correlations may be off, how far its base may be, and the
-size below which a residual is rounding."""
+the base of the correlations was computed, the difference, a vector's products with the atoms."""
+
+_Fit = namedtuple(  # of one token
+    "_Fit",
+    [
+        "chosen",  # [l0, d_model] float32: the atoms taken
+        "inverse",  # [l0, l0] float64: of L
+        "terms",  # [7, l0] float64
+        "rows",  # [n_blocks, l0 + 1, BLOCK] int16: of the Gram matrix
+        "shares",  # [l0 + 1] int16: coefficients as whole numbers
+        "base",  # [n_blocks × BLOCK] float32: exact correlations, those of some step
+        "row",  # [n_blocks × BLOCK] float32: correlations with the residual
+        "peaks",  # [n_blocks] float32: the largest |value| of each block of the row
+        "slack",  # [4] float32
+        "residual",  # [d_model] float32, where it is needed
+        "part",  # [d_model] float32: of a new atom, outside of those taken, where it is short
+    ],
+)
 
 
 @compiled
@@ -58,143 +70,192 @@ def pursue_orthogonally_rows(
 ):
     """Orthogonal matching pursuit of each token.
 
-    correlations: [n_tokens, n_atoms] float32, used up; activations: [n_tokens, d_model] float32;
-    gram: [≥ n_atoms, ≥ n_atoms] int16, its rows without gaps; atoms: [n_atoms, d_model] float32;
-    min_projection: [n_tokens] float32, what is smaller is not taken; latents: [n_tokens, l0],
-    projections: [n_tokens, l0] and factor: [n_tokens, l0, l0], zeros, filled; see codes.Codes. The
-    factor of a term that is not taken is a row of the identity.
+    correlations: [n_tokens, n_atoms] float32; activations: [n_tokens, d_model] float32; gram:
+    [≥ n_atoms, ≥ n_atoms] int16; atoms: [n_atoms, d_model] float32; min_projection: [n_tokens]
+    float32, what is smaller is not taken; latents: [n_tokens, l0], projections: [n_tokens, l0] and
+    factor: [n_tokens, l0, l0], zeros, filled; see codes.Codes. The factor of a term that is not
+    taken is a row of the identity.
     """
     n_atoms, d_model = atoms.shape
     l0 = latents.shape[1]
-    chosen = np.zeros((l0 + _TOGETHER - 1, d_model), np.float32)
-    terms = np.zeros((6, len(chosen)), np.float64)
-    inverse = np.zeros((l0, l0), np.float64)  # of the factor L
-    numbers = np.zeros(l0, np.int64)  # of the atoms taken
-    row = np.empty(n_atoms, np.float32)
-    peaks = np.empty((n_atoms + BLOCK - 1) // BLOCK, np.float32)
-    room = np.empty((2, d_model), np.float32)
-    slack = np.empty(3, np.float32)
+    n_blocks = (n_atoms + BLOCK - 1) // BLOCK
+    fit = _Fit(
+        np.zeros((l0, d_model), np.float32),
+        np.zeros((l0, l0), np.float64),
+        np.zeros((7, l0), np.float64),
+        np.zeros((n_blocks, l0 + 1, BLOCK), np.int16),
+        np.zeros(l0 + 1, np.int16),
+        np.zeros(n_blocks * BLOCK, np.float32),
+        np.zeros(n_blocks * BLOCK, np.float32),
+        np.zeros(n_blocks, np.float32),
+        np.zeros(4, np.float32),
+        np.zeros(d_model, np.float32),
+        np.zeros(d_model, np.float32),
+    )
     for token in range(len(latents)):
-        x, base, along = activations[token], correlations[token], factor[token]
-        norm = np.sqrt(dot(x, x))
-        slack[_NOW] = slack[_BASE] = PRODUCT_ERROR * norm
-        slack[_FLOOR] = np.float32(ROUNDING) * norm
-        terms[:] = 0
         for step in range(l0):
-            along[step, step] = 1
+            factor[token, step, step] = 1
+    results = latents, factor, projections
+    _pursue(correlations, activations, gram, atoms, min_projection, results, fit)
+
+
+@inlined
+def _pursue(correlations, activations, gram, atoms, min_projection, results, fit):
+    latents, factor, projections = results
+    n_tokens, l0 = latents.shape
+    for token in range(n_tokens):
+        x = activations[token]
+        _start(x, correlations[token], fit)
         for step in range(l0):
-            _correlate(row, peaks, base, gram, numbers, terms, slack, step)
-            atom = _next_atom(x, base, row, peaks, atoms, chosen, inverse, terms, room, slack, step)
+            atom = _next_atom(x, atoms, fit, step)
             if atom < 0:
                 break
-            _copy(chosen[step], atoms[atom])
-            prefetch_row(gram[atom][:n_atoms])
-            size, taken = _new_direction(x, base[atom], chosen, inverse, terms, room, step)
+            prefetch_row(atoms[atom])
+            prefetch_row(gram[atom][: len(atoms)])
+            _copy(fit.chosen[step], atoms[atom])
+            size, taken = _new_direction(x, fit.base[atom], fit, step)
             if size < MIN_NEW_PART or abs(taken) < min_projection[token]:
                 break
-            latents[token, step] = atom
-            projections[token, step] = taken
-            for earlier in range(step):
-                along[step, earlier] = terms[_ALONG, earlier]
-            along[step, step] = size
-            numbers[step] = atom
-            _refit(size, taken, inverse, terms, step)
+            latents[token, step], projections[token, step] = atom, taken
+            _copy(factor[token, step], fit.terms[_ALONG, :step])
+            factor[token, step, step] = size
+            if step + 1 < l0:  # else nothing is looked for any more
+                keep_row(fit.rows, gram[atom][: len(atoms)], step)
+                _refit(size, taken, fit, step)
 
 
-@compiled
-def _next_atom(x, base, row, peaks, atoms, chosen, inverse, terms, room, slack, step):
+@inlined
+def _start(x, correlations, fit):
+    norm = np.sqrt(dot(x, x))
+    fit.slack[BASE] = PRODUCT_ERROR * norm
+    fit.slack[FLOOR] = np.float32(ROUNDING) * norm
+    _copy(fit.base, correlations)
+    fit.terms[:] = 0
+
+
+@inlined
+def _next_atom(x, atoms, fit, step):
     """The atom with the largest |correlation|, -1 where only rounding is left to explain."""
-    before, top = slack[_NOW], largest(peaks)
-    if top > np.float32(4) * before and top > slack[_FLOOR] + before:
-        atom = _only_one(row, peaks, top - np.float32(2) * before)
-        if atom >= 0:
-            return atom
-    _find_residual(room[0], x, chosen, inverse, terms, step)
-    atom = strongest(row, peaks, room[0], atoms, slack, slack[_FLOOR:], 0)
-    if slack[_NOW] != before:  # the row was computed anew: a better base than the old one
-        _copy(base, row)
-        _copy(terms[_OF_BASE], terms[_WEIGHTS])
-        slack[_BASE] = slack[_NOW]
+    moved = fit.terms[_MOVED]
+    for k in range(step):
+        moved[k] = fit.terms[_WEIGHTS, k] - fit.terms[_OF_BASE, k]
+    correlate(fit.row, fit.peaks, fit.base, fit.rows, moved, fit.shares, fit.slack, step)
+    atom = _clear_best(fit, step)
+    return _best_by_residual(x, atoms, fit, step) if atom < 0 else atom
+
+
+@inlined
+def _clear_best(fit, step):
+    """The atom with the largest |correlation|, -1 where their errors leave that open."""
+    row, peaks, slack = fit.row, fit.peaks, fit.slack
+    top = largest(peaks)
+    if np.float32(4) * slack[ROW] >= top or top <= slack[FLOOR] + slack[ROW]:
+        return -1
+    low = top - np.float32(2) * slack[ROW]
+    best = _only_one(row, peaks, low)
+    if best >= 0:
+        return best
+    value, second = np.float32(-1), np.float32(0)
+    for block in range(len(peaks)):
+        if peaks[block] >= low:
+            for atom in range(block * BLOCK, (block + 1) * BLOCK):
+                if abs(row[atom]) >= low:
+                    other = abs(refined(atom, fit.base, fit.rows, fit.terms[_MOVED], step))
+                    second = max(second, min(value, other))
+                    if other > value:
+                        best, value = atom, other
+    return best if value - second > np.float32(2) * slack[REFINED] else -1
+
+
+@inlined
+def _only_one(row, peaks, low):
+    """The atom whose |correlation| reaches `low`, -1 where there are several."""
+    count, total = np.int32(0), np.int32(0)  # of such atoms, and of their numbers: no branches
+    for block in range(len(peaks)):
+        if peaks[block] >= low:
+            first = np.int32(block * BLOCK)
+            for i in range(BLOCK):
+                reaches = np.int32(abs(row[first + i]) >= low)
+                count += reaches
+                total += reaches * (first + np.int32(i))
+    return np.int64(total) if count == 1 else -1
+
+
+@inlined
+def _best_by_residual(x, atoms, fit, step):
+    """The atom whose correlation with the residual is largest, -1 where only rounding is left."""
+    row, slack = fit.row[: len(atoms)], fit.slack
+    before = slack[ROW]
+    _find_residual(x, fit, step)
+    if np.float32(4) * before >= largest(fit.peaks):  # so small that its own rounding counts
+        _clean(fit.residual, fit, step)
+    atom = strongest(row, fit.peaks, fit.residual, atoms, slack, slack[FLOOR:], ROW)
+    if slack[ROW] != before:  # the row was computed anew: a better base than the old one
+        _copy(fit.base, row)
+        _copy(fit.terms[_OF_BASE], fit.terms[_WEIGHTS])
+        slack[BASE] = slack[ROW]
     return atom
 
 
-@compiled
-def _only_one(row, peaks, low):
-    """The atom whose |correlation| reaches `low`, -1 where there are several."""
-    found = -1
-    for block in range(len(peaks)):
-        if peaks[block] >= low:
-            part = row[block * BLOCK : (block + 1) * BLOCK]
-            for i in range(len(part)):
-                if abs(part[i]) >= low:
-                    if found >= 0:
-                        return -1
-                    found = block * BLOCK + i
-    return found
-
-
-@compiled
-def _new_direction(x, base_value, chosen, inverse, terms, room, step):
+@inlined
+def _new_direction(x, base_value, fit, step):
     """Length of the part of the newest chosen atom outside of the others, and the residual along
     that part. terms[_ALONG] becomes the atom's row of the factor."""
-    along, products = terms[_ALONG], terms[_PRODUCTS]
-    _multiply_all(products, chosen[step], chosen, step + 1)
-    _solve(along, inverse, products, step)
+    along, products, terms = fit.terms[_ALONG], fit.terms[_PRODUCTS], fit.terms
+    _multiply_all(products, fit.chosen[step], fit.chosen, step + 1)
+    _solve(along, fit.inverse, products, step)
     square, correlation = products[step], np.float64(base_value)
     for k in range(step):
         square -= along[k] * along[k]
         correlation -= products[k] * (terms[_WEIGHTS, k] - terms[_OF_BASE, k])
     if square < _CLEAN * _CLEAN:
-        return _short_direction(x, chosen, inverse, terms, room, step)
+        return _short_direction(x, fit, step)
     size = np.sqrt(square)
     return np.float32(size), np.float32(correlation / size)
 
 
-@compiled
-def _short_direction(x, chosen, inverse, terms, room, step):
+@inlined
+def _short_direction(x, fit, step):
     """`_new_direction` from the part itself, from which what rounding left is taken off again."""
-    residual, part = room
-    along, change = terms[_ALONG], terms[_CHANGE]
-    _copy(part, chosen[step])
-    along[:] = 0
+    _copy(fit.part, fit.chosen[step])
+    fit.terms[_ALONG, :step] = 0
     for _ in range(2):
-        _clean(part, chosen, inverse, terms, step)
+        _clean(fit.part, fit, step)
         for k in range(step):
-            along[k] += change[k]
-    size = max(np.sqrt(dot(part, part)), np.float32(1e-30))
-    _find_residual(residual, x, chosen, inverse, terms, step)
-    return size, dot(residual, part) / size
+            fit.terms[_ALONG, k] += fit.terms[_CHANGE, k]
+    size = max(np.sqrt(dot(fit.part, fit.part)), np.float32(1e-30))
+    _find_residual(x, fit, step)
+    return size, dot(fit.residual, fit.part) / size
 
 
-@compiled
-def _find_residual(residual, x, chosen, inverse, terms, step):
-    _copy(residual, x)
-    _subtract_all(residual, terms[_WEIGHTS], chosen, step)
-    _clean(residual, chosen, inverse, terms, step)
+@inlined
+def _find_residual(x, fit, step):
+    _copy(fit.residual, x)
+    _subtract_all(fit.residual, fit.terms[_WEIGHTS], fit.chosen, step)
 
 
-@compiled
-def _clean(vector, chosen, inverse, terms, step):
+@inlined
+def _clean(vector, fit, step):
     """Take the atoms' span off the vector; terms[_CHANGE] becomes what it had along them."""
-    _multiply_all(terms[_PRODUCTS], vector, chosen, step)
-    _solve(terms[_CHANGE], inverse, terms[_PRODUCTS], step)
-    _solve_back(terms[_SOLVED], inverse, terms[_CHANGE], step)
-    _subtract_all(vector, terms[_SOLVED], chosen, step)
+    _multiply_all(fit.terms[_PRODUCTS], vector, fit.chosen, step)
+    _solve(fit.terms[_CHANGE], fit.inverse, fit.terms[_PRODUCTS], step)
+    _solve_back(fit.terms[_SOLVED], fit.inverse, fit.terms[_CHANGE], step)
+    _subtract_all(vector, fit.terms[_SOLVED], fit.chosen, step)
 
 
-@compiled
-def _refit(size, taken, inverse, terms, step):
+@inlined
+def _refit(size, taken, fit, step):
     """Take the atom in: the inverse of the factor gets a row, along which the weights change."""
-    solved, weights, new = terms[_SOLVED], terms[_WEIGHTS], inverse[step]
-    _solve_back(solved, inverse, terms[_ALONG], step)
+    inverse, terms = fit.inverse, fit.terms
+    _solve_back(terms[_SOLVED], inverse, terms[_ALONG], step)
     for k in range(step):
-        new[k] = -solved[k] / size
-    new[step] = 1 / np.float64(size)
+        inverse[step, k] = -terms[_SOLVED, k] / size
+    inverse[step, step] = 1 / np.float64(size)
     for k in range(step + 1):
-        weights[k] += taken * new[k]
+        terms[_WEIGHTS, k] += taken * inverse[step, k]
 
 
-@compiled
+@inlined
 def _solve(out, inverse, products, step):
     """out[:step] = L⁻¹ × products."""
     for row in range(step):
@@ -204,137 +265,50 @@ def _solve(out, inverse, products, step):
         out[row] = total
 
 
-@compiled
+@inlined
 def _solve_back(out, inverse, values, step):
-    """out = values × L⁻¹: in terms of the atoms taken, the vector that has `values` along them,
-    orthogonalised one after another. Zeros after the first `step`."""
-    out[:] = 0
+    """out[:step] = values × L⁻¹: in terms of the atoms taken, the vector that has `values` along
+    them, orthogonalised one after another."""
+    out[:step] = 0
     for row in range(step):
-        value, own = values[row], inverse[row]
+        value = values[row]
         for k in range(row + 1):
-            out[k] += value * own[k]
+            out[k] += value * inverse[row, k]
 
 
-@compiled
+@inlined
 def _multiply_all(out, vector, chosen, count):
-    """out = the products of the first `count` chosen atoms with the vector."""
-    for first in range(0, count, _TOGETHER):
-        atom0, atom1, atom2, atom3 = _four(chosen, first)
+    """out[:count] = the products of the first `count` chosen atoms with the vector; four in a pass
+    read it once."""
+    whole = count // 4 * 4
+    for k in range(0, whole, 4):
         sum0 = sum1 = sum2 = sum3 = np.float32(0)
         for i in range(len(vector)):
-            sum0 += vector[i] * atom0[i]
-            sum1 += vector[i] * atom1[i]
-            sum2 += vector[i] * atom2[i]
-            sum3 += vector[i] * atom3[i]
-        out[first], out[first + 1], out[first + 2], out[first + 3] = sum0, sum1, sum2, sum3
+            sum0 += vector[i] * chosen[k, i]
+            sum1 += vector[i] * chosen[k + 1, i]
+            sum2 += vector[i] * chosen[k + 2, i]
+            sum3 += vector[i] * chosen[k + 3, i]
+        out[k], out[k + 1], out[k + 2], out[k + 3] = sum0, sum1, sum2, sum3
+    for k in range(whole, count):
+        out[k] = dot(vector, chosen[k])
 
 
-@compiled
+@inlined
 def _subtract_all(vector, weights, chosen, count):
-    """vector −= the sum of weight × atom; weights after the first `count` are zero."""
-    for first in range(0, count, _TOGETHER):
-        atom0, atom1, atom2, atom3 = _four(chosen, first)
-        weight0, weight1 = np.float32(weights[first]), np.float32(weights[first + 1])
-        weight2, weight3 = np.float32(weights[first + 2]), np.float32(weights[first + 3])
+    """vector −= Σ weight × atom over the first `count` chosen atoms."""
+    whole = count // 4 * 4
+    for k in range(0, whole, 4):
+        weight0, weight1 = np.float32(weights[k]), np.float32(weights[k + 1])
+        weight2, weight3 = np.float32(weights[k + 2]), np.float32(weights[k + 3])
         for i in range(len(vector)):
-            near = weight0 * atom0[i] + weight1 * atom1[i]
-            vector[i] -= near + (weight2 * atom2[i] + weight3 * atom3[i])
+            near = weight0 * chosen[k, i] + weight1 * chosen[k + 1, i]
+            vector[i] -= near + (weight2 * chosen[k + 2, i] + weight3 * chosen[k + 3, i])
+    for k in range(whole, count):
+        subtract(vector, np.float32(weights[k]), chosen[k])
 
 
-@compiled
+@inlined
 def _copy(out, values):
-    """Assigning to a slice compiles to a loop that looks at every index."""
-    for i in range(len(out)):
+    """The first of `out` become the values. Assigning to a slice would look at every index."""
+    for i in range(len(values)):
         out[i] = values[i]
-
-
-@compiled
-def _four(rows, first):
-    return rows[first], rows[first + 1], rows[first + 2], rows[first + 3]
-
-
-@compiled
-def _correlate(row, peaks, base, gram, numbers, terms, slack, count):
-    """row = base − G_S (a − a of the base), the largest |value| of each block, the slack."""
-    shares, change = terms[_PRODUCTS], 0.0
-    for k in range(count):
-        weight = terms[_WEIGHTS, k] - terms[_OF_BASE, k]
-        shares[k] = -weight / GRAM_SCALE
-        change += abs(weight)
-    error = GRAM_ERROR + _SUM_ERROR * np.float32(count)
-    slack[_NOW] = slack[_BASE] + np.float32(change) * error
-    whole = len(row) // BLOCK
-    for block in range(whole):
-        peaks[block] = _block(row, base, gram, numbers, shares, count, block * BLOCK)
-    if whole < len(peaks):
-        first = whole * BLOCK
-        _last_block(row[first:], base[first:], gram[:, first:], numbers, shares, count)
-        find_peaks(row[first:], peaks[whole:])
-
-
-@compiled
-def _last_block(row, base, gram, numbers, shares, count):
-    """`_block` for fewer atoms than a whole one."""
-    _copy(row, base)
-    for k in range(count):
-        share, products = np.float32(shares[k]), gram[numbers[k]]
-        for i in range(len(row)):
-            row[i] += share * np.float32(products[i])
-
-
-@intrinsic
-def _block(_context, row, base, gram, numbers, shares, count, first):  # noqa: ARG001
-    """row = base + Σ share × row of the Gram matrix, for the BLOCK atoms from `first` on; returns
-    the largest |value|. Written in LLVM's terms: its vectoriser stores the sums after each row."""
-
-    def generate(context, builder, signature, arguments):
-        def at(number, index, kind=None):
-            array = context.make_array(signature.args[number])(context, builder, arguments[number])
-            place = builder.gep(array.data, [index])
-            return builder.bitcast(place, kind.as_pointer()) if kind else place
-
-        parts = range(0, BLOCK, _WIDTH)
-        gram_array = context.make_array(signature.args[2])(context, builder, arguments[2])
-        width = cgutils.unpack_tuple(builder, gram_array.shape)[1]
-        rounded = {"flags": ("contract", "nsz")}
-        index = [builder.add(arguments[6], arguments[6].type(part)) for part in parts]
-        sums = [cgutils.alloca_once(builder, _FLOATS) for _ in parts]
-        for place, total in zip(index, sums, strict=True):
-            builder.store(builder.load(at(1, place, _FLOATS), align=4), total)
-        with cgutils.for_range(builder, arguments[5]) as loop:
-            share = builder.fptrunc(builder.load(at(4, loop.index)), ir.FloatType())
-            share = _in_each_lane(builder, share)
-            start = builder.mul(builder.load(at(3, loop.index)), width)
-            for place, total in zip(index, sums, strict=True):
-                pointer = at(2, builder.add(start, place), _SHORTS)
-                products = builder.sext(builder.load(pointer, align=2), _INTEGERS)
-                term = builder.fmul(builder.sitofp(products, _FLOATS), share, **rounded)
-                builder.store(builder.fadd(builder.load(total), term, **rounded), total)
-        peak = ir.Constant(_FLOATS, None)
-        for place, total in zip(index, sums, strict=True):
-            value = builder.load(total)
-            builder.store(value, at(0, place, _FLOATS), align=4)
-            size = _call(builder, "fabs", _FLOATS, value)
-            peak = _call(builder, "maxnum", _FLOATS, peak, size)
-        return _call(builder, "vector.reduce.fmax", ir.FloatType(), peak)
-
-    return types.float32(row, base, gram, numbers, shares, types.intp, types.intp), generate
-
-
-_FLOATS = ir.VectorType(ir.FloatType(), _WIDTH)
-_INTEGERS = ir.VectorType(ir.IntType(32), _WIDTH)
-_SHORTS = ir.VectorType(ir.IntType(16), _WIDTH)
-
-
-def _in_each_lane(builder, value):
-    nothing = ir.Constant(_FLOATS, ir.Undefined)
-    first = builder.insert_element(nothing, value, ir.IntType(32)(0))
-    return builder.shuffle_vector(first, nothing, ir.Constant(_INTEGERS, None))
-
-
-def _call(builder, name, returns, *vectors):
-    """An operation of LLVM on vectors of float32."""
-    kind = ir.FunctionType(returns, [_FLOATS] * len(vectors))
-    name = f"llvm.{name}.v{_WIDTH}f32"
-    function = cgutils.get_or_insert_function(builder.module, kind, name)
-    return builder.call(function, vectors, fastmath=("nnan", "nsz"))
