@@ -10,7 +10,7 @@ from typing import TypeVar
 import psutil
 import torch
 
-from itda_core.errors import FullMemory, InputError, ItdaError
+from itda_core.errors import FullMemory, InputError, ItdaError, first_line
 
 Result = TypeVar("Result")
 
@@ -74,6 +74,11 @@ def best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def device_or_best(name: str | None) -> str:
+    """`name` as `checked_device` gives it, or what computes where nothing is said."""
+    return checked_device(name) if name else best_device()
 
 
 def checked_device(name: str) -> str:
@@ -210,11 +215,6 @@ def _tried(work: Callable[[int, int], Result], first: int, last: int):
         if not is_out_of_memory(error):
             raise
         return _said(error), None
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says first: those of CUDA go on with advice on finding them."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _described_or_why_not(name: str) -> Device:

@@ -66,3 +66,9 @@ class StoreOutdatedError(StoreError):
 
 class RunError(ItdaError):
     """A run directory is missing, incomplete, damaged or in use."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its kind where it says nothing: CUDA's and DuckDB's go on with
+    what is of no use to a person."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

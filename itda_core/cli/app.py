@@ -13,10 +13,10 @@ ADDRESS = "127.0.0.1"
 
 def app(options: argparse.Namespace) -> int:
     """Serve the pages on this machine alone, until Ctrl+C; a first start trains the demo."""
-    if chosen := options.device or os.environ.get("ITDA_DEVICE"):
-        from itda_core.devices import checked_device
+    if os.environ.get("ITDA_DEVICE") and not options.device:
+        from itda_core.devices import best_device
 
-        checked_device(chosen)  # before there is a page that could only say so
+        best_device()  # is refused before there is a page that could only say so
     print(f"The explorer opens at http://{ADDRESS}:{options.port}. Ctrl+C ends it.", flush=True)
     # -P: a file in the folder where this is called must not be taken for a module.
     command = [sys.executable, "-P", "-m", "streamlit", "run", str(_script())]

@@ -25,7 +25,7 @@ class GrowingDictionary:
         self.max_atoms = max_atoms
         self._atoms = torch.zeros(0, d_model, dtype=torch.float32, device=device)
         self._gram: torch.Tensor | None = None
-        if gram_pays(self._atoms, MATCHING_TRAFFIC):
+        if gram_pays(d_model, self._atoms.device, MATCHING_TRAFFIC):
             self._gram = empty_gram(0, self._atoms.device)
         self._sources: list[tuple] = []
 

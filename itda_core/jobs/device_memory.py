@@ -9,8 +9,7 @@ from itda_core.devices import kind_of
 from itda_core.model.built_in import ModelShape
 from itda_core.model.loading import resolved_dtype
 from itda_core.model.model import FORWARD_TOKENS
-from itda_core.pursuit.gram import MATCHING_TRAFFIC, gram_bytes, orthogonal_traffic
-from itda_core.pursuit.products import product_traffic
+from itda_core.pursuit.gram import MATCHING_TRAFFIC, gram_bytes, gram_pays, orthogonal_traffic
 
 _LIBRARIES = 2**29
 """What CUDA and its libraries take for themselves, about"""
@@ -77,8 +76,8 @@ def device_memory(config: TrainConfig, shape: ModelShape, device: str, sample: i
 
 
 def _gram(config: TrainConfig, d_model: int, device: torch.device) -> int:
-    """Bytes of the Gram matrix; 0 where all pursuits are faster without (see `gram_pays`)."""
+    """Bytes of the Gram matrix; 0 where all pursuits are faster without."""
     is_matching = config.selection == "threshold" or config.pursuit != "orthogonal"
     traffic = MATCHING_TRAFFIC if is_matching else orthogonal_traffic(config.l0)
-    pays = traffic < product_traffic(d_model, device)
+    pays = gram_pays(d_model, device, traffic)
     return gram_bytes(config.max_atoms, device) if pays else 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from itda_core.config import ModelSpec
-from itda_core.devices import best_device, checked_device, kind_of, numbered, working_on
+from itda_core.devices import best_device, device_or_best, kind_of, numbered, working_on
 from itda_core.digests import digest
 from itda_core.errors import ModelError
 from itda_core.model.abilities import Abilities
@@ -56,7 +56,7 @@ def load_model(name: str | ModelSpec, dtype: str | None = None, device: str | No
     its activations are right (see proof.py). Raises ModelError with the remedy.
     """
     spec = name if isinstance(name, ModelSpec) else ModelSpec(name, dtype="float32")
-    device = checked_device(device) if device else best_device()
+    device = device_or_best(device)
     model = _loaded(spec, resolved_dtype(dtype or spec.dtype, device), device)
     model.abilities.require(spec.name, "capture")
     return model
@@ -66,7 +66,7 @@ def load_model(name: str | ModelSpec, dtype: str | None = None, device: str | No
 def try_model(spec: ModelSpec, device: str | None = None) -> Model:
     """The model with what it does right, also where its activations can't be read and `load_model`
     refuses it; device: as there. Raises ModelError where there is nothing to try."""
-    device = checked_device(device) if device else best_device()
+    device = device_or_best(device)
     return _loaded(spec, resolved_dtype(spec.dtype, device), device)
 
 

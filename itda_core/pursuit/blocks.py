@@ -101,7 +101,7 @@ def _plan_on_cpu(ways, x, atoms, l0, gram, memory) -> tuple:
 def _plan_on_device(ways, x, atoms, l0, gram, memory) -> tuple:
     """The same for other devices. A block is as large as what a step of it holds lets it be."""
     n_atoms, d_model = atoms.shape
-    if gram_pays(atoms, ways.gram_traffic):
+    if gram_pays(d_model, x.device, ways.gram_traffic):
         if gram is None and l0 > 1 and len(x) * l0 > n_atoms:  # one step reads no row of it
             gram = affordable_gram(atoms, memory * 3 // 4)
             memory -= 0 if gram is None else gram.nbytes

@@ -28,7 +28,7 @@ def affordable_gram(
     """`gram_matrix(atoms)`, None where it is larger than `memory` bytes, by default a quarter of
     what is free, where it does not fit after all, and where a pursuit of that `traffic`, if it is
     given, would not take it, see `gram_pays`."""
-    if traffic is not None and not gram_pays(atoms, traffic):
+    if traffic is not None and not gram_pays(atoms.shape[1], atoms.device, traffic):
         return None
     memory = free_memory(atoms.device) // 4 if memory is None else memory
     if gram_bytes(len(atoms), atoms.device) > memory:
@@ -42,10 +42,9 @@ def affordable_gram(
     return None
 
 
-def gram_pays(atoms: torch.Tensor, traffic: float) -> bool:
+def gram_pays(d_model: int, device: torch.device, traffic: float) -> bool:
     """Whether a step that moves `traffic` bytes for each atom is faster than a product of residuals
     and atoms. Always on a CPU; on a device a large product is what it does best."""
-    d_model, device = atoms.shape[1], atoms.device
     return device.type == "cpu" or traffic < product_traffic(d_model, device)
 
 

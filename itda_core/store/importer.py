@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from itda_core.errors import ItdaError, RunError, StoreError
+from itda_core.errors import ItdaError, RunError, StoreError, first_line
 from itda_core.runs.comparisons import COLUMNS, comparisons_folder
 from itda_core.runs.labels import Label, labels_file
 from itda_core.runs.results import EVALUATION_FILE, read_evaluation
@@ -135,7 +135,7 @@ def _file_stamp(path: Path) -> tuple[int, ...] | None:
 def why_not_imported(run: Run, error: duckdb.Error) -> ItdaError:
     """The error as a sentence that tells whose fault it is. A run is called damaged only where one
     of its files can't be read by another reader either."""
-    message = _first_line(error)
+    message = first_line(error)
     if _is_of_the_database(error):
         return why_refused(run.run_id, error)
     damage = _damage_of(run)
@@ -158,14 +158,14 @@ def why_not_evaluated(run: Run, error: duckdb.Error) -> ItdaError:
         return why_refused(f"the evaluation of {run.run_id}", error)
     return RunError(
         f"{run.directory / EVALUATION_FILE} says what the database can't hold "
-        f"({_first_line(error)}). Evaluate it again: "
+        f"({first_line(error)}). Evaluate it again: "
         f"python -m itda_core evaluate {run.run_id} --save"
     )
 
 
 def why_refused(what: str, error: duckdb.Error) -> StoreError:
     """Why the database did not take something in, where its files are not to blame."""
-    message = _first_line(error)
+    message = first_line(error)
     if "No space left" in message:
         return StoreError(f"There is no space left for the database ({message}). Free some space.")
     if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in message:
@@ -200,14 +200,10 @@ def _damage_of(run: Run) -> str:
             pq.read_table(run.directory / name, columns=_TABLES[name])
         except OSError as error:
             if error.errno is None:  # of the content, not of the disk or of rights
-                return f"{name}: {_first_line(error)}"
+                return f"{name}: {first_line(error)}"
         except (pa.ArrowException, ValueError, KeyError) as error:
-            return f"{name}: {_first_line(error)}"
+            return f"{name}: {first_line(error)}"
     return ""
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _insert_run(cursor: duckdb.DuckDBPyConnection, number: int, run: Run) -> None:

@@ -11,25 +11,14 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from itda_core.config import HookPoint
-from itda_core.corpus.corpus import Prompt, load_corpus, prompt_id
+from itda_core.corpus.corpus import Prompt, prompt_id
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import CorpusError, InputError
 from itda_core.evaluation.by_l0 import evaluate, nested_l0s
 from itda_core.model.loading import load_model
-from itda_core.runs.run import list_runs
 from tests.support.reference import slow_pursuit
 from tests.support.tiny_models import save_tiny_model
-from tests.support.trained_runs import shared_runs, strict_json
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, tiny_model_folder, tiny_corpus_file):
-    return list_runs(shared_runs(tmp_path_factory, tiny_model_folder, tiny_corpus_file))[1]
-
-
-@pytest.fixture(scope="module")
-def prompts(run):
-    return load_corpus(run.config.corpus).held_out()
+from tests.support.trained_runs import strict_json
 
 
 def last(steps):

@@ -19,22 +19,10 @@ from itda_core.evaluation.metrics import ReconstructionSums, SparsitySums
 from itda_core.evaluation.sparse_probing import mean_activations, mean_latents, probe
 from itda_core.evaluation.splicing import SplicedPrompts
 from itda_core.runs.latent_uses import read_tokens
-from itda_core.runs.run import list_runs
 from tests.support.foreign import N_LATENTS, activations, sae_dictionary, token_dictionary
 from tests.support.pretend_device import PretendDevice
-from tests.support.trained_runs import shared_runs
 
 LOGIT_TOKENS = "itda_core.evaluation.splicing._LOGIT_TOKENS"
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, tiny_model_folder, tiny_corpus_file):
-    return list_runs(shared_runs(tmp_path_factory, tiny_model_folder, tiny_corpus_file))[1]
-
-
-@pytest.fixture(scope="module")
-def prompts(run):
-    return load_corpus(run.config.corpus).held_out()
 
 
 @pytest.fixture(params=["matching", "orthogonal", "sae"])

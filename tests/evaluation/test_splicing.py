@@ -9,13 +9,6 @@ from itda_core.corpus.corpus import load_corpus
 from itda_core.errors import InputError
 from itda_core.evaluation.by_l0 import evaluate
 from itda_core.evaluation.splicing import Losses, SplicedBatch, SplicedPrompts
-from itda_core.runs.run import list_runs
-from tests.support.trained_runs import shared_runs
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, tiny_model_folder, tiny_corpus_file):
-    return list_runs(shared_runs(tmp_path_factory, tiny_model_folder, tiny_corpus_file))[1]
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def test_a_model_on_cuda_is_on_the_first_gpu_whatever_the_thread_works_on(
 ):
     went_to, worked_on = [], []
     monkeypatch.setattr(torch.nn.Module, "to", lambda _self, device: went_to.append(device))
-    monkeypatch.setattr(loading, "checked_device", lambda name: name)
+    monkeypatch.setattr(loading, "device_or_best", lambda name: name)
     monkeypatch.setattr(loading, "working_on", lambda device: nullcontext(worked_on.append(device)))
     monkeypatch.setattr(loading, "proved", lambda *_: SimpleNamespace(abilities=Abilities()))
     for name in ("cuda", "cuda:1"):

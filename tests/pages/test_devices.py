@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from itda_core.jobs import device_memory
 from itda_core.jobs import estimate as estimate_module
 from itda_core.model import loading
+from itda_core.pursuit import gram
 from pages.components import explorer as explorer_module
 from pages.components.train import needs
 from tests.support.app import button, close_explorer, newest, open_page
@@ -72,7 +72,7 @@ def test_what_does_not_fit_is_said_with_the_remedy(train, two_gpus, monkeypatch)
     app = train()
     app.text_input(key="train_max_atoms").set_value("60000").run()  # 4 · 60,000² is 14.4 GB
     assert not app.warning  # such a GPU does without a Gram matrix
-    monkeypatch.setattr(device_memory, "product_traffic", lambda *_: 1_000.0)
+    monkeypatch.setattr(gram, "product_traffic", lambda *_: 1_000.0)
     app.run()
     assert "The Gram matrix of so many atoms" in app.warning[0].value
     assert "14\\.4 GB" in app.warning[0].value
