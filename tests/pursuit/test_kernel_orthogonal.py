@@ -7,7 +7,7 @@ import torch
 from itda_core.pursuit.gram import gram_matrix
 from itda_core.pursuit.kernel_orthogonal import pursue_orthogonally_rows
 from itda_core.pursuit.orthogonal import orthogonal_matching_pursuit
-from tests.support.reference import slow_orthogonal, unit_rows
+from tests.support.reference import nearly_equal, slow_orthogonal, unit_rows
 
 
 def compiled(x, atoms, l0, **more):
@@ -91,21 +91,7 @@ def test_of_equal_atoms_the_lower_number_is_taken_however_far_apart(between, sig
 @pytest.mark.parametrize("apart", [1, 128, 300])
 @pytest.mark.parametrize("gap", [1e-6, 1e-5])
 def test_rounding_of_the_gram_matrix_never_decides(first_is_larger, apart, gap):
-    """After the first term e0, two atoms are left with correlations that differ by `gap`. Their
-    products with e0 lie just within ±half a unit of the 16 bits, so that the Gram matrix alone
-    puts the smaller one ahead by 3e-5."""
-    unit, size = 1 / 32_767, 0.05
-    products = np.array([1_000.49, 999.51]) * unit  # become 1,000 both: off by +0.49 and -0.49
-    sines = np.sqrt(1 - products**2)
-    smaller, larger = (1 + apart, 1) if first_is_larger else (1, 1 + apart)
-    atoms = torch.zeros(2 + apart, 4 + apart, dtype=torch.float64)
-    atoms[0, 0] = 1
-    atoms[smaller, :3] = torch.tensor([products[0], sines[0], 0])
-    atoms[larger, :3] = torch.tensor([products[1], 0, sines[1]])
-    for number in set(range(1, 2 + apart)) - {smaller, larger}:
-        atoms[number, 2 + number] = 1
-    x = torch.zeros(3, 4 + apart, dtype=torch.float64)
-    x[:, :3] = torch.tensor([1, size / sines[0], (size + gap) / sines[1]])
+    x, atoms, smaller, larger = nearly_equal(gap, apart, first_is_larger)
     codes = compiled(x.float(), atoms.float(), 3)
     assert codes.latents.tolist() == [[0, larger, smaller]] * 3
     assert_is_orthogonal_pursuit(codes, x, atoms)

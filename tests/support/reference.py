@@ -131,3 +131,25 @@ def slow_selection(batches, max_atoms, l0, threshold):
         chosen += new
         offers.append((len(new), error))
     return chosen, offers, margin
+
+
+def nearly_equal(gap, apart, first_is_larger):
+    """Three equal activations, float64 atoms, and the numbers of the smaller and the larger of two.
+
+    After the first term e0, those two are left with correlations that differ by `gap`. Their
+    products with e0 lie just within ±half a unit of the 16 bits, so that the Gram matrix alone
+    puts the smaller one ahead by 3e-5. apart: how far their numbers are.
+    """
+    unit, size = 1 / 32_767, 0.05
+    products = np.array([1_000.49, 999.51]) * unit  # become 1,000 both: off by +0.49 and -0.49
+    sines = np.sqrt(1 - products**2)
+    smaller, larger = (1 + apart, 1) if first_is_larger else (1, 1 + apart)
+    atoms = torch.zeros(2 + apart, 4 + apart, dtype=torch.float64)
+    atoms[0, 0] = 1
+    atoms[smaller, :3] = torch.tensor([products[0], sines[0], 0])
+    atoms[larger, :3] = torch.tensor([products[1], 0, sines[1]])
+    for number in set(range(1, 2 + apart)) - {smaller, larger}:
+        atoms[number, 2 + number] = 1
+    x = torch.zeros(3, 4 + apart, dtype=torch.float64)
+    x[:, :3] = torch.tensor([1, size / sines[0], (size + gap) / sines[1]])
+    return x, atoms, smaller, larger
