@@ -233,8 +233,9 @@ class JobQueue:
 
     def _step(self) -> bool:
         """Notice the ends of jobs, start the next ones; true where there is anything to show."""
-        places = self._known_places()
-        asked, memory = self._choices(places)
+        queued = [job for job in self.jobs() if job.state == "queued"]
+        places = self._known_places(is_asked=bool(queued))
+        memory = self._free_memory(queued, places)
         with self._lock:
             running = [job for job in self.jobs() if job.pid and job.ended is None]
             for job in running:
@@ -244,6 +245,7 @@ class JobQueue:
                     self._finish(job, code)
             waiting = [job for job in self.jobs() if job.state == "queued"]
             if places is not None:
+                asked = {job.job_id for job in queued}
                 ready = [job for job in waiting if job.job_id in asked]
                 self._start_waiting(ready, running, places, memory.get)
             elif not running:  # what runs may be on any device; what names one waits for it
@@ -251,22 +253,20 @@ class JobQueue:
                 self._start_waiting(free, running, Places(), free_bytes)
             return bool(running or waiting)
 
-    def _known_places(self) -> Places | None:
-        """The devices of this machine, asked once a job waits for one. None before torch is here,
-        or the first page has had the time to be drawn without it."""
+    def _known_places(self, is_asked: bool) -> Places | None:
+        """The devices of this machine. is_asked: whether a job waits for one. None before torch is
+        here, or the first page has had the time to be drawn without it."""
         is_time = time.monotonic() > self._opened + _UNTIL_ASKED_SECONDS or "torch" in sys.modules
-        is_asked = self._places is None and any(job.state == "queued" for job in self.jobs())
-        if is_time and is_asked:
+        if is_time and is_asked and self._places is None:
             self._places = places_here()
         return self._places
 
-    def _choices(self, places: Places | None) -> tuple[set[str], dict[str, int]]:
-        """The jobs that wait, and what is free on the devices that they may choose between. Asked
-        without the lock: it takes a while to open a GPU."""
-        waiting = [job for job in self.jobs() if job.state == "queued"]
-        allowed = [places.allowed(job) for job in waiting] if places else []
+    def _free_memory(self, queued: list[Job], places: Places | None) -> dict[str, int]:
+        """What is free on the devices that jobs may choose between. Asked without the lock: it
+        takes a while to open a GPU."""
+        allowed = [places.allowed(job) for job in queued] if places else []
         several = {name for names in allowed if len(names) > 1 for name in names}
-        return {job.job_id for job in waiting}, {name: free_bytes(name) for name in several}
+        return {name: free_bytes(name) for name in several}
 
     def _start_waiting(
         self,

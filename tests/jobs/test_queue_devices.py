@@ -221,7 +221,7 @@ def test_what_a_job_waits_for_is_known(open_queue, gpus, monkeypatch):
     assert queue.waits_for(last) == "what is before it"
     again = evaluation(queue, "e", "cuda")
     assert queue.waits_for(again) == "a free cuda"
-    monkeypatch.setattr(queue, "_known_places", lambda: None)
+    monkeypatch.setattr(queue, "_known_places", lambda **_: None)
     monkeypatch.setattr(queue, "_places", None)
     early = evaluation(queue, "f", "cpu")
     assert queue.waits_for(early) == "the devices of this machine to be looked up"
