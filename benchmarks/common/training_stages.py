@@ -70,7 +70,7 @@ def write_runs(work: Capture, dictionaries: dict[int, Dictionary]) -> None:
     """The run directories of a training that was begun, by layer."""
     writer = RunWriter(work.context)
     for layer, dictionary in dictionaries.items():
-        facts = {"tokens": work.row, "seconds": 0.0, "skipped": {}}
+        facts = {"tokens": work.rows[layer], "seconds": 0.0, "skipped": {}}
         writer.write(layer, dictionary, work.explored[layer], facts)
 
 

@@ -1,14 +1,16 @@
-"""The pass over the prompts: activations to the builders and, of the explored part, to disk."""
+"""What is read of the prompts: activations to the builders and, of the explored part, to disk."""
 
 import time
 
+import torch
+
 from itda_core.activations.massive import usable
-from itda_core.activations.sources import sources_of
 from itda_core.devices import is_out_of_memory, to_host
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ItdaError
 from itda_core.runs.training_context import TrainingContext
 from itda_core.selection.builders import make_builder
+from itda_core.training.reading import Part, reader_of
 
 
 class Capture:
@@ -25,49 +27,62 @@ class Capture:
             for layer in config.layers
         }
         self.builders = {layer: make_builder(context, layer) for layer in config.layers}
-        self.window = self.row = 0
+        self.windows = dict.fromkeys(config.layers, 0)
+        """Windows of each layer that are read"""
+        self.rows = dict.fromkeys(config.layers, 0)
+        """Activations of each layer that are read"""
         self.seconds = 0.0
         self.bad_rows = dict.fromkeys(config.layers, 0)
         self._is_let_go = False
         if checkpoint is not None:
             self._restore(*checkpoint)
+        self._parts = reader_of(context).parts(dict(self.windows))
 
     @property
     def is_done(self) -> bool:
         """At the end of the plan, or when all is full and the explored part is captured."""
-        if self.window == len(self.context.plan.windows):
+        return all(self._is_done(layer) for layer in self.windows)
+
+    def _is_done(self, layer: int) -> bool:
+        if self.windows[layer] == len(self.context.plan.windows):
             return True
-        is_full = all(builder.is_full for builder in self.builders.values())
-        return is_full and self.row >= self.context.explored_rows
+        return self.builders[layer].is_full and self.rows[layer] >= self.context.explored_rows
 
     @property
     def fraction(self) -> float:
-        """Of the plan, in [0, 1]."""
-        return self.row / self.context.plan.total_rows
+        """Of the activations of all layers, in [0, 1]."""
+        return sum(self.rows.values()) / (len(self.rows) * self.context.plan.total_rows)
 
-    def next_window(self) -> None:
-        """Capture one window and hand its activations on."""
-        started, (config, plan) = time.monotonic(), (self.context.config, self.context.plan)
-        first, last = plan.windows[self.window]
-        tokens = plan.tokens(first, last)
+    @property
+    def tokens(self) -> int:
+        """Tokens of which all layers are read."""
+        return min(self.rows.values())
+
+    def next_part(self) -> None:
+        """Read what comes next, and hand its activations on."""
+        started = time.monotonic()
         try:
-            activations = self.context.model.capture(tokens, config.layers, config.skip_first)
+            part = next(self._parts)
             # One wait for the device, for all layers.
-            good = to_host(*(usable(rows) for rows in activations.values()))
-        except Exception as error:  # of this window nothing has been handed on yet
+            good = to_host(*(usable(rows) for rows in part.activations.values()))
+        except Exception as error:  # of this part nothing has been handed on yet
             if isinstance(error, ItdaError) or is_out_of_memory(error):
                 self.checkpoint()
             raise
-        sources = sources_of(tokens, plan.prompts[first:last], activations)
-        room = self.context.explored_rows - self.row
-        for (layer, rows), is_good in zip(activations.items(), good, strict=True):
-            if room > 0:
-                self.explored[layer].write(self.row, rows[:room])
-            self.bad_rows[layer] += int((~is_good).sum())
-            self.builders[layer].offer(self.row, rows, sources)
-        self.row += len(sources)
-        self.window += 1
+        self._hand_on(part, dict(zip(part.activations, good, strict=True)))
         self.seconds += time.monotonic() - started
+
+    def _hand_on(self, part: Part, is_good: dict[int, torch.Tensor]) -> None:
+        """is_good: which rows of each layer are usable, on the host."""
+        for layer, rows in part.activations.items():
+            first = self.rows[layer]
+            room = self.context.explored_rows - first
+            if room > 0:
+                self.explored[layer].write(first, rows[:room])
+            self.bad_rows[layer] += int((~is_good[layer]).sum())
+            self.builders[layer].offer(first, rows, part.sources)
+            self.rows[layer] += len(rows)
+            self.windows[layer] += 1
 
     def left_out(self, layer: int | None = None) -> dict[str, int]:
         """What was not read or can't be used, and how often; of all layers, or of one."""
@@ -84,17 +99,17 @@ class Capture:
         for rows in (*self.explored.values(), *self.builders.values()):
             rows.flush()
         state = {
-            "window": self.window,
-            "row": self.row,
+            "windows": _by_name(self.windows),
+            "rows": _by_name(self.rows),
             "seconds": self.seconds,
-            "bad_rows": {str(layer): count for layer, count in self.bad_rows.items()},
+            "bad_rows": _by_name(self.bad_rows),
         }
         dictionaries = {
             layer: builder.atoms().dictionary(self.context, layer)
             for layer, builder in self.builders.items()
             if builder.n_atoms
         }
-        self.context.workspace.save_checkpoint(self.window, dictionaries, state)
+        self.context.workspace.save_checkpoint(sum(self.windows.values()), dictionaries, state)
 
     def let_go(self, layer: int) -> None:
         """The run of a layer is written: what was kept for it is not needed any more."""
@@ -103,9 +118,22 @@ class Capture:
         self.builders[layer].close()
 
     def _restore(self, dictionaries: dict[int, Dictionary], state: dict) -> None:
-        self.window, self.row, self.seconds = state["window"], state["row"], state["seconds"]
-        self.bad_rows = {int(layer): count for layer, count in state["bad_rows"].items()}
+        self.seconds, self.bad_rows = state["seconds"], _by_layer(state["bad_rows"])
+        if "windows" in state:
+            self.windows, self.rows = _by_layer(state["windows"]), _by_layer(state["rows"])
+        else:  # of an earlier version, which read all layers together
+            self.windows = dict.fromkeys(self.windows, state["window"])
+            self.rows = dict.fromkeys(self.rows, state["row"])
         for layer, dictionary in dictionaries.items():
             table = dictionary.sources.drop(columns="latent").assign(word=dictionary.words)
             sources = [tuple(row) for row in table.itertuples(index=False)]
             self.builders[layer].restore(dictionary.atoms, sources)
+
+
+def _by_name(counts: dict[int, int]) -> dict[str, int]:
+    """As JSON keeps it."""
+    return {str(layer): count for layer, count in counts.items()}
+
+
+def _by_layer(counts: dict[str, int]) -> dict[int, int]:
+    return {int(layer): count for layer, count in counts.items()}

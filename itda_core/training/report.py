@@ -22,18 +22,18 @@ class Report:
         self.progress = Progress(
             "training",
             context.workspace.training_id,
-            tokens=capture.row,
+            tokens=capture.tokens,
             total_tokens=context.plan.total_rows,
             max_atoms=context.config.max_atoms,
             skipped=capture.left_out(),
             notes=context.notes,
         )
-        self._recent = deque([(time.monotonic(), capture.row)], maxlen=_RECENT_WINDOWS)
+        self._recent = deque([(time.monotonic(), capture.tokens)], maxlen=_RECENT_WINDOWS)
 
     def window(self) -> Progress:
         """One more window is captured."""
         progress, capture = self.progress, self._capture
-        self._recent.append((time.monotonic(), capture.row))
+        self._recent.append((time.monotonic(), capture.tokens))
         (start, first_row), (now, row) = self._recent[0], self._recent[-1]
         progress.tokens = row
         progress.tokens_per_second = (row - first_row) / max(now - start, 1e-9)

@@ -115,7 +115,7 @@ def _captured(capture: Capture, report: Report) -> Iterator[Progress]:
     """The pass to its end, with checkpoints."""
     last_checkpoint = time.monotonic()
     while not capture.is_done:
-        capture.next_window()
+        capture.next_part()
         progress = report.window()
         if time.monotonic() - last_checkpoint > CHECKPOINT_SECONDS:
             capture.checkpoint()
@@ -142,7 +142,11 @@ def _written(context: TrainingContext, capture: Capture, report: Report) -> Iter
             report.progress.notes = [*report.progress.notes, *builder.notes]
             yield report.encoding(layer, len(dictionary))
             seconds = capture.seconds + time.monotonic() - started
-            facts = {"tokens": capture.row, "seconds": seconds, "skipped": capture.left_out(layer)}
+            facts = {
+                "tokens": capture.rows[layer],
+                "seconds": seconds,
+                "skipped": capture.left_out(layer),
+            }
             writer.write(layer, dictionary, capture.explored[layer], facts)
             capture.let_go(layer)
             capture.seconds += time.monotonic() - started
@@ -221,9 +225,9 @@ def _check_all_written(context: TrainingContext, capture: Capture) -> None:
 def _why_empty(context: TrainingContext, capture: Capture, layer: int) -> str:
     """What kept a layer from having an atom."""
     of_what = f"Layer {layer} of {context.config.model.name} gives no "
-    if capture.bad_rows[layer] >= capture.row:
+    if capture.bad_rows[layer] >= capture.rows[layer]:
         return f"{of_what}finite activation. Choose dtype float32, or check the model's weights."
-    usable = capture.row - capture.bad_rows[layer]
+    usable = capture.rows[layer] - capture.bad_rows[layer]
     return (
         f"{of_what}atom: its {usable:,} usable activations have nothing to tell apart once their "
         "mean is subtracted, as where all texts have the same few tokens. Give texts that differ, "

@@ -123,14 +123,14 @@ def test_the_host_waits_a_few_times_a_window_however_many_steps_a_pursuit_has(
     tiny, tmp_path, selection, monkeypatch
 ):
     waits = {}
-    window = Capture.next_window
+    window = Capture.next_part
 
     def counted(self):
         before = seen.waits.total()
         window(self)
         waits[l0].append(seen.waits.total() - before)
 
-    monkeypatch.setattr(Capture, "next_window", counted)
+    monkeypatch.setattr(Capture, "next_part", counted)
     for l0 in (2, 12):
         waits[l0] = []
         config = tiny(layers=(0, 1, 2), selection=selection, l0=l0, max_atoms=900)  # never full
