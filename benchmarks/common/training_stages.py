@@ -66,6 +66,19 @@ def forward(model: Model, batches: Sequence[Tokens], layers: Sequence[int]) -> N
         model._hidden(batch, layers)
 
 
+def finish(work: Capture) -> None:
+    """A training that was begun to its end: the pass, the choice, the runs."""
+    while not work.is_done:
+        work.next_part()
+    write_runs(work, chosen(work))
+
+
+def chosen(work: Capture) -> dict[int, Dictionary]:
+    """The dictionaries of a training whose pass is over, by layer."""
+    builders = work.builders.items()
+    return {layer: one.atoms().dictionary(work.context, layer) for layer, one in builders}
+
+
 def write_runs(work: Capture, dictionaries: dict[int, Dictionary]) -> None:
     """The run directories of a training that was begun, by layer."""
     writer = RunWriter(work.context)

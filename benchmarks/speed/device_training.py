@@ -16,6 +16,7 @@ from benchmarks.common.made_models import SMOLLM2, Shape, made_model, write_text
 from benchmarks.common.on_device import Peak, in_turn_on, peak_memory, seconds_of
 from benchmarks.common.training_stages import (
     begun,
+    chosen,
     forward,
     forward_batches,
     stopwatches,
@@ -220,13 +221,12 @@ def _trained(
     with begun(subject.model, reading.settings, reading.corpus, plan) as work:
 
         def choose() -> None:
-            for layer, builder in work.builders.items():
-                made[layer] = builder.atoms().dictionary(work.context, layer)
+            made.update(chosen(work))
 
-        read = seconds_of(lambda: [work.next_window() for _ in plan.windows], device)
-        chosen = seconds_of(choose, device)
+        read = seconds_of(lambda: [work.next_part() for _ in plan.windows], device)
+        choosing = seconds_of(choose, device)
         written = seconds_of(lambda: write_runs(work, made), device)
-    return read, chosen, written, tuple(len(one) for one in made.values())
+    return read, choosing, written, tuple(len(one) for one in made.values())
 
 
 def _spread(rounds: Sequence[_Round], stage: str) -> Spread:

@@ -31,6 +31,8 @@ class Capture:
         """Windows of each layer that are read"""
         self.rows = dict.fromkeys(config.layers, 0)
         """Activations of each layer that are read"""
+        self.n_parts = 0
+        """How often something was read: numbers the checkpoints"""
         self.seconds = 0.0
         self.bad_rows = dict.fromkeys(config.layers, 0)
         self._is_let_go = False
@@ -70,6 +72,7 @@ class Capture:
                 self.checkpoint()
             raise
         self._hand_on(part, dict(zip(part.activations, good, strict=True)))
+        self.n_parts += 1
         self.seconds += time.monotonic() - started
 
     def _hand_on(self, part: Part, is_good: dict[int, torch.Tensor]) -> None:
@@ -99,6 +102,7 @@ class Capture:
         for rows in (*self.explored.values(), *self.builders.values()):
             rows.flush()
         state = {
+            "parts": self.n_parts,
             "windows": _by_name(self.windows),
             "rows": _by_name(self.rows),
             "seconds": self.seconds,
@@ -109,7 +113,7 @@ class Capture:
             for layer, builder in self.builders.items()
             if builder.n_atoms
         }
-        self.context.workspace.save_checkpoint(sum(self.windows.values()), dictionaries, state)
+        self.context.workspace.save_checkpoint(self.n_parts, dictionaries, state)
 
     def let_go(self, layer: int) -> None:
         """The run of a layer is written: what was kept for it is not needed any more."""
@@ -120,8 +124,10 @@ class Capture:
     def _restore(self, dictionaries: dict[int, Dictionary], state: dict) -> None:
         self.seconds, self.bad_rows = state["seconds"], _by_layer(state["bad_rows"])
         if "windows" in state:
+            self.n_parts = state["parts"]
             self.windows, self.rows = _by_layer(state["windows"]), _by_layer(state["rows"])
         else:  # of an earlier version, which read all layers together
+            self.n_parts = state["window"]
             self.windows = dict.fromkeys(self.windows, state["window"])
             self.rows = dict.fromkeys(self.rows, state["row"])
         for layer, dictionary in dictionaries.items():
