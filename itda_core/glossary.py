@@ -5,8 +5,10 @@ GLOSSARY = {
     "prompt": "One text of a corpus. Its id is a digest of the text.",
     "token": "What the model's tokenizer makes of a few characters of a prompt.",
     "activation": "The model's vector at a layer for one token.",
-    "hook point": "Where activations are taken: model, layer, and the output of that block "
-    "(resid_post). Layers count from 0.",
+    "hook point": "Where activations are taken: model, layer, and site. Layers count from 0.",
+    "site": "A place in a block: the stream before it (resid_pre), what attention adds (attn_out), "
+    "the stream then (resid_mid), what the MLP adds (mlp_out), and the stream after the block "
+    "(resid_post, unless said otherwise).",
     "source": "Where an atom came from: a token in a prompt.",
     "atom": "The activation of a real token, scaled to length 1.",
     "latent": "The coordinate that goes with an atom. It is titled with the atom's source.",

@@ -14,6 +14,8 @@ SELECTIONS = ("coverage", "threshold")
 OFFSETS = ("mean", "zero")
 PURSUITS = ("orthogonal", "refit", "matching")
 BUDGETS = ("token", "mean")
+SITES = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
+"""Places in a block, in the order in which they come"""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 IMPORTED = "imported"
 """The selection of a dictionary that was made elsewhere: its configuration says how the prompts
@@ -149,6 +151,14 @@ _TRAINING = (
         min=0,
         max=MAX_COUNT,
         below="Layers count from 0",
+    ),
+    Setting(
+        "site",
+        "Place in the block",
+        "text",
+        "place in the block",
+        GLOSSARY["site"],
+        choices=SITES,
     ),
     Setting(
         "max_tokens",

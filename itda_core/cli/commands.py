@@ -8,12 +8,15 @@ import shutil
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from itda_core.cli.console import corpus_spec, follow, refuse, show, trained
 from itda_core.config import ModelSpec, TrainConfig, data_directory
 from itda_core.errors import InputError
 from itda_core.runs.run import find_run, read_run
+
+if TYPE_CHECKING:
+    from itda_core.model.model import Model
 
 _OF_ANY_TRAINING = ("command", "runs", "json", "progress", "device")
 """Options of `train` that say nothing of what is trained"""
@@ -73,12 +76,18 @@ def models(options: argparse.Namespace) -> int:
         about = {"model": options.check, "dtype": model.dtype, "device": str(model.device)}
         abilities = model.abilities
         print("{model}, {dtype} on {device}".format(**about), file=sys.stderr)
-        show(options, about | {"abilities": abilities.table()}, "abilities")
+        tables = {"abilities": abilities.table(), "sites": _sites(model)}
+        show(options, about | tables, [*tables["abilities"], *tables["sites"]])
         return 1 if abilities.capture else 0
     without = "Without --check no model is loaded: name one, or leave out"
     refuse(options, ("revision", "dtype", "device"), without)
     show(options, {"models": known_models()}, "models")
     return 0
+
+
+def _sites(model: "Model") -> list[dict[str, str]]:
+    """The places in a block, a row each; none of a model that can't be read at all."""
+    return [] if model.abilities.capture else model.sites.table()
 
 
 def doctor(options: argparse.Namespace) -> int:

@@ -1,11 +1,14 @@
-"""A model's blocks: found among its modules, recorded, changed and left out while it runs."""
+"""A model's blocks: found among its modules, recorded and left out while it runs."""
 
+import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 
 import torch
 from torch import nn
+
+from itda_core.model.sites import Place, heard
 
 
 class _LastLayerReached(Exception):
@@ -29,51 +32,30 @@ def block_lists(module: nn.Module) -> list[str]:
     return sorted(lists, key=lists.get, reverse=True)
 
 
-def hidden_of(output) -> torch.Tensor:
-    """A block's hidden states. Some blocks return a tensor and some a tuple that starts with it;
-    `output[0]` of a tensor would silently keep only the first text of the batch."""
-    return output if torch.is_tensor(output) else output[0]
-
-
 @contextmanager
 def recorded(
-    blocks: Sequence[nn.Module], layers: Sequence[int], stop: bool = True
+    blocks: Sequence[nn.Module],
+    layers: Sequence[int],
+    stop: bool = True,
+    places: Sequence[Place] | None = None,
 ) -> Iterator[dict[int, list[torch.Tensor]]]:
-    """Within this context the outputs of the blocks in `layers` are kept: {layer: one tensor each
-    time that it runs}. stop: the forward pass, and with it the context, ends after the last one."""
+    """Within this context what stands at a place of the blocks in `layers` is kept: {layer: one
+    tensor each time that it runs}. places: one for each of `layers`, by default their outputs;
+    stop: the forward pass, and with it the context, ends after the last one."""
     outputs: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
 
-    def keep(layer: int):
-        def hook(_module, _inputs, output):
-            outputs[layer].append(hidden_of(output))
-            if stop and layer == max(outputs):
-                raise _LastLayerReached
+    def keep(layer: int, hidden: torch.Tensor) -> None:
+        outputs[layer].append(hidden)
+        if stop and layer == max(outputs):
+            raise _LastLayerReached
 
-        return hook
-
-    handles = [blocks[layer].register_forward_hook(keep(layer)) for layer in outputs]
-    try:
-        yield outputs
-    except _LastLayerReached:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def changed(block: nn.Module, change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
-    """Within this context the block gives what `change` makes of its output."""
-
-    def replace(_module, _inputs, output):
-        hidden = change(hidden_of(output))
-        return hidden if torch.is_tensor(output) else (hidden, *output[1:])
-
-    handle = block.register_forward_hook(replace)
-    try:
-        yield
-    finally:
-        handle.remove()
+    with ExitStack() as all_layers:
+        of_layers = dict(zip(layers, places or [Place()] * len(layers), strict=True))
+        for layer, place in of_layers.items():
+            hear = functools.partial(keep, layer)
+            all_layers.enter_context(heard(blocks[layer], place, hear))
+        with suppress(_LastLayerReached):
+            yield outputs
 
 
 @contextmanager

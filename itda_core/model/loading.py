@@ -34,6 +34,8 @@ from itda_core.model.pretrained import (
 )
 from itda_core.model.process_lock import alone
 from itda_core.model.proved import Identity, proved, remembered
+from itda_core.model.proved import remembered_sites as sites_before
+from itda_core.model.sites import Sites
 
 _PROBE_SHAPE = (512, 1_024, 1_024)
 """A product of an MLP's size, some milliseconds."""
@@ -102,6 +104,18 @@ def remembered_abilities(spec: ModelSpec, device: str | None = None) -> Abilitie
     if config is not None and (refusal := of_two_parts(spec.name, config)):
         return Abilities.none("capture", refusal)
     return remembered(_identity(spec, source, config, resolved_dtype(spec.dtype, device), device))
+
+
+def remembered_sites(spec: ModelSpec, device: str | None = None) -> Sites | None:
+    """The same of the sites of its blocks, which are proved when one is first asked for."""
+    device = device or best_device()
+    try:
+        config = _local_config(spec)
+        source = _resolve(spec, unpack=False)
+    except ModelError:
+        return None
+    dtype = resolved_dtype(spec.dtype, device)
+    return sites_before(_identity(spec, source, config, dtype, device))
 
 
 def type_abilities(spec: ModelSpec) -> Abilities | None:

@@ -13,11 +13,13 @@ from torch import nn
 from itda_core.devices import halving, to_device, working_on
 from itda_core.errors import InputError, ModelError
 from itda_core.model.abilities import Abilities
-from itda_core.model.blocks import changed, left_out, recorded
+from itda_core.model.blocks import left_out, recorded
 from itda_core.model.context import DEFAULT_CONTEXT_LENGTH, check_ids, context_length
 from itda_core.model.process_lock import PROCESS_LOCK
+from itda_core.model.sites import RESID_POST, Place, Sites, changed
 from itda_core.model.tokenizer import prepared, tokenizer_digest
 from itda_core.model.tokens import TokenizedText, Tokens, padded, tokenized_texts
+from itda_core.settings import SETTINGS
 
 FORWARD_TOKENS = {"cpu": 1_024, "mps": 8_192, "cuda": 16_384}
 """Tokens of one forward pass, padding included: enough to keep the device busy."""
@@ -56,6 +58,8 @@ class Model:
         streams side by side"""
         self.abilities = Abilities()
         """What it was proved to do right: set by who loads it (see proof.py)"""
+        self.find_sites: Callable[[Model], Sites] = lambda _model: Sites()
+        """Proves where the sites of its blocks are: set by who loads it (see site_proof.py)"""
         self._fitting: int | None = None
         """Tokens of a forward pass, padding included, that memory had room for after it was full"""
         self._passes = 0
@@ -74,6 +78,11 @@ class Model:
     def why_not(self, ability: str) -> str:
         """A sentence on what it can't do, empty where it can."""
         return self.abilities.why_not(self.name, ability)
+
+    @functools.cached_property
+    def sites(self) -> Sites:
+        """Where in its blocks activations can be read and replaced: tried when first asked for."""
+        return self.find_sites(self)
 
     @property
     def n_layers(self) -> int:
@@ -120,15 +129,19 @@ class Model:
         layers: Sequence[int],
         skip_first: bool = True,
         to: torch.device | str | None = None,
+        site: str = RESID_POST,
     ) -> Activations:
-        """The output of each block in `layers` for every token, in one truncated forward pass.
+        """What stands at a site of each block in `layers` for every token, by default its output,
+        in one truncated forward pass.
 
         Layer L is `hidden_states[L + 1]` of the same model (before the final norm, which
         transformers applies to the last one). Padding is left out, and with `skip_first` also
         the first position of each text. to: the device that the rows go to, by default the model's
-        own, where nothing waits for them. Raises InputError where memory has no room for a text.
+        own, where nothing waits for them. Raises InputError where memory has no room for a text,
+        ModelError where the model's blocks lack the site.
         """
         self.check_layers(layers)
+        self.check_site(site)
         is_kept = tokens.mask.clone()
         if skip_first:
             is_kept[:, :1] = False
@@ -143,7 +156,7 @@ class Model:
             if not len(places):  # nothing is kept, perhaps no token is there at all
                 continue
             places = to_device(places, device)
-            for layer, found in self._kept(tokens, part, is_kept, layers).items():
+            for layer, found in self._kept(tokens, part, is_kept, layers, site).items():
                 rows[layer][places] = found.to(device)
         return Activations(rows, prompts.numpy(), positions.numpy())
 
@@ -158,7 +171,12 @@ class Model:
             order = order[count:]
 
     def _kept(
-        self, tokens: Tokens, part: np.ndarray, is_kept: torch.Tensor, layers: Sequence[int]
+        self,
+        tokens: Tokens,
+        part: np.ndarray,
+        is_kept: torch.Tensor,
+        layers: Sequence[int],
+        site: str,
     ) -> dict[int, torch.Tensor]:
         """The rows of the texts of `part` that are kept, on the model's device; by several passes
         where memory has no room for one. is_kept: [n_texts, longest] bool, of all texts."""
@@ -168,7 +186,7 @@ class Model:
             # Which rows, is known here: a mask on the device would have to be waited for.
             rows = kept[:, : batch.ids.shape[1]].flatten().nonzero()[:, 0]
             rows = to_device(rows, self.device)
-            hidden = self._hidden(batch, layers)
+            hidden = self._hidden(batch, layers, site)
             return last - first, {
                 layer: x.flatten(0, 1)[rows].float() for layer, x in hidden.items()
             }
@@ -199,11 +217,12 @@ class Model:
             "float32, or another device."
         )
 
-    def hidden(self, tokens: Tokens, layer: int) -> torch.Tensor:
-        """The output of block `layer` at every position, padding included, [n_texts, longest,
-        d_model] in the model's own data type."""
+    def hidden(self, tokens: Tokens, layer: int, site: str = RESID_POST) -> torch.Tensor:
+        """What stands at a site of block `layer`, by default its output, at every position, padding
+        included, [n_texts, longest, d_model] in the model's own data type."""
         self.check_layers([layer])
-        return self._hidden(tokens, [layer])[layer]
+        self.check_site(site)
+        return self._hidden(tokens, [layer], site)[layer]
 
     def logits(self, tokens: Tokens) -> torch.Tensor:
         """Next-token logits, [n_texts, longest, n_vocabulary] float32. Raises ModelError for
@@ -252,35 +271,54 @@ class Model:
         spans = np.zeros((count, 1, 2), np.int64)
         return Tokens(("a",) * count, ids, mask, spans, one, self.tokenizer)
 
-    def logits_after(self, tokens: Tokens, layer: int, hidden: torch.Tensor) -> torch.Tensor:
-        """`logits` with `hidden`, [n_texts, longest, d_model], as the output of block `layer`.
+    def logits_after(
+        self, tokens: Tokens, layer: int, hidden: torch.Tensor, site: str = RESID_POST
+    ) -> torch.Tensor:
+        """`logits` with `hidden`, [n_texts, longest, d_model], at a site of block `layer`, by
+        default in place of its output.
 
-        The blocks up to there are not computed, where it was proved that they need not be.
+        The blocks up to there are not computed, where it was proved that they need not be. Within
+        a block they are: the stream beside what is replaced has to be known.
         """
-        if layer not in self.abilities.begins_after:
-            with self.splice(layer, hidden, tokens.mask):
+        if site == "resid_pre" and layer:
+            self.check_site(site)
+            layer, site = layer - 1, RESID_POST
+        if site != RESID_POST or layer not in self.abilities.begins_after:
+            with self.splice(layer, hidden, tokens.mask, site):
                 return self.logits(tokens)
         hidden = hidden.to(self.device, next(self.module.parameters()).dtype)
         with self._lock, left_out(self.blocks[: layer + 1], hidden):
             return self.logits(tokens)
 
     @contextmanager
-    def splice(self, layer: int, hidden: torch.Tensor, where: torch.Tensor):
-        """Within this context the output of block `layer` is replaced by `hidden`.
+    def splice(self, layer: int, hidden: torch.Tensor, where: torch.Tensor, site: str = RESID_POST):
+        """Within this context what stands at a site of block `layer`, by default its output, is
+        replaced by `hidden`.
 
         hidden: [n_texts, longest, d_model]; where: [n_texts, longest] bool, the positions
         replaced.
         """
         self.abilities.require(self.name, "splicing")
         hidden, where = hidden.to(self.device), where.to(self.device)[..., None]
-        with self.output_changed(layer, lambda was: torch.where(where, hidden.to(was.dtype), was)):
+
+        def spliced(was: torch.Tensor) -> torch.Tensor:
+            return torch.where(where, hidden.to(was.dtype), was)
+
+        with self.output_changed(layer, spliced, site):
             yield
 
     @contextmanager
-    def output_changed(self, layer: int, change: Callable[[torch.Tensor], torch.Tensor]):
-        """Within this context block `layer` gives what `change` makes of its output."""
+    def output_changed(
+        self,
+        layer: int,
+        change: Callable[[torch.Tensor], torch.Tensor],
+        site: str = RESID_POST,
+    ):
+        """Within this context what stands at a site of block `layer`, by default its output, is
+        what `change` makes of it."""
         self.check_layers([layer])
-        with self._lock, changed(self.blocks[layer], change):
+        self.check_site(site)
+        with self._lock, changed(self.blocks[layer], change, self._place(site, layer)):
             yield
 
     def check_layers(self, layers: Sequence[int]) -> None:
@@ -292,9 +330,24 @@ class Model:
                 f"{', '.join(str(layer) for layer in wrong[:5])}."
             )
 
-    def _hidden(self, tokens: Tokens, layers: Sequence[int]) -> dict[int, torch.Tensor]:
-        """Block outputs, [n_texts, longest, d_model] each; stops after the last one asked for."""
-        with self._lock, recorded(self.blocks, layers) as outputs:
+    def check_site(self, site: str) -> None:
+        """Raises InputError for a site that there is not, ModelError for one that the model's
+        blocks lack."""
+        SETTINGS["site"].check(site)
+        if site != RESID_POST and (reason := self.sites.why_not(site)):
+            raise ModelError(f"{self.name} has no {site} to read: {reason}. Choose {RESID_POST}.")
+
+    def _place(self, site: str, layer: int) -> Place:
+        """Where a site is in a block; the usual one asks for no proof."""
+        return Place() if site == RESID_POST else self.sites.place(site, layer)
+
+    def _hidden(
+        self, tokens: Tokens, layers: Sequence[int], site: str = RESID_POST
+    ) -> dict[int, torch.Tensor]:
+        """What stands at a site of the blocks, [n_texts, longest, d_model] each; stops after the
+        last one asked for."""
+        places = [self._place(site, layer) for layer in layers]
+        with self._lock, recorded(self.blocks, layers, places=places) as outputs:
             self.run_base(tokens, use_cache=False)
         shape = (*tokens.ids.shape, self.d_model)
         for layer, found in outputs.items():

@@ -44,7 +44,7 @@ _STEPS = 3
 """Tokens that are written on one by one"""
 
 
-class _Differs(Exception):
+class Differs(Exception):
     """What was found not to hold, as the reason that goes with the ability."""
 
 
@@ -64,24 +64,24 @@ class _Proof:
 
     def __init__(self, model: Model):
         self.model = model
-        self.both = _proof_tokens(model)
+        self.both = proof_tokens(model)
         self.long, self.short = self.both.select([0]), self.both.select([1])
         self.tolerance = TOLERANCE.get(model.dtype, TOLERANCE["bfloat16"])
         # In half precision rounding may send a token to another expert: then some rows differ.
-        self.has_experts = _has_experts(model)
+        self.has_experts = has_experts(model)
         self.rows = 0.75 if self.has_experts and model.dtype != "float32" else 1.0
 
     def abilities(self) -> Abilities:
         """Each ability in its turn; those after the first two need what came before."""
-        if reason := _reason(self.check_capture):
+        if reason := reason_of(self.check_capture):
             return Abilities.none("capture", reason)
-        if reason := _reason(self.check_next_tokens):
+        if reason := reason_of(self.check_next_tokens):
             return Abilities.none("next_tokens", reason)
-        if reason := _reason(self.check_splicing):
+        if reason := reason_of(self.check_splicing):
             return Abilities.none("splicing", reason)
         begins_after = self.begins_after()
         self.model.abilities = Abilities(begins_after=begins_after)
-        unembedding = _reason(self.check_unembedding)
+        unembedding = reason_of(self.check_unembedding)
         reason, inputs = self.find_step_inputs()
         return Abilities(
             unembedding=unembedding,
@@ -94,7 +94,7 @@ class _Proof:
         """Every block runs once in a pass, and what is captured of it is what transformers gives as
         its hidden states, in the batch as alone."""
         if not min(self.both.lengths) > 1:
-            raise _Differs("its tokenizer makes no tokens of a sentence: are its files there?")
+            raise Differs("its tokenizer makes no tokens of a sentence: are its files there?")
         model, layers = self.model, range(self.model.n_layers)
         options = {"output_hidden_states": True, "use_cache": False}
         with recorded(model.blocks, layers, stop=False) as outputs:
@@ -102,24 +102,24 @@ class _Proof:
         states = getattr(output, "hidden_states", None)
         for layer, found in outputs.items():
             if len(found) != 1:
-                raise _Differs(f"block {layer} runs {len(found)} times in a pass, not once")
+                raise Differs(f"block {layer} runs {len(found)} times in a pass, not once")
             shape = tuple(found[0].shape)
             if layer == 0:
                 model.d_model = shape[-1]
             expected = (*self.both.ids.shape, model.d_model)
             if shape != expected:
                 names = "[texts, tokens, d_model]"
-                raise _Differs(f"block {layer} gives {shape} where {expected} is due, {names}")
+                raise Differs(f"block {layer} gives {shape} where {expected} is due, {names}")
         captured = model.capture(self.both, layers, skip_first=False, to="cpu")
         mask = self.both.mask
         for layer, rows in captured.items():
             if not torch.isfinite(rows).all():
-                raise _Differs(f"the activations of block {layer} are not finite")
+                raise Differs(f"the activations of block {layer} are not finite")
             self._compare(rows, outputs[layer][0][mask], f"block {layer} when captured")
         if states is not None:
             self._compare_states(captured, states)
         elif len(model.blocks) != getattr(model.text_config, "num_hidden_layers", None):
-            raise _Differs("no list of blocks was found that is known to be the right one")
+            raise Differs("no list of blocks was found that is known to be the right one")
         for number, alone in enumerate((self.long, self.short)):
             found = model.capture(alone, layers, skip_first=False, to="cpu")
             for layer, rows in found.items():
@@ -129,7 +129,7 @@ class _Proof:
     def _compare_states(self, captured, states) -> None:
         n_layers, mask = self.model.n_layers, self.both.mask
         if len(states) != n_layers + 1:
-            raise _Differs(f"transformers gives {len(states)} hidden states of {n_layers} blocks")
+            raise Differs(f"transformers gives {len(states)} hidden states of {n_layers} blocks")
         # Most families count the embeddings as the first state, and the last state has gone through
         # a norm. Mamba's kin count the blocks' outputs, and after them what the norm makes of it.
         first = 0 if self._difference(captured[0], states[0][mask]) <= self.tolerance else 1
@@ -154,20 +154,20 @@ class _Proof:
             self._compare(outputs[layer][0][0], plain[layer], f"block {layer} below the head")
         logits = getattr(output, "logits", None)
         if logits is None:
-            raise _Differs("it was saved without the head that predicts them")
+            raise Differs("it was saved without the head that predicts them")
         if logits.shape[:2] != self.long.ids.shape or not torch.isfinite(logits).all():
-            raise _Differs("its logits are not one finite row for each token")
+            raise Differs("its logits are not one finite row for each token")
         rows = embedding_rows(model.module)
         if rows is not None and logits.shape[-1] > rows:
-            raise _Differs(f"it tells {logits.shape[-1]:,} things apart, but reads {rows:,} tokens")
+            raise Differs(f"it tells {logits.shape[-1]:,} things apart, but reads {rows:,} tokens")
         moved = model.logits(changed)[0, :middle]
-        self._check_unmoved(_centered(moved), _centered(logits[0, :middle]), "next tokens")
+        self._check_unmoved(centered(moved), centered(logits[0, :middle]), "next tokens")
 
     def _check_unmoved(self, found: torch.Tensor, expected: torch.Tensor, what: str) -> None:
         """Passes of one shape round alike: what later tokens move is more than that."""
         rounding = _ROUNDING_OF_EXPERTS[self.model.dtype] if self.has_experts else _ROUNDING
         if self._difference(found, expected, rows=1.0) > rounding:
-            raise _Differs(f"a token's {what} depend on the tokens after it")
+            raise Differs(f"a token's {what} depend on the tokens after it")
 
     def check_splicing(self) -> None:
         """Own activations put back in all layers give the same logits; others change them."""
@@ -181,8 +181,8 @@ class _Proof:
                 all_layers.enter_context(model.splice(layer, own, tokens.mask))
             self._compare_logits(model.logits(tokens), plain, "logits with its own activations")
         for layer, found in self._spliced.items():
-            if self._difference(_centered(found), _centered(_end(plain))) <= self.tolerance:
-                raise _Differs(f"what is put in place of block {layer}'s output changes nothing")
+            if self._difference(centered(found), centered(_end(plain))) <= self.tolerance:
+                raise Differs(f"what is put in place of block {layer}'s output changes nothing")
 
     @functools.cached_property
     def _spliced(self) -> dict[int, torch.Tensor]:
@@ -209,7 +209,7 @@ class _Proof:
         # has run since, and from the last layer down no block runs before it is to be left out.
         self.model.logits(_with_ids(self.short, self.short.ids.flip(1)))
         lacking = {
-            layer: _reason(functools.partial(self._check_beginning, layer, hidden[layer], short))
+            layer: reason_of(functools.partial(self._check_beginning, layer, hidden[layer], short))
             for layer in reversed(self._hidden)
         }
         return tuple(layer for layer in self._hidden if not lacking[layer])
@@ -248,7 +248,7 @@ class _Proof:
         reasons = []
         for inputs in _STEP_INPUTS:
             self.model.abilities = dataclasses.replace(self.model.abilities, step_inputs=inputs)
-            reasons.append(_reason(self.check_steps))
+            reasons.append(reason_of(self.check_steps))
             if not reasons[-1]:
                 return "", inputs
         return reasons[0], ()
@@ -292,10 +292,10 @@ class _Proof:
     def _compare(self, found: torch.Tensor, expected: torch.Tensor, what: str) -> None:
         difference = self._difference(found, expected)
         if not difference <= self.tolerance:
-            raise _Differs(f"{what} differs by {difference:.0%} from transformers' own")
+            raise Differs(f"{what} differs by {difference:.0%} from transformers' own")
 
     def _compare_logits(self, found: torch.Tensor, expected: torch.Tensor, what: str) -> None:
-        self._compare(_centered(found), _centered(expected), what)
+        self._compare(centered(found), centered(expected), what)
 
     def _difference(
         self, found: torch.Tensor, expected: torch.Tensor, rows: float | None = None
@@ -309,7 +309,7 @@ class _Proof:
         return float(differences.quantile(self.rows if rows is None else rows))
 
 
-def _proof_tokens(model: Model) -> Tokens:
+def proof_tokens(model: Model) -> Tokens:
     """The two texts, or as many tokens of any kind where the tokenizer hardly tells words apart."""
     found = model.tokenized(TEXTS, min(_LENGTHS[0], model.context_length))
     texts = [text.first(length) for text, length in zip(found, _LENGTHS, strict=True)]
@@ -335,25 +335,25 @@ def _end(logits: torch.Tensor) -> torch.Tensor:
     return logits[0, -_STEPS:].clone()
 
 
-def _centered(logits: torch.Tensor) -> torch.Tensor:
+def centered(logits: torch.Tensor) -> torch.Tensor:
     """Without what no probability shows: what is the same for all tokens of the vocabulary, and how
     impossible the impossible ones are."""
     likely = logits.float().log_softmax(-1).clamp(min=_IMPOSSIBLE)
     return likely - likely.mean(-1, keepdim=True)
 
 
-def _has_experts(model: Model) -> bool:
+def has_experts(model: Model) -> bool:
     """Whether tokens are sent to some of several experts."""
     settings = model.text_config.to_dict()
     return any("expert" in name and isinstance(settings[name], int) for name in settings)
 
 
-def _reason(check: Callable[[], None]) -> str:
+def reason_of(check: Callable[[], None]) -> str:
     """Why a check does not hold; empty where it does. What is the machine's fault and not the
     model's is raised on."""
     try:
         check()
-    except _Differs as differs:
+    except Differs as differs:
         return str(differs)
     except ModelError as error:
         return str(error).rstrip(".")

@@ -1,6 +1,7 @@
 """A model with what it was proved to do right, remembered between loads."""
 
 import dataclasses
+import functools
 import json
 from dataclasses import dataclass
 from importlib import metadata
@@ -17,9 +18,13 @@ from itda_core.model.blocks import block_lists
 from itda_core.model.model import Model
 from itda_core.model.pretrained import text_parts
 from itda_core.model.proof import prove
+from itda_core.model.site_proof import prove_sites
+from itda_core.model.sites import Sites
 
 _VERSION = 1
 """Of the proof: what an earlier one found is not believed"""
+_SITES_VERSION = 1
+"""The same of the proof of the sites, which is made when one is first asked for"""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,9 @@ def proved(identity: Identity, module: nn.Module, tokenizer) -> Model:
 
     def make(part: str, blocks: str) -> Model:
         text_model = module.get_submodule(part)
-        return Model(identity.name, text_model, tokenizer, identity.digest, blocks)
+        model = Model(identity.name, text_model, tokenizer, identity.digest, blocks)
+        model.find_sites = functools.partial(_proved_sites, file)
+        return model
 
     if found := _read(file):
         model = make(found["part"], found["blocks"])
@@ -63,6 +70,32 @@ def proved(identity: Identity, module: nn.Module, tokenizer) -> Model:
     part, blocks, model = tried[0 if model.abilities.capture else -1]
     _remember(file, part, blocks, model)
     return model
+
+
+def remembered_sites(identity: Identity) -> Sites | None:
+    """What was proved of the model's sites before; None where it never was."""
+    return _read_sites(_read(_file(identity)))
+
+
+def _proved_sites(file: Path | None, model: Model) -> Sites:
+    """By what was remembered of the same model, else by trying."""
+    found = _read(file)
+    if sites := _read_sites(found):
+        return sites
+    sites = prove_sites(model)
+    if found:  # there is what was proved when it was loaded, beside which it is kept
+        about = {"version": _SITES_VERSION, **sites.to_dict()}
+        _write(file, found | {"sites": about})
+    return sites
+
+
+def _read_sites(found: dict | None) -> Sites | None:
+    """Those of a remembered proof; None where it has none that can be understood."""
+    try:
+        about = found["sites"]
+        return Sites.from_dict(about) if about["version"] == _SITES_VERSION else None
+    except (KeyError, TypeError, AttributeError):
+        return None
 
 
 def _candidates(module: nn.Module) -> list[tuple[str, str]]:
@@ -99,12 +132,15 @@ def _read(file: Path | None) -> dict | None:
 
 def _remember(file: Path | None, part: str, blocks: str, model: Model) -> None:
     """Written for the next load; a folder that can't be written to only costs the time."""
+    about = {"part": part, "blocks": blocks, "d_model": model.d_model}
+    _write(file, about | {"abilities": dataclasses.asdict(model.abilities)})
+
+
+def _write(file: Path | None, found: dict) -> None:
     if file is None:
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        about = {"part": part, "blocks": blocks, "d_model": model.d_model}
-        found = about | {"abilities": dataclasses.asdict(model.abilities)}
         write_json(file, found)
     except OSError:
         return

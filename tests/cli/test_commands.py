@@ -318,6 +318,8 @@ def test_models_shows_what_a_model_does_right(cli, tiny_model_folder, tmp_path):
     assert table(cli("models", *options))[0] == ["ability", "proved", "why not"]
     encoder = one_json(cli("models", "--check", str(save_tiny_model(tmp_path, "bert")), "--json"))
     assert [row["proved"] for row in encoder["abilities"]] == ["yes", "no", "no", "no", "no"]
+    assert {row["proved"] for row in told["sites"]} == {"yes"}
+    assert [row["proved"] for row in encoder["sites"]] == ["yes", "no", "no", "no", "yes"]
 
 
 def test_models_lists_the_built_in_ones(cli):
