@@ -11,7 +11,7 @@ from typing import Any
 
 from itda_core.digests import digest
 from itda_core.errors import InputError, SettingError
-from itda_core.settings import IMPORTED, MAX_SEED, MAX_TERMS, SETTINGS
+from itda_core.settings import IMPORTED, MAX_SEED, MAX_TERMS, RESID_POST, SETTINGS
 
 CONFIG_VERSION = 3
 """2: prompts are captured in windows and selected from in steps; "auto" is written down as what it
@@ -54,11 +54,17 @@ def is_checkout() -> bool:
 
 @dataclass(frozen=True)
 class HookPoint:
-    """Where activations are taken: the output of block `layer` (0 first) of `model`."""
+    """Where activations are taken: a place in block `layer` (0 first) of `model`."""
 
     model: str
     layer: int
-    site: str = "resid_post"
+    site: str = RESID_POST
+    """One of `settings.SITES`: by default the block's output"""
+
+    @property
+    def in_words(self) -> str:
+        """Layer and site, such as "layer 7" or "layer 7 mlp_out"."""
+        return layer_in_words(self.layer, self.site)
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,7 @@ class TrainConfig:
     model: ModelSpec
     corpus: CorpusSpec
     layers: tuple[int, ...]
-    """Blocks whose output is decomposed, 0 first."""
+    """Blocks whose output, or another place in them, is decomposed, 0 first."""
     max_tokens: int = 65_536
     """Activations that the selection may choose from, per layer."""
     context_length: int = 128
@@ -167,6 +173,8 @@ class TrainConfig:
     batch_tokens: int = 2_048
     """Activations in one step of the threshold selection, at most; a short training takes smaller
     ones. Smaller steps choose better, since the atoms of one step do not know of each other."""
+    site: str = RESID_POST
+    """The place in the block, one of `settings.SITES`: by default its output."""
 
     def __post_init__(self) -> None:
         _check_layers(self.layers)
@@ -249,6 +257,8 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types, with the format's version."""
         fields = {**dataclasses.asdict(self), "corpus": self.corpus.to_dict()}
+        if self.site == RESID_POST:  # as in the configurations of before, whose ids are made of it
+            del fields["site"]
         return {"version": CONFIG_VERSION, **fields}
 
     @classmethod
@@ -289,6 +299,11 @@ class TrainConfig:
 def run_id(training_id: str, layer: int) -> str:
     """One training makes a run for each layer: `smollm2-135m-1f0e9a3c-L07`."""
     return f"{training_id}-L{layer:02d}"
+
+
+def layer_in_words(layer: int, site: str) -> str:
+    """ "layer 7", or, of another place than a block's output, "layer 7 mlp_out"."""
+    return f"layer {layer}" if site == RESID_POST else f"layer {layer} {site}"
 
 
 def slug(name: str) -> str:

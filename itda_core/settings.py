@@ -16,6 +16,8 @@ PURSUITS = ("orthogonal", "refit", "matching")
 BUDGETS = ("token", "mean")
 SITES = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
 """Places in a block, in the order in which they come"""
+RESID_POST = SITES[-1]
+"""Where activations are taken unless another place is asked for: what a block gives"""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 IMPORTED = "imported"
 """The selection of a dictionary that was made elsewhere: its configuration says how the prompts

@@ -29,7 +29,7 @@ from pages.components.latents.search import (
     show_everything,
     what_to_change,
 )
-from pages.components.run_names import choose_run, words_of
+from pages.components.run_names import choose_run, layer_of, words_of
 from pages.components.text import escaped, literal, token_label
 from pages.components.url import choose_view
 
@@ -97,7 +97,7 @@ def _show_head(run, listing: Listing, shown_page: LatentPage, latent: pd.Series)
     st.markdown(f"#### {escaped(token_label(latent.token))}")
     outside = "" if shown_page.place is not None else " · not in this list"
     st.caption(
-        literal(f"{run.model} · layer {run.layer} · latent {latent.latent} · ")
+        literal(f"{run.model} · {layer_of(run)} · latent {latent.latent} · ")
         + literal(latent.title or "prompt")
         + f" · prompt {latent.prompt_id}, {words_of(run).source} {latent.position}{outside}"
     )

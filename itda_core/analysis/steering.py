@@ -60,7 +60,7 @@ def usual_norm(model: Model, dictionary: Dictionary, text: str) -> float:
     doesn't know it, over the tokens of `text` but the first."""
     if dictionary.median_norm:
         return float(dictionary.median_norm)
-    layer = dictionary.hook_point.layer
+    model, layer = model.at(dictionary.hook_point.site), dictionary.hook_point.layer
     x = model.capture(model.tokenize([text]), [layer])[layer]
     return float(x.norm(dim=1).median()) if len(x) else 1.0
 

@@ -73,6 +73,7 @@ class Unedited:
 def unedited(model: Model, dictionary: Dictionary, result: Decomposition) -> Unedited:
     """What `what_if` compares edits with, on the model's device. result: of this model and
     dictionary. Raises ModelError for encoders, and InputError where memory is full."""
+    model = model.at(dictionary.hook_point.site)
     with full_memory_as_sentence(model.device, NO_ROOM_FOR_TEXT):
         return _unedited(model, dictionary, result)
 
@@ -130,6 +131,7 @@ def what_if(
     is at hand. Computed on the model's device. Raises ModelError for encoders, and InputError for a
     position that the text has not, and where memory is full.
     """
+    model = model.at(dictionary.hook_point.site)
     length = int(result.tokens.mask[0].sum())
     if not 0 <= position < length:
         raise InputError(f"The text has tokens 0 to {length - 1}; there is no token {position}.")

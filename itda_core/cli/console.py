@@ -14,6 +14,7 @@ from itda_core.errors import InputError, ItdaError
 from itda_core.files import disk_errors_as_sentences
 from itda_core.progress import Progress
 from itda_core.runs.run import Run
+from itda_core.settings import RESID_POST
 from itda_core.signs import with_signs
 
 _STAGES = {
@@ -128,6 +129,7 @@ def trained(run: Run) -> dict[str, Any]:
         "directory": str(run.directory),
         "model": run.config.model.name,
         "layer": run.layer,
+        **({} if run.site == RESID_POST else {"site": run.site}),
         "atoms": run.metrics["atoms"],
         "tokens": run.metrics["tokens"],
         "seconds": run.metrics["seconds"],

@@ -3,7 +3,7 @@
 import argparse
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from itda_core.cli.console import (
 )
 from itda_core.errors import InputError
 from itda_core.progress import Progress
-from itda_core.runs.run import find_run
+from itda_core.runs.run import Run, find_run
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -137,6 +137,8 @@ def similarity(options: argparse.Namespace) -> int:
     if len(options.run) < 2:
         raise InputError("Give at least two runs to compare.")
     runs = [find_run(name, options.runs) for name in options.run]
+    if len({run.site for run in runs}) > 1:
+        print(f"These are of several places in a block: {_with_sites(runs)}.", file=sys.stderr)
     sides = [{0: SourceSet.of(run.dictionary())} for run in runs]
     matrix = comparable(compare_all(sides, sides, options.key, options.with_seeds))
     doubt = doubt_of_words(sides) if options.key == "word" else ""
@@ -171,6 +173,10 @@ def similarity(options: argparse.Namespace) -> int:
         print()
         show(options, {}, pairs)
     return 0
+
+
+def _with_sites(runs: Sequence[Run]) -> str:
+    return ", ".join(f"{run.run_id} of {run.site}" for run in runs)
 
 
 def measure(options: argparse.Namespace) -> int:

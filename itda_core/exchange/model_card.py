@@ -14,6 +14,14 @@ _KINDS = {
     "sae": "It was imported from a sparse autoencoder; `sources.parquet` names the token where "
     "each latent is strongest.",
 }
+_WHAT = {
+    "resid_pre": "the residual stream before a block",
+    "attn_out": "what attention adds to the residual stream",
+    "resid_mid": "the residual stream between attention and MLP",
+    "mlp_out": "what the MLP adds to the residual stream",
+    "resid_post": "the residual stream after a block",
+}
+"""By site"""
 _LICENCE = """## Licence
 
 No licence is set: choose one that those of the model and of the texts allow. `prompts.parquet`
@@ -29,7 +37,7 @@ def model_card(run: Run, repository: str) -> str:
     dictionary = run.dictionary()
     model = public_name(run.config.model.name)
     about = (
-        f"A dictionary of the residual stream of {model} after layer {run.layer}, a run of the "
+        f"A dictionary of {_WHAT[run.site]} of {model}, layer {run.layer}, a run of the "
         f"ITDA explorer (`{run.run_id}`). {_KINDS[dictionary.kind]}"
     )
     parts = [
@@ -68,6 +76,7 @@ def _settings(run: Run, dictionary: Dictionary) -> dict[str, Any]:
     return {
         "model": public_name(run.config.model.name),
         "layer": f"{run.layer}, numbered from 0 to {run.about['n_layers'] - 1}",
+        "site": run.site,
         "corpus": public_name(run.config.corpus.name),
         "selection": run.config.selection,
         "codes": dictionary.coder.name,

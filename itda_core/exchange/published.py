@@ -26,6 +26,7 @@ from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ExchangeError
 from itda_core.pursuit.orthogonal import PURSUITS
 from itda_core.runs.run import Run
+from itda_core.settings import RESID_POST
 
 ATOMS_FILE = "atoms.pt"
 INDICES_FILE = "atom_indices.pt"
@@ -67,12 +68,17 @@ class PublishedFolder:
 
 def published_files(run: Run) -> dict[str, bytes]:
     """The content of a folder in the published layout by file name. Raises ExchangeError for an
-    autoencoder, whose atoms are no tokens."""
+    autoencoder, whose atoms are no tokens, and for another place than a block's output."""
     dictionary, config = run.dictionary(), run.config
     if dictionary.kind == "sae":
         raise ExchangeError(
             f"{run.run_id} is an autoencoder, and the published layout holds activations of "
             "tokens. Export it as saelens."
+        )
+    if run.site != RESID_POST:
+        raise ExchangeError(
+            f"{run.run_id} is of {run.site}, and the published layout has no name for another "
+            "place than a block's output. Export it as saelens."
         )
     prompts = pd.read_parquet(run.directory / "prompts.parquet", columns=["prompt_id", "text"])
     numbers = pd.Index(prompts["prompt_id"]).get_indexer(dictionary.sources["prompt_id"])

@@ -21,6 +21,7 @@ import torch
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.dictionary.sae_encoder import ARCHITECTURES, SaeEncoder
 from itda_core.errors import ExchangeError
+from itda_core.settings import RESID_POST, SITES
 
 CONFIG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
@@ -46,19 +47,30 @@ class SaelensFolder:
 
     @property
     def layer(self) -> int | None:
-        """The block whose output the autoencoder is for; None where the folder does not say.
+        """The block that the autoencoder is for; None where the folder does not say."""
+        return self._place[0]
 
-        Raises ExchangeError for one that is for other vectors than a block's output.
-        """
+    @property
+    def site(self) -> str:
+        """The place in the block; what it gives where the folder does not say."""
+        return self._place[1]
+
+    @property
+    def _place(self) -> tuple[int | None, str]:
+        """Layer and site. Raises ExchangeError for an autoencoder of other vectors."""
         if not self.hook_name:
-            return None
-        match = re.fullmatch(r"blocks\.(\d+)\.hook_resid_(pre|post)", self.hook_name)
-        if match and (match[2] == "post" or int(match[1]) > 0):
-            return int(match[1]) - (match[2] == "pre")  # what goes into a block came out before
-        raise ExchangeError(
-            f"This autoencoder is for {self.hook_name!r}, and only the output of a block "
-            "(blocks.N.hook_resid_post) can be captured here. Choose another autoencoder."
-        )
+            return None, RESID_POST
+        match = re.fullmatch(rf"blocks\.(\d+)\.hook_({'|'.join(SITES)})", self.hook_name)
+        if match is None:
+            hooks = ", ".join(f"hook_{site}" for site in SITES)
+            raise ExchangeError(
+                f"This autoencoder is for {self.hook_name!r}, and what can be captured here is "
+                f"blocks.N. with one of {hooks}. Choose another autoencoder."
+            )
+        layer, site = int(match[1]), match[2]
+        if site == "resid_pre" and layer:  # what goes into a block came out of the one before
+            return layer - 1, RESID_POST
+        return layer, site
 
 
 def saelens_files(
@@ -72,7 +84,7 @@ def saelens_files(
     table = io.BytesIO()
     dictionary.sources.assign(word=dictionary.word_starts()).to_parquet(table, index=False)
     dictionary = dictionary.to("cpu")
-    exported = _exported(dictionary)
+    exported, hook_point = _exported(dictionary), dictionary.hook_point
     weights = {name: weight.contiguous() for name, weight in exported.weights.items()}
     config = {
         **exported.architecture,
@@ -84,8 +96,8 @@ def saelens_files(
         "reshape_activations": "none",
         "metadata": {
             "sae_lens_version": _FORMAT,
-            "model_name": dictionary.hook_point.model,
-            "hook_name": f"blocks.{dictionary.hook_point.layer}.hook_resid_post",
+            "model_name": hook_point.model,
+            "hook_name": f"blocks.{hook_point.layer}.hook_{hook_point.site}",
             "context_size": context_length,
             "prepend_bos": prepend_bos,
             "itda_pursuit": exported.pursuit,

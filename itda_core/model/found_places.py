@@ -229,17 +229,22 @@ class _Sums:
         found = []
         for one in among:
             values = one.value.float().flatten()
-            factor = self._named(float(values @ change / (values @ values).clamp(min=1e-30)))
-            error = self._error(before, one.value, after, factor)
-            if error is not None and abs(factor) > _NEAR:
-                found.append(_Added(error, one, factor))
+            fitted = float(values @ change / (values @ values).clamp(min=1e-30))
+            if abs(fitted) <= _NEAR:
+                continue
+            sums = (
+                _Added(error, one, factor)
+                for factor in (*self._named(fitted), fitted)
+                if (error := self._error(before, one.value, after, factor)) is not None
+            )
+            found += itertools.islice(sums, 1)
         return found
 
-    def _named(self, factor: float) -> float:
-        """A number of the configuration that a fitted factor comes near, else itself."""
-        near = [one for one in self._constants if abs(one - abs(factor)) <= _NEAR * abs(factor)]
-        nearest = min(near, key=lambda one: abs(one - abs(factor)), default=None)
-        return factor if nearest is None else nearest * (1 if factor > 0 else -1)
+    def _named(self, fitted: float) -> list[float]:
+        """Numbers of the configuration that a fitted factor comes near, the nearest first."""
+        near = [one for one in self._constants if abs(one - abs(fitted)) <= _NEAR * abs(fitted)]
+        nearest = sorted(near, key=lambda one: abs(one - abs(fitted)))
+        return [one if fitted > 0 else -one for one in nearest]
 
     def _error(self, before, added, after, factor: float) -> float | None:
         """How far before + factor × added is from after, relative; None where rounding does not

@@ -1,5 +1,6 @@
 """A language model as this project sees it: tokenise with spans, capture, splice, predict."""
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -16,10 +17,10 @@ from itda_core.model.abilities import Abilities
 from itda_core.model.blocks import left_out, recorded
 from itda_core.model.context import DEFAULT_CONTEXT_LENGTH, check_ids, context_length
 from itda_core.model.process_lock import PROCESS_LOCK
-from itda_core.model.sites import RESID_POST, Place, Sites, changed
+from itda_core.model.sites import Place, Sites, changed
 from itda_core.model.tokenizer import prepared, tokenizer_digest
 from itda_core.model.tokens import TokenizedText, Tokens, padded, tokenized_texts
-from itda_core.settings import SETTINGS
+from itda_core.settings import RESID_POST, SETTINGS
 
 FORWARD_TOKENS = {"cpu": 1_024, "mps": 8_192, "cuda": 16_384}
 """Tokens of one forward pass, padding included: enough to keep the device busy."""
@@ -60,6 +61,8 @@ class Model:
         """What it was proved to do right: set by who loads it (see proof.py)"""
         self.find_sites: Callable[[Model], Sites] = lambda _model: Sites()
         """Proves where the sites of its blocks are: set by who loads it (see site_proof.py)"""
+        self.site = RESID_POST
+        """Where in its blocks activations are read and replaced; see `at`"""
         self._fitting: int | None = None
         """Tokens of a forward pass, padding included, that memory had room for after it was full"""
         self._passes = 0
@@ -83,6 +86,17 @@ class Model:
     def sites(self) -> Sites:
         """Where in its blocks activations can be read and replaced: tried when first asked for."""
         return self.find_sites(self)
+
+    def at(self, site: str) -> "Model":
+        """The same model, whose activations are read and replaced at this site where no other is
+        asked for. Raises ModelError where its blocks lack the site, InputError where there is no
+        such site."""
+        if site == self.site:
+            return self
+        self.check_site(site)
+        other = copy.copy(self)
+        other.site = site
+        return other
 
     @property
     def n_layers(self) -> int:
@@ -129,10 +143,10 @@ class Model:
         layers: Sequence[int],
         skip_first: bool = True,
         to: torch.device | str | None = None,
-        site: str = RESID_POST,
+        site: str | None = None,
     ) -> Activations:
-        """What stands at a site of each block in `layers` for every token, by default its output,
-        in one truncated forward pass.
+        """What stands at a site of each block in `layers` for every token, by default its output
+        (see `at`), in one truncated forward pass.
 
         Layer L is `hidden_states[L + 1]` of the same model (before the final norm, which
         transformers applies to the last one). Padding is left out, and with `skip_first` also
@@ -141,7 +155,7 @@ class Model:
         ModelError where the model's blocks lack the site.
         """
         self.check_layers(layers)
-        self.check_site(site)
+        site = self._checked_site(site)
         is_kept = tokens.mask.clone()
         if skip_first:
             is_kept[:, :1] = False
@@ -217,12 +231,11 @@ class Model:
             "float32, or another device."
         )
 
-    def hidden(self, tokens: Tokens, layer: int, site: str = RESID_POST) -> torch.Tensor:
+    def hidden(self, tokens: Tokens, layer: int, site: str | None = None) -> torch.Tensor:
         """What stands at a site of block `layer`, by default its output, at every position, padding
         included, [n_texts, longest, d_model] in the model's own data type."""
         self.check_layers([layer])
-        self.check_site(site)
-        return self._hidden(tokens, [layer], site)[layer]
+        return self._hidden(tokens, [layer], self._checked_site(site))[layer]
 
     def logits(self, tokens: Tokens) -> torch.Tensor:
         """Next-token logits, [n_texts, longest, n_vocabulary] float32. Raises ModelError for
@@ -259,8 +272,8 @@ class Model:
         self.abilities.require(self.name, "unembedding")
         if not len(hidden):
             return self.logits(self._any_token(1))[:0, 0].cpu()
-        logits = self.logits_after(self._any_token(len(hidden)), self.n_layers - 1, hidden[:, None])
-        return logits[:, 0].cpu()
+        tokens, last = self._any_token(len(hidden)), self.n_layers - 1
+        return self.logits_after(tokens, last, hidden[:, None], RESID_POST)[:, 0].cpu()
 
     def _any_token(self, count: int) -> Tokens:
         """`count` texts of one token, whose own activations are to be replaced."""
@@ -272,7 +285,7 @@ class Model:
         return Tokens(("a",) * count, ids, mask, spans, one, self.tokenizer)
 
     def logits_after(
-        self, tokens: Tokens, layer: int, hidden: torch.Tensor, site: str = RESID_POST
+        self, tokens: Tokens, layer: int, hidden: torch.Tensor, site: str | None = None
     ) -> torch.Tensor:
         """`logits` with `hidden`, [n_texts, longest, d_model], at a site of block `layer`, by
         default in place of its output.
@@ -280,8 +293,8 @@ class Model:
         The blocks up to there are not computed, where it was proved that they need not be. Within
         a block they are: the stream beside what is replaced has to be known.
         """
+        site = self._checked_site(site)
         if site == "resid_pre" and layer:
-            self.check_site(site)
             layer, site = layer - 1, RESID_POST
         if site != RESID_POST or layer not in self.abilities.begins_after:
             with self.splice(layer, hidden, tokens.mask, site):
@@ -291,7 +304,9 @@ class Model:
             return self.logits(tokens)
 
     @contextmanager
-    def splice(self, layer: int, hidden: torch.Tensor, where: torch.Tensor, site: str = RESID_POST):
+    def splice(
+        self, layer: int, hidden: torch.Tensor, where: torch.Tensor, site: str | None = None
+    ):
         """Within this context what stands at a site of block `layer`, by default its output, is
         replaced by `hidden`.
 
@@ -312,12 +327,12 @@ class Model:
         self,
         layer: int,
         change: Callable[[torch.Tensor], torch.Tensor],
-        site: str = RESID_POST,
+        site: str | None = None,
     ):
         """Within this context what stands at a site of block `layer`, by default its output, is
         what `change` makes of it."""
         self.check_layers([layer])
-        self.check_site(site)
+        site = self._checked_site(site)
         with self._lock, changed(self.blocks[layer], change, self._place(site, layer)):
             yield
 
@@ -330,6 +345,12 @@ class Model:
                 f"{', '.join(str(layer) for layer in wrong[:5])}."
             )
 
+    def _checked_site(self, site: str | None) -> str:
+        """The one that is asked for, else the model's own."""
+        if site is not None and site != self.site:
+            self.check_site(site)
+        return site or self.site
+
     def check_site(self, site: str) -> None:
         """Raises InputError for a site that there is not, ModelError for one that the model's
         blocks lack."""
@@ -341,9 +362,7 @@ class Model:
         """Where a site is in a block; the usual one asks for no proof."""
         return Place() if site == RESID_POST else self.sites.place(site, layer)
 
-    def _hidden(
-        self, tokens: Tokens, layers: Sequence[int], site: str = RESID_POST
-    ) -> dict[int, torch.Tensor]:
+    def _hidden(self, tokens: Tokens, layers: Sequence[int], site: str) -> dict[int, torch.Tensor]:
         """What stands at a site of the blocks, [n_texts, longest, d_model] each; stops after the
         last one asked for."""
         places = [self._place(site, layer) for layer in layers]

@@ -15,9 +15,9 @@ from itda_core.model.blocks import recorded
 from itda_core.model.found_places import Seen, found_places, watched
 from itda_core.model.model import Model
 from itda_core.model.proof import TOLERANCE, Differs, centered, has_experts, proof_tokens, reason_of
-from itda_core.model.sites import INPUT, RESID_POST, Place, Sites
+from itda_core.model.sites import INPUT, Place, Sites
 from itda_core.model.tokens import Tokens
-from itda_core.settings import SITES
+from itda_core.settings import RESID_POST, SITES
 
 _MOVED = 1e-4
 """The least relative change of a row that is no rounding, float32"""
@@ -185,7 +185,7 @@ class _SiteProof:
             hidden = others[layer][None]
             with model.splice(layer, hidden, tokens.mask, "resid_pre"):
                 found = model.logits(tokens)
-            with model.splice(layer - 1, hidden, tokens.mask):
+            with model.splice(layer - 1, hidden, tokens.mask, RESID_POST):
                 expected = model.logits(tokens)
             what = f"the logits with others before block {layer}"
             self._compare(centered(found), centered(expected), what, "from the same after the last")

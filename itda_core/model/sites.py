@@ -13,10 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from itda_core.settings import SITES
+from itda_core.settings import RESID_POST
 
-RESID_POST = SITES[-1]
-"""What a block gives, and so the site that needs no proof of its own"""
 ABOUT = {
     "resid_pre": "the stream before a block",
     "attn_out": "what attention adds to it",

@@ -20,6 +20,7 @@ from itda_core.config import TrainConfig
 from itda_core.digests import digest
 from itda_core.errors import InputError, RunError
 from itda_core.files import disk_errors_as_sentences
+from itda_core.settings import RESID_POST
 
 if TYPE_CHECKING:
     from itda_core.dictionary.dictionary import Dictionary
@@ -63,6 +64,11 @@ class Run:
         return self.about["layer"]
 
     @property
+    def site(self) -> str:
+        """The place in the block that its activations are from."""
+        return self.config.site
+
+    @property
     def kind(self) -> str:
         """ "itda", or "sae" for an imported autoencoder."""
         return self.about.get("kind", "itda")
@@ -77,13 +83,15 @@ class Run:
 
     @property
     def activations_id(self) -> str:
-        """Names the activations that the run is of: model, layer, corpus and how it is read. Runs
-        that differ in nothing but their dictionaries share it."""
+        """Names the activations that the run is of: model, layer, site, corpus and how it is read.
+        Runs that differ in nothing but their dictionaries share it."""
         config = self.config
         corpus = self.about.get("corpus_digest") or config.corpus.name
         # A digest tells versions of one model apart; built-in ones share it.
         model = [*dataclasses.astuple(config.model), self.about.get("model_digest")]
         named = [*model, self.layer, corpus, config.context_length]
+        if config.site != RESID_POST:
+            named.append(config.site)
         return digest(json.dumps(named))
 
     def dictionary(self) -> "Dictionary":

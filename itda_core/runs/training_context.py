@@ -58,7 +58,7 @@ class TrainingContext:
         atom; fields: the others of `Dictionary`."""
         table = source_table(sources)
         return Dictionary(
-            hook_point=HookPoint(self.config.model.name, layer),
+            hook_point=HookPoint(self.config.model.name, layer, self.config.site),
             sources=table.drop(columns="word"),
             words=table["word"].to_numpy(),
             tokenizer=self.model.tokenizer_digest,

@@ -134,7 +134,7 @@ class _Capturing:
     ) -> Iterator[Progress]:
         progress.stage, progress.run_id, progress.tokens = "loading", runs[0].run_id, 0
         yield progress
-        model = load_model(runs[0].config.model, device=self._device)
+        model = load_model(runs[0].config.model, device=self._device).at(runs[0].site)
         for run in runs:
             check_model(run, model)
         texts = _texts(runs[0], self._read)
@@ -176,12 +176,13 @@ class _Capturing:
 
 
 def _by_model(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
-    """Runs whose activations are captured together, each layer once."""
+    """Runs whose activations are captured together, each layer once: those of one site."""
     models: dict[tuple, dict[int, Run]] = {}
     for run in runs:
         config = run.config
         digests = [run.about.get(name) for name in ("model_digest", "corpus_digest")]
-        layers = models.setdefault((config.model, config.context_length, *digests), {})
+        of_one = (config.model, config.site, config.context_length, *digests)
+        layers = models.setdefault(of_one, {})
         layers.setdefault(run.layer, run)
     return [tuple(layers[layer] for layer in sorted(layers)) for layers in models.values()]
 

@@ -204,8 +204,7 @@ def _model(of: Dictionary | SourceSet) -> tuple[str, str]:
 def sentence(a: Dictionary | SourceSet, b: Dictionary | SourceSet, reason: str) -> str:
     """An obstacle with the names of the two before it."""
     names = (
-        f"{dictionary.hook_point.model} layer {dictionary.hook_point.layer}"
-        for dictionary in (a, b)
+        f"{dictionary.hook_point.model} {dictionary.hook_point.in_words}" for dictionary in (a, b)
     )
     return f"{' and '.join(names)} {reason}"
 

@@ -19,9 +19,12 @@ import pandas as pd
 from itda_core.errors import StoreError, StoreNotOursError, StoreOutdatedError
 from itda_core.files import disk_errors_as_sentences
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 FILE_NAME = "explorer.duckdb"
 _KNOWN_ANSWERS = 128
+_UPGRADES = {4: "ALTER TABLE runs ADD COLUMN site VARCHAR DEFAULT 'resid_post'"}
+"""What makes a file of a version one of the next, where that is sure: before there were sites, all
+runs were of one"""
 
 _SCHEMA = """
 CREATE TABLE meta (version INTEGER);
@@ -31,7 +34,8 @@ CREATE TABLE runs (
     tokens BIGINT, explored_tokens BIGINT, fvu DOUBLE, explored_fvu DOUBLE, kind VARCHAR,
     method VARCHAR, selection VARCHAR, threshold DOUBLE, "offset" VARCHAR, pursuit VARCHAR,
     budget VARCHAR, mean_l0 DOUBLE, seed BIGINT, corpus VARCHAR, dtype VARCHAR,
-    created TIMESTAMPTZ, seconds DOUBLE, directory VARCHAR, activations VARCHAR);
+    created TIMESTAMPTZ, seconds DOUBLE, directory VARCHAR, activations VARCHAR,
+    site VARCHAR DEFAULT 'resid_post');
 CREATE TABLE prompts (prompt INTEGER PRIMARY KEY, prompt_id VARCHAR UNIQUE, text VARCHAR,
     title VARCHAR);
 CREATE TABLE run_prompts (run INTEGER, prompt INTEGER, explored BOOLEAN, starts INTEGER[],
@@ -110,11 +114,22 @@ class Database:
                 f"this one knows {SCHEMA_VERSION}). Update the explorer, or set ITDA_DATA to "
                 "another folder."
             )
+        if version in _UPGRADES:
+            version = self._upgraded(version)
         if version < SCHEMA_VERSION:
             raise StoreOutdatedError(
                 f"{self.path} is not in this version's format. Make it anew from the run "
                 "directories: python -m itda_core rebuild"
             )
+
+    def _upgraded(self, version: int) -> int:
+        """The version that a file of an earlier one now is; the same where it is not what it says
+        it is."""
+        with suppress(duckdb.Error), self.transaction() as cursor:
+            cursor.execute(_UPGRADES[version])
+            cursor.execute("UPDATE meta SET version = ?", [version + 1])
+            return version + 1
+        return version
 
     @contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:

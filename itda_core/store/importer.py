@@ -214,6 +214,7 @@ def _insert_run(cursor: duckdb.DuckDBPyConnection, number: int, run: Run) -> Non
         "training_id": run.about["training_id"],
         "model": config.model.name,
         "layer": run.layer,
+        "site": run.site,
         "d_model": run.about["d_model"],
         "n_layers": run.about["n_layers"],
         "atoms": metrics["atoms"],

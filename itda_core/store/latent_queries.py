@@ -109,7 +109,8 @@ class LatentQueries:
             elsewhere AS (
                 SELECT l.prompt, l.position, count(DISTINCT r.layer) AS layers
                 FROM latents l JOIN runs r USING (run), ours
-                WHERE r.model = ours.model AND r.layer <> ours.layer AND r.kind = 'itda'
+                WHERE r.model = ours.model AND r.site = ours.site AND r.layer <> ours.layer
+                    AND r.kind = 'itda'
                 GROUP BY ALL)
             SELECT l.latent, l.token, l.tokens / greatest(ours.explored_tokens, 1) AS density,
                 l.strongest, coalesce(e.layers, 0) AS layers,

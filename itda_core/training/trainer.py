@@ -78,6 +78,7 @@ def train(
     model = load_model(_as_before(config, runs).model, device=device)
     config = config.with_dtype(model.dtype)
     model.check_layers(config.layers)
+    model = model.at(config.site)
     yield Progress("reading")
     corpus = load_corpus(config.corpus)
     config = replace(config, corpus=corpus.spec or config.corpus)

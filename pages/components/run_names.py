@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
+from itda_core.config import layer_in_words
 from itda_core.runs.run import Run
 from pages.components.text import visible
 from pages.components.url import follow_url, keep, write_url
@@ -64,7 +65,12 @@ def run_label(run) -> str:
     words = words_of(run)
     method = f"{run.method} · " if words.is_named else ""
     size = f"{method}{run.atoms:,} {words.units}"
-    return f"{name} · layer {run.layer} · {size} · L0 {l0_text(run)} · {digest}"
+    return f"{name} · {layer_of(run)} · {size} · L0 {l0_text(run)} · {digest}"
+
+
+def layer_of(run) -> str:
+    """ "layer 7", or "layer 7 mlp_out" where it is not the block's output."""
+    return layer_in_words(run.layer, run.site)
 
 
 def l0_text(run) -> str:
@@ -107,7 +113,7 @@ def _parts(run) -> dict[str, str]:
     """All that may tell a dictionary from others, what tells most first."""
     return {
         "model": visible(run.model.rstrip("/").split("/")[-1]),
-        "layer": f"layer {run.layer}",
+        "layer": layer_of(run),
         "kind": run.method if words_of(run).is_named else "",
         "atoms": f"{run.atoms:,} latents",
         "l0": f"L0 {l0_text(run)}",

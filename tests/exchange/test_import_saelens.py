@@ -350,6 +350,25 @@ def test_a_layer_that_nothing_names_has_to_be_given(tmp_path, choices):
     assert read_run(tmp_path / "runs" / last.finished[0]).layer == 2
 
 
+def test_an_autoencoder_of_another_place_in_a_block_encodes_what_stands_there(
+    tmp_path, choices, tiny_model
+):
+    """The MLP's output by a hook of this test."""
+    folder = write_saelens(tmp_path / "sae", {"metadata": {"hook_name": "blocks.2.hook_mlp_out"}})
+    *_, last = import_sae(folder, tmp_path / "runs", choices)
+    run = read_run(tmp_path / "runs" / last.finished[0])
+    assert (run.layer, run.site, run.dictionary().hook_point.site) == (2, "mlp_out", "mlp_out")
+    text, given = "The senate met to ratify the treaty.", []
+    handle = tiny_model.blocks[2].mlp.register_forward_hook(
+        lambda _module, _inputs, output: given.append(output[0, 1:])
+    )
+    tiny_model.logits(tiny_model.tokenize([text]))
+    handle.remove()
+    expected = slow_coefficients(run.dictionary().encoder, given[0])
+    found = decompose(run.dictionary(), tiny_model, text, run.config).codes
+    torch.testing.assert_close(dense(found, N_LATENTS), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_dictionary_of_another_width_is_refused(tmp_path, choices):
     weights = {
         "W_enc": torch.zeros(8, 4),

@@ -8,6 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from itda_core.config import HookPoint
 from itda_core.dictionary.sae_encoder import ARCHITECTURES
 from itda_core.errors import ExchangeError
 from itda_core.exchange.saelens import read_saelens, saelens_files, saelens_note
@@ -192,16 +193,34 @@ def test_settings_from_before_version_6_are_understood(tmp_path):
 )
 def test_what_goes_into_a_block_came_out_of_the_one_before(tmp_path, hook, layer):
     folder = write_saelens(tmp_path, {"metadata": {"hook_name": hook}})
-    assert read_saelens(folder).layer == layer
+    assert (read_saelens(folder).layer, read_saelens(folder).site) == (layer, "resid_post")
+
+
+@pytest.mark.parametrize(
+    ("hook", "layer", "site"),
+    [
+        ("blocks.0.hook_resid_pre", 0, "resid_pre"),  # the embeddings
+        ("blocks.3.hook_resid_mid", 3, "resid_mid"),
+        ("blocks.3.hook_attn_out", 3, "attn_out"),
+        ("blocks.3.hook_mlp_out", 3, "mlp_out"),
+    ],
+)
+def test_autoencoders_of_other_places_in_a_block_name_them(tmp_path, hook, layer, site):
+    found = read_saelens(write_saelens(tmp_path, {"metadata": {"hook_name": hook}}))
+    assert (found.layer, found.site) == (layer, site)
+    point = HookPoint("gpt2", layer, site)
+    dictionary = dataclasses.replace(token_dictionary(), hook_point=point)
+    config = json.loads(saelens_files(dictionary)["cfg.json"])
+    assert config["metadata"]["hook_name"] == hook
 
 
 @pytest.mark.parametrize(
     "hook",
-    ["blocks.0.hook_resid_pre", "blocks.3.hook_mlp_out", "../../etc", "blocks.3.attn.hook_z"],
+    ["blocks.3.hook_mlp_in", "../../etc", "blocks.3.attn.hook_z"],
 )
 def test_autoencoders_of_other_vectors_are_refused(tmp_path, hook):
     found = read_saelens(write_saelens(tmp_path, {"metadata": {"hook_name": hook}}))
-    with pytest.raises(ExchangeError, match="only the output of a block"):
+    with pytest.raises(ExchangeError, match="what can be captured here"):
         _ = found.layer
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from itda_core.model import loading
+from pages.components import explorer as explorer_module
 from tests.support.app import close_explorer, open_page
 from tests.support.tiny_models import save_tiny_model
 from tools.model_types.listing import find_types
@@ -83,3 +84,25 @@ def test_of_a_model_with_two_parts_the_encoder_is_offered_at_once(train, tmp_pat
     app = train(tmp_path)
     assert "has an encoder and a decoder" in app.error[0].value
     assert button(app, "Start training").disabled
+
+
+def test_a_place_that_the_model_was_proved_to_lack_starts_nothing_and_says_why(
+    train, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(explorer_module.JobQueue, "_start", lambda self, job: None)
+    app = train(save_tiny_model(tmp_path, "gpt_neox"))
+    app.selectbox(key="site").set_value("resid_mid").run()
+    assert "tried before the training starts" in "".join(one.value for one in app.caption)
+    assert not button(app, "Start training").disabled
+    button(app, "Check this model now").click().run()
+    site = app.selectbox(key="site")
+    assert "attention and MLP read the same stream" in app.warning[0].value
+    assert button(app, "Start training").disabled
+    assert [label for label in site.options if "(not in this model)" in label] == [
+        "resid_mid: the stream between attention and MLP (not in this model)"
+    ]
+    site.set_value("mlp_out").run()
+    assert not app.warning
+    button(app, "Start training").click().run()
+    queue = explorer_module.explorer().queue
+    assert [queue.config(job).site for job in queue.jobs()] == ["mlp_out"]

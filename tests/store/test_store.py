@@ -384,6 +384,22 @@ def test_a_database_of_an_older_version_is_refused_with_the_command_that_helps(t
         Store(path)
 
 
+def test_a_database_from_before_there_were_sites_is_brought_up_to_date(tmp_path, runs_folder):
+    path = tmp_path / "explorer.duckdb"
+    rebuild(path, runs_folder)
+    expected = Store(path)
+    contents = expected.runs.contents()
+    expected.close()
+    with duckdb.connect(str(path)) as database:  # as the version before wrote it
+        database.execute("ALTER TABLE runs DROP COLUMN site")
+        database.execute("UPDATE meta SET version = 4")
+    store = Store(path)
+    for name, table in store.runs.contents().items():
+        pd.testing.assert_frame_equal(table, contents[name])
+    assert set(store.runs.table()["site"]) == {"resid_post"}
+    store.close()
+
+
 @pytest.mark.parametrize("content", [b"", b"text", b"PK" * 50_000], ids=["empty", "short", "long"])
 def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path, content):
     path = tmp_path / "explorer.duckdb"

@@ -17,11 +17,12 @@ from itda_core.analysis.steering import (
     usual_norm,
     write_on,
 )
-from itda_core.settings import MAX_SEED, Setting
+from itda_core.settings import MAX_SEED, RESID_POST, Setting
 from pages.components.cached import loaded_model, loaded_run, model_and_dictionary
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
 from pages.components.number_field import linked_number_field, read_numbers
+from pages.components.run_names import layer_of
 from pages.components.text import escaped, literal, quoted, snippet, visible
 from pages.components.token_strip.strip import show_rows, token_row
 from pages.components.url import follow_url_number, keep, write_url
@@ -55,8 +56,8 @@ def show_steering(run, result: Decomposition, latents: pd.DataFrame, row: int | 
         return
     st.caption(
         "The text above goes on, once as the model is and once with the atom of a latent added to "
-        f"the output of layer {run.layer} at every token but the first. Strengths count in usual "
-        "norms of that layer (the median)."
+        f"{'the output of ' if run.site == RESID_POST else ''}{layer_of(run)} at every token but "
+        "the first. Strengths count in usual norms there (the median)."
     )
     asked = _ask(run, result, latents, row)
     write, in_a_row, stop = st.columns([1, 1, 1])
@@ -190,6 +191,7 @@ def _writers(
 ) -> dict[float, Iterator[WrittenToken]]:
     """What writes each text. Steered ones come first: they are what is waited for."""
     model, dictionary = model_and_dictionary(run.directory)
+    model = model.at(run.site)
     latent, norm = st.session_state["written"].latent, usual_norm(model, dictionary, text)
     vectors = {
         strength: (run.layer, steering_vector(dictionary, latent, strength, norm))

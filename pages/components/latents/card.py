@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from itda_core.exchange.export import atom_file
+from itda_core.settings import RESID_POST
 from pages.components.cached import loaded_dictionary
 from pages.components.charts.camera import ask_for_format, picture_format
 from pages.components.downloads import offer_downloads
@@ -52,7 +53,8 @@ def show_card(
         "tokens that use it", f"{latent.density:.2%}", help=f"{uses:,} of {tokens:,} explored"
     )
     strongest.metric("strongest coefficient", f"{latent.strongest:.2f}")
-    where.metric("layer", f"{run.layer} of {run.n_layers - 1}", help=literal(run.model))
+    site = "" if run.site == RESID_POST else f" {run.site}"
+    where.metric("layer", f"{run.layer} of {run.n_layers - 1}{site}", help=literal(run.model))
     if not uses:
         st.info(words_of(run).dead if tokens else _NOTHING_EXPLORED)
         if is_page:

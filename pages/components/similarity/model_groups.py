@@ -7,6 +7,7 @@ import pandas as pd
 
 from itda_core.config import IMPORTED, TrainConfig, slug
 from itda_core.digests import digest
+from itda_core.settings import RESID_POST
 from pages.components.cached import loaded_run
 from pages.components.similarity.overlaps import RunSide
 from pages.components.text import visible
@@ -66,7 +67,7 @@ def groups_of(runs: pd.DataFrame) -> dict[str, Group]:
         group = Group(
             group_id=_group_id(config, method),
             name=name,
-            title=" · ".join(part.values()),
+            title=" · ".join(filter(None, part.values())),
             config=config,
             n_layers=int(table["n_layers"].iloc[-1]),
             layers=tuple(int(layer) for layer in table["layer"]),
@@ -94,6 +95,7 @@ def _parts(config: TrainConfig, method: str) -> dict[str, str]:
     revision = config.model.revision
     return {
         "model": f"{model} at {revision}" if revision else model,
+        "site": "" if config.site == RESID_POST else config.site,
         "method": method,
         "atoms": f"{config.max_atoms:,} atoms",
         "l0": f"L0 {config.l0}",
@@ -109,7 +111,9 @@ def _short_names(parts: list[dict[str, str]]) -> list[str]:
         name for name in (parts[0] if parts else {}) if len({part[name] for part in parts}) > 1
     ]
     shown = [name for name in differ if name != "model"]
-    names = [" · ".join([part["model"], *(part[name] for name in shown)]) for part in parts]
+    names = [
+        " · ".join(filter(None, [part["model"], *(part[name] for name in shown)])) for part in parts
+    ]
     return [
         f"{name} ({names[:number].count(name) + 1})" if names.count(name) > 1 else name
         for number, name in enumerate(names)

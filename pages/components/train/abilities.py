@@ -9,6 +9,7 @@ from itda_core.jobs.job import ANY
 from itda_core.model.abilities import Abilities
 from itda_core.model.loading import (
     remembered_abilities,
+    remembered_sites,
     resolved_dtype,
     try_model,
     type_abilities,
@@ -53,7 +54,9 @@ def _show(model: ModelSpec, abilities: Abilities, device: str, is_own: bool) -> 
         return
     whose = "this model" if is_own else "models of this type"
     with st.expander(f"Proved for {whose}: {_in_short(abilities)}"):
-        st.dataframe(abilities.table(), hide_index=True)
+        sites = remembered_sites(model, device) if is_own else None
+        rows = [*abilities.table(), *(sites.table() if sites else [])]
+        st.dataframe(rows, hide_index=True)
         if is_own:
             dtype = str(resolved_dtype(model.dtype, device)).removeprefix("torch.")
             st.caption(f"{_ABOUT} Its weights are used in {dtype}.")
@@ -77,7 +80,9 @@ def _try(model: ModelSpec, device: str) -> None:
     failed.pop(model, None)
     try:
         with st.spinner("Loading the model and trying it …"):
-            try_model(model, device)
+            tried = try_model(model, device)
+            if not tried.abilities.capture:
+                tried.sites  # noqa: B018 - tried when first asked for, and remembered
     except ModelError as error:
         failed[model] = str(error)
     st.rerun()

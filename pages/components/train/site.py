@@ -1,0 +1,44 @@
+"""Which place in a block is decomposed, and whether the chosen model has it."""
+
+import streamlit as st
+
+from itda_core.config import ModelSpec
+from itda_core.devices import best_device
+from itda_core.jobs.job import ANY
+from itda_core.model.loading import remembered_sites
+from itda_core.model.sites import ABOUT, Sites
+from itda_core.settings import RESID_POST, SETTINGS
+from pages.components.text import literal
+
+
+def ask_for_site(model: ModelSpec | None, device: str | None) -> str | None:
+    """The chosen place; None where it was proved here that the model has none, with the reason.
+    device: as a job names it, None where there is no choice."""
+    setting = SETTINGS["site"]
+    sites = _known(model, device)
+    places = [*reversed(setting.choices)]
+    site = st.selectbox(
+        setting.label,
+        places,
+        format_func=lambda one: _label(one, sites),
+        key="site",
+        help=setting.page_help,
+    )
+    if sites and (reason := sites.why_not(site)):
+        st.warning(literal(f"{model.name} has no {site}: {reason}. Choose {RESID_POST}."))
+        return None
+    if sites is None and site != RESID_POST:
+        st.caption("Whether this model has it is tried before the training starts.")
+    return site
+
+
+def _known(model: ModelSpec | None, device: str | None) -> Sites | None:
+    """What was proved here of the model's sites before."""
+    if model is None:
+        return None
+    return remembered_sites(model, best_device() if device in (None, ANY) else device)
+
+
+def _label(site: str, sites: Sites | None) -> str:
+    lacking = " (not in this model)" if sites and sites.why_not(site) else ""
+    return f"{site}: {ABOUT[site]}{lacking}"
