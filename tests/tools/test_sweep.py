@@ -7,6 +7,7 @@ import pytest
 
 from itda_core.model.abilities import ABOUT, Abilities
 from itda_core.model.known_types import known_type
+from itda_core.settings import SITES
 from tools.model_types import check as checking
 from tools.model_types.listing import ModelType, find_types
 from tools.model_types.report import Found, document
@@ -46,6 +47,22 @@ def test_no_type_is_silently_wrong(found):
 @pytest.mark.parametrize("name", names(EVERYTHING))
 def test_these_types_do_everything(found, name):
     assert found[name].abilities.reasons() == dict.fromkeys(ABOUT, ""), found[name].in_words
+
+
+@pytest.mark.parametrize(
+    ("name", "lacking"),
+    [
+        *(
+            (name, "")
+            for name in names("llama gpt2 opt gemma3 qwen3_moe bloom olmo2 granite jamba")
+        ),
+        *((name, "resid_mid") for name in names("falcon gpt_neox cohere gptj")),
+        *((name, "attn_out resid_mid mlp_out") for name in ("mamba.causal", "bert.masked")),
+    ],
+)
+def test_these_types_have_all_places_in_a_block_but_some(found, name, lacking):
+    sites = found[name].sites
+    assert [site for site in SITES if sites.why_not(site)] == lacking.split()
 
 
 @pytest.mark.parametrize("name", names(ENCODERS))

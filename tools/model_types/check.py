@@ -56,6 +56,7 @@ def check(model: Model, one: ModelType, folder: Path) -> None:
     for layer, state in enumerate(states[first : model.n_layers - 1 + first]):
         _same(captured[layer], state[mask], f"block {layer}")
     _same(captured[model.n_layers - 1], last[mask], "the last block")
+    _check_sites(model, other, path, tokens, captured)
     if model.is_causal:
         _check_predictions(model, other, path, tokens, output.logits)
 
@@ -95,6 +96,39 @@ def _check_predictions(model: Model, other, path: str, tokens: Tokens, logits) -
         last = model.hidden(tokens, model.n_layers - 1)[mask]
         _same(model.unembed(last), logits[mask], "unembedding", centered=True)
     _check_writing(model, other, path, tokens)
+
+
+def _check_sites(model: Model, other, path: str, tokens: Tokens, outputs) -> None:
+    """What is read within the blocks adds up to what comes out of them, and random vectors put in
+    do what they do by a hook on the other instance's module."""
+    layers, found = range(model.n_layers), {}
+    for site in model.sites.places:
+        found[site] = model.capture(tokens, layers, skip_first=False, site=site)
+    for layer in layers:
+        before = found["resid_pre"][layer] if "resid_pre" in found else None
+        if before is not None and layer:
+            _same(before, outputs[layer - 1], f"what goes into block {layer}")
+        if "attn_out" in found and before is not None:
+            middle = before + found["attn_out"][layer]
+            if "resid_mid" in found:
+                _same(middle, found["resid_mid"][layer], f"the stream within block {layer}")
+            _same(middle + found["mlp_out"][layer], outputs[layer], f"the sum of block {layer}")
+    if model.is_causal and not model.abilities.splicing:
+        for site in {"attn_out", "mlp_out"} & found.keys():
+            _check_added(model, other, path, tokens, site)
+
+
+def _check_added(model: Model, other, path: str, tokens: Tokens, site: str) -> None:
+    draw, layer = torch.Generator().manual_seed(4), model.n_layers // 2
+    place, hidden = model.sites.place(site, layer), model.hidden(tokens, layer, site)
+    hidden = hidden + hidden.std() * torch.randn(hidden.shape, generator=draw)
+    inner = f"{path}.{layer}.{place.module}"
+    parent, _, last = inner.rpartition(".")
+    found = model.logits_after(tokens, layer, hidden, site)[tokens.mask]
+    put_in = hidden / place.factor
+    with _changed(other, parent, last, lambda was: put_in.reshape(was.shape)):
+        expected = _logits(other, tokens.ids, tokens.mask)
+    _same(found, expected[tokens.mask], f"logits with another {site}", centered=True)
 
 
 def _check_causal(model: Model, tokens: Tokens) -> None:
@@ -148,13 +182,14 @@ def _logits(other, ids, mask) -> torch.Tensor:
 
 
 @contextmanager
-def _changed(other, path: str, layer: int, change):
+def _changed(other, path: str, layer: int | str, change):
     def hook(_module, _inputs, output):
         if torch.is_tensor(output):
             return change(output)
         return (change(output[0]), *output[1:])
 
-    handle = other.base_model.get_submodule(path)[layer].register_forward_hook(hook)
+    module = other.base_model.get_submodule(f"{path}.{layer}")
+    handle = module.register_forward_hook(hook)
     try:
         yield
     finally:

@@ -3,13 +3,15 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
 from itda_core.files import write_atomically
 from itda_core.model.abilities import ABOUT, Abilities
 from itda_core.model.known_types import FILE
+from itda_core.model.sites import Sites
+from itda_core.settings import SITES
 from tools.model_types.listing import ModelType
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "models.md"
@@ -30,6 +32,8 @@ class Found:
     part: str = ""
     """what ends the name with which it is loaded, such as ":encoder" """
     layers: int = 0
+    sites: Sites = field(default_factory=Sites)
+    """which places in a block it has, and why not the others"""
 
     @property
     def in_words(self) -> str:
@@ -94,6 +98,7 @@ def document(found: Sequence[Found]) -> str:
             "* **put back**: other activations can be put in place of a block's output.",
             "* **unembedding**: the next tokens that a vector speaks for can be told.",
             "* **steps**: it writes on step by step; else *Steer* reads the whole text each time.",
+            "* **sites**: the places in a block that are there; `resid_post` always is.",
             "",
             *(line for kind in _HEADS for line in _table(kind, found)),
         ]
@@ -137,8 +142,18 @@ def _summary(found: Sequence[Found]) -> list[str]:
 
 def _table(kind: str, found: Sequence[Found]) -> list[str]:
     lines = [
-        ["type", "class", "capture", "next tokens", "put back", "unembedding", "steps", "why not"],
-        ["---"] * 8,
+        [
+            "type",
+            "class",
+            "capture",
+            "next tokens",
+            "put back",
+            "unembedding",
+            "steps",
+            "why not",
+            "sites",
+        ],
+        ["---"] * 9,
     ]
     for one in sorted((one for one in found if _group(one) == kind), key=lambda one: one.type.name):
         lines.append([one.type.model_type, one.type.class_name, *_cells(one)])
@@ -149,7 +164,17 @@ def _cells(one: Found) -> list[str]:
     """yes or no an ability, and the first reason."""
     if one.abilities is None or one.wrong:
         reason = one.refused or one.wrong or f"not built: {one.not_built}"
-        return [*["–" if one.not_built else "no"] * len(ABOUT), reason.replace("|", "/")]
+        return [*["–" if one.not_built else "no"] * len(ABOUT), reason.replace("|", "/"), ""]
     reasons = one.abilities.reasons()
     first = next((reason for reason in reasons.values() if reason), "")
-    return [*("no" if reason else "yes" for reason in reasons.values()), first.replace("|", "/")]
+    proved = ("no" if reason else "yes" for reason in reasons.values())
+    return [*proved, first.replace("|", "/"), _sites(one.sites)]
+
+
+def _sites(sites: Sites) -> str:
+    """Those that a type has beside the usual one, or the first reason why not."""
+    names = [site for site in SITES[:-1] if not sites.why_not(site)]
+    if len(names) == len(SITES) - 1:
+        return "all"
+    lacking = next(sites.why_not(site) for site in SITES if sites.why_not(site))
+    return f"{', '.join(names) or 'none'}: {lacking}".replace("|", "/")

@@ -74,7 +74,8 @@ def _try(one: ModelType, folder: Path) -> dict[str, Any]:
             return {"refused": str(error).replace(str(folder), "MODEL")}
         except Exception as error:
             return {"wrong": _in_a_line(error), "abilities": model.abilities}
-        return {"abilities": model.abilities, "part": part, "layers": model.n_layers}
+        found = {"abilities": model.abilities, "sites": model.sites, "part": part}
+        return {**found, "layers": model.n_layers}
     return {"refused": refusal}
 
 
