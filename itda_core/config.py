@@ -175,6 +175,8 @@ class TrainConfig:
     ones. Smaller steps choose better, since the atoms of one step do not know of each other."""
     site: str = RESID_POST
     """The place in the block, one of `settings.SITES`: by default its output."""
+    activations: str | None = None
+    """A folder of activations that were captured before, read in place of model and corpus."""
 
     def __post_init__(self) -> None:
         _check_layers(self.layers)
@@ -255,10 +257,14 @@ class TrainConfig:
         dataclasses.replace(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON types, with the format's version."""
+        """The fields as JSON types, with the format's version. What other trainings
+        lack stands in it only where it was chosen, as in the configurations of before, whose ids
+        are made from it."""
         fields = {**dataclasses.asdict(self), "corpus": self.corpus.to_dict()}
-        if self.site == RESID_POST:  # as in the configurations of before, whose ids are made of it
+        if self.site == RESID_POST:
             del fields["site"]
+        if self.activations is None:
+            del fields["activations"]
         return {"version": CONFIG_VERSION, **fields}
 
     @classmethod
@@ -290,8 +296,11 @@ class TrainConfig:
         """Names the training after the model and a digest of all that decides its result.
 
         The digests stand for what the names can't: a folder or file whose content has changed.
+        Where a folder of activations lies says nothing of it, nor does its name for the corpus.
         """
         fields = {**self.to_dict(), "digests": [model_digest, corpus_digest]}
+        if self.activations is not None:
+            del fields["activations"], fields["corpus"]
         content = json.dumps(fields, sort_keys=True)
         return f"{slug(self.model.name)}-{digest(content, size=4)}"
 

@@ -1,7 +1,11 @@
 """Names for contents: equal for equal contents, and short."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+_BLOCKS = 64
+_BLOCK_BYTES = 65_536
 
 
 def digest(content: str | bytes | memoryview | Iterable[str | bytes], size: int = 8) -> str:
@@ -12,3 +16,15 @@ def digest(content: str | bytes | memoryview | Iterable[str | bytes], size: int 
     for part in parts:
         state.update(part.encode() if isinstance(part, str) else part)
     return state.hexdigest()
+
+
+def sample_of(paths: Iterable[Path], blocks: int = _BLOCKS) -> Iterator[str | bytes]:
+    """Names, sizes and some blocks of files that are too large to be read whole: what to make a
+    digest of."""
+    for path in paths:
+        size = path.stat().st_size
+        yield f"{path.name} {size}"
+        with path.open("rb") as file:
+            for block in range(blocks):
+                file.seek(block * size // blocks)
+                yield file.read(_BLOCK_BYTES)

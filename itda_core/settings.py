@@ -269,6 +269,14 @@ _TRAINING = (
         min=1,
         max=MAX_COUNT,
     ),
+    Setting(
+        "activations",
+        "Folder of activations",
+        "text",
+        "folder of activations to train from, in place of a model and a corpus",
+        "The path of a folder that `itda capture` wrote, or another program in the same format.",
+        is_open=True,
+    ),
 )
 SETTINGS = {setting.key: setting for setting in _TRAINING}
 """Of a training, by key"""

@@ -46,7 +46,12 @@ def show() -> None:
         st.info("Type or upload a text, or take one of the starters.")
         return
     digest = loaded_run(run.directory).about.get("model_digest")
-    if digest != loaded_model(loaded_run(run.directory).config.model).digest:
+    if digest is None and loaded_run(run.directory).config.activations:
+        st.warning(
+            "This dictionary was trained from a folder of activations that does not say which "
+            "version of the model they are of. What is shown holds where it is this one."
+        )
+    elif digest != loaded_model(loaded_run(run.directory).config.model).digest:
         st.warning("The model has changed since this dictionary was trained: train it anew.")
     _show_result(run, _choose_l0(_decomposed(run.directory, text)))
 

@@ -84,8 +84,9 @@ def _offer_evaluation(missing: pd.DataFrame) -> None:
     directories = [path for path in not_in_jobs if not is_made_elsewhere(loaded_run(path))]
     if len(directories) < len(not_in_jobs):
         st.info(
-            "Some of these dictionaries were made elsewhere, of texts that would be held out here. "
-            "Give other texts: evaluate RUN --save --corpus FILE on the command line."
+            "Some of these dictionaries were made elsewhere, and what was held out of their texts "
+            "can't be told here. Give other texts: evaluate RUN --save --corpus FILE on the "
+            "command line."
         )
     if not directories:
         return

@@ -6,6 +6,8 @@ from typing import Any
 
 import streamlit as st
 
+from itda_core.activations.folder import ActivationFolder
+from itda_core.activations.recorded import folder_config
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.corpus.corpus import BUILT_IN as BUILT_IN_CORPORA
 from itda_core.errors import InputError
@@ -22,6 +24,7 @@ from pages.components.number_field import number_field, read_numbers
 from pages.components.run_names import run_label
 from pages.components.text import literal, seconds_text, sentence
 from pages.components.train.abilities import show_abilities
+from pages.components.train.folder import ask_for_folder, ask_for_layers_of, ask_for_source
 from pages.components.train.method import ask_for_method, ask_for_selection
 from pages.components.train.needs import show_needs
 from pages.components.train.site import ask_for_site
@@ -65,6 +68,8 @@ def _ask_for_device() -> str:
 def _ask_for_config() -> TrainConfig | None:
     """None while something is missing, or wrong: then with a sentence about it. All fields are
     drawn all the same, so that none forgets what was typed."""
+    if ask_for_source() == "folder":
+        return _ask_for_config_of_folder()
     model = _or_sentence(_ask_for_model)
     device = st.session_state.get("device")
     is_usable = model is not None and _or_sentence(show_abilities, model, device)
@@ -77,6 +82,17 @@ def _ask_for_config() -> TrainConfig | None:
         return None
     chosen = {"model": model, "corpus": corpus, "layers": layers, "site": site}
     return _or_sentence(TrainConfig, **chosen, **numbers, **others)
+
+
+def _ask_for_config_of_folder() -> TrainConfig | None:
+    """The same of a training from activations that were captured before."""
+    folder = _or_sentence(ask_for_folder)
+    layers = ask_for_layers_of(folder) if folder else None
+    texts, others = _ask_for_numbers(ask_for_selection(), folder)
+    numbers = read_numbers(texts)
+    if not layers or numbers is None:
+        return None
+    return _or_sentence(folder_config, folder.path, layers=layers, **numbers, **others)
 
 
 def _or_sentence(ask: Callable, *arguments: Any, **fields: Any) -> Any:
@@ -165,11 +181,17 @@ def _ask_for_corpus() -> CorpusSpec | None:
     return CorpusSpec(name)
 
 
-def _ask_for_numbers(selection: str) -> tuple[dict[Setting, str], dict[str, Any]]:
-    """What stands in the fields for numbers, and the other fields of TrainConfig."""
+def _ask_for_numbers(
+    selection: str, folder: ActivationFolder | None = None
+) -> tuple[dict[Setting, str], dict[str, Any]]:
+    """What stands in the fields for numbers, and the other fields of TrainConfig. folder: it says
+    by itself how its activations were captured."""
     texts = _number_fields("max_tokens", "max_atoms", "l0")
     with st.expander("More settings"):
         method_texts, others = ask_for_method(selection)
+        if folder:
+            texts |= method_texts | _number_fields("seed", "explored_tokens", seed=folder.seed)
+            return texts, others
         texts |= method_texts | _number_fields("seed", "context_length", "explored_tokens")
         first, middle, second = st.columns([1, 1, 2], vertical_alignment="bottom")
         dtype, revision = SETTINGS["dtype"], SETTINGS["revision"]
@@ -188,11 +210,16 @@ def _ask_for_numbers(selection: str) -> tuple[dict[Setting, str], dict[str, Any]
     return texts, others
 
 
-def _number_fields(*names: str) -> dict[Setting, str]:
-    """A field of its own column for each; what stands in it, by its setting."""
+def _number_fields(*names: str, **others: int) -> dict[Setting, str]:
+    """A field of its own column for each; what stands in it, by its setting. others: what stands
+    there at first, where it is not the usual."""
+    usual = {**_DEFAULTS, **others}
+    keys = {name: f"train_{name}_{others[name]}" for name in others}
     return {
-        SETTINGS[name]: number_field(place, SETTINGS[name], f"train_{name}", _DEFAULTS[name])
-        for place, name in zip(st.columns(3), names, strict=True)
+        SETTINGS[name]: number_field(
+            place, SETTINGS[name], keys.get(name, f"train_{name}"), usual[name]
+        )
+        for place, name in zip(st.columns(3), names, strict=False)
     }
 
 

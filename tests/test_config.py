@@ -48,6 +48,7 @@ OTHER = {
     "offset": ["zero"],
     "pursuit": ["refit", "matching"],
     "budget": ["mean"],
+    "activations": ["folder"],
 }  # fmt: skip
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from itda_core.activations.source import ActivationSource
 from itda_core.config import TrainConfig
 from itda_core.corpus.corpus import Prompt
 from itda_core.errors import CorpusError
-from itda_core.model.model import Model
 from itda_core.model.tokens import TokenizedText, Tokens, padded
 
 _TOKENIZE_TOGETHER = 256
@@ -72,7 +72,7 @@ class Plan:
 
 
 def make_plan(
-    model: Model, prompts: Sequence[Prompt], config: TrainConfig, max_tokens: int
+    model: ActivationSource, prompts: Sequence[Prompt], config: TrainConfig, max_tokens: int
 ) -> Plan:
     """Take prompts in order until they give `max_tokens` activations; the last one is cut to fit.
 
@@ -110,7 +110,7 @@ def _windows(lengths: Sequence[int], tokens: int) -> list[tuple[int, int]]:
 
 
 def _tokenized(
-    model: Model, prompts: Sequence[Prompt], longest: int
+    model: ActivationSource, prompts: Sequence[Prompt], longest: int
 ) -> Iterator[tuple[Prompt, TokenizedText]]:
     """Each prompt with its tokens, at most `longest`."""
     for first in range(0, len(prompts), _TOKENIZE_TOGETHER):

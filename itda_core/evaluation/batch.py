@@ -181,6 +181,12 @@ def _measure_run(
 
 def check_model(run: Run, model: Model) -> None:
     """Raises InputError where a model is not the one that a run was trained with."""
+    if run.about.get("model_digest", model.digest) is None:
+        raise InputError(
+            f"The activations that {run.run_id} was trained from do not say which version of "
+            f"{model.name} they are of, so it can't be told whether it is this one. Capture them "
+            "anew, or train on the model."
+        )
     if run.about.get("model_digest", model.digest) != model.digest:
         raise InputError(
             f"The model {model.name} has changed since {run.run_id} was trained, so its dictionary "
@@ -191,11 +197,8 @@ def check_model(run: Run, model: Model) -> None:
 def held_out_prompts(run: Run, load: Callable[[CorpusSpec], Corpus] = load_corpus) -> list[Prompt]:
     """The prompts that were held out when a run was made. Raises InputError where they can't be
     told (any more)."""
-    if run.about.get("origin") == "published":
-        raise InputError(
-            f"{run.run_id} was made elsewhere, of texts that would be held out here. Give others "
-            "with --corpus."
-        )
+    if run.why_no_held_out:
+        raise InputError(f"{run.why_no_held_out} Give others with --corpus.")
     corpus = load(run.config.corpus).as_before(run.about.get("corpus_digest"))
     if corpus.digest != run.about.get("corpus_digest"):
         raise InputError(

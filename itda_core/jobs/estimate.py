@@ -4,9 +4,11 @@ import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from itda_core.activations.folder_index import read_index
 from itda_core.activations.pool import sample_size
 from itda_core.config import TrainConfig
 from itda_core.devices import best_device, free_memory, is_out_of_memory, kind_of
@@ -58,7 +60,7 @@ class Estimate:
 def estimate(config: TrainConfig, device: str | None = None) -> Estimate | None:
     """device: by default the one that computes where nothing is said. None where the model's shape
     is not known without loading it."""
-    shape = model_shape(config.model)
+    shape = _shape(config)
     if shape is None:
         return None
     device, disk = device or best_device(), _disk(config, shape)
@@ -67,6 +69,13 @@ def estimate(config: TrainConfig, device: str | None = None) -> Estimate | None:
         return Estimate(seconds, _memory(config, shape), disk)
     needed = device_memory(config, shape, device, _sample(config))
     return Estimate(seconds, _host_memory(config, shape), disk, needed)
+
+
+def _shape(config: TrainConfig) -> ModelShape | None:
+    """Of the model that has to be loaded; of none where a folder has its activations."""
+    if not config.activations:
+        return model_shape(config.model)
+    return ModelShape(0, read_index(Path(config.activations)).d_model, 0, 0)
 
 
 class _Speed:
@@ -89,7 +98,8 @@ class _Speed:
 def _seconds(config: TrainConfig, shape: ModelShape, speed: _Speed) -> float:
     """Forward passes to the last layer; for each layer the selection, and one pursuit for each
     explored token."""
-    forward = 2 * shape.block_weights * (max(config.layers) + 1) * config.max_tokens
+    blocks = 0 if config.activations else max(config.layers) + 1
+    forward = 2 * shape.block_weights * blocks * config.max_tokens
     explored = min(config.explored_tokens, config.max_tokens)
     pursuit = _pursuit_operations(
         explored, config.max_atoms, shape.d_model, config.max_terms, config.pursuit

@@ -4,14 +4,13 @@ import functools
 import math
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from itda_core.config import ModelSpec
 from itda_core.devices import best_device, device_or_best, kind_of, numbered, working_on
-from itda_core.digests import digest
+from itda_core.digests import digest, sample_of
 from itda_core.errors import ModelError
 from itda_core.model.abilities import Abilities
 from itda_core.model.built_in import (
@@ -41,8 +40,6 @@ _PROBE_SHAPE = (512, 1_024, 1_024)
 """A product of an MLP's size, some milliseconds."""
 _WORTH_IT = 1.3
 """A gain in speed for which rounding to eight bits is accepted."""
-_FINGERPRINT_BLOCKS = 64
-_FINGERPRINT_BLOCK_BYTES = 65_536
 
 
 @alone
@@ -261,21 +258,16 @@ def _identity(spec: ModelSpec, source: str, config, dtype: torch.dtype, device: 
     return Identity(spec.name, _digest(spec, source, config), str(dtype), kind_of(device))
 
 
+def model_digest(spec: ModelSpec, config) -> str:
+    """The digest of a model that another program has loaded. config: transformers' own."""
+    return _digest(spec, _resolve(spec, unpack=False), config)
+
+
 def _digest(spec: ModelSpec, source: str, config) -> str:
     """Names a model's content: package version, hub commit, or a sample of the local files."""
     if without_part(spec.name) in BUILT_IN:
         return f"{DIGEST_PREFIX}{BUILT_IN[without_part(spec.name)].version}"
     if not Path(source).is_dir():
         return getattr(config, "_commit_hash", None) or (spec.revision or "")
-    return digest(_sample(Path(source)))
-
-
-def _sample(folder: Path) -> Iterator[str | bytes]:
-    """Names, sizes and blocks of a model's files."""
-    for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
-        size = path.stat().st_size
-        yield f"{path.name} {size}"
-        with path.open("rb") as file:
-            for block in range(_FINGERPRINT_BLOCKS):
-                file.seek(block * size // _FINGERPRINT_BLOCKS)
-                yield file.read(_FINGERPRINT_BLOCK_BYTES)
+    files = [*Path(source).glob("*.json"), *Path(source).glob("*.safetensors")]
+    return digest(sample_of(sorted(files)))

@@ -18,7 +18,7 @@ from itda_core.model.blocks import left_out, recorded
 from itda_core.model.context import DEFAULT_CONTEXT_LENGTH, check_ids, context_length
 from itda_core.model.process_lock import PROCESS_LOCK
 from itda_core.model.sites import Place, Sites, changed
-from itda_core.model.tokenizer import prepared, tokenizer_digest
+from itda_core.model.tokenizer import prepared, put_in, tokenizer_digest
 from itda_core.model.tokens import TokenizedText, Tokens, padded, tokenized_texts
 from itda_core.settings import RESID_POST, SETTINGS
 
@@ -120,6 +120,16 @@ class Model:
     def tokenizer_digest(self) -> str:
         """Names the tokenizer by all that it does: token positions compare only where it is one."""
         return tokenizer_digest(self.tokenizer)
+
+    @property
+    def identity(self) -> str:
+        """Names all that its activations depend on but the texts."""
+        return f"{self.digest} {self.dtype}"
+
+    @functools.cached_property
+    def put_in(self) -> dict[str, list[str]]:
+        """The names of the tokens that the tokenizer puts "before" and "after" each text."""
+        return put_in(self.tokenizer)
 
     def tokenize(self, texts: Sequence[str], context_length: int | None = None) -> Tokens:
         """Ids, mask and character spans of `texts`, each cut to `context_length` tokens.

@@ -94,6 +94,19 @@ class Run:
             named.append(config.site)
         return digest(json.dumps(named))
 
+    @property
+    def why_no_held_out(self) -> str:
+        """A sentence on why the prompts that were held out of its training can't be read again;
+        empty where they can."""
+        if self.about.get("origin") == "published":
+            return f"{self.run_id} was made elsewhere, of texts that would be held out here."
+        if str(self.about.get("corpus_digest")).startswith("folder-"):
+            return (
+                f"{self.run_id} was made elsewhere: the folder of activations that it was trained "
+                "from names no corpus, so what was held out can't be read again here."
+            )
+        return ""
+
     def dictionary(self) -> "Dictionary":
         # Here, since it brings torch in: runs are listed before anybody needs that.
         from itda_core.dictionary.dictionary import Dictionary

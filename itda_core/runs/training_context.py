@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from itda_core.activations.plan import Plan
+from itda_core.activations.source import ActivationSource
 from itda_core.config import HookPoint, TrainConfig, run_id
 from itda_core.corpus.corpus import Corpus
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.dictionary.growing import source_table
-from itda_core.model.model import Model
 from itda_core.runs.rows import DeviceRows, RowFile, RowRoom
 from itda_core.runs.workspace import Workspace
 
@@ -22,7 +22,7 @@ class TrainingContext:
     """The settings, what they name, the prompts in their order, and where to write."""
 
     config: TrainConfig
-    model: Model
+    model: ActivationSource
     corpus: Corpus
     plan: Plan
     workspace: Workspace
@@ -62,7 +62,7 @@ class TrainingContext:
             sources=table.drop(columns="word"),
             words=table["word"].to_numpy(),
             tokenizer=self.model.tokenizer_digest,
-            model_digest=self.model.digest,
+            model_digest=self.model.digest or "",
             reading=_reading(self.config),
             **fields,
         )

@@ -192,8 +192,10 @@ def _texts(run: Run, read: Callable[[CorpusSpec], Corpus]) -> list[str]:
     corpus = read(run.config.corpus).as_before(run.about.get("corpus_digest"))
     if corpus.digest != run.about.get("corpus_digest"):
         raise InputError(
-            f"The corpus {corpus.name} has changed since {run.run_id} was trained, or an earlier "
-            "version read it otherwise, so its activations can't be had again. Train it anew."
+            run.why_no_held_out
+            or f"The corpus {corpus.name} has changed since {run.run_id} was trained, or an "
+            "earlier version read it otherwise, so its activations can't be had again. Train it "
+            "anew."
         )
     return [prompt.text for prompt in corpus.held_out() or corpus.prompts]
 

@@ -10,7 +10,6 @@ import pandas as pd
 
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.files import write_json
-from itda_core.model.tokenizer import put_in
 from itda_core.runs.rows import DeviceRows, RowFile
 from itda_core.runs.run import new_run
 from itda_core.runs.training_context import TrainingContext
@@ -66,7 +65,7 @@ class RunWriter:
             "device": context.model.device.type,
             "model_digest": context.model.digest,
             "corpus_digest": context.corpus.digest,
-            "put_in": put_in(context.model.tokenizer),
+            "put_in": context.model.put_in,
             "config": context.config.to_dict(),
         }
 

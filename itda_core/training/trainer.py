@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from itda_core.activations.folder import ActivationFolder
 from itda_core.activations.plan import Plan, make_plan
 from itda_core.activations.pool import CandidatePool, candidate_rows, pool_at
+from itda_core.activations.recorded import RecordedModel
+from itda_core.activations.source import ActivationSource
 from itda_core.config import IMPORTED, TrainConfig, run_id
 from itda_core.corpus.corpus import Corpus, load_corpus
 from itda_core.devices import full_memory_as_sentence
@@ -19,7 +22,6 @@ from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError, ItdaError
 from itda_core.files import disk_errors_as_sentences
 from itda_core.model.loading import load_model
-from itda_core.model.model import Model
 from itda_core.progress import Progress
 from itda_core.runs.run import list_runs
 from itda_core.runs.training_context import TrainingContext
@@ -75,12 +77,12 @@ def train(
     if config.selection == IMPORTED:
         raise InputError("This dictionary was made elsewhere and imported: import it again.")
     yield Progress("loading")
-    model = load_model(_as_before(config, runs).model, device=device)
+    model = _source(config, runs, device)
     config = config.with_dtype(model.dtype)
     model.check_layers(config.layers)
     model = model.at(config.site)
     yield Progress("reading")
-    corpus = load_corpus(config.corpus)
+    corpus = model.corpus if isinstance(model, RecordedModel) else load_corpus(config.corpus)
     config = replace(config, corpus=corpus.spec or config.corpus)
     workspace = Workspace(runs, _training_id(config, model, corpus, expected_id))
     names = [run_id(workspace.training_id, layer) for layer in config.layers]
@@ -178,9 +180,20 @@ class _Pools:
         return self._newest[1]
 
 
-def _training_id(config: TrainConfig, model: Model, corpus: Corpus, expected_id: str | None) -> str:
+def _source(config: TrainConfig, runs: Path, device: str | None) -> ActivationSource:
+    """The model, or the folder of its activations."""
+    if not config.activations:
+        return load_model(_as_before(config, runs).model, device=device)
+    recorded = RecordedModel(ActivationFolder(Path(config.activations)), device)
+    recorded.check_config(config)
+    return recorded
+
+
+def _training_id(
+    config: TrainConfig, model: ActivationSource, corpus: Corpus, expected_id: str | None
+) -> str:
     """Raises InputError where a training that is to be resumed has become another one."""
-    training_id = config.training_id(f"{model.digest} {model.dtype}", corpus.digest)
+    training_id = config.training_id(model.identity, corpus.digest)
     if expected_id not in (None, training_id):
         raise InputError(
             f"{expected_id} can't be resumed: its model or corpus has changed since, or an "

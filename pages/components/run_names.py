@@ -54,8 +54,8 @@ def words_of(run) -> KindWords:
 
 
 def is_made_elsewhere(run: Run) -> bool:
-    """Whether what is held out here may be what a dictionary was made of."""
-    return run.about.get("origin") == "published"
+    """Whether what is held out here may be what a dictionary was made of, or can't be told."""
+    return bool(run.why_no_held_out)
 
 
 def run_label(run) -> str:

@@ -113,8 +113,9 @@ def _offer(offer: JobOffer, run: Run, is_again: bool) -> None:
     if is_made_elsewhere(run):
         if not is_again:
             st.info(
-                "This dictionary was made elsewhere, of texts that would be held out here. On the "
-                f"command line `probe RUN --save --corpus {name}` takes all prompts."
+                "This dictionary was made elsewhere, and what was held out of its texts can't be "
+                f"told here. On the command line `probe RUN --save --corpus {name}` takes all "
+                "prompts."
             )
         return
     if offer.active():
