@@ -68,7 +68,16 @@ def test_what_the_package_requires_is_what_requirements_txt_says(wheel):
     required = re.findall(r"^Requires-Dist: (.+)$", metadata, re.MULTILINE)
     lines = (REPOSITORY / "requirements.txt").read_text(encoding="utf-8").splitlines()
     listed = [line for line in lines if line and not line.startswith("#")]
-    assert {_bounds(one) for one in required} == {_bounds(one) for one in listed}
+    plain = [one for one in required if "extra ==" not in one]
+    assert {_bounds(one) for one in plain} == {_bounds(one) for one in listed}
+
+
+def test_the_extras_are_what_the_tests_are_run_with():
+    lines = (REPOSITORY / "requirements-dev.txt").read_text(encoding="utf-8").splitlines()
+    listed = {_bounds(line) for line in lines if line and not line.startswith("#")}
+    extras = PROJECT["project"]["optional-dependencies"]
+    assert set(extras) == {"nnsight", "transformer-lens"}
+    assert {_bounds(one) for extra in extras.values() for one in extra} <= listed
 
 
 def _bounds(requirement):
