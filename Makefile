@@ -6,6 +6,9 @@ PYTHON ?= python3
 PORT ?= 8501
 BIN := .venv/bin
 export OMP_WAIT_POLICY = passive
+# Tests start Python some sixty times: compiled modules are kept, also where the environment says
+# otherwise.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: app test bench claims pictures lint clean
 
@@ -17,7 +20,7 @@ test: .venv/dev.done
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/browser_setup.py
 	$(BIN)/python -m pytest -q --durations=10 -n 2 --dist loadfile --ignore tests/browser
-	$(BIN)/python -m pytest -q --durations=5 tests/browser
+	$(BIN)/python -m pytest -q --durations=5 -n 2 --dist loadfile --no-loadscope-reorder tests/browser
 
 bench: .venv/dev.done
 	$(BIN)/python tools/browser_setup.py

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from itda_core.config import CorpusSpec
 from itda_core.corpus.corpus import load_corpus
+from itda_core.model import proved
 from itda_core.model.loading import load_model
 from itda_core.runs.run import list_runs
 from tests.support.command_line import run_command, signal_handlers_kept
@@ -21,8 +23,20 @@ from tests.support.tiny_models import TOKENIZER_TEXT, save_tiny_model
 from tests.support.trained_runs import shared_runs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+LONGEST = [
+    "browser/test_whole_road.py",
+    "browser/test_looks.py",
+    "browser/test_decompose.py",
+]
+"""Files that take longest, the longest first"""
 SPICE = ["naïve", "café", "e\u0301tude", "👩‍👩‍👧", "🎉", "Ω≈ç", "東京", "$5 *bold*"]
 SPICE += ["שלום עולם", "مرحبا"]
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, so that no worker is left alone with one of them at the end."""
+    places = {REPOSITORY / "tests" / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +46,25 @@ def data_folder(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("ITDA_DATA", str(folder))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def proved_once():
+    """What a model of a folder proves is found once in a session, though each test has an empty
+    data folder, in which nothing is remembered: a proof takes longer than many a training here."""
+    prove, known = proved.prove, {}
+
+    def once(model):
+        which = (model.name, model.digest, model.dtype, str(model.device))
+        which += (type(model.module), type(model.blocks[0]), len(model.blocks))
+        if which not in known or not model.digest:
+            known[which] = prove(model), model.d_model
+        abilities, model.d_model = known[which]
+        return abilities
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proved, "prove", once)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +115,8 @@ def model_cache():
 
 @pytest.fixture(scope="session")
 def smollm2(model_cache):
-    with pytest.MonkeyPatch.context() as patch:
+    model_cache.mkdir(parents=True, exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch, FileLock(model_cache / "lock"):
         patch.setenv("ITDA_DATA", str(model_cache))
         return load_model("smollm2-135m", device="cpu")
 

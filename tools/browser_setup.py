@@ -47,7 +47,7 @@ def running_app(data: Path, **variables: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def _wait_for_server(url: str) -> None:

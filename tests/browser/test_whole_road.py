@@ -45,7 +45,7 @@ def test_the_whole_road_from_an_empty_folder_to_a_second_dictionary(address, pag
     build_the_demo(page)
     browse_latents(page)
     decompose_typed_text(page)
-    if PICTURES:  # test_explorer.py tests these on a smaller model
+    if PICTURES:  # test_decompose.py and test_looks.py test these on a smaller model
         change_and_steer(page)
         map_latents(page)
     decompose_uploaded_text(page)

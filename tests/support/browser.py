@@ -10,6 +10,8 @@ from tools.browser_setup import REPOSITORY
 SCREENSHOTS = REPOSITORY / "screenshots"
 PICTURES = os.environ.get("ITDA_PICTURES")
 PATIENCE = 400_000
+TEXT = "The Senate will ratify the treaty with Spain and"
+"""What the pages decompose"""
 # Streamlit looks for its server below the page's path first when a page is opened by its link.
 EXPECTED_MISSES = ("_stcore/health", "_stcore/host-config")
 

@@ -1,0 +1,178 @@
+"""The Decompose page in a real browser: hover, lock, keys, what if, steering. On dictionaries of a
+small trained model."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from itda_core.analysis.steering import LONGEST
+from tests.support.browser import TEXT, assert_nothing_failed, picture, settled
+from tools.browser_setup import find_browser
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(find_browser() is None, reason="no browser"),
+]
+
+
+def decompose(page: Page, address: str, query: str = "") -> None:
+    page.goto(f"{address}/decompose?text={TEXT}{query}")
+    expect(page.locator(".light").first).to_be_visible()
+    settled(page)
+
+
+def backgrounds(page: Page) -> list[str]:
+    return page.locator(".token.clickable").evaluate_all(
+        "all => all.map(one => one.style.backgroundColor)"
+    )
+
+
+def test_hovering_a_latent_lights_its_tokens_and_a_click_keeps_them_lit(address, page, problems):
+    decompose(page, address)
+    before = backgrounds(page)
+    light = page.locator(".light").first
+    light.hover()
+    lit = backgrounds(page)
+    assert lit != before
+    uses = int(light.locator(".count").inner_text().removeprefix("×"))
+    assert sum(bool(colour) for colour in lit) == uses
+    expect(page.locator(".tip", has_text="explains")).to_be_visible()
+    page.mouse.move(5, 5)
+    assert backgrounds(page) == before
+    light.click()
+    expect(page.locator(".light.locked")).to_have_count(1)
+    page.mouse.move(5, 5)
+    settled(page)
+    assert backgrounds(page) == lit
+    page.keyboard.press("Escape")
+    expect(page.locator(".light.locked")).to_have_count(0)
+    page.wait_for_timeout(500)
+    assert backgrounds(page) == before
+    assert problems == []
+
+
+def test_a_token_is_locked_by_the_keyboard_alone_and_freed_by_escape(address, page, problems):
+    decompose(page, address)
+    token = page.locator(".token.clickable").nth(3)
+    token.focus()
+    page.keyboard.press("Tab")
+    focused = page.locator(".token:focus-visible")
+    expect(focused).to_have_count(1)
+    assert focused.evaluate("one => getComputedStyle(one).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Token 5:")).to_be_visible()
+    expect(page.locator(".token.locked")).to_have_count(1)
+    page.wait_for_url(re.compile("token=5"))
+    page.keyboard.press("Escape")
+    expect(page.get_by_text("Latents of this text")).to_be_visible()
+    assert "token=" not in page.url
+    assert problems == []
+
+
+def test_text_lock_and_search_outlast_another_page_and_back_is_one_step(address, page, problems):
+    decompose(page, address)
+    page.get_by_role("textbox", name="Text").fill("The army of the United States marched")
+    page.get_by_role("textbox", name="Text").press("Control+Enter")
+    page.locator(".token.clickable", has_text="army").click()
+    expect(page.get_by_text(re.compile(r"^Token \d+: ' army'"))).to_be_visible()
+    settled(page)
+    here = page.url
+    page.get_by_role("link", name="Latents").click()
+    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    search = page.get_by_role("textbox", name="Search the latents")
+    search.fill("the")
+    search.press("Enter")
+    page.wait_for_url(re.compile("search=the"))
+    settled(page)
+    there = page.url
+    page.get_by_role("link", name="Decompose", exact=True).click()
+    expect(page.get_by_text(re.compile(r"^Token \d+: ' army'"))).to_be_visible()
+    expect(page.get_by_role("textbox", name="Text")).to_have_value(
+        "The army of the United States marched"
+    )
+    settled(page)
+    page.go_back()
+    page.wait_for_url(there)
+    expect(search).to_have_value("the")
+    settled(page)
+    page.go_back()  # to before the search
+    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    settled(page)
+    page.go_back()
+    page.wait_for_url(here)
+    expect(page.get_by_text(re.compile(r"^Token \d+: ' army'"))).to_be_visible()
+    assert_nothing_failed(page)
+    assert problems == []
+
+
+def test_an_example_is_decomposed_with_its_token_locked(address, page, problems):
+    page.goto(f"{address}/latents?latent=5&kind=all")
+    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    row = page.locator(".row", has=page.get_by_role("button", name="decompose")).first
+    boxed = row.locator(".token.boxed").inner_text()
+    row.get_by_role("button", name="decompose").click()
+    expect(page.locator(".token.locked")).to_have_text(boxed)
+    expect(page.get_by_text(re.compile(r"^Token \d+:"))).to_be_visible()
+    assert_nothing_failed(page)
+    assert problems == []
+
+
+def test_a_text_is_written_plain_and_steered_side_by_side(address, page, problems):
+    decompose(page, address, "&view=steer&steer=7&strength=2&tokens=10")
+    page.get_by_role("button", name="Write", exact=True).click()
+    expect(page.get_by_text("mean log-probability")).to_have_count(2)
+    expect(page.get_by_text("As the model is", exact=True)).to_be_visible()
+    expect(page.get_by_text("Strength +2")).to_be_visible()
+    expect(page.get_by_role("button", name="Export the texts")).to_be_visible()
+    picture(page, "steer")
+    page.get_by_role("button", name="Strengths from −2 to 2").click()
+    expect(page.get_by_text("mean log-probability")).to_have_count(5)
+    assert_nothing_failed(page)
+    assert problems == []
+
+
+def test_a_text_that_is_being_written_can_be_stopped_and_stays(address, page, problems):
+    decompose(page, address, f"&view=steer&steer=7&strength=2&tokens={LONGEST}")
+    page.get_by_role("button", name="Write", exact=True).click()
+    streamed = page.get_by_test_id("stText").first
+    expect(streamed).to_contain_text(re.compile(r"\w+ \w+ \w+"))
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("button", name="Export the texts")).to_be_visible()
+    plain = page.locator(".stColumn", has=page.get_by_text("As the model is", exact=True)).last
+    expect(plain.locator(".token").nth(3)).to_be_visible()
+    assert plain.locator(".token").count() < LONGEST
+    assert_nothing_failed(page)
+    assert problems == []
+
+
+def test_a_factor_typed_into_the_table_changes_the_prediction(address, page, problems):
+    decompose(page, address, "&token=4&view=what-if&after=5")
+    edit = page.get_by_test_id("stMetric").filter(has_text="KL of the edit")
+    expect(edit).to_contain_text("0.0000")
+    settled(page)
+    factors = {"x": 60 + 95 + 30, "y": 35 + 17}  # the third column of the first row
+    page.locator("[data-testid=stDataFrame] .dvn-scroller").first.click(position=factors)
+    page.keyboard.press("Enter")
+    page.locator("#portal input").fill("0")
+    page.keyboard.press("Enter")
+    expect(edit).not_to_contain_text("0.0000")
+    page.wait_for_url(re.compile("edits="))
+    context = page.context.browser.new_context()
+    again = context.new_page()  # the change is in the link
+    again.goto(page.url)
+    shown = again.get_by_test_id("stMetric").filter(has_text="KL of the edit")
+    expect(shown).to_have_text(edit.inner_text(), use_inner_text=True)
+    context.close()
+    assert_nothing_failed(page)
+    assert problems == []
+
+
+def test_what_if_shows_the_predictions_before_and_after(address, page, problems):
+    decompose(page, address, "&token=4&view=what-if")
+    expect(page.get_by_text("KL of the reconstruction")).to_be_visible()
+    expect(page.get_by_text("Nothing is changed yet")).to_be_visible()
+    settled(page)
+    picture(page, "what-if")
+    assert_nothing_failed(page)
+    assert problems == []
