@@ -31,6 +31,12 @@ from tools.model_types.listing import find_types
 from tools.model_types.tiny import save_tiny
 
 
+@pytest.fixture(autouse=True)
+def proved_each_time(monkeypatch):
+    """Here nothing is taken from another test."""
+    monkeypatch.setattr(proved, "prove", prove)
+
+
 def saved(name, folder):
     [one] = find_types(name)
     save_tiny(one, folder)
