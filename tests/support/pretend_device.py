@@ -12,12 +12,13 @@ generation with a cache, and whole trainings run on it and give the CPU's number
 (`_setup_privateuseone_for_python_backend`) is experimental in torch.
 """
 
+import functools
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 NAME = "pretend"
@@ -82,10 +83,11 @@ class PretendDevice(TorchDispatchMode):
         kwargs = kwargs or {}
         device = _named(func, args, kwargs, "device")
         there = device is not None and torch.device(device).type == NAME
-        if there or any(isinstance(one, _Tensor) for one in tree_flatten((args, kwargs))[0]):
+        if there or any(isinstance(one, _Tensor) for one in _tensors((args, kwargs))):
             result = _run(func, args, kwargs, self.seen)
-            made = [one for one in tree_flatten(result)[0] if isinstance(one, _Tensor)]
-            if not self._has_float64 and any(one.dtype == torch.float64 for one in made):
+            if not self._has_float64 and any(
+                isinstance(one, _Tensor) and one.dtype == torch.float64 for one in _tensors(result)
+            ):
                 raise TypeError("Cannot convert a tensor to float64: this device has none.")
             return result
         return func(*args, **kwargs)
@@ -93,7 +95,7 @@ class PretendDevice(TorchDispatchMode):
 
 def _run(func, args, kwargs, seen: Seen | None):
     name = func._schema.name
-    tensors = [one for one in tree_flatten((args, kwargs))[0] if isinstance(one, torch.Tensor)]
+    tensors = [*_tensors((args, kwargs))]
     there = [one for one in tensors if isinstance(one, _Tensor)]
     if seen is not None:
         seen.calls[name] += 1
@@ -106,16 +108,46 @@ def _run(func, args, kwargs, seen: Seen | None):
     if there and here and name not in _MAY_MIX:
         shapes = [tuple(one.shape) for one in here]
         raise RuntimeError(f"{name}: tensors on two devices, on the CPU: {shapes}")
-    inner = tree_map_only(_Tensor, lambda one: one.inner, (args, kwargs))
-    arguments, options = list(inner[0]), dict(inner[1])
+    arguments, options = _with_tensors((args, kwargs), _inner)
     if options.get("device") is not None and torch.device(options["device"]).type == NAME:
         options["device"] = "cpu"
     result = func(*arguments, **options)
     if not func._schema.is_mutable:
-        return tree_map_only(torch.Tensor, _Tensor, result)
+        return _with_tensors(result, _Tensor)
     back = {id(one.inner): one for one in there}
     own = lambda one: back[id(one)] if id(one) in back else _Tensor(one)  # noqa: E731
-    return tree_map_only(torch.Tensor, own, result)
+    return _with_tensors(result, own)
+
+
+def _inner(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.inner if isinstance(tensor, _Tensor) else tensor
+
+
+# torch's own way through nested arguments knows many kinds of them, and took most of the time.
+
+
+def _tensors(nested) -> Iterator[torch.Tensor]:
+    """Those in lists, tuples and dictionaries."""
+    if isinstance(nested, torch.Tensor):
+        yield nested
+    elif isinstance(nested, list | tuple):
+        for one in nested:
+            yield from _tensors(one)
+    elif isinstance(nested, dict):
+        for one in nested.values():
+            yield from _tensors(one)
+
+
+def _with_tensors(nested, change: Callable[[torch.Tensor], torch.Tensor]):
+    """The same with each tensor changed; tuples of named fields stay such."""
+    if isinstance(nested, torch.Tensor):
+        return change(nested)
+    if isinstance(nested, list | tuple):
+        made = [_with_tensors(one, change) for one in nested]
+        return nested._make(made) if hasattr(nested, "_make") else type(nested)(made)
+    if isinstance(nested, dict):
+        return {name: _with_tensors(one, change) for name, one in nested.items()}
+    return nested
 
 
 def _takes_mask(name: str, args) -> bool:
@@ -146,10 +178,16 @@ def _moved(func, args, kwargs, seen: Seen | None):
 
 
 def _named(func, args, kwargs, name: str):
-    for place, argument in enumerate(func._schema.arguments):
-        if argument.name == name:
-            return args[place] if place < len(args) else kwargs.get(name)
-    return None
+    place = _place(func, name)
+    if place is None:
+        return None
+    return args[place] if place < len(args) else kwargs.get(name)
+
+
+@functools.cache
+def _place(func, name: str) -> int | None:
+    names = [argument.name for argument in func._schema.arguments]
+    return names.index(name) if name in names else None
 
 
 _library = torch.library.Library("aten", "IMPL", "PrivateUse1")
