@@ -1,5 +1,6 @@
 """A folder of activations in place of a model and a corpus: what a training reads of both."""
 
+import copy
 import functools
 import random
 from collections.abc import Sequence
@@ -33,6 +34,17 @@ class RecordedModel:
         self.tokenizer_digest, self.put_in = index.tokenizer, index.put_in
         self.tokenizer = _TokenNames(folder)
         self.device = torch.device(numbered(device_or_best(device)))
+        self.site = SITE
+
+    def at(self, site: str) -> "RecordedModel":
+        """The same, whose `capture` gives what was recorded at another place in the blocks. Raises
+        InputError where nothing was."""
+        if site not in self.folder.index.sites:
+            there = ", ".join(self.folder.index.sites)
+            raise InputError(f"{self.folder.path} has {there} of {self.name}, and no {site}.")
+        other = copy.copy(self)
+        other.site = site
+        return other
 
     @property
     def identity(self) -> str:
@@ -83,20 +95,16 @@ class RecordedModel:
         layers: Sequence[int],
         skip_first: bool = True,
         to: torch.device | str | None = None,
-        site: str = SITE,
     ) -> Activations:
         """The recorded activations of recorded prompts, as `Model.capture` gives them."""
         self.check_layers(layers)
-        if site not in self.folder.index.sites:
-            there = ", ".join(self.folder.index.sites)
-            raise InputError(f"{self.folder.path} has {there} of {self.name}, and no {site}.")
         is_kept = tokens.mask.numpy().copy()
         if skip_first:
             is_kept[:, :1] = False
         prompts, positions = is_kept.nonzero()
         ranges = self._ranges(tokens, is_kept.sum(1))
         device = torch.device(to or self.device)
-        rows = {layer: to_device(self._read(layer, ranges, site), device) for layer in layers}
+        rows = {layer: to_device(self._read(layer, ranges), device) for layer in layers}
         return Activations(rows, prompts, positions)
 
     def _ranges(self, tokens: Tokens, counts: np.ndarray) -> list[tuple[int, int]]:
@@ -115,9 +123,9 @@ class RecordedModel:
                 ranges.append((first, first + count))
         return ranges
 
-    def _read(self, layer: int, ranges: list[tuple[int, int]], site: str) -> torch.Tensor:
+    def _read(self, layer: int, ranges: list[tuple[int, int]]) -> torch.Tensor:
         """The rows of these ranges, [n, d_model] float32 in main memory."""
-        parts = [self.folder.rows(layer, first, last, site).float() for first, last in ranges]
+        parts = [self.folder.rows(layer, first, last, self.site).float() for first, last in ranges]
         return torch.cat(parts) if parts else torch.empty(0, self.d_model, dtype=torch.float32)
 
 

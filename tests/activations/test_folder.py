@@ -276,6 +276,20 @@ def test_what_a_folder_does_not_have_is_refused(written):
         [*train(longer, written.parent / "runs", "cpu")]
 
 
+def test_places_in_a_block_are_read_by_their_names(written):
+    changed_index(written, lambda index: index.update(sites=["resid_post", "mlp_out"]))
+    for number in range(2):
+        names = [f"{layer}.{site}" for layer in (1, 3) for site in ("resid_post", "mlp_out")]
+        rows = {name: activations(120, 50 * number + place) for place, name in enumerate(names)}
+        save_file(rows, written / f"part-{number}.safetensors")
+    model = RecordedModel(ActivationFolder(written), "cpu")
+    tokens = padded(model.tokenizer, model.tokenized(TEXTS[10:12], 16))
+    assert torch.equal(model.capture(tokens, [3])[3], activations(120, 52)[:24])
+    assert torch.equal(model.at("mlp_out").capture(tokens, [3])[3], activations(120, 53)[:24])
+    with pytest.raises(InputError, match="has resid_post, mlp_out of some/model, and no attn_out"):
+        model.at("attn_out")
+
+
 def test_activations_of_half_the_size_are_read_as_the_numbers_that_they_are(written):
     x = activations(120, 0)
     for dtype in (torch.bfloat16, torch.float16):

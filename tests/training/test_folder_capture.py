@@ -1,6 +1,8 @@
 """`itda capture` and a training from its folder, against a training on the model itself."""
 
 import json
+import os
+import signal
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ from safetensors.torch import load_file
 
 from itda_core.activations.folder import ActivationFolder
 from itda_core.activations.recorded import folder_config
+from itda_core.cli import console
 from itda_core.config import CorpusSpec, ModelSpec
 from itda_core.corpus.corpus import load_corpus
 from itda_core.errors import InputError, ItdaError
@@ -226,6 +229,29 @@ def test_commands_capture_train_and_evaluate(
     assert code == 0
     [evaluated] = json.loads(out)["runs"]
     assert evaluated["by_l0"][0]["fvu"] == pytest.approx(run["fvu"], rel=1e-4)
+
+
+def test_a_stopped_command_says_how_to_go_on_and_does(
+    cli, tmp_path, tiny_model_folder, tiny_corpus_file, small_parts, monkeypatch
+):
+    options = ["--model", tiny_model_folder, "--corpus", tiny_corpus_file, "--layers", 1]
+    options += ["--max-tokens", 600, "--context-length", 32, "--out", tmp_path / "out"]
+
+    def stopping(progress):
+        if progress.tokens > 300:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return describe(progress)
+
+    describe = console.describe
+    monkeypatch.setattr(console, "describe", stopping)
+    code, _, error = cli("capture", *options, "--device", "cpu")
+    assert code == 1
+    assert "Stopped. Go on with: the same command." in error
+    monkeypatch.setattr(console, "describe", describe)
+    assert not (tmp_path / "out" / "activations.json").exists()
+    code, out, _ = cli("capture", *options, "--device", "cpu", "--json")
+    assert code == 0
+    assert json.loads(out)["tokens"] == 600
 
 
 def test_options_that_a_folder_decides_are_refused(cli, folder, tmp_path):
