@@ -24,7 +24,12 @@ from pages.components.number_field import number_field, read_numbers
 from pages.components.run_names import run_label
 from pages.components.text import literal, seconds_text, sentence
 from pages.components.train.abilities import show_abilities
-from pages.components.train.folder import ask_for_folder, ask_for_layers_of, ask_for_source
+from pages.components.train.folder import (
+    ask_for_folder,
+    ask_for_layers_of,
+    ask_for_site_of,
+    ask_for_source,
+)
 from pages.components.train.method import ask_for_method, ask_for_selection
 from pages.components.train.needs import show_needs
 from pages.components.train.site import ask_for_site
@@ -88,11 +93,12 @@ def _ask_for_config_of_folder() -> TrainConfig | None:
     """The same of a training from activations that were captured before."""
     folder = _or_sentence(ask_for_folder)
     layers = ask_for_layers_of(folder) if folder else None
+    site = ask_for_site_of(folder) if folder else None
     texts, others = _ask_for_numbers(ask_for_selection(), folder)
     numbers = read_numbers(texts)
     if not layers or numbers is None:
         return None
-    return _or_sentence(folder_config, folder.path, layers=layers, **numbers, **others)
+    return _or_sentence(folder_config, folder.path, layers=layers, site=site, **numbers, **others)
 
 
 def _or_sentence(ask: Callable, *arguments: Any, **fields: Any) -> Any:

@@ -11,12 +11,12 @@ from typing import Any
 from itda_core.config import CorpusSpec, ModelSpec
 from itda_core.errors import ExchangeError, InputError
 from itda_core.files import write_json
+from itda_core.settings import RESID_POST, SITES
 
 FORMAT = 1
 INDEX_FILE = "activations.json"
 PROMPTS_FILE = "prompts.parquet"
 TOKENS_FILE = "tokens.parquet"
-SITE = "resid_post"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
@@ -42,7 +42,7 @@ class FolderIndex:
     skip_first: bool
     """whether the first position of each prompt has no activation"""
     parts: tuple[Part, ...]
-    sites: tuple[str, ...] = (SITE,)
+    sites: tuple[str, ...] = (RESID_POST,)
     model_digest: str | None = None
     """the model's content, as `load_model` names it; None where that is not known"""
     tokenizer: str = ""
@@ -162,6 +162,8 @@ def _check(top: "_Fields", index: FolderIndex) -> None:
     wrong = [layer for layer in index.layers if layer >= index.n_layers]
     if wrong or len(set(index.layers)) < len(index.layers):
         raise top.refusal("layers", f"different numbers from 0 to {index.n_layers - 1}")
+    if set(index.sites) - set(SITES) or len(set(index.sites)) < len(index.sites):
+        raise top.refusal("sites", f"different ones of {', '.join(SITES)}")
     files = [name for part in index.parts for name in part.files] + list(index.tokens)
     if len(set(files)) < len(files):
         raise top.refusal("parts", "parts of different files")

@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save
 
-from itda_core.activations.folder_index import PROMPTS_FILE, SITE, TOKENS_FILE
+from itda_core.activations.folder_index import PROMPTS_FILE, TOKENS_FILE
 from itda_core.corpus.corpus import Prompt
 from itda_core.errors import InputError
 from itda_core.files import write_atomically
 from itda_core.model.tokens import TokenizedText, word_table
+from itda_core.settings import RESID_POST
 
 STORED_DTYPES = ("auto", "float32", "bfloat16", "float16")
 TOKEN_SCHEMA = pa.schema(
@@ -43,12 +44,12 @@ PROMPT_SCHEMA = pa.schema(
 )
 
 
-def tensor_name(layer: int, site: str = SITE) -> str:
+def tensor_name(layer: int, site: str = RESID_POST) -> str:
     """What the activations of a place are called in each part: "15.resid_post"."""
     return f"{layer}.{site}"
 
 
-def part_file(number: int, layer: int, site: str = SITE) -> str:
+def part_file(number: int, layer: int, site: str = RESID_POST) -> str:
     """Where this project puts the rows of one layer of a part."""
     return f"part-{number:05d}.{tensor_name(layer, site)}.safetensors"
 

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 
 from itda_core.activations.folder import ActivationFolder
-from itda_core.activations.folder_index import PROMPTS_FILE, SITE
+from itda_core.activations.folder_index import PROMPTS_FILE
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.corpus.corpus import Corpus, Prompt, prompt_id
 from itda_core.devices import device_or_best, numbered, to_device
 from itda_core.errors import InputError
 from itda_core.model.model import Activations
 from itda_core.model.tokens import TokenizedText, Tokens
+from itda_core.settings import RESID_POST
 
 
 class RecordedModel:
@@ -34,7 +35,7 @@ class RecordedModel:
         self.tokenizer_digest, self.put_in = index.tokenizer, index.put_in
         self.tokenizer = _TokenNames(folder)
         self.device = torch.device(numbered(device_or_best(device)))
-        self.site = SITE
+        self.site = folder.index.sites[0]
 
     def at(self, site: str) -> "RecordedModel":
         """The same, whose `capture` gives what was recorded at another place in the blocks. Raises
@@ -185,10 +186,11 @@ def folder_corpus_spec(folder: ActivationFolder) -> CorpusSpec:
 
 def folder_config(path: Path | str, **settings) -> TrainConfig:
     """A training from a folder; settings: fields of TrainConfig that the folder leaves open. By
-    default all its layers, in its own order."""
+    default all its layers, in its own order, at what blocks give where the folder has that."""
     folder = ActivationFolder(Path(path).absolute())
     index = folder.index
-    usual = {"layers": index.layers, "seed": folder.seed, "skip_first": True}
+    site = RESID_POST if RESID_POST in index.sites else index.sites[0]
+    usual = {"layers": index.layers, "seed": folder.seed, "skip_first": True, "site": site}
     config = TrainConfig(
         model=index.model,
         corpus=folder_corpus_spec(folder),
@@ -196,5 +198,5 @@ def folder_config(path: Path | str, **settings) -> TrainConfig:
         activations=str(folder.path),
         **{**usual, **settings},
     )
-    RecordedModel(folder, "cpu").check_layers(config.layers)
+    RecordedModel(folder, "cpu").at(config.site).check_layers(config.layers)
     return config

@@ -50,7 +50,8 @@ def capture(options: argparse.Namespace) -> int:
 
     if not options.layers:
         raise InputError("Give the layers to capture, such as --layers 7,15,22.")
-    settings = {name: getattr(options, name) for name in ("max_tokens", "context_length", "seed")}
+    names = ("max_tokens", "context_length", "seed", "site")
+    settings = {name: getattr(options, name) for name in names}
     model = ModelSpec(options.model, options.revision, options.dtype)
     config = capture_config(
         model, corpus_spec(options), options.layers, skip_first=not options.keep_first, **settings
@@ -223,8 +224,9 @@ def _folder_config(options: argparse.Namespace, settings: dict[str, Any]) -> Tra
     refuse(options, _SAID_BY_FOLDER, f"{options.activations} says whose activations: leave out")
     for name in ("activations", "context_length"):
         del settings[name]
-    if "seed" not in options.given:
-        del settings["seed"]
+    for name in ("seed", "site"):
+        if name not in options.given:
+            del settings[name]
     if options.layers:
         settings["layers"] = options.layers
     return folder_config(options.activations, skip_first=not options.keep_first, **settings)

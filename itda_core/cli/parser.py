@@ -172,6 +172,9 @@ def _add_capture(capture: argparse.ArgumentParser) -> None:
     _add_source(capture)
     for name in ("max_tokens", "context_length", "seed"):
         _add_number(capture, SETTINGS[name], _DEFAULTS[name])
+    site, usual = SETTINGS["site"], _DEFAULTS["site"]
+    about = f"{site.help} ({usual})"
+    capture.add_argument(site.option, choices=site.choices, default=usual, help=about)
     capture.add_argument(
         "--keep-first", action="store_true", help="keep the first position of each prompt"
     )

@@ -25,6 +25,7 @@ from itda_core.model.loading import model_digest
 from itda_core.model.model import Activations
 from itda_core.model.tokenizer import put_in, tokenizer_digest
 from itda_core.model.tokens import TokenizedText, Tokens, tokenized_texts
+from itda_core.settings import RESID_POST
 
 _TOGETHER = 1_024
 """Tokens of one pass, padding included"""
@@ -86,6 +87,12 @@ class TracedModel:
     @functools.cached_property
     def put_in(self) -> dict[str, list[str]]:
         return put_in(self.tokenizer)
+
+    def at(self, site: str) -> "TracedModel":
+        """Raises InputError for all but what blocks give."""
+        if site != RESID_POST:
+            raise InputError(f"nnsight is asked for {RESID_POST} only, not for {site}.")
+        return self
 
     def check_layers(self, layers: Sequence[int]) -> None:
         """Raises InputError for a layer that does not exist."""

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from itda_core.activations.folder import ActivationFolder
-from itda_core.activations.folder_index import INDEX_FILE, SITE, FolderIndex
+from itda_core.activations.folder_index import INDEX_FILE, FolderIndex
 from itda_core.activations.folder_index import Part as PartIndex
 from itda_core.activations.folder_writer import (
     STORED_DTYPES,
@@ -50,7 +50,7 @@ def capture_config(
     model: ModelSpec, corpus: CorpusSpec, layers: Sequence[int], **settings: Any
 ) -> TrainConfig:
     """What a capture reads, as a training says it. settings: max_tokens, context_length, seed,
-    skip_first."""
+    skip_first, site."""
     nothing = {"max_atoms": 1, "l0": 1, "explored_tokens": 0}
     return TrainConfig(model, corpus, tuple(layers), **nothing, **settings)
 
@@ -76,6 +76,7 @@ def capture_folder(
     model = model or load_model(config.model, device=device)
     config = config.with_dtype(model.dtype)
     model.check_layers(config.layers)
+    model = model.at(config.site)
     yield Progress("reading")
     corpus = corpus or load_corpus(config.corpus)
     config = replace(config, corpus=corpus.spec or config.corpus)
@@ -173,14 +174,17 @@ class _Writing:
 
     def _write(self, part: int, layers: dict[int, torch.Tensor]) -> None:
         for layer, x in layers.items():
-            rows = {tensor_name(layer, SITE): x}
+            rows = {tensor_name(layer, self._context.config.site): x}
             dtype = self._context.model.dtype
-            write_rows(self._folder, part_file(part, layer, SITE), rows, self._stored, dtype)
+            write_rows(self._folder, self._file(part, layer), rows, self._stored, dtype)
+
+    def _file(self, part: int, layer: int) -> str:
+        return part_file(part, layer, self._context.config.site)
 
     def _windows_written(self, layer: int) -> int:
         """Windows of a layer whose parts are there, without a gap."""
         for number, (first, _) in enumerate(self._parts):
-            if not (self._folder / part_file(number, layer)).exists():
+            if not (self._folder / self._file(number, layer)).exists():
                 return first
         return len(self._context.plan.windows)
 
@@ -206,7 +210,7 @@ class _Writing:
     def _write_held_out(self) -> None:
         """In one forward pass after another as a training makes them."""
         plan, context, number = self._held_out, self._context, len(self._parts)
-        files = [self._folder / part_file(number, layer) for layer in context.config.layers]
+        files = [self._folder / self._file(number, layer) for layer in context.config.layers]
         if plan is None or all(path.exists() for path in files):
             return
         tokens, config = plan.tokens(0, len(plan.prompts)), context.config
@@ -251,6 +255,7 @@ class _Writing:
             tokenizer=model.tokenizer_digest,
             put_in=model.put_in,
             layers=layers,
+            sites=(config.site,),
             context_length=config.context_length,
             skip_first=config.skip_first,
             seed=config.seed,
@@ -258,7 +263,7 @@ class _Writing:
             corpus_digest=corpus.digest if corpus.spec else None,
             left_out=_left_out(corpus),
             parts=tuple(
-                PartIndex(count, tuple(part_file(number, layer) for layer in layers))
+                PartIndex(count, tuple(self._file(number, layer) for layer in layers))
                 for number, count in enumerate(counts)
             ),
             training_id=self._context.workspace.training_id,

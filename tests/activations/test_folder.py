@@ -220,6 +220,7 @@ def test_a_prompt_that_stands_twice_is_told(written):
         (lambda index: index["model"].update(dtype="int3"), "must be one of"),
         (lambda index: index["model"].update(d_model=0), r"model\.d_model must be"),
         (lambda index: index.update(layers=[5]), "layers must be different numbers from 0 to 4"),
+        (lambda index: index.update(sites=["resid_past"]), "sites must be different ones of"),
         (lambda index: index.update(layers=[]), "layers must be a list of whole numbers"),
         (lambda index: index.update(skip_first=1), "skip_first must be true or false"),
         (lambda index: index["parts"][1].update(rows=True), r"parts\[1\]\.rows must be"),

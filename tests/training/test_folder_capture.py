@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import load_file
 
 from itda_core.activations.folder import ActivationFolder
+from itda_core.activations.folder_writer import write_rows
 from itda_core.activations.recorded import folder_config
 from itda_core.cli import console
 from itda_core.config import CorpusSpec, ModelSpec
 from itda_core.corpus.corpus import load_corpus
 from itda_core.errors import InputError, ItdaError
-from itda_core.evaluation.batch import EvaluationTask, measure_runs
+from itda_core.evaluation.batch import check_model, held_out_prompts
 from itda_core.runs.run import NEAR_MISS_FILE, list_runs
 from itda_core.training import folder_capture
 from itda_core.training.folder_capture import capture_config, capture_folder
@@ -31,6 +32,7 @@ def of_tiny(model, corpus, dtype="float32", **changes):
 
 
 def captured_into(folder, config, **options):
+    """options: with a model, none is loaded."""
     return [*capture_folder(config, folder, "cpu", **options)][-1]
 
 
@@ -87,6 +89,17 @@ def test_so_are_those_of_the_coverage_in_bfloat16(tiny_model_folder, tiny_corpus
     assert_made_alike(runs_by_layer(tmp_path / "runs"), runs_by_layer(tmp_path / "model"))
 
 
+def test_so_are_those_of_another_place_in_the_blocks(tiny_model_folder, tiny_corpus_file, tmp_path):
+    config = tiny_config(
+        tiny_model_folder, tiny_corpus_file, layers=(1,), max_atoms=60, site="mlp_out"
+    )
+    trained(config, tmp_path / "model")
+    captured_into(tmp_path / "folder", of_tiny(tiny_model_folder, tiny_corpus_file, site="mlp_out"))
+    assert (tmp_path / "folder" / "part-00000.1.mlp_out.safetensors").exists()
+    trained(folder_config(tmp_path / "folder", **method_of(config)), tmp_path / "runs")
+    assert_made_alike(runs_by_layer(tmp_path / "runs"), runs_by_layer(tmp_path / "model"))
+
+
 def test_each_row_is_the_hidden_state_of_its_token(folder, tiny_model, tiny_corpus_file):
     opened = ActivationFolder(folder)
     prompts = opened.selected(held_out=False)[:3] + opened.selected(held_out=True)[:2]
@@ -126,12 +139,12 @@ def small_parts(monkeypatch):
 
 
 def test_an_interrupted_capture_goes_on_behind_what_is_written(
-    tmp_path, tiny_model_folder, tiny_corpus_file, small_parts
+    tmp_path, tiny_model_folder, tiny_corpus_file, tiny_model, small_parts
 ):
     config = of_tiny(tiny_model_folder, tiny_corpus_file)
     whole, target = tmp_path / "whole", tmp_path / "target"
-    captured_into(whole, config)
-    steps = capture_folder(config, target, "cpu")
+    captured_into(whole, config, model=tiny_model)
+    steps = capture_folder(config, target, model=tiny_model)
     for progress in steps:
         if progress.tokens > 500:
             break
@@ -141,7 +154,7 @@ def test_an_interrupted_capture_goes_on_behind_what_is_written(
     with pytest.raises(InputError, match=r"has no activations\.json"):
         ActivationFolder(target)
     (target / ".part-00007.1.resid_post.safetensors-12-3").write_bytes(b"half")
-    again = capture_folder(config, target, "cpu")
+    again = capture_folder(config, target, model=tiny_model)
     first = next(progress.tokens for progress in again if progress.stage == "capturing")
     assert first >= 390
     list(again)
@@ -151,10 +164,10 @@ def test_an_interrupted_capture_goes_on_behind_what_is_written(
 
 
 def test_parts_of_any_size_give_the_same_training(
-    folder, tmp_path, tiny_model_folder, tiny_corpus_file, small_parts, config
+    folder, tmp_path, tiny_model_folder, tiny_corpus_file, tiny_model, small_parts, config
 ):
     target = tmp_path / "target"
-    captured_into(target, of_tiny(tiny_model_folder, tiny_corpus_file))
+    captured_into(target, of_tiny(tiny_model_folder, tiny_corpus_file), model=tiny_model)
     assert len(ActivationFolder(target).index.parts) > 6
     for name, place in (("one", folder), ("other", target)):
         made = folder_config(place, **{**method_of(config), "layers": (1,)})
@@ -162,45 +175,47 @@ def test_parts_of_any_size_give_the_same_training(
     assert_made_alike(runs_by_layer(tmp_path / "one"), runs_by_layer(tmp_path / "other"))
 
 
-def test_a_capture_that_is_done_is_not_made_again(folder, tiny_model_folder, tiny_corpus_file):
+def test_a_capture_that_is_done_is_not_made_again(
+    folder, tiny_model_folder, tiny_corpus_file, tiny_model
+):
     before = files_of(folder)
-    assert captured_into(folder, of_tiny(tiny_model_folder, tiny_corpus_file)).stage == "done"
+    config = of_tiny(tiny_model_folder, tiny_corpus_file)
+    assert captured_into(folder, config, model=tiny_model).stage == "done"
     assert files_of(folder) == before
 
 
 def test_a_folder_with_something_else_is_left_alone(
-    folder, tmp_path, tiny_model_folder, tiny_corpus_file
+    folder, tmp_path, tiny_model_folder, tiny_corpus_file, tiny_model
 ):
     other = of_tiny(tiny_model_folder, tiny_corpus_file, seed=1)
     with pytest.raises(InputError, match="holds other activations already"):
-        captured_into(folder, other)
+        captured_into(folder, other, model=tiny_model)
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "to-a-friend.txt").write_text("dear")
     with pytest.raises(InputError, match="is not empty"):
-        captured_into(tmp_path / "letters", other)
+        captured_into(tmp_path / "letters", other, model=tiny_model)
     with pytest.raises(InputError, match="is a file"):
-        captured_into(tmp_path / "letters" / "to-a-friend.txt", other)
+        captured_into(tmp_path / "letters" / "to-a-friend.txt", other, model=tiny_model)
 
 
 def test_types_that_can_not_hold_an_activation_are_refused(
-    tmp_path, tiny_model_folder, tiny_corpus_file, monkeypatch
+    tmp_path, tiny_model_folder, tiny_corpus_file, tiny_model
 ):
     config = of_tiny(tiny_model_folder, tiny_corpus_file)
-    captured_into(tmp_path / "half", config, stored="float16")
+    captured_into(tmp_path / "half", config, stored="float16", model=tiny_model)
     kept = load_file(tmp_path / "half" / "part-00000.1.resid_post.safetensors")["1.resid_post"]
     assert kept.dtype == torch.float16
-    from itda_core.activations.folder_writer import write_rows
-
     with pytest.raises(InputError, match=r"float16 can't hold .* 7e\+04\. Keep them in bfloat16"):
         write_rows(tmp_path, "x", {"1.resid_post": torch.tensor([[7e4]])}, "float16")
 
 
 def test_a_disk_without_room_is_told_before_anything_is_written(
-    tmp_path, tiny_model_folder, tiny_corpus_file, monkeypatch
+    tmp_path, tiny_model_folder, tiny_corpus_file, tiny_model, monkeypatch
 ):
     monkeypatch.setattr(folder_capture.shutil, "disk_usage", lambda _: type("", (), {"free": 9}))
     with pytest.raises(ItdaError, match="no space left on the disk"):
-        captured_into(tmp_path / "full", of_tiny(tiny_model_folder, tiny_corpus_file))
+        config = of_tiny(tiny_model_folder, tiny_corpus_file)
+        captured_into(tmp_path / "full", config, model=tiny_model)
     assert [*(tmp_path / "full").glob("part-*")] == []
 
 
@@ -264,10 +279,6 @@ def test_options_that_a_folder_decides_are_refused(cli, folder, tmp_path):
     assert "has layers 0, 1, 2" in error
 
 
-def evaluated(run):
-    return [*measure_runs(EvaluationTask((run,), max_tokens=64, device="cpu"))]
-
-
 @pytest.fixture
 def copied(folder, tmp_path):
     target = tmp_path / "copied"
@@ -288,23 +299,23 @@ def trained_without(copied, tmp_path, what, value=None):
     return run
 
 
-def test_an_unknown_model_is_not_taken_for_the_one_of_its_name(copied, tmp_path):
+def test_an_unknown_model_is_not_taken_for_the_one_of_its_name(copied, tmp_path, tiny_model):
     run = trained_without(copied, tmp_path, ("model", "digest"))
     with pytest.raises(InputError, match="do not say which version of"):
-        evaluated(run)
+        check_model(run, tiny_model)
 
 
-def test_another_model_of_that_name_is_refused(copied, tmp_path):
+def test_another_model_of_that_name_is_refused(copied, tmp_path, tiny_model):
     run = trained_without(copied, tmp_path, ("model", "digest"), "0123456789abcdef")
     with pytest.raises(InputError, match="has changed since"):
-        evaluated(run)
+        check_model(run, tiny_model)
 
 
 def test_held_out_prompts_without_a_corpus_are_not_guessed(copied, tmp_path):
     run = trained_without(copied, tmp_path, ("", "corpus"))
     assert run.metrics["held_out_tokens"] > 0
     with pytest.raises(InputError, match="names no corpus"):
-        evaluated(run)
+        held_out_prompts(run)
 
 
 def test_the_explored_tokens_are_decomposed_as_they_were_recorded(folder, tmp_path):

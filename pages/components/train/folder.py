@@ -57,11 +57,21 @@ def _about(folder: ActivationFolder) -> str:
     corpus = f" on {Path(index.corpus.name).name}" if index.corpus else ""
     known = "" if index.model_digest else " · which version of the model is not said"
     return (
-        f"{index.model.name}{corpus} · layers {layers} of {index.n_layers} · d_model "
+        f"{index.model.name}{corpus} · layers {layers} of {index.n_layers} · "
+        f"{', '.join(index.sites)} · d_model "
         f"{index.d_model:,} · {index.model.dtype} · {folder.n_rows(held_out=False):,} tokens, "
         f"{folder.n_rows(held_out=True):,} held out · context length {index.context_length:,} · "
         f"{bytes_text(folder.bytes)}{known}"
     )
+
+
+def ask_for_site_of(folder: ActivationFolder) -> str:
+    """One of its places in a block; asked where it has several."""
+    if len(folder.index.sites) == 1:
+        return folder.index.sites[0]
+    setting = SETTINGS["site"]
+    key = f"site_{folder.path}"
+    return st.selectbox(setting.label, folder.index.sites, key=key, help=setting.page_help)
 
 
 def ask_for_layers_of(folder: ActivationFolder) -> tuple[int, ...]:
