@@ -3,7 +3,7 @@
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from itda_core.model.blocks import left_out, recorded
 from itda_core.model.context import DEFAULT_CONTEXT_LENGTH, check_ids, context_length
 from itda_core.model.process_lock import PROCESS_LOCK
 from itda_core.model.sites import Place, Sites, changed
+from itda_core.model.steps_of_work import Step
 from itda_core.model.tokenizer import prepared, put_in, tokenizer_digest
 from itda_core.model.tokens import TokenizedText, Tokens, padded, tokenized_texts
 from itda_core.settings import RESID_POST, SETTINGS
@@ -43,7 +44,14 @@ class Activations(dict):
 
 
 class Model:
-    """A Hugging Face causal language model or encoder with its tokenizer."""
+    """A Hugging Face causal language model or encoder with its tokenizer.
+
+    What reads many texts asks for them in one call (`capture_each`, `hidden_each`,
+    `logits_after_each`), so that a model that is read block by block reads each weight once.
+    """
+
+    is_swept = False
+    """Whether its blocks are read one after another, so that every call costs a whole reading"""
 
     def __init__(self, name: str, module: nn.Module, tokenizer, digest: str, blocks: str):
         """blocks: path of the list of blocks in `module`."""
@@ -184,6 +192,22 @@ class Model:
                 rows[layer][places] = found.to(device)
         return Activations(rows, prompts.numpy(), positions.numpy())
 
+    def capture_each(
+        self,
+        batches: Sequence[Tokens],
+        layers: Sequence[int],
+        skip_first: bool = True,
+        to: torch.device | str | None = None,
+    ) -> Iterator[Step[Activations]]:
+        """`capture` of several batches, computed as they are asked for.
+
+        A value holds some of the layers of one batch: a model in memory gives all layers of a batch
+        together, one that is read block by block gives all batches layer by layer. So the values of
+        each layer come in the order of the batches.
+        """
+        for number, (tokens, fraction) in enumerate(zip(batches, _shares(batches), strict=True)):
+            yield Step(fraction, number, self.capture(tokens, layers, skip_first, to))
+
     def _forward_batches(self, lengths: np.ndarray) -> Iterator[np.ndarray]:
         """The numbers of the texts in batches of similar length, so that little is padded."""
         order = np.argsort(-lengths, kind="stable")
@@ -246,6 +270,11 @@ class Model:
         included, [n_texts, longest, d_model] in the model's own data type."""
         self.check_layers([layer])
         return self._hidden(tokens, [layer], self._checked_site(site))[layer]
+
+    def hidden_each(self, batches: Sequence[Tokens], layer: int) -> Iterator[Step[torch.Tensor]]:
+        """`hidden` of several batches in their order, computed as they are asked for."""
+        for number, (tokens, fraction) in enumerate(zip(batches, _shares(batches), strict=True)):
+            yield Step(fraction, number, self.hidden(tokens, layer))
 
     def logits(self, tokens: Tokens) -> torch.Tensor:
         """Next-token logits, [n_texts, longest, n_vocabulary] float32. Raises ModelError for
@@ -312,6 +341,27 @@ class Model:
         hidden = hidden.to(self.device, next(self.module.parameters()).dtype)
         with self._lock, left_out(self.blocks[: layer + 1], hidden):
             return self.logits(tokens)
+
+    def logits_after_each(
+        self,
+        layer: int,
+        streams: Iterable[tuple[Tokens, torch.Tensor]],
+        n_tokens: int | None = None,
+    ) -> Iterator[Step[torch.Tensor]]:
+        """`logits_after` of several streams in their order, each taken and computed as it is asked
+        for.
+
+        streams: tokens and `hidden` of each; n_tokens: in all of them together, by which the
+        fraction goes. Without it the streams are counted first, which holds all of them.
+        """
+        if n_tokens is None:
+            streams = list(streams)
+            n_tokens = sum(int(tokens.mask.sum()) for tokens, _ in streams)
+        done = 0
+        for number, (tokens, hidden) in enumerate(streams):
+            done += int(tokens.mask.sum())
+            fraction = min(1.0, done / max(1, n_tokens))
+            yield Step(fraction, number, self.logits_after(tokens, layer, hidden))
 
     @contextmanager
     def splice(
@@ -400,6 +450,12 @@ def _accepted(kind: type[nn.Module], options: dict[str, Any]) -> dict[str, Any]:
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return options
     return {name: value for name, value in options.items() if name in parameters}
+
+
+def _shares(batches: Sequence[Tokens]) -> list[float]:
+    """Which share of all tokens has been read after each batch, in [0, 1]."""
+    counts = np.cumsum([int(tokens.mask.sum()) for tokens in batches])
+    return [int(count) / max(1, int(counts[-1])) for count in counts]
 
 
 def _ranges(starts: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
