@@ -13,6 +13,8 @@ import torch
 from itda_core.errors import FullMemory, InputError, ItdaError, first_line
 
 Result = TypeVar("Result")
+FULL_MEMORY = (RuntimeError, MemoryError, FullMemory)
+"""The kinds of errors that say so, among others"""
 
 
 @dataclass(frozen=True)
@@ -211,10 +213,15 @@ def _tried(work: Callable[[int, int], Result], first: int, last: int):
     further: it would keep alive all that the work had made until then."""
     try:
         return None, work(first, last)
-    except (RuntimeError, MemoryError, FullMemory) as error:
-        if not is_out_of_memory(error):
-            raise
-        return _said(error), None
+    except FULL_MEMORY as error:
+        return what_was_full(error), None
+
+
+def what_was_full(error: Exception) -> str:
+    """What was said where memory was full; any other error is raised again."""
+    if not is_out_of_memory(error):
+        raise error
+    return _said(error)
 
 
 def _described_or_why_not(name: str) -> Device:

@@ -1,5 +1,6 @@
 """What a dictionary explains and what it costs the model, on prompts it was not trained on."""
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,15 +17,21 @@ from itda_core.devices import free_memory, to_device
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError
 from itda_core.evaluation.metrics import ReconstructionSums, SparsitySums, density_histogram
-from itda_core.evaluation.splicing import Losses, SplicedBatch, spliced_batches
-from itda_core.evaluation.token_errors import TokenErrors
+from itda_core.evaluation.splicing import (
+    Losses,
+    Rebuilt,
+    SplicedBatch,
+    losses_each,
+    spliced_batches,
+)
+from itda_core.evaluation.token_errors import GatheredErrors, TokenErrors
 from itda_core.model.model import Model
+from itda_core.model.steps_of_work import Step
 from itda_core.pursuit.codes import Codes
 
 EVALUATION_TOKENS = 4_096
-_KEPT_BYTES = 32
-"""Of each component: as the model gives it, rebuilt, and at the end both in float64 with their
-difference."""
+_KEPT_BYTES = 4
+"""Of each component of a token, as the model gives it, at most"""
 
 
 @dataclass
@@ -36,6 +43,13 @@ class AtL0:
     usual: ReconstructionSums = field(default_factory=ReconstructionSums)
     """without massive activations"""
     spliced: Losses = field(default_factory=Losses)
+
+    def add(self, codes: Codes, x: torch.Tensor, xhat: torch.Tensor, usual: torch.Tensor) -> None:
+        """Count a batch: codes, activations and reconstructions. usual: the numbers of the rows
+        that are not massive."""
+        self.sparsity.add(codes)
+        self.everything.add(x, xhat)
+        self.usual.add(x[usual], xhat[usual])
 
     def to_dict(self, plain: Losses, zeroed: Losses) -> dict[str, float | None]:
         """Every measure by name; None where there is nothing to divide by."""
@@ -65,8 +79,10 @@ class Evaluation:
     """by L0"""
     capture_share: float
     """of the whole work, in [0, 1]"""
-    captured: int = 0
-    """tokens whose activation is there"""
+    captured: float = 0.0
+    """share of the capture that is done, in [0, 1]"""
+    measured: float = 0.0
+    """share of what follows that is done, in [0, 1]"""
     median_norm: float | None = None
     """‖x‖ from which massive activations are told: of the training tokens where the dictionary
     knows it, else of these"""
@@ -81,13 +97,13 @@ class Evaluation:
 
     @property
     def tokens(self) -> int:
+        """Those that are reconstructed so far."""
         return self._largest.everything.tokens
 
     @property
     def fraction(self) -> float:
         """How much of the work is done, in [0, 1]."""
-        done = self.capture_share * self.captured + (1 - self.capture_share) * self.tokens
-        return done / self.total_tokens
+        return self.capture_share * self.captured + (1 - self.capture_share) * self.measured
 
     @property
     def _largest(self) -> AtL0:
@@ -126,9 +142,16 @@ def evaluate(
     """Measure a dictionary for several L0, from one pursuit; see `Evaluation`.
 
     The reconstruction replaces the activation at every position but those left out in training
-    (the first). The prefix of a pursuit is the pursuit of smaller L0. Yields after each batch;
-    the last is the result. All is computed on the model's device. The activations of all tokens
-    are kept there, or in main memory where they would fill it.
+    (the first). The prefix of a pursuit is the pursuit of smaller L0. Yields after each batch, and
+    while a model is read block by block; the last is the result. Such a model is read once: the
+    blocks up to the layer for the activations, those above it for the model as it is, zeros and
+    every L0 together.
+
+    All is computed on the model's device. What the model gives for all tokens at the layer (2 or 4
+    bytes a component) and their codes (at most 8 · L0 bytes a token, 4 · L0² more where
+    coefficients are fitted together) are kept there, or the former in main memory where it would
+    take more than a quarter of what is free there. A model that is read block by block keeps
+    hidden states of (number of L0s + 2) times the tokens beside.
 
     l0s: by default 1, 2, 4 … and the dictionary's own. frequencies: how often each token id occurs
     in the training part of the corpus, [n_ids]. Raises CorpusError where no prompt has two tokens.
@@ -148,11 +171,12 @@ def evaluate(
     result.why_no_losses = model.why_not("splicing")
     batches: list[SplicedBatch] = []
     kept_on = _where_kept(model, plan.total_rows)
-    for batch in spliced_batches(model, layer, plan, kept_on):
-        batches.append(batch)
-        result.captured += len(batch)
+    for step in spliced_batches(model, layer, plan, kept_on):
+        if step.value is not None:
+            batches.append(step.value)
+        result.captured = step.fraction
         yield result
-    yield from _measure(result, dictionary, batches, frequencies)
+    yield from _Measuring(result, dictionary, model, batches).steps(frequencies)
 
 
 def nested_l0s(l0: int) -> tuple[int, ...]:
@@ -170,8 +194,8 @@ def _checked_l0s(l0s: Sequence[int], max_l0: int) -> tuple[int, ...]:
 
 
 def _where_kept(model: Model, tokens: int) -> torch.device:
-    """Where activations and reconstructions of so many tokens wait: on the model's device, unless
-    they would take more than a quarter of what is free there."""
+    """Where the activations of so many tokens wait: on the model's device, unless they would take
+    more than a quarter of what is free there."""
     needed = tokens * model.d_model * _KEPT_BYTES
     fits = needed <= free_memory(model.device) // 4
     return model.device if fits else torch.device("cpu")
@@ -184,63 +208,78 @@ def _capture_share(model: Model, layer: int, n_l0s: int) -> float:
     return (layer + 1) / (layer + 1 + (n_l0s + 2) * after)  # 2: as it is, and zeroed
 
 
-def _measure(
-    result: Evaluation,
-    dictionary: Dictionary,
-    batches: list[SplicedBatch],
-    frequencies: np.ndarray | None,
-) -> Iterator[Evaluation]:
-    norms = torch.cat([batch.activations.norm(dim=1) for batch in batches]).cpu()
-    result.median_norm = result.median_norm or float(norms.median())
-    is_massive = massive(norms, result.median_norm)
-    result.massive_tokens = int(is_massive.sum())
-    gram = dictionary.gram()
-    reconstructions = []
-    parts = is_massive.split([len(batch) for batch in batches])
-    for batch, massive_here in zip(batches, parts, strict=True):
-        x = batch.activations
-        codes = dictionary.encode(x, gram=gram)
-        prefixes = {l0: codes.prefix(l0) for l0 in result.at}
-        reconstructed = {l0: dictionary.decode(prefix) for l0, prefix in prefixes.items()}
-        reconstructions.append(reconstructed[max(reconstructed)].to(batch.kept_on))
-        usual = to_device((~massive_here).nonzero()[:, 0], x.device)
-        _add_reconstructions(result, x, usual, prefixes, reconstructed)
-        if not result.why_no_losses:
-            plain, zeroed, *spliced = batch.losses(0.0, *reconstructed.values())
-            result.plain.add(plain)
-            result.zeroed.add(zeroed)
-            for sums, losses in zip(result.at.values(), spliced, strict=True):
-                sums.spliced.add(losses)
-        if batch is batches[-1]:
-            result.errors = _errors(result, batches, reconstructions, frequencies)
-        yield result
+class _Measuring:
+    """What is rebuilt of all batches, and what that costs the model."""
+
+    def __init__(
+        self,
+        result: Evaluation,
+        dictionary: Dictionary,
+        model: Model,
+        batches: list[SplicedBatch],
+    ):
+        self._result, self._dictionary, self._model = result, dictionary, model
+        self._batches, self._errors = batches, GatheredErrors()
+        norms = torch.cat([batch.activations.norm(dim=1) for batch in batches]).cpu()
+        result.median_norm = result.median_norm or float(norms.median())
+        is_massive = massive(norms, result.median_norm)
+        result.massive_tokens = int(is_massive.sum())
+        self._is_massive = is_massive.split([len(batch) for batch in batches])
+
+    def steps(self, frequencies: np.ndarray | None) -> Iterator[Evaluation]:
+        """frequencies: see `evaluate`."""
+        result = self._result
+        for step in self._without_losses() if result.why_no_losses else self._losses():
+            result.measured = step.fraction
+            if step.value is not None:
+                for total, losses in zip(self._totals, step.value, strict=True):
+                    total.add(losses)
+            if step.number == len(self._batches) - 1:
+                result.errors = self._finished_errors(frequencies)
+            yield result
+
+    @property
+    def _totals(self) -> list[Losses]:
+        result = self._result
+        return [result.plain, result.zeroed, *(sums.spliced for sums in result.at.values())]
+
+    def _losses(self) -> Iterator[Step[list[Losses]]]:
+        tokens = sum(int(batch.tokens.mask.sum()) for batch in self._batches)
+        layer, work = self._dictionary.hook_point.layer, self._reconstructed()
+        return losses_each(self._model, layer, work, tokens * len(self._totals))
+
+    def _without_losses(self) -> Iterator[Step]:
+        for number, _ in enumerate(self._reconstructed()):
+            yield Step(self._result.tokens / self._result.total_tokens, number)
+
+    def _reconstructed(self) -> Iterator[tuple[SplicedBatch, list[Rebuilt]]]:
+        """Each batch with what is to be put in its place. Reconstructions are counted here, and
+        made again when they are put in: codes take little room until then."""
+        gram, result = self._dictionary.gram(), self._result
+        for batch, is_massive in zip(self._batches, self._is_massive, strict=True):
+            x = batch.activations
+            codes = self._dictionary.encode(x, gram=gram)
+            usual = to_device((~is_massive).nonzero()[:, 0], x.device)
+            for l0, sums in result.at.items():
+                prefix = codes.prefix(l0)
+                xhat = self._dictionary.decode(prefix)
+                sums.add(prefix, x, xhat, usual)
+            self._errors.add(x, xhat)
+            del x, xhat, prefix
+            rebuilt = functools.partial(_rebuilt, self._dictionary, codes)
+            yield batch, [0.0, *(functools.partial(rebuilt, l0) for l0 in result.at)]
+
+    def _finished_errors(self, frequencies: np.ndarray | None) -> TokenErrors:
+        batches = self._batches
+        ids = torch.cat([batch.ids for batch in batches]).numpy()
+        return self._errors.finished(
+            lambda: (batch.activations for batch in batches),
+            torch.cat([batch.positions for batch in batches]).numpy(),
+            None if frequencies is None else frequencies[ids],
+            self._result.median_norm,
+        )
 
 
-def _add_reconstructions(
-    result: Evaluation,
-    x: torch.Tensor,
-    usual: torch.Tensor,
-    codes: dict[int, Codes],
-    reconstructed: dict[int, torch.Tensor],
-) -> None:
-    """usual: the numbers of the rows that are not massive."""
-    for l0, xhat in reconstructed.items():
-        result.at[l0].sparsity.add(codes[l0])
-        result.at[l0].everything.add(x, xhat)
-        result.at[l0].usual.add(x[usual], xhat[usual])
-
-
-def _errors(
-    result: Evaluation,
-    batches: list[SplicedBatch],
-    reconstructions: list[torch.Tensor],
-    frequencies: np.ndarray | None,
-) -> TokenErrors:
-    ids = torch.cat([batch.ids for batch in batches]).numpy()
-    return TokenErrors.of(
-        torch.cat([batch.activations.to(batch.kept_on) for batch in batches]),
-        torch.cat(reconstructions),
-        torch.cat([batch.positions for batch in batches]).numpy(),
-        None if frequencies is None else frequencies[ids],
-        result.median_norm,
-    )
+def _rebuilt(dictionary: Dictionary, codes: Codes, l0: int, rows: slice) -> torch.Tensor:
+    """Some rows' reconstructions of `l0` terms, [n, d_model]."""
+    return dictionary.decode(codes.rows(rows).prefix(l0))

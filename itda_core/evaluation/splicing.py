@@ -1,7 +1,9 @@
 """What a model predicts when the output of one of its blocks is replaced by a reconstruction."""
 
+import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,13 +11,20 @@ import torch
 from itda_core.activations.plan import Plan, make_plan
 from itda_core.config import TrainConfig
 from itda_core.corpus.corpus import Prompt
-from itda_core.devices import check_same_device, halving, in_float64, to_device
+from itda_core.devices import check_same_device, in_float64, to_device
 from itda_core.evaluation.metrics import Sum
 from itda_core.model.model import Model
+from itda_core.model.steps_of_work import Step, in_halves
 from itda_core.model.tokens import Tokens, batches
 
 _LOGIT_TOKENS = 1_024
 """Tokens of one forward pass: its logits are kept whole, [n_tokens, n_vocabulary]."""
+
+Stream = tuple[Tokens, torch.Tensor]
+"""Texts and an output of a block on them, [n_texts, longest, d_model]"""
+Rebuilt = torch.Tensor | float | Callable[[slice], torch.Tensor]
+"""What is put in place of a batch's activations: rows, a number for all entries, or a function that
+gives the rows of a slice"""
 
 
 def ce_loss_score(model: float, zeroed: float, spliced: float) -> float:
@@ -108,54 +117,37 @@ class SplicedBatch:
         """The block's own output, [n_texts, longest, d_model]."""
         return self._hidden.to(self._model.device)
 
-    def losses(self, *reconstructions: torch.Tensor | float) -> list[Losses]:
-        """The losses of the model as it is, then those with each of `reconstructions` put in, of
-        shape [n_tokens, d_model] or a number for all entries.
-
-        Where the predictions fill memory, those of half as many texts are made at once. Raises
-        InputError where one text's don't fit, and for reconstructions on another device than the
-        model.
-        """
-        for rows in filter(torch.is_tensor, reconstructions):
-            check_same_device(activations=self._rows, reconstructions=rows)
-        n_texts, totals = len(self.tokens), [Losses() for _ in range(1 + len(reconstructions))]
-        work = functools.partial(self._losses_of_texts, reconstructions)
-        for part in halving(work, n_texts, n_texts, _no_room(self._model, self.tokens)):
-            for total, losses in zip(totals, part, strict=True):
-                total.add(losses)
-        return totals
-
-    def _losses_of_texts(
-        self, reconstructions: Sequence[torch.Tensor | float], first: int, last: int
-    ) -> list[Losses]:
-        """The losses of texts `first` to `last` (not included)."""
-        if last - first == len(self.tokens):
-            return self._all_losses(reconstructions)
+    def texts(self, first: int, last: int) -> "SplicedBatch":
+        """The same of texts `first` to `last` (not included)."""
         tokens = self.tokens.select(range(first, last))
         hidden = self._hidden[first:last, : tokens.ids.shape[1]]
         places = (self._model, self._layer, tokens, self._skip_first, self.kept_on, hidden)
-        rows = slice(int(self.where[:first].sum()), int(self.where[:last].sum()))
-        own = [one[rows] if torch.is_tensor(one) else one for one in reconstructions]
-        return SplicedBatch(*places)._all_losses(own)
+        return SplicedBatch(*places)
 
-    def _all_losses(self, reconstructions: Sequence[torch.Tensor | float]) -> list[Losses]:
+    def losses(self, *reconstructions: Rebuilt) -> list[Losses]:
+        """The losses of the model as it is, then those with each of `reconstructions` put in; see
+        `losses_each`."""
+        steps = losses_each(self._model, self._layer, [(self, reconstructions)])
+        return next(step.value for step in steps if step.value is not None)
+
+    def streams(self, reconstructions: Iterable[torch.Tensor | float]) -> Iterator[Stream]:
+        """The block's output as it is, then with each reconstruction of all rows in its place."""
         output = self._output
-        plain = self._log_probabilities(output)
-        losses = [self._losses(plain, None)]
+        yield self.tokens, output
         for rows in reconstructions:
             hidden = output.clone(memory_format=torch.contiguous_format)
             if not torch.is_tensor(rows):
                 rows = torch.full((), rows, dtype=hidden.dtype, device=hidden.device)
             hidden.flatten(0, 1)[self._rows] = rows.to(hidden.dtype)
-            losses.append(self._losses(self._log_probabilities(hidden), plain))
-        return losses
+            yield self.tokens, hidden
 
-    def _log_probabilities(self, hidden: torch.Tensor) -> torch.Tensor:
+    def log_probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """Of the next token where one is counted, [n_predictions, n_vocabulary]."""
-        logits = self._model.logits_after(self.tokens, self._layer, hidden)
         return logits.flatten(0, 1)[self._predicts].log_softmax(1)
 
-    def _losses(self, predicted: torch.Tensor, plain: torch.Tensor | None) -> Losses:
+    def losses_of(self, predicted: torch.Tensor, plain: torch.Tensor | None) -> Losses:
+        """Of predictions, beside those of the model as it is, where it is not these themselves.
+        Both: what `log_probabilities` gives."""
         entropy = -in_float64(predicted.gather(1, self._targets[:, None])).sum()
         if plain is None:
             return Losses(len(predicted), entropy)
@@ -163,15 +155,122 @@ class SplicedBatch:
         return Losses(len(predicted), entropy, in_float64(divergences).sum())
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Some texts of a batch, and what is to be put in their place."""
+
+    number: int
+    """of the batch"""
+    batch: SplicedBatch
+    """of these texts"""
+    rows: slice
+    """their activations among the whole batch's"""
+    reconstructions: Sequence[Rebuilt]
+    """of the whole batch"""
+    is_last: bool = True
+    """whether the batch ends with them"""
+
+    def __len__(self) -> int:
+        return len(self.batch.tokens)
+
+    def streams(self) -> Iterator[Stream]:
+        return self.batch.streams(map(self._own, self.reconstructions))
+
+    def _own(self, rebuilt: Rebuilt) -> torch.Tensor | float:
+        if isinstance(rebuilt, int | float):
+            return rebuilt
+        rows = rebuilt[self.rows] if torch.is_tensor(rebuilt) else rebuilt(self.rows)
+        check_same_device(activations=self.batch._rows, reconstructions=rows)
+        return rows
+
+    def halves(self) -> list["_Part"]:
+        middle = len(self) // 2
+        first, second = self.batch.texts(0, middle), self.batch.texts(middle, len(self))
+        edge = self.rows.start + len(first)
+        return [
+            dataclasses.replace(
+                self, batch=first, rows=slice(self.rows.start, edge), is_last=False
+            ),
+            dataclasses.replace(self, batch=second, rows=slice(edge, self.rows.stop)),
+        ]
+
+
+def losses_each(
+    model: Model,
+    layer: int,
+    batches: Iterable[tuple[SplicedBatch, Sequence[Rebuilt]]],
+    n_tokens: int | None = None,
+) -> Iterator[Step[list[Losses]]]:
+    """The losses of each batch: of the model as it is, then with each reconstruction put in.
+
+    All go through the blocks above in one call, so that a model that is read block by block reads
+    each once. Such a model takes all batches before it gives anything, so that reconstructions of
+    many should be functions; a model in memory takes a batch when the one before is done.
+
+    batches: each with its reconstructions: [n_tokens, d_model], a number for all entries, or a
+    function that gives the rows of a slice, and gives them again where it is asked again. n_tokens:
+    that go through the model in all, by which the fraction goes; see `logits_after_each`. Where the
+    predictions fill memory, those of half as many texts are made at once. Raises InputError where
+    one text's don't fit, and for reconstructions on another device than the model.
+    """
+    parts = (
+        _Part(number, batch, slice(0, len(batch)), reconstructions)
+        for number, (batch, reconstructions) in enumerate(batches)
+    )
+    run = functools.partial(_losses_of_parts, model, layer, n_tokens)
+    say, totals = functools.partial(_no_room_for_part, model), None
+    for step in in_halves(run, parts, _Part.halves, say):
+        if step.value is None:
+            yield step
+            continue
+        part, losses = step.value
+        totals = totals or [Losses() for _ in losses]
+        for total, of_part in zip(totals, losses, strict=True):
+            total.add(of_part)
+        done, totals = totals, None if part.is_last else totals
+        yield Step(step.fraction, part.number, done) if part.is_last else Step(step.fraction)
+
+
+def _losses_of_parts(
+    model: Model, layer: int, n_tokens: int | None, parts: Iterator[_Part]
+) -> Iterator[Step[list[Losses]]]:
+    given: deque[_Part] = deque()
+
+    def streams() -> Iterator[Stream]:
+        for part in parts:
+            given.append(part)
+            yield from part.streams()
+
+    losses, plain = [], None
+    for step in model.logits_after_each(layer, streams(), n_tokens):
+        if step.number is None:
+            yield step
+            continue
+        part, fraction = given[0], step.fraction
+        predicted = part.batch.log_probabilities(step.value)
+        del step  # its logits are not needed any more
+        losses.append(part.batch.losses_of(predicted, plain))
+        plain = predicted if plain is None else plain
+        del predicted
+        if len(losses) == 1 + len(part.reconstructions):
+            given.popleft()
+            done, losses, plain = losses, [], None
+            yield Step(fraction, part.number, done)
+
+
 class SplicedPrompts:
     """Prompts on which several dictionaries of one layer are compared, by what they cost the model.
 
-    The model is run over them once, and its losses as it is and with zeros are measured once:
+    The model is run over them once, and its losses as it is and with zeros are measured once, with
+    the first reconstructions that are scored:
 
         spliced = SplicedPrompts(model, 15, corpus.held_out(), config)
         dictionary = dictionary.to(model.device)
         xhat = dictionary.decode(dictionary.encode(spliced.activations))
         spliced.score(xhat)  # {"ce_loss_score": …, "kl": …}
+
+    Of a model that is read block by block every call reads the blocks above the layer anew: give it
+    all reconstructions together (`scores`).
     """
 
     def __init__(
@@ -184,27 +283,61 @@ class SplicedPrompts:
     ):
         """Read `max_tokens` tokens of the prompts as `config` says (context length, first
         positions). Raises CorpusError where no prompt has two tokens, ModelError for encoders."""
+        model.abilities.require(model.name, "splicing")
+        self._model, self._layer = model, layer
         plan = make_plan(model, prompts, config, max_tokens)
-        self.batches = [*spliced_batches(model, layer, plan)]
+        steps = spliced_batches(model, layer, plan)
+        self.batches = [step.value for step in steps if step.value is not None]
         self.activations = torch.cat([batch.activations for batch in self.batches])
         """[n_tokens, d_model] float32, on the model's device"""
-        self.plain, self.zeroed = Losses(), Losses()
-        for batch in self.batches:
-            plain, zeroed = batch.losses(0.0)
-            self.plain.add(plain)
-            self.zeroed.add(zeroed)
+        self._known: tuple[Losses, Losses] | None = None
+
+    @property
+    def plain(self) -> Losses:
+        """Of the model as it is."""
+        return self._as_it_is_and_zeroed()[0]
+
+    @property
+    def zeroed(self) -> Losses:
+        """With zeros in place of the activations."""
+        return self._as_it_is_and_zeroed()[1]
 
     def losses(self, reconstructions: torch.Tensor) -> Losses:
         """The losses with `reconstructions`, [n_tokens, d_model], in place of `activations`."""
-        total, rows = Losses(), reconstructions.split([len(batch) for batch in self.batches])
-        for batch, rows_of_batch in zip(self.batches, rows, strict=True):
-            total.add(batch.losses(rows_of_batch)[1])
-        return total
+        return self._measured([reconstructions])[0]
 
     def score(self, reconstructions: torch.Tensor) -> dict[str, float]:
         """ce_loss_score, and kl in nats."""
-        spliced = self.losses(reconstructions)
-        return {"ce_loss_score": spliced.score(self.plain, self.zeroed), "kl": spliced.kl}
+        return self.scores([reconstructions])[0]
+
+    def scores(self, reconstructions: Sequence[torch.Tensor]) -> list[dict[str, float]]:
+        """The same of several, [n_tokens, d_model] each, which go through the model together."""
+        found = self._measured(reconstructions)
+        return [
+            {"ce_loss_score": one.score(self.plain, self.zeroed), "kl": one.kl} for one in found
+        ]
+
+    def _as_it_is_and_zeroed(self) -> tuple[Losses, Losses]:
+        if self._known is None:
+            self._measured([])
+        return self._known
+
+    def _measured(self, reconstructions: Sequence[torch.Tensor]) -> list[Losses]:
+        """The losses of each, and those of the model as it is and zeroed where they are not known
+        yet."""
+        lengths = [len(batch) for batch in self.batches]
+        by_batch = zip(*(rows.split(lengths) for rows in reconstructions), strict=True)
+        zeros = [] if self._known else [0.0]
+        parts = by_batch if reconstructions else [()] * len(lengths)
+        work = [(batch, [*zeros, *rows]) for batch, rows in zip(self.batches, parts, strict=True)]
+        plain, *others = [Losses() for _ in range(1 + len(zeros) + len(reconstructions))]
+        for step in losses_each(self._model, self._layer, work):
+            if step.value is not None:
+                for total, of_batch in zip((plain, *others), step.value, strict=True):
+                    total.add(of_batch)
+        if self._known is None:
+            self._known = plain, others[0]
+        return others[len(zeros) :]
 
 
 def _has_next(mask: torch.Tensor) -> torch.Tensor:
@@ -219,17 +352,33 @@ def _places(where: torch.Tensor) -> torch.Tensor:
 
 def spliced_batches(
     model: Model, layer: int, plan: Plan, kept_on: torch.device | str | None = None
-) -> Iterator[SplicedBatch]:
+) -> Iterator[Step[SplicedBatch]]:
     """A plan's prompts in batches of one forward pass with logits; in smaller ones where a pass
     fills memory. Raises InputError where one text does not fit."""
-    for first, last in batches(plan.lengths, _LOGIT_TOKENS):
-        tokens = plan.tokens(first, last)
+    tokens = [plan.tokens(*bounds) for bounds in batches(plan.lengths, _LOGIT_TOKENS)]
 
-        def captured(first: int, last: int, tokens: Tokens = tokens) -> SplicedBatch:
-            part = tokens.select(range(first, last))
-            return SplicedBatch(model, layer, part, plan.skip_first, kept_on)
+    def captured(some: Iterator[Tokens]) -> Iterator[Step[SplicedBatch]]:
+        chosen = list(some)
+        for step in model.hidden_each(chosen, layer):
+            if step.number is None:
+                yield step
+                continue
+            places = (model, layer, chosen[step.number], plan.skip_first, kept_on, step.value)
+            found = Step(step.fraction, step.number, SplicedBatch(*places))
+            del step, places  # the output may lie on the model's device
+            yield found
 
-        yield from halving(captured, len(tokens), len(tokens), _no_room(model, tokens))
+    for step in in_halves(captured, tokens, _halves, functools.partial(_no_room, model)):
+        yield step if step.value is None else dataclasses.replace(step, value=step.value[1])
+
+
+def _halves(tokens: Tokens) -> list[Tokens]:
+    middle = len(tokens) // 2
+    return [tokens.select(range(middle)), tokens.select(range(middle, len(tokens)))]
+
+
+def _no_room_for_part(model: Model, part: _Part) -> str:
+    return _no_room(model, part.batch.tokens)
 
 
 def _no_room(model: Model, tokens: Tokens) -> str:

@@ -1,6 +1,6 @@
 """Where a dictionary reconstructs badly: errors by position, by token frequency and by norm."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 
 from itda_core.activations.massive import massive
 from itda_core.corpus.corpus import Prompt
-from itda_core.devices import in_float64, to_host
+from itda_core.devices import in_float64, to_device, to_host
 from itda_core.evaluation.metrics import cosines
 from itda_core.model.model import Model
 
@@ -55,18 +55,9 @@ class TokenErrors:
         median_norm: float,
     ) -> "TokenErrors":
         """activations and reconstructions: [n_tokens, d_model], on one device."""
-        x, xhat = in_float64(activations), in_float64(reconstructions)
-        norms = x.norm(dim=1)
-        is_massive = massive(norms, median_norm)
-        mean = x[~is_massive].mean(0)
-        of_tokens = to_host(
-            norms,
-            (x - xhat).square().sum(1),
-            (x - mean).square().sum(1),
-            cosines(x, xhat),
-            is_massive,
-        )
-        return cls(positions, frequencies, *(values.numpy() for values in of_tokens))
+        gathered = GatheredErrors()
+        gathered.add(activations, reconstructions)
+        return gathered.finished(lambda: [activations], positions, frequencies, median_norm)
 
     def by_position(self) -> list[Bin]:
         """Bins 1, 2–3, 4–7, 8–15 … of the position; 0 by itself, where first ones are kept."""
@@ -117,6 +108,50 @@ class TokenErrors:
             "fvu": float(self.squared_errors[rows].sum()) / distance if distance > 0 else None,
             "cosine": float(self.cosines[rows].mean()),
         }
+
+
+class GatheredErrors:
+    """What is known of tokens, batch by batch; no reconstruction is kept for it."""
+
+    def __init__(self):
+        self._parts: list[tuple[torch.Tensor, ...]] = []
+        """‖x‖, ‖x − x̂‖² and cos(x, x̂) of each batch, where it was"""
+
+    def add(self, activations: torch.Tensor, reconstructions: torch.Tensor) -> None:
+        """Both: [n_tokens, d_model], on the device of the batches before."""
+        x, xhat = in_float64(activations), in_float64(reconstructions)
+        self._parts.append((x.norm(dim=1), (x - xhat).square().sum(1), cosines(x, xhat)))
+
+    def finished(
+        self,
+        batches: Callable[[], Iterable[torch.Tensor]],
+        positions: np.ndarray,
+        frequencies: np.ndarray | None,
+        median_norm: float,
+    ) -> TokenErrors:
+        """batches: gives the activations again, as often as it is asked; positions, frequencies: of
+        all tokens, [n_tokens]."""
+        norms, errors, likeness = map(torch.cat, zip(*self._parts, strict=True))
+        norms, errors, likeness = to_host(norms, errors, likeness)
+        is_massive = massive(norms, median_norm)
+        distances = self._distances(batches, is_massive)
+        found = (
+            of_tokens.numpy() for of_tokens in (norms, errors, distances, likeness, is_massive)
+        )
+        return TokenErrors(positions, frequencies, *found)
+
+    def _distances(
+        self, batches: Callable[[], Iterable[torch.Tensor]], is_massive: torch.Tensor
+    ) -> torch.Tensor:
+        """‖x − x̄‖² of each token, [n_tokens] float64 on the host."""
+        lengths = [len(norms) for norms, *_ in self._parts]
+        total = 0.0
+        for x, leave in zip(batches(), is_massive.split(lengths), strict=True):
+            rows = to_device((~leave).nonzero()[:, 0], x.device)
+            total = total + in_float64(x[rows]).sum(0)
+        mean = total / int((~is_massive).sum())
+        distances = [(in_float64(x) - mean).square().sum(1) for x in batches()]
+        return to_host(torch.cat(distances))[0]
 
 
 def token_frequencies(

@@ -46,6 +46,11 @@ class Codes:
         own = {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
         return Codes(**{name: one if one is None else one.to(device) for name, one in own.items()})
 
+    def rows(self, rows: slice) -> "Codes":
+        """The decompositions of some tokens."""
+        own = {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
+        return Codes(**{name: one if one is None else one[rows] for name, one in own.items()})
+
     @property
     def gains(self) -> torch.Tensor:
         """What each step takes off the squared norm of what is left, [n_tokens, l0] float64
