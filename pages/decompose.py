@@ -1,14 +1,17 @@
 """Decompose: a prompt's tokens as sums of latents, in the order of pursuit."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from itda_core.analysis.decomposition import Decomposition, decompose
+from itda_core.analysis.decomposition import Decomposition, decompose_steps
 from itda_core.errors import InputError
 from itda_core.glossary import GLOSSARY
 from pages.components.cached import loaded_model, loaded_run, model_and_dictionary
 from pages.components.charts.camera import ask_for_format
+from pages.components.computed import Kept, computed
 from pages.components.decompose.edits_url import follow_edits
 from pages.components.decompose.prompt import choose_text
 from pages.components.decompose.steering import show_steering
@@ -56,10 +59,17 @@ def show() -> None:
     _show_result(run, _choose_l0(_decomposed(run.directory, text)))
 
 
-@st.cache_resource(max_entries=32, show_spinner="Running the model …")
 def _decomposed(directory: str, text: str) -> Decomposition:
     model, dictionary = model_and_dictionary(directory)
-    return decompose(dictionary, model, text, loaded_run(directory).config)
+    config = loaded_run(directory).config
+    steps = functools.partial(decompose_steps, dictionary, model, text, config)
+    blocks = range(dictionary.hook_point.layer + 1)
+    return computed(_kept(directory, text), model, steps, blocks)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _kept(directory: str, text: str) -> Kept[Decomposition]:
+    return Kept(directory, text)
 
 
 def _choose_l0(result: Decomposition) -> Decomposition:

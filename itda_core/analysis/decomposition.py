@@ -1,6 +1,7 @@
 """One text taken apart: each token's terms in the order of pursuit, and what they leave."""
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,8 @@ from itda_core.devices import full_memory_as_sentence
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError
 from itda_core.evaluation.metrics import used_terms
-from itda_core.model.model import Model
+from itda_core.model.model import Activations, Model
+from itda_core.model.steps_of_work import Step, last_value
 from itda_core.model.tokens import Tokens
 from itda_core.pursuit.codes import Codes
 
@@ -127,16 +129,28 @@ def decompose(
     `is_cut`. Computed on the model's device. Raises InputError for a text of fewer than two tokens,
     and where memory is full.
     """
-    model = model.at(dictionary.hook_point.site)
+    return last_value(decompose_steps(dictionary, model, text, config))
+
+
+def decompose_steps(
+    dictionary: Dictionary, model: Model, text: str, config: TrainConfig
+) -> Iterator[Step[Decomposition]]:
+    """`decompose`, which tells how far it is while a model is read block by block; the last step
+    has the value."""
+    layer, model = dictionary.hook_point.layer, model.at(dictionary.hook_point.site)
     with full_memory_as_sentence(model.device, NO_ROOM_FOR_TEXT):
-        return _decomposed(dictionary.to(model.device), model, text, config)
+        tokens = model.tokenize([text])
+        for step in model.capture_each([tokens], [layer], config.skip_first):
+            if step.value is None:
+                yield Step(step.fraction)
+            else:
+                activations = step.value
+        yield Step(1.0, 0, _decomposed(dictionary.to(model.device), text, tokens, activations))
 
 
 def _decomposed(
-    dictionary: Dictionary, model: Model, text: str, config: TrainConfig
+    dictionary: Dictionary, text: str, tokens: Tokens, activations: Activations
 ) -> Decomposition:
-    tokens = model.tokenize([text])
-    activations = model.capture(tokens, [dictionary.hook_point.layer], config.skip_first)
     x = activations[dictionary.hook_point.layer]
     if not len(x):
         raise InputError("The text has fewer than two tokens. Type a few words more.")

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 
 from itda_core.dictionary.dictionary import Dictionary
-from itda_core.errors import InputError
+from itda_core.errors import InputError, ModelError
 from itda_core.model.model import Model
 from itda_core.model.steps import Steps
+from itda_core.model.steps_of_work import last_value
 
 LONGEST = 200
 """Tokens that may be written at once"""
@@ -61,8 +62,20 @@ def usual_norm(model: Model, dictionary: Dictionary, text: str) -> float:
     if dictionary.median_norm:
         return float(dictionary.median_norm)
     model, layer = model.at(dictionary.hook_point.site), dictionary.hook_point.layer
-    x = model.capture(model.tokenize([text]), [layer])[layer]
+    tokens = model.tokenize([text])
+    x = last_value(model.capture_each([tokens], [layer]))[layer]
     return float(x.norm(dim=1).median()) if len(x) else 1.0
+
+
+def why_not_written_on(model: Model) -> str:
+    """A sentence on why a model can't be steered, empty where it can."""
+    if model.is_swept:
+        return (
+            f"{model.name} does not fit into memory, so it is read from the disk block by block: "
+            "each token that it writes would read all of it again. Steer a smaller model, or one "
+            "with more memory."
+        )
+    return model.why_not("splicing")
 
 
 def write_on(
@@ -76,8 +89,10 @@ def write_on(
     added: a layer and what is added to its activations, [d_model]: those of the text and of what is
     written, all but the first. The text is cut on its left where the model's context has no room.
     Raises InputError for a text without a token, ModelError where the model predicts no next tokens
-    or takes nothing added.
+    or takes nothing added, or is read block by block.
     """
+    if model.is_swept:
+        raise ModelError(why_not_written_on(model))
     room = max(1, model.context_length - writing.max_tokens)
     ids = model.tokenize([text], model.context_length).ids[:, -room:]
     if not ids.numel():

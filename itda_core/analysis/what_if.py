@@ -4,7 +4,7 @@ Beside the change stands what the reconstruction alone does, so that an edit is 
 error that a sum of latents makes anyway.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from itda_core.devices import full_memory_as_sentence, in_float64
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError
 from itda_core.model.model import Model
+from itda_core.model.steps_of_work import Step, last_value
 
 TOP = 10
 """Next tokens of each list"""
@@ -73,21 +74,50 @@ class Unedited:
 def unedited(model: Model, dictionary: Dictionary, result: Decomposition) -> Unedited:
     """What `what_if` compares edits with, on the model's device. result: of this model and
     dictionary. Raises ModelError for encoders, and InputError where memory is full."""
+    return last_value(unedited_steps(model, dictionary, result))
+
+
+def unedited_steps(
+    model: Model, dictionary: Dictionary, result: Decomposition
+) -> Iterator[Step[Unedited]]:
+    """`unedited`, which tells how far it is while a model is read block by block; the last step has
+    the value."""
     model = model.at(dictionary.hook_point.site)
     with full_memory_as_sentence(model.device, NO_ROOM_FOR_TEXT):
-        return _unedited(model, dictionary, result)
+        for step in _outputs(model, dictionary, result):
+            yield Step(step.fraction)
+        outputs, layer = step.value, dictionary.hook_point.layer
+        for step in _predictions(model, layer, result, outputs):
+            yield Step(step.fraction)
+        yield Step(1.0, 0, _compared(outputs, step.value))
 
 
-def _unedited(model: Model, dictionary: Dictionary, result: Decomposition) -> Unedited:
-    layer = dictionary.hook_point.layer
-    hidden = model.hidden(result.tokens, layer)
+def _compared(outputs: Sequence[torch.Tensor], predictions: Sequence[torch.Tensor]) -> Unedited:
+    return Unedited(*outputs, *predictions, _kl(*predictions))
+
+
+def _outputs(
+    model: Model, dictionary: Dictionary, result: Decomposition
+) -> Iterator[Step[tuple[torch.Tensor, torch.Tensor]]]:
+    """The layer's output as it is and rebuilt, [1, n_tokens, d_model] each, in the last step. Its
+    fractions are of all blocks of the model."""
+    layer, share = dictionary.hook_point.layer, _share_below(model, dictionary)
+    model.abilities.require(model.name, "splicing")
+    for step in model.hidden_each([result.tokens], layer):
+        if step.value is None:
+            yield Step(share * step.fraction)
+        else:
+            hidden = step.value
     rebuilt = hidden.clone()
     rows = torch.from_numpy(result.positions).to(hidden.device)
     decoded = dictionary.to(hidden.device).decode(result.codes.to(hidden.device))
     rebuilt[0, rows] = decoded.to(hidden.dtype)
-    plain = _predictions(model, layer, result, hidden)
-    reconstruction = _predictions(model, layer, result, rebuilt)
-    return Unedited(hidden, rebuilt, plain, reconstruction, _kl(plain, reconstruction))
+    yield Step(share, 0, (hidden, rebuilt))
+
+
+def _share_below(model: Model, dictionary: Dictionary) -> float:
+    """The share of a model's blocks up to the layer; its head counts as one more."""
+    return (dictionary.hook_point.layer + 1) / (model.n_layers + 1)
 
 
 def edited_terms(
@@ -131,39 +161,71 @@ def what_if(
     is at hand. Computed on the model's device. Raises ModelError for encoders, and InputError for a
     position that the text has not, and where memory is full.
     """
-    model = model.at(dictionary.hook_point.site)
-    length = int(result.tokens.mask[0].sum())
-    if not 0 <= position < length:
-        raise InputError(f"The text has tokens 0 to {length - 1}; there is no token {position}.")
-    with full_memory_as_sentence(model.device, NO_ROOM_FOR_TEXT):
-        dictionary = dictionary.to(model.device)
-        before = before or _unedited(model, dictionary, result)
-        return _edited(model, dictionary, result, edits, position, onto == "activation", before)
+    steps = what_if_steps(model, dictionary, result, edits, position, onto, before)
+    return last_value(steps)
 
 
-def _edited(
+def what_if_steps(
     model: Model,
     dictionary: Dictionary,
     result: Decomposition,
     edits: Sequence[Edit],
     position: int,
-    is_added: bool,
+    onto: str = "activation",
+    before: Unedited | None = None,
+) -> Iterator[Step[WhatIf]]:
+    """`what_if`, which tells how far it is while a model is read block by block; the last step has
+    the value. Such a model is read once, or, with `before`, the blocks above the layer alone, and
+    nothing of it where nothing is changed."""
+    model = model.at(dictionary.hook_point.site)
+    length = int(result.tokens.mask[0].sum())
+    if not 0 <= position < length:
+        raise InputError(f"The text has tokens 0 to {length - 1}; there is no token {position}.")
+    with full_memory_as_sentence(model.device, NO_ROOM_FOR_TEXT):
+        dictionary, outputs, done = dictionary.to(model.device), (), 0.0
+        if before is None:
+            for step in _outputs(model, dictionary, result):
+                yield Step(step.fraction)
+            outputs, done = step.value, step.fraction
+        is_added, own = onto == "activation", outputs or (before.hidden, before.rebuilt)
+        changed, edited = _edited(dictionary, result, edits, own[0 if is_added else 1])
+        streams = [*outputs, *([edited] if changed.any() else ())]
+        for step in _predictions(model, dictionary.hook_point.layer, result, streams):
+            yield Step(done + (1 - done) * step.fraction)
+        predictions = step.value
+        before = before or _compared(outputs, predictions[:2])
+        after = predictions[-1] if changed.any() else None
+        yield Step(
+            1.0, 0, _outcome(model, result.positions[changed], before, after, position, is_added)
+        )
+
+
+def _edited(
+    dictionary: Dictionary, result: Decomposition, edits: Sequence[Edit], output: torch.Tensor
+) -> tuple[np.ndarray, torch.Tensor]:
+    """Which rows the edits change, [n_decomposed] bool, and the layer's output with them."""
+    change, edited = edited_terms(dictionary, result, edits), output.clone()
+    rows = torch.from_numpy(result.positions).to(edited.device)
+    edited[0, rows] = (edited[0, rows].float() + change).to(edited.dtype)
+    return change.any(1).cpu().numpy(), edited
+
+
+def _outcome(
+    model: Model,
+    changed: np.ndarray,
     before: Unedited,
+    after: torch.Tensor | None,
+    position: int,
+    is_added: bool,
 ) -> WhatIf:
-    """What `what_if` gives. is_added: the edits to the activation, else to the reconstruction."""
-    change = edited_terms(dictionary, result, edits)
-    is_changed = change.any(1).cpu().numpy()
+    """What `what_if` gives. after: predictions with the edits, None where nothing is changed;
+    is_added: the edits to the activation, else to the reconstruction."""
     compared = before.plain if is_added else before.reconstruction
-    after = compared
-    if is_changed.any():
-        edited = (before.hidden if is_added else before.rebuilt).clone()
-        rows = torch.from_numpy(result.positions).to(edited.device)
-        edited[0, rows] = (edited[0, rows].float() + change).to(edited.dtype)
-        after = _predictions(model, dictionary.hook_point.layer, result, edited)
+    after = compared if after is None else after
     kl_edit = _kl(compared, after)
     predictions = (before.plain, before.reconstruction, after)
     return WhatIf(
-        changed=result.positions[is_changed],
+        changed=changed,
         kl_reconstruction=before.divergence,
         kl_edit=kl_edit,
         kl_total=kl_edit if is_added else _kl(before.plain, after),
@@ -172,11 +234,18 @@ def _edited(
 
 
 def _predictions(
-    model: Model, layer: int, result: Decomposition, hidden: torch.Tensor
-) -> torch.Tensor:
-    """Log-probabilities of the next token with `hidden` as the layer's output, [n_tokens,
-    n_vocabulary] float32."""
-    return model.logits_after(result.tokens, layer, hidden)[0].log_softmax(1)
+    model: Model, layer: int, result: Decomposition, outputs: Sequence[torch.Tensor]
+) -> Iterator[Step[list[torch.Tensor]]]:
+    """Log-probabilities of the next token with each of `outputs` as the layer's output, [n_tokens,
+    n_vocabulary] float32 each, in the last step."""
+    found = []
+    streams = [(result.tokens, hidden) for hidden in outputs]
+    for step in model.logits_after_each(layer, streams) if streams else ():
+        if step.value is not None:
+            found.append(step.value[0].log_softmax(1))
+            step = Step(step.fraction)  # its logits are not needed any more
+        yield step
+    yield Step(1.0, 0, found)
 
 
 def _kl(p: torch.Tensor, q: torch.Tensor) -> np.ndarray:

@@ -97,12 +97,17 @@ def map_atoms(options: argparse.Namespace) -> int:
 
 def decompose(options: argparse.Namespace) -> int:
     """Each token's terms in the order of pursuit."""
-    from itda_core.analysis.decomposition import decompose as decomposing
+    from itda_core.analysis.decomposition import decompose_steps
     from itda_core.model.loading import load_model
 
     run = find_run(options.run, options.runs)
     model = load_model(run.config.model, device=options.device)
-    result = decomposing(run.dictionary(), model, options.text, run.config)
+    for step in decompose_steps(run.dictionary(), model, options.text, run.config):
+        if step.value is None:
+            status(f"Reading the model: {step.fraction:.0%}")
+    if model.is_swept:
+        end_status()
+    result = step.value
     tokens = result.to_records()
     rows = [
         {

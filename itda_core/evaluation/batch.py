@@ -12,8 +12,9 @@ import numpy as np
 
 from itda_core.config import CorpusSpec
 from itda_core.corpus.corpus import Corpus, Prompt, load_corpus
+from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import CorpusError, InputError, ItdaError
-from itda_core.evaluation.by_l0 import EVALUATION_TOKENS, Evaluation, evaluate
+from itda_core.evaluation.by_l0 import EVALUATION_TOKENS, Evaluation, evaluate_together
 from itda_core.evaluation.sparse_probing import PROBE_TOKENS, Probing, probe
 from itda_core.evaluation.token_errors import token_frequencies
 from itda_core.model.loading import load_model
@@ -32,6 +33,8 @@ class Loaded:
         self.model = functools.lru_cache(maxsize=1)(load)
         self.corpus = functools.lru_cache(maxsize=2)(load_corpus)
         self._frequencies = functools.lru_cache(maxsize=2)(_count_tokens)
+        self.shared: dict[str, Shared] = {}
+        """By run, what was measured together with another one"""
 
     def frequencies(self, run: Run, model: Model) -> np.ndarray | None:
         """How often each token id occurs in the training part of a run's corpus; None where that
@@ -43,6 +46,15 @@ class Loaded:
         if corpus.digest != run.about.get("corpus_digest"):
             return None
         return self._frequencies(model, corpus, run.config.seed, run.config.context_length)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What was measured together with another run."""
+
+    result: Evaluation
+    seconds: float
+    """that all of them took"""
 
 
 class Step(Protocol):
@@ -92,9 +104,36 @@ class EvaluationTask:
     def steps(
         self, run: Run, model: Model, prompts: Sequence[Prompt], loaded: Loaded
     ) -> Iterator[Evaluation]:
-        frequencies = loaded.frequencies(run, model)
-        dictionary, sizes = run.dictionary(), (self.max_tokens, self.l0s)
-        yield from evaluate(dictionary, model, prompts, run.config, *sizes, frequencies)
+        if run.run_id in loaded.shared:
+            yield loaded.shared[run.run_id].result
+            return
+        started, dictionary = time.monotonic(), run.dictionary()
+        others = self._beside(run, dictionary, model)
+        dictionaries = [dictionary, *others.values()]
+        of_all = model, prompts, run.config, self.max_tokens, self.l0s
+        for found in evaluate_together(dictionaries, *of_all, loaded.frequencies(run, model)):
+            yield found[0]
+        seconds = time.monotonic() - started
+        loaded.shared |= {
+            name: Shared(result, seconds) for name, result in zip(others, found[1:], strict=True)
+        }
+
+    def _beside(self, run: Run, own: Dictionary, model: Model) -> dict[str, Dictionary]:
+        """The dictionaries of later runs that are measured together with a run's, by run: those of
+        the same layer and site, on the same prompts. For a model in memory one after another is
+        loaded and measured; of one that is read block by block, each would cost two readings."""
+        later = self.runs[self.runs.index(run) + 1 :] if model.is_swept else ()
+        found = {}
+        for other in later:
+            if _reads_alike(run, other):
+                try:
+                    dictionary = other.dictionary()
+                except ItdaError:  # which is said when its own turn comes
+                    continue
+                is_same = dictionary.hook_point.site == own.hook_point.site
+                if is_same and max(self.l0s or [0]) <= dictionary.l0:
+                    found[other.run_id] = dictionary
+        return found
 
     def keep(self, run: Run, result: dict[str, Any]) -> Path:
         return save_evaluation(run, result)
@@ -167,12 +206,15 @@ def _measure_run(
         seconds = time.monotonic() - started
         progress.follow(step.fraction, before, 1 / len(task.runs), seconds)
         yield progress
+    seconds = time.monotonic() - started
+    if run.run_id in loaded.shared:
+        seconds = loaded.shared.pop(run.run_id).seconds
     result = {
         "run_id": run.run_id,
         **step.to_dict(),
         "measured_on": _measured_on(run, task.corpus, step),
         "dtype": model.dtype,
-        "seconds": time.monotonic() - started,
+        "seconds": seconds,
     }
     if task.save:
         task.keep(run, result)
@@ -192,6 +234,18 @@ def check_model(run: Run, model: Model) -> None:
             f"The model {model.name} has changed since {run.run_id} was trained, so its dictionary "
             "no longer fits it. Train it anew."
         )
+
+
+def _reads_alike(run: Run, other: Run) -> bool:
+    """Whether two runs are of one layer of one model, and are measured on the same prompts."""
+    return run.layer == other.layer and _reading(run) == _reading(other)
+
+
+def _reading(run: Run) -> tuple:
+    config, about = run.config, run.about
+    names = ("model_digest", "corpus_digest", "origin")
+    own = config.model, config.corpus, config.context_length, config.skip_first, config.seed
+    return own, tuple(about.get(name) for name in names)
 
 
 def held_out_prompts(run: Run, load: Callable[[CorpusSpec], Corpus] = load_corpus) -> list[Prompt]:

@@ -194,10 +194,13 @@ def embed(
     owners = tokens.prompts[needed]
     prompts = np.unique(owners)
     last = embedder.n_layers - 1
-    for first in range(0, len(prompts), _EMBED_TOGETHER):
-        batch = prompts[first : first + _EMBED_TOGETHER]
-        read = embedder.tokenize([tokens.texts[prompt] for prompt in batch])
-        hidden = embedder.capture(read, [last], skip_first=False)
+    firsts = range(0, len(prompts), _EMBED_TOGETHER)
+    batches = [prompts[first : first + _EMBED_TOGETHER] for first in firsts]
+    texts = [embedder.tokenize([tokens.texts[prompt] for prompt in batch]) for batch in batches]
+    for step in embedder.capture_each(texts, [last], skip_first=False):
+        if step.value is None:
+            continue
+        batch, read, hidden = batches[step.number], texts[step.number], step.value
         rows, vectors = np.flatnonzero(np.isin(owners, batch)), []
         for number, prompt in enumerate(batch):
             here = slice(*np.searchsorted(hidden.prompts, [number, number + 1]).tolist())
@@ -206,7 +209,7 @@ def embed(
             weights = torch.from_numpy(shares(wanted, spans)).to(hidden[last].device)
             vectors.append(weights @ hidden[last][here])
         units = torch.nn.functional.normalize(torch.cat(vectors), dim=1)
-        yield first + len(batch), rows, units.cpu().numpy()
+        yield firsts[step.number] + len(batch), rows, units.cpu().numpy()
 
 
 def shares(wanted: np.ndarray, spans: np.ndarray) -> np.ndarray:

@@ -81,7 +81,7 @@ class Probing:
     """how many are read in all"""
     tokens: int = 0
     read: float = 0.0
-    """share of the prompts, in [0, 1]"""
+    """share of the reading that is done, in [0, 1]"""
     results: list[dict[str, Any]] = field(default_factory=list)
     """task, positive, negative (its answers), features ("latents" or "activations") and what
     `probe_features` gives; a chosen latent comes with its source's token"""
@@ -111,7 +111,8 @@ def probe(
 
     prompts: labelled ones, best such as the dictionary was not built from; they are taken in order
     of their ids, so that fewer tokens are a sample. Memory holds 4 · n_prompts · n_atoms bytes.
-    Yields after each window; the last is the result. Raises CorpusError without labels.
+    Yields after each window, and while a model is read block by block, once for all of them; the
+    last is the result. Raises CorpusError without labels.
     """
     layer = dictionary.hook_point.layer
     model.check_layers([layer])
@@ -119,11 +120,12 @@ def probe(
     plan = make_plan(model, _labelled(prompts), config, max_tokens)
     result = Probing(plan.total_rows, len(plan.prompts))
     means = _Means(dictionary.to(model.device), len(plan.prompts))
-    for first, last in plan.windows:
-        window = model.capture(plan.tokens(first, last), [layer], config.skip_first)
-        means.add(first, last, window[layer], window.prompts)
-        result.tokens += len(window.prompts)
-        result.read = last / len(plan.prompts)
+    windows = [plan.tokens(*bounds) for bounds in plan.windows]
+    for step in model.capture_each(windows, [layer], config.skip_first):
+        if step.value is not None:
+            means.add(*plan.windows[step.number], step.value[layer], step.value.prompts)
+            result.tokens += len(step.value.prompts)
+        result.read = step.fraction
         yield result
     labels = [prompt.labels for prompt in plan.prompts]
     result.results = probe_tasks(means.features, labels)

@@ -32,6 +32,7 @@ from itda_core.exchange.importing import (
 )
 from itda_core.exchange.published import PROMPTS_FILE, PublishedFolder, read_published
 from itda_core.model.model import Model
+from itda_core.model.tokens import Tokens
 from itda_core.progress import Progress
 from itda_core.runs.training_context import TrainingContext
 
@@ -132,9 +133,15 @@ def _match(
     matched = _Matched()
     numbers = [number for number in np.unique(published.indices[:, 0]) if number >= 0]
     numbers = [number for number in numbers if texts[number].strip()]
-    for first in range(0, len(numbers), _TEXTS_TOGETHER):
-        batch = numbers[first : first + _TEXTS_TOGETHER]
-        _look_up(published, batch, [texts[number] for number in batch], model, config, matched)
+    firsts = range(0, len(numbers), _TEXTS_TOGETHER)
+    batches = [numbers[first : first + _TEXTS_TOGETHER] for first in firsts]
+    tokens = [
+        model.tokenize([texts[one] for one in some], config.context_length) for some in batches
+    ]
+    for step in model.capture_each(tokens, config.layers, skip_first=False, to="cpu"):
+        if step.value is not None:
+            of_batch = batches[step.number], tokens[step.number], step.value[config.layers[0]]
+            _look_up(published, *of_batch, matched)
     if not matched.rows:
         raise ExchangeError("None of the atoms comes from a token of these texts.")
     _check_cosines(matched, published.indices)
@@ -144,19 +151,16 @@ def _match(
 def _look_up(
     published: PublishedFolder,
     numbers: Sequence[int],
-    texts: Sequence[str],
-    model: Model,
-    config: TrainConfig,
+    tokens: Tokens,
+    activations: torch.Tensor,
     matched: _Matched,
 ) -> None:
-    """Add the atoms that come from the given texts. numbers: what the indices call these texts.
+    """Add the atoms that come from the given texts. numbers: what the indices call these texts;
+    activations: of all their tokens, [n_tokens, d_model], on the host.
 
     Texts of one token are not read, and positions after the last token are padding.
     """
-    prompts = [Prompt(prompt_id(text), text) for text in texts]
-    tokens = model.tokenize(texts, config.context_length)
-    [layer] = config.layers
-    activations = model.capture(tokens, [layer], skip_first=False)[layer].cpu()
+    prompts = [Prompt(prompt_id(text), text) for text in tokens.texts]
     firsts = np.cumsum(tokens.lengths) - tokens.lengths
     for row, number in enumerate(numbers):
         length = tokens.lengths[row] if tokens.lengths[row] > 1 else 0

@@ -23,7 +23,8 @@ from itda_core.digests import digest
 from itda_core.errors import ExchangeError, InputError
 from itda_core.files import disk_errors_as_sentences
 from itda_core.model.loading import load_model
-from itda_core.model.model import Model
+from itda_core.model.model import Activations, Model
+from itda_core.model.steps_of_work import Step
 from itda_core.progress import Progress
 from itda_core.runs.training_context import TrainingContext
 from itda_core.runs.workspace import RowFile, Workspace
@@ -158,11 +159,15 @@ class ImportedRun:
         if not self.context.run_directory(self.layer).exists():
             started = time.monotonic()
             with self._workspace() as explored:
-                for first, x in self._captured():
-                    room = max(0, len(explored) - first)
-                    explored.write(min(first, len(explored)), x[:room])
-                    look(first, x)
-                    self._report(first + len(x), started)
+                rows = 0
+                for step in self._captured():
+                    if step.value is not None:
+                        first, x = rows, step.value[self.layer]
+                        room = max(0, len(explored) - first)
+                        explored.write(min(first, len(explored)), x[:room])
+                        look(first, x)
+                        rows += len(x)
+                    self._report(rows, step.fraction, started)
                     yield self.progress
                 self._write(dictionary(), explored, facts(), time.monotonic() - started)
         self.progress.finish()
@@ -192,20 +197,17 @@ class ImportedRun:
                 explored.close()
                 workspace.remove()
 
-    def _captured(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """The number of its first row, and the activations, of each window."""
-        row, (config, plan) = 0, (self.context.config, self.context.plan)
-        for first, last in plan.windows:
-            tokens = plan.tokens(first, last)
-            x = self.context.model.capture(tokens, [self.layer], config.skip_first)[self.layer]
-            yield row, x
-            row += len(x)
+    def _captured(self) -> Iterator[Step[Activations]]:
+        """The activations of each window."""
+        config, plan = self.context.config, self.context.plan
+        windows = [plan.tokens(*bounds) for bounds in plan.windows]
+        return self.context.model.capture_each(windows, [self.layer], config.skip_first)
 
-    def _report(self, rows: int, started: float) -> None:
+    def _report(self, rows: int, fraction: float, started: float) -> None:
         seconds = time.monotonic() - started
         self.progress.tokens = rows
         self.progress.tokens_per_second = rows / max(seconds, 1e-9)
-        self.progress.follow(rows / self.context.plan.total_rows, 0.0, 1.0, seconds)
+        self.progress.follow(fraction, 0.0, 1.0, seconds)
 
 
 def import_workspace(

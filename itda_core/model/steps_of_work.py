@@ -28,6 +28,12 @@ class Step(Generic[Value]):
     value: Value | None = None
 
 
+def last_value(steps: Iterable[Step[Value]]) -> Value:
+    """The value of the last step of a pass, which is its result."""
+    *_, last = steps
+    return last.value
+
+
 def in_halves(
     run: Callable[[Iterator[Item]], Iterator[Step[Value]]],
     items: Iterable[Item],

@@ -26,7 +26,9 @@ from itda_core.errors import ComparisonError, InputError, ItdaError
 from itda_core.evaluation.batch import check_model
 from itda_core.files import disk_errors_as_sentences
 from itda_core.model.loading import load_model
-from itda_core.model.model import Model
+from itda_core.model.model import Activations, Model
+from itda_core.model.steps_of_work import Step
+from itda_core.model.tokens import Tokens
 from itda_core.progress import Progress
 from itda_core.runs.run import Run
 from itda_core.similarity.measures import MEASURES, MIN_TOKENS, Measure, prepare
@@ -137,42 +139,68 @@ class _Capturing:
         model = load_model(runs[0].config.model, device=self._device).at(runs[0].site)
         for run in runs:
             check_model(run, model)
-        texts = _texts(runs[0], self._read)
-        rows, names, parts = 0, [], {run.layer: [] for run in runs}
-        for first in range(0, len(texts), _PROMPTS):
-            batch, captured = _batch(model, texts[first : first + _PROMPTS], first, runs)
-            names.append(batch)
-            for layer, x in captured.items():
+        read = _Read.of(model, runs[0], _texts(runs[0], self._read), self._max_tokens)
+        files = {run.layer: self._folder / f"{number}-{run.layer}.npy" for run in runs}
+        parts, massive = {layer: [] for layer in files}, np.zeros(len(read.names), bool)
+        for step in model.capture_each(read.batches, list(files)):
+            for layer, x in read.compared(step).items():
                 parts[layer].append(x)
-            rows += batch.count("word")  # of which there are fewer than of tokens
-            self._follow(progress, number, rows)
+                if len(parts[layer]) == len(read.batches):
+                    massive |= self._keep(files[layer], torch.cat(parts.pop(layer)))
+            self._follow(progress, number, step.fraction, read)
             yield progress
-            if rows >= self._max_tokens:
-                break
-        layers = [torch.cat(parts.pop(run.layer)) for run in runs]
-        self.found.append(self._keep(number, runs, layers, RowNames.joined(names), model))
+        about = read.names, massive, model.tokenizer_digest, model.device
+        self.found.append(Captured(runs, tuple(files[run.layer] for run in runs), *about))
 
-    def _follow(self, progress: Progress, number: int, rows: int) -> None:
-        progress.stage, progress.tokens = "capturing", min(rows, self._max_tokens)
-        done = (number + progress.tokens / self._max_tokens) / len(self._models)
+    def _follow(self, progress: Progress, number: int, fraction: float, read: "_Read") -> None:
+        tokens = round(fraction * min(read.words, self._max_tokens))
+        progress.stage, progress.tokens = "capturing", tokens
+        done = (number + fraction) / len(self._models)
         seconds = time.monotonic() - self._started
         progress.follow(max(done, 1e-6) * _CAPTURING, 0.0, 1.0, seconds)
 
-    def _keep(
-        self,
-        number: int,
-        runs: tuple[Run, ...],
-        layers: list[torch.Tensor],
-        names: RowNames,
-        model: Model,
-    ) -> Captured:
-        files = tuple(self._folder / f"{number}-{run.layer}.npy" for run in runs)
-        massive = np.zeros(len(names), bool)
-        for file, x in zip(files, layers, strict=True):
-            with disk_errors_as_sentences(self._folder):
-                np.save(file, x.numpy())
-            massive |= massive_rows(x)
-        return Captured(runs, files, names, massive, model.tokenizer_digest, model.device)
+    def _keep(self, file: Path, x: torch.Tensor) -> np.ndarray:
+        """Writes a layer's rows; gives which of them are massive."""
+        with disk_errors_as_sentences(self._folder):
+            np.save(file, x.numpy())
+        return massive_rows(x)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The texts that a model reads, and which of their tokens compare."""
+
+    batches: list[Tokens]
+    compares: list[np.ndarray]
+    """[n_texts, longest] bool of each batch"""
+    names: RowNames
+    """what the tokens that compare are called, in all batches"""
+    words: int
+    """how many of them end one"""
+
+    @classmethod
+    def of(cls, model: Model, run: Run, texts: Sequence[str], max_tokens: int) -> "_Read":
+        """As many texts as give `max_tokens` ends of words, of which there are fewer than of
+        tokens, or all."""
+        batches, compares, names, words = [], [], [], 0
+        for first in range(0, len(texts), _PROMPTS):
+            some = texts[first : first + _PROMPTS]
+            batches.append(model.tokenize(some, run.config.context_length))
+            which, of_batch = row_names(batches[-1], first)
+            compares.append(which)
+            names.append(of_batch)
+            words += of_batch.count("word")
+            if words >= max_tokens:
+                break
+        return cls(batches, compares, RowNames.joined(names), words)
+
+    def compared(self, step: Step[Activations]) -> dict[int, torch.Tensor]:
+        """The rows that compare by layer, in main memory; none where a step has only progress."""
+        if step.value is None:
+            return {}
+        captured, compares = step.value, self.compares[step.number]
+        rows = torch.from_numpy(compares[captured.prompts, captured.positions])
+        return {layer: x.cpu()[rows] for layer, x in captured.items()}
 
 
 def _by_model(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
@@ -198,18 +226,6 @@ def _texts(run: Run, read: Callable[[CorpusSpec], Corpus]) -> list[str]:
             "anew."
         )
     return [prompt.text for prompt in corpus.held_out() or corpus.prompts]
-
-
-def _batch(
-    model: Model, texts: list[str], first: int, runs: tuple[Run, ...]
-) -> tuple[RowNames, dict[int, torch.Tensor]]:
-    """What the comparable tokens of some texts are called, and their activations by layer, in main
-    memory."""
-    tokens = model.tokenize(texts, runs[0].config.context_length)
-    compares, names = row_names(tokens, first)
-    captured = model.capture(tokens, [run.layer for run in runs])
-    rows = torch.from_numpy(compares[captured.prompts, captured.positions])
-    return names, {layer: x.cpu()[rows] for layer, x in captured.items()}
 
 
 def _compare_all(

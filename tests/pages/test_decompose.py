@@ -1,20 +1,25 @@
 """What if and Steer on the Decompose page, by AppTest, against the model itself."""
 
+import numpy as np
 import pandas as pd
 import pytest
+import streamlit as st
 import torch
 
 from itda_core.analysis.decomposition import decompose
 from itda_core.analysis.steering import Writing, steering_vector, usual_norm, write_on
 from itda_core.analysis.what_if import Edit, what_if
+from itda_core.model.loading import load_model
 from itda_core.runs.labels import Label
 from itda_core.runs.run import list_runs
+from pages.components import computed
 from pages.components.decompose import prompt as prompt_choice
 from pages.components.decompose import what_if as what_if_panel
 from pages.components.decompose.edits_url import edits_text, read_edits
 from pages.components.decompose.terms import latents_of
 from tests.support.app import assert_no_failure, close_explorer, metrics, newest, open_page
 from tests.support.labels import add_labels
+from tests.support.swept_like import SweptLike
 from tests.support.tiny_models import save_tiny_model
 from tests.support.trained_runs import tiny_config, trained
 
@@ -390,3 +395,72 @@ def test_an_encoder_says_that_it_predicts_nothing(data_folder, tmp_path, tiny_co
         assert "it predicts no next token" in told(app)
     finally:
         close_explorer()
+
+
+# A model that is read block by block
+
+
+@pytest.fixture
+def swept(data, monkeypatch):
+    """The pages' model, as if it did not fit into memory."""
+    loaded = []
+
+    def load(spec, *places, **options):
+        if not loaded:
+            loaded.append(SweptLike(load_model(spec, *places, **options)))
+        return loaded[0]
+
+    monkeypatch.setattr("itda_core.model.loading.load_model", load)
+    st.cache_resource.clear()
+    return lambda: loaded[0]
+
+
+def test_a_model_read_block_by_block_decomposes_with_a_bar_and_is_read_once(
+    data, tiny_model, swept, monkeypatch
+):
+    said = []
+    bar_text = computed.bar_text
+    monkeypatch.setattr(
+        computed, "bar_text", lambda *of: said.append(bar_text(*of)) or bar_text(*of)
+    )
+    run = newest(data, 2)
+    app = open_page("decompose", run=run.run_id, text=TEXT)
+    expected = decompose(run.dictionary(), tiny_model, TEXT, run.config)
+    assert metrics(app)["tokens decomposed"] == str(len(expected.positions))
+    assert metrics(app)["of the median token"] == f"{np.median(expected.shares_left):.1%}"
+    assert [f"Reading block {n} of 3 from the disk …" in said for n in (1, 2, 3)] == [True] * 3
+    app.run()
+    assert swept().sweeps == [(0, 2)]
+    assert not app.get("progress")
+
+
+def test_an_edit_of_a_model_read_block_by_block_waits_for_its_button(data, tiny_model, swept):
+    run = newest(data, 2)
+    app = open_page("decompose", run=run.run_id, text=TEXT, view="what-if", after="5")
+    assert "KL of the edit" not in metrics(app)
+    assert "this reads all blocks from the disk" in told(app)
+    app.button(key="predict").click().run()
+    assert_no_failure(app)
+    assert metrics(app)["KL of the edit"] == "0.0000"
+    result = decompose(run.dictionary(), tiny_model, TEXT, run.config)
+    alone = what_if(tiny_model, run.dictionary(), result, [], 5)
+    assert metrics(app)["KL of the reconstruction"] == f"{alone.kl_reconstruction[5]:.4f}"
+    # The text, then what no edit changes; looking at another token reads nothing.
+    sweeps = [(0, 2), (0, 2), (3, 4)]
+    assert swept().sweeps == sweeps
+    app.selectbox(key="after").set_value(3).run()
+    assert metrics(app)["KL of the reconstruction"] == f"{alone.kl_reconstruction[3]:.4f}"
+    assert swept().sweeps == sweeps
+
+
+def test_a_model_read_block_by_block_is_not_steered(data, swept):
+    app = open_page("decompose", run=newest(data, 2).run_id, text=TEXT, view="steer")
+    assert "would read all of it again" in told(app)
+    assert not [button for button in app.button if button.key == "write"]
+
+
+def test_blocks_are_counted_from_one_to_the_last():
+    assert computed.bar_text(range(80), 0.0) == "Reading block 1 of 80 from the disk …"
+    assert computed.bar_text(range(80), 0.145) == "Reading block 12 of 80 from the disk …"
+    assert computed.bar_text(range(80), 1.0) == "Reading block 80 of 80 from the disk …"
+    assert computed.bar_text(range(16, 80), 0.0) == "Reading block 17 of 80 from the disk …"

@@ -18,6 +18,7 @@ from itda_core.similarity import layers as comparing
 from itda_core.similarity.layers import compare_runs
 from itda_core.similarity.measures import MEASURES, measure_matrix
 from itda_core.store.store import Store, rebuild
+from tests.support.swept_like import SweptLike
 from tests.support.tiny_models import save_tiny_model
 from tests.support.trained_runs import tiny_config, trained
 
@@ -147,8 +148,8 @@ def test_a_massive_token_decides_nothing(runs, monkeypatch):
         model = capture(spec, **place)
         plain = model.capture
 
-        def capturing(tokens, layers):
-            found = plain(tokens, layers)
+        def capturing(tokens, layers, *options):
+            found = plain(tokens, layers, *options)
             found[2][5] *= 1_000
             return found
 
@@ -339,3 +340,20 @@ def test_the_command_compares_and_keeps(cli, copied):
     code, _, error = cli("measure", names[0], "--runs", copied)
     assert code == 2
     assert "at least two runs" in error
+
+
+def test_a_model_that_is_read_block_by_block_is_read_once_for_all_its_layers(runs, monkeypatch):
+    some = of_model(runs, "tiny-llama")
+    expected, loaded = compared(some, ["cka", "regression"], 100), []
+
+    def load(spec, **options):
+        loaded.append(SweptLike(load_model(spec, **options)))
+        return loaded[-1]
+
+    monkeypatch.setattr(comparing, "load_model", load)
+    steps = [(step.fraction, step.tokens) for step in compare_runs(some, ["cka"], 100)]
+    assert [fraction for fraction, _ in steps] == sorted(fraction for fraction, _ in steps)
+    assert max(tokens for _, tokens in steps) == 100
+    assert len({fraction for fraction, _ in steps}) > 4
+    assert compared(some, ["cka", "regression"], 100) == expected
+    assert [model.sweeps for model in loaded] == [[(0, 2)]] * 2

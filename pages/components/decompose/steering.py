@@ -15,6 +15,7 @@ from itda_core.analysis.steering import (
     WrittenToken,
     steering_vector,
     usual_norm,
+    why_not_written_on,
     write_on,
 )
 from itda_core.settings import MAX_SEED, RESID_POST, Setting
@@ -51,7 +52,7 @@ class _Written:
 def show_steering(run, result: Decomposition, latents: pd.DataFrame, row: int | None) -> None:
     """latents: of `latents_of`; row: of the locked token, whose first latent is proposed."""
     model = loaded_model(loaded_run(run.directory).config.model)
-    if reason := model.why_not("splicing"):
+    if reason := why_not_written_on(model):
         st.info(literal(reason))
         return
     st.caption(

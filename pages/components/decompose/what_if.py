@@ -1,16 +1,18 @@
 """What if: terms changed in a table, and what the model predicts then, on the Decompose page."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
 from itda_core.analysis.decomposition import Decomposition
-from itda_core.analysis.what_if import Edit, Unedited, WhatIf, unedited, what_if
+from itda_core.analysis.what_if import Edit, Unedited, WhatIf, unedited_steps, what_if_steps
 from pages.components.cached import loaded_model, loaded_run, model_and_dictionary
 from pages.components.charts.camera import picture_config
 from pages.components.charts.what_if import divergence_by_token
+from pages.components.computed import Kept, computed, is_asked_for
 from pages.components.decompose.edits_url import (
     LARGEST,
     editor_key,
@@ -50,6 +52,8 @@ def show_what_if(run, result: Decomposition, latents: pd.DataFrame, row: int | N
     with right:
         position, onto = _ask_where(result, row)
         outcome = _computed(run.directory, result, edits, position, onto)
+        if outcome is None:
+            return
         _show_divergences(outcome, position, onto)
     _show_next_tokens(result, outcome, position)
     st.plotly_chart(
@@ -152,21 +156,38 @@ def _ask_where(result: Decomposition, row: int | None) -> tuple[int, str]:
 _OF_TEXT = {Decomposition: lambda result: (result.text, result.codes.l0)}
 
 
-@st.cache_data(max_entries=64, show_spinner="Running the model …", hash_funcs=_OF_TEXT)
 def _computed(
     directory: str, result: Decomposition, edits: tuple[Edit, ...], position: int, onto: str
-) -> WhatIf:
+) -> WhatIf | None:
+    """None where it is not asked for yet, of a model that is read block by block."""
     model, dictionary = model_and_dictionary(directory)
-    vocabulary = len(model.tokenizer)
+    vocabulary, layer = len(model.tokenizer), dictionary.hook_point.layer
+    outcome = _outcome(directory, result, edits, position, onto)
+    unedited = _unedited(directory, result)
     is_kept = len(result.spans()) * vocabulary <= _MOST_KEPT
-    before = _unedited(directory, result) if is_kept else None
-    return what_if(model, dictionary, result, edits, position, onto, before)
+    cost = f"blocks {layer + 2:,} to {model.n_layers:,}" if unedited.value else "all blocks"
+    is_free = unedited.value is not None and not edits
+    if not (is_free or is_asked_for(model, outcome, "Predict", cost, "predict")):
+        return None
+    of_text, before = (model, dictionary, result), None
+    if is_kept and outcome.value is None:
+        steps = functools.partial(unedited_steps, *of_text)
+        before = computed(unedited, model, steps, range(model.n_layers))
+    steps = functools.partial(what_if_steps, *of_text, edits, position, onto, before)
+    return computed(outcome, model, steps, range(layer + 1 if before else 0, model.n_layers))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False, hash_funcs=_OF_TEXT)
+def _outcome(
+    directory: str, result: Decomposition, edits: tuple[Edit, ...], position: int, onto: str
+) -> Kept[WhatIf]:
+    return Kept(directory, result, edits, position, onto)
 
 
 @st.cache_resource(max_entries=1, show_spinner=False, hash_funcs=_OF_TEXT)
-def _unedited(directory: str, result: Decomposition) -> Unedited:
+def _unedited(directory: str, result: Decomposition) -> Kept[Unedited]:
     """What stays while edits of one text are tried."""
-    return unedited(*model_and_dictionary(directory), result)
+    return Kept(directory, result)
 
 
 def _show_divergences(outcome: WhatIf, position: int, onto: str) -> None:

@@ -1,10 +1,15 @@
 """What a latent has to do with others: near atoms, company, next tokens, other layers."""
 
+import functools
+from collections.abc import Iterator
+
 import pandas as pd
 import streamlit as st
 
 from itda_core.analysis.neighbours import NextTokens, nearest_atoms, next_tokens
+from itda_core.model.steps_of_work import Step
 from pages.components.cached import loaded_dictionary, loaded_model, loaded_run
+from pages.components.computed import Kept, computed, is_asked_for
 from pages.components.explorer import explorer
 from pages.components.run_names import run_label, words_of
 from pages.components.text import literal, snippet, token_label
@@ -68,7 +73,11 @@ def _show_next_tokens(run, latent: pd.Series) -> None:
     if reason := model.why_not("unembedding"):
         st.caption(literal(reason))
         return
-    tokens = _next_tokens(run.directory, int(latent.latent))
+    kept = _next_tokens(run.directory, int(latent.latent))
+    if not is_asked_for(model, kept, "Show", "what comes after its blocks", "next_tokens"):
+        return
+    steps = functools.partial(_next_tokens_steps, run.directory, int(latent.latent))
+    tokens = computed(kept, model, steps, range(model.n_layers - 1, model.n_layers))
     st.caption(
         "The atom through the model's final norm and unembedding, above the mean of all tokens. "
         "The blocks in between are left out, so this is its direct effect only."
@@ -88,10 +97,14 @@ def _show_next_tokens(run, latent: pd.Series) -> None:
         )
 
 
-@st.cache_data(max_entries=512, show_spinner=False)
-def _next_tokens(directory: str, latent: int) -> NextTokens:
+@st.cache_resource(max_entries=512, show_spinner=False)
+def _next_tokens(directory: str, latent: int) -> Kept[NextTokens]:
+    return Kept(directory, latent)
+
+
+def _next_tokens_steps(directory: str, latent: int) -> Iterator[Step[NextTokens]]:
     model = loaded_model(loaded_run(directory).config.model)
-    return next_tokens(model, loaded_dictionary(directory), latent, _COUNT)
+    yield Step(1.0, 0, next_tokens(model, loaded_dictionary(directory), latent, _COUNT))
 
 
 def _show_other_layers(run, latent: pd.Series) -> None:
