@@ -57,7 +57,7 @@ class Shared:
     """that all of them took"""
 
 
-class Step(Protocol):
+class Measured(Protocol):
     """How far the measuring of one run is."""
 
     stage: str
@@ -84,7 +84,7 @@ class Task(Protocol):
 
     def steps(
         self, run: Run, model: Model, prompts: Sequence[Prompt], loaded: Loaded
-    ) -> Iterator[Step]: ...
+    ) -> Iterator[Measured]: ...
 
     def keep(self, run: Run, result: dict[str, Any]) -> Path: ...
 
@@ -274,7 +274,7 @@ def _count_tokens(model: Model, corpus: Corpus, seed: int, context_length: int) 
     return token_frequencies(model, corpus.training(seed), longest)
 
 
-def _measured_on(run: Run, other: CorpusSpec | None, step: Step) -> dict[str, Any]:
+def _measured_on(run: Run, other: CorpusSpec | None, step: Measured) -> dict[str, Any]:
     """What the measures are of, for those who read them later. other: the corpus, if it is not the
     run's own held-out part."""
     return {

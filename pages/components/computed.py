@@ -3,6 +3,7 @@ where the model is read block by block."""
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import streamlit as st
@@ -44,8 +45,9 @@ def _with_spinner(steps: "Iterator[Step[Value]]", _blocks: range) -> Value:
 
 def _with_bar(steps: "Iterator[Step[Value]]", blocks: range) -> Value:
     bar = st.progress(0.0, bar_text(blocks, 0.0))
-    for step in steps:
-        bar.progress(min(1.0, step.fraction), bar_text(blocks, step.fraction))
+    with closing(steps):  # a click elsewhere ends it here, and the model is free at once
+        for step in steps:
+            bar.progress(min(1.0, step.fraction), bar_text(blocks, step.fraction))
     bar.empty()
     return step.value
 
