@@ -17,6 +17,8 @@ class Progress:
     """the run whose turn it is"""
     layer: int | None = None
     """whose atoms are chosen or tokens encoded, where it is one layer's turn"""
+    block: int | None = None
+    """through which all texts go, where a model is read block by block"""
     tokens: int = 0
     """read or measured so far: per layer, of this run"""
     total_tokens: int = 0
@@ -52,7 +54,8 @@ class Progress:
     def finish(self) -> None:
         """Everything is done."""
         self.stage, self.fraction, self.seconds_left = "done", 1.0, 0.0
-        self.layer, self.tokens_per_second = None, 0.0
+        self.layer = self.block = None
+        self.tokens_per_second = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """A line of a progress file: everything but the notes and results."""

@@ -75,7 +75,7 @@ def follow(
             steps.close()
             end_status()
             go_on = f" Go on with: {remedy.format(training_id=progress.training_id)}"
-            raise ItdaError(f"Stopped.{go_on if progress.tokens else ''}")
+            raise ItdaError(f"Stopped.{go_on if progress.tokens or progress.block else ''}")
     end_status()
     return progress
 
@@ -108,6 +108,8 @@ def describe(progress: Progress) -> str:
         return f"Choosing the atoms of layer {progress.layer}"
     what = " ".join(filter(None, (progress.stage.capitalize(), progress.run_id)))
     parts = [f"{what}: {progress.fraction:.0%}"]
+    if progress.block is not None:
+        parts.append(f"block {progress.block}")
     if progress.total_tokens:
         parts.append(f"{progress.tokens:,} of {progress.total_tokens:,} tokens")
     if progress.tokens_per_second:

@@ -59,12 +59,16 @@ def recorded(
 
 
 @contextmanager
-def left_out(blocks: Sequence[nn.Module], hidden: torch.Tensor) -> Iterator[None]:
-    """Within this context the blocks compute nothing and give `hidden`."""
+def left_out(
+    blocks: Sequence[nn.Module], hidden: torch.Tensor, n_values: int | None = None
+) -> Iterator[None]:
+    """Within this context the blocks compute nothing and give `hidden`. n_values: of what a block
+    gives where that is a tuple; those after the first are None then."""
+    given = hidden if n_values is None else (hidden, *[None] * (n_values - 1))
     forwards = [vars(block).get("forward") for block in blocks]
     try:
         for block in blocks:
-            block.forward = lambda *_inputs, **_options: hidden
+            block.forward = lambda *_inputs, **_options: given
         yield
     finally:
         for block, forward in zip(blocks, forwards, strict=True):

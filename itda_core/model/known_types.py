@@ -10,6 +10,8 @@ from pathlib import Path
 from itda_core.model.abilities import Abilities
 
 FILE = Path(__file__).parent / "types.json"
+SWEEP = "sweep"
+"""The entry that says why a type can't be read block by block"""
 
 
 def known_type(class_name: str) -> Abilities | None:
@@ -23,7 +25,14 @@ def known_type(class_name: str) -> Abilities | None:
         return None
     if "capture" in reasons:
         return Abilities.none("capture", reasons["capture"])
-    return Abilities(**reasons)
+    return Abilities(**{name: why for name, why in reasons.items() if name != SWEEP})
+
+
+def known_sweep(class_name: str) -> str | None:
+    """Why a model of this class can't be read block by block, as a tiny one showed; empty where it
+    can, None for a class that was not tried."""
+    reasons = _types().get(class_name)
+    return None if reasons is None else reasons.get(SWEEP, "")
 
 
 @functools.cache

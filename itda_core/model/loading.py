@@ -9,7 +9,14 @@ from pathlib import Path
 import torch
 
 from itda_core.config import ModelSpec
-from itda_core.devices import best_device, device_or_best, kind_of, numbered, working_on
+from itda_core.devices import (
+    best_device,
+    device_or_best,
+    free_memory,
+    kind_of,
+    numbered,
+    working_on,
+)
 from itda_core.digests import digest, sample_of
 from itda_core.errors import ModelError
 from itda_core.model.abilities import Abilities
@@ -30,35 +37,108 @@ from itda_core.model.pretrained import (
     no_room,
     of_two_parts,
     without_part,
+    without_weights,
 )
 from itda_core.model.process_lock import alone
-from itda_core.model.proved import Identity, proved, remembered
+from itda_core.model.proved import Identity, proved, proved_swept, remembered
 from itda_core.model.proved import remembered_sites as sites_before
 from itda_core.model.sites import Sites
+from itda_core.model.weight_files import StoredParts, StoredTensor, stored_tensors
 
 _PROBE_SHAPE = (512, 1_024, 1_024)
 """A product of an MLP's size, some milliseconds."""
 _WORTH_IT = 1.3
 """A gain in speed for which rounding to eight bits is accepted."""
+_FREE_SHARE = 0.9
+"""Of a device's free memory: what a model's weights may take where nothing else is said"""
 
 
 @alone
-def load_model(name: str | ModelSpec, dtype: str | None = None, device: str | None = None) -> Model:
+def load_model(
+    name: str | ModelSpec,
+    dtype: str | None = None,
+    device: str | None = None,
+    memory: int | None = None,
+) -> Model:
     """A built-in model, one from the hub, or one in a local folder, ready to capture from.
 
     dtype: "float32", "bfloat16", "float16" or "auto" (bfloat16 where the device computes faster in
     it, else float32); by default that of a ModelSpec, and float32 for a name. device: "cuda",
     "cuda:1", "mps" or "cpu", by default the setting ITDA_DEVICE, else the first of these kinds that
-    there is; InputError for one that is not there.
+    there is; InputError for one that is not there. memory: bytes of the device's that may be used,
+    by default what is free; a model that takes more is not loaded but read block by block, all
+    texts of a call together (see swept.py).
     NAME:encoder is the encoder of a model that has an encoder and a decoder. Only safetensors
     weights are read, and code that comes with a model is never run. The model has proved that
     its activations are right (see proof.py). Raises ModelError with the remedy.
     """
     spec = name if isinstance(name, ModelSpec) else ModelSpec(name, dtype="float32")
     device = device_or_best(device)
-    model = _loaded(spec, resolved_dtype(dtype or spec.dtype, device), device)
+    weights = resolved_dtype(dtype or spec.dtype, device)
+    source = _resolve(spec)
+    room = _room(device, memory)
+    if _fits(spec, source, weights, room):
+        model = _loaded(spec, source, weights, device)
+    else:
+        model = _swept(spec, source, weights, device, room)
     model.abilities.require(spec.name, "capture")
     return model
+
+
+def _room(device: str, memory: int | None) -> int:
+    """Bytes that a model may take on a device."""
+    return int(_FREE_SHARE * free_memory(torch.device(device))) if memory is None else memory
+
+
+def _fits(spec: ModelSpec, source: str, dtype: torch.dtype, memory: int) -> bool:
+    """Whether the weights of a model take at most `memory` bytes. Where they can't be found out,
+    loading it says why."""
+    try:
+        stored = stored_tensors(source, spec.revision)
+    except Exception:  # whatever the hub's client or a damaged file raises
+        return True
+    return sum(tensor.bytes_as(dtype) for tensor in stored.values()) <= memory
+
+
+def is_swept(spec: ModelSpec, dtype: str, device: str, memory: int | None = None) -> bool | None:
+    """Whether `load_model` would read a model block by block; None for one whose files are not
+    here. Nothing is loaded."""
+    stored = _stored_here(spec)
+    if stored is None:
+        return None
+    kind = resolved_dtype(dtype, device)
+    return sum(one.bytes_as(kind) for one in stored.values()) > _room(device, memory)
+
+
+def model_parts(spec: ModelSpec) -> StoredParts | None:
+    """How many numbers each block of a model and the rest of it hold; None for one whose files are
+    not here. Nothing is loaded, and the network is not asked."""
+    stored = _stored_here(spec)
+    return stored and StoredParts.of(stored)
+
+
+def _stored_here(spec: ModelSpec) -> dict[str, StoredTensor] | None:
+    try:
+        return stored_tensors(_resolve(spec, unpack=False), spec.revision, is_local=True)
+    except Exception:  # not a folder, not in the cache, damaged
+        return None
+
+
+def _swept(spec: ModelSpec, source: str, weights: torch.dtype, device: str, memory: int) -> Model:
+    try:
+        module, tokenizer, found = without_weights(spec, source, weights)
+        _check_fast(spec, tokenizer)
+        identity = _identity(spec, source, module.config, weights, device)
+        there = torch.device(numbered(device))
+        with working_on(there):
+            return proved_swept(identity, module, found, tokenizer, there, memory)
+    except ModelError as error:
+        if spec.name in str(error):
+            raise
+        raise ModelError(
+            f"{spec.name} takes more than the {memory / 1e9:,.2f} GB of memory that may be used, "
+            f"and can't be read block by block: {error}"
+        ) from error
 
 
 @alone
@@ -66,14 +146,17 @@ def try_model(spec: ModelSpec, device: str | None = None) -> Model:
     """The model with what it does right, also where its activations can't be read and `load_model`
     refuses it; device: as there. Raises ModelError where there is nothing to try."""
     device = device_or_best(device)
-    return _loaded(spec, resolved_dtype(spec.dtype, device), device)
+    return _loaded(spec, _resolve(spec), resolved_dtype(spec.dtype, device), device)
 
 
-def _loaded(spec: ModelSpec, weights: torch.dtype, device: str) -> Model:
-    source = _resolve(spec)
-    module, tokenizer = from_pretrained(spec, source, weights)
+def _check_fast(spec: ModelSpec, tokenizer) -> None:
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"The tokenizer of {spec.name} gives no character spans (not a fast one).")
+
+
+def _loaded(spec: ModelSpec, source: str, weights: torch.dtype, device: str) -> Model:
+    module, tokenizer = from_pretrained(spec, source, weights)
+    _check_fast(spec, tokenizer)
     identity = _identity(spec, source, module.config, weights, device)
     there = torch.device(numbered(device))  # "cuda" alone would be the thread's own
     try:

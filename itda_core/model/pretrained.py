@@ -1,7 +1,10 @@
 """transformers' own loading: the class that a configuration stands for, and what its files lack."""
 
+import copy
 import os
 import re
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,6 +13,8 @@ from itda_core.config import ModelSpec
 from itda_core.devices import is_out_of_memory
 from itda_core.errors import ModelError
 from itda_core.model.built_in import BUILT_IN, quieten
+from itda_core.model.weight_files import stored_tensors
+from itda_core.model.weights import Weights
 
 ENCODER = ":encoder"
 """Ends the name of a model of which the encoder alone is meant"""
@@ -21,13 +26,63 @@ def from_pretrained(spec: ModelSpec, source: str, dtype: torch.dtype):
     Raises ModelError with the remedy, also where weights that the activations need are not in the
     files: transformers would draw them at random.
     """
+    options = {**_options(spec), "dtype": dtype, "use_safetensors": True}
+
+    def load(kind, _config) -> tuple[nn.Module, dict[str, Any]]:
+        return kind.from_pretrained(source, **options, output_loading_info=True)
+
+    return _with_tokenizer(spec, source, load)
+
+
+def without_weights(spec: ModelSpec, source: str, dtype: torch.dtype):
+    """The same with a module whose parameters have no memory, and the `Weights` to put into it.
+
+    Raises ModelError where the files are not such that its blocks can be read one by one.
+    """
+    stored = stored_tensors(source, spec.revision)
+    found = []
+
+    def load(kind, config) -> tuple[nn.Module, dict[str, Any]]:
+        found[:] = [Weights(_empty(kind, config, dtype), stored, dtype)]
+        return found[0].module, found[0].report.to_dict()
+
+    return *_with_tokenizer(spec, source, load), found[0]
+
+
+def _empty(kind, config, dtype: torch.dtype) -> nn.Module:
+    """The module that a configuration describes; only what is calculated and not learned, such as
+    tables of angles, has memory."""
+    from accelerate import init_empty_weights
+
+    if method := getattr(config.get_text_config(), "quantization_config", None) or getattr(
+        config, "quantization_config", None
+    ):
+        method = method if isinstance(method, dict) else method.to_dict()
+        raise ModelError(
+            f"it is quantised ({method.get('quant_method', 'in some way')}), and quantised models "
+            "can't be read block by block. Choose one in bfloat16, float16 or float32."
+        )
+    make = getattr(kind, "_from_config", None) or kind.from_config
+    with init_empty_weights(include_buffers=False):
+        return make(copy.deepcopy(config), dtype=dtype)
+
+
+def _options(spec: ModelSpec) -> dict[str, Any]:
+    return {"revision": spec.revision, "trust_remote_code": False}
+
+
+_Load = Callable[[Any, Any], tuple[nn.Module, dict[str, Any]]]
+"""From a class of transformers and a configuration to a module and the report of what the files
+lack"""
+
+
+def _with_tokenizer(spec: ModelSpec, source: str, load: _Load):
     from transformers import AutoTokenizer
 
     quieten()
-    options = {"revision": spec.revision, "trust_remote_code": False}
     try:
-        module = _module(spec, source, dtype, options)
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        module = _module(spec, source, load)
+        tokenizer = AutoTokenizer.from_pretrained(source, **_options(spec))
     except ModelError:
         raise
     except Exception as error:  # transformers and the hub client raise a dozen kinds
@@ -40,18 +95,16 @@ def without_part(name: str) -> str:
     return name.removesuffix(ENCODER)
 
 
-def _module(spec: ModelSpec, source: str, dtype: torch.dtype, options: dict) -> nn.Module:
+def _module(spec: ModelSpec, source: str, load: _Load) -> nn.Module:
     from transformers import AutoConfig, AutoModel
 
-    config = AutoConfig.from_pretrained(source, **options)
+    config = AutoConfig.from_pretrained(source, **_options(spec))
     is_encoder = spec.name.endswith(ENCODER)
     if refusal := of_two_parts(spec.name, config):
         raise ModelError(f"{spec.name} can't be used: {refusal}")
-    kind = _class(config)
-    options = {**options, "dtype": dtype, "use_safetensors": True, "output_loading_info": True}
-    module, found = kind.from_pretrained(source, **options)
+    module, found = load(_class(config), config)
     if any(_is_of_the_head(module, name) for name in found["missing_keys"]):
-        module, found = AutoModel.from_pretrained(source, **options)  # has no such head
+        module, found = load(AutoModel, config)  # has no such head
     _check_blocks(spec.name, module, found["unexpected_keys"])
     if is_encoder:
         return _encoder_of(spec.name, module, found["missing_keys"])
@@ -120,6 +173,18 @@ def _class(config):
         with_head = [name for name in config.architectures if name in known]
     named = (getattr(transformers, name, None) for name in with_head if name)
     return next((kind for kind in named if kind), transformers.AutoModel)
+
+
+def type_names(module: nn.Module, is_encoder: bool) -> list[str]:
+    """The names under which a type may be known (see `known_type`): its class, and the classes with
+    a head that the same bare model has. is_encoder: of two parts this one is used."""
+    from transformers.models.auto import modeling_auto
+
+    kinds = ("CAUSAL_LM", "MASKED_LM", "IMAGE_TEXT_TO_TEXT", "SEQ_TO_SEQ_CAUSAL_LM")
+    mappings = [getattr(modeling_auto, f"MODEL_FOR_{kind}_MAPPING_NAMES") for kind in kinds]
+    heads = [mapping.get(module.config.model_type) for mapping in mappings]
+    names = [type(module).__name__, *(name for name in heads if isinstance(name, str))]
+    return [f"{name}{ENCODER if is_encoder else ''}" for name in dict.fromkeys(names)]
 
 
 def of_two_parts(name: str, config) -> str:

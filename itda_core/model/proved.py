@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from itda_core.config import data_directory
@@ -16,10 +17,13 @@ from itda_core.files import write_json
 from itda_core.model.abilities import Abilities
 from itda_core.model.blocks import block_lists
 from itda_core.model.model import Model
-from itda_core.model.pretrained import text_parts
+from itda_core.model.pretrained import text_parts, type_names
 from itda_core.model.proof import prove
 from itda_core.model.site_proof import prove_sites
 from itda_core.model.sites import Sites
+from itda_core.model.swept import SweptModel
+from itda_core.model.swept_proof import prove_swept
+from itda_core.model.weights import Weights
 
 _VERSION = 1
 """Of the proof: what an earlier one found is not believed"""
@@ -40,8 +44,13 @@ class Identity:
 
 def remembered(identity: Identity) -> Abilities | None:
     """What was proved of the model when it was loaded before; None where it never was."""
-    found = _read(_file(identity))
+    found = _read(_file(identity)) or _read(_file(_swept(identity)))
     return found and Abilities(**found["abilities"])
+
+
+def _swept(identity: Identity) -> Identity:
+    """The same model read block by block, which proves itself in another way."""
+    return dataclasses.replace(identity, device=f"{identity.device}, block by block")
 
 
 def proved(identity: Identity, module: nn.Module, tokenizer) -> Model:
@@ -60,7 +69,7 @@ def proved(identity: Identity, module: nn.Module, tokenizer) -> Model:
         model.abilities, model.d_model = Abilities(**found["abilities"]), found["d_model"]
         return model
     tried = []
-    for part, blocks in _candidates(module):
+    for part, blocks in candidates(module):
         model = make(part, blocks)
         model.abilities = prove(model)
         tried.append((part, blocks, model))
@@ -98,7 +107,37 @@ def _read_sites(found: dict | None) -> Sites | None:
         return None
 
 
-def _candidates(module: nn.Module) -> list[tuple[str, str]]:
+def proved_swept(
+    identity: Identity,
+    module: nn.Module,
+    weights: Weights,
+    tokenizer,
+    device: torch.device,
+    memory: int,
+) -> SweptModel:
+    """The same of a model that is read block by block. module: what is used of that of `weights`;
+    memory: bytes that may be used on `device`."""
+    file = _file(_swept(identity))
+    inside = next(path for path, one in weights.module.named_modules() if one is module)
+
+    def make(part: str, blocks: str) -> SweptModel:
+        path = ".".join(filter(None, (inside, part)))
+        place = (weights, path, blocks)
+        return SweptModel(identity.name, *place, tokenizer, identity.digest, device, memory)
+
+    if found := _read(file):
+        model = make(found["part"], found["blocks"])
+        model.abilities, model.d_model = Abilities(**found["abilities"]), found["d_model"]
+        model.n_values = found.get("n_values")
+        return model
+    part, blocks = candidates(module)[0]
+    model = make(part, blocks)
+    model.abilities = prove_swept(model, type_names(weights.module, is_encoder=bool(inside)))
+    _remember(file, part, blocks, model)
+    return model
+
+
+def candidates(module: nn.Module) -> list[tuple[str, str]]:
     """Text models within `module` and lists of blocks in them, the likeliest first."""
     parts = text_parts(module)
     found = [(part, path) for part in parts for path in block_lists(module.get_submodule(part))]
@@ -133,6 +172,8 @@ def _read(file: Path | None) -> dict | None:
 def _remember(file: Path | None, part: str, blocks: str, model: Model) -> None:
     """Written for the next load; a folder that can't be written to only costs the time."""
     about = {"part": part, "blocks": blocks, "d_model": model.d_model}
+    if isinstance(model, SweptModel):
+        about["n_values"] = model.n_values
     _write(file, about | {"abilities": dataclasses.asdict(model.abilities)})
 
 

@@ -38,7 +38,9 @@ class Capture:
         self._is_let_go = False
         if checkpoint is not None:
             self._restore(*checkpoint)
-        self._parts = reader_of(context).parts(dict(self.windows))
+        self._reader = reader_of(context)
+        self._parts = self._reader.parts(dict(self.windows))
+        self._newest: Part | None = None
 
     @property
     def is_done(self) -> bool:
@@ -52,7 +54,9 @@ class Capture:
 
     @property
     def fraction(self) -> float:
-        """Of the activations of all layers, in [0, 1]."""
+        """Of the reading, in [0, 1]: by the activations of all layers, where it does not say."""
+        if self._newest is not None and self._newest.fraction is not None:
+            return self._newest.fraction
         return sum(self.rows.values()) / (len(self.rows) * self.context.plan.total_rows)
 
     @property
@@ -60,11 +64,24 @@ class Capture:
         """Tokens of which all layers are read."""
         return min(self.rows.values())
 
-    def next_part(self) -> None:
-        """Read what comes next, and hand its activations on."""
+    @property
+    def block(self) -> int | None:
+        """Through which all texts go, where they go through one after another."""
+        return self._newest and self._newest.block
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether a checkpoint now keeps all that was done."""
+        return self._newest is None or self._newest.is_at_rest
+
+    def next_part(self) -> bool:
+        """Read what comes next, and hand its activations on; whether there were any."""
         started = time.monotonic()
         try:
-            part = next(self._parts)
+            part = self._newest = next(self._parts)
+            if part.activations is None:
+                self.seconds += time.monotonic() - started
+                return False
             # One wait for the device, for all layers.
             good = to_host(*(usable(rows) for rows in part.activations.values()))
         except Exception as error:  # of this part nothing has been handed on yet
@@ -74,6 +91,11 @@ class Capture:
         self._hand_on(part, dict(zip(part.activations, good, strict=True)))
         self.n_parts += 1
         self.seconds += time.monotonic() - started
+        return True
+
+    def stop_reading(self) -> None:
+        """Let go of what the reading holds: a block of the model, for one."""
+        self._parts.close()
 
     def _hand_on(self, part: Part, is_good: dict[int, torch.Tensor]) -> None:
         """is_good: which rows of each layer are usable, on the host."""
@@ -101,6 +123,7 @@ class Capture:
             return
         for rows in (*self.explored.values(), *self.builders.values()):
             rows.flush()
+        self._reader.flush()
         state = {
             "parts": self.n_parts,
             "windows": _by_name(self.windows),
@@ -114,6 +137,7 @@ class Capture:
             if builder.n_atoms
         }
         self.context.workspace.save_checkpoint(self.n_parts, dictionaries, state)
+        self._reader.keep()
 
     def let_go(self, layer: int) -> None:
         """The run of a layer is written: what was kept for it is not needed any more."""

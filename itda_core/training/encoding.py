@@ -1,7 +1,6 @@
 """A finished dictionary's codes of the explored tokens, and its measures on held-out ones."""
 
 import copy
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,17 +10,15 @@ import pyarrow.parquet as pq
 import torch
 
 from itda_core.activations.massive import massive
-from itda_core.activations.plan import make_plan
 from itda_core.devices import halving, to_device, to_host
 from itda_core.dictionary.dictionary import Dictionary
-from itda_core.errors import CorpusError
 from itda_core.evaluation.metrics import ReconstructionSums, used_terms
 from itda_core.pursuit.codes import Codes, tokens_together
 from itda_core.runs.near_misses import NearMisses
 from itda_core.runs.rows import DeviceRows, RowFile
 from itda_core.runs.training_context import TrainingContext
+from itda_core.training.held_out import HeldOutActivations
 
-HELD_OUT_TOKENS = 4_096
 _ENCODE_TOGETHER = 8_192
 """Tokens encoded, measured and written together; memory holds no more of them."""
 _CODE_SCHEMA = pa.schema(
@@ -135,30 +132,17 @@ def _code_table(
 
 
 class HeldOut:
-    """The held-out activations of all layers of a training, captured once."""
+    """What dictionaries are worth on the held-out activations of a training."""
 
     def __init__(self, context: TrainingContext):
-        self._context = context
-
-    @functools.cached_property
-    def _activations(self) -> dict[int, torch.Tensor]:
-        """By layer, on the host, which has room for those of all; none where no held-out prompt has
-        two tokens."""
-        model, config = self._context.model, self._context.config
-        try:
-            plan = make_plan(model, self._context.corpus.held_out(), config, HELD_OUT_TOKENS)
-        except CorpusError:
-            return {}
-        tokens = plan.tokens(0, len(plan.prompts))
-        return dict(model.capture(tokens, config.layers, config.skip_first, to="cpu"))
+        self._activations = HeldOutActivations(context)
 
     def measures(
         self, layer: int, dictionary: Dictionary, gram: torch.Tensor | None
     ) -> dict[str, float | int | None]:
         """FVU on held-out prompts, where the corpus has any of two tokens: of all tokens, and
         without massive activations."""
-        empty = dictionary.atoms.new_zeros(0, dictionary.d_model)
-        x, _ = _finite(to_device(self._activations.get(layer, empty), dictionary.device))
+        x, _ = _finite(to_device(self._activations.of(layer), dictionary.device))
         [norms] = to_host(x.norm(dim=1))
         is_usual = ~massive(norms, dictionary.median_norm or float(norms.nanmedian()))
         everything, usual = ReconstructionSums(), ReconstructionSums()

@@ -6,16 +6,25 @@ from typing import Protocol
 
 from itda_core.activations.sources import Sources, sources_of
 from itda_core.model.model import Activations
+from itda_core.model.swept import SweptModel
 from itda_core.runs.training_context import TrainingContext
+from itda_core.training.swept_reading import SweptPass
 
 
 @dataclass(frozen=True)
 class Part:
-    """The activations of one window of the plan, of all layers or of some."""
+    """The activations of one window of the plan, of all layers or of some; or only how far the
+    reading is."""
 
-    activations: Activations
-    sources: Sources
+    activations: Activations | None
+    sources: Sources | None
     """of each row"""
+    fraction: float | None = None
+    """of the whole reading that is done, in [0, 1], where that is not told by the rows"""
+    block: int | None = None
+    """through which the texts go, where they go through one after another"""
+    is_at_rest: bool = True
+    """Whether a checkpoint now keeps all that was done"""
 
 
 class Reader(Protocol):
@@ -25,9 +34,19 @@ class Reader(Protocol):
         """What is not read yet. read: windows of each layer that are."""
         ...
 
+    def flush(self) -> None:
+        """Bring to the disk what belongs to the parts that were given, before a checkpoint."""
+        ...
+
+    def keep(self) -> None:
+        """Bring to the disk from where reading can go on, once a checkpoint is there."""
+        ...
+
 
 def reader_of(context: TrainingContext) -> Reader:
     """The reader for what a training reads from."""
+    if isinstance(context.model, SweptModel):
+        return SweptReader(context)
     return ModelReader(context)
 
 
@@ -39,7 +58,46 @@ class ModelReader:
 
     def parts(self, read: dict[int, int]) -> Iterator[Part]:
         plan, config = self._context.plan, self._context.config
-        for first, last in plan.windows[min(read.values()) :]:
+        for number, (first, last) in enumerate(plan.windows):
+            # One that was read block by block before may be further at some layers.
+            layers = [layer for layer in config.layers if read[layer] <= number]
+            if not layers:
+                continue
             tokens = plan.tokens(first, last)
-            activations = self._context.model.capture(tokens, config.layers, config.skip_first)
+            activations = self._context.model.capture(tokens, layers, config.skip_first)
             yield Part(activations, sources_of(tokens, plan.prompts[first:last], activations))
+
+    def flush(self) -> None:
+        """Nothing is kept beside what it gives."""
+
+    def keep(self) -> None:
+        """What is read tells where it goes on."""
+
+
+class SweptReader:
+    """Block by block: all windows go through one block before the next is read. Held-out
+    activations are captured on the way, so that no weight is read twice."""
+
+    def __init__(self, context: TrainingContext):
+        self._context = context
+        self._pass = SweptPass(context)
+
+    def parts(self, read: dict[int, int]) -> Iterator[Part]:
+        plan = self._context.plan
+        for done in self._pass.through_blocks(read):
+            progress = {"fraction": done.fraction, "block": done.block}
+            if done.activations is None:
+                yield Part(None, None, **progress, is_at_rest=done.ends_block)
+                continue
+            first, last = plan.windows[done.window]
+            tokens, prompts = plan.tokens(first, last), plan.prompts[first:last]
+            sources = sources_of(tokens, prompts, done.activations)
+            yield Part(done.activations, sources, **progress, is_at_rest=False)
+
+    def flush(self) -> None:
+        """The held-out activations."""
+        self._pass.flush()
+
+    def keep(self) -> None:
+        """The hidden states, where a block has just been done."""
+        self._pass.keep()

@@ -42,15 +42,27 @@ class Report:
         progress.mean_error = {layer: e for layer, e in errors.items() if e is not None}
         progress.atoms = {layer: builder.n_atoms for layer, builder in builders}
         progress.skipped = capture.left_out()
-        self._estimate(_CAPTURE_SHARE * capture.fraction)
+        self._follow()
         self._log()
         return progress
+
+    def block(self) -> Progress:
+        """Some texts more are through a block of the model."""
+        self._follow()
+        if self._capture.is_at_rest:
+            self._log()
+        return self.progress
+
+    def _follow(self) -> None:
+        self.progress.block = self._capture.block
+        self._estimate(_CAPTURE_SHARE * self._capture.fraction)
 
     def layer(self, layer: int) -> Progress:
         """The atoms of a layer are about to be chosen."""
         layers = self._context.config.layers
         share = layers.index(layer) / len(layers)
         self.progress.stage, self.progress.layer = "choosing", layer
+        self.progress.block = None
         self.progress.tokens_per_second = 0.0
         self._estimate(_CAPTURE_SHARE + (1 - _CAPTURE_SHARE) * share)
         return self.progress

@@ -37,12 +37,14 @@ _NOTHING_LOST = (
 )
 
 
-def resume(name: str, runs: Path, device: str | None = None) -> Iterator[Progress]:
+def resume(
+    name: str, runs: Path, device: str | None = None, memory: int | None = None
+) -> Iterator[Progress]:
     """Go on with an interrupted training, given its id or the id of one of its runs, on a device
-    that may be another one."""
+    and with as much memory as may be others."""
     training_id = find_interrupted(name, runs)
     config = interrupted_trainings(runs)[training_id]
-    yield from train(config, runs, device, expected_id=training_id)
+    yield from train(config, runs, device, memory, expected_id=training_id)
 
 
 def find_interrupted(name: str, runs: Path) -> str:
@@ -62,12 +64,17 @@ def find_interrupted(name: str, runs: Path) -> str:
 
 
 def train(
-    config: TrainConfig, runs: Path, device: str | None = None, expected_id: str | None = None
+    config: TrainConfig,
+    runs: Path,
+    device: str | None = None,
+    memory: int | None = None,
+    expected_id: str | None = None,
 ) -> Iterator[Progress]:
     """Train a dictionary for each layer of `config` and write the run directories.
 
     device: "cuda:1", "mps", "cpu" …, by default the best there is; everything is computed there,
-    and which it was is no part of the training's id.
+    and which it was is no part of the training's id. memory: bytes of it that the model may use, by
+    default what is free; one that takes more is read block by block, and gives the same dictionary.
     What is already written is not made again, and what was interrupted goes on from its
     checkpoint. Closing the generator keeps a
     checkpoint, except on a device once the first layer is written: a pass that no checkpoint holds
@@ -77,7 +84,7 @@ def train(
     if config.selection == IMPORTED:
         raise InputError("This dictionary was made elsewhere and imported: import it again.")
     yield Progress("loading")
-    model = _source(config, runs, device)
+    model = _source(config, runs, device, memory)
     config = config.with_dtype(model.dtype)
     model.check_layers(config.layers)
     model = model.at(config.site)
@@ -110,6 +117,8 @@ def _run(context: TrainingContext) -> Iterator[Progress]:
     except GeneratorExit:  # cancelled between two windows or layers, where the state is whole
         capture.checkpoint()
         raise
+    finally:
+        capture.stop_reading()
     _check_all_written(context, capture)
     yield report.done()
 
@@ -118,9 +127,9 @@ def _captured(capture: Capture, report: Report) -> Iterator[Progress]:
     """The pass to its end, with checkpoints."""
     last_checkpoint = time.monotonic()
     while not capture.is_done:
-        capture.next_part()
-        progress = report.window()
-        if time.monotonic() - last_checkpoint > CHECKPOINT_SECONDS:
+        progress = report.window() if capture.next_part() else report.block()
+        is_due = time.monotonic() - last_checkpoint > CHECKPOINT_SECONDS
+        if is_due and capture.is_at_rest:
             capture.checkpoint()
             last_checkpoint = time.monotonic()
         yield progress
@@ -128,6 +137,7 @@ def _captured(capture: Capture, report: Report) -> Iterator[Progress]:
     on_cpu = capture.context.device.type == "cpu"
     if on_cpu or time.monotonic() - last_checkpoint > CHECKPOINT_SECONDS:
         capture.checkpoint()
+    capture.stop_reading()
 
 
 def _written(context: TrainingContext, capture: Capture, report: Report) -> Iterator[Progress]:
@@ -180,10 +190,12 @@ class _Pools:
         return self._newest[1]
 
 
-def _source(config: TrainConfig, runs: Path, device: str | None) -> ActivationSource:
+def _source(
+    config: TrainConfig, runs: Path, device: str | None, memory: int | None
+) -> ActivationSource:
     """The model, or the folder of its activations."""
     if not config.activations:
-        return load_model(_as_before(config, runs).model, device=device)
+        return load_model(_as_before(config, runs).model, device=device, memory=memory)
     recorded = RecordedModel(ActivationFolder(Path(config.activations)), device)
     recorded.check_config(config)
     return recorded

@@ -18,7 +18,7 @@ from itda_core.runs import rows as rows_module
 from itda_core.runs.rows import RowRoom
 from itda_core.runs.run import NEAR_MISS_FILE, list_runs
 from itda_core.selection import builders
-from itda_core.training import encoding, trainer
+from itda_core.training import encoding, held_out, trainer
 from itda_core.training.capture import Capture
 from itda_core.training.trainer import resume, train
 from tests.support.pretend_device import PretendDevice
@@ -273,7 +273,7 @@ def test_blocks_that_fill_memory_are_encoded_in_halves(tiny, tmp_path, undisturb
         sizes.append(len(x))
         return full() if len(x) > 200 else encode(self, x, *rest, **options)
 
-    monkeypatch.setattr(encoding, "HELD_OUT_TOKENS", 100)
+    monkeypatch.setattr(held_out, "HELD_OUT_TOKENS", 100)
     monkeypatch.setattr(encoding.Dictionary, "encode", encode_few)
     on_device(config, tmp_path / "runs")
     assert sizes[:3] == [600, 300, 150]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from itda_core.files import write_atomically
 from itda_core.model.abilities import ABOUT, Abilities
-from itda_core.model.known_types import FILE
+from itda_core.model.known_types import FILE, SWEEP
 from itda_core.model.sites import Sites
 from itda_core.settings import SITES
 from tools.model_types.listing import ModelType
@@ -34,6 +34,8 @@ class Found:
     layers: int = 0
     sites: Sites = field(default_factory=Sites)
     """which places in a block it has, and why not the others"""
+    not_swept: str = ""
+    """why it can't be read block by block"""
 
     @property
     def in_words(self) -> str:
@@ -66,7 +68,8 @@ def shipped(found: Sequence[Found]) -> dict[str, dict[str, str]]:
     for one in found:
         if one.abilities and not one.wrong:
             reasons = {name: reason for name, reason in one.abilities.reasons().items() if reason}
-            types[one.type.class_name + one.part] = reasons
+            swept = {SWEEP: one.not_swept} if one.not_swept else {}
+            types[one.type.class_name + one.part] = {**reasons, **swept}
         if one.refused or one.part:
             words = one.refused.removeprefix("MODEL can't be used: ").rstrip(".")
             words = words or "it has an encoder and a decoder: choose its encoder, NAME:encoder"

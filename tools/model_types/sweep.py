@@ -52,6 +52,7 @@ def _try(one: ModelType, folder: Path) -> dict[str, Any]:
     from itda_core.model.built_in import quieten
     from itda_core.model.loading import load_model
     from tools.model_types.check import check
+    from tools.model_types.swept import why_not_swept
 
     torch.set_num_threads(1)
     quieten()
@@ -75,7 +76,7 @@ def _try(one: ModelType, folder: Path) -> dict[str, Any]:
         except Exception as error:
             return {"wrong": _in_a_line(error), "abilities": model.abilities}
         found = {"abilities": model.abilities, "sites": model.sites, "part": part}
-        return {**found, "layers": model.n_layers}
+        return {**found, "layers": model.n_layers, "not_swept": why_not_swept(model)}
     return {"refused": refusal}
 
 

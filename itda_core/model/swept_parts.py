@@ -1,0 +1,94 @@
+"""What a swept model has in memory together: a block and the next, and what lies outside them."""
+
+import re
+
+from torch import nn
+
+from itda_core.errors import ModelError
+from itda_core.model.sweep import Stage
+from itda_core.model.weights import Weights
+
+_OTHER_SENSES = re.compile(r"\bvision|\bvisual|\baudio|\bimage")
+
+
+class SweptParts:
+    """The parts of a text model: its blocks, its table of embeddings, its head, and the rest."""
+
+    def __init__(self, weights: Weights, module: nn.Module, part: str, blocks: str):
+        """module: the text model, at the path `part` of transformers' module; blocks: the path of
+        its list of blocks."""
+        self._weights = weights
+        n_blocks = len(module.get_submodule(blocks))
+        self.blocks = [_path(part, f"{blocks}.{number}") for number in range(n_blocks)]
+        self.embedding_module = _table(module)
+        self._embedding = _path_of(weights.module, self.embedding_module)
+        self._head = _path_of(weights.module, _head(module))
+        large = [path for path in (self._embedding, self._head) if path is not None]
+        others = [path for path, _ in weights.module.named_modules() if _OTHER_SENSES.search(path)]
+        self.outside = weights.outside(part, [*self.blocks, *large, *others])
+        """Names on disk of what stays in memory: norms, positions …"""
+        if weights.share_blocks(self.blocks):
+            raise ModelError("its blocks share weights, so that they can't be read one by one")
+
+    def stage(self, block: int) -> Stage:
+        """A block, with the table of embeddings where it is the first."""
+        parts = [self.blocks[block]] + ([self._embedding] if block == 0 else [])
+        return Stage(block, self._names(parts))
+
+    def last_stage(self, first: int) -> Stage:
+        """The head, with the last block where that is not before block `first`."""
+        last = len(self.blocks) - 1
+        parts = [self._head]
+        if first <= last:
+            parts.append(self.blocks[last])
+        if last == 0 >= first:
+            parts.append(self._embedding)
+        return Stage(last if first <= last else None, self._names(parts))
+
+    def _names(self, parts: list[str | None]) -> list[str]:
+        names = [name for part in parts if part for name in self._weights.stored_names(part)]
+        return list(dict.fromkeys(names))
+
+    @property
+    def peak_bytes(self) -> int:
+        """Of memory for the weights that are there at once: the two largest neighbours among the
+        blocks, the larger one of embeddings and head, and what stays."""
+        count = self._weights.bytes_of
+        sizes = [count(self._weights.stored_names(block)) for block in self.blocks]
+        pairs = [a + b for a, b in zip(sizes, [*sizes[1:], 0], strict=True)]
+        large = [count(self._names([part])) for part in (self._embedding, self._head)]
+        return max(pairs) + max(large) + count(self.outside)
+
+    def check_room(self, name: str, memory: int) -> None:
+        """Raises ModelError where memory has no room for what is there at once."""
+        if self.peak_bytes > memory:
+            raise ModelError(
+                f"Even block by block {name} takes {self.peak_bytes / 1e9:,.2f} GB of memory for "
+                "two of its blocks and what lies outside them; "
+                f"{memory / 1e9:,.2f} GB may be used. Allow more, or choose a smaller model."
+            )
+
+
+def _table(module: nn.Module) -> nn.Module | None:
+    """The table of embeddings; None where it is none that a vector can stand in for."""
+    try:
+        found = module.get_input_embeddings()
+    except (NotImplementedError, AttributeError):
+        return None
+    weight = getattr(found, "weight", None)
+    return found if weight is not None and weight.ndim == 2 else None
+
+
+def _head(module: nn.Module) -> nn.Module | None:
+    try:
+        return module.get_output_embeddings()
+    except (NotImplementedError, AttributeError):
+        return None
+
+
+def _path_of(whole: nn.Module, module: nn.Module | None) -> str | None:
+    return next((path for path, one in whole.named_modules() if one is module), None)
+
+
+def _path(*parts: str) -> str:
+    return ".".join(part for part in parts if part)

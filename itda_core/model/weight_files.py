@@ -1,0 +1,193 @@
+"""The tensors of a model's safetensors files: where each lies, and reading one.
+
+They are read by ordinary reads, not through a memory map: what a map has touched counts as the
+process's memory, and a disk that fails under it ends the process.
+"""
+
+import json
+import math
+import mmap
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from itda_core.errors import ModelError
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""Data types by their names in a safetensors header"""
+_BLOCK = re.compile(r"(.*?)\.(\d+)\.")
+"""The path of a list and a number in it, at the beginning of a name"""
+_OTHER_SENSES = re.compile(r"\bvision|\bvisual|\baudio")
+_LONGEST_HEADER = 100_000_000
+"""Bytes, as the format limits it"""
+_PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+"""What makes memory the process's own, where systems tell that from shared memory"""
+_READ_TOGETHER = 2**28
+"""Bytes of one read: systems refuse more than 2 GB"""
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor lies."""
+
+    path: Path
+    kind: str
+    """its data type, as a header names it"""
+    shape: tuple[int, ...]
+    start: int
+    """its first byte in the file"""
+    n_bytes: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Raises ModelError for a type in which quantised models are kept."""
+        if self.kind not in DTYPES:
+            raise ModelError(
+                f"{self.path} holds tensors of the type {self.kind}, as quantised models do, and "
+                "those can't be read block by block. Choose one in bfloat16, float16 or float32."
+            )
+        return DTYPES[self.kind]
+
+    @property
+    def count(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+    def bytes_as(self, dtype: torch.dtype) -> int:
+        """Bytes that it takes in a model of some data type; what is no usual number stays as it
+        is."""
+        is_number = self.kind in DTYPES and DTYPES[self.kind].is_floating_point
+        return self.count * dtype.itemsize if is_number else self.n_bytes
+
+    def read(self) -> torch.Tensor:
+        """The tensor, in main memory. Raises ModelError where the file ends before it does."""
+        raw = _room(self.n_bytes)
+        view, done = memoryview(raw.numpy()), 0
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(self.start)
+            while done < self.n_bytes:
+                count = file.readinto(view[done : done + _READ_TOGETHER])
+                if not count:
+                    raise _damaged(self.path, "it ends in the middle of a tensor")
+                done += count
+        return raw.view(self.dtype).view(self.shape)
+
+    def empty(self) -> torch.Tensor:
+        """A tensor of its shape and type that has no memory."""
+        return torch.empty(self.shape, dtype=self.dtype, device="meta")
+
+
+def _room(n_bytes: int) -> torch.Tensor:
+    """Bytes of memory that go back to the system as soon as nobody holds them, [n_bytes] uint8.
+
+    What is freed in the usual way may stay with the process: another thread than the one that
+    frees them has asked for them.
+    """
+    if not n_bytes:
+        return torch.empty(0, dtype=torch.uint8, device="cpu")
+    pages = mmap.mmap(-1, n_bytes, **_PRIVATE)
+    return torch.frombuffer(pages, dtype=torch.uint8)
+
+
+@dataclass(frozen=True)
+class StoredParts:
+    """How many numbers the parts of a model hold, by the names on disk alone."""
+
+    blocks: tuple[int, ...]
+    """of each block"""
+    outside: int
+    """of all that lies in no block"""
+    largest_outside: int
+    """of the largest tensor of that: embeddings or head"""
+
+    @classmethod
+    def of(cls, stored: dict[str, StoredTensor]) -> "StoredParts":
+        """The blocks are the list that holds most."""
+        lists: dict[str, dict[int, int]] = {}
+        for name, tensor in stored.items():
+            if (found := _BLOCK.match(name)) and not _OTHER_SENSES.search(name):
+                blocks = lists.setdefault(found[1], {})
+                blocks[int(found[2])] = blocks.get(int(found[2]), 0) + tensor.count
+        path = max(lists, key=lambda path: sum(lists[path].values()), default=None)
+        blocks = lists.get(path, {})
+        outside = [
+            tensor.count
+            for name, tensor in stored.items()
+            if not ((found := _BLOCK.match(name)) and found[1] == path)
+        ]
+        counts = tuple(blocks[number] for number in sorted(blocks))
+        return cls(counts, sum(outside), max(outside, default=0))
+
+
+def stored_tensors(
+    source: str, revision: str | None, is_local: bool = False
+) -> dict[str, StoredTensor]:
+    """Every tensor of a model by its name on disk: of a folder, or of a model of the hub, which
+    comes into its cache, or with `is_local` has to be there. The files are those that transformers
+    would read. Raises ModelError where there are none, or one is damaged."""
+    paths = _files(source, revision, is_local)
+    return {name: tensor for path in paths for name, tensor in _header(path).items()}
+
+
+def _files(source: str, revision: str | None, is_local: bool) -> list[Path]:
+    from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+    from transformers.utils.hub import cached_file, get_checkpoint_shard_files
+
+    where = {"revision": revision, "local_files_only": is_local}
+    options = {**where, "_raise_exceptions_for_missing_entries": False}
+    if whole := cached_file(source, SAFE_WEIGHTS_NAME, **options):
+        return [Path(whole)]
+    if index := cached_file(source, SAFE_WEIGHTS_INDEX_NAME, **options):
+        parts, _ = get_checkpoint_shard_files(source, index, **where)
+        return [Path(part) for part in parts]
+    raise ModelError(
+        f"{source} has neither {SAFE_WEIGHTS_NAME} nor {SAFE_WEIGHTS_INDEX_NAME}, so its blocks "
+        "can't be read one by one. Save it anew with save_pretrained."
+    )
+
+
+def _header(path: Path) -> dict[str, StoredTensor]:
+    """What a file says of its tensors; that they lie within it is checked."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 0 < length <= min(_LONGEST_HEADER, size - 8):
+            raise _damaged(path, "its header is cut short")
+        try:
+            header = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            found = {name: _stored(path, 8 + length, **said) for name, said in header.items()}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise _damaged(path, "its header can't be read") from error
+    for name, tensor in found.items():
+        if tensor.start + tensor.n_bytes > size:
+            raise _damaged(path, f"it ends before its tensor {name} does")
+    return found
+
+
+def _stored(path: Path, first: int, dtype: str, shape: list, data_offsets: list) -> StoredTensor:
+    """first: the byte from which offsets count."""
+    start, end = (int(offset) for offset in data_offsets)
+    shape = tuple(int(side) for side in shape)
+    if not 0 <= start <= end or min(shape, default=0) < 0:
+        raise ValueError(data_offsets)
+    if dtype in DTYPES and end - start != math.prod(shape) * DTYPES[dtype].itemsize:
+        raise ValueError(shape)
+    return StoredTensor(path, dtype, shape, first + start, end - start)
+
+
+def _damaged(path: Path, reason: str) -> ModelError:
+    return ModelError(f"{path} is damaged: {reason}. Get the model again.")
