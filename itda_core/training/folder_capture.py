@@ -127,9 +127,9 @@ class _Writing:
         self._context, self._folder, self._stored = context, folder, stored
         self._parts = _window_groups(context.plan, context.model.d_model)
         self._held_out = _held_out_plan(context)
-        self._layers = {
-            layer: _Rows(self._windows_written(layer)) for layer in context.config.layers
-        }
+        # All from one window on: a process may have been killed between the files of a part.
+        written = min(self._windows_written(layer) for layer in context.config.layers)
+        self._layers = {layer: _Rows(written) for layer in context.config.layers}
         self._progress = Progress(
             "capturing",
             context.workspace.training_id,
@@ -148,7 +148,7 @@ class _Writing:
         read = {layer: rows.windows for layer, rows in self._layers.items()}
         if any(count < len(self._context.plan.windows) for count in read.values()):
             for part in reader_of(self._context).parts(read):
-                for layer, x in part.activations.items():
+                for layer, x in (part.activations or {}).items():
                     self._take(layer, x)
                 yield self._told()
                 if all(rows.windows == len(self._context.plan.windows) for rows in self._all):
