@@ -4,6 +4,7 @@ What a setting may be is checked here and nowhere else. A message names it as th
 "Atoms" on a page, `--max-atoms` on the command line, `max_atoms` in a file.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,11 +31,18 @@ MAX_TERMS = 2**15 - 1
 
 _KINDS = {
     "whole": ("a whole number", (int,)),
+    "size": ("a whole number of bytes", (int,)),
     "number": ("a number", (int, float)),
     "switch": ("true or false", (bool,)),
     "text": ("text", (str,)),
 }
 """By kind: what a value must be, and its types. To Python true and false are numbers; not here."""
+_EXAMPLES = {
+    "whole": "a whole number such as 2048",
+    "number": "a number like 0.2",
+    "size": "a size such as 8GiB or 500MB",
+}
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([kmgt]?)(i?)b", re.IGNORECASE)
 _LONGEST = 60
 """Characters of a value that a message shows"""
 
@@ -48,7 +56,7 @@ class Setting:
     label: str = ""
     """its name on a page"""
     kind: str = "whole"
-    """whole (number), number, switch, or text"""
+    """whole (number), number, size (in bytes), switch, or text"""
     help: str = ""
     """what it is, in a few words, as the command line shows it"""
     advice: str = ""
@@ -92,12 +100,13 @@ class Setting:
             raise self._refusal(f"between {self.min:,} and {self.max:,}", value)
 
     def read(self, text: str) -> int | float:
-        """The number that a person typed. Raises SettingError where it is none that will do."""
+        """The number that a person typed; of a size, its bytes. Raises SettingError where it is
+        none that will do."""
+        read = {"whole": int, "size": _bytes_of}.get(self.kind, float)
         try:
-            value = int(text) if self.kind == "whole" else float(text)
+            value = read(text)
         except ValueError:
-            example = "a whole number such as 2048" if self.kind == "whole" else "a number like 0.2"
-            raise self._refusal(example, text) from None
+            raise self._refusal(_EXAMPLES[self.kind], text) from None
         self.check(value)
         return value
 
@@ -106,6 +115,16 @@ class Setting:
         if len(given) > _LONGEST:
             given = f"{given[:_LONGEST]} …"
         return SettingError(f"{{0}} must be {words}, got {_braces_doubled(given)}.", self)
+
+
+def _bytes_of(text: str) -> int:
+    """8GiB is 8 · 2^30 bytes, 8GB is 8 · 10^9, 8B is 8. Raises ValueError where it is no number
+    with its unit."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None or (found[3] and not found[2]):
+        raise ValueError(text)
+    step = 1024 if found[3] else 1000
+    return round(float(found[1]) * step ** (" kmgt".index(found[2].lower() or " ")))
 
 
 def _braces_doubled(text: str) -> str:
@@ -280,3 +299,16 @@ _TRAINING = (
 )
 SETTINGS = {setting.key: setting for setting in _TRAINING}
 """Of a training, by key"""
+MEMORY = Setting(
+    "memory",
+    "Memory that may be used",
+    "size",
+    "memory that the model may use",
+    "A model that needs more is read block by block, all tokens through each. What is trained does "
+    "not depend on it.",
+    min=2**20,
+    max=2**60,
+    below="{0} must be at least 1MiB",
+    is_open=True,
+)
+"""Of the device where a model computes: no part of a training's identity."""

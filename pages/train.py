@@ -15,7 +15,7 @@ from itda_core.model.built_in import BUILT_IN
 from itda_core.model.loading import known_models, model_shape
 from itda_core.runs.workspace import delete_interrupted, interrupted_trainings, lost_trainings
 from itda_core.settings import DTYPES, SETTINGS, Setting
-from pages.components.device_choice import ask_for_device, show_only_device
+from pages.components.device_choice import ask_for_device, ask_for_memory, show_only_device
 from pages.components.explorer import explorer
 from pages.components.file_reading import ask_how_to_read
 from pages.components.frame import errors_as_sentences, page
@@ -55,19 +55,21 @@ def show() -> None:
 
 def _show_settings() -> None:
     config = _ask_for_config()
-    device = _or_sentence(_ask_for_device)
-    is_ready = None not in (config, device)
+    place = _or_sentence(_ask_for_place)
+    is_ready = None not in (config, place)
     if is_ready:
-        _or_sentence(show_needs, config, device)
+        _or_sentence(show_needs, config, *place)
     is_clicked = st.button("Start training", type="primary", disabled=not is_ready)
     if is_clicked and is_ready:
-        explorer().queue.submit(config, device)
+        explorer().queue.submit(config, *place)
         st.rerun()
 
 
-def _ask_for_device() -> str:
+def _ask_for_place() -> tuple[str, int | None]:
+    """The device, or "any", and how much of its memory the model may use."""
     show_only_device()
-    return ask_for_device("device")
+    device = ask_for_device("device")
+    return device, ask_for_memory("memory", device)
 
 
 def _ask_for_config() -> TrainConfig | None:

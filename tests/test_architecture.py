@@ -12,8 +12,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 CORE = REPOSITORY / "itda_core"
 
 FLOORS = [
-    "glossary", "signs", "errors", "devices", "digests", "settings", "config", "files", "progress",
-    "corpus", "model",
+    "glossary", "signs", "errors", "devices", "digests", "settings", "memory", "config", "files",
+    "progress", "corpus", "model",
     "activations", "pursuit",
     "dictionary", "runs", "selection", "evaluation", "analysis", "similarity", "training", "store",
     "jobs", "exchange", "cli",

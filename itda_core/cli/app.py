@@ -17,6 +17,10 @@ def app(options: argparse.Namespace) -> int:
         from itda_core.devices import best_device
 
         best_device()  # is refused before there is a page that could only say so
+    if os.environ.get("ITDA_MEMORY") and not options.memory:
+        from itda_core.memory import memory_setting
+
+        memory_setting()
     print(f"The explorer opens at http://{ADDRESS}:{options.port}. Ctrl+C ends it.", flush=True)
     # -P: a file in the folder where this is called must not be taken for a module.
     command = [sys.executable, "-P", "-m", "streamlit", "run", str(_script())]
@@ -24,6 +28,8 @@ def app(options: argparse.Namespace) -> int:
     environment = {**os.environ, "ITDA_DEMO": "1", "OMP_WAIT_POLICY": "passive"}
     if options.device:
         environment["ITDA_DEVICE"] = options.device
+    if options.memory:
+        environment["ITDA_MEMORY"] = f"{options.memory}B"
     if os.name == "posix":  # the explorer takes this process' place, and its signals
         os.execve(sys.executable, command, environment)
     with subprocess.Popen(command, env=environment) as explorer:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from itda_core.cli.console import corpus_spec, follow, refuse, show, trained
 from itda_core.config import ModelSpec, TrainConfig, data_directory
-from itda_core.errors import InputError
+from itda_core.errors import InputError, first_line
 from itda_core.runs.run import find_run, read_run
 
 if TYPE_CHECKING:
     from itda_core.model.model import Model
 
-_OF_ANY_TRAINING = ("command", "runs", "json", "progress", "device")
+_OF_ANY_TRAINING = ("command", "runs", "json", "progress", "device", "memory")
 """Options of `train` that say nothing of what is trained"""
 _SAID_BY_FOLDER = ("model", "revision", "dtype", "corpus", "column", "separator", "quote")
 _SAID_BY_FOLDER += ("header", "encoding", "context_length")
@@ -35,9 +35,9 @@ def train(options: argparse.Namespace) -> int:
         others = [name for name in options.given if name not in (*_OF_ANY_TRAINING, "resume")]
         why = "--resume goes on with the settings that the training began with"
         refuse(options, others, f"{why}: leave out")
-        steps = training.resume(options.resume, runs, options.device)
+        steps = training.resume(options.resume, runs, options.device, options.memory)
     else:
-        steps = training.train(_train_config(options), runs, options.device)
+        steps = training.train(_train_config(options), runs, options.device, options.memory)
     last = follow(steps, options, can_resume=True)
     show(options, {"runs": [trained(read_run(runs / name)) for name in last.finished]}, "runs")
     return 0
@@ -139,7 +139,7 @@ def doctor(options: argparse.Namespace) -> int:
     nearest = next(path for path in [data, *data.parents] if path.exists())
     free = shutil.disk_usage(nearest).free / 1e9
     devices = _devices()
-    checks += _device_checks(devices)
+    checks += [*_device_checks(devices), _memory_check()]
     checks.append(("data folder", str(data), True))
     checks.append(("free disk", f"{free:.1f} GB", free > 2))
     rows = [{"check": name, "found": value, "ok": ok} for name, value, ok in checks]
@@ -191,6 +191,24 @@ def _device_checks(devices: list[dict[str, Any]]) -> list[tuple[str, str, bool]]
         about = ", ".join((one["title"], memory, one["dtype"], kernels))
         checks.append((f"device {one['name']}", about, True))
     return checks
+
+
+def _memory_check() -> tuple[str, str, bool]:
+    """How large a model is loaded as a whole."""
+    import torch
+
+    from itda_core.devices import best_device, numbered
+    from itda_core.memory import memory_setting, usable_memory
+
+    try:
+        usable = usable_memory(torch.device(numbered(best_device())))
+        whose = "what is free" if memory_setting() is None else "as ITDA_MEMORY says"
+    except InputError as error:  # one of the two settings can't be followed
+        return "memory", str(error), False
+    except (RuntimeError, AssertionError) as error:  # the device can't be opened
+        return "memory", f"not known: {first_line(error)}", False
+    loaded = f"weights of up to {usable / 1e9:.1f} GB ({whose})"
+    return "memory", f"{loaded}; larger models are read block by block", True
 
 
 def _train_config(options: argparse.Namespace) -> TrainConfig:

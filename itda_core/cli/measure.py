@@ -63,6 +63,7 @@ def _task_options(options: argparse.Namespace) -> dict[str, Any]:
         "max_tokens": options.max_tokens,
         "save": options.save,
         "device": options.device,
+        "memory": options.memory,
     }
 
 
@@ -72,7 +73,7 @@ def detect(options: argparse.Namespace) -> int:
     from itda_core.evaluation.detection import detect as detecting
     from itda_core.model.loading import load_model
 
-    embedder = load_model(EMBEDDER, device=options.device)
+    embedder = load_model(EMBEDDER, device=options.device, memory=options.memory)
     results = []
     for run in [find_run(name, options.runs) for name in options.run]:
         result = None
@@ -101,7 +102,7 @@ def decompose(options: argparse.Namespace) -> int:
     from itda_core.model.loading import load_model
 
     run = find_run(options.run, options.runs)
-    model = load_model(run.config.model, device=options.device)
+    model = load_model(run.config.model, device=options.device, memory=options.memory)
     for step in decompose_steps(run.dictionary(), model, options.text, run.config):
         if step.value is None:
             status(f"Reading the model: {step.fraction:.0%}")
@@ -192,7 +193,7 @@ def measure(options: argparse.Namespace) -> int:
 
     runs = [find_run(name, options.runs) for name in options.run]
     measures = options.measures or list(MEASURES)
-    steps = compare_runs(runs, measures, options.max_tokens, options.device)
+    steps = compare_runs(runs, measures, options.max_tokens, options.device, options.memory)
     if options.save:
         steps = _saved(steps, comparisons_folder(options.runs))
     results = follow(steps, options).results

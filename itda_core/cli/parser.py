@@ -8,7 +8,7 @@ from typing import Any
 
 from itda_core.cli.values import device_name, measure_names, number_list, progress_file
 from itda_core.config import MAP_METHODS, TrainConfig, data_directory
-from itda_core.settings import DTYPES, MAX_COUNT, SELECTIONS, SETTINGS, Setting
+from itda_core.settings import DTYPES, MAX_COUNT, MEMORY, SELECTIONS, SETTINGS, Setting
 
 _DEFAULTS = {field.name: field.default for field in TrainConfig.__dataclass_fields__.values()}
 _PORT = Setting("port", help="of the address", min=1, max=65_535)
@@ -57,6 +57,7 @@ def make_parser(
     app = plain_command("app", "Open the explorer in a browser.")
     _add_number(app, _PORT, 8501)
     _add_device(app, "for the pages' own model, and jobs that name none")
+    _add_memory(app, "memory that the pages' own model may use, and jobs that say nothing else")
     _add_train(command("train", "Train a dictionary for each layer."))
     _add_capture(plain_command("capture", "Write activations into a folder to train from."))
     _add_measuring(command)
@@ -88,6 +89,7 @@ def _add_measuring(command: Command) -> None:
         _add_number(measuring, SETTINGS["max_tokens"], max_tokens, about)
         measuring.add_argument("--save", action="store_true", help="keep the result with the run")
         _add_device(measuring)
+        _add_memory(measuring)
         _add_progress(measuring)
     about = "such as 8,32; by default 1, 2, 4 … and the run's own"
     evaluate.add_argument("--l0s", type=number_list("--l0s"), help=about)
@@ -96,6 +98,7 @@ def _add_measuring(command: Command) -> None:
     _add_number(detect, _LATENTS, 200)
     _add_number(detect, SETTINGS["seed"], 0, "which latents and tokens are drawn")
     _add_device(detect)
+    _add_memory(detect)
 
 
 def _add_looking_closely(command: Command) -> None:
@@ -109,6 +112,7 @@ def _add_looking_closely(command: Command) -> None:
     decompose.add_argument("--text", required=True, help="the text to decompose")
     _add_number(decompose, _TERMS, 5)
     _add_device(decompose)
+    _add_memory(decompose)
 
 
 def _add_comparing(command: Command) -> None:
@@ -126,6 +130,7 @@ def _add_comparing(command: Command) -> None:
     _add_number(measure, SETTINGS["max_tokens"], 10_000, "tokens compared")
     measure.add_argument("--save", action="store_true", help="keep the result beside the runs")
     _add_device(measure)
+    _add_memory(measure)
     _add_progress(measure)
 
 
@@ -163,6 +168,7 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument("--resume", metavar="RUN_ID", help="go on with an interrupted training")
     train.add_argument("--config", type=Path, help="a TrainConfig as JSON, instead of the options")
     _add_device(train)
+    _add_memory(train)
     _add_progress(train)
 
 
@@ -211,6 +217,11 @@ def _add_device(command: argparse.ArgumentParser, help: str = "what computes") -
     command.add_argument("--device", type=device_name, metavar="NAME", help=about)
 
 
+def _add_memory(command: argparse.ArgumentParser, help: str = MEMORY.help) -> None:
+    about = f"{help}, such as 8GiB (ITDA_MEMORY, else what is free)"
+    command.add_argument(MEMORY.option, type=MEMORY.read, metavar="SIZE", help=about)
+
+
 def _add_progress(command: argparse.ArgumentParser) -> None:
     help = "write progress to this file, one JSON a line"
     command.add_argument("--progress", type=progress_file, help=help)
@@ -236,6 +247,7 @@ def _add_exchange(command: Command) -> None:
         _add_number(adding, SETTINGS["seed"], 0)
         adding.add_argument("--dtype", choices=DTYPES, default="auto", help="of the weights")
         _add_device(adding)
+        _add_memory(adding)
     push = command("push", "Upload a run to the hub, with its texts and a model card.")
     push.add_argument("run", help="run id or directory")
     push.add_argument("repository", help="owner/name on the hub")

@@ -27,9 +27,9 @@ from itda_core.runs.run import Run
 class Loaded:
     """Models, corpora and token frequencies, each loaded once for runs that share them."""
 
-    def __init__(self, device: str | None = None):
-        """device: of the models, as `load_model` takes it."""
-        load = functools.partial(load_model, device=device)
+    def __init__(self, device: str | None = None, memory: int | None = None):
+        """device, memory: of the models, as `load_model` takes them."""
+        load = functools.partial(load_model, device=device, memory=memory)
         self.model = functools.lru_cache(maxsize=1)(load)
         self.corpus = functools.lru_cache(maxsize=2)(load_corpus)
         self._frequencies = functools.lru_cache(maxsize=2)(_count_tokens)
@@ -81,6 +81,8 @@ class Task(Protocol):
     """keep each result in the run's directory"""
     device: str | None
     """of the models, as `load_model` takes it"""
+    memory: int | None
+    """that the models may use, as `load_model` takes it"""
 
     def steps(
         self, run: Run, model: Model, prompts: Sequence[Prompt], loaded: Loaded
@@ -100,6 +102,7 @@ class EvaluationTask:
     """by default 1, 2, 4 … and the dictionary's own"""
     save: bool = False
     device: str | None = None
+    memory: int | None = None
 
     def steps(
         self, run: Run, model: Model, prompts: Sequence[Prompt], loaded: Loaded
@@ -148,6 +151,7 @@ class ProbingTask:
     max_tokens: int = PROBE_TOKENS
     save: bool = False
     device: str | None = None
+    memory: int | None = None
 
     def steps(
         self, run: Run, model: Model, prompts: Sequence[Prompt], _loaded: Loaded
@@ -160,7 +164,8 @@ class ProbingTask:
 
 def measure_runs(task: Task) -> Iterator[Progress]:
     """Measure each run of a task; see `each_run`."""
-    yield from each_run(task.runs, functools.partial(_measure_run, task, Loaded(task.device)))
+    loaded = Loaded(task.device, task.memory)
+    yield from each_run(task.runs, functools.partial(_measure_run, task, loaded))
 
 
 def each_run(

@@ -53,6 +53,8 @@ class ImportOptions:
     dtype: str = "auto"
     device: str | None = None
     """of the model, as `load_model` takes it"""
+    memory: int | None = None
+    """that the model may use, as `load_model` takes it"""
 
     def __post_init__(self) -> None:
         for name in ("max_tokens", "seed", "dtype"):
@@ -76,7 +78,7 @@ class ImportOptions:
                 "The folder does not say which model it is for in a way that is known here. Name "
                 "it with --model."
             )
-        return load_model(ModelSpec(name, dtype=self.dtype), device=self.device)
+        return load_model(ModelSpec(name, dtype=self.dtype), device=self.device, memory=self.memory)
 
     def layer_of(self, said: int | None) -> int:
         """The layer that was chosen, else the one that the folder names; both have to agree."""

@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,7 +15,15 @@ from itda_core.devices import best_device, free_memory, is_out_of_memory, kind_o
 from itda_core.errors import InputError
 from itda_core.evaluation.by_l0 import EVALUATION_TOKENS, nested_l0s
 from itda_core.jobs.device_memory import DeviceMemory, device_memory
-from itda_core.model.loading import ModelShape, model_shape, resolved_dtype
+from itda_core.jobs.sweep_cost import SweepCost, reading_speed, sweep_cost
+from itda_core.model.loading import (
+    ModelShape,
+    is_swept,
+    model_parts,
+    model_shape,
+    resolved_dtype,
+    weights_folder,
+)
 from itda_core.pursuit.gram import gram_bytes
 from itda_core.selection.coverage import CANDIDATES_PER_ATOM, COMPONENTS, JUDGES, ROUNDS
 
@@ -42,6 +50,9 @@ _BYTES_PER_PLANNED_TOKEN = 22
 """Of texts, ids and spans that a plan keeps; measured on the built-in corpus."""
 _REGRESSIONS_SECONDS = 10.0
 """The regressions of a probing, on some thousand prompts and latents."""
+_HELD_OUT_SHARE = 1.1
+"""Tokens that go through the model for each that is chosen from: the first of each prompt, and
+those of the held-out prompts"""
 
 
 @dataclass(frozen=True)
@@ -55,20 +66,58 @@ class Estimate:
     """bytes on disk while it runs; about half of it is kept"""
     on_device: DeviceMemory | None = None
     """what a GPU has to hold; None on a CPU, where all is in main memory"""
+    sweep: SweepCost | None = None
+    """of a model that is read block by block; None of one that is loaded as a whole"""
+    model_bytes: int = 0
+    """of its weights"""
 
 
-def estimate(config: TrainConfig, device: str | None = None) -> Estimate | None:
-    """device: by default the one that computes where nothing is said. None where the model's shape
-    is not known without loading it."""
+def estimate(
+    config: TrainConfig, device: str | None = None, memory: int | None = None
+) -> Estimate | None:
+    """device: by default the one that computes where nothing is said; memory: bytes that the model
+    may use, as `load_model` takes it. None where the model's shape is not known without loading
+    it."""
     shape = _shape(config)
     if shape is None:
         return None
     device, disk = device or best_device(), _disk(config, shape)
-    seconds = _seconds(config, shape, _Speed(device))
-    if kind_of(device) == "cpu":
-        return Estimate(seconds, _memory(config, shape), disk)
-    needed = device_memory(config, shape, device, _sample(config))
-    return Estimate(seconds, _host_memory(config, shape), disk, needed)
+    speed = _Speed(device)
+    found = Estimate(_seconds(config, shape, speed), _memory(config, shape), disk)
+    if kind_of(device) != "cpu":
+        needed = device_memory(config, shape, device, _sample(config))
+        found = replace(found, memory=_host_memory(config, shape), on_device=needed)
+    if config.activations:  # no model is loaded
+        return found
+    dtype = resolved_dtype(config.model.dtype, device)
+    found = replace(found, model_bytes=dtype.itemsize * model_parts(config.model).total)
+    if is_swept(config.model, dtype, device, memory):
+        return _swept(found, config, shape, speed, dtype.itemsize)
+    return found
+
+
+def _swept(
+    found: Estimate, config: TrainConfig, shape: ModelShape, speed: "_Speed", item: int
+) -> Estimate:
+    """The estimate of a model that is loaded as one that is read block by block: its weights are
+    not in memory together, one block is read while another computes, and hidden states lie on the
+    disk. item: bytes of a number."""
+    parts, last = model_parts(config.model), max(config.layers)
+    tokens = int(_HELD_OUT_SHARE * config.max_tokens)
+    rate, is_measured = reading_speed(weights_folder(config.model))
+    forward = speed.forward(config)
+    cost = sweep_cost(parts, last, tokens, shape.d_model, item, rate, forward)
+    cost = replace(cost, is_measured=is_measured)
+    loaded = 2 * shape.block_weights * (last + 1) * config.max_tokens / forward
+    on_device = found.on_device and replace(found.on_device, weights=cost.held)
+    return replace(
+        found,
+        seconds=found.seconds - loaded + cost.seconds,
+        memory=max(cost.held, found.memory - _weights(shape) + cost.held),
+        disk=found.disk + cost.hidden,
+        on_device=on_device,
+        sweep=cost,
+    )
 
 
 def _shape(config: TrainConfig) -> ModelShape | None:
@@ -183,21 +232,24 @@ def _sample(config: TrainConfig) -> int:
 
 def _memory(config: TrainConfig, shape: ModelShape) -> int:
     """Main memory where the CPU computes."""
-    model = 4 * (shape.block_weights * shape.n_layers + shape.vocabulary * shape.d_model)
     cpu = torch.device("cpu")  # above a quarter of the free memory there is no Gram matrix
     gram = min(gram_bytes(config.max_atoms, cpu), free_memory(cpu) // 4)
     # One layer is chosen at a time: its sample, centred, of unit length, and without the massive.
     choosing = 4 * 4 * _sample(config) * shape.d_model
     per_layer = gram + 8 * config.max_atoms * shape.d_model
     plan = _BYTES_PER_PLANNED_TOKEN * config.max_tokens
-    return model + per_layer * len(config.layers) + choosing + plan + 2**30
+    return _weights(shape) + per_layer * len(config.layers) + choosing + plan + 2**30
+
+
+def _weights(shape: ModelShape) -> int:
+    """Bytes of a model's weights in main memory at most, in float32."""
+    return 4 * (shape.block_weights * shape.n_layers + shape.vocabulary * shape.d_model)
 
 
 def _host_memory(config: TrainConfig, shape: ModelShape) -> int:
     """Main memory where a GPU computes: the weights on their way, and what is written."""
-    model = 4 * (shape.block_weights * shape.n_layers + shape.vocabulary * shape.d_model)
     atoms = 8 * config.max_atoms * shape.d_model * len(config.layers)
-    return model + atoms + _BYTES_PER_PLANNED_TOKEN * config.max_tokens + 2**30
+    return _weights(shape) + atoms + _BYTES_PER_PLANNED_TOKEN * config.max_tokens + 2**30
 
 
 def _disk(config: TrainConfig, shape: ModelShape) -> int:

@@ -40,6 +40,8 @@ class Job:
     place: str = ""
     """the device that it was given, at its last start; empty where the machine has but one, or it
     took the one that goes without saying"""
+    memory: int | None = None
+    """bytes that its model may use; None is what goes without saying"""
 
     @property
     def kind(self) -> str:

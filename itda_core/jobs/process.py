@@ -16,8 +16,8 @@ PATIENCE_SECONDS = 30.0
 """A process that is told to stop has this long to write its checkpoint."""
 
 
-_ON_A_DEVICE = ("train", "evaluate", "probe", "measure")
-"""Commands that take --device"""
+_WITH_A_MODEL = ("train", "evaluate", "probe", "measure")
+"""Commands that take --device and --memory"""
 
 
 def begin(job: Job, directory: Path, runs: Path) -> subprocess.Popen:
@@ -26,8 +26,9 @@ def begin(job: Job, directory: Path, runs: Path) -> subprocess.Popen:
     command += ["--runs", str(runs), "--progress", str(directory / "progress.jsonl")]
     if (directory / "config.json").exists():
         command += ["--config", str(directory / "config.json")]
-    if job.place and job.command in _ON_A_DEVICE:
-        command += ["--device", job.place]
+    if job.command in _WITH_A_MODEL:
+        command += ["--device", job.place] if job.place else []
+        command += ["--memory", f"{job.memory}B"] if job.memory else []
     with (directory / "log.txt").open("ab") as log:
         apart = {"env": _environment(), "start_new_session": True}
         process = subprocess.Popen(

@@ -57,12 +57,12 @@ class JobQueue:
         self._thread = threading.Thread(target=self._watch, name="jobs", daemon=True)
         self._thread.start()
 
-    def submit(self, config: TrainConfig, device: str = ANY) -> Job:
+    def submit(self, config: TrainConfig, device: str = ANY, memory: int | None = None) -> Job:
         """Queue a training. The same training, interrupted before, goes on where it stopped.
-        Raises SettingError where it can't be trained."""
+        memory: bytes that its model may use. Raises SettingError where it can't be trained."""
         config.check()
         title = f"{config.model.name} on {Path(config.corpus.name).name}, "
-        return self.enqueue("train", (), title + _layers(config.layers), config, device)
+        return self.enqueue("train", (), title + _layers(config.layers), config, device, memory)
 
     def submit_evaluation(self, runs: Sequence[Run], device: str = ANY) -> Job:
         """Queue an evaluation on held-out prompts; each result is kept with its run."""
@@ -99,9 +99,11 @@ class JobQueue:
         title: str,
         config: TrainConfig | None = None,
         device: str = ANY,
+        memory: int | None = None,
     ) -> Job:
         """Queue a command of the command line; config: for one that takes --config."""
-        about = {"command": command, "arguments": tuple(arguments), "device": device}
+        where = {"device": device, "memory": memory}
+        about = {"command": command, "arguments": tuple(arguments), **where}
         return self._enqueue(Job("", "queued", title, time.time(), **about), config)
 
     def _enqueue(self, job: Job, config: TrainConfig | None) -> Job:
@@ -187,7 +189,8 @@ class JobQueue:
         kind; a training goes on from its checkpoint. Raises InputError where its settings can't be
         used."""
         job = again(self._get(job_id))
-        kept = {name: getattr(job, name) for name in ("command", "arguments", "device", "place")}
+        names = ("command", "arguments", "device", "place", "memory")
+        kept = {name: getattr(job, name) for name in names}
         anew = Job("", "queued", job.title, time.time(), **kept)
         return self._enqueue(anew, self._read_config(job))
 

@@ -9,16 +9,10 @@ from pathlib import Path
 import torch
 
 from itda_core.config import ModelSpec
-from itda_core.devices import (
-    best_device,
-    device_or_best,
-    free_memory,
-    kind_of,
-    numbered,
-    working_on,
-)
+from itda_core.devices import best_device, device_or_best, kind_of, numbered, working_on
 from itda_core.digests import digest, sample_of
 from itda_core.errors import ModelError
+from itda_core.memory import usable_memory
 from itda_core.model.abilities import Abilities
 from itda_core.model.built_in import (
     BUILT_IN,
@@ -43,14 +37,13 @@ from itda_core.model.process_lock import alone
 from itda_core.model.proved import Identity, proved, proved_swept, remembered
 from itda_core.model.proved import remembered_sites as sites_before
 from itda_core.model.sites import Sites
-from itda_core.model.weight_files import StoredParts, StoredTensor, stored_tensors
+from itda_core.model.sizes import ModelParts, likely_parts, stored_parts
+from itda_core.model.weight_files import StoredTensor, stored_tensors
 
 _PROBE_SHAPE = (512, 1_024, 1_024)
 """A product of an MLP's size, some milliseconds."""
 _WORTH_IT = 1.3
 """A gain in speed for which rounding to eight bits is accepted."""
-_FREE_SHARE = 0.9
-"""Of a device's free memory: what a model's weights may take where nothing else is said"""
 
 
 @alone
@@ -66,8 +59,8 @@ def load_model(
     it, else float32); by default that of a ModelSpec, and float32 for a name. device: "cuda",
     "cuda:1", "mps" or "cpu", by default the setting ITDA_DEVICE, else the first of these kinds that
     there is; InputError for one that is not there. memory: bytes of the device's that may be used,
-    by default what is free; a model that takes more is not loaded but read block by block, all
-    texts of a call together (see swept.py).
+    by default the setting ITDA_MEMORY, else what is free; a model that takes more is not loaded but
+    read block by block, all texts of a call together (see swept.py).
     NAME:encoder is the encoder of a model that has an encoder and a decoder. Only safetensors
     weights are read, and code that comes with a model is never run. The model has proved that
     its activations are right (see proof.py). Raises ModelError with the remedy.
@@ -76,18 +69,13 @@ def load_model(
     device = device_or_best(device)
     weights = resolved_dtype(dtype or spec.dtype, device)
     source = _resolve(spec)
-    room = _room(device, memory)
+    room = usable_memory(torch.device(numbered(device)), memory)
     if _fits(spec, source, weights, room):
         model = _loaded(spec, source, weights, device)
     else:
         model = _swept(spec, source, weights, device, room)
     model.abilities.require(spec.name, "capture")
     return model
-
-
-def _room(device: str, memory: int | None) -> int:
-    """Bytes that a model may take on a device."""
-    return int(_FREE_SHARE * free_memory(torch.device(device))) if memory is None else memory
 
 
 def _fits(spec: ModelSpec, source: str, dtype: torch.dtype, memory: int) -> bool:
@@ -97,31 +85,11 @@ def _fits(spec: ModelSpec, source: str, dtype: torch.dtype, memory: int) -> bool
         stored = stored_tensors(source, spec.revision)
     except Exception:  # whatever the hub's client or a damaged file raises
         return True
-    return sum(tensor.bytes_as(dtype) for tensor in stored.values()) <= memory
+    return _bytes_as(stored, dtype) <= memory
 
 
-def is_swept(spec: ModelSpec, dtype: str, device: str, memory: int | None = None) -> bool | None:
-    """Whether `load_model` would read a model block by block; None for one whose files are not
-    here. Nothing is loaded."""
-    stored = _stored_here(spec)
-    if stored is None:
-        return None
-    kind = resolved_dtype(dtype, device)
-    return sum(one.bytes_as(kind) for one in stored.values()) > _room(device, memory)
-
-
-def model_parts(spec: ModelSpec) -> StoredParts | None:
-    """How many numbers each block of a model and the rest of it hold; None for one whose files are
-    not here. Nothing is loaded, and the network is not asked."""
-    stored = _stored_here(spec)
-    return stored and StoredParts.of(stored)
-
-
-def _stored_here(spec: ModelSpec) -> dict[str, StoredTensor] | None:
-    try:
-        return stored_tensors(_resolve(spec, unpack=False), spec.revision, is_local=True)
-    except Exception:  # not a folder, not in the cache, damaged
-        return None
+def _bytes_as(stored: dict[str, StoredTensor], dtype: torch.dtype) -> int:
+    return sum(tensor.bytes_as(dtype) for tensor in stored.values())
 
 
 def _swept(spec: ModelSpec, source: str, weights: torch.dtype, device: str, memory: int) -> Model:
@@ -225,6 +193,49 @@ def model_shape(spec: ModelSpec) -> ModelShape | None:
         return ModelShape(int(config.num_hidden_layers), width, intermediate, config.vocab_size)
     except (ModelError, AttributeError, TypeError, ValueError):
         return None
+
+
+def model_parts(spec: ModelSpec) -> ModelParts | None:
+    """How large the parts of a model are, by its files where they are here, else guessed from its
+    configuration; None where not even that is here. Nothing is loaded, and the network is not
+    asked."""
+    stored, shape = _stored_here(spec), model_shape(spec)
+    found = stored and stored_parts(stored)
+    return found or (None if shape is None else likely_parts(shape))
+
+
+def _stored_here(spec: ModelSpec) -> dict[str, StoredTensor] | None:
+    try:
+        return stored_tensors(_resolve(spec, unpack=False), spec.revision, is_local=True)
+    except Exception:  # not a folder, not in the cache, damaged
+        return None
+
+
+def weights_folder(spec: ModelSpec) -> Path | None:
+    """Where the files of a model lie on this machine; None where they do not, or are not unpacked
+    yet."""
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        source = _resolve(spec, unpack=False)
+        if os.path.isdir(source):  # noqa: PTH112
+            return Path(source)
+        config = try_to_load_from_cache(source, "config.json", revision=spec.revision)
+    except Exception:  # whatever a name is that no model can have
+        return None
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def is_swept(
+    spec: ModelSpec, dtype: torch.dtype, device: str, memory: int | None = None
+) -> bool | None:
+    """Whether `load_model` will read a model block by block: by its files where they are here, else
+    by a guess from its configuration; None where not even that is here. memory: as there."""
+    room = usable_memory(torch.device(numbered(device)), memory)
+    if stored := _stored_here(spec):
+        return _bytes_as(stored, dtype) > room
+    parts = model_parts(spec)
+    return None if parts is None else dtype.itemsize * parts.total > room
 
 
 def _local_config(spec: ModelSpec):

@@ -7,7 +7,6 @@ process's memory, and a disk that fails under it ends the process.
 import json
 import math
 import mmap
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,9 +27,6 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 """Data types by their names in a safetensors header"""
-_BLOCK = re.compile(r"(.*?)\.(\d+)\.")
-"""The path of a list and a number in it, at the beginning of a name"""
-_OTHER_SENSES = re.compile(r"\bvision|\bvisual|\baudio")
 _LONGEST_HEADER = 100_000_000
 """Bytes, as the format limits it"""
 _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
@@ -100,36 +96,6 @@ def _room(n_bytes: int) -> torch.Tensor:
         return torch.empty(0, dtype=torch.uint8, device="cpu")
     pages = mmap.mmap(-1, n_bytes, **_PRIVATE)
     return torch.frombuffer(pages, dtype=torch.uint8)
-
-
-@dataclass(frozen=True)
-class StoredParts:
-    """How many numbers the parts of a model hold, by the names on disk alone."""
-
-    blocks: tuple[int, ...]
-    """of each block"""
-    outside: int
-    """of all that lies in no block"""
-    largest_outside: int
-    """of the largest tensor of that: embeddings or head"""
-
-    @classmethod
-    def of(cls, stored: dict[str, StoredTensor]) -> "StoredParts":
-        """The blocks are the list that holds most."""
-        lists: dict[str, dict[int, int]] = {}
-        for name, tensor in stored.items():
-            if (found := _BLOCK.match(name)) and not _OTHER_SENSES.search(name):
-                blocks = lists.setdefault(found[1], {})
-                blocks[int(found[2])] = blocks.get(int(found[2]), 0) + tensor.count
-        path = max(lists, key=lambda path: sum(lists[path].values()), default=None)
-        blocks = lists.get(path, {})
-        outside = [
-            tensor.count
-            for name, tensor in stored.items()
-            if not ((found := _BLOCK.match(name)) and found[1] == path)
-        ]
-        counts = tuple(blocks[number] for number in sorted(blocks))
-        return cls(counts, sum(outside), max(outside, default=0))
 
 
 def stored_tensors(

@@ -76,9 +76,10 @@ def compare_runs(
     measures: Sequence[str],
     max_tokens: int = COMPARED_TOKENS,
     device: str | None = None,
+    memory: int | None = None,
 ) -> Iterator[Progress]:
-    """Compare every layer with every layer, also of the same model, by each measure. device: of
-    the models, as `load_model` takes it.
+    """Compare every layer with every layer, also of the same model, by each measure. device,
+    memory: of the models, as `load_model` takes them.
 
     The last progress holds the results, a row for each measure and pair: measure, a and b (from a
     to b where the measure is not symmetric; names of activations), run_a, run_b, value (None where
@@ -93,7 +94,7 @@ def compare_runs(
     _check(runs, measures, max_tokens)
     progress, failed = Progress("loading", total_tokens=max_tokens), []
     with tempfile.TemporaryDirectory(prefix="itda-") as folder:
-        capturing = _Capturing(runs, max_tokens, Path(folder), device)
+        capturing = _Capturing(runs, max_tokens, Path(folder), device, memory)
         yield from capturing.steps(progress, failed)
         yield from _compare_all(capturing.found, measures, max_tokens, progress)
     progress.finish()
@@ -115,9 +116,16 @@ def _check(runs: Sequence[Run], measures: Sequence[str], max_tokens: int) -> Non
 class _Capturing:
     """Every model of a comparison, one after another."""
 
-    def __init__(self, runs: Sequence[Run], max_tokens: int, folder: Path, device: str | None):
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        max_tokens: int,
+        folder: Path,
+        device: str | None,
+        memory: int | None,
+    ):
         self.found: list[Captured] = []
-        self._device = device
+        self._where = {"device": device, "memory": memory}
         self._max_tokens, self._folder = max_tokens, folder
         self._models = _by_model(runs)
         self._read = functools.lru_cache(maxsize=2)(load_corpus)
@@ -136,7 +144,7 @@ class _Capturing:
     ) -> Iterator[Progress]:
         progress.stage, progress.run_id, progress.tokens = "loading", runs[0].run_id, 0
         yield progress
-        model = load_model(runs[0].config.model, device=self._device).at(runs[0].site)
+        model = load_model(runs[0].config.model, **self._where).at(runs[0].site)
         for run in runs:
             check_model(run, model)
         read = _Read.of(model, runs[0], _texts(runs[0], self._read), self._max_tokens)

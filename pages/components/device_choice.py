@@ -5,6 +5,8 @@ import streamlit as st
 from itda_core.devices import Device, best_device, devices
 from itda_core.jobs.job import ANY
 from itda_core.jobs.places import places_here
+from itda_core.memory import memory_setting
+from itda_core.settings import MEMORY
 from pages.components.text import bytes_text, literal
 
 _HELP = (
@@ -30,6 +32,21 @@ def ask_for_device(key: str) -> str:
         key=key,
         help=_HELP,
     )
+
+
+def ask_for_memory(key: str, chosen: str) -> int | None:
+    """Bytes that the model of a job may use; None where nothing stands in the field. chosen: a
+    device, or "any". Raises InputError where what stands there, or in ITDA_MEMORY, is no size."""
+    setting = memory_setting()
+    free = likely_device(chosen).free if setting is None else setting
+    whose = "what is free" if setting is None else "as ITDA_MEMORY says"
+    text = st.text_input(
+        MEMORY.label,
+        key=key,
+        placeholder=f"{bytes_text(free)}, {whose}",
+        help=MEMORY.page_help,
+    )
+    return MEMORY.read(text) if text.strip() else None
 
 
 def show_only_device() -> None:

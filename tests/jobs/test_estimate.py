@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
+from itda_core.devices import Device
 from itda_core.errors import InputError
 from itda_core.jobs import estimate as estimate_module
 from itda_core.jobs.estimate import estimate, evaluation_seconds, probing_seconds
@@ -107,6 +108,34 @@ def test_an_evaluation_with_an_unknown_model_has_no_estimate():
     assert evaluation_seconds([(CONFIG, 7), (unknown, 7)]) is None
 
 
+# A model that is read block by block
+
+
+def test_a_model_that_fits_is_estimated_as_before_whatever_is_said():
+    assert estimate(CONFIG, "cpu", 2**40) == estimate(CONFIG, "cpu")
+    assert estimate(CONFIG, "cpu").sweep is None
+    assert estimate(CONFIG, "cpu").model_bytes > 2 * 134_515_008
+
+
+def test_of_a_larger_one_it_is_said_what_is_read_and_for_how_long(monkeypatch):
+    guesses = []
+    for about in ((1e6, True), (1e12, False)):
+        monkeypatch.setattr(estimate_module, "reading_speed", lambda _folder, about=about: about)
+        guesses.append(estimate(CONFIG, "cpu", 100_000_000))
+    slow, fast = guesses
+    loaded = estimate(CONFIG, "cpu")
+    blocks = 8 * 576 * (4 * 576 + 3 * 1_536)  # up to layer 7
+    item = slow.sweep.held // (49_152 * 576)  # the embedding is larger than two blocks
+    assert item in (2, 4)
+    assert slow.sweep.read == fast.sweep.read == item * (blocks + 49_152 * 576)
+    assert slow.sweep.reading == pytest.approx(slow.sweep.read / 1e6)
+    assert (slow.sweep.is_measured, fast.sweep.is_measured) == (True, False)
+    # Reading and computing are at the same time, so that the longer one counts.
+    assert slow.seconds - fast.seconds == pytest.approx(slow.sweep.reading - fast.sweep.computing)
+    assert slow.disk - loaded.disk == slow.sweep.hidden == item * 576 * int(1.1 * 65_536)
+    assert slow.memory < loaded.memory
+
+
 # On a GPU
 
 
@@ -118,6 +147,8 @@ def gpu(monkeypatch):
     """cuda:0 has bfloat16, cuda:1 has not, and cuda:2 is slow in 16 bits."""
     capability = {"cuda:0": (9, 0), "cuda:1": (7, 5), "cuda:2": (6, 1)}
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda name: capability[str(name)])
+    here = lambda name: Device(name, "Fake GPU", 140 * GIB, 139 * GIB)  # noqa: E731
+    monkeypatch.setattr("itda_core.devices.described", here)
 
 
 def test_what_a_gpu_holds_is_told_apart_from_main_memory(gpu):

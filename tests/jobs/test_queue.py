@@ -337,6 +337,19 @@ def test_a_jobs_process_is_the_command_line_with_its_arguments(open_queue, confi
         assert queue.log(job).splitlines() == told
 
 
+def test_a_jobs_process_is_told_its_memory_also_when_it_is_resumed(open_queue, config):
+    queue = open_queue('printf "%s\\n" "$@"; exit 1')
+    job = queue.submit(config, memory=2**33)
+    again = queue.resume(wait_until(lambda: ended(queue, job)).job_id)
+    for one in (job, again):
+        wait_until(lambda one=one: ended(queue, one))
+        lines = queue.log(one).splitlines()
+        assert lines[lines.index("--memory") + 1] == "8589934592B"
+    chart = queue.enqueue("map", ["a"], "a", memory=2**33)  # which loads no model
+    wait_until(lambda: ended(queue, chart))
+    assert "--memory" not in queue.log(chart)
+
+
 def test_a_command_without_checkpoints_begins_anew_when_it_is_queued_again(open_queue):
     queue = open_queue("exit 1")
     job = queue.enqueue("evaluate", ["a", "--save"], "Evaluation")

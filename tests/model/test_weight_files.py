@@ -65,10 +65,10 @@ def test_parts_are_counted_by_name_alone(folder):
 def test_whether_a_model_will_be_swept_is_known_beforehand(folder):
     size = sum(bytes_on_disk(folder).values())
     spec = ModelSpec(str(folder))
-    assert is_swept(spec, "float32", "cpu", size) is False
-    assert is_swept(spec, "float32", "cpu", size - 1) is True
-    assert is_swept(spec, "bfloat16", "cpu", size // 2) is False
-    assert is_swept(ModelSpec("no/such-model"), "float32", "cpu", size) is None
+    assert is_swept(spec, torch.float32, "cpu", size) is False
+    assert is_swept(spec, torch.float32, "cpu", size - 1) is True
+    assert is_swept(spec, torch.bfloat16, "cpu", size // 2) is False
+    assert is_swept(ModelSpec("no/such-model"), torch.float32, "cpu", size) is None
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from itda_core.jobs import estimate as estimate_module
 from itda_core.model import loading
 from itda_core.pursuit import gram
 from pages.components import explorer as explorer_module
+from pages.components.text import literal
 from pages.components.train import needs
 from tests.support.app import button, close_explorer, newest, open_page
 from tests.support.fake_devices import pretend_gpus
@@ -49,6 +50,31 @@ def test_with_the_cpu_alone_there_is_a_line_and_nothing_to_choose(train, nothing
     button(app, "Start training").click().run()
     [job] = explorer_module.explorer().queue.jobs()
     assert (job.device, job.place) == ("any", "")
+
+
+def test_a_training_takes_the_memory_that_is_typed_and_says_how_the_model_is_read(
+    train, nothing_starts, monkeypatch
+):
+    app = train()
+    field = app.text_input(key="memory")
+    assert field.label == "Memory that may be used"
+    assert field.placeholder.endswith(" GB, what is free")
+    assert "block by block" not in captions(app)
+    field.set_value("100MB").run()
+    assert "is larger than the memory that may be used, and is read block by block" in captions(app)
+    button(app, "Start training").click().run()
+    app.text_input(key="memory").set_value("8").run()
+    told = [one.value for one in app.warning]
+    assert told == [
+        literal("Memory that may be used must be a size such as 8GiB or 500MB, got '8'.")
+    ]
+    assert button(app, "Start training").disabled
+    app.text_input(key="memory").set_value("").run()
+    button(app, "Start training").click().run()
+    jobs = explorer_module.explorer().queue.jobs()
+    assert [job.memory for job in jobs] == [100_000_000, None]
+    monkeypatch.setenv("ITDA_MEMORY", "3GB")
+    assert app.run().text_input(key="memory").placeholder == "3.0 GB, as ITDA_MEMORY says"
 
 
 def test_a_training_takes_any_gpu_or_the_one_that_is_chosen(train, two_gpus):

@@ -293,8 +293,8 @@ def test_a_pass_without_room_loses_nothing_and_can_be_resumed(
     expected_runs = undisturbed("coverage")
     load = trainer.load_model
 
-    def loaded(spec, device):
-        model, passes = load(spec, device=device), itertools.count()
+    def loaded(spec, **place):
+        model, passes = load(spec, **place), itertools.count()
 
         def fill(_module, _inputs):
             if next(passes) >= 6:

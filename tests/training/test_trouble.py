@@ -139,8 +139,8 @@ def test_more_atoms_than_the_corpus_has_tokens_is_refused_with_how_many_there_ar
 def make_bad(monkeypatch, layer, where):
     """Activations of `layer` (and so of those after it) are NaN at the positions `where` picks."""
 
-    def loaded(spec, device=None):
-        model = load_model(spec, device=device)
+    def loaded(spec, **place):
+        model = load_model(spec, **place)
 
         def spoil(_module, _inputs, hidden):
             positions = torch.arange(hidden.shape[1])

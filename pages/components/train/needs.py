@@ -6,18 +6,20 @@ from itda_core.config import TrainConfig
 from itda_core.devices import Device
 from itda_core.errors import InputError
 from itda_core.jobs.estimate import Estimate, estimate
+from itda_core.jobs.sweep_cost import SweepCost
 from itda_core.model.loading import resolved_dtype
 from pages.components.device_choice import likely_device
 from pages.components.text import bytes_text, literal, seconds_text
 
 
-def show_needs(config: TrainConfig, chosen: str) -> None:
+def show_needs(config: TrainConfig, chosen: str, memory: int | None = None) -> None:
     """The estimate, and a warning where the memory of the device will not do. chosen: a device,
-    or "any". Raises InputError where the device is full or can't be opened."""
+    or "any"; memory: bytes that the model may use. Raises InputError where the device is full or
+    can't be opened."""
     device = likely_device(chosen)
     if device.trouble:
         raise InputError(f"The device {device.name} can't be opened: {device.trouble}")
-    guess = estimate(config, device.name)
+    guess = estimate(config, device.name, memory)
     if guess is None:
         st.caption("The time can be estimated once the model has been loaded for the first time.")
         return
@@ -28,8 +30,22 @@ def show_needs(config: TrainConfig, chosen: str) -> None:
         f"About {seconds_text(guess.seconds)} on {where}, {bytes_text(guess.memory)} of "
         f"memory and {bytes_text(guess.disk)} of disk while it runs. {fit(guess, device)}"
     )
+    if guess.sweep:
+        st.caption(how_it_is_read(guess.model_bytes, guess.sweep))
     for problem in problems(guess, device, config):
         st.warning(literal(problem))
+
+
+def how_it_is_read(model_bytes: int, sweep: SweepCost) -> str:
+    """A sentence on a model that is read block by block."""
+    rate = bytes_text(sweep.read / sweep.reading)
+    how = "measured" if sweep.is_measured else "taken for granted"
+    return (
+        f"The model, {bytes_text(model_bytes)}, is larger than the memory that may be used, and is "
+        f"read block by block: {bytes_text(sweep.read)} once, in {seconds_text(sweep.reading)} at "
+        f"{rate} a second ({how}), while its blocks compute for {seconds_text(sweep.computing)}. "
+        f"Hidden states take {bytes_text(sweep.hidden)} of the disk."
+    )
 
 
 _SHARE = 0.9

@@ -1,0 +1,33 @@
+"""How much memory a model may use: what is said, the setting ITDA_MEMORY, or what is free."""
+
+import os
+
+import torch
+
+from itda_core import devices
+from itda_core.errors import InputError, SettingError
+from itda_core.settings import MEMORY
+
+_FREE_SHARE = 0.9
+"""Of what is free: what a model may use where nothing is said"""
+
+
+def memory_setting() -> int | None:
+    """Bytes that ITDA_MEMORY says; None where it is not set. Raises InputError where it is no
+    size."""
+    text = os.environ.get("ITDA_MEMORY")
+    if not text:
+        return None
+    try:
+        return MEMORY.read(text)
+    except SettingError as error:
+        told = str(error).replace(MEMORY.key, "ITDA_MEMORY", 1)
+        raise InputError(f"{told} Change that, or unset it.") from error
+
+
+def usable_memory(device: torch.device, memory: int | None = None) -> int:
+    """Bytes that a model's weights may take on a device: `memory`, else the setting ITDA_MEMORY,
+    else most of what is free there. Raises SettingError for fewer than 1 MiB."""
+    MEMORY.check(memory)
+    chosen = memory_setting() if memory is None else memory
+    return int(_FREE_SHARE * devices.described(str(device)).free) if chosen is None else chosen

@@ -1,0 +1,57 @@
+"""What a sweep costs: the figures of published models, worked by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from itda_core.jobs.sweep_cost import DISK_SPEED, reading_speed, sweep_cost
+from itda_core.model.sizes import ModelParts
+from tools.scale_table import CARDS, DOCUMENT, MODELS, cost, is_swept, with_tables
+
+LARGEST = MODELS[-1]
+
+
+def test_the_shapes_are_those_of_the_published_models():
+    """Numbers as the models' cards on the hub say."""
+    assert [model.parts.total for model in MODELS] == [
+        134_515_008, 1_235_814_400, 8_030_261_248, 70_553_706_496, 405_853_388_800
+    ]  # fmt: skip
+
+
+def test_the_largest_model_on_a_card_of_24_gb():
+    """65,536 tokens of 16,384 numbers of two bytes are 2.1 GB; 126 blocks of 3.19 billion numbers,
+    two operations each, are 53 PFLOP, 7.3 minutes at 120 TFLOP/s; 803 GB of blocks and 4.2 of the
+    embedding are 4.5 minutes at 3 GB/s."""
+    [card] = [card for card in CARDS if card.name == "24 GB"]
+    found = cost(LARGEST, card)
+    assert found.hidden == 65_536 * 16_384 * 2
+    assert found.read == 2 * (126 * 3_187_703_808 + 2_101_346_304)
+    assert found.computing == pytest.approx(52.6e15 / 120e12, rel=0.01)
+    assert found.reading == pytest.approx(4.5 * 60, rel=0.01)
+    assert found.seconds == found.computing > found.reading
+    assert found.held == 2 * 2 * 3_187_703_808
+    assert is_swept(LARGEST, card)
+
+
+def test_only_blocks_up_to_the_last_layer_are_read():
+    parts = ModelParts((10, 30, 20), 100, 50)
+    found = sweep_cost(parts, 1, 7, 5, 4, 8.0, 16.0)
+    assert (found.read, found.hidden, found.held) == (4 * (40 + 50), 4 * 7 * 5, 4 * 60)
+    assert (found.reading, found.computing) == (4 * 90 / 8, 2 * 40 * 7 / 16)
+    assert sweep_cost(parts, 0, 7, 5, 4, 8.0, 16.0).held == 4 * 50  # the embedding is larger
+
+
+def test_a_disk_is_measured_where_there_is_a_model_and_else_taken_for_granted(tmp_path):
+    assert reading_speed(None) == (DISK_SPEED, False)
+    assert reading_speed(tmp_path) == (DISK_SPEED, False)
+    full = tmp_path / "model"
+    full.mkdir()
+    (full / "model.safetensors").write_bytes(bytes(20_000_000))
+    speed, is_measured = reading_speed(full)
+    assert is_measured
+    assert speed > 1e6
+
+
+def test_the_tables_of_the_document_are_those_that_the_code_gives():
+    document = Path(DOCUMENT).read_text(encoding="utf-8")
+    assert with_tables(document) == document

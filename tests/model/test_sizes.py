@@ -1,0 +1,76 @@
+"""How large the parts of a model are, read from its files without loading it."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from itda_core.config import ModelSpec
+from itda_core.model.loading import is_swept, load_model, model_parts, model_shape
+from itda_core.model.sizes import ModelParts, likely_parts, stored_parts
+from itda_core.model.weight_files import stored_tensors
+from tests.support.tiny_models import FAMILIES, save_tiny_model
+
+
+def _parts(folder) -> ModelParts | None:
+    return stored_parts(stored_tensors(str(folder), None))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parts_are_those_of_the_module(tmp_path, family):
+    """Numbers of its blocks and of the rest, a weight that two parts share once."""
+    save_tiny_model(tmp_path, family)
+    module = load_model(str(tmp_path), device="cpu")
+    blocks = [sum(p.numel() for p in block.parameters()) for block in module.blocks]
+    everything = sum(p.numel() for p in module.module.parameters())
+    found = _parts(tmp_path)
+    assert found.blocks == tuple(blocks)
+    if family != "bert":  # whose file also has what is not loaded
+        assert found.total == everything
+    assert found.largest_outside == module.module.get_input_embeddings().weight.numel()
+
+
+def test_parts_of_a_model_in_several_files_are_the_same(tmp_path):
+    save_tiny_model(tmp_path)
+    expected = _parts(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    names, places = sorted(weights), {}
+    for number in range(3):
+        some = names[number::3]
+        save_file({name: weights[name] for name in some}, tmp_path / f"part-{number}.safetensors")
+        places |= dict.fromkeys(some, f"part-{number}.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    index = {"weight_map": places}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert _parts(tmp_path) == expected
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\xff" * 40, b"\x02" + b"\0" * 7 + b"[]"])
+def test_files_that_say_nothing_leave_a_guess(tmp_path, content):
+    save_tiny_model(tmp_path)
+    spec = ModelSpec(str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(content)
+    assert model_parts(spec) == likely_parts(model_shape(spec))
+    assert model_parts(ModelSpec("nobody/nothing")) is None
+
+
+def test_a_guess_is_not_below_what_a_model_has(tmp_path):
+    save_tiny_model(tmp_path)
+    spec = ModelSpec(str(tmp_path))
+    assert likely_parts(model_shape(spec)).total >= _parts(tmp_path).total
+
+
+def test_a_model_that_takes_more_than_may_be_used_is_known_without_loading_it(
+    tmp_path, monkeypatch
+):
+    save_tiny_model(tmp_path, d_model=128, n_layers=12)
+    spec = ModelSpec(str(tmp_path), dtype="float32")
+    weights = load_file(tmp_path / "model.safetensors")
+    limit = 4 * sum(weight.numel() for weight in weights.values())
+    assert limit > 2 * 2**20
+    assert not is_swept(spec, torch.float32, "cpu", limit)
+    assert is_swept(spec, torch.float32, "cpu", limit - 40_000)
+    assert not is_swept(spec, torch.bfloat16, "cpu", limit - 40_000)
+    monkeypatch.setenv("ITDA_MEMORY", f"{limit // 2}B")
+    assert is_swept(spec, torch.float32, "cpu")
