@@ -41,7 +41,7 @@ def test_parts_of_a_model_in_several_files_are_the_same(tmp_path):
         save_file({name: weights[name] for name in some}, tmp_path / f"part-{number}.safetensors")
         places |= dict.fromkeys(some, f"part-{number}.safetensors")
     (tmp_path / "model.safetensors").unlink()
-    index = {"weight_map": places}
+    index = {"metadata": {}, "weight_map": places}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     assert _parts(tmp_path) == expected
 
