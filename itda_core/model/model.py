@@ -422,7 +422,9 @@ class Model:
         """Where a site is in a block; the usual one asks for no proof."""
         return Place() if site == RESID_POST else self.sites.place(site, layer)
 
-    def _hidden(self, tokens: Tokens, layers: Sequence[int], site: str) -> dict[int, torch.Tensor]:
+    def _hidden(
+        self, tokens: Tokens, layers: Sequence[int], site: str = RESID_POST
+    ) -> dict[int, torch.Tensor]:
         """What stands at a site of the blocks, [n_texts, longest, d_model] each; stops after the
         last one asked for."""
         places = [self._place(site, layer) for layer in layers]

@@ -245,7 +245,7 @@ def rows_of(**changes):
     usual = {
         "run_id": "x", "model": "org/m", "layer": 7, "atoms": 1_024, "l0": 16, "tokens": 5_000,
         "kind": "itda", "method": "coverage", "budget": "token", "mean_l0": 16.0, "seed": 0,
-        "training_id": "m-00000001",
+        "training_id": "m-00000001", "site": "resid_post",
     }  # fmt: skip
     count = len(next(iter(changes.values())))
     return pd.DataFrame(
@@ -261,6 +261,7 @@ def rows_of(**changes):
     [
         ({"layer": [7]}, ["layer 7"]),
         ({"layer": [7, 15]}, ["layer 7", "layer 15"]),
+        ({"site": ["resid_post", "mlp_out"]}, ["layer 7", "layer 7 mlp_out"]),
         ({"l0": [16, 32], "mean_l0": [16, 32]}, ["layer 7 · L0 16", "layer 7 · L0 32"]),
         ({"method": ["coverage", "threshold"]}, ["layer 7 · coverage", "layer 7 · threshold"]),
         ({"model": ["a/m", "b/n"], "layer": [7, 8]}, ["m · layer 7", "n · layer 8"]),

@@ -339,6 +339,23 @@ def test_checkpoints_of_one_model_have_names_that_tell_them_apart(data):
     assert " at step2" in names
 
 
+def test_other_places_in_a_block_are_named_and_compared_where_they_are_chosen(data):
+    first = list_runs(data / "runs")[0]
+    copy = Path(shutil.copytree(first.directory, data / "runs" / "of-the-mlp"))
+    about = json.loads((copy / "config.json").read_text())
+    about |= {"run_id": copy.name, "created": "2999-01-01T00:00:00+00:00"}  # listed as the last
+    about["config"]["site"] = "mlp_out"
+    (copy / "config.json").write_text(json.dumps(about))
+    app = open_page("similarity", view="models")
+    models = app.multiselect(key="models")
+    other = [*_groups(app)][-1]
+    assert "mlp_out" in models.options[-1]
+    assert not any("mlp_out" in name for name in models.options[:-1])
+    assert other not in models.value and models.value
+    app = models.set_value([*models.value, other]).run()
+    assert not app.exception and other in app.multiselect(key="models").value
+
+
 def test_things_that_are_alike_stand_side_by_side():
     order = cluster_order(ALIKE).tolist()
     assert {frozenset(order[:2]), frozenset(order[2:])} == {frozenset({0, 2}), frozenset({1, 3})}

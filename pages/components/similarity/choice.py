@@ -131,10 +131,11 @@ def _likely_partners(groups: dict[str, Group], a: str) -> list[str]:
 
     def is_like(group: Group) -> bool:
         one, other = group.config, groups[a].config
-        return group.group_id != a and (one.corpus, one.seed, one.selection) == (
+        return group.group_id != a and (one.corpus, one.seed, one.selection, one.site) == (
             other.corpus,
             other.seed,
             other.selection,
+            other.site,
         )
 
     first = next((group_id for group_id, group in groups.items() if is_like(group)), a)
@@ -143,7 +144,7 @@ def _likely_partners(groups: dict[str, Group], a: str) -> list[str]:
 
 def _ask_for_models(groups: dict[str, Group]) -> list[Group]:
     ids = list(groups)
-    follow_url_list("models", ids, ids[:_MOST_MODELS])
+    follow_url_list("models", ids, _of_one_site(groups)[:_MOST_MODELS])
     chosen = st.multiselect(
         "Models",
         ids,
@@ -156,6 +157,13 @@ def _ask_for_models(groups: dict[str, Group]) -> list[Group]:
         for group_id in chosen:
             st.caption(literal(f"{groups[group_id].name}: {groups[group_id].long_name}"))
     return [groups[group_id] for group_id in chosen]
+
+
+def _of_one_site(groups: dict[str, Group]) -> list[str]:
+    """The groups that are of the same place in a block as the first one: others are compared with
+    them where a person names them."""
+    site = next((group.config.site for group in groups.values()), None)
+    return [group_id for group_id, group in groups.items() if group.config.site == site]
 
 
 def _ask_how(kind: Measure, chosen: list[Group]) -> tuple[str, bool, str, bool]:
