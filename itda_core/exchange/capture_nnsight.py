@@ -19,10 +19,11 @@ import torch
 
 from itda_core.config import ModelSpec
 from itda_core.errors import InputError, ModelError
-from itda_core.model.blocks import block_lists, hidden_of
+from itda_core.model.blocks import block_lists
 from itda_core.model.context import context_length
 from itda_core.model.loading import model_digest
 from itda_core.model.model import Activations
+from itda_core.model.sites import hidden_of
 from itda_core.model.tokenizer import put_in, tokenizer_digest
 from itda_core.model.tokens import TokenizedText, Tokens, tokenized_texts
 from itda_core.settings import RESID_POST
