@@ -1,6 +1,7 @@
 """How much memory a model may use: what is said, the setting ITDA_MEMORY, or what is free."""
 
 import os
+from dataclasses import replace
 
 import torch
 
@@ -10,6 +11,10 @@ from itda_core.settings import MEMORY
 
 _FREE_SHARE = 0.9
 """Of what is free: what a model may use where nothing is said"""
+
+
+_BYTES = replace(MEMORY, kind="whole", min=1, below="")
+"""What code may say: less than a person, of whom so little is a slip"""
 
 
 def memory_setting() -> int | None:
@@ -27,7 +32,7 @@ def memory_setting() -> int | None:
 
 def usable_memory(device: torch.device, memory: int | None = None) -> int:
     """Bytes that a model's weights may take on a device: `memory`, else the setting ITDA_MEMORY,
-    else most of what is free there. Raises SettingError for fewer than 1 MiB."""
-    MEMORY.check(memory)
+    else most of what is free there. Raises SettingError for what is no number of bytes."""
+    _BYTES.check(memory)
     chosen = memory_setting() if memory is None else memory
     return int(_FREE_SHARE * devices.described(str(device)).free) if chosen is None else chosen

@@ -43,6 +43,10 @@ def test_what_is_no_size_is_refused_with_one(text):
 def test_less_than_any_model_takes_is_refused():
     with pytest.raises(SettingError, match="memory must be at least 1MiB, got 12"):
         MEMORY.read("12B")
+    assert usable_memory("cpu", 12) == 12
+    for wrong in (0, "8GiB", True):
+        with pytest.raises(SettingError, match="memory must be"):
+            usable_memory("cpu", wrong)
     with pytest.raises(SettingError, match="memory must be at most"):
         MEMORY.read("9999999TiB")
 
