@@ -94,7 +94,7 @@ def test_a_process_killed_in_the_middle_resumes_to_the_same_runs(config, undistu
         "save = training.Workspace.save_checkpoint\n"
         "def slowly(self, number, *rest):\n"
         "    save(self, number, *rest)\n"
-        "    if number == 15: print('checkpoint', file=sys.stderr, flush=True); time.sleep(60)\n"
+        "    if number == 5: print('checkpoint', file=sys.stderr, flush=True); time.sleep(60)\n"
         "training.Workspace.save_checkpoint = slowly\n"
         "from itda_core.__main__ import main; main(sys.argv[1:])"
     )
