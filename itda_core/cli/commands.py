@@ -56,7 +56,8 @@ def capture(options: argparse.Namespace) -> int:
     config = capture_config(
         model, corpus_spec(options), options.layers, skip_first=not options.keep_first, **settings
     )
-    steps = capture_folder(config, options.out, options.device, options.keep_as)
+    how = {"stored": options.keep_as, "memory": options.memory}
+    steps = capture_folder(config, options.out, options.device, **how)
     follow(steps, options, can_resume=True, remedy="the same command.")
     folder = ActivationFolder(options.out)
     summary = {

@@ -187,6 +187,7 @@ def _add_capture(capture: argparse.ArgumentParser) -> None:
     about = "data type on disk (auto: the model's where that loses nothing, else float32)"
     capture.add_argument("--keep-as", choices=DTYPES, default=DTYPES[0], help=about)
     _add_device(capture)
+    _add_memory(capture)
     _add_progress(capture)
 
 

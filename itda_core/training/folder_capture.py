@@ -32,13 +32,13 @@ from itda_core.activations.source import ActivationSource
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.corpus.corpus import Corpus, load_corpus
 from itda_core.devices import full_memory_as_sentence
-from itda_core.errors import CorpusError, InputError
+from itda_core.errors import InputError
 from itda_core.files import disk_errors_as_sentences
 from itda_core.model.loading import load_model
 from itda_core.progress import Progress
 from itda_core.runs.training_context import TrainingContext
 from itda_core.runs.workspace import Workspace
-from itda_core.training.encoding import HELD_OUT_TOKENS
+from itda_core.training.held_out import HeldOutActivations, held_out_plan
 from itda_core.training.reading import reader_of
 
 _PART_BYTES = 2**27
@@ -62,18 +62,19 @@ def capture_folder(
     stored: str = "auto",
     model: ActivationSource | None = None,
     corpus: Corpus | None = None,
+    memory: int | None = None,
 ) -> Iterator[Progress]:
     """Write the activations of `config.layers` into `folder`, with those of the held-out prompts.
 
-    config: see `capture_config`; device: as `load_model` takes it; stored: data type on disk, auto
-    is the model's own where that loses nothing, else float32; model, corpus: in place of those that
-    the configuration names. What is already written is not made again. Raises ItdaError with the
-    remedy, InputError where the folder has something else.
+    config: see `capture_config`; device, memory: as `load_model` takes them; stored: data type on
+    disk, auto is the model's own where that loses nothing, else float32; model, corpus: in place of
+    those that the configuration names. What is already written is not made again. Raises ItdaError
+    with the remedy, InputError where the folder has something else.
     """
     if stored not in STORED_DTYPES:
         raise InputError(f"Keep activations as {', '.join(STORED_DTYPES)}, not as {stored!r}.")
     yield Progress("loading")
-    model = model or load_model(config.model, device=device)
+    model = model or load_model(config.model, device=device, memory=memory)
     config = config.with_dtype(model.dtype)
     model.check_layers(config.layers)
     model = model.at(config.site)
@@ -126,7 +127,7 @@ class _Writing:
     def __init__(self, context: TrainingContext, folder: Path, stored: str):
         self._context, self._folder, self._stored = context, folder, stored
         self._parts = _window_groups(context.plan, context.model.d_model)
-        self._held_out = _held_out_plan(context)
+        self._held_out = held_out_plan(context)
         # All from one window on: a process may have been killed between the files of a part.
         written = min(self._windows_written(layer) for layer in context.config.layers)
         self._layers = {layer: _Rows(written) for layer in context.config.layers}
@@ -150,7 +151,7 @@ class _Writing:
             for part in reader_of(self._context).parts(read):
                 for layer, x in (part.activations or {}).items():
                     self._take(layer, x)
-                yield self._told()
+                yield self._told(part.fraction)
                 if all(rows.windows == len(self._context.plan.windows) for rows in self._all):
                     break
         self._write_held_out()
@@ -198,23 +199,24 @@ class _Writing:
     def _total_rows(self) -> int:
         return self._context.plan.total_rows
 
-    def _told(self) -> Progress:
+    def _told(self, fraction: float | None) -> Progress:
+        """fraction: of the reading, where the windows don't tell it."""
         progress, seconds = self._progress, time.monotonic() - self._started
         progress.tokens = self._rows_read()
         progress.tokens_per_second = (progress.tokens - self._rows_before) / max(seconds, 1e-9)
         done = sum(rows.windows for rows in self._all)
         total = len(self._all) * len(self._context.plan.windows)
-        progress.follow(done / total, 0.0, 1.0, seconds)
+        progress.follow(done / total if fraction is None else fraction, 0.0, 1.0, seconds)
         return progress
 
     def _write_held_out(self) -> None:
-        """In one forward pass after another as a training makes them."""
+        """As a training has them; those of a model read block by block came on the way."""
         plan, context, number = self._held_out, self._context, len(self._parts)
         files = [self._folder / self._file(number, layer) for layer in context.config.layers]
         if plan is None or all(path.exists() for path in files):
             return
-        tokens, config = plan.tokens(0, len(plan.prompts)), context.config
-        self._write(number, context.model.capture(tokens, config.layers, config.skip_first))
+        held_out = HeldOutActivations(context)
+        self._write(number, {layer: held_out.of(layer) for layer in context.config.layers})
 
     def _write_about(self) -> None:
         context, held_out = self._context, self._held_out
@@ -297,15 +299,6 @@ def _window_groups(plan: Plan, d_model: int) -> list[tuple[int, int]]:
             first, rows = number, 0
         rows += count
     return [*groups, (first, len(plan.windows))]
-
-
-def _held_out_plan(context: TrainingContext) -> Plan | None:
-    """What a training measures on; None where no held-out prompt has two tokens."""
-    try:
-        prompts = context.corpus.held_out()
-        return make_plan(context.model, prompts, context.config, HELD_OUT_TOKENS)
-    except CorpusError:
-        return None
 
 
 def _cut(plan: Plan) -> list[str]:

@@ -21,6 +21,7 @@ from itda_core.evaluation.batch import check_model, held_out_prompts
 from itda_core.runs.run import NEAR_MISS_FILE, list_runs
 from itda_core.training import folder_capture
 from itda_core.training.folder_capture import capture_config, capture_folder
+from tests.support.swept_models import both_kinds
 from tests.support.trained_runs import tiny_config, trained
 
 
@@ -158,6 +159,15 @@ def test_an_interrupted_capture_goes_on_behind_what_is_written(
     assert {path: path.stat().st_mtime_ns for path in there} == there
     assert files_of(target) == files_of(whole)
     assert [path for path in target.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_model_that_is_read_block_by_block_gives_the_same_folder(
+    folder, tmp_path, tiny_model_folder, tiny_corpus_file
+):
+    _, swept = both_kinds(tiny_model_folder)
+    target = tmp_path / "swept"
+    captured_into(target, of_tiny(tiny_model_folder, tiny_corpus_file), model=swept)
+    assert files_of(target) == files_of(folder)
 
 
 def test_parts_of_any_size_give_the_same_training(
