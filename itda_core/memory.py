@@ -30,7 +30,7 @@ def memory_setting() -> int | None:
         raise InputError(f"{told} Change that, or unset it.") from error
 
 
-def usable_memory(device: torch.device, memory: int | None = None) -> int:
+def usable_memory(device: torch.device | str, memory: int | None = None) -> int:
     """Bytes that a model's weights may take on a device: `memory`, else the setting ITDA_MEMORY,
     else most of what is free there. Raises SettingError for what is no number of bytes."""
     _BYTES.check(memory)

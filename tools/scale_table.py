@@ -130,7 +130,7 @@ def _cell(model: Llama, card: Card) -> str:
     if not is_swept(model, card):
         return f"loaded: {_seconds(found.reading)} + {_seconds(found.computing)}"
     if found.held > _ROOM * card.memory:
-        return f"two blocks ({_bytes(found.held)}) do not fit"
+        return f"does not fit: {_bytes(found.held)} at once"
     both = f"{_seconds(found.reading)} ∥ {_seconds(found.computing)}"
     return f"swept: {_seconds(found.seconds)} ({both})"
 

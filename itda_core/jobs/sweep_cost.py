@@ -1,6 +1,7 @@
 """What a model that is read block by block takes: bytes, memory, seconds (docs/scale.md)."""
 
 import functools
+import itertools
 import os
 import time
 from dataclasses import dataclass
@@ -48,8 +49,8 @@ class SweepCost:
     read: int
     """bytes of weights that are read, each once"""
     held: int
-    """bytes of weights in memory at once, at most: the block that computes and the one that is
-    read ahead, or the largest part outside of the blocks"""
+    """bytes of weights that memory must have room for: the block that computes, the one that is
+    read ahead, and the embedding or the head"""
     hidden: int
     """bytes of the hidden states that all tokens have between two blocks"""
     reading: float
@@ -79,9 +80,10 @@ def sweep_cost(
     two for each number of a block and token."""
     blocks = parts.blocks[: last + 1]
     read = item * (sum(blocks) + parts.largest_outside)
+    pairs = [one + following for one, following in itertools.pairwise((*parts.blocks, 0))]
     return SweepCost(
         read=read,
-        held=item * max(2 * max(blocks), parts.largest_outside),
+        held=item * (max(pairs) + parts.largest_outside),
         hidden=item * n_tokens * d_model,
         reading=read / bytes_a_second,
         computing=2 * sum(blocks) * n_tokens / operations_a_second,

@@ -29,16 +29,16 @@ def test_the_largest_model_on_a_card_of_24_gb():
     assert found.computing == pytest.approx(52.6e15 / 120e12, rel=0.01)
     assert found.reading == pytest.approx(4.5 * 60, rel=0.01)
     assert found.seconds == found.computing > found.reading
-    assert found.held == 2 * 2 * 3_187_703_808
+    assert found.held == 2 * (2 * 3_187_703_808 + 2_101_346_304)
     assert is_swept(LARGEST, card)
 
 
 def test_only_blocks_up_to_the_last_layer_are_read():
     parts = ModelParts((10, 30, 20), 100, 50)
     found = sweep_cost(parts, 1, 7, 5, 4, 8.0, 16.0)
-    assert (found.read, found.hidden, found.held) == (4 * (40 + 50), 4 * 7 * 5, 4 * 60)
+    assert (found.read, found.hidden, found.held) == (4 * (40 + 50), 4 * 7 * 5, 4 * (30 + 20 + 50))
     assert (found.reading, found.computing) == (4 * 90 / 8, 2 * 40 * 7 / 16)
-    assert sweep_cost(parts, 0, 7, 5, 4, 8.0, 16.0).held == 4 * 50  # the embedding is larger
+    assert sweep_cost(parts, 0, 7, 5, 4, 8.0, 16.0).read == 4 * (10 + 50)
 
 
 def test_a_disk_is_measured_where_there_is_a_model_and_else_taken_for_granted(tmp_path):

@@ -60,9 +60,12 @@ def test_a_training_takes_the_memory_that_is_typed_and_says_how_the_model_is_rea
     assert field.label == "Memory that may be used"
     assert field.placeholder.endswith(" GB, what is free")
     assert "block by block" not in captions(app)
-    field.set_value("100MB").run()
+    field.set_value("200MB").run()
     assert "is larger than the memory that may be used, and is read block by block" in captions(app)
+    assert not app.warning
     button(app, "Start training").click().run()
+    app.text_input(key="memory").set_value("2MB").run()
+    assert "Even block by block the model takes" in app.warning[0].value
     app.text_input(key="memory").set_value("8").run()
     told = [one.value for one in app.warning]
     assert told == [
@@ -72,7 +75,7 @@ def test_a_training_takes_the_memory_that_is_typed_and_says_how_the_model_is_rea
     app.text_input(key="memory").set_value("").run()
     button(app, "Start training").click().run()
     jobs = explorer_module.explorer().queue.jobs()
-    assert [job.memory for job in jobs] == [100_000_000, None]
+    assert [job.memory for job in jobs] == [200_000_000, None]
     monkeypatch.setenv("ITDA_MEMORY", "3GB")
     assert app.run().text_input(key="memory").placeholder == "3.0 GB, as ITDA_MEMORY says"
 

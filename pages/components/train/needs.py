@@ -7,6 +7,7 @@ from itda_core.devices import Device
 from itda_core.errors import InputError
 from itda_core.jobs.estimate import Estimate, estimate
 from itda_core.jobs.sweep_cost import SweepCost
+from itda_core.memory import usable_memory
 from itda_core.model.loading import resolved_dtype
 from pages.components.device_choice import likely_device
 from pages.components.text import bytes_text, literal, seconds_text
@@ -32,8 +33,19 @@ def show_needs(config: TrainConfig, chosen: str, memory: int | None = None) -> N
     )
     if guess.sweep:
         st.caption(how_it_is_read(guess.model_bytes, guess.sweep))
-    for problem in problems(guess, device, config):
+    usable = usable_memory(device.name, memory)
+    for problem in [*too_little(guess, usable), *problems(guess, device, config)]:
         st.warning(literal(problem))
+
+
+def too_little(guess: Estimate, usable: int) -> list[str]:
+    """A sentence where not even two blocks have room in the memory that may be used, bytes."""
+    if guess.sweep is None or guess.sweep.held <= usable:
+        return []
+    return [
+        f"Even block by block the model takes {bytes_text(guess.sweep.held)} of memory, and "
+        f"{bytes_text(usable)} may be used. Allow more, or choose a smaller model."
+    ]
 
 
 def how_it_is_read(model_bytes: int, sweep: SweepCost) -> str:
