@@ -245,7 +245,7 @@ def compare_by_activations(page: Page) -> None:
     expect(page.get_by_text("Comparison of smollm2-135m, 3 layers")).to_be_visible()
     cells = page.locator(".js-plotly-plot").first.locator(".scatterlayer .trace").first
     expect(cells.locator(".point")).to_have_count(9, timeout=PATIENCE)
-    expect(page.get_by_text("of 6 pairs are known.")).to_have_count(0)
+    expect(page.get_by_text("of 6 pairs are known.")).to_have_count(0, timeout=PATIENCE)
     picture(page, "measure")
     page.goto(page.url)
     expect(page.get_by_text("1.00", exact=True).first).to_be_visible()
