@@ -1,6 +1,7 @@
 """How much memory a model may use: what is said, the setting ITDA_MEMORY, or what is free."""
 
 import os
+import sys
 from dataclasses import replace
 
 import torch
@@ -32,7 +33,13 @@ def memory_setting() -> int | None:
 
 def usable_memory(device: torch.device | str, memory: int | None = None) -> int:
     """Bytes that a model's weights may take on a device: `memory`, else the setting ITDA_MEMORY,
-    else most of what is free there. Raises SettingError for what is no number of bytes."""
+    else most of what is free there. Where a device does not say what is free, a model is loaded, or
+    says that there is no room for it. Raises SettingError for what is no number of bytes."""
     _BYTES.check(memory)
     chosen = memory_setting() if memory is None else memory
-    return int(_FREE_SHARE * devices.described(str(device)).free) if chosen is None else chosen
+    if chosen is not None:
+        return chosen
+    try:
+        return int(_FREE_SHARE * devices.described(str(device)).free)
+    except (RuntimeError, AssertionError):
+        return sys.maxsize
