@@ -210,7 +210,7 @@ def told_apart(command):
     """Each option of a command, with a value that it takes; flags alone."""
     values = {"max_tokens": 100, "context_length": 16, "max_atoms": 20, "threshold": 0.3,
               "layers": "2", "header": "no", "encoding": "utf-8", "separator": ";",
-              "device": "cpu"}  # fmt: skip
+              "device": "cpu", "memory": "8GiB"}  # fmt: skip
     for action in commands()[command]._actions:
         if action.option_strings and action.dest != "help":
             value = values.get(action.dest, (action.choices or ["1"])[0])
@@ -228,7 +228,7 @@ def test_every_option_of_a_training_is_refused_where_its_settings_are_settled(fa
     settled = {"config": tmp_path / "config.json", "resume": "tiny-6x128-0-00000000"}
     refused = []
     for name, option in told_apart("train"):
-        if name in ("runs", "json", "progress", "device", *settled):
+        if name in ("runs", "json", "progress", "device", "memory", *settled):
             continue
         refused.append(name)
         for by, what in settled.items():

@@ -390,7 +390,7 @@ def test_similarity_of_whole_models_compares_the_layers_they_share(two_models):
 def test_train_queues_what_the_page_shows(empty, monkeypatch, tiny_model_folder):
     submitted = []
     monkeypatch.setattr(
-        explorer_module.JobQueue, "submit", lambda self, config, _device: submitted.append(config)
+        explorer_module.JobQueue, "submit", lambda self, config, *_place: submitted.append(config)
     )
     app = open_page("train")
     app.text_input(key="train_max_tokens").set_value("4096").run()
@@ -419,7 +419,7 @@ def started(app, submitted):
 def submitted(empty, monkeypatch):
     configs = []
     monkeypatch.setattr(
-        explorer_module.JobQueue, "submit", lambda self, config, _device: configs.append(config)
+        explorer_module.JobQueue, "submit", lambda self, config, *_place: configs.append(config)
     )
     return configs
 

@@ -30,7 +30,7 @@ def page(empty):
 
 def test_the_page_shows_what_is_in_a_folder_and_trains_from_it(page, folder, monkeypatch):
     submitted = []
-    monkeypatch.setattr(JobQueue, "submit", lambda _self, config, _device: submitted.append(config))
+    monkeypatch.setattr(JobQueue, "submit", lambda _self, config, *_place: submitted.append(config))
     assert button(page, "Start training").disabled
     page.text_input(key="activations").input(str(folder)).run()
     told = " ".join(caption.value for caption in page.caption).replace("\\", "")

@@ -249,7 +249,8 @@ def test_a_model_larger_than_its_cap_is_trained_within_it_and_read_once(
     )
     others = FINGERPRINT * len([*folder.glob("*.safetensors")])
     assert needed <= measured["read"] - others < needed + 2e7 < 1.2 * needed  # corpus, rows, codes
-    buffers = 16e6  # hidden states, a pass, the rows that are kept
+    # Hidden states, a pass, the rows that are kept; and a tensor that is handed over, now and then.
+    buffers = 16e6 + max(size for name, size in sizes.items() if "layers." in name)
     assert measured["peak"] - measured["base"] < cap + buffers
 
 
