@@ -69,6 +69,7 @@ class Model:
         """What it was proved to do right: set by who loads it (see proof.py)"""
         self.find_sites: Callable[[Model], Sites] = lambda _model: Sites()
         """Proves where the sites of its blocks are: set by who loads it (see site_proof.py)"""
+        self._sites: Sites | None = None
         self.site = RESID_POST
         """Where in its blocks activations are read and replaced; see `at`"""
         self._fitting: int | None = None
@@ -90,10 +91,19 @@ class Model:
         """A sentence on what it can't do, empty where it can."""
         return self.abilities.why_not(self.name, ability)
 
-    @functools.cached_property
+    @property
     def sites(self) -> Sites:
-        """Where in its blocks activations can be read and replaced: tried when first asked for."""
-        return self.find_sites(self)
+        """Where in its blocks activations can be read and replaced: tried when first asked for, by
+        one thread, for which others wait."""
+        if self._sites is None:
+            with self._lock:
+                if self._sites is None:
+                    self._sites = self.find_sites(self)
+        return self._sites
+
+    @sites.setter
+    def sites(self, sites: Sites) -> None:
+        self._sites = sites
 
     def at(self, site: str) -> "Model":
         """The same model, whose activations are read and replaced at this site where no other is

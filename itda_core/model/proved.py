@@ -27,7 +27,7 @@ from itda_core.model.weights import Weights
 
 _VERSION = 1
 """Of the proof: what an earlier one found is not believed"""
-_SITES_VERSION = 1
+_SITES_VERSION = 2
 """The same of the proof of the sites, which is made when one is first asked for"""
 
 

@@ -4,6 +4,7 @@ What is read at the sites of a block has to add up, in a batch as alone, and wha
 it has to arrive there.
 """
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import torch
 from itda_core.model.blocks import recorded
 from itda_core.model.found_places import Seen, found_places, watched
 from itda_core.model.model import Model
+from itda_core.model.process_lock import alone
 from itda_core.model.proof import TOLERANCE, Differs, centered, has_experts, proof_tokens, reason_of
 from itda_core.model.sites import INPUT, Place, Sites
 from itda_core.model.tokens import Tokens
@@ -26,31 +28,22 @@ Values = dict[str, list[torch.Tensor]]
 """By site, what stands there in each block, [n_tokens, d_model] float32"""
 
 
+@alone
 def prove_sites(model: Model) -> Sites:
     """Where the sites of the model's blocks are, and why not where it lacks one. The model has
-    proved its other abilities; its sites are left as they were."""
-    with _sites_of(model, Sites()):
-        return _SiteProof(model).sites()
+    proved its other abilities; its sites are left as they were.
 
-
-@contextmanager
-def _sites_of(model: Model, sites: Sites) -> Iterator[None]:
-    """Within this context these are the model's sites."""
-    before = vars(model).get("sites")
-    model.sites = sites
-    try:
-        yield
-    finally:
-        del model.sites
-        if before is not None:
-            model.sites = before
+    The hooks sit on modules that other threads run too, so that all of it holds the lock.
+    """
+    return _SiteProof(model).sites()
 
 
 class _SiteProof:
     """The two texts, and what is known of the sites so far."""
 
     def __init__(self, model: Model):
-        self.model = model
+        self.model = copy.copy(model)  # whose guesses no other thread may see
+        self.model.sites = Sites()
         self.both = proof_tokens(model)
         self.long = self.both.select([0])
         self.tolerance = TOLERANCE.get(model.dtype, TOLERANCE["bfloat16"])
@@ -87,6 +80,10 @@ class _SiteProof:
             for block in self.model.blocks:
                 blocks.enter_context(watched(block, look))
             self.model.run_base(self.both, use_cache=False)
+        if len(by_layer) != len(self.layers):
+            raise Differs(
+                f"its {len(self.layers)} blocks ran {len(by_layer)} times in a pass, not once each"
+            )
         places = {
             site: tuple(of_block[site] for of_block in by_layer)
             for site in SITES[:-1]

@@ -2,6 +2,7 @@
 hand and by name."""
 
 import json
+import threading
 
 import pytest
 import torch
@@ -300,6 +301,45 @@ def test_attention_beside_an_mlp_is_the_one_that_reads_other_tokens(families, mo
 
 
 # What is remembered
+
+
+def test_passes_of_other_threads_wait_for_the_proof_and_see_none_of_its_guesses(model, monkeypatch):
+    """The hooks sit on modules that all threads share; what they heard of another's pass would be
+    kept for good."""
+    tokens, expected, threads, seen = model.tokenize(TEXTS), found_places, [], []
+
+    def others():
+        seen.append(model.capture(tokens, [LAYER]))
+        seen.append(model.at("attn_out").capture(tokens, [LAYER]))
+
+    def slow(*arguments):
+        if not threads:
+            threads.append(threading.Thread(target=others))
+            threads[0].start()
+            threads[0].join(0.2)
+            assert not seen
+        return expected(*arguments)
+
+    monkeypatch.setattr(site_proof, "found_places", slow)
+    sites = model.sites
+    threads[0].join()
+    assert [place.module for place in sites.places["attn_out"]] == ["self_attn"] * model.n_layers
+    assert torch.equal(seen[1][LAYER], model.capture(tokens, [LAYER], site="attn_out")[LAYER])
+
+
+def test_blocks_that_run_twice_in_a_pass_have_no_sites(model, monkeypatch):
+    run = model.run_base
+
+    def twice(self, *arguments, **options):
+        run(*arguments, **options)
+        return run(*arguments, **options)
+
+    monkeypatch.setattr(type(model), "run_base", twice)
+    reason = prove_sites(model).why_not("attn_out")
+    assert (
+        reason
+        == f"its {model.n_layers} blocks ran {2 * model.n_layers} times in a pass, not once each"
+    )
 
 
 def test_sites_are_proved_once_and_remembered(model, tmp_path, monkeypatch):
