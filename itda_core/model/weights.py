@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from itda_core.errors import ModelError
+from itda_core.model.process_lock import alone
 from itda_core.model.weight_files import StoredTensor
 
 
@@ -63,10 +64,23 @@ class Weights:
             found[name] = self._stored[name].read()
         return found
 
+    @alone
     def put_in(self, tensors: dict[str, torch.Tensor]) -> set[str]:
         """Give the module what was read; `tensors` is emptied on the way, so that memory holds
         little twice. The names in the module of what it has now, for `take_out`. Raises ModelError
-        where some of it did not get there."""
+        where some of it did not get there, and then leaves nothing.
+
+        It holds the lock: whoever loads a model meanwhile changes how modules of the whole process
+        take their weights.
+        """
+        targets = {self._targets[name] for name in tensors} & self._initial.keys()
+        try:
+            return self._put_in(tensors)
+        except BaseException:
+            self.take_out(targets | self._same(targets).keys())
+            raise
+
+    def _put_in(self, tensors: dict[str, torch.Tensor]) -> set[str]:
         report = self._convert({name: _Once(tensors.pop(name)) for name in [*tensors]}, self.device)
         filled = set(self._initial) - report.missing_keys
         filled |= self._share(filled)
@@ -158,12 +172,16 @@ class Weights:
 
     def _share(self, filled: set[str]) -> set[str]:
         """Give weights that were put in to those that are the same; the names of these."""
-        stored = set(self._targets.values())
-        given = {other: one for one, other in self._pairs() if one in filled}
-        given = {other: one for other, one in given.items() if other not in stored}
+        given = self._same(filled)
         for other, one in given.items():
             _set(self.module, other, _get(self.module, one))
         return set(given)
+
+    def _same(self, filled: set[str]) -> dict[str, str]:
+        """Names of weights without an own copy on disk that are one of `filled`, and which."""
+        stored = set(self._targets.values())
+        given = {other: one for one, other in self._pairs() if one in filled}
+        return {other: one for other, one in given.items() if other not in stored}
 
     def share_blocks(self, parts: list[str]) -> bool:
         """Whether one of several parts has weights that are those of something else, too."""

@@ -5,11 +5,13 @@ import threading
 
 import pytest
 import torch
+from accelerate import init_empty_weights
 
 from itda_core.errors import InputError, ModelError
 from itda_core.model import proved, swept
 from itda_core.model.loading import load_model
 from itda_core.model.model import Model
+from itda_core.model.process_lock import PROCESS_LOCK
 from itda_core.model.steps import Steps
 from itda_core.model.swept import SweptModel
 from itda_core.model.weight_files import StoredTensor
@@ -224,6 +226,30 @@ def test_a_second_sweep_within_one_is_refused(llama, batches):
     with pytest.raises(ModelError, match=r"Two sweeps of .* at once"):
         model.capture(batches[0], [0])
     steps.close()
+
+
+def test_weights_are_put_in_place_when_no_other_session_loads_a_model(llama, batches):
+    """Which makes every new parameter of the process one without memory meanwhile."""
+    resident, model = llama
+    found = []
+    sweep = threading.Thread(target=lambda: found.append(model.capture(batches[0], [4])))
+    with PROCESS_LOCK, init_empty_weights():
+        sweep.start()
+        sweep.join(0.3)
+        assert sweep.is_alive()
+    sweep.join(60)
+    assert torch.equal(found[0][4], resident.capture(batches[0], [4])[4])
+
+
+def test_what_was_half_put_in_place_is_let_go_of(llama, batches, monkeypatch):
+    resident, model = llama
+    with monkeypatch.context() as broken, pytest.raises(ZeroDivisionError):
+        broken.setattr(model._weights, "_share", lambda _filled: 1 / 0)
+        model.capture(batches[0], [4])
+    held = [name for name, weight in model.module.named_parameters() if not weight.is_meta]
+    assert held == ["model.norm.weight"]
+    found = model.capture(batches[0], [4])[4]
+    assert torch.equal(found, resident.capture(batches[0], [4])[4])
 
 
 # What is swept, and what is refused
