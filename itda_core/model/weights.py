@@ -50,8 +50,9 @@ class Weights:
         return sum(self._stored[name].n_bytes for name in names)
 
     def bytes_of(self, names: Iterable[str]) -> int:
-        """The same in memory, in the data type of the model."""
-        return sum(self._sizes.get(self._targets[name], 0) for name in names)
+        """The same in memory, in the data type of the model; what becomes one tensor there counts
+        once."""
+        return sum(self._sizes.get(target, 0) for target in {self._targets[name] for name in names})
 
     def read(
         self, names: Iterable[str], stop: threading.Event | None = None

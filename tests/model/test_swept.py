@@ -1,6 +1,7 @@
 """A model that does not fit into memory is read block by block, and gives what it gives in memory:
 to the last bit, in float32 on a CPU."""
 
+import itertools
 import threading
 
 import pytest
@@ -275,6 +276,29 @@ def test_what_it_proved_is_remembered(llama_folder, monkeypatch):
 def test_too_little_memory_for_two_blocks_is_said(llama_folder):
     with pytest.raises(ModelError, match=r"Even block by block .* Allow more"):
         load_model(str(llama_folder), device="cpu", memory=1_000)
+
+
+def test_experts_that_are_fused_while_they_load_count_once(tmp_path):
+    """On disk each expert has its own tensors; the resident module says what they take."""
+    [one] = find_types("mixtral.causal")
+    save_tiny(one, tmp_path)
+    resident = load_model(str(tmp_path), device="cpu")
+
+    def size(module):
+        return sum(weight.numel() * weight.itemsize for weight in module.parameters())
+
+    blocks = [size(block) for block in resident.blocks]
+    large = (resident.module.get_input_embeddings(), resident.module.get_output_embeddings())
+    outside = size(resident.module) - sum(blocks) - sum(map(size, large))
+    limit = max(map(sum, itertools.pairwise(blocks))) + max(map(size, large)) + outside
+    model = load_model(str(tmp_path), device="cpu", memory=limit)
+    assert model.is_swept
+    assert model.parts.peak_bytes == limit
+    tokens = resident.tokenize(TEXTS)
+    last = resident.n_layers - 1
+    assert torch.equal(model.capture(tokens, [last])[last], resident.capture(tokens, [last])[last])
+    with pytest.raises(ModelError, match="Even block by block"):
+        load_model(str(tmp_path), device="cpu", memory=limit - 1)
 
 
 def test_writing_on_and_splicing_are_refused_in_a_sentence(llama, batches):
