@@ -76,14 +76,17 @@ def sweep_cost(
     operations_a_second: float,
 ) -> SweepCost:
     """Of a sweep up to block `last`. n_tokens: all that go through the model, the first of each
-    prompt and held-out ones too; item: bytes of a number; operations_a_second: of the forward pass,
-    two for each number of a block and token."""
+    prompt and held-out ones too; item: bytes of a number in memory, and on disk where that is not
+    known; operations_a_second: of the forward pass, two for each number of a block and token."""
     blocks = parts.blocks[: last + 1]
-    read = item * (sum(blocks) + parts.largest_outside)
-    pairs = [one + following for one, following in itertools.pairwise((*parts.blocks, 0))]
+    stored = item if parts.on_disk is None else parts.on_disk
+    ahead = max(item, stored)
+    read = int(stored * (sum(blocks) + parts.largest_outside))
+    pairs = itertools.pairwise((*parts.blocks, 0))
+    blocks_held = max(max(item * one + ahead * following, ahead * one) for one, following in pairs)
     return SweepCost(
         read=read,
-        held=item * (max(pairs) + parts.largest_outside),
+        held=int(blocks_held + ahead * parts.largest_outside),
         hidden=item * n_tokens * d_model,
         reading=read / bytes_a_second,
         computing=2 * sum(blocks) * n_tokens / operations_a_second,

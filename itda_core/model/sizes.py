@@ -21,6 +21,8 @@ class ModelParts:
     """of all that is no block"""
     largest_outside: int
     """of the embedding, or the head where that is larger"""
+    on_disk: float | None = None
+    """bytes that a number takes in its files, on average; None where those are not known"""
 
     @property
     def total(self) -> int:
@@ -47,7 +49,9 @@ def stored_parts(stored: dict[str, StoredTensor]) -> ModelParts | None:
         if not ((found := _BLOCK.match(name)) and found[1] == path)
     ]
     counts = tuple(lists[path][number] for number in sorted(lists[path]))
-    return ModelParts(counts, sum(outside), max(outside, default=0))
+    numbers = sum(counts) + sum(outside)
+    on_disk = sum(tensor.n_bytes for tensor in stored.values()) / max(1, numbers)
+    return ModelParts(counts, sum(outside), max(outside, default=0), on_disk)
 
 
 def likely_parts(shape: ModelShape) -> ModelParts:

@@ -52,12 +52,20 @@ class SweptParts:
     @property
     def peak_bytes(self) -> int:
         """Of memory for the weights that are there at once: the two largest neighbours among the
-        blocks, the larger one of embeddings and head, and what stays."""
+        blocks, the larger one of embeddings and head, and what stays. What is read ahead is there
+        as on disk, whose data type may be the wider one."""
         count = self._weights.bytes_of
-        sizes = [count(self._weights.stored_names(block)) for block in self.blocks]
-        pairs = [a + b for a, b in zip(sizes, [*sizes[1:], 0], strict=True)]
-        large = [count(self._names([part])) for part in (self._embedding, self._head)]
-        return max(pairs) + max(large) + count(self.outside)
+        blocks = [self._weights.stored_names(block) for block in self.blocks]
+        ahead = [*map(self._read_ahead, blocks[1:]), 0]
+        pairs = [count(names) + following for names, following in zip(blocks, ahead, strict=True)]
+        large = [self._read_ahead(self._names([part])) for part in (self._embedding, self._head)]
+        # While it is put in place, a block takes what it does on disk, and later what it does then.
+        most = max(*pairs, *map(self._read_ahead, blocks))
+        return most + max(large) + count(self.outside)
+
+    def _read_ahead(self, names: list[str]) -> int:
+        """Bytes as on disk and as put in place, whichever is more."""
+        return max(self._weights.bytes_of(names), self._weights.stored_bytes(names))
 
     def check_room(self, name: str, memory: int) -> None:
         """Raises ModelError where memory has no room for what is there at once."""

@@ -41,6 +41,14 @@ def test_only_blocks_up_to_the_last_layer_are_read():
     assert sweep_cost(parts, 0, 7, 5, 4, 8.0, 16.0).read == 4 * (10 + 50)
 
 
+def test_what_is_read_ahead_is_there_as_on_the_disk():
+    """The block of 30 in two bytes, the next of 20 and the embedding of 50 in four."""
+    found = sweep_cost(ModelParts((10, 30, 20), 100, 50, on_disk=4.0), 1, 7, 5, 2, 8.0, 16.0)
+    assert (found.read, found.held) == (4 * (40 + 50), 2 * 30 + 4 * 20 + 4 * 50)
+    narrow = sweep_cost(ModelParts((10, 30, 20), 100, 50, on_disk=2.0), 1, 7, 5, 4, 8.0, 16.0)
+    assert (narrow.read, narrow.held) == (2 * (40 + 50), 4 * (30 + 20 + 50))
+
+
 def test_a_disk_is_measured_where_there_is_a_model_and_else_taken_for_granted(tmp_path):
     assert reading_speed(None) == (DISK_SPEED, False)
     assert reading_speed(tmp_path) == (DISK_SPEED, False)

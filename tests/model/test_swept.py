@@ -128,7 +128,8 @@ def test_a_vector_is_unembedded_as_the_resident_model_does(llama):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_other_data_types_give_what_the_resident_model_gives(llama_folder, dtype):
     resident = load_model(str(llama_folder), dtype, "cpu")
-    model = load_model(str(llama_folder), dtype, "cpu", memory=too_little(llama_folder) // 2)
+    half = sum(bytes_on_disk(llama_folder).values()) // 2
+    model = load_model(str(llama_folder), dtype, "cpu", memory=half - 1)
     assert model.is_swept
     assert model.dtype == dtype
     tokens = resident.tokenize(TEXTS)
@@ -299,6 +300,18 @@ def test_experts_that_are_fused_while_they_load_count_once(tmp_path):
     assert torch.equal(model.capture(tokens, [last])[last], resident.capture(tokens, [last])[last])
     with pytest.raises(ModelError, match="Even block by block"):
         load_model(str(tmp_path), device="cpu", memory=limit - 1)
+
+
+def test_what_is_read_ahead_counts_as_on_the_disk(llama_folder):
+    """In bfloat16 from files in float32: the block that computes and the norm take half of that,
+    the next block and the table or the head all."""
+    sizes = bytes_on_disk(llama_folder)
+    block = sum(size for name, size in sizes.items() if "layers.0." in name)
+    large = max(sizes["model.embed_tokens.weight"], sizes["lm_head.weight"])
+    limit = block // 2 + block + large + sizes["model.norm.weight"] // 2
+    assert load_model(str(llama_folder), "bfloat16", "cpu", memory=limit).parts.peak_bytes == limit
+    with pytest.raises(ModelError, match="Even block by block"):
+        load_model(str(llama_folder), "bfloat16", "cpu", memory=limit - 1)
 
 
 def test_writing_on_and_splicing_are_refused_in_a_sentence(llama, batches):
