@@ -7,6 +7,7 @@ process's memory, and a disk that fails under it ends the process.
 import json
 import math
 import mmap
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,8 @@ class StoredTensor:
     start: int
     """its first byte in the file"""
     n_bytes: int
+    version: tuple[int, int]
+    """size and time of change of the file when its header was read"""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -69,10 +72,15 @@ class StoredTensor:
         return self.count * dtype.itemsize if is_number else self.n_bytes
 
     def read(self) -> torch.Tensor:
-        """The tensor, in main memory. Raises ModelError where the file ends before it does."""
+        """The tensor, in main memory. Raises ModelError where the file ends before it does, or is
+        another one than when its header was read."""
         raw = _room(self.n_bytes)
         view, done = memoryview(raw.numpy()), 0
         with self.path.open("rb", buffering=0) as file:
+            if _version(os.fstat(file.fileno())) != self.version:
+                raise ModelError(
+                    f"{self.path} has changed since the model was loaded. Load it again."
+                )
             file.seek(self.start)
             while done < self.n_bytes:
                 count = file.readinto(view[done : done + _READ_TOGETHER])
@@ -127,15 +135,17 @@ def _files(source: str, revision: str | None, is_local: bool) -> list[Path]:
 
 def _header(path: Path) -> dict[str, StoredTensor]:
     """What a file says of its tensors; that they lie within it is checked."""
-    size = path.stat().st_size
     with path.open("rb") as file:
+        size, _ = version = _version(os.fstat(file.fileno()))
         length = int.from_bytes(file.read(8), "little")
         if not 0 < length <= min(_LONGEST_HEADER, size - 8):
             raise _damaged(path, "its header is cut short")
         try:
             header = json.loads(file.read(length))
             header.pop("__metadata__", None)
-            found = {name: _stored(path, 8 + length, **said) for name, said in header.items()}
+            found = {
+                name: _stored(path, version, 8 + length, **said) for name, said in header.items()
+            }
         except (ValueError, TypeError, AttributeError) as error:
             raise _damaged(path, "its header can't be read") from error
     for name, tensor in found.items():
@@ -144,7 +154,13 @@ def _header(path: Path) -> dict[str, StoredTensor]:
     return found
 
 
-def _stored(path: Path, first: int, dtype: str, shape: list, data_offsets: list) -> StoredTensor:
+def _version(about: os.stat_result) -> tuple[int, int]:
+    return about.st_size, about.st_mtime_ns
+
+
+def _stored(
+    path: Path, version: tuple[int, int], first: int, dtype: str, shape: list, data_offsets: list
+) -> StoredTensor:
     """first: the byte from which offsets count."""
     start, end = (int(offset) for offset in data_offsets)
     shape = tuple(int(side) for side in shape)
@@ -152,7 +168,7 @@ def _stored(path: Path, first: int, dtype: str, shape: list, data_offsets: list)
         raise ValueError(data_offsets)
     if dtype in DTYPES and end - start != math.prod(shape) * DTYPES[dtype].itemsize:
         raise ValueError(shape)
-    return StoredTensor(path, dtype, shape, first + start, end - start)
+    return StoredTensor(path, dtype, shape, first + start, end - start, version)
 
 
 def _damaged(path: Path, reason: str) -> ModelError:

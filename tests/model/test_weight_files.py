@@ -1,5 +1,7 @@
 """Where the tensors of a model lie in its files, as the safetensors library reads them."""
 
+import os
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -34,6 +36,19 @@ def test_every_tensor_of_every_file_is_read_as_safetensors_reads_it(folder):
     assert set(stored) == set(expected)
     for name, tensor in stored.items():
         assert torch.equal(tensor.read(), expected[name])
+
+
+def test_a_file_that_was_written_anew_is_not_read_as_the_one_that_was_loaded(tmp_path):
+    """Of the same tensors and size: whose values they are, only the loaded digest says."""
+    path = tmp_path / "model.safetensors"
+    save_file({"one": torch.zeros(3, dtype=torch.float32)}, path, {"format": "pt"})
+    size, [stored] = path.stat().st_size, stored_tensors(str(tmp_path), None).values()
+    assert torch.equal(stored.read(), torch.zeros(3, dtype=torch.float32))
+    save_file({"one": torch.ones(3, dtype=torch.float32)}, path, {"format": "pt"})
+    os.utime(path, ns=(0, stored.version[1] + 1))
+    assert path.stat().st_size == size
+    with pytest.raises(ModelError, match=r"changed since the model was loaded. Load it again"):
+        stored.read()
 
 
 def test_types_and_shapes_of_all_kinds_are_kept(tmp_path):
