@@ -40,6 +40,11 @@ class ModelError(InputError):
     """The model can't be loaded, or it is not one whose layers can be captured."""
 
 
+class WeightsGone(ModelError):
+    """The files of a model that is read block by block can't be read any more, or are other ones
+    now, which says nothing of the model."""
+
+
 class ComparisonError(InputError):
     """Two dictionaries can't be compared, for the reason given."""
 

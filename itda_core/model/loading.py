@@ -11,7 +11,7 @@ import torch
 from itda_core.config import ModelSpec
 from itda_core.devices import best_device, device_or_best, kind_of, numbered, working_on
 from itda_core.digests import digest, sample_of
-from itda_core.errors import ModelError
+from itda_core.errors import ModelError, WeightsGone
 from itda_core.memory import usable_memory
 from itda_core.model.abilities import Abilities
 from itda_core.model.built_in import (
@@ -100,6 +100,8 @@ def _swept(spec: ModelSpec, source: str, weights: torch.dtype, device: str, memo
         there = torch.device(numbered(device))
         with working_on(there):
             return proved_swept(identity, module, found, tokenizer, there, memory)
+    except WeightsGone:
+        raise
     except ModelError as error:
         if spec.name in str(error):
             raise

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 
 import torch
 
-from itda_core.errors import ModelError
+from itda_core.errors import InputError, ItdaError, ModelError, WeightsGone
 from itda_core.model.abilities import Abilities
 from itda_core.model.blocks import left_out, recorded
 from itda_core.model.context import embedding_rows
@@ -355,10 +355,13 @@ def reason_of(check: Callable[[], None]) -> str:
         check()
     except Differs as differs:
         return str(differs)
+    except WeightsGone:
+        raise
     except ModelError as error:
         return str(error).rstrip(".")
     except Exception as error:  # whatever a family's own code raises
-        if is_of_the_machine(error):
+        is_of_the_disk = isinstance(error, ItdaError) and not isinstance(error, InputError)
+        if is_of_the_disk or is_of_the_machine(error):
             raise
         first_line = str(error).strip().split("\n")[0][:150]
         return f"it stops with {type(error).__name__}: {first_line}".rstrip(".: ")

@@ -18,6 +18,7 @@ from torch import nn
 from itda_core.config import data_directory
 from itda_core.devices import free_memory, halving, to_device
 from itda_core.errors import ModelError
+from itda_core.files import disk_errors_as_sentences
 from itda_core.model.blocks import left_out, recorded
 from itda_core.model.hidden_states import HiddenStates
 from itda_core.model.kept_rows import KeptRows
@@ -304,9 +305,11 @@ class SweptModel(Model):
 
     @contextmanager
     def _states(self) -> Iterator[HiddenStates]:
-        states = self.new_states(data_directory() / "cache")
+        folder = data_directory() / "cache"
+        states = self.new_states(folder)
         try:
-            yield states
+            with disk_errors_as_sentences(folder):
+                yield states
         finally:
             states.close()
 

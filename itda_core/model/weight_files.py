@@ -4,6 +4,7 @@ They are read by ordinary reads, not through a memory map: what a map has touche
 process's memory, and a disk that fails under it ends the process.
 """
 
+import io
 import json
 import math
 import mmap
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from itda_core.errors import ModelError
+from itda_core.errors import ModelError, WeightsGone
 
 DTYPES = {
     "F64": torch.float64,
@@ -72,22 +73,29 @@ class StoredTensor:
         return self.count * dtype.itemsize if is_number else self.n_bytes
 
     def read(self) -> torch.Tensor:
-        """The tensor, in main memory. Raises ModelError where the file ends before it does, or is
-        another one than when its header was read."""
+        """The tensor, in main memory. Raises WeightsGone where the file can't be read or is another
+        one than when its header was read, ModelError where it ends before the tensor does."""
         raw = _room(self.n_bytes)
-        view, done = memoryview(raw.numpy()), 0
-        with self.path.open("rb", buffering=0) as file:
-            if _version(os.fstat(file.fileno())) != self.version:
-                raise ModelError(
-                    f"{self.path} has changed since the model was loaded. Load it again."
-                )
-            file.seek(self.start)
-            while done < self.n_bytes:
-                count = file.readinto(view[done : done + _READ_TOGETHER])
-                if not count:
-                    raise _damaged(self.path, "it ends in the middle of a tensor")
-                done += count
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                self._fill(memoryview(raw.numpy()), file)
+        except OSError as error:
+            raise WeightsGone(
+                f"{self.path} can't be read any more ({error.strerror or error}), and the weights "
+                "of the model are read from there. Put it back, or load the model again."
+            ) from error
         return raw.view(self.dtype).view(self.shape)
+
+    def _fill(self, view: memoryview, file: io.RawIOBase) -> None:
+        if _version(os.fstat(file.fileno())) != self.version:
+            raise WeightsGone(f"{self.path} has changed since the model was loaded. Load it again.")
+        file.seek(self.start)
+        done = 0
+        while done < self.n_bytes:
+            count = file.readinto(view[done : done + _READ_TOGETHER])
+            if not count:
+                raise _damaged(self.path, "it ends in the middle of a tensor")
+            done += count
 
     def empty(self) -> torch.Tensor:
         """A tensor of its shape and type that has no memory."""

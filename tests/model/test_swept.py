@@ -1,14 +1,17 @@
 """A model that does not fit into memory is read block by block, and gives what it gives in memory:
 to the last bit, in float32 on a CPU."""
 
+import errno
 import itertools
+import os
+import tempfile
 import threading
 
 import pytest
 import torch
 from accelerate import init_empty_weights
 
-from itda_core.errors import InputError, ModelError
+from itda_core.errors import InputError, ItdaError, ModelError
 from itda_core.model import proved, swept
 from itda_core.model.loading import load_model
 from itda_core.model.model import Model
@@ -252,6 +255,39 @@ def test_what_was_half_put_in_place_is_let_go_of(llama, batches, monkeypatch):
     assert held == ["model.norm.weight"]
     found = model.capture(batches[0], [4])[4]
     assert torch.equal(found, resident.capture(batches[0], [4])[4])
+
+
+def test_what_the_disk_refuses_is_told_in_a_sentence(tmp_path, monkeypatch):
+    """No room for hidden states, then a file of weights that has gone."""
+    _, model = both_kinds(save_tiny_model(tmp_path))
+    tokens = model.tokenize(TEXTS)
+
+    def full(*_where, **_how):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk, pytest.raises(ItdaError, match="no space left on the disk"):
+        disk.setattr(model, "memory", 0)
+        disk.setattr(tempfile, "TemporaryFile", full)
+        model.capture(tokens, [3])
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"safetensors can't be read any more .No such file"):
+        model.capture(tokens, [3])
+
+
+def test_what_is_wrong_with_the_disk_is_not_remembered_of_the_model(tmp_path, monkeypatch):
+    memory, file = too_little(save_tiny_model(tmp_path, n_layers=5)), tmp_path / "model.safetensors"
+    prove, content, about = proved.prove_swept, file.read_bytes(), file.stat()
+
+    def interrupted(*arguments):
+        file.write_bytes(content[:-1] + b"x")
+        return prove(*arguments)
+
+    with monkeypatch.context() as spoilt, pytest.raises(ModelError, match="has changed since"):
+        spoilt.setattr(proved, "prove_swept", interrupted)
+        load_model(str(tmp_path), device="cpu", memory=memory)
+    file.write_bytes(content)
+    os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert load_model(str(tmp_path), device="cpu", memory=memory).is_swept
 
 
 # What is swept, and what is refused
