@@ -39,7 +39,7 @@ class Capture:
         if checkpoint is not None:
             self._restore(*checkpoint)
         self._reader = reader_of(context)
-        self._parts = self._reader.parts(dict(self.windows))
+        self._parts = self._reader.parts(self._read())
         self._newest: Part | None = None
 
     @property
@@ -52,6 +52,14 @@ class Capture:
             return True
         return self.builders[layer].is_full and self.rows[layer] >= self.context.explored_rows
 
+    def _read(self) -> dict[int, int]:
+        """Windows of each layer that need no reading any more."""
+        n_windows = len(self.context.plan.windows)
+        return {
+            layer: n_windows if self._is_done(layer) else count
+            for layer, count in self.windows.items()
+        }
+
     @property
     def fraction(self) -> float:
         """Of the reading, in [0, 1]: by the activations of all layers, where it does not say."""
@@ -61,8 +69,9 @@ class Capture:
 
     @property
     def tokens(self) -> int:
-        """Tokens of which all layers are read."""
-        return min(self.rows.values())
+        """Tokens of which all layers are read that need any more."""
+        going_on = [rows for layer, rows in self.rows.items() if not self._is_done(layer)]
+        return min(going_on, default=max(self.rows.values()))
 
     @property
     def block(self) -> int | None:
@@ -98,8 +107,11 @@ class Capture:
         self._parts.close()
 
     def _hand_on(self, part: Part, is_good: dict[int, torch.Tensor]) -> None:
-        """is_good: which rows of each layer are usable, on the host."""
+        """is_good: which rows of each layer are usable, on the host. A layer that is done takes no
+        more, whichever way the others are read: what its run says does not depend on it."""
         for layer, rows in part.activations.items():
+            if self._is_done(layer):
+                continue
             first = self.rows[layer]
             room = self.context.explored_rows - first
             if room > 0:

@@ -56,6 +56,22 @@ def test_the_coverage_too_and_held_out_measures(coverage_config, tmp_path, memor
     assert all(run.metrics["held_out_tokens"] for run in list_runs(tmp_path / "swept"))
 
 
+def test_a_layer_that_is_full_counts_what_it_read_whichever_way_the_others_are_read(
+    config, tmp_path, memory
+):
+    """Some windows in, layer 1 is full and its explored part is there; alone it ends then."""
+    config = dataclasses.replace(config, max_atoms=60, explored_tokens=100)
+    alone = dataclasses.replace(config, layers=(1,))
+    list(train(alone, tmp_path / "alone", "cpu"))
+    [expected] = list_runs(tmp_path / "alone")
+    assert expected.metrics["tokens"] < config.max_tokens
+    for name, room in (("swept", memory), ("resident", None)):
+        list(train(config, tmp_path / name, "cpu", room))
+        [run] = [run for run in list_runs(tmp_path / name) if run.layer == 1]
+        assert run.metrics["tokens"] == expected.metrics["tokens"]
+    assert_same_runs(tmp_path / "swept", tmp_path / "resident")
+
+
 def test_every_weight_is_read_once(
     config, tmp_path, tiny_model_folder, memory, undisturbed, monkeypatch
 ):
