@@ -1,5 +1,6 @@
 """Train: the settings of a training, its progress, and the dictionaries there are."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from itda_core.errors import InputError
 from itda_core.model.built_in import BUILT_IN
 from itda_core.model.loading import known_models, model_shape
 from itda_core.runs.workspace import delete_interrupted, interrupted_trainings, lost_trainings
-from itda_core.settings import DTYPES, SETTINGS, Setting
+from itda_core.settings import DTYPES, MEMORY, SETTINGS, Setting
 from pages.components.device_choice import ask_for_device, ask_for_memory, show_only_device
 from pages.components.explorer import explorer
 from pages.components.file_reading import ask_how_to_read
@@ -74,6 +75,14 @@ def _ask_for_place() -> tuple[str, int | None]:
     return device, ask_for_memory("memory", device)
 
 
+def _typed_memory() -> int | None:
+    """What stands in the field for memory, which is drawn further down; None where it is wrong,
+    which is told there."""
+    with contextlib.suppress(InputError):
+        text = st.session_state.get("memory") or ""
+        return MEMORY.read(text) if text.strip() else None
+
+
 def _ask_for_config() -> TrainConfig | None:
     """None while something is missing, or wrong: then with a sentence about it. All fields are
     drawn all the same, so that none forgets what was typed."""
@@ -83,7 +92,7 @@ def _ask_for_config() -> TrainConfig | None:
     device = st.session_state.get("device")
     is_usable = model is not None and _or_sentence(show_abilities, model, device)
     layers = _or_sentence(_ask_for_layers, model)
-    site = ask_for_site(model, device)
+    site = ask_for_site(model, device, _typed_memory())
     corpus = _or_sentence(_ask_for_corpus)
     texts, others = _ask_for_numbers(ask_for_selection())
     numbers = read_numbers(texts)

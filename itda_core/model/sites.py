@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from itda_core.settings import RESID_POST
+from itda_core.settings import RESID_POST, SITES
 
 ABOUT = {
     "resid_pre": "the stream before a block",
@@ -91,6 +91,15 @@ class Sites:
             site: tuple(map(Place.of, of_blocks)) for site, of_blocks in fields["places"].items()
         }
         return cls(places, dict(fields["reasons"]))
+
+
+SWEPT_SITES = Sites(
+    reasons=dict.fromkeys(
+        (site for site in SITES if site != RESID_POST),
+        "it is read block by block, where places within a block have not been proved",
+    )
+)
+"""Of a model of which one block is in memory at a time"""
 
 
 def hidden_of(output: Any) -> torch.Tensor:

@@ -23,22 +23,16 @@ from itda_core.model.blocks import left_out, recorded
 from itda_core.model.hidden_states import HiddenStates
 from itda_core.model.kept_rows import KeptRows
 from itda_core.model.model import Activations, Model
-from itda_core.model.sites import Sites, hidden_of
+from itda_core.model.sites import SWEPT_SITES, hidden_of
 from itda_core.model.steps_of_work import Step
 from itda_core.model.sweep import Reading, Stage
 from itda_core.model.swept_parts import SweptParts
 from itda_core.model.tokens import Tokens
 from itda_core.model.weights import Weights
-from itda_core.settings import RESID_POST, SITES
+from itda_core.settings import RESID_POST
 
 _HOST_SHARE = 0.25
 """Of what is free in main memory: what hidden states may take there beside a model on a device"""
-_NO_SITES = Sites(
-    reasons=dict.fromkeys(
-        (site for site in SITES if site != RESID_POST),
-        "it is read block by block, where places within a block have not been proved",
-    )
-)
 
 
 class SweptModel(Model):
@@ -79,7 +73,7 @@ class SweptModel(Model):
                 owner._buffers[key] = None if buffer is None else buffer.to(device)
         self.n_values: int | None = None
         """How many a block gives, None where that is one tensor and no tuple: found by the proof"""
-        self.find_sites = lambda _model: _NO_SITES
+        self.find_sites = lambda _model: SWEPT_SITES
         self._turn = _Turn(name)
         self.newest_reading: Reading | None = None
         """of the last sweep, which knows how long it took"""

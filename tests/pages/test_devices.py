@@ -82,6 +82,19 @@ def test_a_training_takes_the_memory_that_is_typed_and_says_how_the_model_is_rea
     assert app.run().text_input(key="memory").placeholder == "3.0 GB, as ITDA_MEMORY says"
 
 
+def test_a_place_within_a_block_is_refused_where_the_model_will_be_read_block_by_block(
+    train, nothing_starts
+):
+    app = train()
+    app.selectbox(key="site").set_value("mlp_out").run()
+    assert not app.warning
+    app.text_input(key="memory").set_value("200MB").run()
+    assert "read block by block, where places within a block" in app.warning[0].value
+    assert button(app, "Start training").disabled
+    app.selectbox(key="site").set_value("resid_post").run()
+    assert not button(app, "Start training").disabled
+
+
 def test_what_was_stopped_goes_on_with_the_memory_that_stands_in_the_form(
     train, nothing_starts, data_folder
 ):

@@ -11,11 +11,14 @@ from itda_core.settings import RESID_POST, SETTINGS
 from pages.components.text import literal
 
 
-def ask_for_site(model: ModelSpec | None, device: str | None) -> str | None:
-    """The chosen place; None where it was proved here that the model has none, with the reason.
-    device: as a job names it, None where there is no choice."""
+def ask_for_site(
+    model: ModelSpec | None, device: str | None, memory: int | None = None
+) -> str | None:
+    """The chosen place; None where it was proved here that the model has none, or where it will be
+    read block by block, with the reason. device: as a job names it, None where there is no choice;
+    memory: bytes that the model may use."""
     setting = SETTINGS["site"]
-    sites = _known(model, device)
+    sites = _known(model, device, memory)
     places = [*reversed(setting.choices)]
     site = st.selectbox(
         setting.label,
@@ -32,11 +35,11 @@ def ask_for_site(model: ModelSpec | None, device: str | None) -> str | None:
     return site
 
 
-def _known(model: ModelSpec | None, device: str | None) -> Sites | None:
+def _known(model: ModelSpec | None, device: str | None, memory: int | None) -> Sites | None:
     """What was proved here of the model's sites before."""
     if model is None:
         return None
-    return remembered_sites(model, best_device() if device in (None, ANY) else device)
+    return remembered_sites(model, best_device() if device in (None, ANY) else device, memory)
 
 
 def _label(site: str, sites: Sites | None) -> str:
