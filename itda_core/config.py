@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -312,7 +313,14 @@ def run_id(training_id: str, layer: int) -> str:
 
 def layer_in_words(layer: int, site: str) -> str:
     """ "layer 7", or, of another place than a block's output, "layer 7 mlp_out"."""
-    return f"layer {layer}" if site == RESID_POST else f"layer {layer} {site}"
+    return layers_in_words([layer], site)
+
+
+def layers_in_words(layers: Sequence[int], site: str) -> str:
+    """ "layers 7, 15", or, of another place than a block's output, "layers 7, 15 mlp_out"."""
+    noun = "layer" if len(layers) == 1 else "layers"
+    place = "" if site == RESID_POST else f" {site}"
+    return f"{noun} {', '.join(map(str, layers))}{place}"
 
 
 def slug(name: str) -> str:

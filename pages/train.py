@@ -9,7 +9,7 @@ import streamlit as st
 
 from itda_core.activations.folder import ActivationFolder
 from itda_core.activations.recorded import folder_config
-from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
+from itda_core.config import CorpusSpec, ModelSpec, TrainConfig, layers_in_words
 from itda_core.corpus.corpus import BUILT_IN as BUILT_IN_CORPORA
 from itda_core.errors import InputError
 from itda_core.model.built_in import BUILT_IN
@@ -267,9 +267,8 @@ def _show_interrupted(place: tuple[str, int | None] | None) -> None:
                 st.rerun()
     for training_id, config in waiting.items():
         with st.container(border=True):
-            layers = ", ".join(str(layer) for layer in config.layers)
-            noun = "layer" if len(config.layers) == 1 else "layers"
-            st.markdown(f"**{literal(config.model.name)}**, {noun} {layers}")
+            layers = layers_in_words(config.layers, config.site)
+            st.markdown(f"**{literal(config.model.name)}**, {literal(layers)}")
             go_on, discard = st.columns(2)
             if go_on.button(
                 "Resume",

@@ -23,6 +23,7 @@ from itda_core.activations.plan import make_plan
 from itda_core.config import CorpusSpec, HookPoint, ModelSpec, TrainConfig
 from itda_core.corpus.corpus import load_corpus
 from itda_core.model.loading import load_model
+from itda_core.settings import RESID_POST
 
 LAYERS = {"smollm2-135m": (7, 15, 22), "minilm-l6": (3,)}
 VALIDATION = 4_096
@@ -116,7 +117,8 @@ def capture(name: str, rows: int) -> None:
 
 
 def _file(hook_point: HookPoint, part: str) -> Path:
-    return CACHE / f"{hook_point.model}-{hook_point.layer}-{part}.npy"
+    site = "" if hook_point.site == RESID_POST else f"-{hook_point.site}"
+    return CACHE / f"{hook_point.model}-{hook_point.layer}{site}-{part}.npy"
 
 
 def _progress(name: str, part: str) -> Path:

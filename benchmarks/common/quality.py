@@ -46,7 +46,8 @@ def _spliced(hook_point: HookPoint) -> SplicedPrompts:
     """TOKENS tokens of prompts that nothing is trained on, for all that is compared there."""
     settings = config(hook_point.model)
     prompts = load_corpus(settings.corpus).held_out()
-    return SplicedPrompts(_model(settings.model), hook_point.layer, prompts, settings, TOKENS)
+    model = _model(settings.model).at(hook_point.site)
+    return SplicedPrompts(model, hook_point.layer, prompts, settings, TOKENS)
 
 
 @functools.cache

@@ -19,13 +19,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from itda_core.config import TrainConfig
+from itda_core.config import TrainConfig, layers_in_words
 from itda_core.errors import InputError, ItdaError
 from itda_core.files import disk_errors_as_sentences, write_json
 from itda_core.jobs.job import ANY, Job
 from itda_core.jobs.places import Places, again, free_bytes, places_here
 from itda_core.jobs.process import PATIENCE_SECONDS, begin, is_of_job, terminate
 from itda_core.runs.run import Run
+from itda_core.settings import RESID_POST
 
 _POLL_SECONDS = 0.5
 _IDLE_POLLS = 10
@@ -62,23 +63,24 @@ class JobQueue:
         memory: bytes that its model may use. Raises SettingError where it can't be trained."""
         config.check()
         title = f"{config.model.name} on {Path(config.corpus.name).name}, "
-        return self.enqueue("train", (), title + _layers(config.layers), config, device, memory)
+        title += layers_in_words(config.layers, config.site)
+        return self.enqueue("train", (), title, config, device, memory)
 
     def submit_evaluation(self, runs: Sequence[Run], device: str = ANY) -> Job:
         """Queue an evaluation on held-out prompts; each result is kept with its run."""
         model = runs[0].config.model.name
-        title = f"Evaluation of {model}, {_layers(sorted({run.layer for run in runs}))}"
+        title = f"Evaluation of {model}, {_layers_of(runs)}"
         return self.enqueue("evaluate", [*_directories(runs), "--save"], title, device=device)
 
     def submit_probing(self, runs: Sequence[Run], device: str = ANY) -> Job:
         """Queue sparse probing of held-out prompts; each result is kept with its run."""
         model = runs[0].config.model.name
-        title = f"Probing {model}, {_layers(sorted({run.layer for run in runs}))}"
+        title = f"Probing {model}, {_layers_of(runs)}"
         return self.enqueue("probe", [*_directories(runs), "--save"], title, device=device)
 
     def submit_map(self, run: Run) -> Job:
         """Queue a map of a run's latents, which the CPU makes; it is kept with the run."""
-        title = f"Map of {run.config.model.name}, {_layers([run.layer])}"
+        title = f"Map of {run.config.model.name}, {_layers_of([run])}"
         return self.enqueue("map", _directories([run]), title, device="cpu")
 
     def submit_comparison(
@@ -378,9 +380,12 @@ def _is_stopping(job: Job) -> bool:
     return job.pid is not None and job.ended is None
 
 
-def _layers(layers: Sequence[int]) -> str:
-    noun = "layer" if len(layers) == 1 else "layers"
-    return f"{noun} {', '.join(str(layer) for layer in layers)}"
+def _layers_of(runs: Sequence[Run]) -> str:
+    """Of each site among them; the block's output first, which goes without saying."""
+    by_site: dict[str, set[int]] = {}
+    for run in sorted(runs, key=lambda run: (run.site != RESID_POST, run.site)):
+        by_site.setdefault(run.site, set()).add(run.layer)
+    return " and ".join(layers_in_words(sorted(layers), site) for site, layers in by_site.items())
 
 
 def _directories(runs: Sequence[Run]) -> list[str]:

@@ -424,6 +424,23 @@ def test_a_job_is_titled_by_model_corpus_and_layers(open_queue, config):
     assert queue.submit(config).title == f"{config.model.name} on paragraphs.txt, layer 2"
     config = replace(config, layers=(0, 3))
     assert queue.submit(config).title.endswith(", layers 0, 3")
+    assert queue.submit(replace(config, site="mlp_out")).title.endswith(", layers 0, 3 mlp_out")
+
+
+def test_a_job_about_runs_is_titled_by_the_layers_of_each_place(open_queue, config, tmp_path):
+    queue = open_queue("exec sleep 60")
+    places = [(3, "mlp_out"), (3, "resid_post"), (0, "resid_post")]
+    runs = [
+        SimpleNamespace(layer=layer, site=site, config=config, directory=tmp_path)
+        for layer, site in places
+    ]
+    name = config.model.name
+    for submit, what in [
+        (queue.submit_evaluation, "Evaluation of"),
+        (queue.submit_probing, "Probing"),
+    ]:
+        assert submit(runs).title == f"{what} {name}, layers 0, 3 and layer 3 mlp_out"
+    assert queue.submit_map(runs[0]).title == f"Map of {name}, layer 3 mlp_out"
 
 
 def test_a_file_in_the_folder_where_the_explorer_started_is_no_module_of_a_job(

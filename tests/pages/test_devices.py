@@ -99,12 +99,14 @@ def test_what_was_stopped_goes_on_with_the_memory_that_stands_in_the_form(
     train, nothing_starts, data_folder
 ):
     """From the command line, say: its job is in no list that would know."""
-    config = TrainConfig(ModelSpec("smollm2-135m", dtype="float32"), CorpusSpec("sotu"), (7,))
+    spec = ModelSpec("smollm2-135m", dtype="float32")
+    config = TrainConfig(spec, CorpusSpec("sotu"), (7,), site="mlp_out")
     with Workspace(data_folder / "runs", "smollm2-135m-00000000").locked(config):
         pass
     app = train()
     app.text_input(key="memory").set_value("2").run()
     assert button(app, "Resume").disabled
+    assert any(one.value.endswith(r"layer 7 mlp\_out") for one in app.markdown)
     app.text_input(key="memory").set_value("200MB").run()
     button(app, "Resume").click().run()
     [job] = explorer_module.explorer().queue.jobs()

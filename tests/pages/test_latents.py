@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -84,8 +86,12 @@ def test_the_next_tokens_of_an_atom_are_listed_at_both_ends(data, tiny_model):
     assert suppressed["token_id"].tolist() == expected.suppressed["token_id"].tolist()
 
 
-def test_the_source_is_followed_into_the_other_layers(data):
+def test_the_source_is_followed_into_the_other_layers_and_their_places(data):
     run = newest(data, 2)
+    copy = Path(shutil.copytree(newest(data, 1).directory, data / "runs" / "of-the-mlp"))
+    about = json.loads((copy / "config.json").read_text()) | {"run_id": copy.name}
+    about["config"]["site"] = "mlp_out"
+    (copy / "config.json").write_text(json.dumps(about))
     codes = pd.read_parquet(newest(data, 1).directory / "codes.parquet")
     explored = set(zip(codes["prompt_id"], codes["position"], strict=True))
     sources = run.dictionary().sources
@@ -95,7 +101,9 @@ def test_the_source_is_followed_into_the_other_layers(data):
     app = open_tab("In other layers", run, latent)
     shown = table_with(app, "coefficient")
     assert run.run_id not in set(shown["run_id"])
-    assert 1 in set(shown["layer"])
+    assert {(1, "resid_post"), (1, "mlp_out")} <= {*zip(shown["layer"], shown["site"], strict=True)}
+    [table] = [one.proto for one in app.dataframe if "coefficient" in one.value]
+    assert "site" in table.column_order
 
 
 def test_uses_of_the_whole_range_are_shown_by_quarter_and_those_of_one_sign_alone(data):

@@ -8,10 +8,11 @@ import streamlit as st
 
 from itda_core.analysis.neighbours import NextTokens, nearest_atoms, next_tokens
 from itda_core.model.steps_of_work import Step
+from itda_core.settings import RESID_POST
 from pages.components.cached import loaded_dictionary, loaded_model, loaded_run
 from pages.components.computed import Kept, computed, is_asked_for
 from pages.components.explorer import explorer
-from pages.components.run_names import run_label, words_of
+from pages.components.run_names import layer_of, run_label, words_of
 from pages.components.text import literal, snippet, token_label
 
 _COUNT = 10
@@ -125,9 +126,19 @@ def _show_other_layers(run, latent: pd.Series) -> None:
         "among the explored ones it has no coefficient. Choose a row for a link."
     )
     shown = _with_sources(layers, siblings)
+    place = ["site"] if set(shown["site"]) != {RESID_POST} else []
     event = st.dataframe(
         shown,
-        column_order=["layer", "own", "latent", "token", "coefficient", "context", "dictionary"],
+        column_order=[
+            "layer",
+            *place,
+            "own",
+            "latent",
+            "token",
+            "coefficient",
+            "context",
+            "dictionary",
+        ],
         column_config={
             "layer": st.column_config.NumberColumn("layer", width=50),
             "own": st.column_config.TextColumn("own", width=40),
@@ -146,7 +157,7 @@ def _show_other_layers(run, latent: pd.Series) -> None:
         row = shown.iloc[rows[0]]
         st.page_link(
             "pages/latents.py",
-            label=f"Open latent {row.latent} of layer {row.layer}",
+            label=f"Open latent {row.latent} of {layer_of(row)}",
             query_params={"run": row.run_id, "latent": str(row.latent)},
         )
 
@@ -158,6 +169,7 @@ def _with_sources(layers: pd.DataFrame, siblings: dict) -> pd.DataFrame:
         store.latents.table(row.run_id, [int(row.latent)]).iloc[0] for row in layers.itertuples()
     ]
     return layers.assign(
+        site=[siblings[run_id].site for run_id in layers["run_id"]],
         own=["●" if is_source else "" for is_source in layers["is_source"]],
         token=[token_label(source.token) for source in sources],
         context=[
