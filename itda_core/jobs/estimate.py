@@ -114,7 +114,7 @@ def _swept(
         found,
         seconds=found.seconds - loaded + cost.seconds,
         memory=max(cost.held, found.memory - _weights(shape) + cost.held),
-        disk=found.disk + cost.hidden,
+        disk=found.disk + cost.hidden_on_disk,
         on_device=on_device,
         sweep=cost,
     )

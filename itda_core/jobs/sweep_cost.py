@@ -14,6 +14,8 @@ DISK_SPEED = 1e9
 _PROBE_SECONDS = 0.3
 _PROBE_BYTES = 2**28
 _TOGETHER = 2**23
+_COPIES = 3
+"""Of the hidden states on the disk at once"""
 
 
 @functools.cache
@@ -59,6 +61,12 @@ class SweepCost:
     """seconds"""
     is_measured: bool = False
     """whether the disk's speed was, from which `reading` comes"""
+
+    @property
+    def hidden_on_disk(self) -> int:
+        """Bytes that hidden states take at most there: those that the next block takes, the copy
+        from which an interrupted training goes on, and the one that is about to replace it."""
+        return _COPIES * self.hidden
 
     @property
     def seconds(self) -> float:

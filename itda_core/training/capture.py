@@ -149,7 +149,10 @@ class Capture:
             if builder.n_atoms
         }
         self.context.workspace.save_checkpoint(self.n_parts, dictionaries, state)
-        self._reader.keep()
+        if self.is_done:  # atoms are chosen from the rows alone
+            self._reader.forget()
+        else:
+            self._reader.keep()
 
     def let_go(self, layer: int) -> None:
         """The run of a layer is written: what was kept for it is not needed any more."""

@@ -42,6 +42,10 @@ class Reader(Protocol):
         """Bring to the disk from where reading can go on, once a checkpoint is there."""
         ...
 
+    def forget(self) -> None:
+        """Drop what `keep` brought there, once all is read and a checkpoint says so."""
+        ...
+
 
 def reader_of(context: TrainingContext) -> Reader:
     """The reader for what a training reads from."""
@@ -73,6 +77,9 @@ class ModelReader:
     def keep(self) -> None:
         """What is read tells where it goes on."""
 
+    def forget(self) -> None:
+        """Nothing was kept."""
+
 
 class SweptReader:
     """Block by block: all windows go through one block before the next is read. Held-out
@@ -101,3 +108,7 @@ class SweptReader:
     def keep(self) -> None:
         """The hidden states, where a block has just been done."""
         self._pass.keep()
+
+    def forget(self) -> None:
+        """The hidden states."""
+        self._pass.forget()

@@ -119,6 +119,10 @@ class SweptPass:
         if self._whole is not None and self._on_disk.newest() != self._whole:
             self._on_disk.save(self._whole, self._states)
 
+    def forget(self) -> None:
+        """Drop what was brought to the disk: no block is computed again."""
+        self._on_disk.remove()
+
 
 class _Batches(Sequence):
     """The held-out texts, where there are any, and the windows of a plan. Each is made when it is

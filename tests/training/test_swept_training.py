@@ -129,6 +129,23 @@ def test_what_is_done_of_the_blocks_is_not_computed_again(config, tmp_path, memo
     assert set(blocks) == {2}
 
 
+def test_hidden_states_are_kept_until_all_is_read_and_then_dropped(
+    config, undisturbed, tmp_path, memory, monkeypatch
+):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    seen, steps = {}, train(config, tmp_path, "cpu", memory)
+    for step in steps:
+        kept = [path.name for path in tmp_path.glob(".*/hidden-*")]
+        seen.setdefault((step.stage, step.block), []).append(kept)
+        if step.stage == "encoding":
+            steps.close()
+    assert any(seen["training", 2])
+    assert not any(seen["choosing", None]) and not any(seen["encoding", None])
+    [at] = interrupted_trainings(tmp_path)
+    finish(at, tmp_path, memory)
+    assert_same_runs(tmp_path, undisturbed)
+
+
 def test_hidden_states_of_other_batches_are_not_gone_on_from(config, tmp_path, memory, monkeypatch):
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     steps = train(config, tmp_path, "cpu", memory)

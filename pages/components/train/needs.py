@@ -56,7 +56,7 @@ def how_it_is_read(model_bytes: int, sweep: SweepCost) -> str:
         f"The model, {bytes_text(model_bytes)}, is larger than the memory that may be used, and is "
         f"read block by block: {bytes_text(sweep.read)} once, in {seconds_text(sweep.reading)} at "
         f"{rate} a second ({how}), while its blocks compute for {seconds_text(sweep.computing)}. "
-        f"Hidden states take {bytes_text(sweep.hidden)} of the disk."
+        f"Hidden states take up to {bytes_text(sweep.hidden_on_disk)} of the disk."
     )
 
 
