@@ -26,6 +26,7 @@ from itda_core.model.loading import (
 )
 from itda_core.pursuit.gram import gram_bytes
 from itda_core.selection.coverage import CANDIDATES_PER_ATOM, COMPONENTS, JUDGES, ROUNDS
+from itda_core.settings import RESID_POST
 
 _PROBE_SIZE = 1_024
 _GPU_PROBE_SIZE = 4_096
@@ -165,17 +166,40 @@ def evaluation_seconds(
 ) -> float | None:
     """Seconds to evaluate dictionaries, each given by its training and its layer; device: as in
     `estimate`. None where a model's shape is not known without loading it."""
-    speed, seconds = _Speed(device or best_device()), _START_SECONDS
+    device, is_read = device or best_device(), set()
+    speed, seconds = _Speed(device), _START_SECONDS
     for config, layer in dictionaries:
         shape = model_shape(config.model)
         if shape is None:
             return None
         passes = len(nested_l0s(config.max_terms)) + 2  # as it is, and zeroed
-        blocks = layer + 1 + passes * (shape.n_layers - layer - 1)
+        blocks = layer + 1 + passes * _blocks_after(config.site, layer, shape.n_layers)
         forward = 2 * shape.block_weights * blocks * tokens
         unembedding = 2 * shape.vocabulary * shape.d_model * passes * tokens
-        seconds += forward / speed.forward(config) + _LOSS_COST * unembedding / speed.product
+        computing = forward / speed.forward(config) + _LOSS_COST * unembedding / speed.product
+        # Dictionaries of one layer are evaluated together where each evaluation reads the model.
+        reading = 0.0 if (config.model, layer) in is_read else _reading_seconds(config, device)
+        is_read.add((config.model, layer))
+        seconds += max(computing, reading)
     return seconds
+
+
+def _blocks_after(site: str, layer: int, n_layers: int) -> int:
+    """Blocks that a pass goes through with something put in at a site of a block: all, where it is
+    put in within one."""
+    if site == "resid_pre" and layer:
+        return n_layers - layer
+    return n_layers - layer - 1 if site == RESID_POST else n_layers
+
+
+def _reading_seconds(config: TrainConfig, device: str) -> float:
+    """Of a model that is read block by block, once and whole; 0 for one that is loaded."""
+    dtype = resolved_dtype(config.model.dtype, device)
+    if not is_swept(config.model, dtype, device):
+        return 0.0
+    parts = model_parts(config.model)
+    rate, _ = reading_speed(weights_folder(config.model))
+    return dtype.itemsize * (sum(parts.blocks) + parts.largest_outside) / rate
 
 
 def probing_seconds(

@@ -103,6 +103,32 @@ def test_more_to_evaluate_is_estimated_to_take_longer():
     assert evaluation_seconds([]) < one
 
 
+def test_what_is_put_in_within_a_block_takes_all_blocks_for_every_l0():
+    """The stream before a block is what the one before gave, and needs those from there on."""
+
+    def seconds(layer, site):
+        return evaluation_seconds([(dataclasses.replace(CONFIG, site=site), layer)])
+
+    one_block = (seconds(22, "mlp_out") - seconds(7, "mlp_out")) / 15  # for the activations alone
+    assert one_block > 0
+    assert seconds(8, "resid_pre") - seconds(7, "resid_post") == pytest.approx(one_block)
+    passes = (seconds(7, "mlp_out") - seconds(7, "resid_post")) / (8 * one_block)
+    assert passes == pytest.approx(8)  # L0 1, 2, 4, 8, 16 and 32, as it is, and zeroed
+
+
+def test_an_evaluation_of_a_model_that_is_swept_reads_it_once_for_each_layer(monkeypatch):
+    monkeypatch.setenv("ITDA_MEMORY", "100MB")
+    monkeypatch.setattr(estimate_module, "reading_speed", lambda _folder: (1e6, True))
+    config = dataclasses.replace(CONFIG, model=ModelSpec("smollm2-135m", dtype="float32"))
+    numbers = 30 * 576 * (4 * 576 + 3 * 1_536) + 49_152 * 576
+    start, one = evaluation_seconds([]), evaluation_seconds([(config, 7)])
+    assert one - start == pytest.approx(4 * numbers / 1e6)
+    assert evaluation_seconds([(config, 7), (config, 9)]) - start == pytest.approx(
+        2 * (one - start)
+    )
+    assert evaluation_seconds([(config, 7), (config, 7)]) - one < one - start
+
+
 def test_an_evaluation_with_an_unknown_model_has_no_estimate():
     unknown = dataclasses.replace(CONFIG, model=ModelSpec("nobody/nothing"))
     assert evaluation_seconds([(CONFIG, 7), (unknown, 7)]) is None
