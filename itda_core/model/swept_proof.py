@@ -26,7 +26,8 @@ def prove_swept(model: SweptModel, type_names: Sequence[str]) -> Abilities:
     type_names: under which its type may be known, the likeliest first."""
     name = next((name for name in type_names if known_type(name)), None)
     if name is None:
-        reason = f"no {type_names[0]} was tried block by block (docs/models.md lists what was)"
+        listed = "itda_core/model/types.json has what was"
+        reason = f"no {type_names[0]} was tried block by block ({listed})"
         return Abilities.none("capture", reason)
     known = known_type(name)
     if reason := known.capture or known_sweep(name):
