@@ -7,6 +7,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from itda_core.dictionary.dictionary import Dictionary
+from itda_core.model.sites import ABOUT
 from itda_core.runs.run import Run
 
 _KINDS = {
@@ -14,14 +15,6 @@ _KINDS = {
     "sae": "It was imported from a sparse autoencoder; `sources.parquet` names the token where "
     "each latent is strongest.",
 }
-_WHAT = {
-    "resid_pre": "the residual stream before a block",
-    "attn_out": "what attention adds to the residual stream",
-    "resid_mid": "the residual stream between attention and MLP",
-    "mlp_out": "what the MLP adds to the residual stream",
-    "resid_post": "the residual stream after a block",
-}
-"""By site"""
 _LICENCE = """## Licence
 
 No licence is set: choose one that those of the model and of the texts allow. `prompts.parquet`
@@ -36,8 +29,9 @@ def model_card(run: Run, repository: str) -> str:
     """
     dictionary = run.dictionary()
     model = public_name(run.config.model.name)
+    what = ABOUT[run.site].replace("stream", "residual stream")
     about = (
-        f"A dictionary of {_WHAT[run.site]} of {model}, layer {run.layer}, a run of the "
+        f"A dictionary of {what} of {model}, layer {run.layer}, a run of the "
         f"ITDA explorer (`{run.run_id}`). {_KINDS[dictionary.kind]}"
     )
     parts = [

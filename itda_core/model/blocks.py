@@ -10,6 +10,9 @@ from torch import nn
 
 from itda_core.model.sites import Place, heard
 
+OTHER_SENSES = re.compile(r"\bvision|\bvisual|\baudio|\bimage")
+"""In the path of a module that reads no text"""
+
 
 class _LastLayerReached(Exception):
     """Stops a forward pass once everything asked for has been recorded."""
@@ -26,7 +29,7 @@ def block_lists(module: nn.Module) -> list[str]:
         for path, child in module.named_modules()
         if isinstance(child, nn.ModuleList)
         and len(child)
-        and not re.search(r"\bvision|\bvisual|\baudio", path)
+        and not OTHER_SENSES.search(path)
         and not re.search(r"\.\d+\.", f".{path}")  # inside a block
     }
     return sorted(lists, key=lists.get, reverse=True)

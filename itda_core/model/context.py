@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from itda_core.errors import ModelError
+from itda_core.model.blocks import OTHER_SENSES
 
 DEFAULT_CONTEXT_LENGTH = 1_024
 _LIMITS = (
@@ -26,7 +27,6 @@ _LIMITS = (
 _UNLIMITED = 2**25
 """A limit that no model has: transformers writes 10³⁰ for "none" """
 _POSITIONS = re.compile(r"(position_embeddings?|positions_embed|embed_positions|wpe)$")
-_OTHER_SENSES = re.compile(r"\bvision|\bvisual|\baudio|\bimage")
 
 
 def context_length(module: nn.Module, tokenizer: Any = None) -> int:
@@ -54,7 +54,7 @@ def _table_limits(module: nn.Module) -> Iterator[int]:
     for name, table in module.named_modules():
         # A table of sines is not learned, and has no end.
         is_table = isinstance(table, nn.Embedding) and _POSITIONS.search(name)
-        if not is_table or _OTHER_SENSES.search(name):
+        if not is_table or OTHER_SENSES.search(name):
             continue
         # Models of the RoBERTa family count positions from padding_idx + 1 on, OPT and BART from
         # an offset.

@@ -17,9 +17,9 @@ from itda_core.settings import RESID_POST, SITES
 
 ABOUT = {
     "resid_pre": "the stream before a block",
-    "attn_out": "what attention adds to it",
+    "attn_out": "what attention adds to the stream",
     "resid_mid": "the stream between attention and MLP",
-    "mlp_out": "what the MLP adds to it",
+    "mlp_out": "what the MLP adds to the stream",
     "resid_post": "the stream after a block",
 }
 """Each site as people read it, in their order in a block"""

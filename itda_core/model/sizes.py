@@ -3,12 +3,12 @@
 import re
 from dataclasses import dataclass
 
+from itda_core.model.blocks import OTHER_SENSES
 from itda_core.model.built_in import ModelShape
 from itda_core.model.weight_files import StoredTensor
 
 _BLOCK = re.compile(r"(.*?)\.(\d+)\.")
 """The path of a list and a number in it, at the beginning of a name"""
-_OTHER_SENSES = re.compile(r"\bvision|\bvisual|\baudio")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def stored_parts(stored: dict[str, StoredTensor]) -> ModelParts | None:
     """
     lists: dict[str, dict[int, int]] = {}
     for name, tensor in stored.items():
-        if (found := _BLOCK.match(name)) and not _OTHER_SENSES.search(name):
+        if (found := _BLOCK.match(name)) and not OTHER_SENSES.search(name):
             blocks = lists.setdefault(found[1], {})
             blocks[int(found[2])] = blocks.get(int(found[2]), 0) + tensor.count
     if not lists:

@@ -66,7 +66,7 @@ class Steps:
         for name in _CACHES:
             if self._model.takes(name) and output.get(name) is not None:
                 return {name: output[name]}
-        raise ModelError(f"{self._model.name} keeps nothing of what it has read.")
+        raise ModelError("it keeps nothing of what it has read")
 
 
 def _shifted(hidden: torch.Tensor, vector: torch.Tensor, first: int) -> torch.Tensor:

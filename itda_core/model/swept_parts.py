@@ -1,14 +1,11 @@
 """What a swept model has in memory together: a block and the next, and what lies outside them."""
 
-import re
-
 from torch import nn
 
 from itda_core.errors import ModelError
+from itda_core.model.blocks import OTHER_SENSES
 from itda_core.model.sweep import Stage
 from itda_core.model.weights import Weights
-
-_OTHER_SENSES = re.compile(r"\bvision|\bvisual|\baudio|\bimage")
 
 
 class SweptParts:
@@ -24,7 +21,7 @@ class SweptParts:
         self._embedding = _path_of(weights.module, self.embedding_module)
         self._head = _path_of(weights.module, _head(module))
         large = [path for path in (self._embedding, self._head) if path is not None]
-        others = [path for path, _ in weights.module.named_modules() if _OTHER_SENSES.search(path)]
+        others = [path for path, _ in weights.module.named_modules() if OTHER_SENSES.search(path)]
         self.outside = weights.outside(part, [*self.blocks, *large, *others])
         """Names on disk of what stays in memory: norms, positions …"""
         if weights.share_blocks(self.blocks):

@@ -46,6 +46,15 @@ def test_parts_of_a_model_in_several_files_are_the_same(tmp_path):
     assert _parts(tmp_path) == expected
 
 
+@pytest.mark.parametrize("sense", ["vision", "visual", "audio", "image"])
+def test_blocks_that_read_no_text_are_none_of_the_models(tmp_path, sense):
+    """Whichever list is larger: the text model has two blocks of 6 numbers here."""
+    tensors = {f"text.layers.{number}.weight": torch.ones(6) for number in range(2)}
+    tensors |= {f"{sense}_tower.layers.{number}.weight": torch.ones(50) for number in range(3)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert _parts(tmp_path) == ModelParts((6, 6), 150, 50)
+
+
 @pytest.mark.parametrize("content", [b"", b"x", b"\xff" * 40, b"\x02" + b"\0" * 7 + b"[]"])
 def test_files_that_say_nothing_leave_a_guess(tmp_path, content):
     save_tiny_model(tmp_path)

@@ -376,7 +376,7 @@ def test_a_type_that_was_never_tried_is_refused_by_name(llama_folder, monkeypatc
 
     monkeypatch.setattr(swept_proof, "known_type", lambda _name: None)
     monkeypatch.setattr(proved, "_file", lambda _identity: None)
-    with pytest.raises(ModelError, match="no LlamaForCausalLM was tried block by block .*json"):
+    with pytest.raises(ModelError, match=r"no LlamaForCausalLM was tried block by block .*json"):
         load_model(str(llama_folder), device="cpu", memory=too_little(llama_folder))
 
 
