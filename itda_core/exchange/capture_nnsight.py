@@ -21,6 +21,7 @@ from itda_core.config import ModelSpec
 from itda_core.errors import InputError, ModelError
 from itda_core.model.blocks import block_lists
 from itda_core.model.context import context_length
+from itda_core.model.kept_rows import KeptRows
 from itda_core.model.loading import model_digest
 from itda_core.model.model import Activations
 from itda_core.model.sites import hidden_of
@@ -119,24 +120,18 @@ class TracedModel:
         self.check_layers(layers)
         if not self._is_proved and len(tokens) and self.n_layers > 1:
             self._prove(tokens.select([0]), layers)
-        is_kept = tokens.mask.clone()
-        if skip_first:
-            is_kept[:, :1] = False
-        prompts, positions = is_kept.nonzero(as_tuple=True)
-        counts = is_kept.sum(1)
-        starts = (counts.cumsum(0) - counts).tolist()
-        shape, device = (len(prompts), self.d_model), torch.device(to or self.device)
+        kept, device = KeptRows(tokens, skip_first), torch.device(to or self.device)
+        shape = (len(kept), self.d_model)
         rows = {
             layer: torch.full(shape, float("nan"), dtype=torch.float32, device=device)
             for layer in layers
         }
         for batch in self._batches(tokens.lengths):
-            part = tokens.select(batch)
-            for layer, hidden in self._traced(part, layers).items():
-                for row, text in enumerate(batch):
-                    kept = hidden[row][is_kept[text, : hidden.shape[1]].to(hidden.device)]
-                    rows[layer][starts[text] : starts[text] + len(kept)] = kept.float().to(device)
-        return Activations(rows, prompts.numpy(), positions.numpy())
+            places = kept.places(batch).to(device)
+            for layer, hidden in self._traced(tokens.select(batch), layers).items():
+                chosen = kept.rows(batch, hidden.shape[1]).to(hidden.device)
+                rows[layer][places] = hidden.flatten(0, 1)[chosen].float().to(device)
+        return Activations(rows, kept.prompts, kept.positions)
 
     def _batches(self, lengths: np.ndarray) -> list[np.ndarray]:
         """The numbers of the texts in batches of similar length."""
