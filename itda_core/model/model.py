@@ -16,6 +16,7 @@ from itda_core.errors import InputError, ModelError
 from itda_core.model.abilities import Abilities
 from itda_core.model.blocks import left_out, recorded
 from itda_core.model.context import DEFAULT_CONTEXT_LENGTH, check_ids, context_length
+from itda_core.model.kept_rows import KeptRows
 from itda_core.model.process_lock import PROCESS_LOCK
 from itda_core.model.sites import Place, Sites, changed
 from itda_core.model.steps_of_work import Step
@@ -184,23 +185,18 @@ class Model:
         """
         self.check_layers(layers)
         site = self._checked_site(site)
-        is_kept = tokens.mask.clone()
-        if skip_first:
-            is_kept[:, :1] = False
-        prompts, positions = is_kept.nonzero(as_tuple=True)
-        counts = is_kept.sum(1)
-        starts = counts.cumsum(0) - counts
-        shape, device = (len(prompts), self.d_model), torch.device(to or self.device)
+        kept, device = KeptRows(tokens, skip_first), torch.device(to or self.device)
+        shape = (len(kept), self.d_model)
         empty = functools.partial(torch.full, shape, float("nan"), dtype=torch.float32)
         rows = {layer: empty(device=device) for layer in layers}
         for part in self._forward_batches(tokens.lengths):
-            places = _ranges(starts[part], counts[part])
+            places = kept.places(part)
             if not len(places):  # nothing is kept, perhaps no token is there at all
                 continue
             places = to_device(places, device)
-            for layer, found in self._kept(tokens, part, is_kept, layers, site).items():
+            for layer, found in self._kept(tokens, part, kept, layers, site).items():
                 rows[layer][places] = found.to(device)
-        return Activations(rows, prompts.numpy(), positions.numpy())
+        return Activations(rows, kept.prompts, kept.positions)
 
     def capture_each(
         self,
@@ -232,18 +228,17 @@ class Model:
         self,
         tokens: Tokens,
         part: np.ndarray,
-        is_kept: torch.Tensor,
+        kept: KeptRows,
         layers: Sequence[int],
         site: str,
     ) -> dict[int, torch.Tensor]:
         """The rows of the texts of `part` that are kept, on the model's device; by several passes
-        where memory has no room for one. is_kept: [n_texts, longest] bool, of all texts."""
+        where memory has no room for one. kept: of all texts."""
 
         def run(first: int, last: int) -> tuple[int, dict[int, torch.Tensor]]:
-            batch, kept = tokens.select(part[first:last]), is_kept[part[first:last]]
+            batch = tokens.select(part[first:last])
             # Which rows, is known here: a mask on the device would have to be waited for.
-            rows = kept[:, : batch.ids.shape[1]].flatten().nonzero()[:, 0]
-            rows = to_device(rows, self.device)
+            rows = to_device(kept.rows(part[first:last], batch.ids.shape[1]), self.device)
             hidden = self._hidden(batch, layers, site)
             return last - first, {
                 layer: x.flatten(0, 1)[rows].float() for layer, x in hidden.items()
@@ -468,9 +463,3 @@ def _shares(batches: Sequence[Tokens]) -> list[float]:
     """Which share of all tokens has been read after each batch, in [0, 1]."""
     counts = np.cumsum([int(tokens.mask.sum()) for tokens in batches])
     return [int(count) / max(1, int(counts[-1])) for count in counts]
-
-
-def _ranges(starts: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """starts[i], starts[i] + 1 … (counts[i] numbers) for each i, one after another."""
-    ends = counts.cumsum(0)
-    return torch.arange(int(counts.sum())) + (starts - ends + counts).repeat_interleave(counts)
