@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 
 from itda_core.config import CorpusSpec
 from itda_core.corpus.corpus import Corpus, Prompt, load_corpus
@@ -270,6 +271,15 @@ def held_out_prompts(run: Run, load: Callable[[CorpusSpec], Corpus] = load_corpu
         raise InputError(
             f"The corpus of {run.run_id} has one prompt only, so none is held out. Give others "
             "with --corpus."
+        )
+    read = set(
+        pd.read_parquet(run.directory / "prompts.parquet", columns=["prompt_id"])["prompt_id"]
+    )
+    if n_read := sum(prompt.prompt_id in read for prompt in prompts):
+        raise InputError(
+            f"{run.run_id} was trained on {n_read:,} of the {len(prompts):,} prompts that its "
+            f"corpus {corpus.name} holds out: the folder of activations that it is from holds out "
+            "others. Give other prompts with --corpus."
         )
     return prompts
 

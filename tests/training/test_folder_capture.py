@@ -325,6 +325,18 @@ def test_held_out_prompts_without_a_corpus_are_not_guessed(copied, tmp_path):
         held_out_prompts(run)
 
 
+def test_what_a_dictionary_was_trained_on_is_not_taken_for_held_out(copied, tmp_path):
+    """The folder names a corpus, and holds out other prompts than that."""
+    table = pd.read_parquet(copied / "prompts.parquet")
+    its_own = table["held_out"].copy()
+    table["held_out"] = [number < 5 for number in range(len(table))]
+    table.to_parquet(copied / "prompts.parquet")
+    trained(folder_config(copied, layers=(1,), max_atoms=20, l0=4, max_tokens=2_000), tmp_path)
+    [run] = list_runs(tmp_path)
+    with pytest.raises(InputError, match=f"was trained on {its_own.sum()} of the .* holds out"):
+        held_out_prompts(run)
+
+
 def test_the_explored_tokens_are_decomposed_as_they_were_recorded(folder, tmp_path):
     trained(folder_config(folder, layers=(2,), max_atoms=20, l0=4, max_tokens=300), tmp_path)
     [run] = list_runs(tmp_path)
