@@ -62,7 +62,10 @@ def is_of_before(tokenizer: str) -> bool:
 
 def may_be_same(a: str, b: str) -> bool:
     """Whether two digests agree as far as both go. Where one is of earlier versions it takes more
-    to be sure, such as one model."""
+    to be sure, such as one model. Where one is "", since a folder of activations does not name its
+    tokenizer, nothing is known."""
+    if not (a and b):
+        return False
     if is_of_before(a) or is_of_before(b):
         return a.partition("-")[0] == b.partition("-")[0]
     return a == b

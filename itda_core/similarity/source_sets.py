@@ -155,6 +155,11 @@ def obstacle(a: Dictionary | SourceSet, b: Dictionary | SourceSet, key: str) -> 
             "can't be compared by their sources: the latents of an autoencoder are no tokens, and "
             "a source is only where one is strongest. Choose dictionaries that were trained here."
         )
+    if key == "token" and not (a.tokenizer and b.tokenizer):
+        return (
+            "can't be compared by token: one of the two is from a folder of activations that does "
+            'not say which tokenizer it is of. Compare them by word (key="word").'
+        )
     if key == "token" and not may_be_same(a.tokenizer, b.tokenizer):
         return (
             "have different tokenizers, so their token positions do not match. Compare them by "

@@ -115,6 +115,16 @@ def test_by_token_dictionaries_compare_where_the_tokenizer_is_surely_one(a, b, i
         assert compare_all(sides, sides, "word").reasons[0, 1] == ""
 
 
+def test_a_tokenizer_that_is_not_named_is_not_taken_for_another_that_is_not():
+    """Two folders of activations may be of two tokenizers, and say so of neither."""
+    first, second = named(""), named("", "another")
+    assert not same_tokenizer(first, second)
+    for sides in ([{0: SourceSet.of(first)}], [{0: SourceSet.of(named(NEW))}]):
+        others = [{0: SourceSet.of(second)}]
+        assert "does not say which tokenizer" in compare_all(sides, others, "token").reasons[0, 0]
+        assert compare_all(sides, others, "word").reasons[0, 0] == ""
+
+
 def test_old_and_new_files_of_several_models_compare_pair_by_pair():
     sides = [named(NEW), named(NEW, "another"), named(OLD)]
     sides = [{0: SourceSet.of(dictionary)} for dictionary in sides]

@@ -70,7 +70,7 @@ def have_one_tokenizer(directories: list[str]) -> bool:
     for directory in directories:
         with contextlib.suppress(ItdaError):
             sources.append(_loaded_sources(directory))
-    return all(same_tokenizer(sources[0], other) for other in sources[1:])
+    return all(same_tokenizer(sources[0], other) for other in sources)
 
 
 @st.cache_resource(max_entries=1_024, show_spinner=False)
