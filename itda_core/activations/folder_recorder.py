@@ -27,12 +27,18 @@ class FolderRecorder:
     def __init__(self, folder: Path, index: FolderIndex, names, stored: str = "auto"):
         """index: whose activations they are, its `parts` and `tokens` left empty; names: what the
         tokenizer calls a token, by its id; stored: as in `write_rows`. Raises InputError where the
-        folder has something in it."""
+        folder has something in it, or the index names several sites: rows are of one."""
+        if len(index.sites) != 1:
+            raise InputError(
+                f"A recorder writes the activations of one site, got {', '.join(index.sites)}. "
+                "Write a folder for each."
+            )
         if folder.exists() and any(folder.iterdir()):
             raise InputError(f"{folder} is not empty. Choose a new folder.")
         with disk_errors_as_sentences(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._index, self._names, self._stored = folder, index, names, stored
+        self._site = index.sites[0]
         self._prompts: dict[str, Prompt] = {}
         self._texts: dict[str, TokenizedText] = {}
         self._parts: list[Part] = []
@@ -55,10 +61,11 @@ class FolderRecorder:
         tokens = f"part-{number:05d}.tokens.parquet"
         with disk_errors_as_sentences(self._folder):
             for layer in self._index.layers:
-                content, dtype = {tensor_name(layer): rows[layer]}, self._index.model.dtype
-                write_rows(self._folder, part_file(number, layer), content, self._stored, dtype)
+                name, file = tensor_name(layer, self._site), part_file(number, layer, self._site)
+                dtype = self._index.model.dtype
+                write_rows(self._folder, file, {name: rows[layer]}, self._stored, dtype)
             write_tokens(self._folder, named, self._names, self._index.skip_first, tokens)
-        files = tuple(part_file(number, layer) for layer in self._index.layers)
+        files = tuple(part_file(number, layer, self._site) for layer in self._index.layers)
         self._parts.append(Part(expected[0], files))
         self._tokens.append(tokens)
         self._texts.update(named)
