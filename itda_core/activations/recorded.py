@@ -12,7 +12,7 @@ import torch
 
 from itda_core.activations.folder import ActivationFolder
 from itda_core.activations.folder_index import PROMPTS_FILE
-from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
+from itda_core.config import CorpusSpec, TrainConfig
 from itda_core.corpus.corpus import Corpus, Prompt, prompt_id
 from itda_core.devices import device_or_best, numbered, to_device
 from itda_core.errors import InputError
@@ -68,14 +68,18 @@ class RecordedModel:
     def check_config(self, config: TrainConfig) -> None:
         """Raises InputError where settings say otherwise than the folder how it was captured."""
         index = self.folder.index
-        said = {"the model": config.model, "the context length": config.context_length}
-        true = {"the model": index.model, "the context length": index.context_length}
-        if config.model.dtype == "auto":
-            said["the model"] = ModelSpec(config.model.name, config.model.revision, self.dtype)
-        for what, value in said.items():
-            if value != true[what]:
+        asked, its = config.model, index.model
+        dtype = its.dtype if asked.dtype == "auto" else asked.dtype
+        both = {
+            "the model": (asked.name, its.name),
+            "the revision": (asked.revision or "left open", its.revision or "left open"),
+            "the data type": (dtype, its.dtype),
+            "the context length": (config.context_length, index.context_length),
+        }
+        for what, (said, true) in both.items():
+            if said != true:
                 raise InputError(
-                    f"{self.folder.path} was captured with {what} {true[what]}, and not {value}. "
+                    f"{self.folder.path} was captured with {what} {true}, and not {said}. "
                     "Leave that out, or capture anew."
                 )
         if index.skip_first and not config.skip_first:

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from itda_core.activations.folder import ActivationFolder
 from itda_core.activations.recorded import RecordedModel, folder_config
+from itda_core.config import ModelSpec
 from itda_core.corpus.corpus import prompt_id
 from itda_core.errors import ExchangeError, InputError
 from itda_core.model.tokens import padded
@@ -275,6 +276,20 @@ def test_what_a_folder_does_not_have_is_refused(written):
     longer = folder_config(written, max_tokens=200, max_atoms=9, l0=3).but(context_length=32)
     with pytest.raises(InputError, match="captured with the context length 16, and not 32"):
         [*train(longer, written.parent / "runs", "cpu")]
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (ModelSpec("other/model"), "the model some/model, and not other/model"),
+        (ModelSpec("some/model", "step1"), "the revision left open, and not step1"),
+        (ModelSpec("some/model", dtype="float32"), "the data type bfloat16, and not float32"),
+    ],
+)
+def test_another_model_than_the_folders_is_told_by_what_differs(written, model, said):
+    config = folder_config(written, max_tokens=200, max_atoms=9, l0=3).but(model=model)
+    with pytest.raises(InputError, match=f"was captured with {said}\\. Leave"):
+        [*train(config, written.parent / "runs", "cpu")]
 
 
 def test_places_in_a_block_are_read_by_their_names(written):

@@ -305,6 +305,24 @@ def test_training_what_is_missing_takes_over_all_settings_but_model_and_layers(d
     assert submitted == [dataclasses.replace(like, layers=(0, 3))]
 
 
+def test_trainings_from_a_folder_of_activations_are_no_template_for_other_models(data):
+    app = open_pair(first="64 atoms")
+    app.session_state["train_missing"] = True
+    app.run()
+    templates = app.selectbox(key="train_like").options
+    for run in list_runs(data / "runs"):
+        if run.config.max_atoms == 64:
+            about = run.about | {"config": {**run.about["config"], "activations": "/elsewhere"}}
+            (run.directory / "config.json").write_text(json.dumps(about))
+    close_explorer()
+    app = open_pair(first="64 atoms")
+    app.session_state["train_missing"] = True
+    app.run()
+    assert_no_failure(app)
+    left = [box.options for box in app.selectbox if box.key == "train_like"]
+    assert left == ([templates[1:]] if templates[1:] else [])
+
+
 def test_a_checkpoint_of_a_hub_model_is_trained_at_the_settings_of_another(data, monkeypatch):
     submitted = []
     monkeypatch.setattr(

@@ -45,8 +45,9 @@ class Group:
 
     @property
     def is_trained_here(self) -> bool:
-        """Whether its settings can be trained again."""
-        return self.config.selection != IMPORTED
+        """Whether its settings can be trained again, with other layers and models too: a folder of
+        activations has those that were captured."""
+        return self.config.selection != IMPORTED and not self.config.activations
 
 
 def groups_of(runs: pd.DataFrame) -> dict[str, Group]:
