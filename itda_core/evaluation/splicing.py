@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from itda_core.activations.plan import Plan, make_plan
-from itda_core.config import TrainConfig
+from itda_core.config import HookPoint, TrainConfig
 from itda_core.corpus.corpus import Prompt
 from itda_core.devices import check_same_device, in_float64, to_device
 from itda_core.evaluation.metrics import Sum
@@ -264,8 +264,8 @@ class SplicedPrompts:
     The model is run over them once, and its losses as it is and with zeros are measured once, with
     the first reconstructions that are scored:
 
-        spliced = SplicedPrompts(model, 15, corpus.held_out(), config)
         dictionary = dictionary.to(model.device)
+        spliced = SplicedPrompts(model, dictionary.hook_point, corpus.held_out(), config)
         xhat = dictionary.decode(dictionary.encode(spliced.activations))
         spliced.score(xhat)  # {"ce_loss_score": …, "kl": …}
 
@@ -276,13 +276,17 @@ class SplicedPrompts:
     def __init__(
         self,
         model: Model,
-        layer: int,
+        layer: int | HookPoint,
         prompts: Sequence[Prompt],
         config: TrainConfig,
         max_tokens: int = 4_096,
     ):
         """Read `max_tokens` tokens of the prompts as `config` says (context length, first
-        positions). Raises CorpusError where no prompt has two tokens, ModelError for encoders."""
+        positions). layer: the dictionary's hook point, which says the place in the block too; a
+        number is a layer at the site of the model, `model.at(site)`, by default its block's output.
+        Raises CorpusError where no prompt has two tokens, ModelError for encoders."""
+        if isinstance(layer, HookPoint):
+            model, layer = model.at(layer.site), layer.layer
         model.abilities.require(model.name, "splicing")
         self._model, self._layer = model, layer
         plan = make_plan(model, prompts, config, max_tokens)

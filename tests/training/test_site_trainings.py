@@ -127,9 +127,10 @@ def test_what_a_dictionary_costs_is_measured_by_adding_its_reconstruction(run, t
     expected = (sums["zeroed"] - sums["rebuilt"]) / (sums["zeroed"] - sums["plain"])
     [found] = result.by_l0()
     assert math.isclose(found["ce_loss_score"], expected, rel_tol=1e-3)
-    spliced = SplicedPrompts(tiny_model.at(SITE), LAYER, prompts, config, 200)
-    rebuilt = dictionary.decode(dictionary.encode(spliced.activations))
-    assert math.isclose(spliced.score(rebuilt)["ce_loss_score"], expected, rel_tol=1e-3)
+    for model, layer in ((tiny_model.at(SITE), LAYER), (tiny_model, dictionary.hook_point)):
+        spliced = SplicedPrompts(model, layer, prompts, config, 200)
+        rebuilt = dictionary.decode(dictionary.encode(spliced.activations))
+        assert math.isclose(spliced.score(rebuilt)["ce_loss_score"], expected, rel_tol=1e-3)
 
 
 def test_an_edit_changes_what_is_added(run, tiny_model):
