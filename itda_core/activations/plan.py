@@ -1,7 +1,8 @@
 """Which prompts a training reads, how long each is, and how they fall into windows."""
 
+import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +70,28 @@ class Plan:
     def tokens(self, first: int, last: int) -> Tokens:
         """The tokens of prompts `first` to `last` (not included)."""
         return padded(self.tokenizer, self.texts[first:last])
+
+    def in_windows(self) -> "LazyBatches":
+        """The tokens of each window."""
+        return LazyBatches([functools.partial(self.tokens, *window) for window in self.windows])
+
+
+class LazyBatches(Sequence):
+    """Batches of tokens, each made when it is asked for, so that no more than one is kept."""
+
+    def __init__(self, makers: Sequence[Callable[[], Tokens]]):
+        """makers: give the tokens of each batch, the same at every call."""
+        self._makers = makers
+        self._newest: tuple[int, Tokens] | None = None
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+    def __getitem__(self, number: int) -> Tokens:
+        if self._newest is None or self._newest[0] != number:
+            self._newest = None  # goes before the next one comes
+            self._newest = number, self._makers[number]()
+        return self._newest[1]
 
 
 def make_plan(

@@ -120,8 +120,7 @@ def probe(
     plan = make_plan(model, _labelled(prompts), config, max_tokens)
     result = Probing(plan.total_rows, len(plan.prompts))
     means = _Means(dictionary.to(model.device), len(plan.prompts))
-    windows = [plan.tokens(*bounds) for bounds in plan.windows]
-    for step in model.capture_each(windows, [layer], config.skip_first):
+    for step in model.capture_each(plan.in_windows(), [layer], config.skip_first):
         if step.value is not None:
             means.add(*plan.windows[step.number], step.value[layer], step.value.prompts)
             result.tokens += len(step.value.prompts)

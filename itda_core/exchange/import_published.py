@@ -1,5 +1,6 @@
 """A dictionary of the published code becomes a run, once its sources are found in the texts."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from itda_core.activations.plan import Plan, make_plan
+from itda_core.activations.plan import LazyBatches, Plan, make_plan
 from itda_core.activations.pool import pool_at
 from itda_core.activations.sources import Sources
 from itda_core.config import CorpusSpec, TrainConfig
@@ -32,7 +33,7 @@ from itda_core.exchange.importing import (
 )
 from itda_core.exchange.published import PROMPTS_FILE, PublishedFolder, read_published
 from itda_core.model.model import Model
-from itda_core.model.tokens import Tokens
+from itda_core.model.tokens import Tokens, padded
 from itda_core.progress import Progress
 from itda_core.runs.training_context import TrainingContext
 
@@ -135,9 +136,13 @@ def _match(
     numbers = [number for number in numbers if texts[number].strip()]
     firsts = range(0, len(numbers), _TEXTS_TOGETHER)
     batches = [numbers[first : first + _TEXTS_TOGETHER] for first in firsts]
-    tokens = [
-        model.tokenize([texts[one] for one in some], config.context_length) for some in batches
-    ]
+    longest = min(config.context_length, model.context_length)
+    tokens = LazyBatches(
+        [
+            functools.partial(padded, model.tokenizer, model.tokenized(some_texts, longest))
+            for some_texts in ([texts[one] for one in some] for some in batches)
+        ]
+    )
     for step in model.capture_each(tokens, config.layers, skip_first=False, to="cpu"):
         if step.value is not None:
             of_batch = batches[step.number], tokens[step.number], step.value[config.layers[0]]

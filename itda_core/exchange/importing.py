@@ -201,9 +201,9 @@ class ImportedRun:
 
     def _captured(self) -> Iterator[Step[Activations]]:
         """The activations of each window."""
-        config, plan = self.context.config, self.context.plan
-        windows = [plan.tokens(*bounds) for bounds in plan.windows]
-        return self.context.model.capture_each(windows, [self.layer], config.skip_first)
+        windows = self.context.plan.in_windows()
+        skip_first = self.context.config.skip_first
+        return self.context.model.capture_each(windows, [self.layer], skip_first)
 
     def _report(self, rows: int, fraction: float, started: float) -> None:
         seconds = time.monotonic() - started

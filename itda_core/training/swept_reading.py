@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import torch
 
-from itda_core.activations.plan import Plan
+from itda_core.activations.plan import LazyBatches, Plan
 from itda_core.model.hidden_states import HiddenStates, KeptStates
 from itda_core.model.kept_rows import KeptRows
 from itda_core.model.model import Activations
 from itda_core.model.swept import Gathered, Passes
-from itda_core.model.tokens import Tokens
 from itda_core.runs.rows import RowFile
 from itda_core.runs.training_context import TrainingContext
 from itda_core.training.held_out import held_out_plan, held_out_rows
@@ -42,7 +41,7 @@ class SweptPass:
     def __init__(self, context: TrainingContext):
         self._context, self._config = context, context.config
         self._held_out = held_out_plan(context)
-        self._batches = _Batches(context, self._held_out)
+        self._batches = _Batches(context.plan, self._held_out)
         kept = _Kept(self._batches, self._config.skip_first)
         self._passes = Passes(context.model, self._batches, kept)
         self._gathered = Gathered(context.model, self._passes, kept, context.device)
@@ -124,28 +123,17 @@ class SweptPass:
         self._on_disk.remove()
 
 
-class _Batches(Sequence):
-    """The held-out texts, where there are any, and the windows of a plan. Each is made when it is
-    asked for, so that no more than one is in memory."""
+class _Batches(LazyBatches):
+    """The held-out texts, where there are any, and the windows of a plan."""
 
-    def __init__(self, context: TrainingContext, held_out: Plan | None):
-        self._plan, self._held_out = context.plan, held_out
-        self.held_out = 0 if held_out is None else 1
+    def __init__(self, plan: Plan, held_out: Plan | None):
+        windows = [functools.partial(plan.tokens, *window) for window in plan.windows]
+        first = []
+        if held_out is not None:
+            first = [functools.partial(held_out.tokens, 0, len(held_out.prompts))]
+        self.held_out = len(first)
         """How many of them are held out"""
-        self._newest: tuple[int, Tokens] | None = None
-
-    def __len__(self) -> int:
-        return self.held_out + len(self._plan.windows)
-
-    def __getitem__(self, number: int) -> Tokens:
-        if self._newest is None or self._newest[0] != number:
-            self._newest = number, self._tokens(number)
-        return self._newest[1]
-
-    def _tokens(self, number: int) -> Tokens:
-        if number < self.held_out:
-            return self._held_out.tokens(0, len(self._held_out.prompts))
-        return self._plan.tokens(*self._plan.windows[number - self.held_out])
+        super().__init__([*first, *windows])
 
 
 class _Kept(Sequence):

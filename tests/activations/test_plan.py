@@ -1,9 +1,11 @@
 """What a training reads: an exact number of tokens, in windows, and nothing unsaid."""
 
 import dataclasses
+import weakref
 
 import numpy as np
 import pytest
+import torch
 
 from itda_core.activations import plan as plan_module
 from itda_core.activations.plan import make_plan
@@ -11,7 +13,7 @@ from itda_core.activations.sources import sources_of
 from itda_core.corpus.corpus import Prompt, prompt_id
 from itda_core.errors import CorpusError
 from itda_core.model.model import Activations
-from itda_core.model.tokens import Tokens
+from itda_core.model.tokens import Tokens, padded
 from tests.support.trained_runs import tiny_config
 
 EVERYTHING = 10**9
@@ -191,6 +193,24 @@ def test_a_step_larger_than_a_window_makes_the_window_larger(
     assert plan.step == 500
     sizes = [sum(plan.lengths[first:last]) for first, last in plan.windows]
     assert all(abs(size - 500) <= 32 for size in sizes[:-1])
+
+
+def test_windows_are_not_all_padded_at_once(tiny_model, texts, config, monkeypatch):
+    made = []
+
+    def remembered(*arguments):
+        tokens = padded(*arguments)
+        made.append(weakref.ref(tokens))
+        return tokens
+
+    monkeypatch.setattr(plan_module, "padded", remembered)
+    plan = make_plan(tiny_model, prompts_of(texts), config, 1_000)
+    assert len(plan.windows) > 8
+    for step in tiny_model.capture_each(plan.in_windows(), [1]):
+        assert sum(tokens() is not None for tokens in made) <= 2  # one, and perhaps its next
+        expected = tiny_model.capture(plan.tokens(*plan.windows[step.number]), [1])
+        assert torch.equal(step.value[1], expected[1])
+    assert step.number == len(plan.windows) - 1
 
 
 @pytest.mark.parametrize("skip_first", [True, False])
