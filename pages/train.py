@@ -111,7 +111,7 @@ def _ask_for_config_of_folder() -> TrainConfig | None:
     numbers = read_numbers(texts)
     if not layers or numbers is None:
         return None
-    return _or_sentence(folder_config, folder.path, layers=layers, site=site, **numbers, **others)
+    return _or_sentence(folder_config, folder, layers=layers, site=site, **numbers, **others)
 
 
 def _or_sentence(ask: Callable, *arguments: Any, **fields: Any) -> Any:

@@ -188,10 +188,12 @@ def folder_corpus_spec(folder: ActivationFolder) -> CorpusSpec:
     return folder.index.corpus or CorpusSpec(str(folder.path / PROMPTS_FILE), "text")
 
 
-def folder_config(path: Path | str, **settings) -> TrainConfig:
-    """A training from a folder; settings: fields of TrainConfig that the folder leaves open. By
-    default all its layers, in its own order, at what blocks give where the folder has that."""
-    folder = ActivationFolder(Path(path).absolute())
+def folder_config(folder: ActivationFolder | Path | str, **settings) -> TrainConfig:
+    """A training from a folder, or one at a path; settings: fields of TrainConfig that the folder
+    leaves open. By default all its layers, in its own order, at what blocks give where the folder
+    has that."""
+    if isinstance(folder, Path | str):
+        folder = ActivationFolder(Path(folder).absolute())
     index = folder.index
     site = RESID_POST if RESID_POST in index.sites else index.sites[0]
     usual = {"layers": index.layers, "seed": folder.seed, "skip_first": True, "site": site}

@@ -4,6 +4,7 @@ They are read by ordinary reads, not through a memory map: what a map has touche
 process's memory, and a disk that fails under it ends the process.
 """
 
+import functools
 import io
 import json
 import math
@@ -33,6 +34,8 @@ _LONGEST_HEADER = 100_000_000
 """Bytes, as the format limits it"""
 _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 """What makes memory the process's own, where systems tell that from shared memory"""
+_KNOWN_HEADERS = 512
+"""Files whose headers are remembered"""
 _READ_TOGETHER = 2**28
 """Bytes of one read: systems refuse more than 2 GB"""
 
@@ -121,7 +124,7 @@ def stored_tensors(
     comes into its cache, or with `is_local` has to be there. The files are those that transformers
     would read. Raises ModelError where there are none, or one is damaged."""
     paths = _files(source, revision, is_local)
-    return {name: tensor for path in paths for name, tensor in _header(path).items()}
+    return {name: tensor for path in paths for name, tensor in _known_header(path).items()}
 
 
 def _files(source: str, revision: str | None, is_local: bool) -> list[Path]:
@@ -139,6 +142,18 @@ def _files(source: str, revision: str | None, is_local: bool) -> list[Path]:
         f"{source} has neither {SAFE_WEIGHTS_NAME} nor {SAFE_WEIGHTS_INDEX_NAME}, so its blocks "
         "can't be read one by one. Save it anew with save_pretrained."
     )
+
+
+def _known_header(path: Path) -> dict[str, StoredTensor]:
+    """The same as `_header`, read anew where the file is another one or has changed: a page asks at
+    every click, and a model may have a hundred files."""
+    about = path.stat()
+    return _header_of(path, about.st_ino, about.st_size, about.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=_KNOWN_HEADERS)
+def _header_of(path: Path, *_about: int) -> dict[str, StoredTensor]:
+    return _header(path)
 
 
 def _header(path: Path) -> dict[str, StoredTensor]:

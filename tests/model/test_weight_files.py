@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from itda_core.config import ModelSpec
 from itda_core.errors import ModelError
+from itda_core.model import weight_files
 from itda_core.model.loading import is_swept, model_parts
 from itda_core.model.weight_files import stored_tensors
 from tests.support.swept_models import bytes_on_disk
@@ -64,6 +65,19 @@ def test_types_and_shapes_of_all_kinds_are_kept(tmp_path):
     for name, tensor in stored_tensors(str(tmp_path), None).items():
         assert torch.equal(tensor.read(), tensors[name])
         assert tensor.read().dtype == tensors[name].dtype
+
+
+def test_headers_are_read_once_as_long_as_their_files_stay(tmp_path, monkeypatch):
+    read, header = [], weight_files._header
+    monkeypatch.setattr(weight_files, "_header", lambda path: read.append(path) or header(path))
+    path = tmp_path / "model.safetensors"
+    save_file({"a": torch.zeros(3, dtype=torch.float32)}, path)
+    for _ in range(3):
+        assert set(stored_tensors(str(tmp_path), None)) == {"a"}
+    assert read == [path]
+    save_file({"b": torch.zeros(4, dtype=torch.float32)}, path)
+    [(name, tensor)] = stored_tensors(str(tmp_path), None).items()
+    assert (name, tensor.shape) == ("b", (4,))
 
 
 def test_parts_are_counted_by_name_alone(folder):

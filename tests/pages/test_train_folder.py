@@ -2,6 +2,7 @@
 
 import pytest
 
+from itda_core.activations.folder import ActivationFolder
 from itda_core.activations.recorded import folder_config
 from itda_core.config import CorpusSpec, ModelSpec
 from itda_core.jobs.queue import JobQueue
@@ -47,6 +48,16 @@ def test_the_page_shows_what_is_in_a_folder_and_trains_from_it(page, folder, mon
     expected = folder_config(folder, layers=(2,), max_tokens=300, max_atoms=20, l0=4)
     assert submitted == [expected]
     assert (expected.seed, expected.context_length) == (5, 32)
+
+
+def test_a_click_does_not_open_the_files_of_a_folder_again(page, folder, monkeypatch):
+    page.text_input(key="activations").input(str(folder)).run()
+    opened = []
+    monkeypatch.setattr(ActivationFolder, "__init__", lambda _self, path: opened.append(path))
+    page.text_input(key="train_max_atoms").input("20").run()
+    assert_no_failure(page)
+    assert any("context length 32" in one.value for one in page.caption)
+    assert opened == []
 
 
 @pytest.mark.parametrize("typed", ["/nowhere/at/all", "\0", "x" * 5_000])
