@@ -67,15 +67,18 @@ def load_model(
     """
     spec = name if isinstance(name, ModelSpec) else ModelSpec(name, dtype="float32")
     device = device_or_best(device)
-    weights = resolved_dtype(dtype or spec.dtype, device)
+    model = _as_fits(spec, resolved_dtype(dtype or spec.dtype, device), device, memory)
+    model.abilities.require(spec.name, "capture")
+    return model
+
+
+def _as_fits(spec: ModelSpec, weights: torch.dtype, device: str, memory: int | None) -> Model:
+    """Loaded as a whole, or read block by block where that takes more memory than may be used."""
     source = _resolve(spec)
     room = usable_memory(torch.device(numbered(device)), memory)
     if _fits(spec, source, weights, room):
-        model = _loaded(spec, source, weights, device)
-    else:
-        model = _swept(spec, source, weights, device, room)
-    model.abilities.require(spec.name, "capture")
-    return model
+        return _loaded(spec, source, weights, device)
+    return _swept(spec, source, weights, device, room)
 
 
 def _fits(spec: ModelSpec, source: str, dtype: torch.dtype, memory: int) -> bool:
@@ -112,11 +115,11 @@ def _swept(spec: ModelSpec, source: str, weights: torch.dtype, device: str, memo
 
 
 @alone
-def try_model(spec: ModelSpec, device: str | None = None) -> Model:
+def try_model(spec: ModelSpec, device: str | None = None, memory: int | None = None) -> Model:
     """The model with what it does right, also where its activations can't be read and `load_model`
-    refuses it; device: as there. Raises ModelError where there is nothing to try."""
+    refuses it; device, memory: as there. Raises ModelError where there is nothing to try."""
     device = device_or_best(device)
-    return _loaded(spec, _resolve(spec), resolved_dtype(spec.dtype, device), device)
+    return _as_fits(spec, resolved_dtype(spec.dtype, device), device, memory)
 
 
 def _check_fast(spec: ModelSpec, tokenizer) -> None:

@@ -11,8 +11,9 @@ import pytest
 import torch
 from accelerate import init_empty_weights
 
+from itda_core.config import ModelSpec
 from itda_core.errors import InputError, ItdaError, ModelError
-from itda_core.model import proved, swept
+from itda_core.model import loading, proved, swept
 from itda_core.model.loading import load_model
 from itda_core.model.model import Model
 from itda_core.model.process_lock import PROCESS_LOCK
@@ -300,6 +301,15 @@ def test_a_model_that_fits_is_loaded_as_a_whole(llama_folder):
         for memory in (size, size - 1, None)
     }
     assert kinds == {size: Model, size - 1: SweptModel, None: Model}
+
+
+def test_a_model_that_does_not_fit_is_tried_block_by_block_too(llama_folder, monkeypatch):
+    monkeypatch.setattr(loading, "from_pretrained", None)  # would load all of it
+    spec = ModelSpec(str(llama_folder), dtype="float32")
+    tried = loading.try_model(spec, "cpu", too_little(llama_folder))
+    assert tried.is_swept
+    assert not tried.abilities.capture
+    assert "block by block" in tried.sites.why_not("mlp_out")
 
 
 def test_what_it_proved_is_remembered(llama_folder, monkeypatch):
