@@ -84,18 +84,26 @@ class KeptStates:
         self._name = digest(json.dumps([self._shapes, str(dtype)]))
 
     def save(self, block: int, states: HiddenStates) -> None:
-        """Bring the output of a block to the disk, then drop what was there of earlier ones."""
-        path = self._path(block)
+        """Bring the output of a block to the disk, then drop what was there of others. What did not
+        get there whole is dropped, and what was there before stays."""
+        path, marker = self._path(block), self._marker(block)
+        try:
+            self._write(path, states)
+            write_json(marker, {"block": block, "batches": self._name})
+        except BaseException:
+            marker.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            raise
+        for other in self._folder.glob("hidden-*"):
+            if other not in (path, marker):
+                other.unlink(missing_ok=True)
+
+    def _write(self, path: Path, states: HiddenStates) -> None:
         with path.open("wb") as file:
             for number in range(len(self._shapes)):
                 file.write(_bytes(states.read(number).contiguous()))
             file.flush()
             os.fsync(file.fileno())
-        older = [other for other in self._markers() if other != self._marker(block)]
-        write_json(self._marker(block), {"block": block, "batches": self._name})
-        for marker in older:
-            marker.unlink()
-            marker.with_suffix("").unlink(missing_ok=True)
 
     def newest(self) -> int | None:
         """The block whose output is there; None where nothing is that fits."""

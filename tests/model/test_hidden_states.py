@@ -1,0 +1,50 @@
+"""What a block gave for every batch, brought to the disk and taken up from there."""
+
+import pytest
+import torch
+
+from itda_core.model.hidden_states import HiddenStates, KeptStates
+
+SHAPES = [(2, 3, 4), (1, 5, 4)]
+
+
+def states_of(folder, seed, count=2):
+    """Hidden states of `count` batches in memory, and the tensors that they are."""
+    random = torch.Generator().manual_seed(seed)
+    tensors = [
+        torch.randn(shape, generator=random, dtype=torch.float32) for shape in SHAPES[:count]
+    ]
+    states = HiddenStates(2**20, folder)
+    for number, hidden in enumerate(tensors):
+        states.write(number, hidden)
+    return states, tensors
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_save_that_fails_leaves_what_was_there_and_nothing_else(tmp_path):
+    kept = KeptStates(tmp_path, SHAPES, torch.float32)
+    states, tensors = states_of(tmp_path, 0)
+    kept.save(3, states)
+    before = names(tmp_path)
+    lacking, _ = states_of(tmp_path, 1, count=1)
+    with pytest.raises(KeyError):  # there is no second batch
+        kept.save(4, lacking)
+    assert names(tmp_path) == before == ["hidden-00003", "hidden-00003.json"]
+    assert kept.newest() == 3
+    again = HiddenStates(0, tmp_path)
+    kept.load(3, again)
+    assert all(torch.equal(again.read(number), hidden) for number, hidden in enumerate(tensors))
+    again.close()
+
+
+def test_all_but_the_newest_are_dropped_also_what_a_crash_left(tmp_path):
+    kept = KeptStates(tmp_path, SHAPES, torch.float32)
+    kept.save(1, states_of(tmp_path, 0)[0])
+    (tmp_path / "hidden-00002").write_bytes(b"cut short")
+    (tmp_path / "rows").write_bytes(b"another's")
+    kept.save(3, states_of(tmp_path, 1)[0])
+    assert names(tmp_path) == ["hidden-00003", "hidden-00003.json", "rows"]
+    assert kept.newest() == 3
