@@ -52,7 +52,8 @@ def test_blocks_that_read_no_text_are_none_of_the_models(tmp_path, sense):
     tensors = {f"text.layers.{number}.weight": torch.ones(6) for number in range(2)}
     tensors |= {f"{sense}_tower.layers.{number}.weight": torch.ones(50) for number in range(3)}
     save_file(tensors, tmp_path / "model.safetensors")
-    assert _parts(tmp_path) == ModelParts((6, 6), 150, 50)
+    found = _parts(tmp_path)
+    assert (found.blocks, found.outside, found.largest_outside) == ((6, 6), 150, 50)
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"\xff" * 40, b"\x02" + b"\0" * 7 + b"[]"])
