@@ -31,6 +31,11 @@ def memory_setting() -> int | None:
         raise InputError(f"{told} Change that, or unset it.") from error
 
 
+def size_in_words(count: int) -> str:
+    """Bytes for people: "60 MB", "1.50 GB"."""
+    return f"{count / 1e9:,.2f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+
+
 def usable_memory(device: torch.device | str, memory: int | None = None) -> int:
     """Bytes that a model's weights may take on a device: `memory`, else the setting ITDA_MEMORY,
     else most of what is free there. Where a device does not say what is free, a model is loaded, or

@@ -72,7 +72,8 @@ def _ask_for_place() -> tuple[str, int | None]:
     """The device, or "any", and how much of its memory the model may use."""
     show_only_device()
     device = ask_for_device("device")
-    return device, ask_for_memory("memory", device)
+    has_model = st.session_state.get("source") != "folder"
+    return device, ask_for_memory("memory", device) if has_model else None
 
 
 def _typed_memory() -> int | None:

@@ -72,8 +72,8 @@ def why_not_written_on(model: Model) -> str:
     if model.is_swept:
         return (
             f"{model.name} does not fit into memory, so it is read from the disk block by block: "
-            "each token that it writes would read all of it again. Steer a smaller model, or one "
-            "with more memory."
+            "each token that it writes would read all of it again. Steer a smaller model, or "
+            "allow this one more memory (ITDA_MEMORY)."
         )
     return model.why_not("splicing")
 

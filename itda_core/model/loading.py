@@ -12,7 +12,7 @@ from itda_core.config import ModelSpec
 from itda_core.devices import best_device, device_or_best, kind_of, numbered, working_on
 from itda_core.digests import digest, sample_of
 from itda_core.errors import ModelError, WeightsGone
-from itda_core.memory import usable_memory
+from itda_core.memory import size_in_words, usable_memory
 from itda_core.model.abilities import Abilities
 from itda_core.model.built_in import (
     BUILT_IN,
@@ -109,7 +109,7 @@ def _swept(spec: ModelSpec, source: str, weights: torch.dtype, device: str, memo
         if spec.name in str(error):
             raise
         raise ModelError(
-            f"{spec.name} takes more than the {memory / 1e9:,.2f} GB of memory that may be used, "
+            f"{spec.name} takes more than the {size_in_words(memory)} of memory that may be used, "
             f"and can't be read block by block: {error}"
         ) from error
 

@@ -3,6 +3,7 @@
 from torch import nn
 
 from itda_core.errors import ModelError
+from itda_core.memory import size_in_words
 from itda_core.model.blocks import OTHER_SENSES
 from itda_core.model.sweep import Stage
 from itda_core.model.weights import Weights
@@ -68,9 +69,9 @@ class SweptParts:
         """Raises ModelError where memory has no room for what is there at once."""
         if self.peak_bytes > memory:
             raise ModelError(
-                f"Even block by block {name} takes {self.peak_bytes / 1e9:,.2f} GB of memory for "
+                f"Even block by block {name} takes {size_in_words(self.peak_bytes)} of memory for "
                 "two of its blocks and what lies outside them; "
-                f"{memory / 1e9:,.2f} GB may be used. Allow more, or choose a smaller model."
+                f"{size_in_words(memory)} may be used. Allow more, or choose a smaller model."
             )
 
 

@@ -24,17 +24,18 @@ def show_needs(config: TrainConfig, chosen: str, memory: int | None = None) -> N
     if guess is None:
         st.caption("The time can be estimated once the model has been loaded for the first time.")
         return
+    lacking = too_little(guess, usable_memory(device.name, memory))
     where = (
         "this machine" if guess.on_device is None else literal(f"{device.name} ({device.title})")
     )
     st.caption(
         f"About {seconds_text(guess.seconds)} on {where}, {bytes_text(guess.memory)} of "
-        f"memory and {bytes_text(guess.disk)} of disk while it runs. {fit(guess, device)}"
+        f"memory and {bytes_text(guess.disk)} of disk while it runs. "
+        f"{'' if lacking else fit(guess, device)}"
     )
     if guess.sweep:
         st.caption(how_it_is_read(guess.model_bytes, guess.sweep))
-    usable = usable_memory(device.name, memory)
-    for problem in [*too_little(guess, usable), *problems(guess, device, config)]:
+    for problem in [*lacking, *problems(guess, device, config)]:
         st.warning(literal(problem))
 
 
