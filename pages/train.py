@@ -206,7 +206,9 @@ def _ask_for_numbers(
 ) -> tuple[dict[Setting, str], dict[str, Any]]:
     """What stands in the fields for numbers, and the other fields of TrainConfig. folder: it says
     by itself how its activations were captured."""
-    texts = _number_fields("max_tokens", "max_atoms", "l0")
+    tokens = _DEFAULTS["max_tokens"]
+    most = {"max_tokens": min(tokens, folder.n_rows(held_out=False))} if folder else {}
+    texts = _number_fields("max_tokens", "max_atoms", "l0", **most)
     with st.expander("More settings"):
         method_texts, others = ask_for_method(selection)
         if folder:

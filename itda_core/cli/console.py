@@ -66,11 +66,12 @@ def follow(
     if can_resume:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _frame: stopped.append(received))
-    progress, said = None, set()
+    progress, said, told = None, set(), ""
     for progress in steps:
         _say(progress.notes, said)
         _add_line(getattr(options, "progress", None), progress)
-        status(describe(progress))
+        if told != (told := describe(progress)):
+            status(told)
         if stopped and progress.stage != "done":
             steps.close()
             end_status()
@@ -108,11 +109,11 @@ def describe(progress: Progress) -> str:
         return f"Choosing the atoms of layer {progress.layer}"
     what = " ".join(filter(None, (progress.stage.capitalize(), progress.run_id)))
     parts = [f"{what}: {progress.fraction:.0%}"]
-    if progress.block is not None:
-        parts.append(f"block {progress.block}")
-    if progress.total_tokens:
+    if progress.block is not None:  # through which all tokens go, so that none is done yet
+        parts.append(f"the model is read block by block, now block {progress.block}")
+    elif progress.total_tokens:
         parts.append(f"{progress.tokens:,} of {progress.total_tokens:,} tokens")
-    if progress.tokens_per_second:
+    if progress.tokens_per_second and progress.block is None:
         parts.append(f"{progress.tokens_per_second:,.0f} tokens/s")
     atoms = [f"{count:,}" for count in progress.atoms.values() if count]
     if atoms:  # the coverage has none yet

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.runs.run import list_runs
 from itda_core.similarity.dictionaries import compare, model_comparison, word_counts
 from itda_core.similarity.measures import ALL_MEASURES, MEASURES, Measure
@@ -461,3 +462,19 @@ def test_a_table_comes_back_from_each_format_with_its_settings():
 def test_layers_in_a_row_are_told_as_one():
     assert layers_text((0, 1, 2, 5)) == "layers 0–2, 5"
     assert layers_text((7,)) == "layer 7"
+
+
+def test_a_dictionary_from_a_folder_is_told_from_that_of_the_model(monkeypatch):
+    from pages.components.similarity import model_groups
+
+    config = TrainConfig(ModelSpec("tiny-6x128-0"), CorpusSpec("sotu"), (2,))
+    configs = {"model": config, "folder": config.but(activations="/captured")}
+    loaded = {name: SimpleNamespace(config=one) for name, one in configs.items()}
+    monkeypatch.setattr(model_groups, "loaded_run", loaded.get)
+    rows = [
+        {"created": created, "directory": name, "run_id": name, "method": "coverage",
+         "layer": 2, "n_layers": 6}
+        for created, name in enumerate(configs)
+    ]  # fmt: skip
+    names = [group.name for group in model_groups.groups_of(pd.DataFrame(rows)).values()]
+    assert names == ["tiny-6x128-0", "tiny-6x128-0 · from a folder of activations"]

@@ -39,7 +39,9 @@ def test_the_page_shows_what_is_in_a_folder_and_trains_from_it(page, folder, mon
     assert "400 tokens, " in told
     assert "context length 32" in told
     page.multiselect(key=f"layers_{folder}").set_value([2])
-    page.text_input(key="train_max_tokens").input("300")
+    tokens = page.text_input(key="train_max_tokens_400")  # as many as the folder has
+    assert tokens.value == "400"
+    tokens.input("300")
     page.text_input(key="train_max_atoms").input("20")
     page.text_input(key="train_l0").input("4").run()
     assert_no_failure(page)

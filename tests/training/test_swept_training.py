@@ -224,7 +224,7 @@ def test_a_killed_process_resumes_to_the_same_runs(tiny_model_folder, tiny_texts
 
 
 CAPPED = """
-    import json, sys
+    import gc, json, sys
     from pathlib import Path
     import torch
     from itda_core.config import TrainConfig
@@ -248,7 +248,9 @@ CAPPED = """
     base = memory_of("VmRSS")
     load_model(large.model, device="cpu", memory=memory)  # which proves the model
     before = counted()
+    gc.freeze()  # so that what is looked through at each step is little
     for step in train(large, runs, "cpu", memory):
+        gc.collect()  # what is only not collected yet is not what is measured
         if step.stage == "training":
             swept = memory_of("VmHWM")  # what chooses and encodes afterwards has no model any more
     print(json.dumps({"read": counted() - before, "base": base, "peak": swept}))

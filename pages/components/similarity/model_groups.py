@@ -101,6 +101,7 @@ def _parts(config: TrainConfig, method: str) -> dict[str, str]:
         "atoms": f"{config.max_atoms:,} atoms",
         "l0": f"L0 {config.l0}",
         "tokens": f"{config.max_tokens:,} tokens",
+        "folder": "from a folder of activations" if config.activations else "",
         "corpus": visible(config.corpus.name.rstrip("/").split("/")[-1]),
         "seed": f"seed {config.seed}",
     }
