@@ -1,6 +1,7 @@
 """What is read of the prompts: activations to the builders and, of the explored part, to disk."""
 
 import time
+from dataclasses import replace
 
 import torch
 
@@ -87,7 +88,9 @@ class Capture:
         """Read what comes next, and hand its activations on; whether there were any."""
         started = time.monotonic()
         try:
-            part = self._newest = next(self._parts)
+            part = next(self._parts)
+            # Without its rows, which would lie beside the next ones.
+            self._newest = replace(part, activations=None, sources=None)
             if part.activations is None:
                 self.seconds += time.monotonic() - started
                 return False

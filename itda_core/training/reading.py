@@ -1,6 +1,6 @@
 """Where a training's activations come from, part by part."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,15 +61,18 @@ class ModelReader:
         self._context = context
 
     def parts(self, read: dict[int, int]) -> Iterator[Part]:
-        plan, config = self._context.plan, self._context.config
-        for number, (first, last) in enumerate(plan.windows):
+        for number in range(len(self._context.plan.windows)):
             # One that was read block by block before may be further at some layers.
-            layers = [layer for layer in config.layers if read[layer] <= number]
-            if not layers:
-                continue
-            tokens = plan.tokens(first, last)
-            activations = self._context.model.capture(tokens, layers, config.skip_first)
-            yield Part(activations, sources_of(tokens, plan.prompts[first:last], activations))
+            layers = [layer for layer in self._context.config.layers if read[layer] <= number]
+            if layers:
+                yield self._window(number, layers)  # and not held while the next one is captured
+
+    def _window(self, number: int, layers: Sequence[int]) -> Part:
+        plan, model = self._context.plan, self._context.model
+        first, last = plan.windows[number]
+        tokens = plan.tokens(first, last)
+        activations = model.capture(tokens, layers, self._context.config.skip_first)
+        return Part(activations, sources_of(tokens, plan.prompts[first:last], activations))
 
     def flush(self) -> None:
         """Nothing is kept beside what it gives."""
