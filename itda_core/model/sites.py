@@ -126,16 +126,8 @@ def heard(block: nn.Module, place: Place, hear: Callable[[torch.Tensor], None]) 
         hidden = hidden_of(output)
         hear(stream.shaped(hidden * place.factor) if place.module else hidden)
 
-    module = block.get_submodule(place.module)
-    with stream.followed(block) if place.module else nullcontext():
-        if place.end == "input":
-            handle = module.register_forward_pre_hook(at_input, with_kwargs=True)
-        else:
-            handle = module.register_forward_hook(at_output)
-        try:
-            yield
-        finally:
-            handle.remove()
+    with _hooked(block, place, stream, at_input, at_output):
+        yield
 
 
 @contextmanager
@@ -148,7 +140,6 @@ def changed(
         with _stream_changed(block, change, place.added):
             yield
         return
-    module = block.get_submodule(place.module)
     stream = _Stream()
 
     def at_input(_module, inputs, options):
@@ -162,15 +153,8 @@ def changed(
         hidden = change(stream.shaped(was * place.factor)) / place.factor
         return _instead(output, hidden.reshape(was.shape))
 
-    with stream.followed(block) if place.module else nullcontext():
-        if place.end == "input":
-            handle = module.register_forward_pre_hook(at_input, with_kwargs=True)
-        else:
-            handle = module.register_forward_hook(at_output)
-        try:
-            yield
-        finally:
-            handle.remove()
+    with _hooked(block, place, stream, at_input, at_output):
+        yield
 
 
 @contextmanager
@@ -192,6 +176,24 @@ def _stream_changed(
 
     with stream.followed(block), changed(block, of_added, added):
         yield
+
+
+@contextmanager
+def _hooked(
+    block: nn.Module, place: Place, stream: "_Stream", at_input: Callable, at_output: Callable
+) -> Iterator[None]:
+    """Within this context one of the two hooks is called at a place; where that is within the
+    block, the stream is followed into the block."""
+    module = block.get_submodule(place.module)
+    with stream.followed(block) if place.module else nullcontext():
+        if place.end == "input":
+            handle = module.register_forward_pre_hook(at_input, with_kwargs=True)
+        else:
+            handle = module.register_forward_hook(at_output)
+        try:
+            yield
+        finally:
+            handle.remove()
 
 
 class _Stream:
