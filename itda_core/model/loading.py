@@ -148,15 +148,14 @@ def remembered_abilities(spec: ModelSpec, device: str | None = None) -> Abilitie
     """What was proved of a model when it was loaded before on this kind of device (by default the
     one that is used by itself), or goes without saying; None where nothing is known. Nothing is
     loaded, and the network is not asked."""
-    device = device or best_device()
     try:
         config = _local_config(spec)
-        source = _resolve(spec, unpack=False)
+        identity = _local_identity(spec, config, device or best_device())
     except ModelError:
         return None
     if config is not None and (refusal := of_two_parts(spec.name, config)):
         return Abilities.none("capture", refusal)
-    return remembered(_identity(spec, source, config, resolved_dtype(spec.dtype, device), device))
+    return remembered(identity)
 
 
 def remembered_sites(
@@ -168,12 +167,9 @@ def remembered_sites(
     if is_swept(spec, resolved_dtype(spec.dtype, device), device, memory):
         return SWEPT_SITES
     try:
-        config = _local_config(spec)
-        source = _resolve(spec, unpack=False)
+        return sites_before(_local_identity(spec, _local_config(spec), device))
     except ModelError:
         return None
-    dtype = resolved_dtype(spec.dtype, device)
-    return sites_before(_identity(spec, source, config, dtype, device))
 
 
 def type_abilities(spec: ModelSpec) -> Abilities | None:
@@ -365,6 +361,12 @@ def _identity(spec: ModelSpec, source: str, config, dtype: torch.dtype, device: 
 def model_digest(spec: ModelSpec, config) -> str:
     """The digest of a model that another program has loaded. config: transformers' own."""
     return _digest(spec, _resolve(spec, unpack=False), config)
+
+
+def _local_identity(spec: ModelSpec, config, device: str) -> Identity:
+    """Of a model here, as it would be loaded. Raises ModelError where it is not here."""
+    source = _resolve(spec, unpack=False)
+    return _identity(spec, source, config, resolved_dtype(spec.dtype, device), device)
 
 
 def _digest(spec: ModelSpec, source: str, config) -> str:
