@@ -30,11 +30,6 @@ class HiddenStates:
     def __len__(self) -> int:
         return len(self._held) + len(self._places)
 
-    @property
-    def bytes_on_disk(self) -> int:
-        """Of the file."""
-        return self._end
-
     def write(self, number: int, hidden: torch.Tensor) -> None:
         """Keep the states of a batch in place of those before, which have the same shape."""
         n_bytes = hidden.numel() * hidden.itemsize

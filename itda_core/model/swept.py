@@ -191,11 +191,11 @@ class SweptModel(Model):
             done += 1
             yield Step(done / total)
         before = max(first, self.n_layers - 1)
-        for stage in self._stages([self.parts.last_stage(first)]):
+        for _ in self._stages([self.parts.last_stage(first)]):
             for number, tokens in enumerate(batches):
                 hidden = states.read(number) if before else None
                 done += 1
-                logits = self._passed(stage, before, tokens, hidden)
+                logits = self._passed(before, tokens, hidden)
                 yield Step(done / total, number, logits)
 
     def capture(
@@ -281,14 +281,11 @@ class SweptModel(Model):
                 stack.enter_context(_nowhere(self.parts.embedding_module, self.device))
             yield
 
-    def _passed(
-        self, stage: Stage, before: int, tokens: Tokens, hidden: torch.Tensor | None
-    ) -> torch.Tensor:
+    def _passed(self, before: int, tokens: Tokens, hidden: torch.Tensor | None) -> torch.Tensor:
         """Logits, with the first `before` blocks left out."""
-        del stage
-        ids, mask = tokens.ids, tokens.mask
         with self._blocks_left_out(before, hidden):
-            return self._run(self.module, ids, mask, {"use_cache": False}).logits.float()
+            output = self._run(self.module, tokens.ids, tokens.mask, {"use_cache": False})
+        return output.logits.float()
 
     def _stages(self, stages: Sequence[Stage]) -> Iterator[Stage]:
         if not stages:
