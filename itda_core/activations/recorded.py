@@ -16,6 +16,7 @@ from itda_core.config import CorpusSpec, TrainConfig
 from itda_core.corpus.corpus import Corpus, Prompt, prompt_id
 from itda_core.devices import device_or_best, numbered, to_device
 from itda_core.errors import InputError
+from itda_core.model.kept_rows import KeptRows
 from itda_core.model.model import Activations
 from itda_core.model.tokens import TokenizedText, Tokens
 from itda_core.settings import RESID_POST
@@ -103,14 +104,11 @@ class RecordedModel:
     ) -> Activations:
         """The recorded activations of recorded prompts, as `Model.capture` gives them."""
         self.check_layers(layers)
-        is_kept = tokens.mask.numpy().copy()
-        if skip_first:
-            is_kept[:, :1] = False
-        prompts, positions = is_kept.nonzero()
-        ranges = self._ranges(tokens, is_kept.sum(1))
+        kept = KeptRows(tokens, skip_first)
+        ranges = self._ranges(tokens, kept.counts.numpy())
         device = torch.device(to or self.device)
         rows = {layer: to_device(self._read(layer, ranges), device) for layer in layers}
-        return Activations(rows, prompts, positions)
+        return Activations(rows, kept.prompts, kept.positions)
 
     def _ranges(self, tokens: Tokens, counts: np.ndarray) -> list[tuple[int, int]]:
         """First row and the one after the last of each text; neighbours as one. counts: rows of

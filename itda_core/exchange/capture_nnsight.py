@@ -20,7 +20,7 @@ import torch
 from itda_core.config import ModelSpec
 from itda_core.errors import InputError, ModelError
 from itda_core.model.blocks import block_lists
-from itda_core.model.context import context_length
+from itda_core.model.context import check_layers, context_length
 from itda_core.model.kept_rows import KeptRows
 from itda_core.model.loading import model_digest
 from itda_core.model.model import Activations
@@ -98,12 +98,7 @@ class TracedModel:
 
     def check_layers(self, layers: Sequence[int]) -> None:
         """Raises InputError for a layer that does not exist."""
-        wrong = [str(layer) for layer in layers if not 0 <= layer < self.n_layers]
-        if wrong:
-            raise InputError(
-                f"{self.name} has layers 0 to {self.n_layers - 1}; there is no layer "
-                f"{', '.join(wrong[:5])}."
-            )
+        check_layers(layers, self.n_layers, self.name)
 
     def tokenized(self, texts: Sequence[str], longest: int) -> list[TokenizedText]:
         return tokenized_texts(self.tokenizer, texts, longest)

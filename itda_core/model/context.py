@@ -2,13 +2,13 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from itda_core.errors import ModelError
+from itda_core.errors import InputError, ModelError
 from itda_core.model.blocks import OTHER_SENSES
 
 DEFAULT_CONTEXT_LENGTH = 1_024
@@ -63,6 +63,15 @@ def _table_limits(module: nn.Module) -> Iterator[int]:
             offset = 0 if table.padding_idx is None else table.padding_idx + 1
         if len(table.weight) > offset:
             yield len(table.weight) - offset
+
+
+def check_layers(layers: Sequence[int], n_layers: int, name: str) -> None:
+    """Raises InputError for a layer that does not exist. name: the model's."""
+    wrong = [str(layer) for layer in layers if not 0 <= layer < n_layers]
+    if wrong:
+        raise InputError(
+            f"{name} has layers 0 to {n_layers - 1}; there is no layer {', '.join(wrong[:5])}."
+        )
 
 
 def check_ids(ids: Iterable[np.ndarray], module: nn.Module, tokenizer: Any, name: str) -> None:

@@ -16,15 +16,16 @@ class KeptRows:
         prompts, positions = self._is_kept.nonzero(as_tuple=True)
         self.prompts, self.positions = prompts.numpy(), positions.numpy()
         """[n_kept_tokens] int64, as those of `Activations`"""
-        self._counts = self._is_kept.sum(1)
-        self._starts = self._counts.cumsum(0) - self._counts
+        self.counts = self._is_kept.sum(1)
+        """Rows of each text that are kept, [n_texts] int64"""
+        self._starts = self.counts.cumsum(0) - self.counts
 
     def __len__(self) -> int:
         return len(self.prompts)
 
     def places(self, texts) -> torch.Tensor:
         """Where the rows of some texts go, [n] int64. texts: their numbers in the batch."""
-        starts, counts = self._starts[texts], self._counts[texts]
+        starts, counts = self._starts[texts], self.counts[texts]
         ends = counts.cumsum(0)
         first = (starts - ends + counts).repeat_interleave(counts)
         return torch.arange(int(counts.sum()), dtype=torch.int64) + first

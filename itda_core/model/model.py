@@ -15,7 +15,12 @@ from itda_core.devices import halving, to_device, working_on
 from itda_core.errors import InputError, ModelError
 from itda_core.model.abilities import Abilities
 from itda_core.model.blocks import left_out, recorded
-from itda_core.model.context import DEFAULT_CONTEXT_LENGTH, check_ids, context_length
+from itda_core.model.context import (
+    DEFAULT_CONTEXT_LENGTH,
+    check_ids,
+    check_layers,
+    context_length,
+)
 from itda_core.model.kept_rows import KeptRows
 from itda_core.model.process_lock import PROCESS_LOCK
 from itda_core.model.sites import Place, Sites, changed
@@ -403,12 +408,7 @@ class Model:
 
     def check_layers(self, layers: Sequence[int]) -> None:
         """Raises InputError for a layer that does not exist."""
-        wrong = [layer for layer in layers if not 0 <= layer < self.n_layers]
-        if wrong:
-            raise InputError(
-                f"{self.name} has layers 0 to {self.n_layers - 1}; there is no layer "
-                f"{', '.join(str(layer) for layer in wrong[:5])}."
-            )
+        check_layers(layers, self.n_layers, self.name)
 
     def _checked_site(self, site: str | None) -> str:
         """The one that is asked for, else the model's own."""
