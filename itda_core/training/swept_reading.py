@@ -15,7 +15,7 @@ from itda_core.activations.plan import LazyBatches, Plan
 from itda_core.model.hidden_states import HiddenStates, KeptStates
 from itda_core.model.kept_rows import KeptRows
 from itda_core.model.model import Activations
-from itda_core.model.swept import Gathered, Passes
+from itda_core.model.passes import Gathered, Passes
 from itda_core.runs.rows import RowFile
 from itda_core.runs.training_context import TrainingContext
 from itda_core.training.held_out import held_out_plan, held_out_rows
