@@ -43,11 +43,17 @@ class ReconstructionSums:
         """Count a batch. Both: [n_tokens, d_model], on the device of the batches before."""
         x, xhat = in_float64(activations), in_float64(reconstructions)
         self.tokens += len(x)
-        self.squared_error = self.squared_error + (x - xhat).square().sum()
-        self.squared_norm = self.squared_norm + x.square().sum()
+        # Token by token first: a sum of all at once depends on how many threads share it.
+        self.squared_error = self.squared_error + (x - xhat).square().sum(1).sum()
+        self.squared_norm = self.squared_norm + x.square().sum(1).sum()
         self.total = self.total + x.sum(0)
         self.cosine_sum = self.cosine_sum + cosines(x, xhat).sum()
         self.norm_ratio_sum = self.norm_ratio_sum + norm_ratios(x, xhat).sum()
+
+    def merge(self, sums: "ReconstructionSums") -> None:
+        """Count what other sums have counted, as if its batch had been added here."""
+        for name, more in vars(sums).items():
+            setattr(self, name, getattr(self, name) + more)
 
     @property
     def fvu(self) -> float:

@@ -74,12 +74,12 @@ def check_layers(layers: Sequence[int], n_layers: int, name: str) -> None:
         )
 
 
-def check_ids(ids: Iterable[np.ndarray], module: nn.Module, tokenizer: Any, name: str) -> None:
+def check_ids(ids: Iterable[np.ndarray], rows: int | None, tokenizer: Any, name: str) -> None:
     """Raises ModelError for a token that the model has no embedding for.
 
-    ids: [n_tokens] each; tokenizer: theirs; name: the model's.
+    ids: [n_tokens] each; rows: what `embedding_rows` gives; tokenizer: that of the tokens; name:
+    the model's.
     """
-    rows = embedding_rows(module)
     if rows is None:
         return
     for one in ids:

@@ -20,6 +20,7 @@ from itda_core.model.context import (
     check_ids,
     check_layers,
     context_length,
+    embedding_rows,
 )
 from itda_core.model.kept_rows import KeptRows
 from itda_core.model.process_lock import PROCESS_LOCK
@@ -168,7 +169,8 @@ class Model:
         if isinstance(texts, str):
             raise InputError("tokenize takes a list of texts, got one string: put it in brackets.")
         found = tokenized_texts(self.tokenizer, texts, longest)
-        check_ids((text.ids for text in found), self.module, self.tokenizer, self.name)
+        known = embedding_rows(self.module)
+        check_ids((text.ids for text in found), known, self.tokenizer, self.name)
         return found
 
     def capture(

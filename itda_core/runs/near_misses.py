@@ -27,22 +27,13 @@ _READ = pa.schema(
 class NearMisses:
     """The next term of every token, gathered while a run's codes are written."""
 
-    def __init__(self, dictionary: Dictionary, gram: torch.Tensor | None):
-        """gram: what `dictionary.gram()` gives."""
-        self.dictionary, self._gram = dictionary, gram
+    def __init__(self):
         self._parts: list[pd.DataFrame] = []
-
-    def terms(self, left: torch.Tensor, codes: Codes) -> tuple[torch.Tensor, ...]:
-        """What `next_terms` gives; nothing for an autoencoder, which takes no steps. left: what the
-        codes leave of the activations, [n_tokens, d_model]."""
-        if not self.dictionary.coder.takes_steps:
-            return ()
-        return next_terms(left, codes, self.dictionary.atoms, self._gram)
 
     def add(
         self, terms: Sequence[torch.Tensor], prompts: np.ndarray, positions: np.ndarray
     ) -> None:
-        """terms: what `terms` gave, brought to the host; prompts: number of each token's prompt;
+        """terms: what `terms_after` gave, on the host; prompts: number of each token's prompt;
         positions: its index there."""
         if not terms:
             return
@@ -65,6 +56,16 @@ class NearMisses:
         written = pa.Table.from_pandas(table, preserve_index=False)
         written = written.add_column(1, "prompt_id", prompts)
         pq.write_table(written, folder / NEAR_MISS_FILE, compression="zstd")
+
+
+def terms_after(
+    dictionary: Dictionary, left: torch.Tensor, codes: Codes, gram: torch.Tensor | None
+) -> tuple[torch.Tensor, ...]:
+    """What `next_terms` gives; nothing for an autoencoder, which takes no steps. left: what the
+    codes leave of the activations, [n_tokens, d_model]; gram: what `dictionary.gram()` gives."""
+    if not dictionary.coder.takes_steps:
+        return ()
+    return next_terms(left, codes, dictionary.atoms, gram)
 
 
 def next_terms(

@@ -161,6 +161,7 @@ class CoverageBuilder:
         self._config, self._plan = context.config, context.plan
         size = sample_size(self._config.max_atoms)
         self.rows = sample_rows(self._plan.total_rows, size, self._config.seed)
+        """[n_sample] numbers, ascending, of the plan's rows that it wants"""
         self._sample = context.rows(f"sample-{layer}", len(self.rows))
         self._layer, self._device = layer, context.device
         self.notes: list[str] = []
@@ -169,7 +170,11 @@ class CoverageBuilder:
         start, end = np.searchsorted(self.rows, [first, first + len(activations)])
         if end > start:
             rows = torch.from_numpy(self.rows[start:end] - first)
-            self._sample.write(int(start), activations[to_device(rows, activations.device)])
+            self.take(int(start), activations[to_device(rows, activations.device)])
+
+    def take(self, first: int, sample: torch.Tensor) -> None:
+        """Keep these of the wanted activations, [n, d_model]: `rows` from `first` on."""
+        self._sample.write(first, sample)
 
     def flush(self) -> None:
         self._sample.flush()

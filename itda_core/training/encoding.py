@@ -1,8 +1,9 @@
 """A finished dictionary's codes of the explored tokens, and its measures on held-out ones."""
 
-import copy
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ from itda_core.devices import halving, to_device, to_host
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.evaluation.metrics import ReconstructionSums, used_terms
 from itda_core.pursuit.codes import Codes, tokens_together
-from itda_core.runs.near_misses import NearMisses
+from itda_core.runs.near_misses import NearMisses, terms_after
 from itda_core.runs.rows import DeviceRows, RowFile
 from itda_core.runs.training_context import TrainingContext
 from itda_core.training.held_out import HeldOutActivations
@@ -32,28 +33,50 @@ _CODE_SCHEMA = pa.schema(
 )
 
 
+class Encoder(Protocol):
+    """Encodes what a run keeps of one finished dictionary."""
+
+    def blocks(self, explored: RowFile | DeviceRows) -> "Iterator[Block]":
+        """The explored activations in their order, block by block."""
+        ...
+
+    def held_out(self) -> dict[str, float | int | None]:
+        """What `held_out_measures` says of its layer's held-out activations."""
+        ...
+
+
+class EncoderHere:
+    """In this process, on the dictionary's device."""
+
+    def __init__(self, layer: int, dictionary: Dictionary, activations: HeldOutActivations):
+        self._layer, self._activations = layer, activations
+        self._dictionary, self._gram = dictionary, dictionary.gram()
+
+    def blocks(self, explored: RowFile | DeviceRows) -> "Iterator[Block]":
+        return encoded_blocks(explored, 0, len(explored), self._dictionary, self._gram)
+
+    def held_out(self) -> dict[str, float | int | None]:
+        x = self._activations.of(self._layer)
+        return held_out_measures(x, self._dictionary, self._gram)
+
+
 def write_codes(
     folder: Path,
     context: TrainingContext,
     dictionary: Dictionary,
-    explored: RowFile | DeviceRows,
-    gram: torch.Tensor | None,
+    blocks: "Iterable[Block]",
 ) -> dict[str, float | int | None]:
-    """Encode the explored activations in blocks into codes.parquet, and what nearly became a term
-    into nearly.parquet; returns what metrics.json says of them."""
-    prompts, positions = context.plan.first_rows(len(explored))
+    """Write the encoded blocks of the explored activations into codes.parquet, and what nearly
+    became a term into nearly.parquet; returns what metrics.json says of them."""
+    prompts, positions = context.plan.first_rows(context.explored_rows)
     names = pa.array([prompt.prompt_id for prompt in context.plan.prompts])
     sums, is_used = ReconstructionSums(), np.zeros(len(dictionary), bool)
-    near_misses = NearMisses(dictionary, gram)
-
-    def encoded(first: int, last: int) -> _Block:
-        return _encoded(explored.read(first, last - first), dictionary, gram, near_misses, sums)
-
-    together, first = min(_ENCODE_TOGETHER, tokens_together(dictionary.l0)), 0
+    near_misses, first = NearMisses(), 0
     with pq.ParquetWriter(folder / "codes.parquet", _CODE_SCHEMA, compression="zstd") as writer:
-        for block in halving(encoded, len(explored), together, _no_room(dictionary)):
+        for block in blocks:
             rows = first + np.flatnonzero(block.is_finite)
-            first, sums = first + len(block.is_finite), block.sums
+            first += len(block.is_finite)
+            sums.merge(block.sums)
             near_misses.add(block.next_terms, prompts[rows], positions[rows])
             table = _code_table(block.codes, prompts[rows], positions[rows], names)
             is_used[table.column("latent").to_numpy()] = True
@@ -67,7 +90,7 @@ def write_codes(
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """A block of explored tokens, encoded; on the host."""
 
     is_finite: np.ndarray
@@ -75,25 +98,40 @@ class _Block:
     codes: Codes
     next_terms: list[torch.Tensor]
     sums: ReconstructionSums
-    """Of all blocks until here"""
 
 
-def _encoded(
-    x: torch.Tensor,
+def block_size(dictionary: Dictionary) -> int:
+    """Tokens that are encoded together."""
+    return min(_ENCODE_TOGETHER, tokens_together(dictionary.l0))
+
+
+def encoded_blocks(
+    explored: RowFile | DeviceRows,
+    first: int,
+    last: int,
     dictionary: Dictionary,
     gram: torch.Tensor | None,
-    near_misses: NearMisses,
-    sums: ReconstructionSums,
-) -> _Block:
-    """x: explored activations, [n_tokens, d_model]; sums: of the blocks before, left as they are,
-    so that a block can be begun anew. What is written comes to the host in one transfer."""
+) -> Iterator[Block]:
+    """The explored activations from `first` to `last` (not included) in blocks, smaller ones where
+    memory has no room. gram: what `dictionary.gram()` gives."""
+
+    def encoded(start: int, end: int) -> Block:
+        x = explored.read(first + start, end - start)
+        return _encoded(x, dictionary, gram)
+
+    yield from halving(encoded, last - first, block_size(dictionary), _no_room(dictionary))
+
+
+def _encoded(x: torch.Tensor, dictionary: Dictionary, gram: torch.Tensor | None) -> Block:
+    """x: explored activations, [n_tokens, d_model]. What is written comes to the host in one
+    transfer."""
     x, is_finite = _finite(to_device(x, dictionary.device))
     codes = dictionary.encode(x, gram=gram)
-    xhat, sums = dictionary.decode(codes), copy.copy(sums)
+    xhat, sums = dictionary.decode(codes), ReconstructionSums()
     sums.add(x, xhat)
-    next_terms = near_misses.terms(x - xhat, codes)
-    latents, coefficients, *next_terms = to_host(codes.latents, codes.coefficients, *next_terms)
-    return _Block(is_finite.numpy(), Codes(latents, coefficients), next_terms, sums)
+    terms = terms_after(dictionary, x - xhat, codes, gram)
+    latents, coefficients, *terms = to_host(codes.latents, codes.coefficients, *terms)
+    return Block(is_finite.numpy(), Codes(latents, coefficients), terms, sums)
 
 
 def _finite(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -131,30 +169,24 @@ def _code_table(
     return pa.table(columns, schema=_CODE_SCHEMA)
 
 
-class HeldOut:
-    """What dictionaries are worth on the held-out activations of a training."""
-
-    def __init__(self, context: TrainingContext):
-        self._activations = HeldOutActivations(context)
-
-    def measures(
-        self, layer: int, dictionary: Dictionary, gram: torch.Tensor | None
-    ) -> dict[str, float | int | None]:
-        """FVU on held-out prompts, where the corpus has any of two tokens: of all tokens, and
-        without massive activations."""
-        x, _ = _finite(to_device(self._activations.of(layer), dictionary.device))
-        [norms] = to_host(x.norm(dim=1))
-        is_usual = ~massive(norms, dictionary.median_norm or float(norms.nanmedian()))
-        everything, usual = ReconstructionSums(), ReconstructionSums()
-        together = tokens_together(dictionary.l0)
-        for part, keeps in zip(x.split(together), is_usual.split(together), strict=True):
-            xhat = dictionary.decode(dictionary.encode(part, gram=gram))
-            everything.add(part, xhat)
-            rows = to_device(keeps.nonzero()[:, 0], x.device)
-            usual.add(part[rows], xhat[rows])
-        return {
-            "held_out_tokens": len(x),
-            "fvu": None if np.isnan(everything.fvu) else everything.fvu,
-            "fvu_without_massive": None if np.isnan(usual.fvu) else usual.fvu,
-            "massive_held_out_tokens": int((~is_usual).sum()),
-        }
+def held_out_measures(
+    x: torch.Tensor, dictionary: Dictionary, gram: torch.Tensor | None
+) -> dict[str, float | int | None]:
+    """What a dictionary is worth on held-out activations, [n_tokens, d_model]: FVU, where there
+    are any, of all tokens and without massive activations."""
+    x, _ = _finite(to_device(x, dictionary.device))
+    [norms] = to_host(x.norm(dim=1))
+    is_usual = ~massive(norms, dictionary.median_norm or float(norms.nanmedian()))
+    everything, usual = ReconstructionSums(), ReconstructionSums()
+    together = tokens_together(dictionary.l0)
+    for part, keeps in zip(x.split(together), is_usual.split(together), strict=True):
+        xhat = dictionary.decode(dictionary.encode(part, gram=gram))
+        everything.add(part, xhat)
+        rows = to_device(keeps.nonzero()[:, 0], x.device)
+        usual.add(part[rows], xhat[rows])
+    return {
+        "held_out_tokens": len(x),
+        "fvu": None if np.isnan(everything.fvu) else everything.fvu,
+        "fvu_without_massive": None if np.isnan(usual.fvu) else usual.fvu,
+        "massive_held_out_tokens": int((~is_usual).sum()),
+    }

@@ -4,20 +4,62 @@ import json
 import time
 from collections import deque
 from datetime import UTC, datetime
+from typing import Protocol
 
 from itda_core.progress import Progress
+from itda_core.runs.rows import DeviceRows, RowFile
 from itda_core.runs.training_context import TrainingContext
-from itda_core.training.capture import Capture
+from itda_core.selection.builders import Builder
 
 _CAPTURE_SHARE = 0.85
 """Share of the whole time that the pass over the prompts takes, for the estimate of the rest."""
 _RECENT_WINDOWS = 8
 
 
+class Captured(Protocol):
+    """A pass over the prompts, as its progress is told and its runs are written from it."""
+
+    builders: dict[int, Builder]
+    explored: dict[int, RowFile | DeviceRows]
+    rows: dict[int, int]
+    """Activations of each layer that are read"""
+    bad_rows: dict[int, int]
+    """Those of them that can't be used"""
+    seconds: float
+
+    @property
+    def tokens(self) -> int:
+        """Of which all layers are read that need any more."""
+        ...
+
+    @property
+    def fraction(self) -> float:
+        """Of the reading, in [0, 1]."""
+        ...
+
+    @property
+    def block(self) -> int | None:
+        """Through which all texts go, where they go through one after another."""
+        ...
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether all that was done is kept."""
+        ...
+
+    def left_out(self, layer: int | None = None) -> dict[str, int]:
+        """What was not read or can't be used, and how often; of all layers, or of one."""
+        ...
+
+    def let_go(self, layer: int) -> None:
+        """The run of a layer is written: what was kept for it is not needed any more."""
+        ...
+
+
 class Report:
     """The progress of one training."""
 
-    def __init__(self, context: TrainingContext, capture: Capture):
+    def __init__(self, context: TrainingContext, capture: Captured):
         self._context, self._capture = context, capture
         self.progress = Progress(
             "training",

@@ -1,8 +1,10 @@
 """The end of a training or an import: a dictionary becomes a run directory."""
 
 import functools
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,15 +15,24 @@ from itda_core.files import write_json
 from itda_core.runs.rows import DeviceRows, RowFile
 from itda_core.runs.run import new_run
 from itda_core.runs.training_context import TrainingContext
-from itda_core.training.encoding import HeldOut, write_codes
+from itda_core.training.encoding import Encoder, EncoderHere, write_codes
+from itda_core.training.held_out import HeldOutActivations
 
 
 class RunWriter:
     """Writes the run directories of one training."""
 
-    def __init__(self, context: TrainingContext):
-        self._context = context
-        self._held_out = HeldOut(context)
+    def __init__(
+        self,
+        context: TrainingContext,
+        encoder: Callable[[int, Dictionary], Encoder] | None = None,
+        about: Mapping[str, Any] = MappingProxyType({}),
+    ):
+        """encoder: of a layer's dictionary, by default in this process; about: what config.json has
+        to say in place of what is so here."""
+        self._context, self._about_all = context, about
+        here = functools.partial(EncoderHere, activations=HeldOutActivations(context))
+        self._encoder = encoder or here
 
     def write(
         self,
@@ -43,13 +54,16 @@ class RunWriter:
             dictionary = dictionary.to(self._context.device)
             dictionary.save(folder)
             dictionary.sources.assign(word=dictionary.words).to_parquet(folder / "sources.parquet")
-            gram = dictionary.gram()
-            codes = write_codes(folder, self._context, dictionary, explored, gram)
+            encoder = self._encoder(layer, dictionary)
+            blocks = encoder.blocks(explored)
+            codes = write_codes(folder, self._context, dictionary, blocks)
             self._prompt_table.to_parquet(folder / "prompts.parquet")
-            held_out = self._held_out.measures(layer, dictionary, gram)
+            held_out = encoder.held_out()
             metrics = {**facts, "atoms": len(dictionary), **codes, **held_out}
             write_json(folder / "metrics.json", metrics)
-            write_json(folder / "config.json", {**self._about(layer), **(about or {})})
+            write_json(
+                folder / "config.json", {**self._about(layer), **self._about_all, **(about or {})}
+            )
             self._copy_log(folder)
 
     def _about(self, layer: int) -> dict[str, Any]:

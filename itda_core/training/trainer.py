@@ -6,7 +6,7 @@ every 20 s makes an interrupted training resume to the same dictionaries.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from itda_core.activations.plan import Plan, make_plan
 from itda_core.activations.pool import CandidatePool, candidate_rows, pool_at
 from itda_core.activations.recorded import RecordedModel
 from itda_core.activations.source import ActivationSource
-from itda_core.config import IMPORTED, TrainConfig, run_id
+from itda_core.config import IMPORTED, ModelSpec, TrainConfig, run_id
 from itda_core.corpus.corpus import Corpus, load_corpus
 from itda_core.devices import full_memory_as_sentence
 from itda_core.dictionary.dictionary import Dictionary
@@ -28,7 +28,7 @@ from itda_core.runs.training_context import TrainingContext
 from itda_core.runs.workspace import Workspace, interrupted_trainings, lost_trainings
 from itda_core.selection.builders import Builder
 from itda_core.training.capture import Capture
-from itda_core.training.report import Report
+from itda_core.training.report import Captured, Report
 from itda_core.training.run_writer import RunWriter
 
 CHECKPOINT_SECONDS = 20.0
@@ -80,11 +80,27 @@ def train(
     checkpoint, except on a device once the first layer is written: a pass that no checkpoint holds
     took it at most 20 s. Raises ItdaError with the remedy.
     """
+    check_trainable(config)
+    yield Progress("loading")
+    model = _source(config, runs, device, memory)
+    yield from train_from(model, config, runs, _run, expected_id)
+
+
+def check_trainable(config: TrainConfig) -> None:
+    """Raises InputError for settings that no training can have."""
     config.check()
     if config.selection == IMPORTED:
         raise InputError("This dictionary was made elsewhere and imported: import it again.")
-    yield Progress("loading")
-    model = _source(config, runs, device, memory)
+
+
+def train_from(
+    model: ActivationSource,
+    config: TrainConfig,
+    runs: Path,
+    run: Callable[[TrainingContext], Iterator[Progress]],
+    expected_id: str | None = None,
+) -> Iterator[Progress]:
+    """The training of a model that is there. run: what captures, selects, encodes and writes."""
     config = config.with_dtype(model.dtype)
     model.check_layers(config.layers)
     model = model.at(config.site)
@@ -103,7 +119,7 @@ def train(
     context = TrainingContext(config, model, corpus, plan, workspace)
     full_memory = full_memory_as_sentence(model.device, _NOTHING_LOST)
     with workspace.locked(config), disk_errors_as_sentences(runs), full_memory:
-        yield from _run(context)
+        yield from run(context)
     workspace.remove()
 
 
@@ -113,13 +129,13 @@ def _run(context: TrainingContext) -> Iterator[Progress]:
     report = Report(context, capture)
     try:
         yield from _captured(capture, report)
-        yield from _written(context, capture, report)
+        yield from written(context, capture, report, RunWriter(context))
     except GeneratorExit:  # cancelled between two windows or layers, where the state is whole
         capture.checkpoint()
         raise
     finally:
         capture.stop_reading()
-    _check_all_written(context, capture)
+    check_all_written(context, capture)
     yield report.done()
 
 
@@ -140,9 +156,11 @@ def _captured(capture: Capture, report: Report) -> Iterator[Progress]:
     capture.stop_reading()
 
 
-def _written(context: TrainingContext, capture: Capture, report: Report) -> Iterator[Progress]:
+def written(
+    context: TrainingContext, capture: Captured, report: Report, writer: RunWriter
+) -> Iterator[Progress]:
     """The runs of the layers, one after another."""
-    pools, writer = _Pools(context), RunWriter(context)
+    pools = _Pools(context)
     for layer in context.config.layers:
         if not context.run_directory(layer).exists():  # written before an interruption
             started = time.monotonic()
@@ -195,7 +213,7 @@ def _source(
 ) -> ActivationSource:
     """The model, or the folder of its activations."""
     if not config.activations:
-        return load_model(_as_before(config, runs).model, device=device, memory=memory)
+        return load_model(model_as_before(config, runs), device=device, memory=memory)
     recorded = RecordedModel(ActivationFolder(Path(config.activations)), device)
     recorded.check_config(config)
     return recorded
@@ -214,13 +232,13 @@ def _training_id(
     return training_id
 
 
-def _as_before(config: TrainConfig, runs: Path) -> TrainConfig:
+def model_as_before(config: TrainConfig, runs: Path) -> ModelSpec:
     """With the data type of an equal training that was begun before, where "auto" leaves it open:
     a probe may change its mind, and the training is the same."""
     if config.model.dtype != "auto":
-        return config
+        return config.model
     before = [*interrupted_trainings(runs).values(), *(run.config for run in list_runs(runs))]
-    return next((other for other in before if _came_to(config, other)), config)
+    return next((other.model for other in before if _came_to(config, other)), config.model)
 
 
 def _came_to(config: TrainConfig, other: TrainConfig) -> bool:
@@ -239,7 +257,7 @@ def _check_enough_tokens(plan: Plan, config: TrainConfig) -> None:
         )
 
 
-def _check_all_written(context: TrainingContext, capture: Capture) -> None:
+def check_all_written(context: TrainingContext, capture: Captured) -> None:
     """A layer without an atom is an error; the others are written all the same."""
     layers = context.config.layers
     empty = [layer for layer in layers if not context.run_directory(layer).exists()]
@@ -248,7 +266,7 @@ def _check_all_written(context: TrainingContext, capture: Capture) -> None:
         raise ItdaError(" ".join(_why_empty(context, capture, layer) for layer in empty))
 
 
-def _why_empty(context: TrainingContext, capture: Capture, layer: int) -> str:
+def _why_empty(context: TrainingContext, capture: Captured, layer: int) -> str:
     """What kept a layer from having an atom."""
     of_what = f"Layer {layer} of {context.config.model.name} gives no "
     if capture.bad_rows[layer] >= capture.rows[layer]:

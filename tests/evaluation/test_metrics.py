@@ -140,3 +140,19 @@ def test_ce_loss_score_worked_by_hand(spliced, score):
 
 def test_there_is_no_ce_loss_score_where_zeroing_costs_nothing():
     assert math.isnan(ce_loss_score(model=3.0, zeroed=3.0, spliced=3.1))
+
+
+def test_the_sums_do_not_depend_on_how_many_threads_share_them():
+    """More tokens than torch gives to one thread."""
+    x, xhat = torch.randn(2, 2_048, 96, generator=torch.Generator().manual_seed(3))
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(fvu(x, xhat))
+    finally:
+        torch.set_num_threads(before)
+    assert found == [found[0]] * 3
+    # By numpy in float64, whose order of summation is another.
+    a, b = x.double().numpy(), xhat.double().numpy()
+    assert found[0] == pytest.approx(((a - b) ** 2).sum() / ((a - a.mean(0)) ** 2).sum(), rel=1e-12)
