@@ -20,6 +20,7 @@ _HOMES = {
     "compare": "similarity.dictionaries",
     "word_counts": "similarity.log_odds",
     "train": "training.trainer",
+    "train_on_cluster": "cluster.training",
     "capture_folder": "training.folder_capture",
     "capture_config": "training.folder_capture",
     "folder_config": "activations.recorded",

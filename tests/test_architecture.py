@@ -15,7 +15,8 @@ FLOORS = [
     "glossary", "signs", "errors", "devices", "digests", "settings", "memory", "config", "files",
     "progress", "corpus", "model",
     "activations", "pursuit",
-    "dictionary", "runs", "selection", "evaluation", "analysis", "similarity", "training", "store",
+    "dictionary", "runs", "selection", "evaluation", "analysis", "similarity", "training",
+    "cluster", "store",
     "jobs", "exchange", "cli",
 ]  # fmt: skip
 """Of itda_core: modules and packages, each importing only those before it."""

@@ -76,7 +76,7 @@ def test_the_extras_are_what_the_tests_are_run_with():
     lines = (REPOSITORY / "requirements-dev.txt").read_text(encoding="utf-8").splitlines()
     listed = {_bounds(line) for line in lines if line and not line.startswith("#")}
     extras = PROJECT["project"]["optional-dependencies"]
-    assert set(extras) == {"nnsight", "transformer-lens"}
+    assert set(extras) == {"nnsight", "transformer-lens", "ray"}
     assert {_bounds(one) for extra in extras.values() for one in extra} <= listed
 
 

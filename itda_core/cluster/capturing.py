@@ -1,0 +1,168 @@
+"""The pass over the prompts, made by the workers of a cluster, and the choice of atoms."""
+
+import functools
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from itda_core.cluster.choosing import Chosen, part_rows, parts_folder
+from itda_core.cluster.kept_parts import KeptRows, PartRows
+from itda_core.cluster.messages import Captured, Share
+from itda_core.cluster.pool import Call, Pool
+from itda_core.runs.training_context import TrainingContext
+from itda_core.selection.builders import Atoms
+from itda_core.training.held_out import held_out_plan
+
+_AHEAD = 2
+"""Parts that a worker is given at a time, where its model is in memory"""
+
+
+class ClusterCapture:
+    """How far the pass is: what is written is told by the folder of the parts."""
+
+    block = None
+    is_at_rest = True
+
+    def __init__(self, context: TrainingContext, pool: Pool):
+        """Goes on from the parts that are there."""
+        self.context, self._pool = context, pool
+        config, width = context.config, context.model.d_model
+        self.layers = [
+            layer for layer in config.layers if not context.run_directory(layer).exists()
+        ]
+        self.kept = KeptRows(context.plan, config, width)
+        self.held_out = held_out_plan(context)
+        self._parts = {
+            layer: part_rows(context, layer, self.kept, len(self.kept.rows))
+            for layer in self.layers
+        }
+        self.explored = {
+            layer: part_rows(context, layer, self.kept, context.explored_rows)
+            for layer in self.layers
+        }
+        self.builders = {layer: ChosenFar(self, layer) for layer in self.layers}
+        self.rows = dict.fromkeys(self.layers, 0)
+        self.bad_rows = dict.fromkeys(self.layers, 0)
+        self.seconds = 0.0
+        parts_folder(context).mkdir(exist_ok=True)
+        self._missing = self._not_there()
+        self._swept: dict[Call, float] = {}
+        """How much of each call of a worker that reads block by block is done"""
+
+    def run(self) -> Iterator[None]:
+        """Have all that is missing captured; comes back whenever a worker tells how far it is, and
+        now and then in between."""
+        is_swept = self.context.model.is_swept
+        calls = self._shared_out() if is_swept else self._one_by_one()
+        started = time.monotonic()
+        for heard in self._pool.run(calls, ahead=1 if is_swept else _AHEAD):
+            self.seconds, started = self.seconds + time.monotonic() - started, time.monotonic()
+            if heard is not None:
+                self._take_in(*heard)
+            yield
+
+    def _take_in(self, call: Call, captured: Captured) -> None:
+        if self.context.model.is_swept:
+            self._swept[call] = captured.fraction
+        if captured.part is not None:
+            self._missing[captured.part].discard(captured.layer)
+
+    def _not_there(self) -> dict[int, set[int]]:
+        """The layers that each part lacks, the held-out prompts being the last part."""
+        numbers = range(len(self.kept.parts) + (self.held_out is not None))
+        return {
+            number: {layer for layer, rows in self._parts.items() if not rows.path(number).exists()}
+            for number in numbers
+        }
+
+    def _one_by_one(self) -> Iterator[Call]:
+        for number, layers in [*self._missing.items()]:
+            if layers:
+                yield self._call([number])
+
+    def _shared_out(self) -> Iterator[Call]:
+        """An equal share for each worker, in one call, so that each reads the weights once."""
+        missing = [number for number, layers in self._missing.items() if layers]
+        count = min(len(missing), self._pool.workers)
+        for worker in range(count):
+            yield self._call(missing[worker::count])
+
+    def _call(self, parts: list[int]) -> Call:
+        shares = [self._share(number) for number in parts]
+        return Call("capture", (shares, self.context.config.skip_first))
+
+    def _share(self, number: int) -> Share:
+        to = [self._parts[layer] for layer in sorted(self._missing[number])]
+        if number == len(self.kept.parts):
+            return Share(number, [self.held_out.texts], None, to)
+        windows, plan = range(*self.kept.parts[number]), self.context.plan
+        texts = [plan.texts[slice(*plan.windows[window])] for window in windows]
+        return Share(number, texts, [self.kept.of_window(window) for window in windows], to)
+
+    @property
+    def tokens(self) -> int:
+        """Of the parts that are written."""
+        there = [part for part in range(len(self.kept.parts)) if not self._missing[part]]
+        return sum(self._rows_of(part) for part in there)
+
+    def _rows_of(self, part: int) -> int:
+        first, last = self.kept.parts[part]
+        return int(self.kept.edges[last] - self.kept.edges[first])
+
+    @property
+    def fraction(self) -> float:
+        if self._swept:
+            return sum(self._swept.values()) / max(len(self._swept), self._pool.workers)
+        return self.tokens / self.context.plan.total_rows
+
+    def left_out(self, layer: int | None = None) -> dict[str, int]:
+        """What was not read or can't be used, and how often; of all layers, or of one."""
+        layers = self.bad_rows if layer is None else [layer]
+        count = sum(self.bad_rows[layer] for layer in layers)
+        unusable = {"activations not finite or zero": count} if count else {}
+        return {**self.context.left_out(), **unusable}
+
+    def let_go(self, layer: int) -> None:
+        """The parts go with the workspace, when all layers are written."""
+
+    @functools.cached_property
+    def chosen(self) -> dict[int, Chosen]:
+        """The atoms of all layers, chosen beside each other by as many workers."""
+        context = self.context
+        what = self._pool.share((context.config, context.plan, context.workspace.training_id))
+        calls = {Call("choose", (layer, what)): layer for layer in self.layers}
+        found = {}
+        for heard in self._pool.run(calls):
+            if heard is not None:
+                call, chosen = heard
+                layer = calls[call]
+                found[layer] = chosen
+                self.rows[layer], self.bad_rows[layer] = chosen.rows, chosen.bad_rows
+        return found
+
+    def held_out_rows(self, layer: int) -> PartRows | None:
+        """Those that the workers have written; None where there are none."""
+        if self.held_out is None:
+            return None
+        count = self.held_out.total_rows
+        starts = np.concatenate([np.zeros_like(self.kept.starts), [count]])
+        return replace(self._parts[layer], starts=starts, length=count)
+
+
+class ChosenFar:
+    """The dictionary of a layer, chosen by a worker when it is asked for."""
+
+    mean_error: float | None = None
+    n_atoms = 0
+    is_full = False
+
+    def __init__(self, capture: ClusterCapture, layer: int):
+        self._capture, self._layer = capture, layer
+        self.notes: list[str] = []
+
+    def atoms(self) -> Atoms:
+        chosen = self._capture.chosen[self._layer]
+        self.notes = chosen.notes
+        return chosen.atoms

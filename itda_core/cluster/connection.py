@@ -1,0 +1,139 @@
+"""Ray: whether it is installed, whether a cluster answers, and what its machines have."""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from itda_core.errors import InputError, ItdaError, first_line
+
+_PATIENCE = 5.0
+"""Seconds in which the address of a cluster has to answer"""
+_HOW_TO_START = (
+    'Start one with "ray start --head" on one machine and "ray start --address=HOST:6379" on the '
+    "others, this one among them."
+)
+
+
+@contextmanager
+def connected(address: str) -> Iterator[ModuleType]:
+    """The module ray, connected to the cluster at an address, "HOST:PORT" or "auto" for the one of
+    this machine; as it is, where this process is connected. Nothing of what Ray tells reaches the
+    standard streams. Raises ItdaError with the remedy."""
+    ray = _ray()
+    if ray.is_initialized():
+        yield ray
+        return
+    _check_answers(address)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        told = f"There is no connection to the cluster at {address}: {first_line(error)}."
+        raise ItdaError(f"{told} {_HOW_TO_START}") from error
+    try:
+        _silence()
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _ray() -> ModuleType:
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError(
+            'Ray is not installed. Run: pip install "itda-explorer[ray]" – on each machine of the '
+            "cluster."
+        ) from error
+    return ray
+
+
+def _check_answers(address: str) -> None:
+    """Raises InputError where nothing answers: Ray itself would wait for minutes."""
+    found = _found_here() if address == "auto" else address
+    if not found:
+        raise InputError(f"No cluster runs on this machine. {_HOW_TO_START}")
+    if "://" in found:
+        raise InputError(
+            f"{found} is the address of a Ray client. Start the training on a machine of the "
+            "cluster, with its HOST:PORT or auto."
+        )
+    host, _, port = found.rpartition(":")
+    if not host or not port.isdigit():
+        raise InputError(f"The address of a cluster is HOST:PORT, or auto, and not {address!r}.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        told = f"No cluster answers at {found} ({first_line(error)})."
+        raise InputError(f"{told} {_HOW_TO_START}") from error
+
+
+def _found_here() -> str | None:
+    """The address of the cluster that this machine belongs to, as Ray notes it."""
+    if said := os.environ.get("RAY_ADDRESS"):
+        return said
+    from ray._private.utils import read_ray_address
+
+    return read_ray_address()
+
+
+def _silence() -> None:
+    """Stop the thread that prints to standard output what happens on the cluster, such as a machine
+    that is lost, which this package tells in its own words."""
+    from ray._private.worker import global_worker
+
+    with suppress(AttributeError):  # of other versions of Ray
+        global_worker.threads_stopped.set()
+        global_worker.gcs_error_subscriber.close()
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many workers there are, and what each has."""
+
+    workers: int
+    cpus: int
+    gpus: int
+    """0 or 1"""
+
+    @property
+    def resources(self) -> dict[str, int]:
+        """As Ray takes them."""
+        return {"num_cpus": self.cpus, "num_gpus": self.gpus}
+
+
+def size_of(machines: list[dict[str, Any]], workers: int | None) -> Size:
+    """The workers of a cluster: one for each GPU, where it has any, else one for each machine with
+    CPUs; or as many as are asked for, with as many CPUs each as they all can have.
+
+    machines: as ray.nodes() gives them. Raises InputError where nothing can work.
+    """
+    if workers is not None and workers < 1:
+        raise InputError(f"workers must be at least 1, got {workers}.")
+    each = [machine["Resources"] for machine in machines if machine["Alive"]]
+    gpus = [(int(one.get("GPU", 0)), int(one.get("CPU", 0))) for one in each if one.get("GPU")]
+    if gpus:
+        count = min(workers or sum(n for n, _ in gpus), sum(n for n, _ in gpus))
+        return Size(count, min(cpus // n for n, cpus in gpus), 1)
+    cpus = [int(one["CPU"]) for one in each if one.get("CPU", 0) >= 1]
+    if not cpus:
+        raise InputError("No machine of the cluster has a CPU or GPU for Ray to give away.")
+    count = min(workers or len(cpus), sum(cpus))
+    most = range(max(cpus), 0, -1)
+    return Size(count, next(n for n in most if sum(cpu // n for cpu in cpus) >= count), 0)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Something that lies in the memory of the cluster, and is fetched by who calls it."""
+
+    reference: Any
+
+    def __call__(self) -> Any:
+        import ray
+
+        return ray.get(self.reference)

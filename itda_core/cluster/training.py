@@ -1,0 +1,117 @@
+"""One training over many machines: the five stages of a training, what takes long on a cluster."""
+
+import functools
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from itda_core.cluster.capturing import ClusterCapture
+from itda_core.cluster.connection import connected, size_of
+from itda_core.cluster.encoding import ClusterEncoder
+from itda_core.cluster.far_model import FarModel
+from itda_core.cluster.messages import Orders
+from itda_core.cluster.pool import Call, Pool
+from itda_core.config import TrainConfig
+from itda_core.errors import InputError
+from itda_core.files import disk_errors_as_sentences, write_atomically
+from itda_core.progress import Progress
+from itda_core.runs.training_context import TrainingContext
+from itda_core.training.report import Report
+from itda_core.training.run_writer import RunWriter
+from itda_core.training.trainer import (
+    check_all_written,
+    check_trainable,
+    model_as_before,
+    train_from,
+    written,
+)
+
+
+def train_on_cluster(
+    config: TrainConfig,
+    runs: Path,
+    address: str,
+    memory: int | None = None,
+    workers: int | None = None,
+) -> Iterator[Progress]:
+    """`train` on the machines of a Ray cluster: the same progress, the same runs.
+
+    address: HOST:PORT of the cluster, or "auto" for the one that this machine belongs to. runs: a
+    folder that all machines reach under the same path. memory: bytes that the model may use on each
+    worker; one that takes more is read block by block. workers: by default one for each GPU or, on
+    a cluster without, for each machine. In float32 on equal CPUs the runs are those of `train`,
+    byte for byte but for their times. Closing the generator ends what runs on the cluster and keeps
+    what is written; the same call goes on from there. Raises ItdaError with the remedy.
+    """
+    check_trainable(config)
+    if config.activations:
+        raise InputError(
+            "What a cluster shares is the reading of a model. This training reads a folder of "
+            "activations: train from it on one machine."
+        )
+    runs = runs.absolute()
+    yield Progress("loading")
+    with connected(address) as ray, _reachable(runs) as token:
+        size = size_of(ray.nodes(), workers)
+        spec = model_as_before(config, runs)
+        orders = Orders(spec, config.site, config.layers, memory, max(1, size.cpus), runs, token)
+        pool = Pool(ray, orders, size)
+        try:
+            # Where its data type is left open, the first worker settles it for all.
+            pool.enlist(orders, 1 if spec.dtype == "auto" else None)
+            model = yield from _described(pool)
+            pool.enlist(replace(orders, spec=replace(spec, dtype=model.dtype)))
+            yield from train_from(model, config, runs, functools.partial(_run, pool=pool))
+        finally:
+            pool.close()
+
+
+@contextmanager
+def _reachable(runs: Path) -> Iterator[str]:
+    """A file in the folder, which workers look for; gives its name's last part."""
+    token = uuid.uuid4().hex
+    with disk_errors_as_sentences(runs):
+        runs.mkdir(parents=True, exist_ok=True)
+        write_atomically(runs / f".cluster-{token}", b"")
+    try:
+        yield token
+    finally:
+        for path in runs.glob(f".cluster-{token}*"):
+            path.unlink(missing_ok=True)
+
+
+def _described(pool: Pool) -> Iterator[Progress]:
+    """The model, as the first worker that is ready describes it."""
+    for heard in pool.run([Call("describe", ())]):
+        if heard is None:
+            yield Progress("loading")
+        else:
+            model: FarModel = heard[1]
+    return model
+
+
+def _run(context: TrainingContext, pool: Pool) -> Iterator[Progress]:
+    """Capture, then select, encode and write each layer."""
+    capture = ClusterCapture(context, pool)
+    report = Report(context, capture)
+    notes = report.progress.notes
+    for _ in capture.run():
+        progress = report.window()
+        progress.notes = [*notes, *_about_machines(pool), *pool.notes]
+        yield progress
+    encoder = functools.partial(ClusterEncoder, capture=capture, pool=pool)
+    about = {"device": context.model.device_type}
+    yield from written(context, capture, report, RunWriter(context, encoder, about))
+    check_all_written(context, capture)
+    yield report.done()
+
+
+def _about_machines(pool: Pool) -> list[str]:
+    """Which machines work, once all workers are ready."""
+    machines = pool.machines
+    if machines.total() < pool.workers:
+        return []
+    count = "1 worker" if pool.workers == 1 else f"{pool.workers} workers"
+    return [f"{count} on {', '.join(sorted(machines))}."]

@@ -1,0 +1,33 @@
+"""A cluster of three machines on this one, all of whose folders are shared."""
+
+import contextlib
+import io
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """A head that computes nothing and two machines of one CPU. A test that takes one away puts
+    another there."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ITDA_DATA", str(tmp_path_factory.mktemp("cluster") / "data"))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        head = {**machine(), "num_cpus": 0}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        cluster.machines = [cluster.add_node(**machine(), wait=False) for _ in range(2)]
+        cluster.wait_for_nodes()
+    yield cluster
+    with contextlib.redirect_stdout(io.StringIO()):
+        cluster.shutdown()
+
+
+def machine():
+    return {
+        "num_cpus": 1,
+        "num_gpus": 0,
+        "object_store_memory": 100 * 2**20,
+        "include_dashboard": False,
+    }

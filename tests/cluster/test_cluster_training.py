@@ -1,0 +1,117 @@
+"""A training over many machines gives the runs of one machine, whatever happens to the machines."""
+
+import dataclasses
+from collections import deque
+from pathlib import Path
+
+import pytest
+
+from itda_core.cluster.capturing import ClusterCapture
+from itda_core.cluster.training import train_on_cluster
+from itda_core.runs.run import list_runs
+from itda_core.runs.workspace import interrupted_trainings
+from tests.cluster.conftest import machine
+from tests.support.swept_models import too_little
+from tests.support.trained_runs import assert_same_runs, tiny_config, trained
+
+BYTES = ("dictionary.safetensors", "codes.parquet", "nearly.parquet", "prompts.parquet")
+
+
+@pytest.fixture(scope="module")
+def coverage(tiny_model_folder, tiny_corpus_file):
+    """Two layers, of which tokens take a number of terms that varies, by the orthogonal pursuit."""
+    changes = {"layers": (0, 2), "selection": "coverage", "pursuit": "orthogonal"}
+    changes |= {"budget": "mean"}
+    return tiny_config(tiny_model_folder, tiny_corpus_file, **changes)
+
+
+@pytest.fixture(scope="module")
+def on_one(coverage, tmp_path_factory):
+    """The folder of the runs that one process makes."""
+    folder = tmp_path_factory.mktemp("one") / "runs"
+    trained(coverage, folder)
+    return folder
+
+
+def assert_equal(folder, other):
+    """The same runs, byte for byte but for times."""
+    assert_same_runs(folder, other)
+    for run in list_runs(folder):
+        for name in BYTES:
+            there = Path(other) / run.run_id / name
+            assert (run.directory / name).read_bytes() == there.read_bytes(), name
+
+
+def written(runs):
+    """When each part was written, by its name."""
+    return {path.name: path.stat().st_mtime_ns for path in runs.glob(".*/parts/part-*")}
+
+
+@pytest.fixture
+def all_at_work(monkeypatch):
+    """The pass begins when all workers are there: the first one could make so little alone."""
+    run = ClusterCapture.run
+
+    def later(capture):
+        while capture._pool.machines.total() < capture._pool.workers:
+            list(capture._pool._heard(deque()))
+        yield from run(capture)
+
+    monkeypatch.setattr(ClusterCapture, "run", later)
+
+
+def test_a_machine_that_is_lost_leaves_its_work_to_the_others_and_the_runs_are_those_of_one_machine(
+    cluster, coverage, on_one, tmp_path, capfd, all_at_work
+):
+    runs, seen, steps = tmp_path / "runs", {}, []
+    for progress in train_on_cluster(coverage, runs, cluster.address):
+        steps.append(dataclasses.replace(progress))
+        for name, when in written(runs).items():
+            assert seen.setdefault(name, when) == when, "written twice"
+        if progress.tokens and cluster.machines[1] is not None:
+            cluster.remove_node(cluster.machines[1], allow_graceful=False)
+            cluster.machines[1] = None
+    cluster.machines[1] = cluster.add_node(**machine())
+    assert capfd.readouterr() == ("", "")
+    assert any(note.startswith("2 workers on ") for step in steps for note in step.notes)
+    assert any("was lost. Others make again" in note for note in steps[-1].notes)
+    assert [step.stage for step in steps if step.tokens][-1] == "done"
+    tokens = [step.tokens for step in steps]
+    assert tokens == sorted(tokens)
+    assert tokens[-1] == steps[-1].total_tokens == coverage.max_tokens
+    # 16 windows or so and the held-out prompts, of two layers.
+    assert len(seen) >= 2 * 15
+    assert_equal(runs, on_one)
+    assert sorted(path.name for path in runs.iterdir()) == sorted(steps[-1].finished)
+
+
+def test_a_model_that_is_read_block_by_block_gives_them_too(
+    cluster, coverage, on_one, tiny_model_folder, tmp_path
+):
+    runs = tmp_path / "runs"
+    memory = too_little(tiny_model_folder)
+    steps = train_on_cluster(coverage, runs, cluster.address, memory)
+    fractions = [step.fraction for step in steps]
+    assert fractions == sorted(fractions)
+    assert_equal(runs, on_one)
+
+
+def test_a_training_that_is_stopped_goes_on_from_the_parts_that_are_there(
+    cluster, tiny_model_folder, tiny_corpus_file, runs_folder, tmp_path
+):
+    """The threshold takes atoms in the order of the prompts, whatever the order of the parts."""
+    config, runs = tiny_config(tiny_model_folder, tiny_corpus_file), tmp_path / "runs"
+    steps = train_on_cluster(config, runs, cluster.address, workers=1)
+    for progress in steps:
+        if progress.tokens > 200:
+            break
+    steps.close()
+    kept = written(runs)
+    assert kept
+    assert len(interrupted_trainings(runs)) == 1
+    assert not [*runs.glob(".cluster-*")]
+    for progress in train_on_cluster(config, runs, cluster.address, workers=1):
+        if progress.stage == "choosing":
+            now = written(runs)
+            assert {name: now[name] for name in kept} == kept
+    assert_equal(runs, runs_folder)
