@@ -21,6 +21,7 @@ _HOMES = {
     "word_counts": "similarity.log_odds",
     "train": "training.trainer",
     "train_on_cluster": "cluster.training",
+    "move": "training.moving",
     "capture_folder": "training.folder_capture",
     "capture_config": "training.folder_capture",
     "folder_config": "activations.recorded",

@@ -5,14 +5,17 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from itda_core.digests import digest
 from itda_core.errors import InputError, SettingError
-from itda_core.settings import IMPORTED, MAX_SEED, MAX_TERMS, RESID_POST, SETTINGS
+from itda_core.hook_point import HookPoint as HookPoint
+from itda_core.hook_point import Origin
+from itda_core.hook_point import layer_in_words as layer_in_words
+from itda_core.hook_point import layers_in_words as layers_in_words
+from itda_core.settings import IMPORTED, MAX_SEED, MAX_TERMS, MOVED, RESID_POST, SETTINGS
 
 CONFIG_VERSION = 3
 """2: prompts are captured in windows and selected from in steps; "auto" is written down as what it
@@ -26,8 +29,8 @@ _PUBLISHED = ("zero", "matching")
 _NO_ENCODINGS = ("idna", "punycode", "unicode_escape", "unicode-escape", "raw_unicode_escape",
                  "raw-unicode-escape", "undefined", "utf-7")  # fmt: skip
 """Ways of escaping, and not of writing"""
-_REQUIRED = ("model", "corpus", "layers")
-"""Fields of a training that have no default; they are checked by themselves."""
+_CHECKED = ("model", "corpus", "layers", "moved_from")
+"""Fields of a training that are checked by themselves"""
 
 
 def data_directory() -> Path:
@@ -51,21 +54,6 @@ def code_directory() -> Path:
 def is_checkout() -> bool:
     """Whether the package lies in its own repository, and not among installed ones."""
     return (code_directory() / "pages" / "overview.py").exists()
-
-
-@dataclass(frozen=True)
-class HookPoint:
-    """Where activations are taken: a place in block `layer` (0 first) of `model`."""
-
-    model: str
-    layer: int
-    site: str = RESID_POST
-    """One of `settings.SITES`: by default the block's output"""
-
-    @property
-    def in_words(self) -> str:
-        """Layer and site, such as "layer 7" or "layer 7 mlp_out"."""
-        return layer_in_words(self.layer, self.site)
 
 
 @dataclass(frozen=True)
@@ -178,16 +166,22 @@ class TrainConfig:
     """The place in the block, one of `settings.SITES`: by default its output."""
     activations: str | None = None
     """A folder of activations that were captured before, read in place of model and corpus."""
+    moved_from: Origin | None = None
+    """Of the selection "moved": the run whose sources become the atoms."""
 
     def __post_init__(self) -> None:
         _check_layers(self.layers)
         object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))
         for field in dataclasses.fields(self):
-            if field.name not in _REQUIRED:
+            if field.name not in _CHECKED:
                 SETTINGS[field.name].check(getattr(self, field.name))
         self._complete_method()
         self._check_budget()
-        if self.max_atoms > self.max_tokens and self.selection != IMPORTED:
+        if (self.selection == MOVED) != (self.moved_from is not None):
+            raise InputError(
+                "A dictionary is moved from a run: give its id with `itda move`, or on the page."
+            )
+        if self.max_atoms > self.max_tokens and self.selection not in (IMPORTED, MOVED):
             raise SettingError(
                 f"{{0}} ({self.max_atoms:,}) is more than {{1}} ({self.max_tokens:,}): "
                 "every atom is a token, so ask for fewer atoms or more tokens.",
@@ -228,6 +222,8 @@ class TrainConfig:
         """Selection, offset and pursuit in a few words, as lists show them."""
         if self.selection == IMPORTED:
             return IMPORTED
+        if self.moved_from is not None:
+            return f"moved from {self.moved_from.in_words}"
         parts = [self.selection]
         if self.selection == "threshold":
             parts[0] += f" {self.threshold:g}"
@@ -266,6 +262,9 @@ class TrainConfig:
             del fields["site"]
         if self.activations is None:
             del fields["activations"]
+        del fields["moved_from"]
+        if self.moved_from is not None:
+            fields["moved_from"] = self.moved_from.to_dict()
         return {"version": CONFIG_VERSION, **fields}
 
     @classmethod
@@ -279,6 +278,8 @@ class TrainConfig:
         )
         model = _spec(ModelSpec, "model", fields.pop("model", None))
         corpus = _spec(CorpusSpec, "corpus", fields.pop("corpus", None))
+        origin = fields.pop("moved_from", None)
+        fields["moved_from"] = None if origin is None else Origin.from_dict(origin)
         return cls(model=model, corpus=corpus, layers=fields.pop("layers", None), **fields)
 
     @classmethod
@@ -309,18 +310,6 @@ class TrainConfig:
 def run_id(training_id: str, layer: int) -> str:
     """One training makes a run for each layer: `smollm2-135m-1f0e9a3c-L07`."""
     return f"{training_id}-L{layer:02d}"
-
-
-def layer_in_words(layer: int, site: str) -> str:
-    """ "layer 7", or, of another place than a block's output, "layer 7 mlp_out"."""
-    return layers_in_words([layer], site)
-
-
-def layers_in_words(layers: Sequence[int], site: str) -> str:
-    """ "layers 7, 15", or, of another place than a block's output, "layers 7, 15 mlp_out"."""
-    noun = "layer" if len(layers) == 1 else "layers"
-    place = "" if site == RESID_POST else f" {site}"
-    return f"{noun} {', '.join(map(str, layers))}{place}"
 
 
 def slug(name: str) -> str:

@@ -23,6 +23,8 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 IMPORTED = "imported"
 """The selection of a dictionary that was made elsewhere: its configuration says how the prompts
 were read, and can't be trained."""
+MOVED = "moved"
+"""The selection of a dictionary whose atoms are the sources of another one: nothing is chosen."""
 MAX_SEED = 2**63 - 1
 MAX_COUNT = 2**31 - 1
 """Positions, latents and their numbers are kept in 32 bits."""
@@ -218,7 +220,7 @@ _TRAINING = (
         "text",
         "which activations become atoms; threshold is the paper's method",
         f"{GLOSSARY['selection']} With both every atom is the activation of a real token.",
-        choices=(*SELECTIONS, IMPORTED),
+        choices=(*SELECTIONS, IMPORTED, MOVED),
     ),
     Setting(
         "offset",
@@ -296,6 +298,7 @@ _TRAINING = (
         "The path of a folder that `itda capture` wrote, or another program in the same format.",
         is_open=True,
     ),
+    Setting("moved_from", "Moved from", "text", "run whose latents these are", is_open=True),
 )
 SETTINGS = {setting.key: setting for setting in _TRAINING}
 """Of a training, by key"""

@@ -12,7 +12,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 CORE = REPOSITORY / "itda_core"
 
 FLOORS = [
-    "glossary", "signs", "errors", "devices", "digests", "settings", "memory", "config", "files",
+    "glossary", "signs", "errors", "devices", "digests", "settings", "memory", "hook_point",
+    "config", "files",
     "progress", "corpus", "model",
     "activations", "pursuit",
     "dictionary", "runs", "selection", "evaluation", "analysis", "similarity", "training",

@@ -10,6 +10,7 @@ from itda_core.config import (
     CorpusSpec,
     HookPoint,
     ModelSpec,
+    Origin,
     TrainConfig,
     data_directory,
     run_id,
@@ -22,6 +23,7 @@ from itda_core.settings import SELECTIONS, SETTINGS
 CONFIG = TrainConfig(ModelSpec("smollm2-135m"), CorpusSpec("sotu"), layers=(7, 15))
 
 # Another valid value for every field, so that a field added later is not forgotten here.
+ORIGIN = Origin("tiny-1f0e9a3c-L07", "d", "tiny", 7, "mlp_out", "step1000")
 OTHER = {
     "model": [ModelSpec("minilm-l6"), ModelSpec("smollm2-135m", "main"),
               ModelSpec("smollm2-135m", None, "bfloat16")],
@@ -49,12 +51,20 @@ OTHER = {
     "pursuit": ["refit", "matching"],
     "budget": ["mean"],
     "activations": ["folder"],
+    "moved_from": [
+        ORIGIN,
+        dataclasses.replace(ORIGIN, digest="e"),
+        dataclasses.replace(ORIGIN, run_id="other"),
+        dataclasses.replace(ORIGIN, before=ORIGIN),
+    ],
 }  # fmt: skip
 
 
 def changed(name, value):
     """CONFIG with one field changed; another selection brings its own offset and pursuit."""
     method = {"offset": None, "pursuit": None} if name == "selection" else {}
+    if name == "moved_from" and value is not None:
+        method = {"selection": "moved"}
     return dataclasses.replace(CONFIG, **{**method, name: value})
 
 

@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,8 @@ class Plan:
     """Prompts left out because they have fewer than two tokens"""
     cut: int = 0
     """Prompts of which only the first `context_length` tokens are read"""
+    for_sources: int = 0
+    """So many prompts, the last ones, are read for the sources in them alone"""
 
     @property
     def lengths(self) -> list[int]:
@@ -58,6 +60,26 @@ class Plan:
     @property
     def total_rows(self) -> int:
         return int(self.rows.sum())
+
+    @property
+    def chosen_rows(self) -> int:
+        """Activations without those that are read for sources alone."""
+        return int(self.rows[: len(self.texts) - self.for_sources].sum())
+
+    def with_sources(self, prompts: Sequence[Prompt], texts: Sequence[TokenizedText]) -> "Plan":
+        """The same plan, and after it these prompts, read for the sources in them."""
+        n_prompts = len(self.prompts)
+        windows = _windows([len(text) for text in texts], _WINDOW_TOKENS) if texts else []
+        return replace(
+            self,
+            prompts=[*self.prompts, *prompts],
+            texts=[*self.texts, *texts],
+            windows=[
+                *self.windows,
+                *((n_prompts + first, n_prompts + last) for first, last in windows),
+            ],
+            for_sources=len(prompts),
+        )
 
     def first_rows(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Prompt number and token position of the first `count` activations, [count] each."""

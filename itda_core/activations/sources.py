@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from itda_core.activations.plan import Plan
 from itda_core.corpus.corpus import Prompt
 from itda_core.model.model import Activations
 from itda_core.model.tokens import Tokens
+
+SOURCE_COLUMNS = ["latent", "prompt_id", "position", "start", "end", "token"]
 
 
 class Sources(Sequence):
@@ -59,3 +62,12 @@ def sources_at(plan: Plan, rows: np.ndarray) -> list[tuple]:
         sources = Sources(plan.tokens(first, last), plan.prompts[first:last], places)
         source_of_row.update(zip(inside.tolist(), sources, strict=True))
     return [source_of_row[row] for row in rows.tolist()]
+
+
+def source_table(sources: Sequence[tuple]) -> pd.DataFrame:
+    """(prompt_id, position, start, end, token, word) of each atom as a table: latent, prompt_id,
+    position, start, end, token, word."""
+    table = pd.DataFrame(list(sources), columns=[*SOURCE_COLUMNS[1:], "word"])
+    table.insert(0, "latent", np.arange(len(table)))
+    numbers = ["latent", "position", "start", "end", "word"]
+    return table.astype(dict.fromkeys(numbers, "int64"))

@@ -43,6 +43,26 @@ def train(options: argparse.Namespace) -> int:
     return 0
 
 
+def move(options: argparse.Namespace) -> int:
+    """Move a dictionary, showing progress; an interrupt keeps a checkpoint."""
+    from itda_core.training.moving import move, moved_model
+
+    run = find_run(options.run, options.runs)
+    if not {"model", "revision", "layer", "site"} & {*options.given}:
+        raise InputError("Say where to: give --model, --revision, --layer or --site.")
+    model = moved_model(run, options.model, options.revision, options.dtype)
+    where = options.layer or [run.layer], options.runs, options.site or run.site
+    steps = move(run, model, *where, options.device, options.memory)
+    last = follow(steps, options, can_resume=True, remedy="the same command.")
+    runs = [read_run(options.runs / name) for name in last.finished]
+    rows = [
+        {**trained(one), "moved_from": run.run_id, "left_out": len(one.about["moved"]["left_out"])}
+        for one in runs
+    ]
+    show(options, {"runs": rows}, "runs")
+    return 0
+
+
 def capture(options: argparse.Namespace) -> int:
     """Write a folder of activations; what is written of it stays when it is interrupted."""
     from itda_core.activations.folder import ActivationFolder
@@ -221,7 +241,7 @@ def _train_config(options: argparse.Namespace) -> TrainConfig:
     plain = {
         field.name: getattr(options, field.name)
         for field in dataclasses.fields(TrainConfig)
-        if field.name not in ("model", "corpus", "layers", "skip_first")
+        if field.name not in ("model", "corpus", "layers", "skip_first", "moved_from")
     }
     if options.activations:
         return _folder_config(options, plain)

@@ -59,6 +59,7 @@ def make_parser(
     _add_device(app, "for the pages' own model, and jobs that name none")
     _add_memory(app, "memory that the pages' own model may use, and jobs that say nothing else")
     _add_train(command("train", "Train a dictionary for each layer."))
+    _add_move(command("move", "Have a dictionary's latents in another model, or at another layer."))
     _add_capture(plain_command("capture", "Write activations into a folder to train from."))
     _add_measuring(command)
     _add_looking_closely(command)
@@ -170,6 +171,20 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     _add_device(train)
     _add_memory(train)
     _add_progress(train)
+
+
+def _add_move(move: argparse.ArgumentParser) -> None:
+    move.add_argument("run", help="run id or directory")
+    for name in ("model", "revision"):
+        about = f"{SETTINGS[name].help} (the run's own)"
+        move.add_argument(f"--{name}", help=about)
+    layers, site = number_list("--layer"), SETTINGS["site"]
+    move.add_argument("--layer", type=layers, help="one or several, such as 7,15 (the run's own)")
+    move.add_argument(site.option, choices=site.choices, help=f"{site.help} (the run's own)")
+    move.add_argument("--dtype", choices=DTYPES, default=DTYPES[0], help=SETTINGS["dtype"].help)
+    _add_device(move)
+    _add_memory(move)
+    _add_progress(move)
 
 
 def _add_capture(capture: argparse.ArgumentParser) -> None:

@@ -18,6 +18,7 @@ from itda_core.errors import InputError
 from itda_core.files import disk_errors_as_sentences, write_atomically
 from itda_core.progress import Progress
 from itda_core.runs.training_context import TrainingContext
+from itda_core.settings import MOVED
 from itda_core.training.report import Report
 from itda_core.training.run_writer import RunWriter
 from itda_core.training.trainer import (
@@ -51,6 +52,8 @@ def train_on_cluster(
             "What a cluster shares is the reading of a model. This training reads a folder of "
             "activations: train from it on one machine."
         )
+    if config.selection == MOVED:
+        raise InputError("A move reads few prompts: it is made on one machine, by `itda move`.")
     runs = runs.absolute()
     yield Progress("loading")
     with connected(address) as ray, _reachable(runs) as token:

@@ -82,6 +82,11 @@ class Corpus:
         ids = "".join(prompt.prompt_id for prompt in self.prompts)
         return digest(ids)
 
+    @property
+    def identity(self) -> str:
+        """Names all of it that a training depends on."""
+        return self.digest
+
     def as_before(self, digest: str | None) -> "Corpus":
         """This corpus, or, where `digest` names it, what versions before read of the same .txt."""
         if digest in (None, self.digest):

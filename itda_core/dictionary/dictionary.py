@@ -3,6 +3,7 @@
 import functools
 import io
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -13,13 +14,16 @@ import safetensors.torch
 import torch
 
 from itda_core.activations.pool import CandidatePool
+from itda_core.activations.sources import SOURCE_COLUMNS
 from itda_core.config import HookPoint
 from itda_core.devices import check_same_device
 from itda_core.dictionary.encoders import AutoencoderEncoder, Encoder, PursuitEncoder
 from itda_core.dictionary.legacy import model_digest, reads_ends, remembered
 from itda_core.dictionary.sae_encoder import SaeEncoder
+from itda_core.digests import digest
 from itda_core.errors import RunError
 from itda_core.files import why_unreadable, write_atomically
+from itda_core.model.model import Model
 from itda_core.model.tokenizer import is_of_before
 from itda_core.pursuit.codes import Codes
 from itda_core.pursuit.orthogonal import PURSUITS
@@ -28,7 +32,6 @@ FORMAT_VERSION = 2
 """2: a file names its pursuit and may hold an autoencoder's encoder, which version 1 did not look
 for."""
 FILE_NAME = "dictionary.safetensors"
-SOURCE_COLUMNS = ["latent", "prompt_id", "position", "start", "end", "token"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,11 @@ class Dictionary:
     """The tokens of `prompt_ids` that could become atoms; None where that isn't known"""
     n_seed_atoms: int = 0
     """So many atoms, the first ones, were taken before any was chosen; threshold: d_model"""
+    origin_latents: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    """[n_atoms] int64: of a moved dictionary the number that each latent has in the one that was
+    trained, from which it was moved, over others perhaps; empty of one that was not moved"""
+    directory: Path | None = field(default=None, repr=False, compare=False)
+    """The folder that it was loaded from"""
     encoder: SaeEncoder | None = None
     """What takes the place of the pursuit where this is an imported autoencoder. Its atoms are no
     tokens then, and a source is the token where the latent is strongest"""
@@ -146,7 +154,7 @@ class Dictionary:
         if self.device.type != "cpu":
             return self.to("cpu").to_bytes()
         table = io.BytesIO()
-        self.sources.assign(word=self.word_starts()).to_parquet(table, index=False)
+        self.source_table().to_parquet(table, index=False)
         prompt_ids = np.array([int(name, 16) for name in self.prompt_ids], np.uint64)
         tensors = {
             "atoms": self.atoms.contiguous(),
@@ -200,7 +208,7 @@ class Dictionary:
             raise RunError(f"{file} was written by a newer version: update the explorer.")
         try:
             read = cls._from_tensors(header, tensors)._with_reading(file.parent)
-            return read._with_memory(header, file.parent)
+            return replace(read._with_memory(header, file.parent), directory=file.parent)
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise why_unreadable(file, error, "Train it again.") from error
 
@@ -232,6 +240,7 @@ class Dictionary:
             median_norm=header.get("median_norm"),
             pool=pool,
             n_seed_atoms=header.get("seeds", 0),
+            origin_latents=table.get("origin", pd.Series([], dtype="int64")).to_numpy(),
         )
 
     def _with_reading(self, directory: Path) -> "Dictionary":
@@ -256,3 +265,39 @@ class Dictionary:
     def word_starts(self) -> np.ndarray:
         """[n_atoms] int64; without `words` each token counts as a word of its own."""
         return self.words if len(self.words) == len(self) else self.sources["start"].to_numpy()
+
+    def source_table(self) -> pd.DataFrame:
+        """`sources` with all that files say of each latent: `word`, where its word begins, and, of
+        a moved dictionary, `origin`, its number in the one that was trained."""
+        table = self.sources.assign(word=self.word_starts())
+        return table.assign(origin=self.origin_latents) if len(self.origin_latents) else table
+
+    def latents_in_origin(self) -> np.ndarray:
+        """[n_atoms] int64: the number of each latent in the dictionary that was trained, from which
+        this one was moved; its own where this one was trained."""
+        return self.origin_latents if len(self.origin_latents) else np.arange(len(self))
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Names atoms, offset and sources."""
+        places = self.sources[["prompt_id", "position"]].itertuples(index=False)
+        tensors = (
+            tensor.cpu().contiguous().numpy().tobytes() for tensor in (self.atoms, self.offset)
+        )
+        return digest([*tensors, *(f"{name} {position} " for name, position in places)])
+
+    def moved(self, model: Model, layer: int, prompts: Iterable[str] | None = None) -> "Dictionary":
+        """The same latents in another model, or at another layer or site: those tokens' activations
+        there, less the mean of the prompts that hold them, are the atoms.
+
+        model: at the site that is wanted (see `Model.at`); prompts: the texts that hold the
+        sources, by default those of the run directory that this was loaded from. They alone are
+        read, each up to its last source. With another tokenizer a source is the token that ends
+        where it ends, else the last one of its word; what has none is left out, and
+        `origin_latents` says which number each latent had. `itda move` writes a run, whose mean is
+        that of all its explored tokens. Raises InputError for an autoencoder, RunError where the
+        texts are not there.
+        """
+        from itda_core.dictionary.moving import moved
+
+        return moved(self, model, layer, prompts)

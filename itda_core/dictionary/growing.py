@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 import torch
 
+from itda_core.activations.sources import source_table
 from itda_core.devices import free_memory
-from itda_core.dictionary.dictionary import SOURCE_COLUMNS
 from itda_core.pursuit.codes import Codes
 from itda_core.pursuit.gram import MATCHING_TRAFFIC, empty_gram, extend_gram, gram_bytes, gram_pays
 from itda_core.pursuit.matching import matching_pursuit
@@ -81,12 +80,3 @@ class GrowingDictionary:
     def source_table(self) -> pd.DataFrame:
         """Sources as a table: latent, prompt_id, position, start, end, token, word."""
         return source_table(self._sources)
-
-
-def source_table(sources: Sequence[tuple]) -> pd.DataFrame:
-    """(prompt_id, position, start, end, token, word) of each atom as a table: latent, prompt_id,
-    position, start, end, token, word."""
-    table = pd.DataFrame(list(sources), columns=[*SOURCE_COLUMNS[1:], "word"])
-    table.insert(0, "latent", np.arange(len(table)))
-    numbers = ["latent", "position", "start", "end", "word"]
-    return table.astype(dict.fromkeys(numbers, "int64"))

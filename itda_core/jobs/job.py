@@ -8,6 +8,7 @@ ANY = "any"
 """The device of a job that leaves it to the queue"""
 _KINDS = {
     "train": "training",
+    "move": "move",
     "evaluate": "evaluation",
     "probe": "probing",
     "map": "map",
@@ -45,7 +46,7 @@ class Job:
 
     @property
     def kind(self) -> str:
-        """training, evaluation, probing, map or comparison; any other command is a kind itself."""
+        """training, move, evaluation, probing, map, comparison; of other commands their name."""
         return _KINDS.get(self.command, self.command)
 
     @property
@@ -68,4 +69,4 @@ class Job:
     @property
     def keeps_checkpoints(self) -> bool:
         """Whether it goes on where it stopped; other commands begin anew."""
-        return self.kind == "training"
+        return self.kind in ("training", "move")

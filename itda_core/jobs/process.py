@@ -16,7 +16,7 @@ PATIENCE_SECONDS = 30.0
 """A process that is told to stop has this long to write its checkpoint."""
 
 
-_WITH_A_MODEL = ("train", "evaluate", "probe", "measure")
+_WITH_A_MODEL = ("train", "move", "evaluate", "probe", "measure")
 """Commands that take --device and --memory"""
 
 

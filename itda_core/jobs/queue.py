@@ -66,6 +66,19 @@ class JobQueue:
         title += layers_in_words(config.layers, config.site)
         return self.enqueue("train", (), title, config, device, memory)
 
+    def submit_move(
+        self, run: Run, config: TrainConfig, device: str = ANY, memory: int | None = None
+    ) -> Job:
+        """Queue the move of a run's dictionary; config: of `move_config`. What was interrupted goes
+        on where it stopped."""
+        model, layers = config.model, ",".join(map(str, config.layers))
+        title = f"{config.moved_from.in_words} moved to {model.name}, "
+        title += layers_in_words(config.layers, config.site)
+        where = ["--model", model.name, "--layer", layers, "--site", config.site]
+        where += ["--revision", model.revision] if model.revision else []
+        arguments = [*_directories([run]), *where, "--dtype", model.dtype]
+        return self.enqueue("move", arguments, title, device=device, memory=memory)
+
     def submit_evaluation(self, runs: Sequence[Run], device: str = ANY) -> Job:
         """Queue an evaluation on held-out prompts; each result is kept with its run."""
         model = runs[0].config.model.name

@@ -9,10 +9,11 @@ import torch
 
 from itda_core.activations.plan import Plan
 from itda_core.activations.source import ActivationSource
+from itda_core.activations.sources import source_table
 from itda_core.config import HookPoint, TrainConfig, run_id
 from itda_core.corpus.corpus import Corpus
 from itda_core.dictionary.dictionary import Dictionary
-from itda_core.dictionary.growing import source_table
+from itda_core.dictionary.moving import MovedSources
 from itda_core.runs.rows import DeviceRows, RowFile, RowRoom
 from itda_core.runs.workspace import Workspace
 
@@ -26,11 +27,13 @@ class TrainingContext:
     corpus: Corpus
     plan: Plan
     workspace: Workspace
+    moved: MovedSources | None = None
+    """Of a dictionary that is moved: where the sources stand in the plan"""
 
     @property
     def explored_rows(self) -> int:
         """Activations that are encoded for browsing, per layer: the plan's first."""
-        return min(self.config.explored_tokens, self.plan.total_rows)
+        return min(self.config.explored_tokens, self.plan.chosen_rows)
 
     @property
     def device(self) -> torch.device:
@@ -77,7 +80,7 @@ class TrainingContext:
                 f"{prompts} longer than the context length, {plan.context_length:,} tokens: what "
                 "comes after is left out."
             )
-        return notes
+        return [*notes, *(self.moved.notes if self.moved else [])]
 
     def left_out(self) -> dict[str, int]:
         """Texts and prompts that are not read, or not whole, and how many."""
@@ -87,6 +90,7 @@ class TrainingContext:
             "repeated texts": self.corpus.duplicates,
             "prompts shorter than two tokens": self.plan.too_short,
             "prompts cut to the context length": self.plan.cut,
+            "latents without a token": len(self.moved.why) if self.moved else 0,
         }
         return {what: count for what, count in counts.items() if count}
 

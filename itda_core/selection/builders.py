@@ -4,7 +4,6 @@ A builder is offered the activations window by window. The threshold takes atoms
 coverage keeps a sample of the activations on disk and chooses at the end.
 """
 
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -13,46 +12,15 @@ import torch
 from itda_core.activations.massive import usable
 from itda_core.activations.pool import sample_rows, sample_size
 from itda_core.activations.sources import Sources, sources_at
-from itda_core.devices import free_cached_memory, is_out_of_memory, to_device, to_host
-from itda_core.dictionary.dictionary import Dictionary
+from itda_core.devices import to_device, to_host
 from itda_core.dictionary.growing import GrowingDictionary
+from itda_core.dictionary.moving import NOT_USABLE, moved_atoms, named
 from itda_core.runs.training_context import TrainingContext
+from itda_core.selection.atoms import Atoms, MovedSelection
 from itda_core.selection.coverage import choose, choose_on_average
+from itda_core.selection.sampled import SampledRows
 from itda_core.selection.threshold import ThresholdSelection
-
-
-@dataclass(frozen=True)
-class Atoms:
-    """What becomes a dictionary: atoms never without their sources."""
-
-    atoms: torch.Tensor
-    """[n_atoms, d_model] float32, unit rows"""
-    offset: torch.Tensor
-    """[d_model] float32"""
-    sources: list[tuple] = field(repr=False)
-    """(prompt_id, position, start, end, token, word) of each atom"""
-    median_norm: float | None = None
-    min_projection: float = 0.0
-    n_seed_atoms: int = 0
-    """How many of them, the first ones, were taken before there was a choice"""
-
-    def __len__(self) -> int:
-        return len(self.atoms)
-
-    def dictionary(self, context: TrainingContext, layer: int) -> Dictionary:
-        """The dictionary of a layer that they make, its candidate pool still open."""
-        return context.dictionary(
-            layer,
-            self.sources,
-            atoms=self.atoms,
-            offset=self.offset,
-            l0=context.config.max_terms,
-            prompt_ids=tuple(context.plan.prompt_ids),
-            pursuit=context.config.pursuit,
-            min_projection=self.min_projection,
-            median_norm=self.median_norm,
-            n_seed_atoms=self.n_seed_atoms,
-        )
+from itda_core.settings import MOVED
 
 
 class Builder(Protocol):
@@ -98,6 +66,8 @@ def make_builder(context: TrainingContext, layer: int) -> Builder:
     """The builder of the selection that the configuration names."""
     if context.config.selection == "threshold":
         return ThresholdBuilder(context)
+    if context.config.selection == MOVED:
+        return MovedBuilder(context, layer)
     return CoverageBuilder(context, layer)
 
 
@@ -150,52 +120,17 @@ class ThresholdBuilder:
         """Nothing is kept but the atoms."""
 
 
-class CoverageBuilder:
+class CoverageBuilder(SampledRows):
     """Keeps a sample of the activations, drawn over the whole plan, and chooses from it."""
 
-    mean_error: float | None = None
-    n_atoms = 0
-    is_full = False
-
     def __init__(self, context: TrainingContext, layer: int):
-        self._config, self._plan = context.config, context.plan
-        size = sample_size(self._config.max_atoms)
-        self.rows = sample_rows(self._plan.total_rows, size, self._config.seed)
-        """[n_sample] numbers, ascending, of the plan's rows that it wants"""
-        self._sample = context.rows(f"sample-{layer}", len(self.rows))
-        self._layer, self._device = layer, context.device
-        self.notes: list[str] = []
+        size = sample_size(context.config.max_atoms)
+        rows = sample_rows(context.plan.total_rows, size, context.config.seed)
+        super().__init__(context, layer, rows)
 
-    def offer(self, first: int, activations: torch.Tensor, sources: Sources) -> None:  # noqa: ARG002
-        start, end = np.searchsorted(self.rows, [first, first + len(activations)])
-        if end > start:
-            rows = torch.from_numpy(self.rows[start:end] - first)
-            self.take(int(start), activations[to_device(rows, activations.device)])
-
-    def take(self, first: int, sample: torch.Tensor) -> None:
-        """Keep these of the wanted activations, [n, d_model]: `rows` from `first` on."""
-        self._sample.write(first, sample)
-
-    def flush(self) -> None:
-        self._sample.flush()
-
-    def atoms(self) -> Atoms:
-        """Choose the rows of the sample that cover it, and look their sources up; on the CPU where
-        the device has no room for that."""
-        try:
-            return self._chosen_on(self._device)
-        except Exception as error:
-            if self._device.type == "cpu" or not is_out_of_memory(error):
-                raise
-        free_cached_memory()  # here, where the error no longer holds what was made
-        self.notes.append(
-            f"The atoms of layer {self._layer} were chosen on the CPU, which takes longer: the "
-            f"device {self._device} has no room for it."
-        )
-        return self._chosen_on(torch.device("cpu"))
-
-    def _chosen_on(self, device: torch.device) -> Atoms:
-        config, x = self._config, self._sample.on(device)
+    def _made_on(self, device: torch.device) -> Atoms:
+        """Choose the rows of the sample that cover it, and look their sources up."""
+        config, x = self._context.config, self._sample.on(device)
         [good] = to_host(usable(x))
         good = good.nonzero()[:, 0]
         if len(good) < len(x):
@@ -206,12 +141,39 @@ class CoverageBuilder:
             choice, min_projection = choose_on_average(x, *terms)
         else:
             choice = choose(x, *sizes, config.seed, config.offset)
-        sources = sources_at(self._plan, self.rows[good[choice.rows].numpy()])
+        sources = sources_at(self._context.plan, self.rows[good[choice.rows].numpy()])
         median_norm = choice.centre.median_norm
         return Atoms(choice.atoms, choice.offset, sources, median_norm, min_projection)
 
-    def restore(self, atoms: torch.Tensor, sources: list[tuple]) -> None:
-        """What was kept is on disk."""
 
-    def close(self) -> None:
-        self._sample.close()
+class MovedBuilder(SampledRows):
+    """Keeps the activations of another dictionary's sources, which become its atoms, and a sample
+    of the explored ones, whose mean is the offset."""
+
+    def __init__(self, context: TrainingContext, layer: int):
+        self._sources = context.moved.rows[context.moved.latents]
+        total = context.explored_rows or context.plan.total_rows
+        size = sample_size(context.config.max_atoms)
+        self._drawn = sample_rows(total, size, context.config.seed)
+        rows = np.unique(np.concatenate([self._sources, self._drawn]))
+        super().__init__(context, layer, rows)
+
+    def _made_on(self, device: torch.device) -> MovedSelection:
+        moved, x = self._context.moved, self._sample.on(device)
+        of_sources, drawn = (
+            x[to_device(torch.from_numpy(np.searchsorted(self.rows, rows)), device)]
+            for rows in (self._sources, self._drawn)
+        )
+        made = moved_atoms(moved.origin, of_sources, drawn, self._apart())
+        if len(made.atoms) < len(self._sources):
+            latents = np.delete(moved.latents, made.kept)
+            numbers = moved.origin.latents_in_origin()[latents].tolist()
+            self.notes = [f"Left out at layer {self._layer} {named(numbers)}: {NOT_USABLE}."]
+        return MovedSelection(made, sources_at(self._context.plan, self._sources))
+
+    def _apart(self) -> np.ndarray:
+        """Which of the drawn rows are of prompts that hold no source, or come after the last."""
+        prompts, _ = self._context.plan.first_rows(self._context.plan.total_rows)
+        names = np.array([prompt.prompt_id for prompt in self._context.plan.prompts])
+        holds_one = np.isin(names, names[prompts[self._sources]])[prompts[self._drawn]]
+        return ~holds_one | (self._drawn > self._sources.max(initial=-1))

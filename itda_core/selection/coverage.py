@@ -5,14 +5,15 @@ half as many again as atoms are wanted. They then decompose other activations, a
 which the least would be lost are dropped. docs/method.md has what was compared.
 """
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from itda_core.activations.centre import Centre, centre_of
 from itda_core.activations.massive import massive
 from itda_core.devices import has_float64, to_device, to_host
+from itda_core.pursuit.budget import smallest_worth
 from itda_core.pursuit.codes import tokens_together
 from itda_core.pursuit.gram import affordable_gram, orthogonal_traffic
 from itda_core.pursuit.orthogonal import orthogonal_matching_pursuit
@@ -31,43 +32,10 @@ JUDGES = 4_096
 """Activations, at most, on which the candidates are judged."""
 _APART = 2_048
 """Activations, at most, on which a budget is measured."""
-_FLOOR = 0.8
-"""Of the median projection at the wanted step: where the least one worth a term is looked for
-first."""
 _TOGETHER = 512
 """Activations compared with all centres at once on a CPU: their products stay in its cache."""
 _PRODUCTS = 2**26
 """Products, at most, of activations and centres that another device holds at once."""
-_SUMMED = 1_024
-"""Activations added up in float32 where a device has no float64."""
-
-
-@dataclass(frozen=True)
-class Centre:
-    """Where the activations of a layer lie."""
-
-    mean: torch.Tensor
-    """[d_model] float32, massive activations left out"""
-    median_norm: float
-    """of the activations as they are"""
-
-
-def centre_of(activations: torch.Tensor) -> Centre:
-    """Mean and median norm of [n_tokens, d_model] finite activations."""
-    [norms] = to_host(activations.norm(dim=1))
-    median = float(norms.median()) if len(norms) else 0.0
-    is_massive = massive(norms, median)
-    usual = _taken(activations, (~is_massive).nonzero()[:, 0]) if is_massive.any() else activations
-    mean = _mean(usual) if len(usual) else activations.new_zeros(activations.shape[1])
-    return Centre(mean, median)
-
-
-def _mean(x: torch.Tensor) -> torch.Tensor:
-    """Mean of [n, d_model], summed in float64, [d_model] float32 on the same device."""
-    if has_float64(x.device):
-        return x.mean(0, dtype=torch.float64).float()
-    [sums] = to_host(torch.stack([part.sum(0) for part in x.split(_SUMMED)]))
-    return (sums.sum(0, dtype=torch.float64) / len(x)).float().to(x.device)
 
 
 def _taken(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -140,32 +108,7 @@ def least_projection(activations: torch.Tensor, choice: Choice, l0: int, max_ter
     [norms] = to_host(activations.norm(dim=1))
     usual = (~massive(norms, choice.centre.median_norm)).nonzero()[:, 0]
     x = _taken(activations, usual) - choice.offset
-    if not len(x) or not len(choice.atoms):
-        return 0.0
-    # A token uses the steps before the first small one: those whose running minimum is not small.
-    # Steps far below the answer are long and not needed, so they are left out at first.
-    gram = affordable_gram(choice.atoms, traffic=orthogonal_traffic(l0))
-    lowest_with = functools.partial(_lowest, x, choice.atoms, gram)
-    floor = _FLOOR * float(lowest_with(l0, 0.0)[:, -1].median())
-    lowest = lowest_with(max_terms, floor).flatten()
-    wanted = min(len(lowest), l0 * len(x))
-    if int((lowest > 0).sum()) < wanted:
-        lowest = lowest_with(max_terms, 0.0).flatten()
-    return float(lowest.sort(descending=True).values[wanted - 1])
-
-
-def _lowest(
-    x: torch.Tensor, atoms: torch.Tensor, gram: torch.Tensor | None, l0: int, min_projection: float
-) -> torch.Tensor:
-    """The smallest projection up to each step, [n_tokens, l0] float64 on the host; 0 after the
-    end."""
-    parts = x.split(tokens_together(l0))
-    pursued = [
-        orthogonal_matching_pursuit(part, atoms, l0, gram, min_projection=min_projection)
-        for part in parts
-    ]
-    [projections] = to_host(torch.cat([codes.projections for codes in pursued]))
-    return projections.double().abs().cummin(1).values
+    return smallest_worth(x, choice.atoms, l0, max_terms)
 
 
 def cover(directions: torch.Tensor, n_atoms: int, l0: int, seed: int) -> torch.Tensor:

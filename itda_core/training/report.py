@@ -62,7 +62,7 @@ class Report:
     def __init__(self, context: TrainingContext, capture: Captured):
         self._context, self._capture = context, capture
         self.progress = Progress(
-            "training",
+            "moving" if context.moved else "training",
             context.workspace.training_id,
             tokens=capture.tokens,
             total_tokens=context.plan.total_rows,
@@ -100,10 +100,12 @@ class Report:
         self._estimate(_CAPTURE_SHARE * self._capture.fraction)
 
     def layer(self, layer: int) -> Progress:
-        """The atoms of a layer are about to be chosen."""
+        """The atoms of a layer are about to be chosen; those of a move are known."""
         layers = self._context.config.layers
         share = layers.index(layer) / len(layers)
-        self.progress.stage, self.progress.layer = "choosing", layer
+        self.progress.layer = layer
+        if not self._context.moved:
+            self.progress.stage = "choosing"
         self.progress.block = None
         self.progress.tokens_per_second = 0.0
         self._estimate(_CAPTURE_SHARE + (1 - _CAPTURE_SHARE) * share)

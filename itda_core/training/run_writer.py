@@ -53,7 +53,7 @@ class RunWriter:
         with new_run(directory.parent, directory.name) as folder:
             dictionary = dictionary.to(self._context.device)
             dictionary.save(folder)
-            dictionary.sources.assign(word=dictionary.words).to_parquet(folder / "sources.parquet")
+            dictionary.source_table().to_parquet(folder / "sources.parquet")
             encoder = self._encoder(layer, dictionary)
             blocks = encoder.blocks(explored)
             codes = write_codes(folder, self._context, dictionary, blocks)
@@ -85,10 +85,11 @@ class RunWriter:
 
     @functools.cached_property
     def _prompt_table(self) -> pd.DataFrame:
-        """The prompts that were read, with the character span of each token that was."""
+        """The prompts that were read, with the character span of each token that was. One that was
+        read again, further for its sources, stands there once, as far as it was read."""
         plan = self._context.plan
-        is_explored = np.cumsum(plan.rows) - plan.rows < self._context.config.explored_tokens
-        return pd.DataFrame(
+        is_explored = np.cumsum(plan.rows) - plan.rows < self._context.explored_rows
+        table = pd.DataFrame(
             {
                 "prompt_id": [prompt.prompt_id for prompt in plan.prompts],
                 "text": [prompt.text for prompt in plan.prompts],
@@ -98,8 +99,17 @@ class RunWriter:
                 "ends": [text.spans[:, 1] for text in plan.texts],
             }
         )
+        return table if not plan.for_sources else _each_once(table)
 
     def _copy_log(self, folder: Path) -> None:
         log = self._context.workspace.log
         content = log.read_bytes() if log.exists() else b""
         (folder / "progress.jsonl").write_bytes(content)
+
+
+def _each_once(prompts: pd.DataFrame) -> pd.DataFrame:
+    """Each prompt in its first place, with the most tokens that any row of it has."""
+    explored = prompts.groupby("prompt_id", sort=False)["explored"].any()
+    longest = prompts["starts"].map(len).groupby(prompts["prompt_id"], sort=False).idxmax()
+    table = prompts.loc[longest.to_numpy()].reset_index(drop=True)
+    return table.assign(explored=explored.to_numpy())

@@ -15,19 +15,22 @@ from itda_core.activations.plan import Plan, make_plan
 from itda_core.activations.pool import CandidatePool, candidate_rows, pool_at
 from itda_core.activations.recorded import RecordedModel
 from itda_core.activations.source import ActivationSource
-from itda_core.config import IMPORTED, ModelSpec, TrainConfig, run_id
+from itda_core.config import ModelSpec, TrainConfig, run_id
 from itda_core.corpus.corpus import Corpus, load_corpus
 from itda_core.devices import full_memory_as_sentence
 from itda_core.dictionary.dictionary import Dictionary
+from itda_core.dictionary.moving import MovedSources
 from itda_core.errors import InputError, ItdaError
 from itda_core.files import disk_errors_as_sentences
 from itda_core.model.loading import load_model
 from itda_core.progress import Progress
-from itda_core.runs.run import list_runs
+from itda_core.runs.run import Run, list_runs
 from itda_core.runs.training_context import TrainingContext
 from itda_core.runs.workspace import Workspace, interrupted_trainings, lost_trainings
 from itda_core.selection.builders import Builder
+from itda_core.settings import IMPORTED, MOVED
 from itda_core.training.capture import Capture
+from itda_core.training.moving import Move
 from itda_core.training.report import Captured, Report
 from itda_core.training.run_writer import RunWriter
 
@@ -69,21 +72,23 @@ def train(
     device: str | None = None,
     memory: int | None = None,
     expected_id: str | None = None,
+    origin: Run | None = None,
 ) -> Iterator[Progress]:
     """Train a dictionary for each layer of `config` and write the run directories.
 
     device: "cuda:1", "mps", "cpu" …, by default the best there is; everything is computed there,
     and which it was is no part of the training's id. memory: bytes of it that the model may use, by
     default what is free; one that takes more is read block by block, and gives the same dictionary.
+    origin: of a move (see moving.py) the run that it is from, by default looked for in `runs`.
     What is already written is not made again, and what was interrupted goes on from its
-    checkpoint. Closing the generator keeps a
-    checkpoint, except on a device once the first layer is written: a pass that no checkpoint holds
-    took it at most 20 s. Raises ItdaError with the remedy.
+    checkpoint. Closing the generator keeps a checkpoint, except on a device once the first layer is
+    written: a pass that no checkpoint holds took it at most 20 s. Raises ItdaError with the remedy.
     """
     check_trainable(config)
+    move = Move.of(config, runs, origin) if config.selection == MOVED else None
     yield Progress("loading")
     model = _source(config, runs, device, memory)
-    yield from train_from(model, config, runs, _run, expected_id)
+    yield from train_from(model, config, runs, _run, expected_id, move)
 
 
 def check_trainable(config: TrainConfig) -> None:
@@ -99,13 +104,15 @@ def train_from(
     runs: Path,
     run: Callable[[TrainingContext], Iterator[Progress]],
     expected_id: str | None = None,
+    move: Move | None = None,
 ) -> Iterator[Progress]:
-    """The training of a model that is there. run: what captures, selects, encodes and writes."""
+    """The training of a model that is there. run: what captures, selects, encodes and writes; move:
+    where its atoms are those of another run."""
     config = config.with_dtype(model.dtype)
     model.check_layers(config.layers)
     model = model.at(config.site)
     yield Progress("reading")
-    corpus = model.corpus if isinstance(model, RecordedModel) else load_corpus(config.corpus)
+    corpus = _corpus(config, model, move)
     config = replace(config, corpus=corpus.spec or config.corpus)
     workspace = Workspace(runs, _training_id(config, model, corpus, expected_id))
     names = [run_id(workspace.training_id, layer) for layer in config.layers]
@@ -114,9 +121,8 @@ def train_from(
         known = {"finished": names, "notes": corpus.notes}
         yield Progress("done", workspace.training_id, fraction=1.0, **known)
         return
-    plan = make_plan(model, corpus.training(config.seed), config, config.max_tokens)
-    _check_enough_tokens(plan, config)
-    context = TrainingContext(config, model, corpus, plan, workspace)
+    plan, moved = _plan(config, model, corpus, move)
+    context = TrainingContext(config, model, corpus, plan, workspace, moved)
     full_memory = full_memory_as_sentence(model.device, _NOTHING_LOST)
     with workspace.locked(config), disk_errors_as_sentences(runs), full_memory:
         yield from run(context)
@@ -178,7 +184,8 @@ def written(
                 "seconds": seconds,
                 "skipped": capture.left_out(layer),
             }
-            writer.write(layer, dictionary, capture.explored[layer], facts)
+            about = context.moved and context.moved.about(dictionary)
+            writer.write(layer, dictionary, capture.explored[layer], facts, about)
             capture.let_go(layer)
             capture.seconds += time.monotonic() - started
         report.progress.finished.append(context.run_id(layer))
@@ -189,7 +196,9 @@ def _selected(
 ) -> Dictionary:
     """The dictionary of a layer; empty where no activation can be an atom."""
     dictionary = builder.atoms().dictionary(context, layer)
-    return replace(dictionary, pool=pools.of(dictionary)) if len(dictionary) else dictionary
+    if context.moved or not len(dictionary):
+        return dictionary
+    return replace(dictionary, pool=pools.of(dictionary))
 
 
 class _Pools:
@@ -219,11 +228,29 @@ def _source(
     return recorded
 
 
+def _corpus(config: TrainConfig, model: ActivationSource, move: Move | None) -> Corpus:
+    """The texts: of the corpus, or, as far as they are there, those of a folder or a run."""
+    if move:
+        return move.corpus(config)
+    return model.corpus if isinstance(model, RecordedModel) else load_corpus(config.corpus)
+
+
+def _plan(
+    config: TrainConfig, model: ActivationSource, corpus: Corpus, move: Move | None
+) -> tuple[Plan, MovedSources | None]:
+    """What is read and, of a move, where the sources stand in it."""
+    if move:
+        return move.plan(model, corpus, config)
+    plan = make_plan(model, corpus.training(config.seed), config, config.max_tokens)
+    _check_enough_tokens(plan, config)
+    return plan, None
+
+
 def _training_id(
     config: TrainConfig, model: ActivationSource, corpus: Corpus, expected_id: str | None
 ) -> str:
     """Raises InputError where a training that is to be resumed has become another one."""
-    training_id = config.training_id(model.identity, corpus.digest)
+    training_id = config.training_id(model.identity, corpus.identity)
     if expected_id not in (None, training_id):
         raise InputError(
             f"{expected_id} can't be resumed: its model or corpus has changed since, or an "

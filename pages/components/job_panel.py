@@ -15,6 +15,7 @@ _STAGES = {
     "loading": "Loading the model (half a minute longer where it is unpacked first)",
     "reading": "Reading the corpus",
     "training": "Running the model over the texts",
+    "moving": "Reading the tokens that the latents are",
     "choosing": "Choosing the atoms",
     "encoding": "Encoding the explored tokens",
     "evaluating": "Measuring",

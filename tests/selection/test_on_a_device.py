@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from itda_core.activations import centre
 from itda_core.dictionary.growing import GrowingDictionary
 from itda_core.selection import coverage
 from itda_core.selection.coverage import (
@@ -37,7 +38,8 @@ def activations():
 @pytest.fixture
 def without_float64(monkeypatch):
     """As on MPS."""
-    monkeypatch.setattr(coverage, "has_float64", lambda device: device.type == "cpu")
+    for module in (centre, coverage):
+        monkeypatch.setattr(module, "has_float64", lambda device: device.type == "cpu")
     return monkeypatch
 
 
@@ -107,7 +109,7 @@ def test_sums_over_groups_are_those_of_a_loop(activations):
 
 
 def test_a_mean_is_summed_in_parts_where_there_is_no_float64(activations, without_float64):
-    without_float64.setattr(coverage, "_SUMMED", 100)
+    without_float64.setattr(centre, "_SUMMED", 100)
     expected = activations[activations.norm(dim=1) < 200].double().mean(0).float()
     with PretendDevice(has_float64=False):
         found = centre_of(activations.to("pretend"))
