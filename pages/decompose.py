@@ -21,6 +21,7 @@ from pages.components.decompose.terms import (
     show_summary,
     show_token,
     terms_text,
+    with_labels,
 )
 from pages.components.decompose.what_if import edits_scope, show_what_if
 from pages.components.downloads import offer_downloads
@@ -209,7 +210,8 @@ def _show_files(run, result: Decomposition, table: pd.DataFrame) -> None:
     with files.popover("Export all terms", width="stretch"):
         about = {"run": run.run_id, "model": run.model, "layer": int(run.layer)}
         about |= {"l0": result.codes.l0, "prompt": result.text}
-        offer_downloads(table, about, f"decomposition-{run.run_id}", "terms_file")
+        stem = f"decomposition-{run.run_id}"
+        offer_downloads(lambda: with_labels(run, table), about, stem, "terms_file")
         ask_for_format()
     with reproduced.popover("Reproduce", width="stretch"):
         show_lines(decomposition_lines(run.directory, result.text, result.codes.l0))

@@ -30,6 +30,16 @@ _COLUMNS = {
     "created": st.column_config.DatetimeColumn("trained", format="YYYY-MM-DD HH:mm"),
     "run_id": "run",
 }
+_LABEL_COLUMNS = {
+    "own": st.column_config.NumberColumn(
+        "labels", format="%d", help="Latents that have a label or a note of this dictionary's own."
+    ),
+    "elsewhere": st.column_config.NumberColumn(
+        "from others",
+        format="%d",
+        help="Latents without one whose source was given a label or a note in another dictionary.",
+    ),
+}
 
 
 def show() -> None:
@@ -83,10 +93,11 @@ def _say_what_failed(here: Explorer) -> None:
 def _show_runs(runs: pd.DataFrame) -> None:
     st.subheader("Dictionaries")
     st.caption("Choose a row to open it.")
+    runs, counted = _with_label_counts(runs)
     event = st.dataframe(
         runs,
-        column_order=list(_COLUMNS),
-        column_config=_COLUMNS,
+        column_order=[*_COLUMNS, *counted],
+        column_config=_COLUMNS | _LABEL_COLUMNS,
         hide_index=True,
         on_select="rerun",
         selection_mode="single-row",
@@ -104,6 +115,13 @@ def _show_runs(runs: pd.DataFrame) -> None:
             "pages/evaluate.py", label="Evaluate it", query_params={"compare": run_id}
         )
         show_exchange(run)
+
+
+def _with_label_counts(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """How many latents of each dictionary are labelled, and which of the columns have any."""
+    store = explorer().store
+    runs = runs.merge(store.known(store.labels.counts), on="run_id", how="left")
+    return runs, [name for name in _LABEL_COLUMNS if runs[name].any()]
 
 
 def _show_next(runs: pd.DataFrame) -> None:

@@ -4,6 +4,9 @@ labels.jsonl, beside the folder of runs: one line a change, with the fields that
 others, so that two people who change different fields of a latent don't undo each other; of each
 field the newest change counts. Lines of earlier versions have all fields. Lines are only ever
 added, so that a crash costs at most the line that was being written.
+
+What was written in one dictionary is read wherever the same source is an atom; `store.labels` finds
+it there. For the time when the dictionary is gone, a line says where its source stands in the text.
 """
 
 import dataclasses
@@ -23,12 +26,16 @@ LABELS_FILE = "labels.jsonl"
 LONGEST_LABEL = 200
 LONGEST_NOTE = 10_000
 MOST_LISTS = 1_000
-FIELDS = ("label", "note", "bookmarked", "lists")
+FIELDS = ("label", "note", "bookmarked", "lists", "alone")
 """What people write of a latent"""
 _LONGEST_ID = 1_000
 _LARGEST_NUMBER = 2**31 - 1
 """What the database's INTEGER holds"""
 _SOURCE = ("run_id", "latent", "prompt_id", "position")
+_SPAN = "span"
+Span = tuple[int, int] | tuple[()] | None
+"""Where a source begins and ends in its prompt's text, in characters; () of a latent that was not
+made of a token, as those of an autoencoder; None where it is not said, as in lines of before"""
 _writing = threading.Lock()
 
 
@@ -48,6 +55,8 @@ class Label:
     """names of the lists that it was put into"""
     changed: str = ""
     """when, in UTC, ISO 8601; of several fields the newest"""
+    alone: bool = False
+    """what other dictionaries say of the same source is not shown here"""
 
     def __post_init__(self) -> None:
         for name in ("run_id", "prompt_id"):
@@ -79,6 +88,8 @@ class Change:
     label: Label
     names: tuple[str, ...] = FIELDS
     """the fields that are set"""
+    span: Span = None
+    """of the source; the newest that is known counts"""
 
     @property
     def values(self) -> dict[str, Any]:
@@ -86,6 +97,16 @@ class Change:
 
     def at(self, time: str) -> "Change":
         return dataclasses.replace(self, label=dataclasses.replace(self.label, changed=time))
+
+
+@dataclass(frozen=True)
+class KeptLabel:
+    """What counts of a latent and its source, with when each field was written."""
+
+    label: Label
+    times: dict[str, str]
+    """by field, of those that were ever set"""
+    span: Span
 
 
 @dataclass(frozen=True)
@@ -139,26 +160,32 @@ def read_changes(content: bytes) -> tuple[list[Change], list[BadLine]]:
     return changes, bad
 
 
-def merged(changes: Iterable[Change]) -> list[Label]:
+def kept_labels(changes: Iterable[Change]) -> list[KeptLabel]:
     """What counts of each latent and source, in the order of their last changes: of each field
     the newest, of two of one time the later line. Those that say nothing are left out."""
     newest: dict[tuple, dict[str, tuple[str, Any]]] = {}
     for change in changes:
         source, time = change.label.source, change.label.changed
         fields = newest.pop(source, {})
-        for name, value in change.values.items():
+        values = change.values if change.span is None else change.values | {_SPAN: change.span}
+        for name, value in values.items():
             if time >= fields.get(name, ("", None))[0]:
                 fields[name] = time, value
         newest[source] = fields
-    labels = (
-        Label(
-            *source,
-            **{name: value for name, (_, value) in fields.items()},
-            changed=max(time for time, _ in fields.values()),
-        )
-        for source, fields in newest.items()
-    )
-    return [label for label in labels if not label.is_empty]
+    kept = (_kept(source, fields) for source, fields in newest.items())
+    return [one for one in kept if not one.label.is_empty]
+
+
+def _kept(source: tuple, fields: dict[str, tuple[str, Any]]) -> KeptLabel:
+    _, span = fields.pop(_SPAN, ("", None))
+    times = {name: time for name, (time, _) in fields.items()}
+    values = {name: value for name, (_, value) in fields.items()}
+    return KeptLabel(Label(*source, **values, changed=max(times.values())), times, span)
+
+
+def merged(changes: Iterable[Change]) -> list[Label]:
+    """The labels of `kept_labels`."""
+    return [kept.label for kept in kept_labels(changes)]
 
 
 def kept_label(file: Path, label: Label) -> Label:
@@ -170,8 +197,9 @@ def kept_label(file: Path, label: Label) -> Label:
 
 def _line(change: Change) -> str:
     source = dict(zip(_SOURCE, change.label.source, strict=True))
+    span = {} if change.span is None else {_SPAN: change.span}
     return json.dumps(
-        source | change.values | {"changed": change.label.changed}, ensure_ascii=False
+        source | span | change.values | {"changed": change.label.changed}, ensure_ascii=False
     )
 
 
@@ -179,7 +207,7 @@ def _change(line: Any) -> Change:
     """A line of a file. Raises InputError where it is not one that can be used."""
     if not isinstance(line, dict):
         raise InputError("it is not an object with names")
-    unknown = set(line) - {*_SOURCE, *FIELDS, "changed"}
+    unknown = set(line) - {*_SOURCE, *FIELDS, _SPAN, "changed"}
     if unknown:
         raise InputError(f"it has {', '.join(map(repr, sorted(unknown)))}, which no label has")
     lacking = [name for name in _SOURCE if name not in line]
@@ -188,15 +216,16 @@ def _change(line: Any) -> Change:
     names = tuple(name for name in FIELDS if name in line)
     if not names:
         raise InputError(f"it sets none of {', '.join(FIELDS)}")
-    return Change(Label(**line), names)
+    span = _checked_span(line.pop(_SPAN, None))
+    return Change(Label(**line), names, span)
 
 
 def _checked_field(name: str, value: Any) -> Any:
     if name == "lists":
         return _list_names(value)
-    if name == "bookmarked":
+    if name in ("bookmarked", "alone"):
         if not isinstance(value, bool):
-            raise InputError("bookmarked of a label must be true or false.")
+            raise InputError(f"{name} of a label must be true or false.")
     else:
         _check_text(name, value, LONGEST_LABEL if name == "label" else LONGEST_NOTE)
     return value
@@ -216,6 +245,19 @@ def _check_number(name: str, value: object) -> None:
         raise InputError(f"{name} of a label must be a whole number.")
     if not 0 <= value <= _LARGEST_NUMBER:
         raise InputError(f"{name} of a label must be from 0 to {_LARGEST_NUMBER:,}.")
+
+
+def _checked_span(span: object) -> Span:
+    """A file gives it as a list."""
+    if span is None or span == []:
+        return None if span is None else ()
+    if not isinstance(span, list) or len(span) != 2:
+        raise InputError("span of a label must be two whole numbers, or none at all.")
+    for number in span:
+        _check_number(_SPAN, number)
+    if span[0] > span[1]:
+        raise InputError("span of a label must not end before it begins.")
+    return span[0], span[1]
 
 
 def _list_names(names: object) -> tuple[str, ...]:

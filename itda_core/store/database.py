@@ -19,12 +19,30 @@ import pandas as pd
 from itda_core.errors import StoreError, StoreNotOursError, StoreOutdatedError
 from itda_core.files import disk_errors_as_sentences
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 FILE_NAME = "explorer.duckdb"
 _KNOWN_ANSWERS = 128
-_UPGRADES = {4: "ALTER TABLE runs ADD COLUMN site VARCHAR DEFAULT 'resid_post'"}
+CLOSES = """"end" > "start" AND (unicode(right(token, 1)) < 128
+    OR coalesce(len(ends) > position + 1 AND ends[position + 2] <> "end", false))"""
+"""Whether a token is the last one of its last character, so that with it the text has been read up
+to its end: characters of ASCII are never cut in pieces, others where the next token has the same
+end. Of a latent's position, start, end and token, and of the ends of its prompt's tokens."""
+_UPGRADES = {
+    4: "ALTER TABLE runs ADD COLUMN site VARCHAR DEFAULT 'resid_post'",
+    5: f"""ALTER TABLE latents ADD COLUMN closes BOOLEAN;
+        ALTER TABLE labels ADD COLUMN label_changed VARCHAR;
+        ALTER TABLE labels ADD COLUMN note_changed VARCHAR;
+        ALTER TABLE labels ADD COLUMN alone BOOLEAN;
+        ALTER TABLE labels ADD COLUMN "start" INTEGER;
+        ALTER TABLE labels ADD COLUMN "end" INTEGER;
+        ALTER TABLE labels ADD COLUMN of_source BOOLEAN;
+        UPDATE latents SET closes = {CLOSES} FROM run_prompts rp
+        WHERE rp.run = latents.run AND rp.prompt = latents.prompt;
+        UPDATE labels SET label_changed = changed, note_changed = changed, alone = false,
+            of_source = true""",
+}
 """What makes a file of a version one of the next, where that is sure: before there were sites, all
-runs were of one"""
+runs were of one; labels are taken in anew from their file"""
 
 _SCHEMA = """
 CREATE TABLE meta (version INTEGER);
@@ -41,7 +59,8 @@ CREATE TABLE prompts (prompt INTEGER PRIMARY KEY, prompt_id VARCHAR UNIQUE, text
 CREATE TABLE run_prompts (run INTEGER, prompt INTEGER, explored BOOLEAN, starts INTEGER[],
     ends INTEGER[]);
 CREATE TABLE latents (run INTEGER, latent INTEGER, prompt INTEGER, position INTEGER,
-    "start" INTEGER, "end" INTEGER, token VARCHAR, tokens INTEGER, strongest FLOAT);
+    "start" INTEGER, "end" INTEGER, token VARCHAR, tokens INTEGER, strongest FLOAT,
+    closes BOOLEAN);
 CREATE TABLE codes (run INTEGER, latent INTEGER, prompt INTEGER, position INTEGER,
     step SMALLINT, coefficient FLOAT);
 CREATE TABLE evaluations (run INTEGER, l0 INTEGER, mean_l0 DOUBLE, mean_latents DOUBLE, fvu DOUBLE,
@@ -51,7 +70,9 @@ CREATE TABLE evaluations (run INTEGER, l0 INTEGER, mean_l0 DOUBLE, mean_latents 
 CREATE TABLE comparisons (measure VARCHAR, a VARCHAR, b VARCHAR, value DOUBLE, reason VARCHAR,
     tokens BIGINT, unit VARCHAR, created VARCHAR);
 CREATE TABLE labels (run_id VARCHAR, latent INTEGER, prompt_id VARCHAR, position INTEGER,
-    label VARCHAR, note VARCHAR, bookmarked BOOLEAN, lists VARCHAR[], changed VARCHAR);
+    label VARCHAR, note VARCHAR, bookmarked BOOLEAN, lists VARCHAR[], changed VARCHAR,
+    label_changed VARCHAR, note_changed VARCHAR, alone BOOLEAN, "start" INTEGER, "end" INTEGER,
+    of_source BOOLEAN);
 """
 
 
@@ -114,8 +135,8 @@ class Database:
                 f"this one knows {SCHEMA_VERSION}). Update the explorer, or set ITDA_DATA to "
                 "another folder."
             )
-        if version in _UPGRADES:
-            version = self._upgraded(version)
+        while version in _UPGRADES and (upgraded := self._upgraded(version)) > version:
+            version = upgraded
         if version < SCHEMA_VERSION:
             raise StoreOutdatedError(
                 f"{self.path} is not in this version's format. Make it anew from the run "

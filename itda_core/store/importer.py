@@ -1,7 +1,6 @@
 """A run directory into the tables of the database."""
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,10 @@ import pyarrow.parquet as pq
 
 from itda_core.errors import ItdaError, RunError, StoreError, first_line
 from itda_core.runs.comparisons import COLUMNS, comparisons_folder
-from itda_core.runs.labels import Label, labels_file
+from itda_core.runs.labels import labels_file
 from itda_core.runs.results import EVALUATION_FILE, read_evaluation
 from itda_core.runs.run import RUN_FILES, Run
+from itda_core.store.database import CLOSES
 
 _MEASURES = (
     "mean_l0",
@@ -30,19 +30,6 @@ _MEASURES = (
 """Columns of `evaluations` that each row of an evaluation gives, where it knows them"""
 _OPEN = dict.fromkeys(("offset", "pursuit", "budget"))
 """Columns of `runs` that say how atoms are used; an autoencoder has an encoder instead."""
-_LABELS = pa.schema(
-    {
-        "run_id": pa.string(),
-        "latent": pa.int32(),
-        "prompt_id": pa.string(),
-        "position": pa.int32(),
-        "label": pa.string(),
-        "note": pa.string(),
-        "bookmarked": pa.bool_(),
-        "lists": pa.list_(pa.string()),
-        "changed": pa.string(),
-    }
-)
 _TABLES = {
     "sources.parquet": ["latent", "prompt_id", "position", "start", "end", "token"],
     "codes.parquet": ["prompt_id", "position", "step", "latent", "coefficient"],
@@ -92,14 +79,6 @@ def insert_comparisons(cursor: duckdb.DuckDBPyConnection, table: pd.DataFrame) -
         """INSERT INTO comparisons SELECT measure, a, b, if(isnan(value), NULL, value), reason,
             tokens, unit, created FROM read"""
     )
-    cursor.unregister("read")
-
-
-def insert_labels(cursor: duckdb.DuckDBPyConnection, labels: list[Label]) -> None:
-    """Have these labels instead of those that are there."""
-    cursor.execute("DELETE FROM labels")
-    cursor.register("read", pa.Table.from_pylist(list(map(asdict, labels)), schema=_LABELS))
-    cursor.execute("INSERT INTO labels BY NAME SELECT * FROM read")
     cursor.unregister("read")
 
 
@@ -286,15 +265,16 @@ def _insert_codes(cursor: duckdb.DuckDBPyConnection, number: int, directory: Pat
         [number, str(directory / "codes.parquet")],
     )
     cursor.execute(
-        """INSERT INTO latents
+        f"""INSERT INTO latents
         WITH uses AS (
             SELECT latent, count(*) AS tokens, max(abs(coefficient)) AS strongest FROM (
                 SELECT latent, sum(coefficient) AS coefficient FROM codes WHERE run = $run
                 GROUP BY latent, prompt, position)
             GROUP BY latent)
-        SELECT $run, s.latent, prompt, s.position, s."start", s."end", s.token,
-            coalesce(u.tokens, 0), coalesce(u.strongest, 0)
+        SELECT $run, s.latent, prompts.prompt, s.position, s."start", s."end", s.token,
+            coalesce(u.tokens, 0), coalesce(u.strongest, 0), {CLOSES}
         FROM read_parquet($path) s JOIN prompts USING (prompt_id) LEFT JOIN uses u USING (latent)
+        LEFT JOIN run_prompts rp ON rp.run = $run AND rp.prompt = prompts.prompt
         ORDER BY s.latent""",
         {"run": number, "path": str(directory / "sources.parquet")},
     )

@@ -7,20 +7,20 @@ import duckdb
 
 from itda_core.errors import ItdaError, RunError, StoreError, StoreNotOursError
 from itda_core.runs.comparisons import comparisons_folder, read_comparisons
-from itda_core.runs.labels import labels_file, merged, read_changes
+from itda_core.runs.labels import kept_labels, labels_file, read_changes
 from itda_core.runs.run import Run, list_runs
 from itda_core.store.database import Database
 from itda_core.store.importer import (
     file_stamps,
     insert_comparisons,
     insert_evaluation,
-    insert_labels,
     insert_run,
     stamp,
     why_not_evaluated,
     why_not_imported,
     why_refused,
 )
+from itda_core.store.label_import import insert_labels
 
 _RETRY_SECONDS = 60.0
 """What kept a run from being read may pass without a trace in its files, such as a limit of open
@@ -140,7 +140,7 @@ class Index:
         try:
             with self._database.transaction() as cursor:  # one reader after another
                 changes, bad = read_changes(file.read_bytes() if file.exists() else b"")
-                insert_labels(cursor, merged(changes))
+                insert_labels(cursor, kept_labels(changes))
         except OSError as error:
             return RunError(
                 f"{file} can't be read ({error.strerror}); the labels shown may be older ones. "

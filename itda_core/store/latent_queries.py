@@ -10,9 +10,10 @@ import pandas as pd
 
 from itda_core.errors import InputError
 from itda_core.store.database import Database
+from itda_core.store.label_queries import LabelQueries
+from itda_core.store.label_sources import LABELLED
 from itda_core.store.latent_search import (
     LATENT_COLUMNS,
-    LATENTS,
     LatentPage,
     LatentSearch,
     listing,
@@ -78,21 +79,22 @@ class LatentQueries:
         return int(self._listed("SELECT count(*) AS n FROM listed", run_id, noise)["n"][0])
 
     def table(self, run_id: str, numbers: Sequence[int]) -> pd.DataFrame:
-        """The given latents with their sources, in the order of their numbers."""
+        """The given latents with their sources, in the order of their numbers, and with what was
+        written of them here or, where nothing was, of the same source elsewhere: label, note,
+        bookmarked, lists, and label_from, note_from and bookmarked_from, the run that it is from
+        ("" where it is from here)."""
         return self._database.query(
-            f"""SELECT {LATENT_COLUMNS} FROM {LATENTS}
-            WHERE r.run_id = ? AND list_contains(?::INTEGER[], l.latent) ORDER BY l.latent""",
-            run_id,
-            list(numbers),
+            f"""SELECT {LATENT_COLUMNS} FROM {LABELLED}
+            WHERE r.run_id = $run AND list_contains($numbers::INTEGER[], l.latent)
+            ORDER BY l.latent""",
+            run=run_id,
+            numbers=list(numbers),
         )
 
     def labels(self, run_id: str) -> dict[int, str]:
-        """The label of each latent of a dictionary that has one."""
-        table = self._database.query(
-            f"""SELECT l.latent, b.label FROM {LATENTS}
-            WHERE r.run_id = ? AND b.label <> '' ORDER BY l.latent""",
-            run_id,
-        )
+        """The label of each latent of a dictionary that has one, its own or that of the same source
+        elsewhere."""
+        table = LabelQueries(self._database).shown(run_id)
         return dict(zip(table["latent"].tolist(), table["label"], strict=True))
 
     def list_names(self) -> list[str]:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from itda_core.store.label_sources import LABELLED, LATENTS, SHOWN, WRITTEN
+
 ORDERS = ("match", "number", "density", "strength", "similarity")
 FREQUENT = 0.1
 """Latents on a larger share of the tokens say little of any of them."""
@@ -32,17 +34,10 @@ _TEXTS = {
     "context": f'substr(p.text, {_LEFT} + 1, l."end" + {_CONTEXT} - {_LEFT})',
     "token": "l.token",
     "prompt": "p.text",
-    "label": "concat_ws(' ', b.label, b.note)",
+    "label": WRITTEN,
 }
-LATENTS = """latents l JOIN runs r USING (run) JOIN prompts p USING (prompt)
-    LEFT JOIN labels b ON b.run_id = r.run_id AND b.latent = l.latent
-        AND b.prompt_id = p.prompt_id AND b.position = l.position"""
-"""Tables of a latent l, its run r, its source's prompt p and its label b, which is shown where the
-latent still has the source that it was written for."""
 LATENT_COLUMNS = f"""l.latent, p.prompt_id, p.title, p.text, l.position, l."start", l."end",
-    l.token, l.tokens, {_DENSITY} AS density, l.strongest,
-    coalesce(b.label, '') AS label, coalesce(b.note, '') AS note,
-    coalesce(b.bookmarked, false) AS bookmarked, coalesce(b.lists, []) AS lists"""
+    l.token, l.tokens, {_DENSITY} AS density, l.strongest, {SHOWN}"""
 
 
 @dataclass(frozen=True)
@@ -59,9 +54,9 @@ class LatentSearch:
     """share of the explored tokens, in [0, 1]"""
     max_density: float = 1.0
     bookmarked: bool = False
-    """only those"""
+    """only those, here or as the same source elsewhere"""
     labelled: bool = False
-    """only those with a label or a note"""
+    """only those with a label or a note, from here or elsewhere"""
     kind: str = "all"
     """"usual" leaves out the noise: sources on the "first" position, and what is "frequent", on
     more than 10 % of the tokens; "noise" is nothing but these; "unused": on none"""
@@ -69,6 +64,11 @@ class LatentSearch:
     """only those that were put into the list of that name"""
     among: tuple[int, ...] | None = None
     """only these numbers"""
+
+    @property
+    def asks_for_labels(self) -> bool:
+        by_text = bool(self.text) and self.place == "label"
+        return by_text or self.bookmarked or self.labelled or bool(self.in_list)
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,9 @@ def listing(
         values["similarities"] = list(similarities)
     if order == "match":
         values["sought"] = search.text
+    tables = LABELLED if search.asks_for_labels else LATENTS
     select = f"""SELECT l.latent, row_number() OVER (ORDER BY {_BY[order]}, l.latent) - 1 AS place
-        FROM {LATENTS} WHERE r.run_id = $run AND {condition}"""
+        FROM {tables} WHERE r.run_id = $run AND {condition}"""
     return select, values
 
 
@@ -111,13 +112,13 @@ def _condition(search: LatentSearch) -> tuple[str, dict[str, Any]]:
         conditions.append(f"{_DENSITY} BETWEEN $least AND $most")
         values |= {"least": search.min_density, "most": search.max_density}
     if search.bookmarked:
-        conditions.append("b.bookmarked")
+        conditions.append("(b.bookmarked OR o.bookmarked_from IS NOT NULL)")
     if search.labelled:
-        conditions.append("(b.label <> '' OR b.note <> '')")
+        conditions.append(f"trim({WRITTEN}) <> ''")
     if search.kind != "all":
         conditions.append(_OF_KIND[search.kind])
     if search.in_list:
-        conditions.append("list_contains(b.lists, $list)")
+        conditions.append("(list_contains(b.lists, $list) OR list_contains(o.lists, $list))")
         values["list"] = search.in_list
     if search.among is not None:
         conditions.append("list_contains($among::INTEGER[], l.latent)")

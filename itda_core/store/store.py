@@ -10,6 +10,7 @@ from itda_core.runs.run import Run
 from itda_core.store.comparison_queries import ComparisonQueries
 from itda_core.store.database import FILE_NAME, SCHEMA_VERSION, Database
 from itda_core.store.index import Index, rebuild
+from itda_core.store.label_queries import LabelQueries
 from itda_core.store.latent_queries import LatentQueries
 from itda_core.store.run_queries import RunQueries
 from itda_core.store.use_queries import UseQueries
@@ -26,6 +27,7 @@ class Store:
         self.index = Index(self.database)
         self.runs = RunQueries(self.database)
         self.latents = LatentQueries(self.database)
+        self.labels = LabelQueries(self.database)
         self.uses = UseQueries(self.database)
         self.comparisons = ComparisonQueries(self.database)
         self.known = self.database.known

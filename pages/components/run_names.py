@@ -73,6 +73,20 @@ def layer_of(run) -> str:
     return layer_in_words(run.layer, run.site)
 
 
+def origin_text(run_id: str, run, runs: pd.DataFrame) -> str:
+    """Where a label is from that is shown in another dictionary: "layer 15", or what else tells the
+    two apart. run_id: where it was given; run: where it is shown; runs: Store.runs.table()."""
+    found = runs[runs["run_id"] == run_id]
+    if found.empty:
+        return f"a deleted run, {visible(run_id)}"
+    origin = next(found.itertuples())
+    digest = origin.training_id.rpartition("-")[2]
+    if origin.model != run.model:
+        return f"{visible(origin.model.rstrip('/').split('/')[-1])} {layer_of(origin)}"
+    is_same_place = (origin.layer, origin.site) == (run.layer, run.site)
+    return f"{layer_of(origin)} · {digest}" if is_same_place else layer_of(origin)
+
+
 def l0_text(run) -> str:
     """Terms that a token may use; where they differ, how many it has on average."""
     if pd.notna(run.mean_l0) and round(run.mean_l0, 1) != run.l0:

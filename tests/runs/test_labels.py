@@ -9,7 +9,14 @@ import duckdb
 import pytest
 
 from itda_core.errors import InputError, RunError, StoreError
-from itda_core.runs.labels import Change, Label, add_changes, labels_file, read_changes
+from itda_core.runs.labels import (
+    Change,
+    Label,
+    add_changes,
+    kept_labels,
+    labels_file,
+    read_changes,
+)
 from itda_core.runs.run import list_runs
 from itda_core.store import index as index_module
 from itda_core.store.latent_search import LatentSearch
@@ -84,6 +91,11 @@ def test_an_older_line_that_comes_later_does_not_undo_a_newer_one(tmp_path):
         b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0}',
         b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "note": "", "changed": 5}',
         b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "note": "", "changed":"x"}',
+        b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "alone": 1}',
+        b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "span": [0, 1]}',
+        b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "note": "", "span": [1]}',
+        b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "note": "", "span":[2, 1]}',
+        b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "note": "", "span": "1"}',
     ],
 )  # fmt: skip
 def test_a_line_that_cannot_be_read_costs_no_other(tmp_path, line):
@@ -116,6 +128,20 @@ def test_what_the_file_takes_the_database_takes(copied, latent):
     [row] = store.runs.contents()["labels"].itertuples()
     assert (row.latent, row.label, row.lists.tolist()) == (latent, "a\0b \u2028", ["l"])
     store.close()
+
+
+def test_a_line_may_say_where_its_source_stands_in_the_text(tmp_path):
+    file = tmp_path / "labels.jsonl"
+    add_changes(file, [Change(Label("run", 3, "p", 5, "war"), ("label",), (7, 10))])
+    add_changes(file, [Change(Label("run", 3, "p", 5, note="n"), ("note",))])  # which leaves it
+    add_changes(file, [Change(Label("run", 4, "p", 6, "no token's"), ("label",), ())])
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line.get("span", "none") for line in lines] == [[7, 10], "none", []]
+    kept = kept_labels(read_changes(file.read_bytes())[0])
+    assert [(one.label.label, one.label.note, one.span) for one in kept] == [
+        ("war", "n", (7, 10)), ("no token's", "", ()),
+    ]  # fmt: skip
+    assert [list(one.times) for one in kept] == [["label", "note"], ["label"]]
 
 
 # Two at once

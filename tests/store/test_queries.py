@@ -140,6 +140,21 @@ def test_latents_come_with_their_sources_and_how_much_they_are_used(store, run):
         assert row["strongest"] == pytest.approx(source["strongest"], rel=1e-6)
 
 
+def test_a_token_closes_a_character_where_no_later_token_ends_with_it(store, run):
+    """By every token of the prompt, one after another."""
+    prompts = pd.read_parquet(run.directory / "prompts.parquet").set_index("prompt_id")
+    found = store.database.query(
+        "SELECT latent, closes FROM latents JOIN runs USING (run) WHERE run_id = ? ORDER BY latent",
+        run.run_id,
+    )
+    for source, closes in zip(run.dictionary().sources.itertuples(), found["closes"], strict=True):
+        ends = list(prompts.loc[source.prompt_id, "ends"])
+        last = max(place for place, end in enumerate(ends) if end == source.end)
+        is_sure = last + 1 < len(ends) or source.token.isascii()  # a text may be cut in a character
+        assert closes == (source.end > source.start and source.position == last and is_sure)
+    assert 0 < (~found["closes"]).sum() < len(found)
+
+
 def test_no_numbers_give_no_latents(store, run):
     assert store.latents.table(run.run_id, []).empty
     assert store.latents.table(run.run_id, [10**6]).empty

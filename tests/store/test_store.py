@@ -392,6 +392,9 @@ def test_a_database_from_before_there_were_sites_is_brought_up_to_date(tmp_path,
     expected.close()
     with duckdb.connect(str(path)) as database:  # as the version before wrote it
         database.execute("ALTER TABLE runs DROP COLUMN site")
+        database.execute("ALTER TABLE latents DROP COLUMN closes")
+        for column in ("label_changed", "note_changed", "alone", '"start"', '"end"', "of_source"):
+            database.execute(f"ALTER TABLE labels DROP COLUMN {column}")
         database.execute("UPDATE meta SET version = 4")
     store = Store(path)
     for name, table in store.runs.contents().items():

@@ -8,10 +8,16 @@ from itda_core.analysis.decomposition import Decomposition
 from pages.components.charts.camera import picture_config
 from pages.components.charts.latent import pursuit_waterfall
 from pages.components.explorer import explorer
+from pages.components.latents.elsewhere import origins
 from pages.components.run_names import words_of
 from pages.components.text import literal, quoted, shown, snippet, token_label
 from pages.components.token_strip.strip import Light, light
 
+FROM = st.column_config.TextColumn(
+    "from", width=90, help="The dictionary in which the same source was given the label"
+)
+"""The column `label_from` of `with_context`"""
+_LABEL_COLUMNS = ("label", "label_from")
 _FITTED = (
     "Terms in the order in which the pursuit took them. The coefficients are the final ones, "
     "refitted together after the last term; “left” is what is left when only so many terms are "
@@ -65,6 +71,7 @@ def _show_terms(run, terms: pd.DataFrame) -> None:
             "coefficient": st.column_config.NumberColumn("coefficient", format="%+.3f", width=90),
             "source_token": st.column_config.TextColumn(word, width=95),
             "context": f"{word} in context",
+            "label_from": FROM,
             "percent_left": st.column_config.NumberColumn("left", format="%.1f %%", width=60),
         },
         hide_index=True,
@@ -91,8 +98,10 @@ def _link_to_latent(run, table: pd.DataFrame, event) -> None:
 
 
 def with_context(run, terms: pd.DataFrame) -> pd.DataFrame:
-    """With each latent's source as it is printed, its text around it, and its label, "" without."""
+    """With each latent's source as it is printed, its text around it, its label, "" without, and
+    where that is from, "" from here."""
     texts = explorer().store.runs.prompt_texts(terms["source_prompt_id"].unique().tolist())
+    labels = _labels(run)
     contexts = [
         snippet(texts.get(term.source_prompt_id, ""), term.source_start, term.source_end, 28)
         for term in terms.itertuples()
@@ -100,18 +109,30 @@ def with_context(run, terms: pd.DataFrame) -> pd.DataFrame:
     return terms.assign(
         context=contexts,
         source_token=terms["source_token"].map(token_label),
-        label=terms["latent"].map(_labels(run)).fillna("").map(shown),
+        label=terms["latent"].map(labels["label"]).fillna("").map(shown),
+        label_from=terms["latent"].map(labels["origin"]).fillna(""),
     )
 
 
-def _labels(run) -> dict[int, str]:
+def _labels(run) -> pd.DataFrame:
+    """By latent, of those that have one: label and origin, where it is from in words."""
     store = explorer().store
-    return store.known(store.latents.labels, run.run_id)
+    labels = store.known(store.labels.shown, run.run_id).set_index("latent")
+    return labels.assign(origin=origins(run, labels["label_from"]))
+
+
+def with_labels(run, terms: pd.DataFrame) -> pd.DataFrame:
+    """With the label of each latent, "" without, and label_from, the run that it was given in, ""
+    where it is this one; for a file."""
+    labels = explorer().store.labels.shown(run.run_id).set_index("latent")
+    columns = {name: terms["latent"].map(labels[name]).fillna("") for name in _LABEL_COLUMNS}
+    return terms.assign(**columns)
 
 
 def label_column(terms: pd.DataFrame) -> list[str]:
-    """The column of labels, where there is one. terms: of `with_context`."""
-    return ["label"] if terms["label"].any() else []
+    """The columns of labels and of where they are from, where there are any. terms: of
+    `with_context`."""
+    return [name for name in _LABEL_COLUMNS if terms[name].any()]
 
 
 def latents_of(result: Decomposition, table: pd.DataFrame) -> pd.DataFrame:
@@ -146,19 +167,24 @@ def latents_of(result: Decomposition, table: pd.DataFrame) -> pd.DataFrame:
 def lights_of(run, table: pd.DataFrame, latents: pd.DataFrame) -> list[Light]:
     """The latents that explain most of a text, to light up the tokens that use them. table:
     Decomposition.table(); latents: of `latents_of`."""
-    labels = _labels(run)
+    labels = _labels(run).to_dict("index")
     sums = table.groupby(["latent", "position"])["coefficient"].sum()
     return [
         light(
             row.latent,
-            shown(labels.get(row.latent, "")) or token_label(row.source_token),
-            f"latent {row.latent}, source {quoted(row.source_token)}, "
-            f"explains {row.explains:.1f} %",
+            shown(labels.get(row.latent, {}).get("label", "")) or token_label(row.source_token),
+            f"latent {row.latent}, {_origin(labels.get(row.latent))}"
+            f"source {quoted(row.source_token)}, explains {row.explains:.1f} %",
             sums[row.latent].index.tolist(),
             sums[row.latent].tolist(),
         )
         for row in latents.head(_MAX_LIGHTS).itertuples()
     ]
+
+
+def _origin(label: dict | None) -> str:
+    """What a hover says of where a label is from, where that is elsewhere. label: of `_labels`."""
+    return f"labelled in {label['origin']}, " if label and label["origin"] else ""
 
 
 def show_summary(run, text: str, latents: pd.DataFrame) -> None:
@@ -178,6 +204,7 @@ def show_summary(run, text: str, latents: pd.DataFrame) -> None:
             "latent": st.column_config.NumberColumn("latent", format="%d"),
             "source_token": words_of(run).source,
             "context": f"{words_of(run).source} in context",
+            "label_from": FROM,
             "tokens": "tokens that use it",
             "strongest": st.column_config.NumberColumn("strongest", format="%.2f"),
             "explains": st.column_config.NumberColumn(

@@ -20,7 +20,7 @@ from pages.components.decompose.edits_url import (
     first_edits,
     write_edits,
 )
-from pages.components.decompose.terms import label_column, with_context
+from pages.components.decompose.terms import FROM, label_column, with_context
 from pages.components.downloads import offer_downloads
 from pages.components.reproduce import show_lines, what_if_lines
 from pages.components.run_names import words_of
@@ -95,6 +95,7 @@ def _ask_for_edits(run, result: Decomposition, latents: pd.DataFrame, row: int |
         ],
         column_config={
             "latent": st.column_config.NumberColumn("latent", format="%d", width=60),
+            "label_from": FROM,
             "source_token": st.column_config.TextColumn(word, width=95),
             "context": f"{word} in context",
             size: st.column_config.NumberColumn(size, format="%+.2f", width=90),
@@ -105,7 +106,7 @@ def _ask_for_edits(run, result: Decomposition, latents: pd.DataFrame, row: int |
                 "instead", min_value=0, max_value=int(run.atoms) - 1, step=1, width=90
             ),
         },
-        disabled=["latent", "label", "source_token", "context", size],
+        disabled=["latent", "label", "label_from", "source_token", "context", size],
         hide_index=True,
         key=editor,
     )

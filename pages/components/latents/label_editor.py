@@ -1,4 +1,5 @@
-"""What people write about latents: label, note, bookmark and lists, in place; as files."""
+"""What people write about latents: label, note, bookmark and lists, in place; as files; what they
+wrote of the same source elsewhere."""
 
 import dataclasses
 from pathlib import Path
@@ -21,9 +22,16 @@ from itda_core.runs.labels import (
     read_changes,
 )
 from pages.components.explorer import explorer
+from pages.components.latents.elsewhere import origins, show_elsewhere
 from pages.components.text import literal, shown
 
-_NAMES = {"label": "label", "note": "note", "bookmarked": "bookmark", "lists": "lists"}
+_NAMES = {
+    "label": "label",
+    "note": "note",
+    "bookmarked": "bookmark",
+    "lists": "lists",
+    "alone": "whether others are left out",
+}
 _NAMED_LINES = 5
 _drafts = st.components.v2.component(
     "itda.drafts", js=(Path(__file__).parent / "drafts.js").read_text()
@@ -31,18 +39,13 @@ _drafts = st.components.v2.component(
 
 
 def edit_label(run, latent: pd.Series) -> None:
-    """The fields of one latent; a change is kept at once, and said to be. run: a row of
-    Store.runs.table(); latent: a row of Store.latents.table()."""
-    stored = Label(
-        run.run_id,
-        int(latent.latent),
-        latent.prompt_id,
-        int(latent.position),
-        latent.label,
-        latent.note,
-        bool(latent.bookmarked),
-        tuple(latent.lists),
-    )
+    """The fields of one latent; a change is kept at once, and said to be. Below them what was
+    written of its source elsewhere. run: a row of Store.runs.table(); latent: a row of
+    Store.latents.table()."""
+    store = explorer().store
+    written = store.known(store.labels.of_latent, run.run_id, int(latent.latent))
+    stored = _own_label(run, latent, written)
+    others = written[~written["is_own"].astype(bool)]
     keys = {name: f"{name}_{run.run_id}_{stored.latent}" for name in FIELDS}
     _follow_store(stored, keys)
 
@@ -52,12 +55,11 @@ def edit_label(run, latent: pd.Series) -> None:
             "on_change": lambda: keep_change(stored, name, st.session_state[keys[name]]),
         }
 
-    store = explorer().store
     field, bookmark, note, files = st.columns([3, 1.3, 1.4, 1], vertical_alignment="bottom")
     field.text_input(
         "Label",
         max_chars=LONGEST_LABEL,
-        placeholder="What it stands for, in your words",
+        placeholder=_placeholder(run, latent),
         **options("label"),
     )
     bookmark.toggle("Bookmark", **options("bookmarked"))
@@ -75,7 +77,39 @@ def edit_label(run, latent: pd.Series) -> None:
     with files.popover("Files", width="stretch"):
         _offer_files()
     _say_what_was_kept()
+    if not others.empty:
+        _show_others(run, stored, others, options("alone"))
     _drafts(data={"fields": ["Label", "Note"]}, key="drafts")
+
+
+def _own_label(run, latent: pd.Series, written: pd.DataFrame) -> Label:
+    """What this dictionary itself says of a latent. written: of Store.labels.of_latent()."""
+    source = run.run_id, int(latent.latent), latent.prompt_id, int(latent.position)
+    for own in written[written["is_own"].astype(bool)].itertuples():
+        fields = own.label, own.note, bool(own.bookmarked), tuple(own.lists)
+        return Label(*source, *fields, alone=bool(own.alone))
+    return Label(*source)
+
+
+def _placeholder(run, latent: pd.Series) -> str:
+    if not latent.label_from:
+        return "What it stands for, in your words"
+    [origin] = origins(run, pd.Series([latent.label_from]))
+    return f"{shown(latent.label)}, from {origin}"
+
+
+def _show_others(run, stored: Label, others: pd.DataFrame, options: dict[str, Any]) -> None:
+    """What other dictionaries say of the same source, or that it is left out here."""
+    count = "another dictionary" if len(others) == 1 else f"{len(others):,} other dictionaries"
+    said, switch = st.columns([3, 1.3], vertical_alignment="center")
+    said.caption(f"Of the same source, in {count}" + (", left out here:" if stored.alone else ":"))
+    switch.toggle(
+        "Leave out",
+        help="Where it does not fit: nothing that other dictionaries say of this source is shown, "
+        "searched or counted in this one.",
+        **options,
+    )
+    show_elsewhere(run, others, lambda other: take_over(stored, other))
 
 
 def _follow_store(stored: Label, keys: dict[str, str]) -> None:
@@ -106,6 +140,30 @@ def keep_change(stored: Label, name: str, value: Any) -> None:
     replaced = now.fields[name]
     if name in ("label", "note") and replaced not in (stored.fields[name], changed.fields[name]):
         said += f" It takes the place of “{replaced}”, which was written elsewhere meanwhile."
+    st.session_state["_kept_label"] = said, True
+
+
+def take_over(stored: Label, other: Any) -> None:
+    """Keep as this dictionary's own what another says: what it says nothing of stays, and lists are
+    added. stored: as the fields were drawn; other: a row of Store.labels.of_latent()."""
+    changed = dataclasses.replace(
+        stored,
+        label=other.label or stored.label,
+        note=other.note or stored.note,
+        bookmarked=stored.bookmarked or bool(other.bookmarked),
+        lists=tuple(dict.fromkeys([*stored.lists, *other.lists])),
+    )
+    names = tuple(name for name in FIELDS if changed.fields[name] != stored.fields[name])
+    try:
+        if names:
+            explorer().keep_changes([Change(changed, names)])
+    except ItdaError as error:
+        st.session_state["_kept_label"] = f"Not saved: {error}", False
+        return
+    what = ", ".join(_NAMES[name] for name in names) or "nothing that was not here"
+    said = f"Taken over: {what} of latent {stored.latent}."
+    if stored.label and "label" in names:
+        said += f" It takes the place of “{stored.label}”."
     st.session_state["_kept_label"] = said, True
 
 

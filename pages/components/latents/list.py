@@ -12,6 +12,7 @@ from itda_core.store.latent_search import ORDERS, LatentPage, LatentSearch
 from pages.components.cached import loaded_dictionary
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
+from pages.components.latents.elsewhere import origins
 from pages.components.latents.search import forget_selection, show_everything
 from pages.components.number_field import linked_number_field
 from pages.components.run_names import words_of
@@ -138,7 +139,8 @@ def show_list(run, listing: Listing, shown_page: LatentPage) -> None:
             st.session_state["latent"] = shown_page.numbers[rows[0]]
 
     table = explorer().store.known(_rows, listing, tuple(shown_page.numbers))
-    written = ["label"] if table["label"].any() else []
+    table["from"] = origins(run, table["label_from"])
+    written = [name for name in ("label", "from") if table[name].any()]
     measured = ["cosine"] if listing.similarities else ["percent", "strongest"]
     st.dataframe(
         table,
@@ -151,6 +153,9 @@ def show_list(run, listing: Listing, shown_page: LatentPage) -> None:
             "strongest": st.column_config.NumberColumn("strongest", format="%.1f", width=70),
             "cosine": st.column_config.NumberColumn("cosine", format="%+.3f", width=70),
             "label": st.column_config.TextColumn("label", width=90),
+            "from": st.column_config.TextColumn(
+                "from", width=80, help="The dictionary in which the same source was given the label"
+            ),
         },
         hide_index=True,
         height="content",
@@ -198,10 +203,15 @@ def _rows(listing: Listing, numbers: tuple[int, ...]) -> pd.DataFrame:
     ]
     table["token"] = table["token"].map(token_label)
     table["percent"] = table["density"] * 100
-    table["label"] = ["★ " * row.bookmarked + shown(row.label) for row in table.itertuples()]
+    table["label"] = [_star(row) + shown(row.label) for row in table.itertuples()]
     if listing.similarities:
         table["cosine"] = [listing.similarities[number] for number in numbers]
     return table.drop(columns=["text", "lists"])
+
+
+def _star(row) -> str:
+    """Filled where it was bookmarked here, open where the same source was elsewhere."""
+    return "" if not row.bookmarked else "☆ " if row.bookmarked_from else "★ "
 
 
 def _select(key: str, rows: list[int]) -> None:

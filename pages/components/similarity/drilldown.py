@@ -10,6 +10,7 @@ from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
 from pages.components.frame import errors_as_sentences
 from pages.components.latents.card import show_card
+from pages.components.latents.elsewhere import label_text, labelled_sources
 from pages.components.run_names import run_label
 from pages.components.similarity.choice import Choice, Item
 from pages.components.similarity.matrix import about
@@ -77,7 +78,8 @@ def _show_list(choice: Choice, row: Item, column: Item, name: str, table: pd.Dat
     listed, cards = st.columns([1, 1], gap="medium") if name != "shared" else (st, st)
     with listed.container():
         st.caption(_ORDERED[name])
-        picked = _source_table(shown, name)
+        of_side = column if name == "only_b" else row
+        picked = _source_table(shown, name, _labels_of(of_side))
         if len(table) > _MAX_ROWS:
             st.caption(f"The first {_MAX_ROWS:,} of {len(table):,}; the download has all of them.")
     source = shown.iloc[min(picked, len(shown) - 1)]
@@ -116,18 +118,35 @@ def _show_words(row: Item, column: Item, comparison: Comparison) -> None:
     )
 
 
-def _source_table(shown: pd.DataFrame, name: str) -> int:
-    """The list; returns the number of the chosen row, at first 0."""
+def _labels_of(item: Item) -> dict[tuple[str, int], str]:
+    """The labels of one side's sources, by prompt and position."""
+    store = explorer().store
+    runs = store.known(store.runs.table)
+    return labelled_sources(runs[runs["directory"].isin([where for _, where in item.side])])
+
+
+def _source_table(shown: pd.DataFrame, name: str, labels: dict[tuple[str, int], str]) -> int:
+    """The list; returns the number of the chosen row, at first 0. labels: of `_labels_of`."""
     texts = explorer().store.runs.prompt_texts(shown["prompt_id"].unique().tolist())
     contexts = [
         snippet(texts.get(source.prompt_id, ""), source.start, source.end, 60)
         for source in shown.itertuples()
     ]
+    written = [labels.get((source.prompt_id, source.position), "") for source in shown.itertuples()]
     event = st.dataframe(
-        shown.assign(context=contexts, token=shown["token"].map(token_label)),
-        column_order=["token", "context", "latent", "latent_b", "prompt_id", "position"],
+        shown.assign(context=contexts, token=shown["token"].map(token_label), label=written),
+        column_order=[
+            "token",
+            *["label"] * any(written),
+            "context",
+            "latent",
+            "latent_b",
+            "prompt_id",
+            "position",
+        ],
         column_config={
             "token": st.column_config.TextColumn("source token", width=110),
+            "label": st.column_config.TextColumn("label", width=140),
             "context": st.column_config.TextColumn("source in context", width=620),
             "latent": st.column_config.NumberColumn("latent", format="%d", width=70),
             "latent_b": st.column_config.NumberColumn("latent in B", format="%d", width=80),
@@ -160,6 +179,8 @@ def _show_latent(item: Item, source: pd.Series, second: int, key: str, name: str
     with st.container(border=True):
         st.markdown(f"**{literal(item.name)}** · latent {number}")
         st.caption(literal(run_label(run)))
+        if label := label_text(run, latent):
+            st.markdown(label)
         st.page_link(
             "pages/latents.py",
             label="Open it on the Latents page",

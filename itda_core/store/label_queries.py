@@ -1,0 +1,98 @@
+"""The queries about labels: what was written of a source, here and in other dictionaries."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import pandas as pd
+
+from itda_core.runs.labels import Change
+from itda_core.store.database import Database
+from itda_core.store.label_sources import ELSEWHERE, LABELLED, LATENTS, OWN, SHOWN
+
+_SAYS = "(b.label <> '' OR b.note <> '')"
+
+
+class LabelQueries:
+    """Labels, notes, bookmarks and lists, from `store.labels`."""
+
+    def __init__(self, database: Database):
+        self._database = database
+
+    def shown(self, run_id: str) -> pd.DataFrame:
+        """The latents of a dictionary that have a label, of their own or from elsewhere: latent,
+        prompt_id and position of its source, label, and label_from, the run that it was given in,
+        "" where it is this one."""
+        return self._database.query(
+            f"""SELECT latent, prompt_id, position, label, label_from FROM (
+                SELECT l.latent, p.prompt_id, l.position, {SHOWN}
+                FROM {LABELLED} WHERE r.run_id = $run)
+            WHERE label <> '' ORDER BY latent""",
+            run=run_id,
+        )
+
+    def of_latent(self, run_id: str, latent: int) -> pd.DataFrame:
+        """All that is written of the source of a latent, its own first (is_own), then what others
+        say, the newest first: run_id, latent (its number there), label, note, bookmarked, lists,
+        alone, changed; and model, layer and site of the run, missing where it is gone."""
+        columns = "run_id, latent, label, note, bookmarked, lists"
+        of_label = ", ".join(f"b.{name}" for name in columns.split(", "))
+        of_other = of_label.replace("b.", "o.")
+        return self._database.query(
+            f"""WITH written AS (
+                SELECT {of_label}, b.alone, b.changed, true AS is_own
+                FROM {LATENTS} JOIN labels b ON {OWN} WHERE r.run_id = $run AND l.latent = $latent
+                UNION ALL
+                SELECT {of_other}, false, o.changed, false
+                FROM {ELSEWHERE} AND r.run_id = $run AND l.latent = $latent)
+            SELECT w.*, g.model, g.layer, g.site FROM written w LEFT JOIN runs g USING (run_id)
+            ORDER BY is_own DESC, changed DESC, run_id""",
+            run=run_id,
+            latent=latent,
+        )
+
+    def counts(self) -> pd.DataFrame:
+        """How many latents of each dictionary have a label or a note: run_id, own, and elsewhere,
+        how many others show one that was given to the same source in another dictionary."""
+        return self._database.query(
+            f"""WITH own AS (
+                SELECT l.run, l.latent, {_SAYS} AS says, b.alone
+                FROM {LATENTS} JOIN labels b ON {OWN}),
+            others AS (
+                SELECT DISTINCT l.run, l.latent FROM {ELSEWHERE}
+                    AND (o.label <> '' OR o.note <> '')),
+            both_kinds AS (
+                SELECT coalesce(own.run, others.run) AS run, coalesce(says, false) AS is_own,
+                    others.run IS NOT NULL AND NOT coalesce(says OR alone, false) AS is_other
+                FROM own FULL JOIN others USING (run, latent))
+            SELECT r.run_id, count(*) FILTER (is_own) AS own,
+                count(*) FILTER (is_other) AS elsewhere
+            FROM runs r LEFT JOIN both_kinds k ON k.run = r.run GROUP BY r.run_id
+            ORDER BY r.run_id"""
+        )
+
+    def with_spans(self, changes: Iterable[Change]) -> list[Change]:
+        """Changes with where their sources stand in the text, of those that don't say it and whose
+        dictionary is here: for the time when it is gone."""
+        changes = list(changes)
+        unknown = {change.label.source for change in changes if change.span is None}
+        spans = self._spans(sorted({run_id for run_id, *_ in unknown})) if unknown else {}
+        return [
+            dataclasses.replace(change, span=spans.get(change.label.source))
+            if change.span is None
+            else change
+            for change in changes
+        ]
+
+    def _spans(self, run_ids: list[str]) -> dict[tuple, tuple]:
+        """By source, of all latents of some dictionaries; () of an autoencoder's."""
+        table = self._database.query(
+            f"""SELECT r.run_id, l.latent, p.prompt_id, l.position, l."start", l."end", r.kind
+            FROM {LATENTS} WHERE list_contains($runs::VARCHAR[], r.run_id)""",
+            runs=run_ids,
+        )
+        return {
+            (run_id, latent, prompt_id, position): (start, end) if kind == "itda" else ()
+            for run_id, latent, prompt_id, position, start, end, kind in table.itertuples(
+                index=False, name=None
+            )
+        }

@@ -1,0 +1,65 @@
+"""What was written elsewhere of the same source, as SQL: labels belong to a token in a prompt.
+
+Two latents have the same source where their prompt is one and, in it, their token: at the same
+position from the same character to the same one, or, with another tokenizer, where both end the
+text at the same character (the column `closes` of `latents`), so that both models have read the
+same when they come to it. An autoencoder's latent is not made of a token, so that its labels stay
+its own.
+"""
+
+LATENTS = "latents l JOIN runs r USING (run) JOIN prompts p USING (prompt)"
+"""Tables of a latent l, its run r and its source's prompt p"""
+_NAME = "regexp_replace({}, '-[0-9a-f]{{8}}-L[0-9]+$', '')"
+"""The model of a run by its id, where nothing else is left of it"""
+_PLACED = """(SELECT b.run_id, b.latent, b.label, b.note, b.bookmarked, b.lists, b.changed,
+        b.label_changed, b.note_changed, p.prompt, b.position,
+        coalesce(l."start", b."start") AS "start", coalesce(l."end", b."end") AS "end",
+        CASE WHEN l.latent IS NOT NULL THEN l.closes
+            ELSE b."end" > b."start" AND unicode(substr(p.text, b."end", 1)) < 128 END AS closes
+    FROM labels b JOIN prompts p USING (prompt_id) LEFT JOIN runs g ON g.run_id = b.run_id
+    LEFT JOIN latents l ON l.run = g.run AND l.latent = b.latent AND l.prompt = p.prompt
+        AND l.position = b.position
+    WHERE b.of_source AND coalesce(g.kind, 'itda') = 'itda'
+        AND (b.label <> '' OR b.note <> '' OR b.bookmarked OR len(b.lists) > 0))"""
+"""Labels with where their source stands in its prompt: as the run has it, else as their file says.
+Where neither is known (an earlier version wrote the line, and the run is gone) start, end and
+closes are open."""
+_SAME_SOURCE = f"""o.prompt = l.prompt AND o.run_id <> r.run_id
+    AND CASE WHEN o."end" IS NULL
+        THEN o.position = l.position AND {_NAME.format("o.run_id")} = {_NAME.format("r.run_id")}
+        ELSE o."end" = l."end" AND (o.position = l.position AND o."start" = l."start"
+            OR o.closes AND l.closes) END"""
+"""Of a label o and a latent l of another run r. Where a source's place in the text is not known,
+positions compare within the runs of one model alone."""
+ELSEWHERE = f"""latents l JOIN runs r USING (run) JOIN {_PLACED} o ON {_SAME_SOURCE}
+    WHERE r.kind = 'itda'"""
+"""Each latent l of a run r with each label o that was given to its source in another run."""
+
+OWN = """b.run_id = r.run_id AND b.latent = l.latent AND b.prompt_id = p.prompt_id
+    AND b.position = l.position"""
+"""Of a label b and a latent l of its run r, with its source's prompt p: whether it still has the
+source that the label was written for."""
+_NEWEST = """arg_max({name}, concat({name}_changed, o.run_id)) FILTER ({name} <> '') AS {name},
+    arg_max(o.run_id, concat({name}_changed, o.run_id)) FILTER ({name} <> '') AS {name}_from"""
+_OF_OTHERS = f"""(SELECT l.latent, {_NEWEST.format(name="label")}, {_NEWEST.format(name="note")},
+        arg_max(o.run_id, concat(o.changed, o.run_id)) FILTER (o.bookmarked) AS bookmarked_from,
+        list_sort(list_distinct(flatten(list(o.lists)))) AS lists,
+        string_agg(concat_ws(' ', o.label, o.note), ' ' ORDER BY o.run_id) AS written
+    FROM {ELSEWHERE} AND r.run_id = $run GROUP BY l.latent)"""
+"""What others say of each latent of the run $run: of label and note the newest and the run that it
+was given in, of bookmarks the run of the newest, all lists, and all that is written."""
+LABELLED = f"""{LATENTS} LEFT JOIN labels b ON {OWN}
+    LEFT JOIN {_OF_OTHERS} o ON o.latent = l.latent AND NOT coalesce(b.alone, false)"""
+"""Latents of the run $run with the label b that was given here, and what others o say."""
+SHOWN = """coalesce(nullif(b.label, ''), o.label, '') AS label,
+    coalesce(nullif(b.note, ''), o.note, '') AS note,
+    coalesce(b.bookmarked, false) OR o.bookmarked_from IS NOT NULL AS bookmarked,
+    list_concat(coalesce(b.lists, []), list_filter(coalesce(o.lists, []),
+        lambda name: NOT list_contains(coalesce(b.lists, []), name))) AS lists,
+    CASE WHEN coalesce(b.label, '') = '' THEN coalesce(o.label_from, '') ELSE '' END AS label_from,
+    CASE WHEN coalesce(b.note, '') = '' THEN coalesce(o.note_from, '') ELSE '' END AS note_from,
+    CASE WHEN coalesce(b.bookmarked, false) THEN '' ELSE coalesce(o.bookmarked_from, '') END
+        AS bookmarked_from"""
+"""What is shown of a latent, its own, else what others say; where it is from, "" for its own."""
+WRITTEN = "concat_ws(' ', b.label, b.note, o.written)"
+"""All that is said of a latent, as a search reads it."""
