@@ -16,7 +16,7 @@ from itda_core.analysis.latent_map import read_map
 from itda_core.corpus.corpus import load_corpus
 from itda_core.jobs.queue import JobQueue
 from itda_core.runs.comparisons import comparisons_folder, read_comparisons
-from itda_core.runs.labels import labels_file
+from itda_core.runs.labels import kept_labels, labels_file, read_changes
 from itda_core.runs.near_misses import near_misses
 from itda_core.runs.results import read_evaluation, read_probing
 from itda_core.runs.run import list_runs, read_run
@@ -127,6 +127,26 @@ def test_the_database_labels_jobs_and_comparisons_of_before_are_read(frozen_data
         assert all(queue.progress(job)["stage"] == "done" for job in jobs)
     finally:
         queue.close()
+
+
+def test_lines_of_labels_of_all_versions_mean_what_they_meant():
+    """All fields at once; field by field; with where the source stands, and what others say left
+    out."""
+    changes, bad = read_changes((FROZEN / "labels-of-versions.jsonl").read_bytes())
+    assert not bad
+    found = {one.label.source[:2]: one for one in kept_labels(changes)}
+    peace = found["tiny-0123abcd-L02", 3]
+    assert peace.label.fields == {
+        "label": "peace", "note": "second", "bookmarked": False, "lists": ("kept",), "alone": False,
+    }  # fmt: skip
+    assert peace.span == (20, 26)
+    assert {name: time[:7] for name, time in peace.times.items()} == {
+        "label": "2026-02", "note": "2026-03", "bookmarked": "2026-02", "lists": "2026-01",
+    }  # fmt: skip
+    plain = found["tiny-0123abcd-L02", 4]
+    assert (plain.label.label, plain.label.lists, plain.span) == ("no list yet", (), None)
+    assert found["tiny-89abcdef-L01", 0].label.alone
+    assert found["sae-89abcdef-L01", 7].span == ()
 
 
 def assert_same(found, expected):

@@ -17,10 +17,14 @@ import pyarrow.parquet as pq
 
 from benchmarks.common.harness import Report, Spread, in_turn
 from benchmarks.speed.drawn import ATOMS, L0, make_runs
+from benchmarks.speed.labelled import label_questions, labelled_store, list_page
 from itda_core.runs.run import Run
 from itda_core.store.store import Store
 
 QUERY_MILLISECONDS = 50
+LIST_MILLISECONDS = 300
+LABELLED = (10_000, 40, 2_048)
+"""Labels, runs, and latents of each"""
 _SEARCHES = {"a rare word": "treaty", "a frequent word": "the", "no hit": "zebrafish"}
 _BARE_SCAN = """SELECT count(*), sum(latent), min(prompt_id), sum(position), sum(step),
     sum(coefficient) FROM read_parquet(?)"""
@@ -173,6 +177,7 @@ def run_benchmark(folder: Path, options: argparse.Namespace) -> None:
     _report_queries(report, growth)
     _report_cold(report, path, runs)
     _report_first_page(report, path, folder / "runs", options.rounds)
+    _report_labels(report, options.rounds)
     _report_size(report, path, n_codes)
     print(f"saved as {report.save()}")
 
@@ -258,6 +263,23 @@ def _report_first_page(report: Report, path: Path, runs: Path, rounds: int) -> N
     report.target("looking again when nothing is new, ms", "≤ 5 ms", again, again <= 5)
     total = statistics.median(sum(row.values()) for row in taken)
     report.target("the first page's questions, ms", "≤ 1,000 ms, cold", total, total <= 1_000)
+
+
+def _report_labels(report: Report, rounds: int) -> None:
+    store, run_id = labelled_store(*LABELLED)
+    whole = "the list's page: the first, second, fourth and fifth of these"
+    asked = label_questions(store, run_id)
+    asked[whole] = lambda questions=dict(asked): list_page(questions)
+    spreads = {name: spread.times(1e3) for name, spread in in_turn(asked, rounds).items()}
+    store.close()
+    labels, runs, latents = LABELLED
+    report.table(
+        f"Labels of sources, {labels:,} in {runs} runs of {latents:,} latents, milliseconds",
+        [{"": name, "min – median – max": spread} for name, spread in spreads.items()],
+        "Each source is in some four dictionaries, and shows what the others say of it.",
+    )
+    wanted = f"≤ {LIST_MILLISECONDS} ms, warm"
+    report.target(whole, wanted, spreads[whole], spreads[whole].median <= LIST_MILLISECONDS)
 
 
 def _report_size(report: Report, path: Path, n_codes: int) -> None:

@@ -12,6 +12,7 @@ it there. For the time when the dictionary is gone, a line says where its source
 import dataclasses
 import json
 import os
+import re
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ _SPAN = "span"
 Span = tuple[int, int] | tuple[()] | None
 """Where a source begins and ends in its prompt's text, in characters; () of a latent that was not
 made of a token, as those of an autoencoder; None where it is not said, as in lines of before"""
+_HALF = re.compile("[\ud800-\udfff]")
 _writing = threading.Lock()
 
 
@@ -236,7 +238,7 @@ def _check_text(name: str, value: object, longest: int) -> None:
         raise InputError(f"{name} of a label must be text.")
     if len(value) > longest:
         raise InputError(f"The {name} of a latent has at most {longest:,} characters.")
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if _HALF.search(value):
         raise InputError(f"{name} of a label holds half a character (a lone surrogate).")
 
 

@@ -27,6 +27,12 @@ CLOSES = """"end" > "start" AND (unicode(right(token, 1)) < 128
 """Whether a token is the last one of its last character, so that with it the text has been read up
 to its end: characters of ASCII are never cut in pieces, others where the next token has the same
 end. Of a latent's position, start, end and token, and of the ends of its prompt's tokens."""
+_SHARED_LABELS = """
+CREATE TABLE shared_labels (run_id VARCHAR, latent INTEGER, label VARCHAR, note VARCHAR,
+    bookmarked BOOLEAN, lists VARCHAR[], changed VARCHAR, label_changed VARCHAR,
+    note_changed VARCHAR, prompt INTEGER, position INTEGER, "start" INTEGER, "end" INTEGER,
+    closes BOOLEAN);
+"""
 _UPGRADES = {
     4: "ALTER TABLE runs ADD COLUMN site VARCHAR DEFAULT 'resid_post'",
     5: f"""ALTER TABLE latents ADD COLUMN closes BOOLEAN;
@@ -38,8 +44,11 @@ _UPGRADES = {
         ALTER TABLE labels ADD COLUMN of_source BOOLEAN;
         UPDATE latents SET closes = {CLOSES} FROM run_prompts rp
         WHERE rp.run = latents.run AND rp.prompt = latents.prompt;
+        UPDATE latents SET closes = "end" > "start" AND unicode(right(token, 1)) < 128
+        WHERE closes IS NULL;
         UPDATE labels SET label_changed = changed, note_changed = changed, alone = false,
-            of_source = true""",
+            of_source = true;
+        {_SHARED_LABELS}""",
 }
 """What makes a file of a version one of the next, where that is sure: before there were sites, all
 runs were of one; labels are taken in anew from their file"""
@@ -74,6 +83,7 @@ CREATE TABLE labels (run_id VARCHAR, latent INTEGER, prompt_id VARCHAR, position
     label_changed VARCHAR, note_changed VARCHAR, alone BOOLEAN, "start" INTEGER, "end" INTEGER,
     of_source BOOLEAN);
 """
+_SCHEMA += _SHARED_LABELS
 
 
 class Database:

@@ -20,7 +20,7 @@ from itda_core.store.importer import (
     why_not_imported,
     why_refused,
 )
-from itda_core.store.label_import import insert_labels
+from itda_core.store.label_import import insert_labels, share_labels
 
 _RETRY_SECONDS = 60.0
 """What kept a run from being read may pass without a trace in its files, such as a limit of open
@@ -49,7 +49,9 @@ class Index:
     def _import_dictionary(self, run: Run) -> bool:
         try:
             with self._database.transaction() as cursor:
-                return insert_run(cursor, run)
+                if is_new := insert_run(cursor, run):
+                    share_labels(cursor)
+                return is_new
         except duckdb.Error as error:  # the commit's as well: that is when a disk is full
             raise why_not_imported(run, error) from error
 
@@ -167,6 +169,7 @@ class Index:
             cursor.execute(
                 "DELETE FROM prompts WHERE prompt NOT IN (SELECT prompt FROM run_prompts)"
             )
+            share_labels(cursor)
 
 
 def rebuild(path: Path, runs: Path) -> int:

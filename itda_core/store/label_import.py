@@ -6,7 +6,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from itda_core.runs.labels import KeptLabel
+from itda_core.runs.labels import KeptLabel, Label
 
 _COLUMNS = pa.schema(
     {
@@ -27,14 +27,38 @@ _COLUMNS = pa.schema(
         "of_source": pa.bool_(),
     }
 )
+_OF_LABEL = tuple(field.name for field in dataclasses.fields(Label))
+
+
+_SHARED = """SELECT b.run_id, b.latent, b.label, b.note, b.bookmarked, b.lists, b.changed,
+        b.label_changed, b.note_changed, p.prompt, b.position,
+        coalesce(l."start", b."start") AS "start", coalesce(l."end", b."end") AS "end",
+        CASE WHEN l.latent IS NOT NULL THEN l.closes
+            ELSE b."end" > b."start" AND unicode(substr(p.text, b."end", 1)) < 128 END AS closes
+    FROM labels b JOIN prompts p USING (prompt_id) LEFT JOIN runs g ON g.run_id = b.run_id
+    LEFT JOIN latents l ON l.run = g.run AND l.latent = b.latent AND l.prompt = p.prompt
+        AND l.position = b.position
+    WHERE b.of_source AND coalesce(g.kind, 'itda') = 'itda'
+        AND (b.label <> '' OR b.note <> '' OR b.bookmarked OR len(b.lists) > 0)"""
+"""Labels with where their source stands in its prompt: as the run has it, else as their file says.
+Where neither is known (an earlier version wrote the line, and the run is gone) start, end and
+closes are open."""
 
 
 def insert_labels(cursor: duckdb.DuckDBPyConnection, labels: list[KeptLabel]) -> None:
-    """Have these labels instead of those that are there."""
+    """Have these labels instead of those that are there, and those that other runs may show."""
     cursor.execute("DELETE FROM labels")
     cursor.register("read", pa.Table.from_pylist(list(map(_row, labels)), schema=_COLUMNS))
     cursor.execute("INSERT INTO labels BY NAME SELECT * FROM read")
     cursor.unregister("read")
+    share_labels(cursor)
+
+
+def share_labels(cursor: duckdb.DuckDBPyConnection) -> None:
+    """Find again which labels other runs may show, and where their sources stand: for when labels
+    or runs have come or gone."""
+    cursor.execute("DELETE FROM shared_labels")
+    cursor.execute(f"INSERT INTO shared_labels BY NAME {_SHARED}")
 
 
 def _row(kept: KeptLabel) -> dict[str, Any]:
@@ -42,7 +66,7 @@ def _row(kept: KeptLabel) -> dict[str, Any]:
     a latent that was not made of a token."""
     start, end = kept.span or (None, None)
     return {
-        **dataclasses.asdict(kept.label),
+        **{name: getattr(kept.label, name) for name in _OF_LABEL},
         "label_changed": kept.times.get("label", ""),
         "note_changed": kept.times.get("note", ""),
         "start": start,

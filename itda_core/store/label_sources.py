@@ -11,19 +11,6 @@ LATENTS = "latents l JOIN runs r USING (run) JOIN prompts p USING (prompt)"
 """Tables of a latent l, its run r and its source's prompt p"""
 _NAME = "regexp_replace({}, '-[0-9a-f]{{8}}-L[0-9]+$', '')"
 """The model of a run by its id, where nothing else is left of it"""
-_PLACED = """(SELECT b.run_id, b.latent, b.label, b.note, b.bookmarked, b.lists, b.changed,
-        b.label_changed, b.note_changed, p.prompt, b.position,
-        coalesce(l."start", b."start") AS "start", coalesce(l."end", b."end") AS "end",
-        CASE WHEN l.latent IS NOT NULL THEN l.closes
-            ELSE b."end" > b."start" AND unicode(substr(p.text, b."end", 1)) < 128 END AS closes
-    FROM labels b JOIN prompts p USING (prompt_id) LEFT JOIN runs g ON g.run_id = b.run_id
-    LEFT JOIN latents l ON l.run = g.run AND l.latent = b.latent AND l.prompt = p.prompt
-        AND l.position = b.position
-    WHERE b.of_source AND coalesce(g.kind, 'itda') = 'itda'
-        AND (b.label <> '' OR b.note <> '' OR b.bookmarked OR len(b.lists) > 0))"""
-"""Labels with where their source stands in its prompt: as the run has it, else as their file says.
-Where neither is known (an earlier version wrote the line, and the run is gone) start, end and
-closes are open."""
 _SAME_SOURCE = f"""o.prompt = l.prompt AND o.run_id <> r.run_id
     AND CASE WHEN o."end" IS NULL
         THEN o.position = l.position AND {_NAME.format("o.run_id")} = {_NAME.format("r.run_id")}
@@ -31,7 +18,7 @@ _SAME_SOURCE = f"""o.prompt = l.prompt AND o.run_id <> r.run_id
             OR o.closes AND l.closes) END"""
 """Of a label o and a latent l of another run r. Where a source's place in the text is not known,
 positions compare within the runs of one model alone."""
-ELSEWHERE = f"""latents l JOIN runs r USING (run) JOIN {_PLACED} o ON {_SAME_SOURCE}
+ELSEWHERE = f"""latents l JOIN runs r USING (run) JOIN shared_labels o ON {_SAME_SOURCE}
     WHERE r.kind = 'itda'"""
 """Each latent l of a run r with each label o that was given to its source in another run."""
 

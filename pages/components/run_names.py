@@ -78,7 +78,7 @@ def origin_text(run_id: str, run, runs: pd.DataFrame) -> str:
     two apart. run_id: where it was given; run: where it is shown; runs: Store.runs.table()."""
     found = runs[runs["run_id"] == run_id]
     if found.empty:
-        return f"a deleted run, {visible(run_id)}"
+        return f"a run that is not here, {visible(run_id)}"
     origin = next(found.itertuples())
     digest = origin.training_id.rpartition("-")[2]
     if origin.model != run.model:

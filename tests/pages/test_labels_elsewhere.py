@@ -112,7 +112,7 @@ def test_a_deleted_run_leaves_its_labels(shared):
     app.run()
     assert_no_failure(app)
     row = listed(app, latent)
-    assert (row["label"], row["from"]) == (f"☆ {WAR}", f"a deleted run, {label.run_id}")
+    assert (row["label"], row["from"]) == (f"☆ {WAR}", f"a run that is not here, {label.run_id}")
     assert "from layer 1" not in links(app)
     assert len(list_runs(data / "runs")) == 1
 
@@ -130,8 +130,10 @@ def test_labels_from_elsewhere_are_found_by_filters_and_in_other_pages(shared):
     assert counts.loc[here.run_id, ["own", "elsewhere"]].tolist() == [0, 1]
     assert counts.loc[label.run_id, ["own", "elsewhere"]].tolist() == [1, 0]
     app = open_page("similarity", row="1", column="2")
-    tables = [one.value for one in app.dataframe if "label" in one.value]
-    assert {WAR} == set(tables[0]["label"]) - {""}
+    listed_there = next(one.value for one in app.dataframe if "text" in one.value)
+    assert set(listed_there["text"]) - {""} == {WAR}
+    assert WAR in text_of(app)  # at the head of the cards below, once from the other
+    assert f"“{WAR}” from layer 1" in text_of(app)
 
 
 def test_a_text_taken_apart_shows_labels_from_elsewhere(own_data):

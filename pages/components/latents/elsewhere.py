@@ -31,17 +31,17 @@ def label_text(run, latent: pd.Series) -> str:
     return literal(f"“{latent.label}”") + (literal(f" from {origin}") if origin else "")
 
 
-def labelled_sources(runs: pd.DataFrame) -> dict[tuple[str, int], str]:
-    """The labels of some dictionaries by prompt and position of their sources, each with where it
-    is from; of several the first one's. runs: rows of Store.runs.table()."""
-    store, texts = explorer().store, {}
-    for run in runs.itertuples():
+def labels_of_side(directories: list[str]) -> pd.DataFrame:
+    """The labels of some dictionaries: prompt_id and position of the source, each once, label,
+    label_from ("" where it is of that dictionary's own), and text, both in words."""
+    store = explorer().store
+    runs = store.known(store.runs.table)
+    tables = [pd.DataFrame(columns=["prompt_id", "position", "label", "label_from", "text"])]
+    for run in runs[runs["directory"].isin(directories)].itertuples():
         labels = store.known(store.labels.shown, run.run_id)
-        words = origins(run, labels["label_from"])
-        for label, origin in zip(labels.itertuples(), words, strict=True):
-            text = shown(label.label) + (f" (from {origin})" if origin else "")
-            texts.setdefault((label.prompt_id, label.position), text)
-    return texts
+        words = origins(run, labels["label_from"]).map(lambda words: words and f" (from {words})")
+        tables.append(labels.assign(text=labels["label"].map(shown) + words).drop(columns="latent"))
+    return pd.concat(tables, ignore_index=True).drop_duplicates(["prompt_id", "position"])
 
 
 def show_elsewhere(run, others: pd.DataFrame, take_over: Callable[[pd.Series], None]) -> None:

@@ -10,7 +10,7 @@ from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
 from pages.components.frame import errors_as_sentences
 from pages.components.latents.card import show_card
-from pages.components.latents.elsewhere import label_text, labelled_sources
+from pages.components.latents.elsewhere import label_text, labels_of_side
 from pages.components.run_names import run_label
 from pages.components.similarity.choice import Choice, Item
 from pages.components.similarity.matrix import about
@@ -79,7 +79,7 @@ def _show_list(choice: Choice, row: Item, column: Item, name: str, table: pd.Dat
     with listed.container():
         st.caption(_ORDERED[name])
         of_side = column if name == "only_b" else row
-        picked = _source_table(shown, name, _labels_of(of_side))
+        picked = _source_table(_with_labels(of_side, shown), name)
         if len(table) > _MAX_ROWS:
             st.caption(f"The first {_MAX_ROWS:,} of {len(table):,}; the download has all of them.")
     source = shown.iloc[min(picked, len(shown) - 1)]
@@ -118,26 +118,26 @@ def _show_words(row: Item, column: Item, comparison: Comparison) -> None:
     )
 
 
-def _labels_of(item: Item) -> dict[tuple[str, int], str]:
-    """The labels of one side's sources, by prompt and position."""
-    store = explorer().store
-    runs = store.known(store.runs.table)
-    return labelled_sources(runs[runs["directory"].isin([where for _, where in item.side])])
+def _with_labels(item: Item, sources: pd.DataFrame) -> pd.DataFrame:
+    """Sources with the label that one side has of them: label, label_from and text, "" without."""
+    labels = labels_of_side([directory for _, directory in item.side])
+    columns = ["label", "label_from", "text"]
+    found = sources.merge(labels, on=["prompt_id", "position"], how="left")
+    return found.fillna(dict.fromkeys(columns, "")).set_index(sources.index)
 
 
-def _source_table(shown: pd.DataFrame, name: str, labels: dict[tuple[str, int], str]) -> int:
-    """The list; returns the number of the chosen row, at first 0. labels: of `_labels_of`."""
+def _source_table(shown: pd.DataFrame, name: str) -> int:
+    """The list; returns the number of the chosen row, at first 0. shown: of `_with_labels`."""
     texts = explorer().store.runs.prompt_texts(shown["prompt_id"].unique().tolist())
     contexts = [
         snippet(texts.get(source.prompt_id, ""), source.start, source.end, 60)
         for source in shown.itertuples()
     ]
-    written = [labels.get((source.prompt_id, source.position), "") for source in shown.itertuples()]
     event = st.dataframe(
-        shown.assign(context=contexts, token=shown["token"].map(token_label), label=written),
+        shown.assign(context=contexts, token=shown["token"].map(token_label)),
         column_order=[
             "token",
-            *["label"] * any(written),
+            *["text"] * bool(shown["text"].any()),
             "context",
             "latent",
             "latent_b",
@@ -146,7 +146,7 @@ def _source_table(shown: pd.DataFrame, name: str, labels: dict[tuple[str, int], 
         ],
         column_config={
             "token": st.column_config.TextColumn("source token", width=110),
-            "label": st.column_config.TextColumn("label", width=140),
+            "text": st.column_config.TextColumn("label", width=140),
             "context": st.column_config.TextColumn("source in context", width=620),
             "latent": st.column_config.NumberColumn("latent", format="%d", width=70),
             "latent_b": st.column_config.NumberColumn("latent in B", format="%d", width=80),
@@ -192,11 +192,11 @@ def _show_latent(item: Item, source: pd.Series, second: int, key: str, name: str
 def _offer_lists(choice: Choice, row: Item, column: Item, comparison: Comparison) -> None:
     table = pd.concat(
         [
-            one.assign(list=name)
-            for name, one in (
-                ("shared", comparison.shared),
-                ("only_a", comparison.only_a),
-                ("only_b", comparison.only_b),
+            _with_labels(side, one).drop(columns="text").assign(list=name)
+            for name, one, side in (
+                ("shared", comparison.shared, row),
+                ("only_a", comparison.only_a, row),
+                ("only_b", comparison.only_b, column),
             )
         ],
         ignore_index=True,
