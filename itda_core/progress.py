@@ -11,7 +11,8 @@ class Progress:
     """How far some work is; the last one has its results."""
 
     stage: str
-    """loading, reading, what is done then, or done"""
+    """loading (of a model) or opening (of a folder of activations), reading, what is done then, or
+    done"""
     training_id: str = ""
     run_id: str = ""
     """the run whose turn it is"""
@@ -22,6 +23,8 @@ class Progress:
     tokens: int = 0
     """read or measured so far: per layer, of this run"""
     total_tokens: int = 0
+    asked_tokens: int = 0
+    """that the settings ask for, where there are fewer; else 0"""
     tokens_per_second: float = 0.0
     fraction: float = 0.0
     """of the whole work, in [0, 1]"""

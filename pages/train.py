@@ -11,11 +11,12 @@ from itda_core.activations.folder import ActivationFolder
 from itda_core.activations.recorded import folder_config
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig, layers_in_words
 from itda_core.corpus.corpus import BUILT_IN as BUILT_IN_CORPORA
-from itda_core.errors import InputError
+from itda_core.errors import InputError, RunError
 from itda_core.model.built_in import BUILT_IN
 from itda_core.model.loading import known_models, model_shape
 from itda_core.runs.workspace import delete_interrupted, interrupted_trainings, lost_trainings
 from itda_core.settings import DTYPES, MEMORY, SETTINGS, Setting
+from pages.components.cached import loaded_run
 from pages.components.device_choice import ask_for_device, ask_for_memory, show_only_device
 from pages.components.explorer import explorer
 from pages.components.file_reading import ask_how_to_read
@@ -30,6 +31,7 @@ from pages.components.train.folder import (
     ask_for_layers_of,
     ask_for_site_of,
     ask_for_source,
+    show_fewer_tokens,
 )
 from pages.components.train.method import ask_for_method, ask_for_selection
 from pages.components.train.needs import show_needs
@@ -112,7 +114,10 @@ def _ask_for_config_of_folder() -> TrainConfig | None:
     numbers = read_numbers(texts)
     if not layers or numbers is None:
         return None
-    return _or_sentence(folder_config, folder, layers=layers, site=site, **numbers, **others)
+    config = _or_sentence(folder_config, folder, layers=layers, site=site, **numbers, **others)
+    if config:
+        show_fewer_tokens(folder, config)
+    return config
 
 
 def _or_sentence(ask: Callable, *arguments: Any, **fields: Any) -> Any:
@@ -297,13 +302,21 @@ def _show_dictionaries() -> None:
             fvu = "–" if run.fvu != run.fvu else f"{run.fvu:.3f}"
             st.caption(
                 literal(
-                    f"{run.method} · {run.corpus} · {run.tokens:,} tokens · FVU {fvu} · "
+                    f"{run.method} · {run.corpus} · {_tokens_read(run)} · FVU {fvu} · "
                     f"seed {run.seed} · {run.dtype} · "
                     f"{seconds_text(run.seconds)} of work"
                 )
             )
             if st.button("Delete …", key=f"delete_{run.run_id}"):
                 _confirm_delete(run.run_id)
+
+
+def _tokens_read(run) -> str:
+    """run: a row of the store's runs."""
+    asked = None
+    with contextlib.suppress(RunError):  # its directory has gone: the list will know it soon
+        asked = loaded_run(run.directory).metrics.get("asked_tokens")
+    return f"{run.tokens:,} tokens" + (f" of the {asked:,} asked for" if asked else "")
 
 
 @st.dialog("Delete this dictionary?")

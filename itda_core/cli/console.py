@@ -19,6 +19,7 @@ from itda_core.signs import with_signs
 
 _STAGES = {
     "loading": "Loading the model (unpacked once, on first use)",
+    "opening": "Opening the folder of activations",
     "reading": "Reading the corpus",
     "done": "Done",
 }

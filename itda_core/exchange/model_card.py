@@ -40,7 +40,7 @@ def model_card(run: Run, repository: str) -> str:
         about,
         _table("setting", _settings(run, dictionary)),
         _table("measure", _measures(run)),
-        "`fvu` is the share of the variance left unexplained on held-out prompts.",
+        " ".join(_about_measures(run)),
         _loading(run, repository),
         _LICENCE,
     ]
@@ -96,6 +96,13 @@ def _measures(run: Run) -> dict[str, str]:
         for name, value in run.metrics.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
+
+
+def _about_measures(run: Run) -> list[str]:
+    said = ["`fvu` is the share of the variance left unexplained on held-out prompts."]
+    if "asked_tokens" in run.metrics:
+        said.append("The texts had fewer tokens than the `asked_tokens` of the settings.")
+    return said
 
 
 def _table(head: str, rows: dict[str, str]) -> str:

@@ -1,6 +1,8 @@
 """How long a training or an evaluation will take and how much room it needs, before it starts."""
 
 import functools
+import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +13,7 @@ import torch
 from itda_core.activations.folder_index import read_index
 from itda_core.activations.pool import sample_size
 from itda_core.config import TrainConfig
+from itda_core.corpus.reading import TEXT_ENDINGS
 from itda_core.devices import best_device, free_memory, is_out_of_memory, kind_of
 from itda_core.errors import InputError
 from itda_core.evaluation.by_l0 import EVALUATION_TOKENS, nested_l0s
@@ -49,6 +52,10 @@ _LABELLED_TOKENS = 137_000
 """Of the held-out prompts of the built-in corpus, which probing reads."""
 _BYTES_PER_PLANNED_TOKEN = 22
 """Of texts, ids and spans that a plan keeps; measured on the built-in corpus."""
+_BYTES_PER_TOKEN = 3.0
+"""Of text that makes a token: English has four to five, the first tokens of prompts included"""
+_BYTES_OF_CORPORA = {"sotu": 9_640_000}
+
 _REGRESSIONS_SECONDS = 10.0
 """The regressions of a probing, on some thousand prompts and latents."""
 _HELD_OUT_SHARE = 1.1
@@ -82,6 +89,7 @@ def estimate(
     shape = _shape(config)
     if shape is None:
         return None
+    config = replace(config, max_tokens=min(config.max_tokens, _likely_tokens(config)))
     device, disk = device or best_device(), _disk(config, shape)
     speed = _Speed(device)
     found = Estimate(_seconds(config, shape, speed), _memory(config, shape), disk)
@@ -126,6 +134,26 @@ def _shape(config: TrainConfig) -> ModelShape | None:
     if not config.activations:
         return model_shape(config.model)
     return ModelShape(0, read_index(Path(config.activations)).d_model, 0, 0)
+
+
+def _likely_tokens(config: TrainConfig) -> int:
+    """How many tokens the texts have, where that can be told without reading them: those of a
+    folder, else at most about as many as their bytes make; else any number."""
+    if config.activations:
+        return read_index(Path(config.activations)).total_rows
+    if config.corpus.name in _BYTES_OF_CORPORA:
+        count = _BYTES_OF_CORPORA[config.corpus.name]
+    else:
+        count = _bytes_of_texts(config.corpus.name)
+    return sys.maxsize if count is None else max(1, int(count / _BYTES_PER_TOKEN))
+
+
+def _bytes_of_texts(name: str) -> int | None:
+    """Of a file that is text as it lies there; None where it is another, or none."""
+    # pathlib's own tests raise for names that no file can have, such as very long ones.
+    path = os.path.expanduser(name)  # noqa: PTH111
+    is_text = path.lower().endswith(TEXT_ENDINGS) and os.path.isfile(path)  # noqa: PTH113
+    return os.path.getsize(path) if is_text else None  # noqa: PTH202
 
 
 class _Speed:

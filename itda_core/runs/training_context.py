@@ -74,6 +74,8 @@ class TrainingContext:
     def notes(self) -> list[str]:
         """What a person has to know of what is left out, a sentence each."""
         notes, plan = self.corpus.notes, self.plan
+        if self.asked_tokens:
+            notes.append(fewer_tokens(plan.total_rows, self.config))
         if plan.cut:
             prompts = "1 prompt is" if plan.cut == 1 else f"{plan.cut:,} prompts are"
             notes.append(
@@ -81,6 +83,12 @@ class TrainingContext:
                 "comes after is left out."
             )
         return [*notes, *(self.moved.notes if self.moved else [])]
+
+    @property
+    def asked_tokens(self) -> int:
+        """Tokens that the settings ask for, where there are fewer; else 0."""
+        asked = self.config.max_tokens
+        return asked if self.plan.total_rows < asked else 0
 
     def left_out(self) -> dict[str, int]:
         """Texts and prompts that are not read, or not whole, and how many."""
@@ -93,6 +101,15 @@ class TrainingContext:
             "latents without a token": len(self.moved.why) if self.moved else 0,
         }
         return {what: count for what, count in counts.items() if count}
+
+
+def fewer_tokens(there: int, config: TrainConfig) -> str:
+    """A sentence on texts that have fewer tokens than the settings ask for."""
+    which = "folder of activations has" if config.activations else "corpus gives"
+    return (
+        f"The {which} {there:,} tokens beside those held out, fewer than the "
+        f"{config.max_tokens:,} asked for: all of them are read."
+    )
 
 
 def _reading(config: TrainConfig) -> str:

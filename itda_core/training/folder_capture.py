@@ -85,7 +85,8 @@ def capture_folder(
     workspace = Workspace(folder, training_id)
     if _is_done(folder, workspace):
         workspace.remove()
-        yield Progress("done", training_id, fraction=1.0)
+        known = [f"{folder} has all of it already: nothing was left to capture."]
+        yield Progress("done", training_id, fraction=1.0, notes=known)
         return
     plan = make_plan(model, corpus.training(config.seed), config, config.max_tokens)
     context = TrainingContext(config, model, corpus, plan, workspace)
@@ -136,6 +137,7 @@ class _Writing:
             context.workspace.training_id,
             tokens=self._rows_read(),
             total_tokens=self._total_rows,
+            asked_tokens=context.asked_tokens,
             notes=[*context.notes, self._disk_note()],
         )
         self._started, self._rows_before = time.monotonic(), self._progress.tokens

@@ -66,6 +66,7 @@ class Report:
             context.workspace.training_id,
             tokens=capture.tokens,
             total_tokens=context.plan.total_rows,
+            asked_tokens=context.asked_tokens,
             max_atoms=context.config.max_atoms,
             skipped=capture.left_out(),
             notes=context.notes,

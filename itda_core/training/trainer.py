@@ -24,7 +24,7 @@ from itda_core.errors import InputError, ItdaError
 from itda_core.files import disk_errors_as_sentences
 from itda_core.model.loading import load_model
 from itda_core.progress import Progress
-from itda_core.runs.run import Run, list_runs
+from itda_core.runs.run import Run, list_runs, read_run
 from itda_core.runs.training_context import TrainingContext
 from itda_core.runs.workspace import Workspace, interrupted_trainings, lost_trainings
 from itda_core.selection.builders import Builder
@@ -86,7 +86,7 @@ def train(
     """
     check_trainable(config)
     move = Move.of(config, runs, origin) if config.selection == MOVED else None
-    yield Progress("loading")
+    yield Progress("opening" if config.activations else "loading")
     model = _source(config, runs, device, memory)
     yield from train_from(model, config, runs, _run, expected_id, move)
 
@@ -111,14 +111,15 @@ def train_from(
     config = config.with_dtype(model.dtype)
     model.check_layers(config.layers)
     model = model.at(config.site)
-    yield Progress("reading")
+    if not isinstance(model, RecordedModel):
+        yield Progress("reading")
     corpus = _corpus(config, model, move)
     config = replace(config, corpus=corpus.spec or config.corpus)
     workspace = Workspace(runs, _training_id(config, model, corpus, expected_id))
     names = [run_id(workspace.training_id, layer) for layer in config.layers]
     if all((runs / name).exists() for name in names):
         workspace.remove()
-        known = {"finished": names, "notes": corpus.notes}
+        known = {"finished": names, "notes": [*corpus.notes, *_notes_of(runs / names[0])]}
         yield Progress("done", workspace.training_id, fraction=1.0, **known)
         return
     plan, moved = _plan(config, model, corpus, move)
@@ -184,11 +185,24 @@ def written(
                 "seconds": seconds,
                 "skipped": capture.left_out(layer),
             }
+            if context.asked_tokens:
+                facts["asked_tokens"] = context.asked_tokens
             about = context.moved and context.moved.about(dictionary)
             writer.write(layer, dictionary, capture.explored[layer], facts, about)
             capture.let_go(layer)
             capture.seconds += time.monotonic() - started
         report.progress.finished.append(context.run_id(layer))
+
+
+def _notes_of(run: Path) -> list[str]:
+    """What is to be said again of a training that is finished; run: one of its directories."""
+    metrics = read_run(run).metrics
+    if "asked_tokens" not in metrics:
+        return []
+    return [
+        f"There were fewer tokens than the {metrics['asked_tokens']:,} asked for: "
+        f"{metrics['tokens']:,} were read."
+    ]
 
 
 def _selected(

@@ -13,6 +13,7 @@ from pages.components.upload import as_uploaded
 
 _STAGES = {
     "loading": "Loading the model (half a minute longer where it is unpacked first)",
+    "opening": "Opening the folder of activations",
     "reading": "Reading the corpus",
     "training": "Running the model over the texts",
     "moving": "Reading the tokens that the latents are",
@@ -90,7 +91,7 @@ def _headline(progress: dict, job: Job) -> str:
     if progress.get("layer") is not None:
         parts[0] += f" of layer {progress['layer']}"
     parts += [f"on {job.place}"] if job.place else []
-    if progress["seconds_left"] and progress["stage"] not in ("loading", "reading"):
+    if progress["seconds_left"] and progress["stage"] not in ("loading", "opening", "reading"):
         parts.append(f"about {seconds_text(progress['seconds_left'])} left")
     elif job.started:
         parts.append(f"{seconds_text(time.time() - job.started)} so far")
@@ -99,6 +100,8 @@ def _headline(progress: dict, job: Job) -> str:
 
 def _details(progress: dict) -> str:
     parts = [f"{progress['tokens']:,} of {progress['total_tokens']:,} tokens"]
+    if asked := progress.get("asked_tokens"):
+        parts[0] += f", all that there are of the {asked:,} asked for"
     if progress.get("tokens_per_second"):
         parts.append(f"{progress['tokens_per_second']:,.0f} tokens/s")
     if progress.get("run_id"):

@@ -93,6 +93,20 @@ def test_a_training_needs_no_more_disk_than_estimated(
     assert 0 < codes <= estimate(config).disk - activations
 
 
+def test_texts_that_have_fewer_tokens_are_estimated_by_those(tiny_corpus_file):
+    there = tiny_corpus_file.stat().st_size
+    model, corpus = ModelSpec("smollm2-135m"), CorpusSpec(str(tiny_corpus_file))
+    small, all_of_it, more = (
+        estimate(TrainConfig(model, corpus, (7,), max_tokens=count, max_atoms=100))
+        for count in (there // 10, there, 100 * there)
+    )
+    assert small.seconds < all_of_it.seconds == more.seconds
+    assert small.disk < all_of_it.disk == more.disk
+    # All of the built-in corpus is some 2 million tokens.
+    plenty = [estimate(dataclasses.replace(CONFIG, max_tokens=n)) for n in (10**6, 10**7, 10**8)]
+    assert plenty[0].seconds < plenty[1].seconds == plenty[2].seconds
+
+
 def test_more_to_evaluate_is_estimated_to_take_longer():
     """An early layer leaves more blocks to run for every L0, and so does a larger L0."""
     one = evaluation_seconds([(CONFIG, 7)])

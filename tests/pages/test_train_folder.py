@@ -41,7 +41,12 @@ def test_the_page_shows_what_is_in_a_folder_and_trains_from_it(page, folder, mon
     page.multiselect(key=f"layers_{folder}").set_value([2])
     tokens = page.text_input(key="train_max_tokens_400")  # as many as the folder has
     assert tokens.value == "400"
-    tokens.input("300")
+    page.text_input(key="train_max_atoms").input("20").run()
+    asked_for = "400 tokens beside those held out, fewer than the"
+    assert not any(asked_for in caption.value for caption in page.caption)
+    tokens.input("70000").run()
+    assert any(f"{asked_for} 70,000 asked for" in caption.value for caption in page.caption)
+    page.text_input(key="train_max_tokens_400").input("300")
     page.text_input(key="train_max_atoms").input("20")
     page.text_input(key="train_l0").input("4").run()
     assert_no_failure(page)

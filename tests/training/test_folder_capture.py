@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,8 @@ from itda_core.config import CorpusSpec, ModelSpec
 from itda_core.corpus.corpus import load_corpus
 from itda_core.errors import InputError, ItdaError
 from itda_core.evaluation.batch import check_model, held_out_prompts
-from itda_core.runs.run import NEAR_MISS_FILE, list_runs
+from itda_core.exchange.model_card import model_card
+from itda_core.runs.run import NEAR_MISS_FILE, list_runs, read_run
 from itda_core.training import folder_capture
 from itda_core.training.folder_capture import capture_config, capture_folder
 from tests.support.swept_models import both_kinds
@@ -251,6 +253,36 @@ def test_commands_capture_train_and_evaluate(
     assert code == 0
     [evaluated] = json.loads(out)["runs"]
     assert evaluated["by_l0"][0]["fvu"] == pytest.approx(run["fvu"], rel=1e-4)
+
+
+def test_fewer_tokens_than_are_asked_for_are_said_and_kept_with_the_run(
+    cli, tmp_path, tiny_model_folder, tiny_corpus_file, tiny_texts
+):
+    (tmp_path / "few.txt").write_text("\n\n".join(tiny_texts[:20]), encoding="utf-8")
+    options = ["--model", tiny_model_folder, "--corpus", tmp_path / "few.txt", "--layers", 1]
+    options += ["--dtype", "float32", "--max-tokens", 5_000, "--json"]
+    target, runs = tmp_path / "captured", ["--runs", tmp_path / "runs"]
+    code, out, error = cli("capture", *options, "--out", target)
+    there = json.loads(out)["tokens"]
+    note = f"{there:,} tokens beside those held out, fewer than the 5,000 asked for"
+    assert (code, error.count(f"The corpus gives {note}")) == (0, 1)
+    code, again, error = cli("capture", *options, "--out", target)
+    assert (code, again) == (0, out)
+    assert f"{target} has all of it already" in error
+
+    training = ["--max-tokens", 5_000, "--max-atoms", 30, "--l0", 4, "--json", *runs]
+    code, out, error = cli("train", "--activations", target, *training)
+    assert (code, error.count(f"The folder of activations has {note}")) == (0, 1)
+    assert "Opening the folder of activations" in error
+    assert "Loading the model" not in error
+    run = read_run(Path(json.loads(out)["runs"][0]["directory"]))
+    assert (run.config.max_tokens, run.metrics["asked_tokens"]) == (5_000, 5_000)
+    assert run.metrics["tokens"] == there
+    assert "`asked_tokens`" in model_card(run, "owner/name")
+    lines = (run.directory / "progress.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["asked_tokens"] == 5_000
+    code, _, error = cli("train", "--activations", target, *training)  # it is there already
+    assert f"fewer tokens than the 5,000 asked for: {there:,} were read" in error
 
 
 def test_a_stopped_command_says_how_to_go_on_and_does(

@@ -7,6 +7,8 @@ import streamlit as st
 
 from itda_core.activations.folder import ActivationFolder
 from itda_core.activations.folder_index import INDEX_FILE
+from itda_core.config import TrainConfig
+from itda_core.runs.training_context import fewer_tokens
 from itda_core.settings import SETTINGS
 from pages.components.text import bytes_text, literal
 
@@ -85,3 +87,10 @@ def ask_for_layers_of(folder: ActivationFolder) -> tuple[int, ...]:
             help="One dictionary for each.",
         )
     )
+
+
+def show_fewer_tokens(folder: ActivationFolder, config: TrainConfig) -> None:
+    """A sentence where the folder has fewer tokens than the settings ask for."""
+    there = folder.n_rows(held_out=False)
+    if there < config.max_tokens:
+        st.caption(fewer_tokens(there, config))
