@@ -20,6 +20,7 @@ from itda_core.cli.console import (
 from itda_core.errors import InputError
 from itda_core.progress import Progress
 from itda_core.runs.run import Run, find_run
+from itda_core.settings import RESID_POST
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -27,8 +28,8 @@ def evaluate(options: argparse.Namespace) -> int:
     from itda_core.evaluation.batch import EvaluationTask, measure_runs
 
     task = EvaluationTask(**_task_options(options), l0s=options.l0s)
-    results = follow(measure_runs(task), options).results
-    rows = [{"run_id": result["run_id"], **row} for result in results for row in result["by_l0"]]
+    results = _with_site(task.runs, follow(measure_runs(task), options).results)
+    rows = _rows(results, "by_l0")
     show(options, {"runs": results}, rows)
     for reason in dict.fromkeys(result.get("why_no_losses") for result in results):
         if reason:
@@ -41,8 +42,9 @@ def probe(options: argparse.Namespace) -> int:
     it is kept with the run."""
     from itda_core.evaluation.batch import ProbingTask, measure_runs
 
-    results = follow(measure_runs(ProbingTask(**_task_options(options))), options).results
-    rows = [{"run_id": result["run_id"], **row} for result in results for row in result["results"]]
+    task = ProbingTask(**_task_options(options))
+    results = _with_site(task.runs, follow(measure_runs(task), options).results)
+    rows = _rows(results, "results")
     for row in rows:
         row["chosen"] = "  ".join(
             str(feature["feature"])
@@ -52,6 +54,27 @@ def probe(options: argparse.Namespace) -> int:
         )
     show(options, {"runs": results}, rows)
     return 0
+
+
+def _rows(results: list[dict[str, Any]], entry: str) -> list[dict[str, Any]]:
+    """A table of what is listed in an entry of each result, with what tells the runs apart."""
+    names = [name for name in ("run_id", "site") if results and name in results[0]]
+    return [
+        {**{name: result[name] for name in names}, **row}
+        for result in results
+        for row in result[entry]
+    ]
+
+
+def _with_site(runs: Sequence[Run], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Results with the sites of their runs, where one is of another than a block's output."""
+    sites = {run.run_id: run.site for run in runs}
+    if set(sites.values()) == {RESID_POST}:
+        return results
+    return [
+        {"run_id": result["run_id"], "site": sites[result["run_id"]], **result}
+        for result in results
+    ]
 
 
 def _task_options(options: argparse.Namespace) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -202,7 +203,8 @@ def test_three_whole_models_have_a_dendrogram_and_two_layers_a_path(data):
 
 def test_one_dictionary_is_compared_with_itself_and_nothing_fails(one_run):
     app = open_page("similarity")
-    assert printed(app) == ["1.00"]
+    assert "One layer compared with itself says nothing" in app.info[0].value
+    assert not app.get("plotly_chart")  # which would have one cell
     app = open_page("similarity", view="models")
     assert "one model only" in app.info[0].value
 
@@ -371,8 +373,51 @@ def test_other_places_in_a_block_are_named_and_compared_where_they_are_chosen(da
     assert "mlp_out" in models.options[-1]
     assert not any("mlp_out" in name for name in models.options[:-1])
     assert other not in models.value and models.value
+    assert not app.warning
     app = models.set_value([*models.value, other]).run()
     assert not app.exception and other in app.multiselect(key="models").value
+    assert "several places in a block" in app.warning[0].value
+    app = open_page("similarity", b=other)  # a has two layers, b one
+    assert "of resid\\_post, " in app.warning[0].value
+    assert "of mlp\\_out" in app.warning[0].value
+    figure = json.loads(app.get("plotly_chart")[0].proto.spec)
+    assert re.search(
+        "A: tiny-llama.*<br>B: tiny-llama · mlp_out", figure["layout"]["title"]["text"]
+    )
+    assert "B layer 1 mlp_out" in told(app).replace("\\", "")
+
+
+def test_a_matrix_of_one_cell_is_a_sentence(data):
+    first, *_ = (run for run in list_runs(data / "runs") if run.config.max_atoms == 40)
+    other = next(run for run in list_runs(data / "runs") if run.config.max_atoms == 48)
+    shutil.rmtree(next(run.directory for run in list_runs(data / "runs")
+                       if run.config.max_atoms == 48 and run.layer != first.layer))  # fmt: skip
+    app = open_page("similarity")
+    a, b = group_id(app, "a", "40 atoms"), group_id(app, "b", "48 atoms")
+    app = open_page("similarity", a=a, b=b)
+    value = compare(first.dictionary(), other.dictionary()).jaccard
+    assert f"Jaccard of sources **{value:.2f}**" in told(app)
+    assert not app.get("plotly_chart")
+
+
+def plot_size(figure):
+    layout, margin = figure.layout, figure.layout.margin
+    return layout.width - margin.l - margin.r, layout.height - margin.t - margin.b
+
+
+@pytest.mark.parametrize("name", ["short", "a name that is far longer than one cell is wide"])
+def test_names_of_models_have_room_above_a_matrix_of_any_size(name):
+    for size in (1, 2, 20):
+        look = Look(0.0, 1.0, "", sides=(f"A: {name}", "B: <b>"))
+        values, names = np.full((size, size), 0.5), [str(number) for number in range(size)]
+        hovers = [[""] * size] * size
+        bare, figure = (
+            charts_similarity.matrix(values, names, names, ("", ""), hovers, one)
+            for one in (dataclasses.replace(look, sides=()), look)
+        )
+        assert figure.layout.width >= 6.5 * len(f"A: {name}")
+        assert plot_size(figure) == plot_size(bare)  # cells stay squares: what is added is margin
+        assert "&lt;b&gt;" in figure.layout.title.text
 
 
 def test_things_that_are_alike_stand_side_by_side():

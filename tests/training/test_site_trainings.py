@@ -21,7 +21,7 @@ from itda_core.exchange.published import published_files
 from itda_core.model.loading import load_model
 from itda_core.runs.run import list_runs
 from itda_core.store.store import Store
-from tests.support.command_line import one_json
+from tests.support.command_line import one_json, table
 from tests.support.tiny_models import TEXTS, close, save_tiny_model
 from tests.support.trained_runs import tiny_config, trained
 
@@ -46,6 +46,18 @@ def runs(tmp_path_factory, config):
 @pytest.fixture(scope="module")
 def run(runs):
     return list_runs(runs)[-1]
+
+
+def test_measures_of_several_places_in_a_block_say_which_is_which(cli, runs, run, runs_folder, ids):
+    options = ["--l0s", 1, "--max-tokens", 60]
+    both = ["evaluate", run.directory, runs_folder / ids[0], *options]
+    head, *rows = table(cli(*both))
+    assert head[:2] == ["run_id", "site"]
+    assert [row[:2] for row in rows] == [[run.run_id, SITE], [ids[0], "resid_post"]]
+    assert [one["site"] for one in one_json(cli(*both, "--json"))["runs"]] == [SITE, "resid_post"]
+    usual = ["evaluate", runs_folder / ids[0], *options]
+    assert "site" not in table(cli(*usual))[0]
+    assert "site" not in one_json(cli(*usual, "--json"))["runs"][0]
 
 
 def mlp_outputs(model, tokens, layer=LAYER):

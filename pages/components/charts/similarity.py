@@ -1,5 +1,6 @@
 """Figures of the Similarity page: pure functions from arrays to a plotly figure."""
 
+import html
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ _COLOURS = ("#f1f5f7", "#bcd6e3", "#7fb0c9", "#3f7f9f", "#0f4a66")
 """Evenly from the low end to the high one. Cells bring their own ground, so that they read alike
 on a white page and on a black one."""
 _PALE_TEXT, _STRONG_TEXT = "#1b1b1b", "#ffffff"
+_LINE_PIXELS, _CHARACTER_PIXELS = 18, 7
+"""Of text above a matrix"""
 _STRONG_FROM = 0.62
 """The share of the colour scale from which a cell needs the other colour of text."""
 
@@ -33,6 +36,8 @@ class Look:
     """rows and columns are the same things, so that no best match is on the diagonal"""
     chosen: tuple[int, int] | None = None
     """row and column of the cell to frame"""
+    sides: tuple[str, ...] = ()
+    """what rows and columns are of, a line each above the matrix"""
 
 
 def matrix(
@@ -58,6 +63,7 @@ def matrix(
     if look.chosen is not None:
         figure.add_trace(_frame(look.chosen, size))
     _lay_out_matrix(figure, rows, columns, titles, size)
+    _name_sides(figure, look.sides)
     return figure
 
 
@@ -218,6 +224,31 @@ def _lay_out_matrix(
     )
 
 
+def _name_sides(figure: go.Figure, sides: tuple[str, ...]) -> None:
+    """Names of models are longer than most axes: they stand above the matrix, which is made as wide
+    as they need."""
+    if not sides:
+        return
+    layout, head = figure.layout, _LINE_PIXELS * len(sides)
+    lacking = max(0, _CHARACTER_PIXELS * max(map(len, sides)) + 20 - layout.width)
+    figure.update_layout(
+        width=layout.width + lacking,
+        height=layout.height + head,
+        margin={"t": layout.margin.t + head, "r": layout.margin.r + lacking},
+        title={
+            "text": "<br>".join(map(html.escape, sides)),
+            "font": {"size": 13},
+            "x": 0,
+            "xanchor": "left",
+            "xref": "container",
+            "y": 1,
+            "yanchor": "top",
+            "yref": "container",
+            "pad": {"t": 26, "l": 4},
+        },
+    )
+
+
 def _column_labels(columns: list[str], cell: int) -> tuple[list[str], bool, int]:
     """Labels of columns, whether they stand upright, and the pixels below the axis they need.
 
@@ -286,7 +317,7 @@ def dendrogram(values: np.ndarray, names: list[str]) -> go.Figure:
     figure.update_layout(
         height=130 + 34 * len(names),
         margin={"l": 10, "r": 10, "t": 34, "b": 10},
-        xaxis={"title": "mean similarity where two branches meet", "autorange": "reversed"},
+        xaxis={"title": "mean similarity", "autorange": "reversed"},
         yaxis={
             "tickvals": [5 + 10 * place for place in range(len(names))],
             "ticktext": tree["ivl"],

@@ -1,10 +1,11 @@
 """What the Similarity page compares: its widgets, which follow the link and write it."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import streamlit as st
 
+from itda_core.config import layer_in_words
 from itda_core.similarity.measures import ALL_MEASURES, JACCARD, Measure
 from pages.components.similarity.model_groups import Group
 from pages.components.similarity.overlaps import RunSide, have_one_tokenizer
@@ -59,6 +60,7 @@ def ask(groups: dict[str, Group]) -> Choice | None:
     view = _segmented(left, "Compare", _VIEWS, "view")
     kind = _ask_for_kind(right)
     chosen = _ask_for_two(groups) if view == "layers" else _ask_for_models(groups)
+    _warn_of_sites(chosen, "AB" if view == "layers" else [group.name for group in chosen])
     key, seeds, order, stretch = _ask_how(kind, chosen)
     if not chosen:
         st.info("Choose at least one model.")
@@ -75,10 +77,30 @@ def ask(groups: dict[str, Group]) -> Choice | None:
     return Choice(view, tuple(chosen), rows, columns, kind, key, seeds, order, stretch)
 
 
+def _warn_of_sites(chosen: list[Group], names: Sequence[str]) -> None:
+    """Says it where not all are of the same place in a block."""
+    sites = list(dict.fromkeys(group.config.site for group in chosen))
+    if len(sites) > 1:
+        pairs = zip(names, chosen, strict=True)
+        named = ", ".join(f"{name} of {group.config.site}" for name, group in pairs)
+        st.warning(
+            literal(
+                f"These are of several places in a block: {named}. They tell different things of "
+                "the same tokens, so that low values are to be expected."
+            )
+        )
+
+
 def _layer_items(group: Group, letter: str) -> tuple[Item, ...]:
     # Every layer is compared with every layer, so each stands at the same place of its side.
     return tuple(
-        Item(layer, str(layer), f"{letter} layer {layer}", ((0, directory),), (run_id,))
+        Item(
+            layer,
+            str(layer),
+            f"{letter} {layer_in_words(layer, group.config.site)}",
+            ((0, directory),),
+            (run_id,),
+        )
         for layer, directory, run_id in zip(
             group.layers, group.directories, group.run_ids, strict=True
         )

@@ -39,6 +39,9 @@ def show_matrix(choice: Choice, values: Values, chosen: tuple[int, int] | None) 
 
     chosen: row and column number of the cell that is looked at.
     """
+    if values.values.size == 1:
+        _show_only_pair(choice, values)
+        return
     wide = len(choice.columns) > 34
     left, right = (st.container(), st.container()) if wide else st.columns([5, 3], gap="medium")
     with left:
@@ -49,6 +52,22 @@ def show_matrix(choice: Choice, values: Values, chosen: tuple[int, int] | None) 
         else:
             _show_dendrogram(choice, values)
     _show_words(choice, values)
+
+
+def _show_only_pair(choice: Choice, values: Values) -> None:
+    """A sentence in place of a matrix of one cell."""
+    if not choice.is_same:
+        st.markdown(
+            f"{literal(choice.rows[0].name)} and {literal(choice.columns[0].name)}: "
+            f"{cell_sentence(choice.kind, values, 0, 0)}"
+        )
+    elif choice.view == "layers":
+        st.info(
+            "One layer compared with itself says nothing. Choose another model, or train more "
+            "layers with “Train what is missing”."
+        )
+    else:
+        st.caption("One model compared with itself says nothing. Choose a second one.")
 
 
 def choose_cell(choice: Choice) -> tuple[int, int] | None:
@@ -142,14 +161,20 @@ def _look(choice: Choice, values: np.ndarray) -> Look:
     if choice.stretch and not np.isnan(off_diagonal).all():
         low, high = float(np.nanmin(off_diagonal)), float(np.nanmax(off_diagonal))
     title = "Jaccard" if choice.kind is JACCARD else ""
-    return Look(low, high, title, choice.is_same)
+    return Look(low, high, title, choice.is_same, sides=_sides(choice))
 
 
 def _axis_titles(choice: Choice) -> tuple[str, str]:
+    return ("", "") if choice.view == "models" else ("layer of A", "layer of B")
+
+
+def _sides(choice: Choice) -> tuple[str, ...]:
+    """What A and B are; whole models stand at the axes."""
     if choice.view == "models":
-        return "", ""
-    a, b = (group.name for group in choice.groups)
-    return f"layer of A: {a}", f"layer of B: {b}"
+        return ()
+    return tuple(
+        f"{letter}: {group.name}" for letter, group in zip("AB", choice.groups, strict=True)
+    )
 
 
 def _orders(choice: Choice, values: Values) -> tuple[np.ndarray, np.ndarray]:
@@ -186,6 +211,7 @@ def _show_dendrogram(choice: Choice, values: Values) -> None:
         config=picture_config("dendrogram"),
         key="dendrogram",
     )
+    st.caption("Two branches meet at the mean similarity of their members.")
     if len(rows) < len(choice.rows):
         left = [item.tick for place, item in enumerate(choice.rows) if place not in rows]
         st.caption(literal(f"Left out, since not all of its pairs are known: {', '.join(left)}."))

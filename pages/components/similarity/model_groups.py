@@ -108,11 +108,13 @@ def _parts(config: TrainConfig, method: str) -> dict[str, str]:
 
 
 def _short_names(parts: list[dict[str, str]]) -> list[str]:
-    """The model with what differs between groups, and a number where that is nothing."""
-    differ = [
-        name for name in (parts[0] if parts else {}) if len({part[name] for part in parts}) > 1
+    """The model with its place in the block where that is not the usual one, what differs between
+    groups, and a number where that is nothing."""
+    shown = [
+        name
+        for name in (parts[0] if parts else {})
+        if name == "site" or (name != "model" and len({part[name] for part in parts}) > 1)
     ]
-    shown = [name for name in differ if name != "model"]
     names = [
         " · ".join(filter(None, [part["model"], *(part[name] for name in shown)])) for part in parts
     ]
