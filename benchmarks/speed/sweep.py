@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import torch
 from safetensors.torch import save_file
@@ -25,8 +26,10 @@ from benchmarks.common.harness import Report
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.corpus.corpus import load_corpus
 from itda_core.model.built_in import built_in_folder
+from itda_core.model.hidden_states import HiddenStates
 from itda_core.model.loading import load_model
 from itda_core.model.model import Model
+from itda_core.model.sweep import Stage
 from itda_core.model.swept import SweptModel
 from itda_core.model.tokens import Tokens
 from itda_core.training import held_out
@@ -35,10 +38,16 @@ from itda_core.training.trainer import train
 TOKENIZER = "smollm2-135m"
 OFFLOADED_BATCHES = 2
 """Batches that disk offload is measured on: it reads all weights for each"""
+TURNS = 3
+"""How often reading, computing and the sweep are measured, in turn"""
 WANTED = 1.2
 """Seconds, at most, for each second that the longer one of reading and computing takes alone"""
 BUFFERS = 200_000_000
 """Bytes beside the weights: a pass of 1,024 tokens, hidden states, the rows that are kept"""
+
+
+Taken = tuple[float, float]
+"""Seconds by the clock, and of the processors: these tell what the others of a busy machine cost"""
 
 
 @dataclass(frozen=True)
@@ -160,8 +169,9 @@ def trained(folder: Path, n_tokens: int, memory: int) -> dict:
 
 
 def alone(folder: Path, n_tokens: int, memory: int) -> dict:
-    """A sweep of the same batches; before it reading without computing, and computing with a block
-    that stays in memory."""
+    """A sweep of the same batches, in turn with reading without computing, and with computing with
+    a block that stays in memory: as often as the sweep runs one, since a machine's speed changes
+    within seconds."""
     model = _warmed(folder, memory)
     batches = _batches(model, n_tokens)
     blocks = range(model.n_layers)
@@ -176,28 +186,33 @@ def alone(folder: Path, n_tokens: int, memory: int) -> dict:
             for _ in model.sweep(batches, blocks, states):
                 pass
 
-    computing = _computing(model, batches)
-    reading, swept = _seconds(read), _seconds(sweep)
-    waited, read_ahead = model.newest_reading.waited, model.newest_reading.seconds
+    turns = []
+    for _ in range(TURNS):
+        turn = {"reading": _taken(read), "computing": _computing(model, batches)}
+        turns.append(turn | {"swept": _taken(sweep), "waited": model.newest_reading.waited})
     n_bytes = sum(model._weights.stored_bytes(stage.names) for stage in stages)
     return {
-        "bytes": n_bytes, "reading": reading, "computing": computing, "swept": swept,
-        "waited": waited, "read_ahead": read_ahead, "batches": len(batches),
+        "turns": turns, "bytes": n_bytes, "batches": len(batches),
         "tokens": int(sum(tokens.mask.sum() for tokens in batches)),
     }  # fmt: skip
 
 
-def _computing(model: SweptModel, batches: list[Tokens]) -> float:
-    """Seconds that all blocks take for all batches, by one block that is run as often."""
-    with model._states() as states:
-        for number, _ in enumerate(model.sweep(batches, [0], states, keep_last=True)):
-            del number
-        for stage in model._stages([model.parts.stage(1)]):
-            started = time.perf_counter()
+def _computing(model: SweptModel, batches: list[Tokens]) -> Taken:
+    """What all blocks take for all batches, by one block that is run as often."""
+
+    def compute(stage: Stage, states: HiddenStates) -> None:
+        for _ in range(model.n_layers):
             for number, tokens in enumerate(batches):
                 model._through(stage.block, tokens, number, states)
-            seconds = time.perf_counter() - started
-    return seconds * model.n_layers
+
+    with model._states() as states:
+        for _ in model.sweep(batches, [0], states, keep_last=True):
+            pass
+        [taken] = [
+            _taken(lambda: compute(stage, states))  # noqa: B023
+            for stage in model._stages([model.parts.stage(1)])
+        ]
+    return taken
 
 
 def offloaded(folder: Path, n_tokens: int, memory: int) -> dict:
@@ -237,10 +252,10 @@ def _batches(model: Model, n_tokens: int) -> list[Tokens]:
     return [tokens.select(part) for part in model._forward_batches(tokens.lengths)]
 
 
-def _seconds(work: Callable[[], None]) -> float:
-    started = time.perf_counter()
+def _taken(work: Callable[[], None]) -> Taken:
+    started, before = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - started
+    return time.perf_counter() - started, time.process_time() - before
 
 
 def _run(part: str, folder: Path, n_tokens: int, memory: int) -> dict:
@@ -291,23 +306,37 @@ def _about_training(report: Report, folder: Path, found: dict) -> None:
 
 
 def _about_overlap(report: Report, found: dict) -> float:
-    longer = max(found["reading"], found["computing"])
+    """The middle one of the ratios of all turns."""
+    names = {
+        "reading": "reading alone", "computing": "computing alone", "swept": "the sweep",
+    }  # fmt: skip
+    turns = found["turns"]
     rows = [
-        {"what": "reading alone", "seconds": found["reading"]},
-        {"what": "computing alone", "seconds": found["computing"]},
-        {"what": "the sweep", "seconds": found["swept"]},
-        {"what": "in which it waited for weights", "seconds": found["waited"]},
+        {
+            "what": said,
+            "seconds": median(turn[name][0] for turn in turns),
+            "seconds of processors": median(turn[name][1] for turn in turns),
+        }
+        for name, said in names.items()
     ]
+    waited = median(turn["waited"] for turn in turns)
+    rows.append({"what": "in which it waited for weights", "seconds": waited})
+    ratios = [turn["swept"][0] / max(turn["reading"][0], turn["computing"][0]) for turn in turns]
+    said = ", ".join(f"{ratio:.2f}" for ratio in ratios)
     gigabytes, tokens = found["bytes"] / 1e9, found["tokens"]
-    report.table("Reading ahead", rows, f"{tokens:,} tokens, {gigabytes:.2f} GB of weights.")
-    return found["swept"] / longer
+    note = (
+        f"{tokens:,} tokens, {gigabytes:.2f} GB of weights. In {TURNS} turns the sweep took {said} "
+        "times as long as the longer one of reading and computing."
+    )
+    report.table("Reading ahead", rows, note)
+    return median(ratios)
 
 
 def _about_offload(report: Report, swept: dict, found: dict) -> None:
     rows = [
         {"way": name, "batches": of["batches"], "tokens a second": of["tokens"] / seconds}
         for name, of, seconds in (
-            ("sweep", swept, swept["swept"]),
+            ("sweep", swept, median(turn["swept"][0] for turn in swept["turns"])),
             ("accelerate's disk offload", found, found["seconds"]),
         )
     ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from itda_core.model.rooms import Rooms
 from itda_core.model.weights import Weights
 
 
@@ -30,6 +31,7 @@ class Reading:
         self._stop = threading.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="weights")
         self._next: Future | None = None
+        self._rooms = Rooms()
         self.seconds = 0.0
         """spent reading"""
         self.waited = 0.0
@@ -37,14 +39,18 @@ class Reading:
 
     def stages(self) -> Iterator[Stage]:
         """Each stage, its weights in place until the next one is asked for."""
-        with self._thread:
-            try:
-                self._begin(0)
-                for number, stage in enumerate(self._stages):
-                    with self._in_place(number):
-                        yield stage
-            finally:
-                self._stop.set()
+        try:
+            with self._thread:
+                try:
+                    self._begin(0)
+                    for number, stage in enumerate(self._stages):
+                        with self._in_place(number):
+                            yield stage
+                finally:
+                    self._stop.set()
+        finally:
+            self._next = None
+            self._rooms.clear()
 
     def _begin(self, number: int) -> None:
         """Read a stage ahead, where there is one more."""
@@ -53,18 +59,42 @@ class Reading:
 
     def _read(self, names: list[str]) -> dict[str, torch.Tensor]:
         started = time.monotonic()
-        found = self._weights.read(names, self._stop)
+        found = self._weights.read(names, self._stop, self._rooms)
         self.seconds += time.monotonic() - started
         return found
 
     @contextmanager
     def _in_place(self, number: int) -> Iterator[None]:
-        filled = self._weights.put_in(self._awaited())
+        with self._kept_for(number + 1, self._weights.device.type != "cpu"):
+            filled = self._weights.put_in(self._awaited())
         try:
             self._begin(number + 1)
             yield
         finally:
-            self._weights.take_out(filled)
+            with self._kept_for(number + 2, not self._is_converted(number + 1)):
+                self._weights.take_out(filled)
+
+    @contextmanager
+    def _kept_for(self, number: int, is_kept: bool) -> Iterator[None]:
+        """Within this context the memory of what is let go of is kept for a stage to come.
+
+        On a device it is another memory than the one that is counted. On a CPU it counts: it is
+        kept while nothing but what is put in place as it is takes memory.
+        """
+        if not is_kept:
+            yield
+            return
+        with self._rooms.kept(self._weights.stored_sizes(self._names(number))):
+            yield
+
+    def _is_converted(self, number: int) -> bool:
+        """Whether the weights of a stage take less memory in place than as they are read."""
+        names = self._names(number)
+        return self._weights.stored_bytes(names) > self._weights.bytes_of(names)
+
+    def _names(self, number: int) -> list[str]:
+        """Of a stage's tensors on disk; none after the last one."""
+        return self._stages[number].names if number < len(self._stages) else []
 
     def _awaited(self) -> dict[str, torch.Tensor]:
         """What was read ahead; held by nothing else any more."""

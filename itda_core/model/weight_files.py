@@ -8,7 +8,6 @@ import functools
 import io
 import json
 import math
-import mmap
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import torch
 
 from itda_core.errors import ModelError, WeightsGone
+from itda_core.model.rooms import Rooms
 
 DTYPES = {
     "F64": torch.float64,
@@ -32,8 +32,6 @@ DTYPES = {
 """Data types by their names in a safetensors header"""
 _LONGEST_HEADER = 100_000_000
 """Bytes, as the format limits it"""
-_PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
-"""What makes memory the process's own, where systems tell that from shared memory"""
 _KNOWN_HEADERS = 512
 """Files whose headers are remembered"""
 _READ_TOGETHER = 2**28
@@ -75,10 +73,11 @@ class StoredTensor:
         is_number = self.kind in DTYPES and DTYPES[self.kind].is_floating_point
         return self.count * dtype.itemsize if is_number else self.n_bytes
 
-    def read(self) -> torch.Tensor:
-        """The tensor, in main memory. Raises WeightsGone where the file can't be read or is another
-        one than when its header was read, ModelError where it ends before the tensor does."""
-        raw = _room(self.n_bytes)
+    def read(self, rooms: Rooms | None = None) -> torch.Tensor:
+        """The tensor, in main memory; rooms: whose it is, by default its own. Raises WeightsGone
+        where the file can't be read or is another one than when its header was read, ModelError
+        where it ends before the tensor does."""
+        raw = (rooms or Rooms()).take(self.n_bytes)
         try:
             with self.path.open("rb", buffering=0) as file:
                 self._fill(memoryview(raw.numpy()), file)
@@ -103,18 +102,6 @@ class StoredTensor:
     def empty(self) -> torch.Tensor:
         """A tensor of its shape and type that has no memory."""
         return torch.empty(self.shape, dtype=self.dtype, device="meta")
-
-
-def _room(n_bytes: int) -> torch.Tensor:
-    """Bytes of memory that go back to the system as soon as nobody holds them, [n_bytes] uint8.
-
-    What is freed in the usual way may stay with the process: another thread than the one that
-    frees them has asked for them.
-    """
-    if not n_bytes:
-        return torch.empty(0, dtype=torch.uint8, device="cpu")
-    pages = mmap.mmap(-1, n_bytes, **_PRIVATE)
-    return torch.frombuffer(pages, dtype=torch.uint8)
 
 
 def stored_tensors(

@@ -12,6 +12,7 @@ from torch import nn
 
 from itda_core.errors import ModelError
 from itda_core.model.process_lock import alone
+from itda_core.model.rooms import Rooms
 from itda_core.model.weight_files import StoredTensor
 
 
@@ -47,7 +48,11 @@ class Weights:
 
     def stored_bytes(self, names: Iterable[str]) -> int:
         """Bytes on disk."""
-        return sum(self._stored[name].n_bytes for name in names)
+        return sum(self.stored_sizes(names))
+
+    def stored_sizes(self, names: Iterable[str]) -> list[int]:
+        """The same of each tensor."""
+        return [self._stored[name].n_bytes for name in names]
 
     def bytes_of(self, names: Iterable[str]) -> int:
         """The same in memory, in the data type of the model; what becomes one tensor there counts
@@ -55,14 +60,18 @@ class Weights:
         return sum(self._sizes.get(target, 0) for target in {self._targets[name] for name in names})
 
     def read(
-        self, names: Iterable[str], stop: threading.Event | None = None
+        self,
+        names: Iterable[str],
+        stop: threading.Event | None = None,
+        rooms: Rooms | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Tensors from disk, in main memory and as they are there; those until `stop` is set."""
+        """Tensors from disk, in main memory and as they are there; those until `stop` is set.
+        rooms: whose memory they take, by default their own."""
         found = {}
         for name in names:
             if stop is not None and stop.is_set():
                 break
-            found[name] = self._stored[name].read()
+            found[name] = self._stored[name].read(rooms)
         return found
 
     @alone

@@ -16,12 +16,12 @@ def too_little(folder):
     return sum(bytes_on_disk(folder).values()) * 3 // 4
 
 
-def both_kinds(folder, part=""):
+def both_kinds(folder, part="", dtype=None):
     """A model of a folder in memory, and read block by block, whatever it takes."""
     name = f"{folder}{part}"
-    resident = load_model(name, device="cpu")
+    resident = load_model(name, dtype, "cpu")
     with mock.patch.object(loading, "_fits", lambda *_: False):
-        swept = load_model(name, device="cpu")
+        swept = load_model(name, dtype, "cpu")
     assert isinstance(swept, SweptModel)
     return resident, swept
 
