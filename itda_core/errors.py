@@ -1,5 +1,10 @@
 """Errors that people read: each message says what happened and what to do next."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 class ItdaError(Exception):
     """Something failed; the message names the remedy. The command line exits with 1."""
@@ -23,7 +28,7 @@ class SettingError(InputError):
         super().__init__(self.named("key"))
 
     def named(self, by: str) -> str:
-        """The message; by: key, option or label, whichever the person sees."""
+        """The message; by: key, word, option or label, whichever the person sees."""
         return self._sentence.format(*(getattr(setting, by) for setting in self._settings))
 
 
@@ -71,6 +76,15 @@ class StoreOutdatedError(StoreError):
 
 class RunError(ItdaError):
     """A run directory is missing, incomplete, damaged or in use."""
+
+
+class TrainingHeld(RunError):
+    """Another process works on this training."""
+
+    def __init__(self, message: str, directory: "Path"):
+        super().__init__(message)
+        self.directory = directory
+        """the training's own"""
 
 
 def first_line(error: BaseException) -> str:

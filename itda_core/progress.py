@@ -42,6 +42,8 @@ class Progress:
     """ids of the runs that are written"""
     results: list[dict[str, Any]] = field(default_factory=list)
     """of what is measured, each as it is saved and printed"""
+    trainings: list[dict[str, Any]] = field(default_factory=list)
+    """of a list: a row each with number, title, state, where, fraction, stage and error"""
 
     def follow(self, done: float, before: float, share: float, seconds: float) -> None:
         """Take over how far a part of the work is.
@@ -61,7 +63,10 @@ class Progress:
         self.tokens_per_second = 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """A line of a progress file: everything but the notes and results."""
+        """A line of a progress file: everything but the notes and results; trainings where there
+        is a list of them."""
         line = dataclasses.asdict(dataclasses.replace(self, results=[]))
         del line["results"], line["notes"]
+        if not self.trainings:
+            del line["trainings"]
         return line

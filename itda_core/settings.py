@@ -1,7 +1,8 @@
 """The settings of a training: one table for page, command line and configuration file.
 
 What a setting may be is checked here and nowhere else. A message names it as the person sees it:
-"Atoms" on a page, `--max-atoms` on the command line, `max_atoms` in a file.
+"Atoms" on a page, `--max-atoms` on the command line, `max-atoms` in a list of trainings,
+`max_atoms` in a file of one.
 """
 
 import re
@@ -73,9 +74,14 @@ class Setting:
     """whether None stands for what goes without saying"""
 
     @property
+    def word(self) -> str:
+        """Its name in a list of trainings."""
+        return self.key.replace("_", "-")
+
+    @property
     def option(self) -> str:
         """Its name on the command line."""
-        return f"--{self.key.replace('_', '-')}"
+        return f"--{self.word}"
 
     @property
     def page_help(self) -> str:

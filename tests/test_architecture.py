@@ -17,8 +17,7 @@ FLOORS = [
     "progress", "corpus", "model",
     "activations", "pursuit",
     "dictionary", "runs", "selection", "evaluation", "analysis", "similarity", "training",
-    "cluster", "store",
-    "jobs", "exchange", "cli",
+    "cluster", "store", "jobs", "exchange", "cli",
 ]  # fmt: skip
 """Of itda_core: modules and packages, each importing only those before it."""
 

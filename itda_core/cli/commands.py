@@ -6,6 +6,7 @@ import json
 import platform
 import shutil
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,34 +14,65 @@ from typing import TYPE_CHECKING, Any
 from itda_core.cli.console import corpus_spec, follow, refuse, show, trained
 from itda_core.config import ModelSpec, TrainConfig, data_directory
 from itda_core.errors import InputError, first_line
+from itda_core.progress import Progress
 from itda_core.runs.run import find_run, read_run
+from itda_core.runs.workspace import interrupted_trainings
+from itda_core.training.as_said import SAID_BY_FOLDER, TRAIN_OPTIONS, config_as_said
 
 if TYPE_CHECKING:
     from itda_core.model.model import Model
 
-_OF_ANY_TRAINING = ("command", "runs", "json", "progress", "device", "memory")
+_OF_ANY_TRAINING = ("command", "runs", "json", "progress", "device", "memory", "ray", "workers")
 """Options of `train` that say nothing of what is trained"""
-_SAID_BY_FOLDER = ("model", "revision", "dtype", "corpus", "column", "separator", "quote")
-_SAID_BY_FOLDER += ("header", "encoding", "context_length")
-"""Options that a folder of activations leaves no choice of"""
 
 
 def train(options: argparse.Namespace) -> int:
     """Train, showing progress; an interrupt keeps a checkpoint."""
+    if options.ray is None:
+        refuse(options, ("workers",), "Without --ray this machine trains alone: leave out")
+    else:
+        refuse(options, ("device",), "With --ray each machine takes its own device: leave out")
+    if options.list and not (options.config or options.resume):
+        from itda_core.cli.train_list import train_list
+
+        others = [name for name in options.given if name not in (*_OF_ANY_TRAINING, "list")]
+        refuse(options, others, f"{options.list} says what is trained: leave out")
+        return train_list(options)
+    last = follow(_training_steps(options), options, can_resume=True)
+    runs = [read_run(options.runs / name) for name in last.finished]
+    show(options, {"runs": [trained(run) for run in runs]}, "runs")
+    return 0
+
+
+def _training_steps(options: argparse.Namespace) -> Iterator[Progress]:
+    """One training, from its beginning or its checkpoint, here or on a cluster."""
     from itda_core.training import trainer as training
 
     runs = options.runs
     if options.resume:
-        training.find_interrupted(options.resume, runs)
+        name = training.find_interrupted(options.resume, runs)
         others = [name for name in options.given if name not in (*_OF_ANY_TRAINING, "resume")]
         why = "--resume goes on with the settings that the training began with"
         refuse(options, others, f"{why}: leave out")
-        steps = training.resume(options.resume, runs, options.device, options.memory)
+        if options.ray is None:
+            return training.resume(options.resume, runs, options.device, options.memory)
+        config = interrupted_trainings(runs)[name]
     else:
-        steps = training.train(_train_config(options), runs, options.device, options.memory)
-    last = follow(steps, options, can_resume=True)
-    show(options, {"runs": [trained(read_run(runs / name)) for name in last.finished]}, "runs")
-    return 0
+        config = _train_config(options)
+    if options.ray is None:
+        return training.train(config, runs, options.device, options.memory)
+    return _on_cluster(config, options)
+
+
+def _on_cluster(config: TrainConfig, options: argparse.Namespace) -> Iterator[Progress]:
+    from itda_core.cluster.training import train_on_cluster
+
+    if config.activations:
+        raise InputError(
+            "A folder of activations is read by one machine: leave out --ray, or put the training "
+            "into a list (--list FILE), which --ray spreads over the machines."
+        )
+    return train_on_cluster(config, options.runs, options.ray, options.memory, options.workers)
 
 
 def move(options: argparse.Namespace) -> int:
@@ -238,37 +270,12 @@ def _train_config(options: argparse.Namespace) -> TrainConfig:
         others = [name for name in options.given if name not in (*_OF_ANY_TRAINING, "config")]
         refuse(options, others, f"{options.config} says all settings: leave out")
         return config
-    plain = {
-        field.name: getattr(options, field.name)
-        for field in dataclasses.fields(TrainConfig)
-        if field.name not in ("model", "corpus", "layers", "skip_first", "moved_from")
-    }
+    said = {name: getattr(options, name) for name in options.given if name in TRAIN_OPTIONS}
     if options.activations:
-        return _folder_config(options, plain)
-    if not options.layers:
+        refuse(options, SAID_BY_FOLDER, f"{options.activations} says whose activations: leave out")
+    elif not options.layers:
         raise InputError("Give the layers to train, such as --layers 7,15,22.")
-    return TrainConfig(
-        model=ModelSpec(options.model, options.revision, options.dtype),
-        corpus=corpus_spec(options),
-        layers=options.layers,
-        skip_first=not options.keep_first,
-        **plain,
-    )
-
-
-def _folder_config(options: argparse.Namespace, settings: dict[str, Any]) -> TrainConfig:
-    """A training from a folder of activations, which says what they are of."""
-    from itda_core.activations.recorded import folder_config
-
-    refuse(options, _SAID_BY_FOLDER, f"{options.activations} says whose activations: leave out")
-    for name in ("activations", "context_length"):
-        del settings[name]
-    for name in ("seed", "site"):
-        if name not in options.given:
-            del settings[name]
-    if options.layers:
-        settings["layers"] = options.layers
-    return folder_config(options.activations, skip_first=not options.keep_first, **settings)
+    return config_as_said({name: value for name, value in said.items() if value != ()})
 
 
 def _read_config(file: Path) -> TrainConfig:

@@ -16,6 +16,7 @@ from itda_core.progress import Progress
 from itda_core.runs.run import Run
 from itda_core.settings import RESID_POST
 from itda_core.signs import with_signs
+from itda_core.training.as_said import corpus_as_said, how_as_said
 
 _STAGES = {
     "loading": "Loading the model (unpacked once, on first use)",
@@ -23,6 +24,9 @@ _STAGES = {
     "reading": "Reading the corpus",
     "done": "Done",
 }
+
+_TOLD_AT_ONCE = 3
+"""Trainings of a list that are named while they run"""
 
 
 def show(
@@ -104,6 +108,8 @@ def end_status() -> None:
 
 def describe(progress: Progress) -> str:
     """How far some work is, in a line."""
+    if progress.trainings:
+        return _describe_trainings(progress)
     if progress.stage in _STAGES:
         return _STAGES[progress.stage]
     if progress.stage == "choosing":
@@ -119,6 +125,25 @@ def describe(progress: Progress) -> str:
     atoms = [f"{count:,}" for count in progress.atoms.values() if count]
     if atoms:  # the coverage has none yet
         parts.append(f"atoms {', '.join(atoms)}")
+    if progress.seconds_left:
+        parts.append(f"{progress.seconds_left:.0f} s left")
+    return ", ".join(parts)
+
+
+def _describe_trainings(progress: Progress) -> str:
+    """How far a list of trainings is, and what runs where."""
+    by_state: dict[str, list[dict[str, Any]]] = {}
+    for row in progress.trainings:
+        by_state.setdefault(row["state"], []).append(row)
+    done, failed = len(by_state.get("done", ())), len(by_state.get("failed", ()))
+    parts = [f"Trainings: {progress.fraction:.0%}"]
+    parts.append(f"{done} of {len(progress.trainings)} done")
+    parts += [f"{failed} failed"] if failed else []
+    for row in by_state.get("running", ())[:_TOLD_AT_ONCE]:
+        where = f" on {row['where']}" if row["where"] else ""
+        parts.append(f"{row['title']}{where} {row['fraction']:.0%}")
+    others = len(by_state.get("running", ())) - _TOLD_AT_ONCE
+    parts += [f"{others} more run"] if others > 0 else []
     if progress.seconds_left:
         parts.append(f"{progress.seconds_left:.0f} s left")
     return ", ".join(parts)
@@ -161,14 +186,9 @@ def refuse_without_corpus(options: argparse.Namespace) -> None:
 
 def corpus_spec(options: argparse.Namespace) -> CorpusSpec:
     """The corpus that the options name."""
-    return CorpusSpec(options.corpus, options.column, **how_read(options))
+    return corpus_as_said(vars(options))
 
 
 def how_read(options: argparse.Namespace) -> dict[str, Any]:
     """The fields of a CorpusSpec that say how its file is read."""
-    return {
-        "separator": {"tab": "\t", "\\t": "\t"}.get(options.separator, options.separator),
-        "quote": "" if options.quote == "none" else options.quote,
-        "header": None if options.header is None else options.header == "yes",
-        "encoding": options.encoding,
-    }
+    return how_as_said(vars(options))

@@ -6,7 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from itda_core.cli.values import device_name, measure_names, number_list, progress_file
+from itda_core.cli.values import (
+    cluster_address,
+    device_name,
+    measure_names,
+    number_list,
+    progress_file,
+)
 from itda_core.config import MAP_METHODS, TrainConfig, data_directory
 from itda_core.settings import DTYPES, MAX_COUNT, MEMORY, SELECTIONS, SETTINGS, Setting
 
@@ -14,6 +20,7 @@ _DEFAULTS = {field.name: field.default for field in TrainConfig.__dataclass_fiel
 _PORT = Setting("port", help="of the address", min=1, max=65_535)
 _TERMS = Setting("terms", help="terms shown for each token", min=1, max=MAX_COUNT)
 _LATENTS = Setting("latents", help="latents drawn", min=1, max=MAX_COUNT)
+_WORKERS = Setting("workers", help="workers on the cluster at most", min=1, max=MAX_COUNT)
 _LAYER = Setting("layer", help="number from 0 (what FOLDER says)", min=0, max=MAX_COUNT)
 
 Command = Callable[[str, str], argparse.ArgumentParser]
@@ -168,6 +175,16 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     )
     train.add_argument("--resume", metavar="RUN_ID", help="go on with an interrupted training")
     train.add_argument("--config", type=Path, help="a TrainConfig as JSON, instead of the options")
+    train.add_argument(
+        "--list", type=Path, metavar="FILE", help="several trainings, as TOML or JSON"
+    )
+    train.add_argument(
+        "--ray",
+        type=cluster_address,
+        metavar="ADDRESS",
+        help="train on a Ray cluster: auto, or host:port",
+    )
+    _add_number(train, _WORKERS, None)
     _add_device(train)
     _add_memory(train)
     _add_progress(train)

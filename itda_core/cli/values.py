@@ -32,6 +32,13 @@ def device_name(text: str) -> str:
     return checked_device(text)
 
 
+def cluster_address(text: str) -> str:
+    """auto or host:port. Raises InputError for what is neither."""
+    from itda_core.cluster.address import checked_address
+
+    return checked_address(text)
+
+
 def progress_file(text: str) -> Path:
     """A file that lines can be added to."""
     path = Path(text)

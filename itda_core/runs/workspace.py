@@ -8,6 +8,8 @@ import errno
 import json
 import os
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from itda_core.config import TrainConfig
 from itda_core.dictionary.dictionary import Dictionary
-from itda_core.errors import InputError, RunError
+from itda_core.errors import InputError, TrainingHeld
 from itda_core.files import disk_errors_as_sentences, write_json
 from itda_core.runs.rows import RowFile
 
@@ -46,7 +48,8 @@ class Workspace:
 
     @contextmanager
     def locked(self, config: TrainConfig) -> Iterator[None]:
-        """Make the directory and hold it for this process. Raises RunError where it is held."""
+        """Make the directory and hold it for this process. Raises TrainingHeld where another one
+        does."""
         with disk_errors_as_sentences(self.runs):
             self.directory.mkdir(parents=True, exist_ok=True)
             with self._held():
@@ -60,13 +63,15 @@ class Workspace:
         try:
             self._lock.acquire()
         except Timeout as error:
-            pid = holder.read_text() if holder.exists() else "unknown"
-            raise RunError(
-                f"The training {self.training_id} is already running (pid {pid}). Wait for it, or "
-                "stop it first."
+            pid, _, host = holder_of(self.directory).partition(" on ")
+            raise TrainingHeld(
+                f"The training {self.training_id} is already running "
+                f"(pid {pid or 'unknown'}{_elsewhere(host)}). Wait for it, or stop it first."
+                f"{_if_gone(host, self.directory)}",
+                self.directory,
             ) from error
         try:
-            holder.write_text(str(os.getpid()))
+            holder.write_text(this_process())
             yield
         finally:
             self._lock.release()
@@ -143,7 +148,7 @@ def _read_waiting(runs: Path) -> dict[str, TrainConfig | InputError]:
     for path in sorted(runs.glob(".*/config.json")):
         folder = path.parent
         is_other = folder.name.startswith((".writing-", ".deleted-"))
-        if is_other or _is_held(folder):
+        if is_other or is_held(folder):
             continue
         try:
             read[folder.name[1:]] = TrainConfig.from_dict(json.loads(path.read_text()))
@@ -160,6 +165,46 @@ def delete_interrupted(runs: Path, training_id: str) -> None:
         Workspace(runs, training_id).remove()
 
 
+def this_process() -> str:
+    """Its id, and its machine, as the holder of a training is called."""
+    return f"{os.getpid()} on {socket.gethostname()}"
+
+
+def holder_of(directory: Path) -> str:
+    """The process that holds a training, or held it last; empty where nothing is known. Earlier
+    versions wrote its id alone."""
+    with contextlib.suppress(OSError, ValueError):
+        return (directory / "holder").read_text()
+    return ""
+
+
+def _elsewhere(host: str) -> str:
+    return f" on {host}" if host not in ("", socket.gethostname()) else ""
+
+
+def _if_gone(host: str, directory: Path) -> str:
+    """What to do where another machine can't be asked any more."""
+    if not _elsewhere(host):
+        return ""
+    return f" If {host} is gone for good, delete {_lock_file(directory)}."
+
+
+def silent_seconds(directory: Path) -> float:
+    """How long nothing has been written for a training."""
+    newest = 0.0
+    for path in directory.rglob("*"):
+        with contextlib.suppress(OSError):
+            newest = max(newest, path.stat().st_mtime)
+    return time.time() - newest
+
+
+def break_lock(directory: Path) -> None:
+    """Take a training from a machine that is gone, whose lock a file server may keep for it: a
+    new lock file is none that it holds."""
+    with contextlib.suppress(FileNotFoundError):
+        _lock_file(directory).unlink()
+
+
 def _lock_file(directory: Path) -> Path:
     return directory / "lock"
 
@@ -169,7 +214,7 @@ def _lock_of(directory: Path) -> FileLock:
     return FileLock(_lock_file(directory), timeout=_PATIENCE, thread_local=False)
 
 
-def _is_held(directory: Path) -> bool:
+def is_held(directory: Path) -> bool:
     """Whether a living process works on a training. What an earlier version wrote into a lock file
     does not count."""
     if not _lock_file(directory).exists():

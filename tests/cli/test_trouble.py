@@ -227,8 +227,9 @@ def test_every_option_of_a_training_is_refused_where_its_settings_are_settled(fa
     runs = ["--runs", tmp_path / "runs"]
     settled = {"config": tmp_path / "config.json", "resume": "tiny-6x128-0-00000000"}
     refused = []
+    where = ("runs", "json", "progress", "device", "memory", "ray", "workers")
     for name, option in told_apart("train"):
-        if name in ("runs", "json", "progress", "device", "memory", *settled):
+        if name in (*where, *settled):
             continue
         refused.append(name)
         for by, what in settled.items():

@@ -1,0 +1,194 @@
+"""Lists of trainings on a cluster of several machines (which are processes of this one)."""
+
+import json
+from contextlib import closing
+
+import pytest
+import torch
+
+from itda_core.cluster import task
+from itda_core.cluster.board import Attempt, Board
+from itda_core.cluster.trainings import train_each_on_cluster
+from itda_core.errors import ItdaError, RunError
+from itda_core.runs.workspace import Workspace, holder_of, is_held
+from itda_core.training.training_list import ListedTraining
+from tests.cluster.conftest import machine
+from tests.support.trained_runs import assert_same_runs, long_config, tiny_config, trained
+
+
+@pytest.fixture(autouse=True)
+def same_data_folder(tmp_path_factory, monkeypatch):
+    """Ray keeps a process for the next task of the same environment: torch is imported once."""
+    monkeypatch.setenv("ITDA_DATA", str(tmp_path_factory.getbasetemp() / "cluster-data"))
+
+
+@pytest.fixture
+def one_thread():
+    """As a machine of one processor computes: how many threads share the rows of a product shows
+    in the last digit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_list_on_a_cluster_makes_the_same_runs_as_one_process(
+    cluster, cli, tmp_path, tiny_model_folder, tiny_corpus_file
+):
+    """Its files byte for byte, a training that fails named at the end, and nothing of Ray's on
+    standard output."""
+    file = tmp_path / "list.toml"
+    file.write_text(
+        f"""
+        [defaults]
+        model = '{tiny_model_folder}'
+        corpus = '{tiny_corpus_file}'
+        dtype = "float32"
+        layers = [1, 2]
+        max-tokens = 400
+        max-atoms = 40
+        l0 = 4
+
+        [[training]]
+        seed = [0, 1]
+
+        [[training]]
+        model = "/no/model"
+
+        [[training]]
+        selection = "threshold"
+        """,
+        encoding="utf-8",
+    )
+    command = ["train", "--list", file, "--json"]
+    code, out, err = cli(*command, "--ray", cluster.address, "--runs", tmp_path / "cluster")
+    told = json.loads(out)
+    assert (code, len(told["runs"])) == (1, 6)
+    [failure] = told["failures"]
+    assert (failure["training"], failure["error"][:24]) == (3, "There is no model folder")
+    assert " on " in err  # which machine
+    assert "raylet" not in err
+    code, out, _ = cli(*command, "--runs", tmp_path / "here")
+    assert [run["run_id"] for run in json.loads(out)["runs"]] == [
+        run["run_id"] for run in told["runs"]
+    ]
+    assert_same_runs(tmp_path / "cluster", tmp_path / "here")
+    for run in told["runs"]:
+        for name in ("dictionary.safetensors", "codes.parquet", "nearly.parquet"):
+            file = f"{run['run_id']}/{name}"
+            there = (tmp_path / "cluster" / file).read_bytes()
+            assert there == (tmp_path / "here" / file).read_bytes()
+    left = {path.name for path in (tmp_path / "cluster").iterdir()}
+    assert left == {run["run_id"] for run in told["runs"]}
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_training_whose_machine_dies_goes_on_on_another(
+    cluster, tmp_path, tiny_model_folder, tiny_texts
+):
+    """Also one that was stopped before goes on, and stopping keeps a checkpoint."""
+    config = long_config(tmp_path, tiny_model_folder, tiny_texts)
+    listed, runs = [ListedTraining(1, 1, config)], tmp_path / "runs"
+    with closing(train_each_on_cluster(listed, runs, cluster.address)) as steps:
+        next(progress for progress in steps if progress.tokens)
+    [workspace] = runs.iterdir()
+    assert [*workspace.glob("checkpoint-*")]
+    dead = []
+    for progress in train_each_on_cluster(listed, runs, cluster.address, workers=1):
+        if progress.tokens and not dead:
+            dead = [_machine_of(workspace, cluster)]
+            cluster.remove_node(dead[0], allow_graceful=False)
+    cluster.machines.remove(dead[0])
+    cluster.machines.append(cluster.add_node(**machine()))
+    assert progress.stage == "done"
+    trained(config, tmp_path / "here")
+    assert_same_runs(runs, tmp_path / "here")
+
+
+def _machine_of(workspace, cluster):
+    """The machine that runs the training's process: its parent is Ray's on that machine."""
+    import psutil
+
+    parents = psutil.Process(int(holder_of(workspace).split()[0])).parents()
+    pids = {parent.pid for parent in parents}
+    nodes = {
+        process.process.pid: node
+        for node in cluster.machines
+        for processes in node.all_processes.values()
+        for process in processes
+    }
+    return next(node for pid, node in nodes.items() if pid in pids)
+
+
+class _Here:
+    """A board that is asked in this process."""
+
+    number = 1
+
+    def ask(self, method, *_):
+        return False if method == "is_stopped" else None
+
+
+@pytest.fixture
+def held(tmp_path, tiny_model_folder, tiny_corpus_file):
+    """A training that another process holds, as a file server tells it."""
+    workspace = Workspace(tmp_path, "a-training")
+    with workspace.locked(tiny_config(tiny_model_folder, tiny_corpus_file)):
+        (workspace.directory / "holder").write_text("41 on gone")
+        yield workspace
+
+
+BEFORE = [Attempt("node-1", "41 on gone")]
+
+
+def test_a_dead_machine_loses_its_training_once_it_is_silent(held, monkeypatch):
+    monkeypatch.setattr(task, "_of_dead_machines", lambda _before: {"41 on gone"})
+    monkeypatch.setattr(task, "SILENT_SECONDS", -1.0)
+    assert is_held(held.directory)
+    assert task._wait_until_free(held.directory, BEFORE, _Here(), until=0.0)
+    assert not is_held(held.directory)
+
+
+@pytest.mark.parametrize(("dead", "silent"), [(set(), -1.0), ({"41 on gone"}, 60.0)])
+def test_a_machine_that_may_live_keeps_its_training(held, monkeypatch, dead, silent):
+    monkeypatch.setattr(task, "_of_dead_machines", lambda _before: dead)
+    monkeypatch.setattr(task, "SILENT_SECONDS", silent)
+    assert not task._wait_until_free(held.directory, BEFORE, _Here(), until=0.0)
+    assert is_held(held.directory)
+
+
+def test_a_training_that_another_machine_holds_says_which(held):
+    told = r"\(pid 41 on gone\).* If gone is gone for good, delete .*lock"
+    other = Workspace(held.runs, held.training_id)
+    with pytest.raises(RunError, match=told), other.locked(None):
+        raise AssertionError("it is not held")
+
+
+def test_the_board_knows_the_attempts_and_passes_on_that_all_stop():
+    board = Board()
+    assert board.begin(3, "a", "1 on a") == []
+    assert not board.follow(3, {"fraction": 0.5})
+    assert board.begin(3, "b", "2 on b") == [Attempt("a", "1 on a")]
+    assert board.look() == {3: (Attempt("b", "2 on b"), {"fraction": 0.5})}
+    board.stop()
+    assert board.follow(3, {})
+
+
+def order(tmp_path, **changes):
+    from itda_core.cluster.code import code_digest
+
+    where = {"runs": str(tmp_path), "folder": str(tmp_path), "token": str(tmp_path)}
+    return task.Order(1, {}, memory=None, code=code_digest(), **{**where, **changes})
+
+
+def test_a_machine_that_would_write_something_else_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("itda_core.cluster.code.host_name", lambda: "node-7")
+    task._check(order(tmp_path), [])
+    with pytest.raises(ItdaError, match=r"node-7 does not see .* Name a folder that all machines"):
+        task._check(order(tmp_path, token=str(tmp_path / "not there")), [])
+    other = task.Order(1, {}, str(tmp_path), None, str(tmp_path), str(tmp_path), code="other")
+    with pytest.raises(ItdaError, match="node-7 has another version of the explorer"):
+        task._check(other, [])
+    with pytest.raises(ItdaError, match="was killed 5 times, perhaps for want of memory"):
+        task._check(order(tmp_path), BEFORE * 5)
