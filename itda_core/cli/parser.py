@@ -135,11 +135,18 @@ def _add_comparing(command: Command) -> None:
     measure = command("measure", "Compare layers by their activations on the same tokens.")
     measure.add_argument("run", nargs="+", help="run id or directory, at least two")
     measure.add_argument("--measures", type=measure_names, help="such as cka,svcca; by default all")
-    _add_number(measure, SETTINGS["max_tokens"], 10_000, "tokens compared")
-    measure.add_argument("--save", action="store_true", help="keep the result beside the runs")
-    _add_device(measure)
-    _add_memory(measure)
-    _add_progress(measure)
+    latents = command("compare-latents", "Compare the latents of two runs with the same sources.")
+    latents.set_defaults(command="compare_latents")
+    latents.add_argument("run", nargs=2, metavar="RUN", help="run id or directory")
+    _add_corpus(latents, "other prompts than those held out of the first run")
+    for comparing in (measure, latents):
+        _add_number(comparing, SETTINGS["max_tokens"], 10_000, "tokens compared")
+        comparing.add_argument(
+            "--save", action="store_true", help="keep the result beside the runs"
+        )
+        _add_device(comparing)
+        _add_memory(comparing)
+        _add_progress(comparing)
 
 
 def _prog() -> str:

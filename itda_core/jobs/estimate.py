@@ -30,6 +30,7 @@ from itda_core.model.loading import (
 from itda_core.pursuit.gram import gram_bytes
 from itda_core.selection.coverage import CANDIDATES_PER_ATOM, COMPONENTS, JUDGES, ROUNDS
 from itda_core.settings import RESID_POST
+from itda_core.similarity.same_latents import COMPARED_TOKENS
 
 _PROBE_SIZE = 1_024
 _GPU_PROBE_SIZE = 4_096
@@ -245,6 +246,30 @@ def probing_seconds(
     )
     seconds = forward / speed.forward(config) + pursuit / speed.product
     return _START_SECONDS + _REGRESSIONS_SECONDS + seconds
+
+
+def latent_comparison_seconds(
+    dictionaries: Sequence[tuple[TrainConfig, int, int]],
+    tokens: int = COMPARED_TOKENS,
+    device: str | None = None,
+) -> float | None:
+    """Seconds to compare the latents of two dictionaries, each given by its training, its layer
+    and its atoms; device: as in `estimate`. None where a model's shape is not known without loading
+    it."""
+    device, is_read = device or best_device(), set()
+    speed, seconds = _Speed(device), _START_SECONDS
+    for config, _, atoms in dictionaries:
+        shape = model_shape(config.model)
+        if shape is None:
+            return None
+        last = max(one for other, one, _ in dictionaries if other.model == config.model)
+        forward = 2 * shape.block_weights * (last + 1) * tokens / speed.forward(config)
+        if (config.model, config.site) not in is_read:  # its layers are read together
+            seconds += max(forward, _reading_seconds(config, device))
+            is_read.add((config.model, config.site))
+        pursuit = (tokens, atoms, shape.d_model, config.max_terms, config.pursuit)
+        seconds += _pursuit_operations(*pursuit) / speed.product
+    return seconds
 
 
 def _gain(config: TrainConfig, device: str) -> float:

@@ -13,6 +13,7 @@ _KINDS = {
     "probe": "probing",
     "map": "map",
     "measure": "comparison",
+    "compare-latents": "comparison of latents",
 }
 """Of jobs, by their command"""
 
@@ -46,7 +47,8 @@ class Job:
 
     @property
     def kind(self) -> str:
-        """training, move, evaluation, probing, map, comparison; of other commands their name."""
+        """training, move, evaluation, probing, map, comparison, comparison of latents; of other
+        commands their name."""
         return _KINDS.get(self.command, self.command)
 
     @property

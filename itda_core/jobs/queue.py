@@ -107,6 +107,14 @@ class JobQueue:
         arguments = [*_directories(runs), "--measures", ",".join(measures), "--save"]
         return self.enqueue("measure", arguments, title, device=device)
 
+    def submit_latent_comparison(self, a: Run, b: Run, device: str = ANY) -> Job:
+        """Queue the comparison of the latents of two runs with the same sources; the result is
+        kept."""
+        names = [f"{run.config.model.name}, {_layers_of([run])}" for run in (a, b)]
+        title = f"Same latents in {names[0]}, and {names[1]}"
+        arguments = [*_directories([a, b]), "--save"]
+        return self.enqueue("compare-latents", arguments, title, device=device)
+
     def enqueue(
         self,
         command: str,

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from itda_core.activations.alignment import RowNames, common_rows, row_names
+from itda_core.activations.alignment import RowNames, common_rows
 from itda_core.activations.massive import massive_rows
 from itda_core.config import CorpusSpec
 from itda_core.corpus.corpus import Corpus, load_corpus
@@ -26,16 +26,12 @@ from itda_core.errors import ComparisonError, InputError, ItdaError
 from itda_core.evaluation.batch import check_model
 from itda_core.files import disk_errors_as_sentences
 from itda_core.model.loading import load_model
-from itda_core.model.model import Activations, Model
-from itda_core.model.steps_of_work import Step
-from itda_core.model.tokens import Tokens
 from itda_core.progress import Progress
 from itda_core.runs.run import Run
+from itda_core.similarity.compared_texts import ComparedTexts
 from itda_core.similarity.measures import MEASURES, MIN_TOKENS, Measure, prepare
 
 COMPARED_TOKENS = 10_000
-_PROMPTS = 32
-"""Prompts that go through a model together"""
 _CAPTURING = 0.7
 """Share of a comparison in which models run"""
 _KEPT_MODELS = 4
@@ -147,7 +143,9 @@ class _Capturing:
         model = load_model(runs[0].config.model, **self._where).at(runs[0].site)
         for run in runs:
             check_model(run, model)
-        read = _Read.of(model, runs[0], _texts(runs[0], self._read), self._max_tokens)
+        read = ComparedTexts.of(
+            model, _texts(runs[0], self._read), runs[0].config.context_length, self._max_tokens
+        )
         files = {run.layer: self._folder / f"{number}-{run.layer}.npy" for run in runs}
         parts, massive = {layer: [] for layer in files}, np.zeros(len(read.names), bool)
         for step in model.capture_each(read.batches, list(files)):
@@ -160,7 +158,9 @@ class _Capturing:
         about = read.names, massive, model.tokenizer_digest, model.device
         self.found.append(Captured(runs, tuple(files[run.layer] for run in runs), *about))
 
-    def _follow(self, progress: Progress, number: int, fraction: float, read: "_Read") -> None:
+    def _follow(
+        self, progress: Progress, number: int, fraction: float, read: ComparedTexts
+    ) -> None:
         tokens = round(fraction * min(read.words, self._max_tokens))
         progress.stage, progress.tokens = "capturing", tokens
         done = (number + fraction) / len(self._models)
@@ -172,43 +172,6 @@ class _Capturing:
         with disk_errors_as_sentences(self._folder):
             np.save(file, x.numpy())
         return massive_rows(x)
-
-
-@dataclass(frozen=True)
-class _Read:
-    """The texts that a model reads, and which of their tokens compare."""
-
-    batches: list[Tokens]
-    compares: list[np.ndarray]
-    """[n_texts, longest] bool of each batch"""
-    names: RowNames
-    """what the tokens that compare are called, in all batches"""
-    words: int
-    """how many of them end one"""
-
-    @classmethod
-    def of(cls, model: Model, run: Run, texts: Sequence[str], max_tokens: int) -> "_Read":
-        """As many texts as give `max_tokens` ends of words, of which there are fewer than of
-        tokens, or all."""
-        batches, compares, names, words = [], [], [], 0
-        for first in range(0, len(texts), _PROMPTS):
-            some = texts[first : first + _PROMPTS]
-            batches.append(model.tokenize(some, run.config.context_length))
-            which, of_batch = row_names(batches[-1], first)
-            compares.append(which)
-            names.append(of_batch)
-            words += of_batch.count("word")
-            if words >= max_tokens:
-                break
-        return cls(batches, compares, RowNames.joined(names), words)
-
-    def compared(self, step: Step[Activations]) -> dict[int, torch.Tensor]:
-        """The rows that compare by layer, in main memory; none where a step has only progress."""
-        if step.value is None:
-            return {}
-        captured, compares = step.value, self.compares[step.number]
-        rows = torch.from_numpy(compares[captured.prompts, captured.positions])
-        return {layer: x.cpu()[rows] for layer, x in captured.items()}
 
 
 def _by_model(runs: Sequence[Run]) -> list[tuple[Run, ...]]:

@@ -18,6 +18,7 @@ import pandas as pd
 
 from itda_core.errors import StoreError, StoreNotOursError, StoreOutdatedError
 from itda_core.files import disk_errors_as_sentences
+from itda_core.store.namesake_tables import NAMESAKE_TABLES
 
 SCHEMA_VERSION = 6
 FILE_NAME = "explorer.duckdb"
@@ -48,12 +49,13 @@ _UPGRADES = {
         WHERE closes IS NULL;
         UPDATE labels SET label_changed = changed, note_changed = changed, alone = false,
             of_source = true;
-        {_SHARED_LABELS}""",
+        {_SHARED_LABELS}
+        {NAMESAKE_TABLES}""",
 }
 """What makes a file of a version one of the next, where that is sure: before there were sites, all
-runs were of one; labels are taken in anew from their file"""
+runs were of one; there were no comparisons of latents; labels are taken in anew from their file"""
 
-_SCHEMA = """
+_SCHEMA = f"""
 CREATE TABLE meta (version INTEGER);
 CREATE TABLE runs (
     run INTEGER PRIMARY KEY, run_id VARCHAR UNIQUE, training_id VARCHAR, model VARCHAR,
@@ -82,8 +84,8 @@ CREATE TABLE labels (run_id VARCHAR, latent INTEGER, prompt_id VARCHAR, position
     label VARCHAR, note VARCHAR, bookmarked BOOLEAN, lists VARCHAR[], changed VARCHAR,
     label_changed VARCHAR, note_changed VARCHAR, alone BOOLEAN, "start" INTEGER, "end" INTEGER,
     of_source BOOLEAN);
-"""
-_SCHEMA += _SHARED_LABELS
+{_SHARED_LABELS}
+{NAMESAKE_TABLES}"""
 
 
 class Database:
@@ -145,8 +147,7 @@ class Database:
                 f"this one knows {SCHEMA_VERSION}). Update the explorer, or set ITDA_DATA to "
                 "another folder."
             )
-        while version in _UPGRADES and (upgraded := self._upgraded(version)) > version:
-            version = upgraded
+        version = self._upgraded(version)
         if version < SCHEMA_VERSION:
             raise StoreOutdatedError(
                 f"{self.path} is not in this version's format. Make it anew from the run "
@@ -157,9 +158,12 @@ class Database:
         """The version that a file of an earlier one now is; the same where it is not what it says
         it is."""
         with suppress(duckdb.Error), self.transaction() as cursor:
-            cursor.execute(_UPGRADES[version])
-            cursor.execute("UPDATE meta SET version = ?", [version + 1])
-            return version + 1
+            newest = version
+            while newest in _UPGRADES:
+                cursor.execute(_UPGRADES[newest])
+                newest += 1
+            cursor.execute("UPDATE meta SET version = ?", [newest])
+            return newest
         return version
 
     @contextmanager

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from itda_core.errors import ItdaError, RunError, StoreError, first_line
 from itda_core.runs.comparisons import COLUMNS, comparisons_folder
 from itda_core.runs.labels import labels_file
+from itda_core.runs.latent_comparisons import latent_comparisons_folder
 from itda_core.runs.results import EVALUATION_FILE, read_evaluation
 from itda_core.runs.run import RUN_FILES, Run
 from itda_core.store.database import CLOSES
@@ -99,7 +100,8 @@ def stamp(folder: Path) -> list[tuple]:
 
 def file_stamps(folder: Path) -> list[tuple]:
     """The same of what is kept beside a folder of runs: comparisons and labels."""
-    files = sorted(comparisons_folder(folder).glob("*.parquet"))
+    folders = comparisons_folder(folder), latent_comparisons_folder(folder)
+    files = [path for one in folders for path in sorted(one.glob("*.parquet"))]
     return [(path.name, _file_stamp(path)) for path in [*files, labels_file(folder)]]
 
 

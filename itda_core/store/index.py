@@ -8,6 +8,10 @@ import duckdb
 from itda_core.errors import ItdaError, RunError, StoreError, StoreNotOursError
 from itda_core.runs.comparisons import comparisons_folder, read_comparisons
 from itda_core.runs.labels import kept_labels, labels_file, read_changes
+from itda_core.runs.latent_comparisons import (
+    latent_comparisons_folder,
+    read_latent_comparisons,
+)
 from itda_core.runs.run import Run, list_runs
 from itda_core.store.database import Database
 from itda_core.store.importer import (
@@ -21,6 +25,7 @@ from itda_core.store.importer import (
     why_refused,
 )
 from itda_core.store.label_import import insert_labels, share_labels
+from itda_core.store.namesake_tables import insert_latent_comparisons
 
 _RETRY_SECONDS = 60.0
 """What kept a run from being read may pass without a trace in its files, such as a limit of open
@@ -81,8 +86,13 @@ class Index:
         listed = list_runs(folder)
         self._follow(listed)
         taken, failed = self._import_all(listed)
-        failed = failed or self._import_comparisons(folder)
-        failed = failed or self.import_labels(folder)
+        errors = [
+            failed,
+            self._import_comparisons(folder),
+            self._import_latent_comparisons(folder),
+            self.import_labels(folder),
+        ]
+        failed = next(filter(None, errors), None)
         # What came while the files were read is not in `seen`, and is looked at the next time.
         directories = self._directories()
         seen = (*seen[:3], directories, _existing(directories))
@@ -133,6 +143,17 @@ class Index:
                 insert_comparisons(cursor, table)
         except duckdb.Error as error:
             return why_refused(f"the comparisons of {comparisons_folder(folder)}", error)
+        return failed
+
+    def _import_latent_comparisons(self, folder: Path) -> ItdaError | None:
+        """The same of the comparisons of latents."""
+        folder = latent_comparisons_folder(folder)
+        found, failed = read_latent_comparisons(folder)
+        try:
+            with self._database.transaction() as cursor:
+                insert_latent_comparisons(cursor, found)
+        except duckdb.Error as error:
+            return why_refused(f"the comparisons of {folder}", error)
         return failed
 
     def import_labels(self, folder: Path) -> ItdaError | None:

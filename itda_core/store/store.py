@@ -12,6 +12,7 @@ from itda_core.store.database import FILE_NAME, SCHEMA_VERSION, Database
 from itda_core.store.index import Index, rebuild
 from itda_core.store.label_queries import LabelQueries
 from itda_core.store.latent_queries import LatentQueries
+from itda_core.store.namesake_queries import NamesakeQueries
 from itda_core.store.run_queries import RunQueries
 from itda_core.store.use_queries import UseQueries
 
@@ -30,6 +31,7 @@ class Store:
         self.labels = LabelQueries(self.database)
         self.uses = UseQueries(self.database)
         self.comparisons = ComparisonQueries(self.database)
+        self.namesakes = NamesakeQueries(self.database)
         self.known = self.database.known
         """For a page: `known(store.runs.table)` is asked anew only after something was written"""
 

@@ -9,7 +9,13 @@ from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.devices import Device
 from itda_core.errors import InputError
 from itda_core.jobs import estimate as estimate_module
-from itda_core.jobs.estimate import estimate, evaluation_seconds, probing_seconds
+from itda_core.jobs.estimate import (
+    estimate,
+    evaluation_seconds,
+    latent_comparison_seconds,
+    probing_seconds,
+)
+from itda_core.model.loading import model_shape, resolved_dtype
 from tests.support.trained_runs import tiny_config, trained
 
 CONFIG = TrainConfig(ModelSpec("smollm2-135m"), CorpusSpec("sotu"), (7,))
@@ -273,3 +279,23 @@ def test_a_full_device_is_probed_with_less_and_refused_where_nothing_goes(monkey
     monkeypatch.setattr(estimate_module, "_product_seconds", refuse)
     with pytest.raises(InputError, match=r"The memory of cuda:0 is full\. End"):
         estimate_module._product_speed("cuda:0")
+
+
+def test_latents_are_compared_by_one_pass_for_each_model():
+    one, other = (CONFIG, 7, 2_048), (dataclasses.replace(CONFIG, layers=(15,)), 15, 2_048)
+    speed = 5e10
+    blocks = 2 * model_shape(CONFIG.model).block_weights * 10_000 / (speed * 0.45)
+    row = 2 * 2_048 * (576 + 32 / 0.15)  # of a pursuit, as for one row of a training
+    pursuit = 3.7 * row * 10_000 / speed
+    found = latent_comparison_seconds([one, other])
+    assert found == pytest.approx(12 + 16 * blocks / gain() + 2 * pursuit)
+    built_in = dataclasses.replace(CONFIG, model=ModelSpec("tiny-6x128-0"))
+    more = latent_comparison_seconds([one, (built_in, 2, 512)])
+    assert 12 < more < found
+    unknown = dataclasses.replace(CONFIG, model=ModelSpec("nobody/nothing"))
+    assert latent_comparison_seconds([one, (unknown, 7, 2_048)]) is None
+
+
+def gain():
+    """How much faster a forward pass is here in the model's data type."""
+    return 2.0 if resolved_dtype("auto", "cpu") is torch.bfloat16 else 1.0

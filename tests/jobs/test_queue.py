@@ -441,6 +441,10 @@ def test_a_job_about_runs_is_titled_by_the_layers_of_each_place(open_queue, conf
     ]:
         assert submit(runs).title == f"{what} {name}, layers 0, 3 and layer 3 mlp_out"
     assert queue.submit_map(runs[0]).title == f"Map of {name}, layer 3 mlp_out"
+    job = queue.submit_latent_comparison(*runs[:2])
+    assert job.title == f"Same latents in {name}, layer 3 mlp_out, and {name}, layer 3"
+    assert (job.command, job.kind) == ("compare-latents", "comparison of latents")
+    assert job.arguments == (str(tmp_path), str(tmp_path), "--save")
 
 
 def test_a_file_in_the_folder_where_the_explorer_started_is_no_module_of_a_job(

@@ -19,22 +19,12 @@ from itda_core.similarity.layers import compare_runs
 from itda_core.similarity.measures import MEASURES, measure_matrix
 from itda_core.store.store import Store, rebuild
 from tests.support.swept_like import SweptLike
-from tests.support.tiny_models import save_tiny_model
 from tests.support.trained_runs import tiny_config, trained
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, tiny_model_folder, tiny_corpus_file):
-    """Two models with one tokenizer and an encoder with another, two layers each."""
-    made = tmp_path_factory.mktemp("compared")
-    models = [
-        tiny_model_folder,
-        save_tiny_model(made / "other", "gpt2", seed=3),
-        save_tiny_model(made / "encoder", "bert", seed=4, d_model=12),
-    ]
-    for model in models:
-        trained(tiny_config(model, tiny_corpus_file, layers=(1, 2), max_atoms=40), made / "runs")
-    return made
+def folder(compared_folder):
+    return compared_folder
 
 
 @pytest.fixture

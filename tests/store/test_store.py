@@ -396,11 +396,14 @@ def test_a_database_from_before_there_were_sites_is_brought_up_to_date(tmp_path,
         database.execute("DROP TABLE shared_labels")
         for column in ("label_changed", "note_changed", "alone", '"start"', '"end"', "of_source"):
             database.execute(f"ALTER TABLE labels DROP COLUMN {column}")
+        database.execute("DROP TABLE latent_comparisons")
+        database.execute("DROP TABLE namesakes")
         database.execute("UPDATE meta SET version = 4")
     store = Store(path)
     for name, table in store.runs.contents().items():
         pd.testing.assert_frame_equal(table, contents[name])
     assert set(store.runs.table()["site"]) == {"resid_post"}
+    assert store.namesakes.comparisons().empty
     store.close()
 
 

@@ -1,0 +1,126 @@
+"""The latents of two runs compared one by one, kept beside the runs.
+
+comparisons/latents/<name>.parquet   one row a pair of latents with the same source, as in
+                                     LATENT_COLUMNS; what is compared and its sums, as in ABOUT, as
+                                     JSON in the file's own metadata
+
+A comparison is of two dictionaries as they are: their runs' times of training tell those of others.
+"""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from itda_core.digests import digest
+from itda_core.errors import RunError
+from itda_core.files import disk_errors_as_sentences, why_unreadable, write_atomically
+from itda_core.runs.comparisons import comparisons_folder
+from itda_core.runs.run import Run
+
+FORMAT_VERSION = 1
+_METADATA = b"itda"
+LATENT_COLUMNS = {
+    "latent_a": pa.int32(), "latent_b": pa.int32(), "correlation": pa.float64(),
+    "rank_a": pa.int32(), "rank_b": pa.int32(),
+    "uses_a": pa.int64(), "uses_b": pa.int64(), "uses_both": pa.int64(),
+}  # fmt: skip
+"""correlation and ranks are null where one of the two has none; the others are counts of tokens"""
+ABOUT = {
+    "run_a": str, "run_b": str, "created_a": str, "created_b": str, "digest_a": str,
+    "digest_b": str, "corpus": str, "held_out": bool, "seed": int, "unit": str, "tokens": int,
+    "prompts": int, "atoms_a": int, "atoms_b": int, "namesakes": int, "compared": int,
+    "only_a": int, "only_b": int, "unused": int,
+    "best_value": float, "best_low": float, "best_high": float, "best_chance": float,
+    "median_value": float, "median_low": float, "median_high": float, "median_chance": float,
+    "alone_a": float, "alone_b": float, "created": str,
+}  # fmt: skip
+"""What is told of a comparison: which dictionaries, which tokens, and the sums; those that are
+float may be None"""
+
+
+@dataclass(frozen=True)
+class LatentComparison:
+    """One comparison as its file has it."""
+
+    about: dict[str, Any]
+    """the fields of ABOUT"""
+    latents: pa.Table
+    """the columns of LATENT_COLUMNS"""
+
+
+def latent_comparisons_folder(runs: Path) -> Path:
+    """Where the comparisons of latents of the runs in a folder are kept."""
+    return comparisons_folder(runs) / "latents"
+
+
+def dictionary_digest(run: Run) -> str:
+    """Names the dictionary that a run has, by the content of its file."""
+    return digest((run.directory / "dictionary.safetensors").read_bytes())
+
+
+def save_latent_comparison(folder: Path, result: Mapping[str, Any]) -> Path:
+    """Keep what `similarity.same_latents` found of two runs; the file appears whole or not at all,
+    and takes the place of an earlier one of the same two dictionaries."""
+    created = datetime.now(UTC).isoformat(timespec="microseconds")
+    about = {**result, "created": created}
+    header = {"version": FORMAT_VERSION, **{name: about[name] for name in ABOUT}}
+    table = pa.Table.from_pylist(result["latents"], schema=pa.schema(LATENT_COLUMNS))
+    table = table.replace_schema_metadata({_METADATA: json.dumps(header, allow_nan=False)})
+    names = ("run_a", "run_b", "digest_a", "digest_b")
+    path = folder / f"{digest(chr(10).join(about[name] for name in names))}.parquet"
+    content = io.BytesIO()
+    pq.write_table(table, content)
+    with disk_errors_as_sentences(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content.getvalue())
+    return path
+
+
+def read_latent_comparison(path: Path) -> LatentComparison:
+    """Raises RunError where the file is damaged, foreign or of a newer version."""
+    try:
+        table = pq.read_table(path)
+        header = json.loads((table.schema.metadata or {}).get(_METADATA, b"null"))
+        if not isinstance(header, dict) or "version" not in header:
+            raise ValueError("it is no comparison of latents")
+        if header["version"] > FORMAT_VERSION:
+            raise RunError(f"{path} was written by a newer version: update the explorer.")
+        return LatentComparison(_checked(header), _checked_latents(table))
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise why_unreadable(path, error, "Delete it and compare again.") from error
+
+
+def read_latent_comparisons(folder: Path) -> tuple[list[LatentComparison], RunError | None]:
+    """Those of a folder, the newest of each two runs, and why a file can't be read, if one
+    can't."""
+    newest, failed = {}, None
+    for path in sorted(folder.glob("*.parquet")):
+        try:
+            found = read_latent_comparison(path)
+        except RunError as error:
+            failed = failed or error
+            continue
+        names = frozenset((found.about["run_a"], found.about["run_b"]))
+        if names not in newest or newest[names].about["created"] < found.about["created"]:
+            newest[names] = found
+    return list(newest.values()), failed
+
+
+def _checked(header: dict[str, Any]) -> dict[str, Any]:
+    for name, kind in ABOUT.items():
+        value = header[name]
+        fits = isinstance(value, (int, float) if kind is float else kind)
+        if not (fits or (value is None and kind is float)):
+            raise ValueError(f"its {name} is {value!r}")
+    return {name: header[name] for name in ABOUT}
+
+
+def _checked_latents(table: pa.Table) -> pa.Table:
+    return table.select(list(LATENT_COLUMNS)).cast(pa.schema(LATENT_COLUMNS))

@@ -1,0 +1,299 @@
+"""The same latents in two models: what stays, what differs, latent by latent.
+
+Both models read the same prompts, which neither dictionary was trained on, and each encodes the
+same tokens. A model is loaded and read once for its dictionaries; of its activations only the codes
+stay.
+"""
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.sparse import csc_array, vstack
+
+from itda_core.activations.alignment import RowNames, common_rows
+from itda_core.activations.massive import massive
+from itda_core.config import CorpusSpec
+from itda_core.corpus.corpus import Prompt, load_corpus
+from itda_core.devices import to_device
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.errors import ComparisonError, InputError
+from itda_core.evaluation.batch import check_model, held_out_prompts
+from itda_core.model.loading import load_model
+from itda_core.model.model import Model
+from itda_core.progress import Progress
+from itda_core.runs.latent_comparisons import LATENT_COLUMNS, dictionary_digest
+from itda_core.runs.run import Run
+from itda_core.similarity.compared_texts import ComparedTexts
+from itda_core.similarity.correlations import coefficient_matrix
+from itda_core.similarity.measures import MIN_TOKENS
+from itda_core.similarity.namesakes import Namesakes, compare_namesakes
+from itda_core.similarity.same_sources import namesakes
+
+COMPARED_TOKENS = 10_000
+MIN_USES = 20
+"""Tokens that use a latent, for it to be called changed"""
+_READING = 0.9
+"""Share of the work in which models run"""
+
+
+@dataclass(frozen=True, eq=False)
+class Coded:
+    """What a dictionary makes of the tokens that one model read."""
+
+    names: RowNames
+    coefficients: csc_array
+    """[n_rows, n_latents] float64"""
+    massive: np.ndarray
+    """[n_rows] bool"""
+    tokenizer: str
+    """its digest"""
+
+
+def compare_latents(
+    a: Run,
+    b: Run,
+    max_tokens: int = COMPARED_TOKENS,
+    corpus: CorpusSpec | None = None,
+    device: str | None = None,
+    memory: int | None = None,
+    seed: int = 0,
+) -> Iterator[Progress]:
+    """Compare the latents of two runs that have the same sources, over the same tokens.
+
+    The prompts are those held out of A's training that B's has not read, or those of `corpus` that
+    neither has. device, memory: of the models, as `load_model` takes them; seed: of the
+    permutations by which chance is told.
+
+    The last progress has one result: what the comparison is of, its sums, and `latents`, a row for
+    each pair; `runs.latent_comparisons` says what each is called. Raises InputError for one run
+    given twice or no prompt that both can be compared on, ComparisonError where no source or fewer
+    than 20 tokens are common.
+    """
+    if a.directory.resolve() == b.directory.resolve():
+        raise InputError("Give two different runs: a run's latents are the same as its own.")
+    dictionaries = {side: run.dictionary() for side, run in (("a", a), ("b", b))}
+    pairs = namesakes(dictionaries["a"], dictionaries["b"], common_numbers(a, b, dictionaries))
+    progress = Progress("reading", total_tokens=max_tokens)
+    yield progress
+    prompts = unseen_prompts(a, b, corpus)
+    coding = _Coding({"a": a, "b": b}, dictionaries, prompts, max_tokens, device, memory)
+    yield from coding.steps(progress)
+    progress.stage, progress.run_id = "comparing", ""
+    yield progress
+    of_both = coding.found["a"], coding.found["b"], pairs, max_tokens, seed
+    progress.results = [_about(a, b, corpus, seed) | _compared(*of_both)]
+    progress.finish()
+    yield progress
+
+
+def common_numbers(
+    a: Run, b: Run, dictionaries: Mapping[str, Dictionary]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """What the latents of both are called in the run that they were chosen in, where it is one."""
+    root_a, numbers_a = _root(a, dictionaries["a"])
+    root_b, numbers_b = _root(b, dictionaries["b"])
+    return (numbers_a, numbers_b) if root_a == root_b else None
+
+
+def _root(run: Run, dictionary: Dictionary) -> tuple[str, np.ndarray]:
+    """The run whose training chose a run's sources, and the numbers of its latents there."""
+    moved_from = getattr(run.config, "moved_from", None)
+    if moved_from is None:
+        return run.run_id, np.arange(len(dictionary))
+    return moved_from.first.run_id, dictionary.latents_in_origin()
+
+
+def _about(a: Run, b: Run, corpus: CorpusSpec | None, seed: int) -> dict[str, Any]:
+    """What is compared."""
+    runs = {"a": a, "b": b}
+    return {
+        **{f"run_{side}": run.run_id for side, run in runs.items()},
+        **{f"created_{side}": run.about["created"] for side, run in runs.items()},
+        **{f"digest_{side}": dictionary_digest(run) for side, run in runs.items()},
+        "corpus": (corpus or a.config.corpus).name,
+        "held_out": corpus is None,
+        "seed": seed,
+    }
+
+
+def most_changed(
+    latents: Sequence[dict[str, Any]], count: int = 10, min_uses: int = MIN_USES
+) -> list[dict[str, Any]]:
+    """The rows with the smallest correlation, of latents that one of the two uses on at least
+    `min_uses` tokens: a few uses say little."""
+    kept = [
+        row
+        for row in latents
+        if row["correlation"] is not None and max(row["uses_a"], row["uses_b"]) >= min_uses
+    ]
+    return sorted(kept, key=lambda row: row["correlation"])[:count]
+
+
+def unseen_prompts(a: Run, b: Run, corpus: CorpusSpec | None = None) -> list[Prompt]:
+    """The prompts that were held out of A's training and that B's has not read, or those of
+    another corpus that neither has read. Raises InputError where there is none."""
+    prompts = held_out_prompts(a) if corpus is None else load_corpus(corpus).prompts
+    known = _read_by(b) if corpus is None else _read_by(a) | _read_by(b)
+    unseen = [prompt for prompt in prompts if prompt.prompt_id not in known]
+    if not unseen and corpus is None:
+        raise InputError(
+            f"{b.run_id} was trained on every prompt that {a.run_id} has held out. Give others "
+            "with --corpus."
+        )
+    if not unseen:
+        raise InputError(
+            f"{a.run_id} or {b.run_id} was trained on every prompt of {corpus.name}. Give others "
+            "with --corpus."
+        )
+    return unseen
+
+
+def _read_by(run: Run) -> set[str]:
+    file = run.directory / "prompts.parquet"
+    return set(pd.read_parquet(file, columns=["prompt_id"])["prompt_id"])
+
+
+class _Coding:
+    """The same texts through the models of both runs, each encoded by its dictionary."""
+
+    def __init__(
+        self,
+        runs: Mapping[str, Run],
+        dictionaries: Mapping[str, Dictionary],
+        prompts: Sequence[Prompt],
+        max_tokens: int,
+        device: str | None,
+        memory: int | None,
+    ):
+        self.found: dict[str, Coded] = {}
+        """By side, "a" and "b" """
+        self._runs, self._dictionaries = runs, dictionaries
+        self._texts = [prompt.text for prompt in prompts]
+        self._max_tokens, self._started = max_tokens, time.monotonic()
+        load = functools.partial(load_model, device=device, memory=memory)
+        self._load: Callable[..., Model] = functools.lru_cache(maxsize=1)(load)
+
+    def steps(self, progress: Progress) -> Iterator[Progress]:
+        passes = _passes(self._runs)
+        for number, sides in enumerate(passes):
+            first = self._runs[sides[0]]
+            progress.stage, progress.run_id, progress.tokens = "loading", first.run_id, 0
+            yield progress
+            model = self._load(first.config.model).at(first.site)
+            for side in sides:
+                check_model(self._runs[side], model)
+            about = self._texts, first.config.context_length, self._max_tokens
+            read = ComparedTexts.of(model, *about)
+            progress.stage = "encoding"
+            for fraction in self._encode(model, read, sides):
+                progress.tokens = round(fraction * min(len(read.names), self._max_tokens))
+                seconds = time.monotonic() - self._started
+                done = (number + fraction) / len(passes)
+                progress.follow(max(done, 1e-6) * _READING, 0.0, 1.0, seconds)
+                yield progress
+
+    def _encode(self, model: Model, read: ComparedTexts, sides: Sequence[str]) -> Iterator[float]:
+        """How far it is, in [0, 1]."""
+        encoders = {side: _Encoder(self._dictionaries[side].to(model.device)) for side in sides}
+        layers = sorted({self._runs[side].layer for side in sides})
+        for step in model.capture_each(read.batches, layers):
+            rows = read.compared(step)
+            for side in sides:
+                if (layer := self._runs[side].layer) in rows:
+                    encoders[side].take(to_device(rows[layer], model.device))
+            yield step.fraction
+        for side, encoder in encoders.items():
+            coded = encoder.coefficients(), encoder.massive()
+            self.found[side] = Coded(read.names, *coded, model.tokenizer_digest)
+
+
+class _Encoder:
+    """One dictionary, and the codes of what it has been given."""
+
+    def __init__(self, dictionary: Dictionary):
+        self._dictionary, self._gram = dictionary, dictionary.gram()
+        self._codes: list[csc_array] = []
+        self._norms: list[torch.Tensor] = []
+
+    def take(self, x: torch.Tensor) -> None:
+        """x: [n_tokens, d_model], on the dictionary's device."""
+        codes = self._dictionary.encode(x, gram=self._gram)
+        self._codes.append(coefficient_matrix(codes, len(self._dictionary)))
+        self._norms.append(x.norm(dim=1).cpu())
+
+    def coefficients(self) -> csc_array:
+        return vstack(self._codes, format="csc")
+
+    def massive(self) -> np.ndarray:
+        norms = torch.cat(self._norms)
+        return massive(norms, float(norms.nanmedian())).numpy()
+
+
+def _passes(runs: Mapping[str, Run]) -> list[tuple[str, ...]]:
+    """Sides whose activations are read together: those of one model and site."""
+    a, b = (
+        (run.config.model, run.site, run.config.context_length, run.about.get("model_digest"))
+        for run in (runs["a"], runs["b"])
+    )
+    return [("a", "b")] if a == b else [("a",), ("b",)]
+
+
+def _compared(a: Coded, b: Coded, pairs: np.ndarray, max_tokens: int, seed: int) -> dict[str, Any]:
+    """The sums and the rows of what both make of the tokens that they have in common."""
+    unit = "token" if a.tokenizer == b.tokenizer else "word"
+    rows = common_rows(a.names, b.names, unit, max_tokens, (a.massive, b.massive))
+    if len(rows[0]) < MIN_TOKENS:
+        raise ComparisonError(
+            f"The two models have {len(rows[0])} {unit}s of these prompts in common, too few to "
+            "compare by. Give more or longer prompts with --corpus."
+        )
+    codes = [side.coefficients.tocsr()[its].tocsc() for side, its in zip((a, b), rows, strict=True)]
+    prompts = a.names.tokens[rows[0], 0]
+    found = compare_namesakes(*codes, pairs, prompts, seed)
+    return {
+        "unit": unit,
+        "tokens": len(prompts),
+        "prompts": len(np.unique(prompts)),
+        **sums(found, [one.shape[1] for one in codes]),
+        "latents": _rows(pairs, found),
+    }
+
+
+def sums(found: Namesakes, sizes: Sequence[int]) -> dict[str, Any]:
+    """What the pairs come to, as JSON types. sizes: latents of A and of B."""
+    is_used = found.uses_a > 0, found.uses_b > 0
+    uses = [int(one.sum()) for one in (found.uses_a, found.uses_b, found.uses_both)]
+    return {
+        "atoms_a": sizes[0],
+        "atoms_b": sizes[1],
+        "namesakes": len(found.correlation),
+        "compared": int(found.is_compared.sum()),
+        "only_a": int((is_used[0] & ~is_used[1]).sum()),
+        "only_b": int((is_used[1] & ~is_used[0]).sum()),
+        "unused": int((~is_used[0] & ~is_used[1]).sum()),
+        **{f"best_{name}": value for name, value in asdict(found.best).items()},
+        **{f"median_{name}": value for name, value in asdict(found.median).items()},
+        "alone_a": 1 - uses[2] / uses[0] if uses[0] else None,
+        "alone_b": 1 - uses[2] / uses[1] if uses[1] else None,
+    }
+
+
+def _rows(pairs: np.ndarray, found: Namesakes) -> list[dict[str, Any]]:
+    table = pd.DataFrame(
+        {
+            "latent_a": pairs[:, 0],
+            "latent_b": pairs[:, 1],
+            **{name: getattr(found, name) for name in list(LATENT_COLUMNS)[2:]},
+        }
+    )
+    rows = table.to_dict("records")
+    for row in rows:
+        if not row["rank_a"]:
+            row["correlation"] = row["rank_a"] = row["rank_b"] = None
+    return rows

@@ -1,0 +1,121 @@
+"""The queries about the same latents in two models."""
+
+import numpy as np
+import pandas as pd
+
+from itda_core.errors import InputError
+from itda_core.runs.latent_comparisons import ABOUT
+from itda_core.store.database import Database
+from itda_core.store.latent_search import LATENT_COLUMNS, LATENTS
+
+_CURRENT = """latent_comparisons c JOIN runs a ON a.run_id = c.run_a
+    JOIN runs b ON b.run_id = c.run_b"""
+"""Comparisons of runs that are there"""
+_IS_CURRENT = "a.created = c.created_a::TIMESTAMPTZ AND b.created = c.created_b::TIMESTAMPTZ"
+"""and have not been trained anew since"""
+ORDERS = {
+    "most_changed": "correlation, latent_a",
+    "most_alike": "correlation DESC, latent_a",
+    "only_a": "uses_a DESC, latent_a",
+    "only_b": "uses_b DESC, latent_a",
+    "denser": "density_b - density_a DESC, latent_a",
+    "sparser": "density_b - density_a, latent_a",
+}
+"""In which latents are listed; the first two list those that have a correlation, the next two those
+that only one side uses"""
+_LISTED = {
+    "most_changed": "correlation IS NOT NULL",
+    "most_alike": "correlation IS NOT NULL",
+    "only_a": "uses_a > 0 AND uses_b = 0",
+    "only_b": "uses_b > 0 AND uses_a = 0",
+}
+_NAMESAKES = f"""(
+    SELECT n.latent_a, n.latent_b, s.* EXCLUDE (latent, tokens, density, strongest, run_id),
+        n.correlation, n.rank_a, n.rank_b, n.uses_a, n.uses_b, n.uses_both,
+        n.uses_a / c.tokens AS density_a, n.uses_b / c.tokens AS density_b,
+        1 - n.uses_both / nullif(n.uses_a, 0) AS alone_a,
+        1 - n.uses_both / nullif(n.uses_b, 0) AS alone_b
+    FROM {_CURRENT} JOIN namesakes n USING (run_a, run_b)
+    JOIN (SELECT r.run_id, {LATENT_COLUMNS} FROM {LATENTS} WHERE r.run_id = $run_a) s
+        ON s.run_id = n.run_a AND s.latent = n.latent_a
+    WHERE c.run_a = $run_a AND c.run_b = $run_b AND {_IS_CURRENT}
+        AND greatest(n.uses_a, n.uses_b) >= $min_uses
+        AND contains(lower(concat_ws(' ', s.label, s.note)), lower($label)))"""
+
+
+class NamesakeQueries:
+    """Latents with the same source in two runs, from `store.namesakes`. Each comparison answers
+    from either side."""
+
+    def __init__(self, database: Database):
+        self._database = database
+
+    def comparisons(self) -> pd.DataFrame:
+        """All that is known of pairs of runs, each from both sides: the columns of
+        `runs.latent_comparisons.ABOUT`."""
+        columns = ", ".join(f"c.{name}" for name in ABOUT)
+        return self._database.query(
+            f"SELECT {columns} FROM {_CURRENT} WHERE {_IS_CURRENT} ORDER BY c.run_a, c.run_b"
+        )
+
+    def table(
+        self,
+        run_a: str,
+        run_b: str,
+        order: str = "most_changed",
+        label: str = "",
+        min_uses: int = 0,
+        rows: int | None = None,
+        first: int = 0,
+    ) -> pd.DataFrame:
+        """The latents of a pair of runs, with A's source, label and note: latent_a, latent_b,
+        prompt_id, position, token …, correlation, ranks, uses, density_a and density_b (of the
+        tokens compared), alone_a and alone_b (the share of uses that the other does not have); NaN
+        for what there is not.
+
+        order: one of ORDERS; label: text that A's label or note holds; min_uses: of the side that
+        uses it more; rows: at most so many, from place `first` on. Raises InputError for an order
+        that there is not.
+        """
+        if order not in ORDERS:
+            raise InputError(f"There is no order {order!r}: take one of {', '.join(ORDERS)}.")
+        return self._database.query(
+            f"""SELECT * FROM {_NAMESAKES} WHERE {_LISTED.get(order, "true")}
+            ORDER BY {ORDERS[order]} LIMIT $rows OFFSET $first""",
+            **_values(run_a, run_b, label, min_uses),
+            rows=2**31 if rows is None else rows,
+            first=first,
+        )
+
+    def histogram(
+        self, run_a: str, run_b: str, bins: int = 40, label: str = "", min_uses: int = 0
+    ) -> pd.DataFrame:
+        """How many latents have a correlation in each of `bins` equal parts of [−1, 1]: low, high,
+        latents. The last part holds 1."""
+        counts = self._database.query(
+            f"""SELECT least(floor((correlation + 1) / 2 * $bins), $bins - 1)::INTEGER AS bin,
+                count(*) AS latents
+            FROM {_NAMESAKES} WHERE correlation IS NOT NULL GROUP BY bin""",
+            **_values(run_a, run_b, label, min_uses),
+            bins=bins,
+        )
+        edges, latents = np.linspace(-1, 1, bins + 1), np.zeros(bins, np.int64)
+        latents[counts["bin"].clip(lower=0)] = counts["latents"]
+        return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "latents": latents})
+
+    def of_latent(self, run_id: str, latent: int) -> pd.DataFrame:
+        """The same latent in other runs: run_b, latent_b, correlation, rank_a, rank_b, density_a,
+        density_b; the most alike first."""
+        return self._database.query(
+            f"""SELECT n.run_b, n.latent_b, n.correlation, n.rank_a, n.rank_b,
+                n.uses_a / c.tokens AS density_a, n.uses_b / c.tokens AS density_b
+            FROM {_CURRENT} JOIN namesakes n USING (run_a, run_b)
+            WHERE n.run_a = ? AND n.latent_a = ? AND {_IS_CURRENT}
+            ORDER BY n.correlation DESC NULLS LAST, n.run_b""",
+            run_id,
+            latent,
+        )
+
+
+def _values(run_a: str, run_b: str, label: str, min_uses: int) -> dict:
+    return {"run_a": run_a, "run_b": run_b, "label": label, "min_uses": min_uses}
