@@ -15,6 +15,8 @@ from itda_core.errors import InputError, ItdaError, first_line
 
 _PATIENCE = 5.0
 """Seconds in which the address of a cluster has to answer"""
+_HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""How a client begins, with settings of its own, which are none"""
 _HOW_TO_START = (
     'Start one with "ray start --head" on one machine and "ray start --address=HOST:6379" on the '
     "others, this one among them."
@@ -84,10 +86,20 @@ def _check_answers(address: str) -> None:
     if not host or not port.isdigit():
         raise InputError(f"The address of a cluster is HOST:PORT, or auto, and not {address!r}.")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+        _greet(host.strip("[]"), int(port))
     except (OSError, OverflowError) as error:
         told = f"No cluster answers at {found} ({first_line(error)})."
         raise InputError(f"{told} {_HOW_TO_START}") from error
+
+
+def _greet(host: str, port: int) -> None:
+    """Raises OSError where nothing speaks HTTP/2, as a cluster does (gRPC)."""
+    with socket.create_connection((host, port), _PATIENCE) as connection:
+        connection.sendall(_HTTP2)
+        answer = connection.recv(9, socket.MSG_WAITALL)
+    is_settings = answer[3:4] == b"\x04"
+    if not is_settings and answer[:1] != b"\x15":  # one that takes TLS alone says so
+        raise ConnectionError("something else is there")
 
 
 def _found_here() -> str | None:

@@ -45,6 +45,7 @@ class Greeting:
 class Failure:
     """What kept a worker from doing a call, as a sentence."""
 
+    machine: str
     sentence: str
     is_input: bool = False
     """Whether what was asked for can't be done as asked"""

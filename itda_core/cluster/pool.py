@@ -187,18 +187,18 @@ class Pool:
 
     def _dismiss(self, member: _Member, call: Call, failure: Failure, waiting: deque[Call]) -> None:
         """A worker whose disk is full gets no more to do; raises what else a call said."""
-        machine = member.machine or "one of the cluster"
         kind = InputError if failure.is_input else ItdaError
         if not failure.is_disk:
-            raise kind(f"The machine {machine} says: {failure.sentence}")
+            raise kind(f"The machine {failure.machine} says: {failure.sentence}")
         call.failed += 1
         self._remove(member)
         waiting.extendleft(member.undone)
         if call.failed >= _ATTEMPTS or not self._members:
             raise ItdaError(
-                f"{failure.sentence} (on the machine {machine}).{self._stays} Free some space."
+                f"{failure.sentence} (on the machine {failure.machine}). What is written stays: "
+                "free some space, and start the training again."
             )
-        self.notes.append(f"The machine {machine} works no more: {failure.sentence}.")
+        self.notes.append(f"The machine {failure.machine} works no more: {failure.sentence}.")
 
     def _remove(self, member: _Member) -> None:
         self._members.remove(member)

@@ -54,16 +54,17 @@ class Worker:
         try:
             yield from getattr(self, call)(*arguments)
         except ItdaError as error:
-            yield Failure(str(error), isinstance(error, InputError))
+            yield Failure(machine_name(), str(error), isinstance(error, InputError))
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             told = f"There is no space left on the disk of {self._orders.runs}"
-            yield Failure(told, is_disk=True)
+            yield Failure(machine_name(), told, is_disk=True)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            yield Failure(f"Memory is full ({what_was_full(error)}).", is_input=True)
+            told = f"Memory is full ({what_was_full(error)})."
+            yield Failure(machine_name(), told, is_input=True)
 
     def greet(self) -> Iterator[Greeting]:
         """Load the model. Raises InputError where the folder is not the one of the others."""

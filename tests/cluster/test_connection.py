@@ -2,6 +2,7 @@
 
 import socket
 import sys
+import threading
 
 import pytest
 
@@ -26,6 +27,31 @@ def test_an_address_where_nothing_answers_is_told_with_what_to_do(begun):
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(InputError, match=rf"No cluster answers at {address}.*ray start --head"):
             begun(address)
+
+
+@pytest.mark.parametrize(
+    "answer, why", [(b"", "timed out"), (b"HTTP/1.1 400 Bad", "something else")]
+)
+def test_where_something_else_answers_or_nothing_is_said_it_is_told_too(
+    begun, monkeypatch, answer, why
+):
+    monkeypatch.setattr(connection, "_PATIENCE", 0.3)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        kept = []  # what nobody holds is closed
+
+        def serve():
+            kept.append(server.accept()[0])
+            kept[0].sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(InputError, match=rf"No cluster answers at {address} \(.*{why}"):
+            begun(address)
+        thread.join()
+        kept[0].close()
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_a_call_that_ends_every_worker_is_given_up_with_the_reason(workers):
         events(workers(answers), 7)
 
 
-FULL = Failure("There is no space left on the disk of /shared/runs", is_disk=True)
+FULL = Failure("m1", "There is no space left on the disk of /shared/runs", is_disk=True)
 
 
 def test_what_a_machine_with_a_full_disk_had_to_do_is_done_by_the_others(workers):
@@ -152,8 +152,9 @@ def test_where_the_disk_of_all_is_full_the_sentence_names_machine_and_folder(wor
 
 @pytest.mark.parametrize("is_input, kind", [(True, InputError), (False, ItdaError)])
 def test_what_else_a_worker_says_ends_the_work_with_its_machine(workers, is_input, kind):
-    pool = workers(lambda worker, call: [Failure("No such layer.", is_input)], count=1)
-    with pytest.raises(kind, match=r"^The machine m0 says: No such layer\.$") as error:
+    failure = Failure("m7", "No such layer.", is_input)
+    pool = workers(lambda worker, call: [failure], count=1)
+    with pytest.raises(kind, match=r"^The machine m7 says: No such layer\.$") as error:
         events(pool, 2)
     assert type(error.value) is kind
 
