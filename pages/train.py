@@ -62,7 +62,7 @@ def _show_settings() -> tuple[str, int | None] | None:
     place = _or_sentence(_ask_for_place)
     is_ready = None not in (config, place)
     if is_ready:
-        _or_sentence(show_needs, config, *place)
+        is_ready = _or_sentence(show_needs, config, *place) is not False
     is_clicked = st.button("Start training", type="primary", disabled=not is_ready)
     if is_clicked and is_ready:
         explorer().queue.submit(config, *place)
@@ -93,7 +93,7 @@ def _ask_for_config() -> TrainConfig | None:
         return _ask_for_config_of_folder()
     model = _or_sentence(_ask_for_model)
     device = st.session_state.get("device")
-    is_usable = model is not None and _or_sentence(show_abilities, model, device)
+    is_usable = model is not None and _or_sentence(show_abilities, model, device, _typed_memory())
     layers = _or_sentence(_ask_for_layers, model)
     site = ask_for_site(model, device, _typed_memory())
     corpus = _or_sentence(_ask_for_corpus)

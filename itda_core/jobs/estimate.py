@@ -25,6 +25,7 @@ from itda_core.model.loading import (
     model_parts,
     model_shape,
     resolved_dtype,
+    swept_memory,
     weights_folder,
 )
 from itda_core.pursuit.gram import gram_bytes
@@ -102,22 +103,23 @@ def estimate(
     dtype = resolved_dtype(config.model.dtype, device)
     found = replace(found, model_bytes=dtype.itemsize * model_parts(config.model).total)
     if is_swept(config.model, dtype, device, memory):
-        return _swept(found, config, shape, speed, dtype.itemsize)
+        return _swept(found, config, shape, speed, dtype)
     return found
 
 
 def _swept(
-    found: Estimate, config: TrainConfig, shape: ModelShape, speed: "_Speed", item: int
+    found: Estimate, config: TrainConfig, shape: ModelShape, speed: "_Speed", dtype: torch.dtype
 ) -> Estimate:
     """The estimate of a model that is loaded as one that is read block by block: its weights are
     not in memory together, one block is read while another computes, and hidden states lie on the
-    disk. item: bytes of a number."""
+    disk."""
     parts, last = model_parts(config.model), max(config.layers)
     tokens = int(_HELD_OUT_SHARE * config.max_tokens)
     rate, is_measured = reading_speed(weights_folder(config.model))
     forward = speed.forward(config)
-    cost = sweep_cost(parts, last, tokens, shape.d_model, item, rate, forward)
-    cost = replace(cost, is_measured=is_measured)
+    cost = sweep_cost(parts, last, tokens, shape.d_model, dtype.itemsize, rate, forward)
+    held = swept_memory(config.model, dtype) or cost.held  # as loading it counts
+    cost = replace(cost, is_measured=is_measured, held=held)
     loaded = 2 * shape.block_weights * (last + 1) * config.max_tokens / forward
     on_device = found.on_device and replace(found.on_device, weights=cost.held)
     return replace(

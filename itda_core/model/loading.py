@@ -37,7 +37,13 @@ from itda_core.model.process_lock import alone
 from itda_core.model.proved import Identity, proved, proved_swept, remembered
 from itda_core.model.proved import remembered_sites as sites_before
 from itda_core.model.sites import SWEPT_SITES, Sites
-from itda_core.model.sizes import ModelParts, likely_parts, stored_parts
+from itda_core.model.sizes import (
+    ModelParts,
+    likely_parts,
+    stored_parts,
+    swept_bytes,
+    too_little_for,
+)
 from itda_core.model.weight_files import StoredTensor, stored_tensors
 
 _PROBE_SHAPE = (512, 1_024, 1_024)
@@ -96,6 +102,9 @@ def _bytes_as(stored: dict[str, StoredTensor], dtype: torch.dtype) -> int:
 
 
 def _swept(spec: ModelSpec, source: str, weights: torch.dtype, device: str, memory: int) -> Model:
+    stored = stored_tensors(source, spec.revision)
+    if (needed := _swept_bytes(spec, stored, weights) or 0) > memory:  # before anything is built
+        raise ModelError(too_little_for(spec.name, needed, memory))
     try:
         module, tokenizer, found = without_weights(spec, source, weights)
         _check_fast(spec, tokenizer)
@@ -242,6 +251,20 @@ def is_swept(
         return _bytes_as(stored, dtype) > room
     parts = model_parts(spec)
     return None if parts is None else dtype.itemsize * parts.total > room
+
+
+def swept_memory(spec: ModelSpec, dtype: torch.dtype) -> int | None:
+    """Bytes of memory that a model takes at least, where it is read block by block; None where its
+    files are not here, or do not tell."""
+    stored = _stored_here(spec)
+    return stored and _swept_bytes(spec, stored, dtype)
+
+
+def _swept_bytes(
+    spec: ModelSpec, stored: dict[str, StoredTensor], dtype: torch.dtype
+) -> int | None:
+    """None of an encoder of two parts, whose weights are not told from the decoder's by name."""
+    return None if spec.name.endswith(ENCODER) else swept_bytes(stored, dtype)
 
 
 def _local_config(spec: ModelSpec):

@@ -3,8 +3,8 @@
 from torch import nn
 
 from itda_core.errors import ModelError
-from itda_core.memory import size_in_words
 from itda_core.model.blocks import OTHER_SENSES
+from itda_core.model.sizes import PartSize, most_together, too_little_for
 from itda_core.model.sweep import Stage
 from itda_core.model.weights import Weights
 
@@ -49,30 +49,18 @@ class SweptParts:
 
     @property
     def peak_bytes(self) -> int:
-        """Of memory for the weights that are there at once: the two largest neighbours among the
-        blocks, the larger one of embeddings and head, and what stays. What is read ahead is there
-        as on disk, whose data type may be the wider one."""
-        count = self._weights.bytes_of
-        blocks = [self._weights.stored_names(block) for block in self.blocks]
-        ahead = [*map(self._read_ahead, blocks[1:]), 0]
-        pairs = [count(names) + following for names, following in zip(blocks, ahead, strict=True)]
-        large = [self._read_ahead(self._names([part])) for part in (self._embedding, self._head)]
-        # While it is put in place, a block takes what it does on disk, and later what it does then.
-        most = max(*pairs, *map(self._read_ahead, blocks))
-        return most + max(large) + count(self.outside)
+        """Of memory for the weights that are there at once."""
+        blocks = [self._size(self._weights.stored_names(block)) for block in self.blocks]
+        tables = [self._size(self._names([part])) for part in (self._embedding, self._head)]
+        return most_together(blocks, tables, self._weights.bytes_of(self.outside))
 
-    def _read_ahead(self, names: list[str]) -> int:
-        """Bytes as on disk and as put in place, whichever is more."""
-        return max(self._weights.bytes_of(names), self._weights.stored_bytes(names))
+    def _size(self, names: list[str]) -> PartSize:
+        return PartSize(self._weights.bytes_of(names), self._weights.stored_bytes(names))
 
     def check_room(self, name: str, memory: int) -> None:
         """Raises ModelError where memory has no room for what is there at once."""
         if self.peak_bytes > memory:
-            raise ModelError(
-                f"Even block by block {name} takes {size_in_words(self.peak_bytes)} of memory for "
-                "two of its blocks and what lies outside them; "
-                f"{size_in_words(memory)} may be used. Allow more, or choose a smaller model."
-            )
+            raise ModelError(too_little_for(name, self.peak_bytes, memory))
 
 
 def _table(module: nn.Module) -> nn.Module | None:

@@ -7,10 +7,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from itda_core.config import ModelSpec
-from itda_core.model.loading import is_swept, load_model, model_parts, model_shape
-from itda_core.model.sizes import ModelParts, likely_parts, stored_parts
+from itda_core.model.loading import is_swept, load_model, model_parts, model_shape, swept_memory
+from itda_core.model.sizes import ModelParts, likely_parts, stored_parts, swept_bytes
 from itda_core.model.weight_files import stored_tensors
+from tests.support.swept_models import both_kinds
 from tests.support.tiny_models import FAMILIES, save_tiny_model
+from tools.model_types.listing import find_types
+from tools.model_types.tiny import save_tiny
 
 
 def _parts(folder) -> ModelParts | None:
@@ -29,6 +32,34 @@ def test_parts_are_those_of_the_module(tmp_path, family):
     if family != "bert":  # whose file also has what is not loaded
         assert found.total == everything
     assert found.largest_outside == module.module.get_input_embeddings().weight.numel()
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "bert", "mixtral.causal", "roberta.masked"])
+def test_what_is_held_of_a_swept_model_is_known_from_its_headers(tmp_path, name):
+    """As it is counted where the model stands there, block by block."""
+    if name in FAMILIES:
+        save_tiny_model(tmp_path, name)
+    else:
+        [one] = find_types(name)
+        save_tiny(one, tmp_path)
+    _, swept = both_kinds(tmp_path)
+    stored = stored_tensors(str(tmp_path), None)
+    assert swept_bytes(stored, torch.float32) == swept.parts.peak_bytes
+    spec = ModelSpec(str(tmp_path), dtype="float32")
+    assert swept_memory(spec, torch.float32) == swept.parts.peak_bytes
+
+
+def test_what_is_held_is_two_blocks_a_table_and_the_rest(tmp_path):
+    """By hand: blocks of 10, 30 and 20 numbers, tables of 40, a norm of 3; in bfloat16 what is read
+    ahead counts as on disk, in 4 bytes."""
+    sizes = {f"model.layers.{number}.w": n for number, n in enumerate((10, 30, 20))}
+    tensors = {name: torch.ones(n) for name, n in sizes.items()} | {"model.norm": torch.ones(3)}
+    tables = {name: torch.ones(8, 5) for name in ("model.embed", "head")}
+    save_file(tensors | tables, tmp_path / "model.safetensors")
+    stored = stored_tensors(str(tmp_path), None)
+    assert swept_bytes(stored, torch.float32) == 4 * (30 + 20 + 40 + 3)
+    assert swept_bytes(stored, torch.bfloat16) == 2 * 30 + 4 * 20 + 4 * 40 + 2 * 3
+    assert swept_bytes({}, torch.float32) is None
 
 
 def test_parts_of_a_model_in_several_files_are_the_same(tmp_path):

@@ -68,6 +68,7 @@ def test_a_training_takes_the_memory_that_is_typed_and_says_how_the_model_is_rea
     button(app, "Start training").click().run()
     app.text_input(key="memory").set_value("2MB").run()
     assert "Even block by block the model takes" in app.warning[0].value
+    assert button(app, "Start training").disabled
     app.text_input(key="memory").set_value("8").run()
     told = [one.value for one in app.warning]
     assert told == [

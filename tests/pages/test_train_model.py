@@ -78,6 +78,18 @@ def test_a_model_that_does_not_load_says_why_until_it_is_tried_again(train, tmp_
     assert not button(app, "Start training").disabled
 
 
+def test_a_model_is_checked_with_the_memory_that_stands_in_the_form(train, tmp_path):
+    """A megabyte holds neither this model nor two of its blocks."""
+    app = train(save_tiny_model(tmp_path, d_model=256, n_layers=4))
+    app.text_input(key="memory").set_value("1MiB").run()
+    button(app, "Check this model now").click().run()
+    assert "Even block by block" in app.error[0].value
+    assert button(app, "Start training").disabled
+    app.text_input(key="memory").set_value("").run()
+    assert not app.error
+    assert not button(app, "Start training").disabled
+
+
 def test_of_a_model_with_two_parts_the_encoder_is_offered_at_once(train, tmp_path):
     [one] = find_types("t5.seq2seq")
     save_tiny(one, tmp_path)

@@ -22,12 +22,13 @@ _ABOUT = (
 )
 
 
-def show_abilities(model: ModelSpec, device: str | None) -> bool:
+def show_abilities(model: ModelSpec, device: str | None, memory: int | None = None) -> bool:
     """What was proved of the model here, else of its type, and a button that tries it; whether it
-    may be used as far as is known. device: as a job names it, None where there is no choice."""
+    may be used as far as is known. device: as a job names it, None where there is no choice;
+    memory: bytes that the model may use."""
     device = best_device() if device in (None, ANY) else device
     abilities = remembered_abilities(model, device)
-    failed = st.session_state.setdefault("_not_loaded", {}).get(model)
+    failed = st.session_state.setdefault("_not_loaded", {}).get((model, memory))
     if failed and abilities is None:
         st.error(literal(failed))
     elif known := abilities or type_abilities(model):
@@ -38,7 +39,7 @@ def show_abilities(model: ModelSpec, device: str | None) -> bool:
         help="Loads it, which may take a while, and shows what it can do. A training does the same "
         "before it starts.",
     ):
-        _try(model, device)
+        _try(model, device, memory)
     return not (failed or (abilities and abilities.capture))
 
 
@@ -74,15 +75,16 @@ def _in_short(abilities: Abilities) -> str:
     return f"all but {' and '.join(lacking)}" if lacking else "everything"
 
 
-def _try(model: ModelSpec, device: str) -> None:
-    """What went wrong stands on the page until the model is checked again."""
+def _try(model: ModelSpec, device: str, memory: int | None) -> None:
+    """What went wrong stands on the page until the model is checked again, or may use another
+    memory."""
     failed = st.session_state["_not_loaded"]
-    failed.pop(model, None)
+    failed.pop((model, memory), None)
     try:
         with st.spinner("Loading the model and trying it …"):
-            tried = try_model(model, device)
+            tried = try_model(model, device, memory)
             if not tried.abilities.capture:
                 tried.sites  # noqa: B018 - tried when first asked for, and remembered
     except ModelError as error:
-        failed[model] = str(error)
+        failed[model, memory] = str(error)
     st.rerun()

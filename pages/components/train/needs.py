@@ -13,17 +13,17 @@ from pages.components.device_choice import likely_device
 from pages.components.text import bytes_text, literal, seconds_text
 
 
-def show_needs(config: TrainConfig, chosen: str, memory: int | None = None) -> None:
-    """The estimate, and a warning where the memory of the device will not do. chosen: a device,
-    or "any"; memory: bytes that the model may use. Raises InputError where the device is full or
-    can't be opened."""
+def show_needs(config: TrainConfig, chosen: str, memory: int | None = None) -> bool:
+    """The estimate, and a warning where the memory of the device will not do; False where the
+    training would be refused. chosen: a device, or "any"; memory: bytes that the model may use.
+    Raises InputError where the device is full or can't be opened."""
     device = likely_device(chosen)
     if device.trouble:
         raise InputError(f"The device {device.name} can't be opened: {device.trouble}")
     guess = estimate(config, device.name, memory)
     if guess is None:
         st.caption("The time can be estimated once the model has been loaded for the first time.")
-        return
+        return True
     lacking = too_little(guess, usable_memory(device.name, memory))
     where = (
         "this machine" if guess.on_device is None else literal(f"{device.name} ({device.title})")
@@ -37,6 +37,7 @@ def show_needs(config: TrainConfig, chosen: str, memory: int | None = None) -> N
         st.caption(how_it_is_read(guess.model_bytes, guess.sweep))
     for problem in [*lacking, *problems(guess, device, config)]:
         st.warning(literal(problem))
+    return not lacking
 
 
 def too_little(guess: Estimate, usable: int) -> list[str]:
