@@ -4,6 +4,7 @@ import copy
 import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from itda_core.config import ModelSpec
 from itda_core.devices import is_out_of_memory
 from itda_core.errors import ModelError
 from itda_core.model.built_in import BUILT_IN, quieten
+from itda_core.model.damage import damage_of
 from itda_core.model.weight_files import stored_tensors
 from itda_core.model.weights import Weights
 
@@ -234,7 +236,8 @@ def _why_not(name: str, source: str, error: Exception) -> str:
     if is_of_the_machine(error):
         return no_room(name, error)
     if os.path.isdir(source):  # noqa: PTH112
-        return f"The folder {source} can't be loaded as a model: {first_line(error)}"
+        why = damage_of(Path(source)) or first_line(error)
+        return f"The folder {source} can't be loaded as a model: {why}"
     return (
         f"The model {name!r} is not built in ({', '.join(BUILT_IN)}), is not a folder here, and "
         f"can't be had from the hub: {first_line(error)} Check the name and the network, or use "

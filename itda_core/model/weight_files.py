@@ -131,6 +131,11 @@ def _files(source: str, revision: str | None, is_local: bool) -> list[Path]:
     )
 
 
+def check_file(path: Path) -> None:
+    """Raises ModelError where what a file says of its tensors can't be so."""
+    _header(path)
+
+
 def _known_header(path: Path) -> dict[str, StoredTensor]:
     """The same as `_header`, read anew where the file is another one or has changed: a page asks at
     every click, and a model may have a hundred files."""

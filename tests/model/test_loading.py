@@ -324,3 +324,24 @@ def test_what_a_model_proved_holds_for_all_devices_of_a_kind(tiny_model_folder, 
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(tiny_model_folder, load):
     with pytest.raises(InputError, match=r"no device 'cuda:7' here. There is: .*cpu"):
         load(ModelSpec(str(tiny_model_folder)), device="cuda:7")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"\xff{", b'{"a": 1'])
+def test_a_damaged_file_of_a_folder_is_named_with_the_remedy(tmp_path, name, content):
+    save_tiny_model(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError) as told:
+        load_model(str(tmp_path), device="cpu")
+    expected = f"{tmp_path} can't be loaded as a model: {tmp_path / name} is damaged: it"
+    assert expected in str(told.value)
+    assert str(told.value).endswith("Get the model again.")
+
+
+def test_weights_that_an_index_names_and_that_are_not_there_are_named(tmp_path):
+    save_tiny_model(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "one-half.safetensors")
+    index = {"weight_map": {"a": "one-half.safetensors", "b": "other-half.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match=r"names other-half\.safetensors, which is not"):
+        load_model(str(tmp_path), device="cpu")
