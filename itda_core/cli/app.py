@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from itda_core.config import code_directory, is_checkout
+from itda_core.config import code_directory, data_directory, is_checkout
 
 ADDRESS = "127.0.0.1"
 
@@ -21,6 +21,7 @@ def app(options: argparse.Namespace) -> int:
         from itda_core.memory import memory_setting
 
         memory_setting()
+    _check_folder()
     print(f"The explorer opens at http://{ADDRESS}:{options.port}. Ctrl+C ends it.", flush=True)
     # -P: a file in the folder where this is called must not be taken for a module.
     command = [sys.executable, "-P", "-m", "streamlit", "run", str(_script())]
@@ -38,6 +39,14 @@ def app(options: argparse.Namespace) -> int:
                 return explorer.wait()
             except KeyboardInterrupt:  # it has heard of it too, and brings a job to its checkpoint
                 continue
+
+
+def _check_folder() -> None:
+    """Raises StoreNotOursError where another explorer has the data folder: else only a page would
+    say so."""
+    from itda_core.store.database import FILE_NAME, check_not_taken
+
+    check_not_taken(data_directory() / FILE_NAME)
 
 
 def _script() -> Path:

@@ -192,6 +192,19 @@ def _own(answer: Any) -> Any:
     return answer.copy() if isinstance(answer, dict | list) else answer
 
 
+def check_not_taken(path: Path) -> None:
+    """Raises StoreNotOursError where another process has the database, or a newer program wrote
+    it. What else may be wrong with it is left to whoever opens it."""
+    if not path.exists():
+        return
+    try:
+        _connect(path).close()
+    except StoreNotOursError:
+        raise
+    except StoreError:
+        return
+
+
 def _connect(path: Path | str) -> duckdb.DuckDBPyConnection:
     if path != ":memory:":
         folder = Path(path).parent

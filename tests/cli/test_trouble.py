@@ -12,6 +12,7 @@ import duckdb
 import psutil
 import pytest
 
+from itda_core.cli import app as app_module
 from itda_core.cli.parser import make_parser
 from itda_core.config import data_directory
 from itda_core.runs.run import list_runs
@@ -492,3 +493,23 @@ def test_a_training_told_to_stop_keeps_a_checkpoint_and_resumes_to_the_same_runs
     told = one_json(cli("train", "--resume", at, "--runs", tmp_path / "runs", "--json"))
     assert len(told["runs"]) == 1
     assert_same_runs(tmp_path / "runs", tmp_path / "uninterrupted")
+
+
+def test_a_folder_that_another_explorer_has_is_said_before_an_address_is(
+    cli, data_folder, monkeypatch
+):
+    opened = []
+    monkeypatch.setattr(app_module.os, "execve", lambda *_about: opened.append(1) or sys.exit(0))
+    data_folder.mkdir()
+    path = data_folder / "explorer.duckdb"
+    hold = f"import duckdb, time; held = duckdb.connect({str(path)!r}); print(1, flush=True)"
+    hold += "; time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        code, out, err = cli("app")
+        other.kill()
+    assert (code, out, opened) == (1, "", [])
+    assert f"{path} is open in another process (pid {other.pid})" in err
+    path.write_bytes(b"no database")  # which the page says, with the remedy
+    assert "opens at" in cli("app")[1]
+    assert opened == [1]
