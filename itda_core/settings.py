@@ -312,9 +312,10 @@ MEMORY = Setting(
     "memory",
     "Memory that may be used",
     "size",
-    "memory that the model may use",
-    "A model that needs more is read block by block, all tokens through each. What is trained does "
-    "not depend on it.",
+    "memory that the model's weights may take (the rest of the process, about 1 GB, comes on top)",
+    "It bounds the model's weights. What else a training needs comes on top, about 1 GB, more with "
+    "many atoms: the estimate counts it. A model that needs more is read block by block, all "
+    "tokens through each. What is trained does not depend on it.",
     min=2**20,
     max=2**60,
     below="{0} must be at least 1MiB",
