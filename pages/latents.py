@@ -96,8 +96,9 @@ def _show_head(run, listing: Listing, shown_page: LatentPage, latent: pd.Series)
 
     st.markdown(f"#### {escaped(token_label(latent.token))}")
     outside = "" if shown_page.place is not None else " · not in this list"
+    origin = "" if latent.origin == latent.latent else f" (latent {latent.origin} where it is from)"
     st.caption(
-        literal(f"{run.model} · {layer_of(run)} · latent {latent.latent} · ")
+        literal(f"{run.model} · {layer_of(run)} · latent {latent.latent}{origin} · ")
         + literal(latent.title or "prompt")
         + f" · prompt {latent.prompt_id}, {words_of(run).source} {latent.position}{outside}"
     )

@@ -13,11 +13,13 @@ from pages.components.frame import page
 from pages.components.job_panel import watch_active_jobs
 from pages.components.overview.export import show_exchange
 from pages.components.text import bytes_text, literal
+from pages.components.train.moving import offer_move, show_origin
 
 _COLUMNS = {
     "model": "model",
     "layer": "layer",
     "site": "site",
+    "method": st.column_config.TextColumn("method", help=GLOSSARY["selection"]),
     "atoms": "atoms",
     "tokens": "tokens",
     "l0": "L0",
@@ -114,6 +116,8 @@ def _show_runs(runs: pd.DataFrame) -> None:
         evaluate.page_link(
             "pages/evaluate.py", label="Evaluate it", query_params={"compare": run_id}
         )
+        show_origin(run)
+        offer_move(run)
         show_exchange(run)
 
 

@@ -34,6 +34,7 @@ from pages.components.train.folder import (
     show_fewer_tokens,
 )
 from pages.components.train.method import ask_for_method, ask_for_selection
+from pages.components.train.moving import offer_move, show_origin
 from pages.components.train.needs import show_needs
 from pages.components.train.site import ask_for_site
 from pages.components.upload import upload_texts
@@ -54,6 +55,9 @@ def show() -> None:
         _show_dictionaries()
         st.subheader("Past trainings")
         show_ended_jobs("training", "No training has ended yet.")
+        if any(job.kind == "move" and not job.is_active for job in explorer().queue.jobs()):
+            st.subheader("Past moves")
+            show_ended_jobs("move", "")
 
 
 def _show_settings() -> tuple[str, int | None] | None:
@@ -307,6 +311,8 @@ def _show_dictionaries() -> None:
                     f"{seconds_text(run.seconds)} of work"
                 )
             )
+            show_origin(run)
+            offer_move(run)
             if st.button("Delete …", key=f"delete_{run.run_id}"):
                 _confirm_delete(run.run_id)
 

@@ -29,9 +29,11 @@ from itda_core.model.loading import (
     weights_folder,
 )
 from itda_core.pursuit.gram import gram_bytes
+from itda_core.runs.run import Run
 from itda_core.selection.coverage import CANDIDATES_PER_ATOM, COMPONENTS, JUDGES, ROUNDS
-from itda_core.settings import RESID_POST
+from itda_core.settings import MOVED, RESID_POST
 from itda_core.similarity.same_latents import COMPARED_TOKENS
+from itda_core.training.moving import tokens_read
 
 _PROBE_SIZE = 1_024
 _GPU_PROBE_SIZE = 4_096
@@ -105,6 +107,14 @@ def estimate(
     if is_swept(config.model, dtype, device, memory):
         return _swept(found, config, shape, speed, dtype)
     return found
+
+
+def estimate_move(
+    run: Run, config: TrainConfig, device: str | None = None, memory: int | None = None
+) -> Estimate | None:
+    """The same of a move of `run`: a pass over the explored tokens and over what else holds
+    sources, and a pursuit for each explored token; nothing is chosen. config: of `move_config`."""
+    return estimate(config.but(max_tokens=max(1, tokens_read(run))), device, memory)
 
 
 def _swept(
@@ -294,6 +304,8 @@ def _selection_operations(config: TrainConfig, d_model: int, pursuit: float) -> 
     finds its candidates by k-means and decomposes some activations with them."""
     if config.selection == "threshold":
         return pursuit
+    if config.selection == MOVED:
+        return 0.0
     sample, centres = _sample(config), CANDIDATES_PER_ATOM * config.max_atoms
     components = min(COMPONENTS, d_model)
     principal = 2 * sample * d_model * (d_model + components)

@@ -69,6 +69,13 @@ class Run:
         return self.config.site
 
     @property
+    def root(self) -> str:
+        """The id of the run that was trained, whose latents it has: its own unless it was moved.
+        Latents of two runs with one root and one number there are the same tokens."""
+        origin = self.config.moved_from
+        return self.run_id if origin is None else origin.first.run_id
+
+    @property
     def kind(self) -> str:
         """ "itda", or "sae" for an imported autoencoder."""
         return self.about.get("kind", "itda")

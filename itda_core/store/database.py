@@ -36,7 +36,10 @@ CREATE TABLE shared_labels (run_id VARCHAR, latent INTEGER, label VARCHAR, note 
 """
 _UPGRADES = {
     4: "ALTER TABLE runs ADD COLUMN site VARCHAR DEFAULT 'resid_post'",
-    5: f"""ALTER TABLE latents ADD COLUMN closes BOOLEAN;
+    5: f"""ALTER TABLE runs ADD COLUMN moved_from VARCHAR;
+        ALTER TABLE runs ADD COLUMN root VARCHAR;
+        ALTER TABLE latents ADD COLUMN closes BOOLEAN;
+        ALTER TABLE latents ADD COLUMN origin INTEGER;
         ALTER TABLE labels ADD COLUMN label_changed VARCHAR;
         ALTER TABLE labels ADD COLUMN note_changed VARCHAR;
         ALTER TABLE labels ADD COLUMN alone BOOLEAN;
@@ -47,13 +50,16 @@ _UPGRADES = {
         WHERE rp.run = latents.run AND rp.prompt = latents.prompt;
         UPDATE latents SET closes = "end" > "start" AND unicode(right(token, 1)) < 128
         WHERE closes IS NULL;
+        UPDATE runs SET root = run_id;
+        UPDATE latents SET origin = latent;
         UPDATE labels SET label_changed = changed, note_changed = changed, alone = false,
             of_source = true;
         {_SHARED_LABELS}
         {NAMESAKE_TABLES}""",
 }
 """What makes a file of a version one of the next, where that is sure: before there were sites, all
-runs were of one; there were no comparisons of latents; labels are taken in anew from their file"""
+runs were of one; no dictionary was moved, and there were no
+comparisons of latents; labels are taken in anew from their file"""
 
 _SCHEMA = f"""
 CREATE TABLE meta (version INTEGER);
@@ -64,14 +70,14 @@ CREATE TABLE runs (
     method VARCHAR, selection VARCHAR, threshold DOUBLE, "offset" VARCHAR, pursuit VARCHAR,
     budget VARCHAR, mean_l0 DOUBLE, seed BIGINT, corpus VARCHAR, dtype VARCHAR,
     created TIMESTAMPTZ, seconds DOUBLE, directory VARCHAR, activations VARCHAR,
-    site VARCHAR DEFAULT 'resid_post');
+    site VARCHAR DEFAULT 'resid_post', moved_from VARCHAR, root VARCHAR);
 CREATE TABLE prompts (prompt INTEGER PRIMARY KEY, prompt_id VARCHAR UNIQUE, text VARCHAR,
     title VARCHAR);
 CREATE TABLE run_prompts (run INTEGER, prompt INTEGER, explored BOOLEAN, starts INTEGER[],
     ends INTEGER[]);
 CREATE TABLE latents (run INTEGER, latent INTEGER, prompt INTEGER, position INTEGER,
     "start" INTEGER, "end" INTEGER, token VARCHAR, tokens INTEGER, strongest FLOAT,
-    closes BOOLEAN);
+    closes BOOLEAN, origin INTEGER);
 CREATE TABLE codes (run INTEGER, latent INTEGER, prompt INTEGER, position INTEGER,
     step SMALLINT, coefficient FLOAT);
 CREATE TABLE evaluations (run INTEGER, l0 INTEGER, mean_l0 DOUBLE, mean_latents DOUBLE, fvu DOUBLE,

@@ -218,6 +218,8 @@ def _insert_run(cursor: duckdb.DuckDBPyConnection, number: int, run: Run) -> Non
         "seconds": metrics["seconds"],
         "directory": str(run.directory.resolve()),
         "activations": run.activations_id,
+        "moved_from": config.moved_from and config.moved_from.run_id,
+        "root": run.root,
     }
     _insert(cursor, "runs", values)
 
@@ -266,6 +268,10 @@ def _insert_codes(cursor: duckdb.DuckDBPyConnection, number: int, directory: Pat
         FROM read_parquet(?) JOIN prompts USING (prompt_id) ORDER BY latent, prompt, position""",
         [number, str(directory / "codes.parquet")],
     )
+    path = str(directory / "sources.parquet")
+    named = "SELECT 1 FROM parquet_schema(?) WHERE name = 'origin'"
+    is_moved = cursor.execute(named, [path]).fetchone() is not None
+    origin = "s.origin" if is_moved else "s.latent"
     cursor.execute(
         f"""INSERT INTO latents
         WITH uses AS (
@@ -274,9 +280,9 @@ def _insert_codes(cursor: duckdb.DuckDBPyConnection, number: int, directory: Pat
                 GROUP BY latent, prompt, position)
             GROUP BY latent)
         SELECT $run, s.latent, prompts.prompt, s.position, s."start", s."end", s.token,
-            coalesce(u.tokens, 0), coalesce(u.strongest, 0), {CLOSES}
+            coalesce(u.tokens, 0), coalesce(u.strongest, 0), {CLOSES}, {origin}
         FROM read_parquet($path) s JOIN prompts USING (prompt_id) LEFT JOIN uses u USING (latent)
         LEFT JOIN run_prompts rp ON rp.run = $run AND rp.prompt = prompts.prompt
         ORDER BY s.latent""",
-        {"run": number, "path": str(directory / "sources.parquet")},
+        {"run": number, "path": path},
     )

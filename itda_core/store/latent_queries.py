@@ -105,14 +105,14 @@ class LatentQueries:
     def overview(self, run_id: str, around: int) -> pd.DataFrame:
         """Every latent in short: latent, token, density, strongest, before and after (so many
         characters around its source), and layers: in how many other layers of the same model the
-        same token is a source."""
+        same token is a source, in dictionaries that this one was not moved to or from."""
         return self._database.query(
             """WITH ours AS (SELECT * FROM runs WHERE run_id = $run),
             elsewhere AS (
                 SELECT l.prompt, l.position, count(DISTINCT r.layer) AS layers
                 FROM latents l JOIN runs r USING (run), ours
                 WHERE r.model = ours.model AND r.site = ours.site AND r.layer <> ours.layer
-                    AND r.kind = 'itda'
+                    AND r.kind = 'itda' AND r.root <> ours.root
                 GROUP BY ALL)
             SELECT l.latent, l.token, l.tokens / greatest(ours.explored_tokens, 1) AS density,
                 l.strongest, coalesce(e.layers, 0) AS layers,

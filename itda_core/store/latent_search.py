@@ -37,7 +37,7 @@ _TEXTS = {
     "label": WRITTEN,
 }
 LATENT_COLUMNS = f"""l.latent, p.prompt_id, p.title, p.text, l.position, l."start", l."end",
-    l.token, l.tokens, {_DENSITY} AS density, l.strongest, {SHOWN}"""
+    l.token, l.origin, l.tokens, {_DENSITY} AS density, l.strongest, {SHOWN}"""
 
 
 @dataclass(frozen=True)

@@ -63,11 +63,15 @@ def moved_model(
 
 
 def move_config(
-    run: Run, model: ModelSpec, layers: Sequence[int], site: str = RESID_POST
+    run: Run,
+    model: ModelSpec,
+    layers: Sequence[int],
+    site: str = RESID_POST,
+    dictionary: Dictionary | None = None,
 ) -> TrainConfig:
-    """The settings of a move: those of `run`, but for the model and where in it. Raises InputError
-    for an imported autoencoder."""
-    dictionary = run.dictionary()
+    """The settings of a move: those of `run`, but for the model and where in it. dictionary: that
+    of the run, where it is loaded already. Raises InputError for an imported autoencoder."""
+    dictionary = dictionary or run.dictionary()
     check_can_move(dictionary)
     config = run.config
     origin = Origin(
@@ -90,6 +94,16 @@ def move_config(
         activations=None,
         moved_from=origin,
     )
+
+
+def tokens_read(run: Run) -> int:
+    """About how many activations a move of `run` reads of each layer: the explored ones, and of
+    other prompts with a source all up to the last."""
+    prompts = pd.read_parquet(run.directory / "prompts.parquet", columns=["prompt_id", "explored"])
+    explored = set(prompts["prompt_id"][prompts["explored"]])
+    sources = pd.read_parquet(run.directory / "sources.parquet", columns=["prompt_id", "position"])
+    last = sources.groupby("prompt_id")["position"].max() + 1 - run.config.skip_first
+    return int(run.metrics["explored_tokens"] + last[~last.index.isin(explored)].sum())
 
 
 @dataclass(frozen=True)

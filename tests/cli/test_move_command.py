@@ -1,5 +1,10 @@
 """`itda move` prints what a training prints, where from, and what was left out."""
 
+from itda_core.cli.parser import parse
+from itda_core.config import ModelSpec
+from itda_core.jobs.queue import JobQueue
+from itda_core.runs.run import read_run
+from itda_core.training.moving import move_config, moved_model
 from tests.support.command_line import one_json
 
 
@@ -22,3 +27,20 @@ def test_where_to_has_to_be_said(cli, ids, runs_folder):
     code, out, error = cli("move", ids[0], "--runs", runs_folder)
     assert (code, out) == (2, "")
     assert "--model, --revision, --layer or --site" in error
+
+
+def test_a_job_of_the_queue_is_this_command(
+    ids, runs_folder, tmp_path, tiny_model_folder, monkeypatch
+):
+    """What the job's process is given comes to the settings that were submitted."""
+    monkeypatch.setattr(JobQueue, "_watch", lambda _self: None)
+    run = read_run(runs_folder / ids[0])
+    model = ModelSpec(str(tiny_model_folder), dtype="float32")
+    config = move_config(run, model, [2, 3], "resid_pre")
+    job = JobQueue(tmp_path / "jobs", runs_folder).submit_move(run, config, "any", 2**30)
+    assert (job.kind, job.keeps_checkpoints, job.run_ids) == ("move", True, (run.run_id,))
+    assert job.title == f"tiny-llama layer 0 moved to {model.name}, layers 2, 3 resid_pre"
+    options = parse([job.command, *job.arguments, "--memory", f"{job.memory}B"])
+    given = moved_model(run, options.model, options.revision, options.dtype)
+    assert move_config(run, given, options.layer, options.site) == config
+    assert options.memory == 2**30

@@ -391,8 +391,10 @@ def test_a_database_from_before_there_were_sites_is_brought_up_to_date(tmp_path,
     contents = expected.runs.contents()
     expected.close()
     with duckdb.connect(str(path)) as database:  # as the version before wrote it
-        database.execute("ALTER TABLE runs DROP COLUMN site")
-        database.execute("ALTER TABLE latents DROP COLUMN closes")
+        for column in ("site", "moved_from", "root"):
+            database.execute(f"ALTER TABLE runs DROP COLUMN {column}")
+        for column in ("closes", "origin"):
+            database.execute(f"ALTER TABLE latents DROP COLUMN {column}")
         database.execute("DROP TABLE shared_labels")
         for column in ("label_changed", "note_changed", "alone", '"start"', '"end"', "of_source"):
             database.execute(f"ALTER TABLE labels DROP COLUMN {column}")

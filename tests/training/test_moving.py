@@ -19,6 +19,7 @@ from itda_core.errors import InputError, RunError
 from itda_core.model.loading import load_model
 from itda_core.runs.run import list_runs, read_run
 from itda_core.selection.coverage import choose
+from itda_core.store.store import Store
 from itda_core.training import trainer as training
 from itda_core.training.moving import move, move_config
 from itda_core.training.trainer import resume
@@ -259,6 +260,17 @@ def test_a_chain_of_moves_keeps_the_numbers_of_the_first(abroad, greedy, other_f
     assert again == run.config
     sources = pd.read_parquet(run.directory / "sources.parquet")
     assert sources["origin"].tolist() == run.dictionary().origin_latents.tolist()
+    store = Store()
+    for one in (greedy, between, run):
+        store.import_run(one)
+    table = store.runs.table().set_index("run_id")
+    assert set(table["root"]) == {greedy.run_id}
+    assert table["moved_from"][run.run_id] == between.run_id
+    assert pd.isna(table["moved_from"][greedy.run_id])
+    latents = store.latents.table(run.run_id, store.latents.numbers(run.run_id))
+    assert latents["origin"].tolist() == sources["origin"].tolist()
+    latents = store.latents.table(greedy.run_id, store.latents.numbers(greedy.run_id))
+    assert latents["origin"].tolist() == latents["latent"].tolist()
 
 
 def test_a_moved_run_outlives_the_one_that_it_is_from(greedy, other_folder, tmp_path):

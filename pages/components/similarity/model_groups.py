@@ -7,7 +7,7 @@ import pandas as pd
 
 from itda_core.config import IMPORTED, TrainConfig, slug
 from itda_core.digests import digest
-from itda_core.settings import RESID_POST
+from itda_core.settings import MOVED, RESID_POST
 from pages.components.cached import loaded_run
 from pages.components.similarity.overlaps import RunSide
 from pages.components.text import visible
@@ -46,8 +46,8 @@ class Group:
     @property
     def is_trained_here(self) -> bool:
         """Whether its settings can be trained again, with other layers and models too: a folder of
-        activations has those that were captured."""
-        return self.config.selection != IMPORTED and not self.config.activations
+        activations has those that were captured, and a moved one is from one run."""
+        return self.config.selection not in (IMPORTED, MOVED) and not self.config.activations
 
 
 def groups_of(runs: pd.DataFrame) -> dict[str, Group]:

@@ -1,5 +1,7 @@
 """What a training will need: time, memory and disk, and whether it fits."""
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from itda_core.config import TrainConfig
@@ -13,14 +15,19 @@ from pages.components.device_choice import likely_device
 from pages.components.text import bytes_text, literal, seconds_text
 
 
-def show_needs(config: TrainConfig, chosen: str, memory: int | None = None) -> bool:
-    """The estimate, and a warning where the memory of the device will not do; False where the
-    training would be refused. chosen: a device, or "any"; memory: bytes that the model may use.
-    Raises InputError where the device is full or can't be opened."""
+def show_needs(
+    config: TrainConfig,
+    chosen: str,
+    memory: int | None = None,
+    estimated: Callable[..., Estimate | None] = estimate,
+) -> bool:
+    """The estimate, and a warning where the memory of the device will not do; False where it would
+    be refused. chosen: a device, or "any"; memory: bytes that the model may use; estimated: called
+    as `estimate` is. Raises InputError where the device is full or can't be opened."""
     device = likely_device(chosen)
     if device.trouble:
         raise InputError(f"The device {device.name} can't be opened: {device.trouble}")
-    guess = estimate(config, device.name, memory)
+    guess = estimated(config, device.name, memory)
     if guess is None:
         st.caption("The time can be estimated once the model has been loaded for the first time.")
         return True

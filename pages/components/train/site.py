@@ -12,11 +12,15 @@ from pages.components.text import literal
 
 
 def ask_for_site(
-    model: ModelSpec | None, device: str | None, memory: int | None = None
+    model: ModelSpec | None,
+    device: str | None,
+    memory: int | None = None,
+    key: str = "site",
+    usual: str = RESID_POST,
 ) -> str | None:
     """The chosen place; None where it was proved here that the model has none, or where it will be
     read block by block, with the reason. device: as a job names it, None where there is no choice;
-    memory: bytes that the model may use."""
+    memory: bytes that the model may use; key: of the field; usual: what stands there at first."""
     setting = SETTINGS["site"]
     sites = _known(model, device, memory)
     places = [*reversed(setting.choices)]
@@ -24,7 +28,8 @@ def ask_for_site(
         setting.label,
         places,
         format_func=lambda one: _label(one, sites),
-        key="site",
+        key=key,
+        index=places.index(usual),
         help=setting.page_help,
     )
     if sites and (reason := sites.why_not(site)):

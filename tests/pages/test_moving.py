@@ -1,0 +1,77 @@
+"""A dictionary is moved from the Train page, and says where it is from."""
+
+import shutil
+
+import pytest
+
+from itda_core.config import ModelSpec
+from itda_core.jobs.queue import JobQueue
+from itda_core.model import loading
+from itda_core.runs.run import list_runs
+from itda_core.training.moving import move, move_config
+from tests.support.app import assert_no_failure, close_explorer, newest, open_page
+from tests.support.tiny_models import save_tiny_model
+
+
+@pytest.fixture(scope="module")
+def other_model(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("other") / "tiny-other", seed=3)
+
+
+@pytest.fixture
+def opened(data, other_model, monkeypatch):
+    """The form of the run of layer 1, and what was submitted from it."""
+    there = [{"model": str(other_model), "where": "", "description": ""}]
+    monkeypatch.setattr(loading, "known_models", lambda: there)
+    submitted = []
+    monkeypatch.setattr(JobQueue, "submit_move", lambda _self, *given: submitted.append(given))
+    run, page = newest(data, 1), open_page("train")
+    page.button(key=f"move_{run.run_id}").click().run()
+    assert_no_failure(page)
+    return run, page, submitted
+
+
+def told(page):
+    return " ".join(one.value for one in (*page.caption, *page.warning)).replace("\\", "")
+
+
+def test_the_form_says_what_it_costs_and_submits_where_to(opened, other_model):
+    run, page, submitted = opened
+    assert page.button(key="move_now").disabled
+    assert "Choose at least one layer" in told(page), "of its own model none is"
+    own = f"move_layers_{run.config.model.name}"
+    page.multiselect(key=own).set_value([1]).run()
+    assert "It is of layer 1 already" in told(page)
+    page.selectbox(key="move_model").set_value(str(other_model)).run()
+    assert_no_failure(page)
+    assert page.multiselect(key=f"move_layers_{other_model}").value == [1]
+    explored = run.metrics["explored_tokens"]
+    assert f"reads the {explored:,} explored tokens and 0 others" in told(page)
+    assert "About " in told(page)
+    page.multiselect(key=f"move_layers_{other_model}").set_value([1, 3]).run()
+    page.button(key="move_now").click().run()
+    assert_no_failure(page)
+    assert not [one for one in page.button if one.key == "move_now"], "the form is closed"
+    expected = move_config(run, ModelSpec(str(other_model)), [1, 3])
+    assert submitted == [(run, expected, "any", None)]
+
+
+def test_a_moved_dictionary_says_where_it_is_from(own_data, other_model):
+    first = newest(own_data, 1)
+    runs = own_data / "runs"
+    *_, last = move(first, ModelSpec(str(other_model), dtype="float32"), [2], runs)
+    [moved] = [run for run in list_runs(runs) if run.run_id in last.finished]
+    page = open_page("train")
+    links = [one.proto.label.replace("\\", "") for one in page.get("page_link")]
+    assert f"Moved from {first.config.moved_from or 'tiny-llama layer 1'}" in links
+    assert "moved from tiny-llama layer 1" in told(page)
+    overview = open_page("overview")
+    [table] = overview.dataframe
+    methods = dict(zip(table.value["run_id"], table.value["method"], strict=True))
+    assert methods[moved.run_id] == "moved from tiny-llama layer 1"
+    assert methods[first.run_id] == first.method
+    close_explorer()
+    shutil.rmtree(first.directory)
+    page = open_page("train")
+    assert f"tiny-llama layer 1 ({first.run_id}, which is not here any more)" in told(page)
+    assert_no_failure(open_page("latents", run=moved.run_id))
