@@ -32,7 +32,7 @@ _SHARED_LABELS = """
 CREATE TABLE shared_labels (run_id VARCHAR, latent INTEGER, label VARCHAR, note VARCHAR,
     bookmarked BOOLEAN, lists VARCHAR[], changed VARCHAR, label_changed VARCHAR,
     note_changed VARCHAR, prompt INTEGER, position INTEGER, "start" INTEGER, "end" INTEGER,
-    closes BOOLEAN);
+    closes BOOLEAN, root VARCHAR, origin INTEGER);
 """
 _UPGRADES = {
     4: "ALTER TABLE runs ADD COLUMN site VARCHAR DEFAULT 'resid_post'",
@@ -58,8 +58,8 @@ _UPGRADES = {
         {NAMESAKE_TABLES}""",
 }
 """What makes a file of a version one of the next, where that is sure: before there were sites, all
-runs were of one; no dictionary was moved, and there were no
-comparisons of latents; labels are taken in anew from their file"""
+runs were of one; no dictionary was moved, and there were no comparisons of latents; labels are
+taken in anew from their file"""
 
 _SCHEMA = f"""
 CREATE TABLE meta (version INTEGER);

@@ -7,6 +7,7 @@ import duckdb
 import pyarrow as pa
 
 from itda_core.runs.labels import KeptLabel, Label
+from itda_core.store.label_sources import NUMBER_AT_ROOT
 
 _COLUMNS = pa.schema(
     {
@@ -30,19 +31,22 @@ _COLUMNS = pa.schema(
 _OF_LABEL = tuple(field.name for field in dataclasses.fields(Label))
 
 
-_SHARED = """SELECT b.run_id, b.latent, b.label, b.note, b.bookmarked, b.lists, b.changed,
+_SHARED = f"""SELECT b.run_id, b.latent, b.label, b.note, b.bookmarked, b.lists, b.changed,
         b.label_changed, b.note_changed, p.prompt, b.position,
         coalesce(l."start", b."start") AS "start", coalesce(l."end", b."end") AS "end",
         CASE WHEN l.latent IS NOT NULL THEN l.closes
-            ELSE b."end" > b."start" AND unicode(substr(p.text, b."end", 1)) < 128 END AS closes
-    FROM labels b JOIN prompts p USING (prompt_id) LEFT JOIN runs g ON g.run_id = b.run_id
-    LEFT JOIN latents l ON l.run = g.run AND l.latent = b.latent AND l.prompt = p.prompt
+            ELSE b."end" > b."start" AND unicode(substr(p.text, b."end", 1)) < 128 END AS closes,
+        coalesce(r.root, b.run_id) AS root,
+        CASE WHEN r.run IS NULL THEN b.latent ELSE {NUMBER_AT_ROOT} END AS origin
+    FROM labels b JOIN prompts p USING (prompt_id) LEFT JOIN runs r ON r.run_id = b.run_id
+    LEFT JOIN latents l ON l.run = r.run AND l.latent = b.latent AND l.prompt = p.prompt
         AND l.position = b.position
-    WHERE b.of_source AND coalesce(g.kind, 'itda') = 'itda'
+    WHERE b.of_source AND coalesce(r.kind, 'itda') = 'itda'
         AND (b.label <> '' OR b.note <> '' OR b.bookmarked OR len(b.lists) > 0)"""
 """Labels with where their source stands in its prompt: as the run has it, else as their file says.
 Where neither is known (an earlier version wrote the line, and the run is gone) start, end and
-closes are open."""
+closes are open. root and origin: the run at the root of a chain of moves, itself where it was not
+moved, and the latent's number there."""
 
 
 def insert_labels(cursor: duckdb.DuckDBPyConnection, labels: list[KeptLabel]) -> None:

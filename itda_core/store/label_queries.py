@@ -45,7 +45,7 @@ class LabelQueries:
                 SELECT {of_other}, false, o.changed, false
                 FROM {ELSEWHERE} AND r.run_id = $run AND l.latent = $latent)
             SELECT w.*, g.model, g.layer, g.site FROM written w LEFT JOIN runs g USING (run_id)
-            ORDER BY is_own DESC, changed DESC, run_id""",
+            ORDER BY is_own DESC, changed DESC, run_id DESC""",
             run=run_id,
             latent=latent,
         )

@@ -3,21 +3,28 @@
 Two latents have the same source where their prompt is one and, in it, their token: at the same
 position from the same character to the same one, or, with another tokenizer, where both end the
 text at the same character (the column `closes` of `latents`), so that both models have read the
-same when they come to it. An autoencoder's latent is not made of a token, so that its labels stay
-its own.
+same when they come to it. In a dictionary that was moved from another one a latent has the source
+of its namesake, wherever the other tokenizer's token ends. An autoencoder's latent is not made of a
+token, so that its labels stay its own.
 """
 
 LATENTS = "latents l JOIN runs r USING (run) JOIN prompts p USING (prompt)"
 """Tables of a latent l, its run r and its source's prompt p"""
 _NAME = "regexp_replace({}, '-[0-9a-f]{{8}}-L[0-9]+$', '')"
 """The model of a run by its id, where nothing else is left of it"""
-_SAME_SOURCE = f"""o.prompt = l.prompt AND o.run_id <> r.run_id
-    AND CASE WHEN o."end" IS NULL
+_SAME_PLACE = f"""CASE WHEN o."end" IS NULL
         THEN o.position = l.position AND {_NAME.format("o.run_id")} = {_NAME.format("r.run_id")}
         ELSE o."end" = l."end" AND (o.position = l.position AND o."start" = l."start"
             OR o.closes AND l.closes) END"""
-"""Of a label o and a latent l of another run r. Where a source's place in the text is not known,
-positions compare within the runs of one model alone."""
+"""Where a source's place in the text is not known, positions compare within the runs of one model
+alone."""
+NUMBER_AT_ROOT = "coalesce(l.origin, if(coalesce(r.root, r.run_id) = r.run_id, l.latent, NULL))"
+"""Of a latent l of a run r: its number in the run from which r was moved at first, or in r"""
+_NAMESAKES = f"o.root = coalesce(r.root, r.run_id) AND o.origin = {NUMBER_AT_ROOT}"
+"""Both moved from one run, or one from the other, and of one number there"""
+_SAME_SOURCE = f"""o.prompt = l.prompt AND o.run_id <> r.run_id
+    AND ({_SAME_PLACE} OR {_NAMESAKES})"""
+"""Of a label o and a latent l of another run r."""
 ELSEWHERE = f"""latents l JOIN runs r USING (run) JOIN shared_labels o ON {_SAME_SOURCE}
     WHERE r.kind = 'itda'"""
 """Each latent l of a run r with each label o that was given to its source in another run."""

@@ -111,6 +111,28 @@ def test_pieces_of_one_character_are_told_apart(store):
     assert shown(store, W) == {}
 
 
+def test_a_moved_latent_has_the_labels_of_its_namesakes(store):
+    """W is moved from A: latent 3, the party, stands for A's latent 1, the first piece of it; and
+    another run, moved from A too, has no other place for that than the piece in the middle."""
+    other = "three-99999999-L01"
+    add_run(store, 9, other, "three", BYTES, [PIECE + 1])
+    origins = "UPDATE latents SET origin = ? WHERE run = ? AND latent = ?"
+    with store.database.transaction() as cursor:
+        cursor.execute("UPDATE runs SET root = ? WHERE run_id IN (?, ?)", [A, W, other])
+        cursor.execute(origins, [1, list(RUNS).index(W), 3])
+        cursor.execute(origins, [1, 9, 0])
+    given = label(A, PIECE, "the first byte")
+    write(store, given)
+    assert shown(store, W) == {4: ("the first byte", A)}
+    assert shown(store, other) == {PIECE + 1: ("the first byte", A)}
+    write(store, label(W, 4, "a party"))
+    assert shown(store, A) == {PIECE: ("a party", W), PARTY: ("a party", W)}  # by number, by place
+    assert shown(store, other) == {PIECE + 1: ("a party", W)}
+    store.index.forget_run(A)
+    write(store, given)
+    assert shown(store, other) == {PIECE + 1: ("the first byte", A)}
+
+
 def test_an_own_label_counts_until_it_is_taken_away(store):
     given = [label(A, NOW, "from A", day=9), label(B, NOW, "own", day=1)]
     write(store, *given)
