@@ -19,6 +19,8 @@ GLOSSARY = {
     "offset": "What is subtracted from activations before pursuit and added again at the end: the "
     "mean activation, or zero.",
     "run": "One dictionary's training. Training three layers in one pass makes three runs.",
+    "cluster": "Machines that Ray lets work together: auto is the one that this machine belongs "
+    "to, others are named host:port.",
     "selection": "Which activations become atoms. “coverage” chooses among many tokens those that "
     "explain the others best; “threshold” is the paper's greedy method.",
     "matching pursuit (MP)": "Takes the atom with the largest correlation with what is left, "

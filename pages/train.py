@@ -26,6 +26,7 @@ from pages.components.number_field import number_field, read_numbers
 from pages.components.run_names import run_label
 from pages.components.text import literal, seconds_text, sentence
 from pages.components.train.abilities import show_abilities
+from pages.components.train.cluster import ask_for_cluster
 from pages.components.train.folder import (
     ask_for_folder,
     ask_for_layers_of,
@@ -33,6 +34,7 @@ from pages.components.train.folder import (
     ask_for_source,
     show_fewer_tokens,
 )
+from pages.components.train.list import ask_for_list
 from pages.components.train.method import ask_for_method, ask_for_selection
 from pages.components.train.moving import offer_move, show_origin
 from pages.components.train.needs import show_needs
@@ -60,10 +62,17 @@ def show() -> None:
             show_ended_jobs("move", "")
 
 
-def _show_settings() -> tuple[str, int | None] | None:
-    """The form of a new training; the device and memory that stand in it, None where wrong."""
-    config = _ask_for_config()
-    place = _or_sentence(_ask_for_place)
+_Place = tuple[str, int | None, str]
+"""A device or "any", bytes that the model may use, and the Ray cluster that trains instead"""
+
+
+def _show_settings() -> _Place | None:
+    """The form of a new training; where it runs as it stands there, None where that is wrong."""
+    source = ask_for_source()
+    if source == "list":
+        return _show_list()
+    config = _ask_for_config_of_folder() if source == "folder" else _ask_for_config()
+    place = _or_sentence(_ask_for_place, source)
     is_ready = None not in (config, place)
     if is_ready:
         is_ready = _or_sentence(show_needs, config, *place) is not False
@@ -74,12 +83,24 @@ def _show_settings() -> tuple[str, int | None] | None:
     return place
 
 
-def _ask_for_place() -> tuple[str, int | None]:
-    """The device, or "any", and how much of its memory the model may use."""
+def _show_list() -> _Place | None:
+    """The form of several trainings."""
+    text = _or_sentence(ask_for_list)
+    place = _or_sentence(_ask_for_place, "list")
+    is_ready = None not in (text, place)
+    is_clicked = st.button("Start trainings", type="primary", disabled=not is_ready)
+    if is_clicked and is_ready:
+        explorer().queue.submit_list(text, *place)
+        st.rerun()
+    return place
+
+
+def _ask_for_place(source: str) -> _Place:
+    """source: what is read, as `ask_for_source` gives it."""
     show_only_device()
     device = ask_for_device("device")
-    has_model = st.session_state.get("source") != "folder"
-    return device, ask_for_memory("memory", device) if has_model else None
+    memory = ask_for_memory("memory", device) if source != "folder" else None
+    return device, memory, ask_for_cluster(source)
 
 
 def _typed_memory() -> int | None:
@@ -93,8 +114,6 @@ def _typed_memory() -> int | None:
 def _ask_for_config() -> TrainConfig | None:
     """None while something is missing, or wrong: then with a sentence about it. All fields are
     drawn all the same, so that none forgets what was typed."""
-    if ask_for_source() == "folder":
-        return _ask_for_config_of_folder()
     model = _or_sentence(_ask_for_model)
     device = st.session_state.get("device")
     is_usable = model is not None and _or_sentence(show_abilities, model, device, _typed_memory())
@@ -254,15 +273,14 @@ def _number_fields(*names: str, **others: int) -> dict[Setting, str]:
     }
 
 
-def _show_interrupted(place: tuple[str, int | None] | None) -> None:
+def _show_interrupted(place: _Place | None) -> None:
     """Trainings with a checkpoint that no job of the list leads to, from the command line say.
-    place: device and memory of what goes on, which no checkpoint keeps; None where the form's are
-    wrong."""
+    place: where they go on, which no checkpoint keeps; None where the form's is wrong."""
     here = explorer()
     active = any(job.is_active for job in here.queue.jobs())
     waiting = {} if active else interrupted_trainings(here.runs_folder)
-    left = [here.queue.config(job) for job in here.queue.jobs() if job.state != "done"]
-    listed = [config for config in left if config]
+    left = [job for job in here.queue.jobs() if job.state != "done"]
+    listed = [config for job in left for config in here.queue.configs(job)]
     # A job may leave the data type open; the training it started has written down what it took.
     is_open = [config for config in listed if config.model.dtype == "auto"]
     listed += [config.with_dtype(dtype) for config in is_open for dtype in DTYPES]
@@ -287,7 +305,7 @@ def _show_interrupted(place: tuple[str, int | None] | None) -> None:
                 key=f"go_on_{training_id}",
                 width="stretch",
                 disabled=place is None,
-                help="With the device and the memory that stand in the form.",
+                help="With the device, the memory and the cluster that stand in the form.",
             ):
                 here.queue.submit(config, *place)
                 st.rerun()

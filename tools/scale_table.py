@@ -8,11 +8,14 @@ Nothing is measured here; the assumptions stand in CARDS and below the table.
 from dataclasses import dataclass
 from pathlib import Path
 
+from itda_core.activations.pool import sample_size
 from itda_core.jobs.sweep_cost import SweepCost, sweep_cost
 from itda_core.model.sizes import ModelParts
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "scale.md"
 _BEGIN, _END = "<!-- computed -->", "<!-- end of what is computed -->"
+_BEGIN_MANY = "<!-- computed for many machines -->"
+_END_MANY = "<!-- end of what is computed for many machines -->"
 _ITEM = 2
 """Bytes of a number in bfloat16"""
 TOKENS = 65_536
@@ -89,9 +92,14 @@ def cost(model: Llama, card: Card) -> SweepCost:
 
 def with_tables(document: str) -> str:
     """The document with the tables as they have to be."""
-    before, _, rest = document.partition(_BEGIN)
-    after = rest.partition(_END)[2]
-    return f"{before}{_BEGIN}\n\n{_models()}\n\n{_cards()}\n\n{_END}{after or chr(10)}"
+    document = _with(document, _BEGIN, _END, f"{_models()}\n\n{_cards()}")
+    return _with(document, _BEGIN_MANY, _END_MANY, many_machines())
+
+
+def _with(document: str, begin: str, end: str, tables: str) -> str:
+    before, _, rest = document.partition(begin)
+    after = rest.partition(end)[2]
+    return f"{before}{begin}\n\n{tables}\n\n{end}{after or chr(10)}"
 
 
 def _models() -> str:
@@ -122,6 +130,107 @@ def _models() -> str:
 def _cards() -> str:
     rows = [[model.name, *(_cell(model, card) for card in CARDS)] for model in MODELS]
     return _table(["model", *(card.name for card in CARDS)], rows)
+
+
+PROMPTS, PROMPT_TOKENS = 100_000_000, 128
+GPUS, MACHINES = 64, 8
+_TEXT_BYTES = 600
+"""A prompt's text: 4.7 characters a token"""
+_PLAN_BYTES = 21
+"""A token of the plan: its id, its span and whether it is special are 13, the rest is what Python
+adds to each prompt"""
+_SENT_BYTES = 13
+"""The same without what Python adds"""
+_NETWORK = 1.25e9
+"""Bytes a second out of one machine: 10 Gbit/s"""
+_TOKENIZED = 2e6
+"""Tokens a second of a tokenizer on the machine that starts the training"""
+_ATOMS, _L0, _EXPLORED = 2_048, 32, 65_536
+_CODE_BYTES = 22
+"""A term: latent and position of 4 bytes, step 2, coefficient 4, prompt 8, before it is packed"""
+
+
+def many_machines() -> str:
+    """Where each byte lies and how long each part takes, for PROMPTS prompts on GPUS cards."""
+    models = [model for model in MODELS if model.name.endswith((" 8B", " 70B"))]
+    places = [["what", "where", *(model.name for model in models)]]
+    places += _same("texts", "start", PROMPTS * _TEXT_BYTES, models)
+    places += _same("ids and spans of the plan", "start", _tokens() * _PLAN_BYTES, models)
+    places += _same("both again, for the choice", "start, machine that chooses", _plan(), models)
+    looked_up = _tokens() * _LOOKED_UP_BYTES
+    places += _same("looking sources up", "machine that chooses", looked_up, models)
+    kept = [f"{_bytes(_kept_rows() * 4 * model.d_model)}" for model in models]
+    atoms = [f"{_bytes(_ATOMS * 4 * model.d_model)}" for model in models]
+    places += [
+        ["weights", "each GPU", *(_bytes(_ITEM * model.parts.total) for model in models)],
+        ["activations kept, a layer", "shared folder", *kept],
+        ["atoms, a layer", "shared folder, each GPU", *atoms],
+    ]
+    places += _same("codes, a layer", "shared folder", _EXPLORED * _L0 * _CODE_BYTES, models)
+    told = PROMPTS * (_TEXT_BYTES + 8 * PROMPT_TOKENS)
+    places += _same("texts and spans, a layer", "run directory", told, models)
+    return f"{_table(places[0], places[1:])}\n\n{_times(models)}"
+
+
+_LOOKED_UP_BYTES = 32
+"""A token, while the sources of the atoms are looked up: its prompt and position, and on the way
+where its prompt starts and its number, 8 bytes each"""
+
+
+def _tokens() -> int:
+    return PROMPTS * PROMPT_TOKENS
+
+
+def _plan() -> int:
+    """Bytes of the whole plan with its texts."""
+    return PROMPTS * _TEXT_BYTES + _tokens() * _PLAN_BYTES
+
+
+def _kept_rows() -> int:
+    """Explored rows and those of the sample, which may be the same ones."""
+    return _EXPLORED + sample_size(_ATOMS)
+
+
+def _same(what: str, where: str, count: int, models: list[Llama]) -> list[list[str]]:
+    """A row that does not depend on the model."""
+    return [[what, where, *[_bytes(count)] * len(models)]]
+
+
+def _times(models: list[Llama]) -> str:
+    """How long each part takes, by itself."""
+    card = CARDS[-1]
+    rows = [
+        _same_time("tokenising", "start", _tokens() / _TOKENIZED, models),
+        _same_time("plan to the choice", "network", _plan() / _NETWORK, models),
+        _same_time("tokens to the workers", "network", _tokens() * _SENT_BYTES / _NETWORK, models),
+        ["weights", "disk of each machine", *(_seconds(_weights_read(m, card)) for m in models)],
+        ["forward pass", "all GPUs", *(_seconds(_forward(m, card)) for m in models)],
+        ["activations kept", "network", *(_seconds(_kept_sent(m)) for m in models)],
+        ["atoms to all machines", "network", *(_seconds(_atoms_sent(m)) for m in models)],
+    ]
+    return _table(["what takes", "of what", *(model.name for model in models)], rows)
+
+
+def _same_time(what: str, where: str, seconds: float, models: list[Llama]) -> list[str]:
+    return [what, where, *[_seconds(seconds)] * len(models)]
+
+
+def _weights_read(model: Llama, card: Card) -> float:
+    """Each machine reads them once for its cards; a swept model's are read as often, a worker."""
+    return _ITEM * model.parts.total / card.disk
+
+
+def _forward(model: Llama, card: Card) -> float:
+    return 2 * sum(model.parts.blocks) * _tokens() / (GPUS * card.forward)
+
+
+def _kept_sent(model: Llama) -> float:
+    """All that is kept of a layer, into the shared folder through one machine's network."""
+    return _kept_rows() * 4 * model.d_model / _NETWORK
+
+
+def _atoms_sent(model: Llama) -> float:
+    return MACHINES * _ATOMS * 4 * model.d_model / _NETWORK
 
 
 def _cell(model: Llama, card: Card) -> str:

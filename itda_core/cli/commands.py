@@ -16,7 +16,6 @@ from itda_core.config import ModelSpec, TrainConfig, data_directory
 from itda_core.errors import InputError, first_line
 from itda_core.progress import Progress
 from itda_core.runs.run import find_run, read_run
-from itda_core.runs.workspace import interrupted_trainings
 from itda_core.training.as_said import SAID_BY_FOLDER, TRAIN_OPTIONS, config_as_said
 
 if TYPE_CHECKING:
@@ -46,6 +45,7 @@ def train(options: argparse.Namespace) -> int:
 
 def _training_steps(options: argparse.Namespace) -> Iterator[Progress]:
     """One training, from its beginning or its checkpoint, here or on a cluster."""
+    from itda_core.runs.workspace import interrupted_trainings
     from itda_core.training import trainer as training
 
     runs = options.runs

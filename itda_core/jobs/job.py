@@ -44,6 +44,8 @@ class Job:
     took the one that goes without saying"""
     memory: int | None = None
     """bytes that its model may use; None is what goes without saying"""
+    ray: str = ""
+    """address of the Ray cluster that it runs on; empty where this machine does"""
 
     @property
     def kind(self) -> str:
@@ -56,6 +58,13 @@ class Job:
         """The runs that the command is given; none of a training."""
         directories = takewhile(lambda argument: not argument.startswith("--"), self.arguments)
         return tuple(Path(directory).name for directory in directories)
+
+    @property
+    def where(self) -> str:
+        """The device or cluster that it was given, in words; empty where it goes without saying."""
+        if not self.ray:
+            return self.place
+        return "this machine's Ray cluster" if self.ray == "auto" else f"the Ray cluster {self.ray}"
 
     @property
     def measures(self) -> tuple[str, ...]:

@@ -15,8 +15,9 @@ from itda_core.jobs.job import Job
 PATIENCE_SECONDS = 30.0
 """A process that is told to stop has this long to write its checkpoint."""
 
-
-_WITH_A_MODEL = ("train", "move", "evaluate", "probe", "measure")
+LIST_FILE = "list.toml"
+"""Of a job that trains a list; JSON too, since its reader looks at the content"""
+_WITH_A_MODEL = ("train", "move", "evaluate", "probe", "measure", "compare-latents")
 """Commands that take --device and --memory"""
 
 
@@ -26,8 +27,11 @@ def begin(job: Job, directory: Path, runs: Path) -> subprocess.Popen:
     command += ["--runs", str(runs), "--progress", str(directory / "progress.jsonl")]
     if (directory / "config.json").exists():
         command += ["--config", str(directory / "config.json")]
+    if (directory / LIST_FILE).exists():
+        command += ["--list", str(directory / LIST_FILE)]
+    command += ["--ray", job.ray] if job.ray else []
     if job.command in _WITH_A_MODEL:
-        command += ["--device", job.place] if job.place else []
+        command += ["--device", job.place] if job.place and not job.ray else []
         command += ["--memory", f"{job.memory}B"] if job.memory else []
     with (directory / "log.txt").open("ab") as log:
         apart = {"env": _environment(), "start_new_session": True}

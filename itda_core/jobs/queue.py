@@ -3,7 +3,7 @@
 A job is a directory, so that a queue survives the app:
 
     jobs/<job_id>/   job.json (its command and state)  progress.jsonl  log.txt
-                     config.json (of a training)
+                     config.json (of a training)  list.toml (of several)
 """
 
 import contextlib
@@ -17,16 +17,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from itda_core.config import TrainConfig, layers_in_words
 from itda_core.errors import InputError, ItdaError
-from itda_core.files import disk_errors_as_sentences, write_json
+from itda_core.files import disk_errors_as_sentences, write_atomically, write_json
 from itda_core.jobs.job import ANY, Job
 from itda_core.jobs.places import Places, again, free_bytes, places_here
-from itda_core.jobs.process import PATIENCE_SECONDS, begin, is_of_job, terminate
+from itda_core.jobs.process import LIST_FILE, PATIENCE_SECONDS, begin, is_of_job, terminate
 from itda_core.runs.run import Run
 from itda_core.settings import RESID_POST
+
+if TYPE_CHECKING:
+    from itda_core.training.training_list import ListedTraining
 
 _POLL_SECONDS = 0.5
 _IDLE_POLLS = 10
@@ -58,13 +61,29 @@ class JobQueue:
         self._thread = threading.Thread(target=self._watch, name="jobs", daemon=True)
         self._thread.start()
 
-    def submit(self, config: TrainConfig, device: str = ANY, memory: int | None = None) -> Job:
+    def submit(
+        self, config: TrainConfig, device: str = ANY, memory: int | None = None, ray: str = ""
+    ) -> Job:
         """Queue a training. The same training, interrupted before, goes on where it stopped.
-        memory: bytes that its model may use. Raises SettingError where it can't be trained."""
+        memory: bytes that its model may use; ray: the cluster that trains, in place of a device
+        here. Raises SettingError where it can't be trained."""
         config.check()
         title = f"{config.model.name} on {Path(config.corpus.name).name}, "
         title += layers_in_words(config.layers, config.site)
-        return self.enqueue("train", (), title, config, device, memory)
+        return self.enqueue("train", (), title, config, device, memory, ray)
+
+    def submit_list(
+        self, text: str, device: str = ANY, memory: int | None = None, ray: str = ""
+    ) -> Job:
+        """Queue the trainings of a list as one job. text: of its file. Raises InputError where one
+        can't be trained."""
+        listed = _listed(text)
+        models = list(dict.fromkeys(one.config.model.name for one in listed))
+        names = f"{len(models)} models" if len(models) > 3 else ", ".join(models)
+        count = "1 training" if len(listed) == 1 else f"{len(listed)} trainings"
+        about = {"device": device, "memory": memory, "ray": ray}
+        job = Job("", "queued", f"{count} of {names}", time.time(), **about)
+        return self._enqueue(job, None, text)
 
     def submit_move(
         self, run: Run, config: TrainConfig, device: str = ANY, memory: int | None = None
@@ -123,19 +142,23 @@ class JobQueue:
         config: TrainConfig | None = None,
         device: str = ANY,
         memory: int | None = None,
+        ray: str = "",
     ) -> Job:
         """Queue a command of the command line; config: for one that takes --config."""
-        where = {"device": device, "memory": memory}
+        where = {"device": device, "memory": memory, "ray": ray}
         about = {"command": command, "arguments": tuple(arguments), **where}
         return self._enqueue(Job("", "queued", title, time.time(), **about), config)
 
-    def _enqueue(self, job: Job, config: TrainConfig | None) -> Job:
+    def _enqueue(self, job: Job, config: TrainConfig | None, listed: str | None = None) -> Job:
+        """listed: the list of trainings of a job that has one."""
         with self._lock, disk_errors_as_sentences(self.folder):
             job = replace(job, job_id=self._new_id())
             directory = self.folder / job.job_id
             directory.mkdir()
             if config:
                 write_json(directory / "config.json", config.to_dict())
+            if listed is not None:
+                write_atomically(directory / LIST_FILE, listed.encode())
             self._save(job)
         return job
 
@@ -157,9 +180,25 @@ class JobQueue:
             return self._read_config(job)
         return None
 
+    def configs(self, job: Job) -> list[TrainConfig]:
+        """What a training trains, or all that a list does; none of other commands, and of settings
+        that can't be used."""
+        listed = self._list(job)
+        if listed is None:
+            return list(filter(None, [self.config(job)]))
+        with contextlib.suppress(InputError):
+            return [one.config for one in _listed(listed)]
+        return []
+
+    def _list(self, job: Job) -> str | None:
+        """The list of trainings of a job that has one."""
+        with contextlib.suppress(OSError, ValueError):
+            return (self.folder / job.job_id / LIST_FILE).read_text("utf-8")
+        return None
+
     def _read_config(self, job: Job) -> TrainConfig | None:
         """Raises InputError where the settings of a training can't be used."""
-        if job.kind != "training":
+        if job.kind != "training" or self._list(job) is not None:
             return None
         path = self.folder / job.job_id / "config.json"
         try:
@@ -190,7 +229,10 @@ class JobQueue:
         others = [one for one in self.jobs() if one.state == "running" or _is_stopping(one)]
         if self._work(job) in [self._work(one) for one in others]:
             return "the same work, which is under way"
-        taken = {part for one in others for part in (one.place, one.place.partition(":")[0])}
+        here = [one.place for one in others if not one.ray]
+        taken = {part for place in here for part in (place, place.partition(":")[0])}
+        if job.ray:
+            return "its start"
         if job.device in taken:
             return f"a free {job.device}"
         if self._places is None and not _takes_what_comes(job):
@@ -212,10 +254,10 @@ class JobQueue:
         kind; a training goes on from its checkpoint. Raises InputError where its settings can't be
         used."""
         job = again(self._get(job_id))
-        names = ("command", "arguments", "device", "place", "memory")
+        names = ("command", "arguments", "device", "place", "memory", "ray")
         kept = {name: getattr(job, name) for name in names}
         anew = Job("", "queued", job.title, time.time(), **kept)
-        return self._enqueue(anew, self._read_config(job))
+        return self._enqueue(anew, self._read_config(job), self._list(job))
 
     def forget(self, job_id: str) -> None:
         """Remove an ended job from the list; one whose process is still stopping stays."""
@@ -259,7 +301,7 @@ class JobQueue:
 
     def _step(self) -> bool:
         """Notice the ends of jobs, start the next ones; true where there is anything to show."""
-        queued = [job for job in self.jobs() if job.state == "queued"]
+        queued = [job for job in self.jobs() if job.state == "queued" and not job.ray]
         places = self._known_places(is_asked=bool(queued))
         memory = self._free_memory(queued, places)
         with self._lock:
@@ -270,12 +312,13 @@ class JobQueue:
                     self._tell()  # first its runs, then its end: a page may look in between
                     self._finish(job, code)
             waiting = [job for job in self.jobs() if job.state == "queued"]
+            self._start_on_clusters([job for job in waiting if job.ray], running)
             if places is not None:
                 asked = {job.job_id for job in queued}
                 ready = [job for job in waiting if job.job_id in asked]
                 self._start_waiting(ready, running, places, memory.get)
-            elif not running:  # what runs may be on any device; what names one waits for it
-                free = [job for job in waiting if _takes_what_comes(job)]
+            elif all(job.ray for job in running):  # what runs may be on any device; what names one
+                free = [job for job in waiting if _takes_what_comes(job)]  # waits for it
                 self._start_waiting(free, running, Places(), free_bytes)
             return bool(running or waiting)
 
@@ -294,6 +337,13 @@ class JobQueue:
         several = {name for names in allowed if len(names) > 1 for name in names}
         return {name: free_bytes(name) for name in several}
 
+    def _start_on_clusters(self, waiting: list[Job], running: list[Job]) -> None:
+        """Start what takes no device of this machine, all at once: a cluster has its own queue."""
+        under_way = [self._work(job) for job in running]
+        for job in waiting:
+            if self._work(job) not in under_way and self._has_started(job):
+                under_way.append(self._work(job))
+
     def _start_waiting(
         self,
         waiting: list[Job],
@@ -302,7 +352,7 @@ class JobQueue:
         memory: Callable[[str], int],
     ) -> None:
         """Start what can run now, in order; what has no device yet keeps no other waiting."""
-        busy = {places.of(job) for job in running}
+        busy = {places.of(job) for job in running if not job.ray}
         under_way = [self._work(job) for job in running]
         for job in waiting:
             if not places.allowed(job):
@@ -319,9 +369,10 @@ class JobQueue:
 
     def _work(self, job: Job) -> tuple[str, tuple[str, ...], bytes]:
         """What a job does: two of the same would be in each other's way."""
-        config = self.folder / job.job_id / "config.json"
+        files = [self.folder / job.job_id / name for name in ("config.json", LIST_FILE)]
         try:
-            return job.command, job.arguments, config.read_bytes() if config.exists() else b""
+            said = b"".join(file.read_bytes() for file in files if file.exists())
+            return job.command, job.arguments, said
         except OSError:  # its process says so; until then it is work like no other
             return job.command, job.arguments, job.job_id.encode()
 
@@ -393,8 +444,14 @@ class JobQueue:
         write_json(self.folder / job.job_id / "job.json", asdict(job))
 
 
+def _listed(text: str) -> list["ListedTraining"]:
+    from itda_core.training.training_list import listed_trainings  # which imports torch
+
+    return listed_trainings(text, "The list")
+
+
 def _takes_what_comes(job: Job) -> bool:
-    return job.device == ANY and not job.place
+    return job.device == ANY and not job.place and not job.ray
 
 
 def _is_stopping(job: Job) -> bool:

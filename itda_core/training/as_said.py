@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from itda_core.activations.recorded import folder_config
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.errors import InputError
 from itda_core.settings import SETTINGS
@@ -59,6 +58,8 @@ def how_as_said(said: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_folder(said: Mapping[str, Any], fields: dict[str, Any]) -> TrainConfig:
     """A training from a folder of activations, which says what they are of."""
+    from itda_core.activations.recorded import folder_config  # which imports torch
+
     known = [key.replace("_", "-") for key in said if key in SAID_BY_FOLDER]
     if known:
         raise InputError(

@@ -27,6 +27,8 @@ _STAGES = {
     "mapping": "Laying out the latents",
     "done": "Done",
 }
+_TOLD_AT_ONCE = 8
+"""Trainings of a list that are named while they run"""
 _SIGNS = {"done": "✓", "failed": "✗", "cancelled": "–", "interrupted": "–"}
 
 
@@ -79,23 +81,31 @@ def _show_active(job: Job) -> None:
         return
     progress = explorer().queue.progress(job)
     if progress is None:
-        st.progress(0.0, f"Starting on {job.place}" if job.place else "Starting")
+        st.progress(0.0, f"Starting{_on(job)}")
         return
     st.progress(min(1.0, progress["fraction"]), _headline(progress, job))
     if progress["total_tokens"]:
         st.caption(_details(progress))
+    elif progress.get("trainings"):
+        st.caption(_list_details(progress["trainings"]))
 
 
 def _headline(progress: dict, job: Job) -> str:
     parts = [_STAGES[progress["stage"]]]
     if progress.get("layer") is not None:
         parts[0] += f" of layer {progress['layer']}"
-    parts += [f"on {job.place}"] if job.place else []
+    parts += [_on(job).strip()] if job.where else []
     if progress["seconds_left"] and progress["stage"] not in ("loading", "opening", "reading"):
         parts.append(f"about {seconds_text(progress['seconds_left'])} left")
     elif job.started:
         parts.append(f"{seconds_text(time.time() - job.started)} so far")
     return " · ".join(parts)
+
+
+def _on(job: Job) -> str:
+    """ " on cuda:1", or the cluster; empty where it goes without saying."""
+    where = literal(job.where) if job.ray else job.where
+    return f" on {where}" if where else ""
 
 
 def _details(progress: dict) -> str:
@@ -113,6 +123,19 @@ def _details(progress: dict) -> str:
         parts.append(f"layer {layer}: {atoms:,} atoms{mean_error}")
     parts += [f"{count:,} {what}" for what, count in progress.get("skipped", {}).items()]
     return literal(" · ".join(parts))
+
+
+def _list_details(trainings: list[dict]) -> str:
+    """Of a list: how many are done, and what runs where."""
+    states = [one["state"] for one in trainings]
+    parts = [f"{states.count('done'):,} of {len(trainings):,} trainings done"]
+    parts += [f"{states.count('failed'):,} failed"] if "failed" in states else []
+    running = [one for one in trainings if one["state"] == "running"]
+    for one in running[:_TOLD_AT_ONCE]:
+        where = f" on {one['where']}" if one["where"] else ""
+        parts.append(f"{one['title']}{where}: {one['fraction']:.0%}")
+    others = len(running) - _TOLD_AT_ONCE
+    return literal(" · ".join([*parts, *([f"{others:,} more run"] if others > 0 else [])]))
 
 
 def show_ended_jobs(kind: str, none_yet: str) -> None:

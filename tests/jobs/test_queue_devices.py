@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from itda_core.errors import InputError
 from itda_core.jobs import process as process_module
 from itda_core.jobs import queue as queue_module
 from itda_core.jobs.job import Job
@@ -234,3 +235,49 @@ def test_a_job_of_a_version_before_devices_may_run_on_any(open_queue, gpus, tmp_
     fields = {name: value for name, value in old.items() if name not in ("device", "place")}
     (directory / "job.json").write_text(json.dumps(fields))
     wait_for(open_queue(), {"a": "cuda:1"})
+
+
+LIST = '[[training]]\nmodel = ["tiny-6x128-0", "tiny-6x128-1"]\nlayers = 2\nseed = [0, 1]'
+
+
+def test_a_job_on_a_cluster_takes_no_device_and_waits_for_none(
+    open_queue, tmp_path, tiny_model_folder, tiny_corpus_file
+):
+    queue = open_queue()
+    on_cluster = queue.submit(tiny_config(tiny_model_folder, tiny_corpus_file), ray="head:6379")
+    here = queue.submit_list(LIST)
+    listed = queue.submit_list(LIST, memory=2**30, ray="auto")
+    names = [on_cluster.title, here.title, listed.title]
+    wait_until(lambda: set(running(queue)) == set(names), 10)
+    assert "--ray head:6379" in wait_until(lambda: queue.log(on_cluster))
+    told = wait_until(lambda: queue.log(listed)).split()
+    assert told[told.index("--ray") + 1] == "auto"
+    assert told[-2:] == ["--memory", f"{2**30}B"]
+    file = told[told.index("--list") + 1]
+    assert file == str(queue.folder / listed.job_id / "list.toml")
+    assert "--ray" not in wait_until(lambda: queue.log(here))
+    assert "--config" not in told
+    where = [now(queue, job).where for job in (on_cluster, here, listed)]
+    assert where == ["the Ray cluster head:6379", "", "this machine's Ray cluster"]
+
+
+def test_a_list_of_a_job_is_kept_when_it_goes_on(open_queue):
+    queue = open_queue()
+    job = queue.submit_list(LIST, ray="auto")
+    assert job.title == "4 trainings of tiny-6x128-0, tiny-6x128-1"
+    told = [(config.model.name, config.seed) for config in queue.configs(job)]
+    assert told == [("tiny-6x128-0", 0), ("tiny-6x128-0", 1),
+                    ("tiny-6x128-1", 0), ("tiny-6x128-1", 1)]  # fmt: skip
+    assert queue.config(job) is None
+    wait_until(lambda: running(queue))
+    queue.cancel(job.job_id)
+    wait_until(lambda: ended(queue, job))
+    again = queue.resume(job.job_id)
+    assert (again.ray, queue.configs(again)) == ("auto", queue.configs(job))
+
+
+def test_a_list_with_an_error_is_no_job(open_queue):
+    queue = open_queue()
+    with pytest.raises(InputError, match="The list, training 1 lacks layers"):
+        queue.submit_list("[[training]]")
+    assert not queue.jobs()

@@ -6,7 +6,7 @@ import pytest
 
 from itda_core.jobs.sweep_cost import DISK_SPEED, reading_speed, sweep_cost
 from itda_core.model.sizes import ModelParts
-from tools.scale_table import CARDS, DOCUMENT, MODELS, cost, is_swept, with_tables
+from tools.scale_table import CARDS, DOCUMENT, MODELS, cost, is_swept, many_machines, with_tables
 
 LARGEST = MODELS[-1]
 
@@ -63,3 +63,17 @@ def test_a_disk_is_measured_where_there_is_a_model_and_else_taken_for_granted(tm
 def test_the_tables_of_the_document_are_those_that_the_code_gives():
     document = Path(DOCUMENT).read_text(encoding="utf-8")
     assert with_tables(document) == document
+
+
+def test_what_many_machines_hold_is_so_by_hand():
+    """100 million prompts of 128 tokens on 64 cards of 400 TFLOP/s in 8 machines; Llama 3.1 8B has
+    32 blocks of 218,112,000 numbers and d_model 4,096, 70B is 8,192 wide."""
+    rows = [line.strip("| ").split(" | ") for line in many_machines().splitlines()]
+    found = {row[0]: row[1:] for row in rows}
+    assert found["ids and spans of the plan"][1] == "269 GB"  # 12.8e9 · 21
+    assert found["both again, for the choice"][1] == "329 GB"  # and 1e8 · 600
+    assert found["activations kept, a layer"][1:] == ["2.1 GB", "4.3 GB"]  # 131,072 rows · 4 · d
+    assert found["atoms, a layer"][1:] == ["33.6 MB", "67.1 MB"]  # 2,048 · 4 · d
+    assert found["tokenising"][1] == "1.8 h"  # 12.8e9 / 2e6 s
+    # 2 · 32 · 218,112,000 · 12.8e9 / (64 · 400e12) = 6,980 s
+    assert found["forward pass"][1] == "1.9 h"

@@ -12,11 +12,15 @@ from itda_core.runs.training_context import fewer_tokens
 from itda_core.settings import SETTINGS
 from pages.components.text import bytes_text, literal
 
-_SOURCES = {"model": "A model and a corpus", "folder": "A folder of activations"}
+_SOURCES = {
+    "model": "A model and a corpus",
+    "folder": "A folder of activations",
+    "list": "A list of trainings",
+}
 
 
 def ask_for_source() -> str:
-    """What a training reads: "model" or "folder"."""
+    """What a training reads: "model", "folder", or for several trainings "list"."""
     return st.segmented_control(
         "Train on",
         _SOURCES,
@@ -25,7 +29,8 @@ def ask_for_source() -> str:
         required=True,
         key="source",
         help="A folder has the activations of a model on some texts, captured before, here or by "
-        "another program: the model itself is not needed.",
+        "another program: the model itself is not needed. A list has several trainings, which make "
+        "one job.",
     )
 
 

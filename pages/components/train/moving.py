@@ -131,7 +131,7 @@ def _show_needs(run: Run, config: TrainConfig, place: tuple[str, int | None]) ->
         f"It reads the {explored:,} explored tokens and {others:,} others of prompts that hold "
         "sources, and encodes the explored ones. No atoms are chosen."
     )
-    show_needs(config, *place, functools.partial(estimate_move, run))
+    show_needs(config, *place, estimated=functools.partial(estimate_move, run))
 
 
 def show_origin(run) -> None:

@@ -19,11 +19,16 @@ def show_needs(
     config: TrainConfig,
     chosen: str,
     memory: int | None = None,
+    ray: str = "",
     estimated: Callable[..., Estimate | None] = estimate,
 ) -> bool:
     """The estimate, and a warning where the memory of the device will not do; False where it would
-    be refused. chosen: a device, or "any"; memory: bytes that the model may use; estimated: called
-    as `estimate` is. Raises InputError where the device is full or can't be opened."""
+    be refused. chosen: a device, or "any"; memory: bytes that the model may use; ray: the cluster
+    that trains instead, of which nothing is known here; estimated: called as `estimate` is. Raises
+    InputError where the device is full or can't be opened."""
+    if ray:
+        _show_needs_here(config, chosen, memory)
+        return True
     device = likely_device(chosen)
     if device.trouble:
         raise InputError(f"The device {device.name} can't be opened: {device.trouble}")
@@ -45,6 +50,18 @@ def show_needs(
     for problem in [*lacking, *problems(guess, device, config)]:
         st.warning(literal(problem))
     return not lacking
+
+
+def _show_needs_here(config: TrainConfig, chosen: str, memory: int | None) -> None:
+    """The time on this machine, as a measure of the work that a cluster shares."""
+    device = likely_device(chosen)
+    guess = None if device.trouble else estimate(config, device.name, memory)
+    if guess:
+        st.caption(
+            f"About {seconds_text(guess.seconds)} on this machine alone, and "
+            f"{bytes_text(guess.disk)} of disk while it runs. What the cluster takes is not known "
+            "here."
+        )
 
 
 def too_little(guess: Estimate, usable: int) -> list[str]:
