@@ -72,7 +72,7 @@ def _settings(run: Run, dictionary: Dictionary) -> dict[str, Any]:
         "layer": f"{run.layer}, numbered from 0 to {run.about['n_layers'] - 1}",
         "site": run.site,
         "corpus": public_name(run.config.corpus.name),
-        "selection": run.config.selection,
+        "selection": run.config.method if run.config.moved_from else run.config.selection,
         "codes": dictionary.coder.name,
         "atoms": f"{len(dictionary):,} of {dictionary.d_model:,} components",
         "L0": f"{dictionary.l0}",

@@ -160,29 +160,29 @@ class Move:
     def plan(self, model: Model, corpus: Corpus, config: TrainConfig) -> tuple[Plan, MovedSources]:
         """What is read: the explored prompts, then those with a source that are not among them."""
         explored = _explored(model, corpus, config)
-        texts = texts_of(self.dictionary)
-        check_texts(self.dictionary, texts)
-        is_same = is_same_tokenizer(self.dictionary, model)
-        longest, skip_first = explored.context_length, config.skip_first
-        sources = self.dictionary.sources
-        places = find_sources(sources, texts, model, longest, skip_first, is_same)
-        if not len(places.readings):
-            raise InputError(
-                f"No source of {self.run.run_id} has a token in {model.name}: {_whys(places)}."
-            )
-        titles = {prompt.prompt_id: prompt for prompt in self.prompts()}
-        readings, place_of = _not_among(explored, places)
-        prompts = [titles[reading.prompt_id] for reading in readings]
+        places = self._places(model, explored)
+        prompt_of = {prompt.prompt_id: prompt for prompt in self.prompts()}
+        readings, numbers = _not_among(explored, places)
+        prompts = [prompt_of[reading.prompt_id] for reading in readings]
         plan = explored.with_sources(prompts, [reading.text for reading in readings])
         plan.prompt_ids = list(self.dictionary.prompt_ids)
-        starts = np.cumsum(plan.rows) - plan.rows
-        rows = np.full(len(sources), -1)
-        has_one = places.reading >= 0
-        prompt_numbers = place_of[places.reading[has_one]]
-        rows[has_one] = starts[prompt_numbers] + places.position[has_one] - skip_first
         about = self.run.about
         passed_on = {name: about[name] for name in _MADE_ELSEWHERE if name in about}
+        rows = _rows(plan, places, numbers)
         return plan, MovedSources(self.dictionary, rows, places.why, passed_on)
+
+    def _places(self, model: Model, explored: Plan) -> SourcePlaces:
+        """Where the sources are in the tokens of the model. Raises InputError where none has one,
+        RunError where their texts are not there."""
+        texts = texts_of(self.dictionary)
+        check_texts(self.dictionary, texts)
+        how = explored.context_length, explored.skip_first
+        is_same = is_same_tokenizer(self.dictionary, model)
+        places = find_sources(self.dictionary.sources, texts, model, *how, is_same)
+        if not places.readings:
+            whys = "; ".join(dict.fromkeys(places.why.values()))
+            raise InputError(f"No source of {self.run.run_id} has a token in {model.name}: {whys}.")
+        return places
 
 
 _MADE_ELSEWHERE = ("origin",)
@@ -229,10 +229,6 @@ def _explored(model: Model, corpus: Corpus, config: TrainConfig) -> Plan:
     return Plan(longest, config.skip_first, model.tokenizer)
 
 
-def _whys(places: SourcePlaces) -> str:
-    return "; ".join(dict.fromkeys(places.why.values()))
-
-
 def _not_among(plan: Plan, places: SourcePlaces) -> tuple[list[Reading], np.ndarray]:
     """The readings that a plan does not have, and the prompt's number of each reading once they are
     added, [n_readings] int64."""
@@ -250,3 +246,13 @@ def _not_among(plan: Plan, places: SourcePlaces) -> tuple[list[Reading], np.ndar
             numbers.append(len(plan.prompts) + len(readings))
             readings.append(reading)
     return readings, np.array(numbers)
+
+
+def _rows(plan: Plan, places: SourcePlaces, numbers: np.ndarray) -> np.ndarray:
+    """The row of each source in a plan, −1 where it has no token, [n_sources] int64. numbers: of
+    each reading the number of its prompt in the plan."""
+    starts = np.cumsum(plan.rows) - plan.rows
+    rows, has_one = np.full(len(places.reading), -1), places.reading >= 0
+    firsts = starts[numbers[places.reading[has_one]]] - plan.skip_first
+    rows[has_one] = firsts + places.position[has_one]
+    return rows

@@ -1,10 +1,13 @@
 """A source is found in the tokens of another tokenizer where a reader would find it."""
 
+import functools
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import transformers
+from filelock import FileLock
 
 from itda_core.activations.source_places import (
     BEYOND,
@@ -14,7 +17,9 @@ from itda_core.activations.source_places import (
     find_sources,
 )
 from itda_core.errors import RunError
-from itda_core.model.tokens import TokenizedText
+from itda_core.model.built_in import built_in_folder
+from itda_core.model.tokenizer import prepared
+from itda_core.model.tokens import TokenizedText, padded, tokenized_texts
 
 TEXT = "ab cde fg"
 #       012345678
@@ -151,3 +156,68 @@ def test_a_word_without_a_token_is_named():
         special = (True, False, False)
 
     assert found(sources((4, 4, 5)), Gap()).why == {0: NO_TOKEN}
+
+
+# Real tokenizers
+
+
+REAL = "Senators ratify 東京 treaties."
+"""Read by hand: where each token of three models ends, special tokens apart"""
+TOKENS = {
+    "smollm2-135m": "Sen 3|ators 8| rat 12|ify 15| 東 17|東 17|東 17|京 18|京 18| treaties 27|. 28",
+    "minilm-l6": "[CLS] 0|Senators 8|rat 12|ify 15|東 17|京 18|treaties 27|. 28|[SEP] 0",
+    "tiny-6x128-0": "S 1|en 3|ators 8| rat 12|ify 15|  16|東 17|東 17|東 17|京 18|京 18|京 18"
+    "| treaties 27|. 28",
+}
+
+
+@pytest.fixture(scope="module")
+def real(model_cache):
+    """The tokenizers of three built-in models, as models."""
+    model_cache.mkdir(parents=True, exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch, FileLock(model_cache / "lock"):
+        patch.setenv("ITDA_DATA", str(model_cache))
+        tokenizers = {
+            name: prepared(transformers.AutoTokenizer.from_pretrained(built_in_folder(name)))
+            for name in TOKENS
+        }
+    return {
+        name: SimpleNamespace(
+            tokenizer=tokenizer,
+            tokenized=functools.partial(tokenized_texts, tokenizer),
+            is_causal=name != "minilm-l6",
+            context_length=100,
+        )
+        for name, tokenizer in tokenizers.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("origin", "other", "expected"),
+    [
+        # "ators" is the end of MiniLM's one token of that word; three bytes of 東 are one token.
+        ("smollm2-135m", "minilm-l6", [1, 2, 3, 4, 4, 4, 5, 5, 6, 7]),
+        # Of several tokens that end with a character the last one; [SEP] stands for nothing.
+        ("minilm-l6", "smollm2-135m", [1, 2, 3, 6, 8, 9, 10, -1]),
+        # "en" ends with SmolLM2's first token, which is not read: the last of the word. The space
+        # alone counts to the word that follows.
+        ("tiny-6x128-0", "smollm2-135m", [1, 1, 2, 3, 8, 6, 6, 6, 8, 8, 8, 9, 10]),
+        ("smollm2-135m", "smollm2-135m", [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
+    ],
+)
+def test_tokens_of_real_models_are_found_where_they_are_by_hand(real, origin, other, expected):
+    [text] = real[origin].tokenized([REAL], 100)
+    names = [token.rpartition(" ") for token in TOKENS[origin].split("|")]
+    assert text.spans[:, 1].tolist() == [int(end) for *_, end in names]
+    places = np.arange(1, len(text))  # the first position is not read
+    table = pd.DataFrame(
+        {
+            "prompt_id": "p",
+            "position": places,
+            "start": text.spans[places, 0],
+            "end": text.spans[places, 1],
+            "token": [padded(real[origin].tokenizer, [text]).token_text(0, one) for one in places],
+        }
+    )
+    found = find_sources(table, {"p": REAL}, real[other], 100, True, origin == other)
+    assert found.position.tolist() == expected

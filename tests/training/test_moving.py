@@ -11,6 +11,7 @@ import pytest
 import torch
 import transformers
 
+from itda_core.activations.recorded import folder_config
 from itda_core.activations.sources import source_table, sources_of
 from itda_core.config import CorpusSpec, HookPoint, ModelSpec, TrainConfig
 from itda_core.corpus.corpus import load_corpus
@@ -21,8 +22,10 @@ from itda_core.runs.run import list_runs, read_run
 from itda_core.selection.coverage import choose
 from itda_core.store.store import Store
 from itda_core.training import trainer as training
+from itda_core.training.folder_capture import capture_config, capture_folder
 from itda_core.training.moving import move, move_config
 from itda_core.training.trainer import resume
+from tests.support.pretend_device import PretendDevice
 from tests.support.swept_models import rewrite_config, too_little
 from tests.support.tiny_models import save_tiny_model, tiny_module
 from tests.support.tiny_tokenizers import sentencepiece
@@ -189,12 +192,62 @@ def test_another_place_in_the_block_is_moved_to(greedy, other_folder, tmp_path):
 
 
 def test_a_model_that_is_read_block_by_block_gives_the_same_runs(
-    chosen, tiny_model_folder, tmp_path
+    greedy, tiny_model_folder, tmp_path
 ):
     memory = too_little(tiny_model_folder)
-    moved(chosen, tiny_model_folder, tmp_path / "swept", (0, 2), device="cpu", memory=memory)
-    moved(chosen, tiny_model_folder, tmp_path / "resident", (0, 2), device="cpu")
+    moved(greedy, tiny_model_folder, tmp_path / "swept", (0, 2), device="cpu", memory=memory)
+    moved(greedy, tiny_model_folder, tmp_path / "resident", (0, 2), device="cpu")
     assert_same_runs(tmp_path / "swept", tmp_path / "resident")
+
+
+def test_on_another_device_the_same_dictionary_is_made(chosen, tiny_model_folder, tmp_path):
+    [expected], _ = moved(chosen, tiny_model_folder, tmp_path / "cpu", (2,), device="cpu")
+    with PretendDevice():
+        [run], _ = moved(chosen, tiny_model_folder, tmp_path / "device", (2,), device="pretend")
+    one, other = run.dictionary(), expected.dictionary()
+    torch.testing.assert_close(one.atoms, other.atoms, atol=1e-5, rtol=0)
+    torch.testing.assert_close(one.offset, other.offset, atol=1e-5, rtol=0)
+    assert run.metrics["fvu"] == pytest.approx(expected.metrics["fvu"], rel=1e-3)
+
+
+def test_an_l0_on_average_is_found_anew(
+    tiny_model_folder, tiny_corpus_file, other_folder, tmp_path
+):
+    """At the same place it is the training's own, whose mean left out what it measured on; in
+    another model tokens use as many terms on average."""
+    changes = {"selection": "coverage", "layers": (LAYER,), "max_atoms": 60, "budget": "mean"}
+    changes |= {"max_tokens": 900, "explored_tokens": 900}
+    trained(tiny_config(tiny_model_folder, tiny_corpus_file, **changes), tmp_path)
+    [origin] = list_runs(tmp_path)
+    [run], _ = moved(origin, tiny_model_folder, tmp_path / "moved")
+    assert origin.dictionary().min_projection > 0
+    found, expected = run.dictionary(), origin.dictionary()
+    assert found.min_projection == pytest.approx(expected.min_projection, rel=0.03)
+    [there], _ = moved(origin, other_folder, tmp_path / "there")
+    for one in (origin, run, there):
+        terms = len(codes(one)) / one.metrics["explored_tokens"]
+        assert terms == pytest.approx(4, abs=0.8), one.run_id
+    by_itself = expected.moved(load_model(str(other_folder), device="cpu"), LAYER)
+    least = there.dictionary().min_projection
+    assert by_itself.min_projection == pytest.approx(least, rel=0.2)
+
+
+def test_a_run_from_a_folder_of_activations_moves_to_a_model(
+    tiny_model_folder, tiny_corpus_file, other_folder, tmp_path
+):
+    captured = capture_config(
+        spec(tiny_model_folder), CorpusSpec(str(tiny_corpus_file)), (LAYER,), max_tokens=600,
+        context_length=32,
+    )  # fmt: skip
+    list(capture_folder(captured, tmp_path / "folder", "cpu"))
+    config = folder_config(tmp_path / "folder", max_atoms=40, l0=4)
+    trained(config, tmp_path / "runs")
+    shutil.rmtree(tmp_path / "folder")
+    [origin] = list_runs(tmp_path / "runs")
+    [run], _ = moved(origin, other_folder, tmp_path / "moved")
+    assert run.config.activations is None
+    pd.testing.assert_frame_equal(run.dictionary().sources, origin.dictionary().sources)
+    assert run.metrics["fvu"] is not None, "the folder names its corpus"
 
 
 # Other tokens
