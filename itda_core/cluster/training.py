@@ -42,9 +42,10 @@ def train_on_cluster(
     address: HOST:PORT of the cluster, or "auto" for the one that this machine belongs to. runs: a
     folder that all machines reach under the same path. memory: bytes that the model may use on each
     worker; one that takes more is read block by block. workers: by default one for each GPU or, on
-    a cluster without, for each machine. In float32 on equal CPUs the runs are those of `train`,
-    byte for byte but for their times. Closing the generator ends what runs on the cluster and keeps
-    what is written; the same call goes on from there. Raises ItdaError with the remedy.
+    a cluster without, for each machine. In float32 on equal CPUs the runs are those of `train` with
+    as many threads as a worker has CPUs, byte for byte but for their times. Closing the generator
+    ends what runs on the cluster and keeps what is written; the same call goes on from there.
+    Raises ItdaError with the remedy.
     """
     check_trainable(config)
     if config.activations:

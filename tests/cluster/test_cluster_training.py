@@ -1,10 +1,12 @@
 """A training over many machines gives the runs of one machine, whatever happens to the machines."""
 
 import dataclasses
+import signal
 from collections import deque
 from pathlib import Path
 
 import pytest
+import torch
 
 from itda_core.cluster.capturing import ClusterCapture
 from itda_core.cluster.training import train_on_cluster
@@ -26,7 +28,16 @@ def coverage(tiny_model_folder, tiny_corpus_file):
 
 
 @pytest.fixture(scope="module")
-def on_one(coverage, tmp_path_factory):
+def one_thread():
+    """This process computes with as many threads as a worker of the cluster, which has one CPU."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def on_one(coverage, tmp_path_factory, one_thread):
     """The folder of the runs that one process makes."""
     folder = tmp_path_factory.mktemp("one") / "runs"
     trained(coverage, folder)
@@ -97,10 +108,11 @@ def test_a_model_that_is_read_block_by_block_gives_them_too(
 
 
 def test_a_training_that_is_stopped_goes_on_from_the_parts_that_are_there(
-    cluster, tiny_model_folder, tiny_corpus_file, runs_folder, tmp_path
+    cluster, tiny_model_folder, tiny_corpus_file, tmp_path, one_thread
 ):
     """The threshold takes atoms in the order of the prompts, whatever the order of the parts."""
     config, runs = tiny_config(tiny_model_folder, tiny_corpus_file), tmp_path / "runs"
+    before = signal.getsignal(signal.SIGTERM)
     steps = train_on_cluster(config, runs, cluster.address, workers=1)
     for progress in steps:
         if progress.tokens > 200:
@@ -108,10 +120,12 @@ def test_a_training_that_is_stopped_goes_on_from_the_parts_that_are_there(
     steps.close()
     kept = written(runs)
     assert kept
+    assert signal.getsignal(signal.SIGTERM) is before, "by which commands stop"
     assert len(interrupted_trainings(runs)) == 1
     assert not [*runs.glob(".cluster-*")]
     for progress in train_on_cluster(config, runs, cluster.address, workers=1):
         if progress.stage == "choosing":
             now = written(runs)
             assert {name: now[name] for name in kept} == kept
-    assert_equal(runs, runs_folder)
+    trained(config, tmp_path / "one")
+    assert_equal(runs, tmp_path / "one")
