@@ -1,11 +1,11 @@
 """A list of trainings: a TOML or JSON file with a table for each, named as on the command line.
 
 [defaults]
-layers = [2, 4]
+max-tokens = 16384
 
 [[training]]
 model = ["tiny-6x128-0", "tiny-6x128-1"]    # several values stand for a training of each
-seed = [0, 1, 2]
+layers = [2, 4]
 """
 
 import itertools

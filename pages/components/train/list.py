@@ -7,11 +7,11 @@ from itda_core.training.training_list import ListedTraining, listed_trainings
 from pages.components.text import literal
 
 _EXAMPLE = """[defaults]
-layers = [2, 4]
+max-tokens = 16384
 
 [[training]]
 model = ["tiny-6x128-0", "tiny-6x128-1"]
-seed = [0, 1, 2]"""
+layers = [2, 4]"""
 _SHOWN = 20
 """Trainings that are named"""
 
