@@ -25,10 +25,19 @@ _READ = pa.schema(
 
 
 class NearMisses:
-    """The next term of every token, gathered while a run's codes are written."""
+    """The next term of every token, gathered while a run's codes are written.
 
-    def __init__(self):
-        self._parts: list[pd.DataFrame] = []
+    Its room is taken at once: small arrays that stay between the large ones that come and go with
+    each block would keep the system's memory in pieces, and a training would grow with its tokens.
+    """
+
+    def __init__(self, n_tokens: int):
+        """n_tokens: that come, at most."""
+        self._rows = {
+            name: np.empty(n_tokens, np.float32 if name == "coefficient" else np.int32)
+            for name in ("latent", "prompt", "position", "coefficient")
+        }
+        self._count, self._has_terms = 0, False
 
     def add(
         self, terms: Sequence[torch.Tensor], prompts: np.ndarray, positions: np.ndarray
@@ -37,25 +46,28 @@ class NearMisses:
         positions: its index there."""
         if not terms:
             return
-        latents, coefficients, is_term = terms
-        part = {
-            "latent": latents.numpy().astype(np.int32),
-            "prompt": prompts.astype(np.int32),
-            "position": positions.astype(np.int32),
-            "coefficient": coefficients.numpy(),
-        }
-        self._parts.append(pd.DataFrame(part)[is_term.numpy()])
+        self._has_terms = True
+        latents, coefficients, is_term = (term.numpy() for term in terms)
+        found = (latents, prompts, positions, coefficients)
+        first, self._count = self._count, self._count + int(is_term.sum())
+        for rows, values in zip(self._rows.values(), found, strict=True):
+            rows[first : self._count] = values[is_term]
 
     def save(self, folder: Path, prompt_ids: pa.Array) -> None:
         """Write the file, each latent's rows together with the largest |coefficient| first."""
-        if not self._parts:
+        if not self._has_terms:
             return
-        table = pd.concat(self._parts)
-        table = table.iloc[np.lexsort((-table["coefficient"].abs(), table["latent"]))]
-        prompts = pa.DictionaryArray.from_arrays(pa.array(table.pop("prompt")), prompt_ids)
-        written = pa.Table.from_pandas(table, preserve_index=False)
-        written = written.add_column(1, "prompt_id", prompts)
-        pq.write_table(written, folder / NEAR_MISS_FILE, compression="zstd")
+        latents, prompts, positions, coefficients = (
+            rows[: self._count] for rows in self._rows.values()
+        )
+        order = np.lexsort((-np.abs(coefficients), latents))
+        columns = {
+            "latent": pa.array(latents[order]),
+            "prompt_id": pa.DictionaryArray.from_arrays(pa.array(prompts[order]), prompt_ids),
+            "position": pa.array(positions[order]),
+            "coefficient": pa.array(coefficients[order]),
+        }
+        pq.write_table(pa.table(columns), folder / NEAR_MISS_FILE, compression="zstd")
 
 
 def terms_after(

@@ -71,7 +71,7 @@ def write_codes(
     prompts, positions = context.plan.first_rows(context.explored_rows)
     names = pa.array([prompt.prompt_id for prompt in context.plan.prompts])
     sums, is_used = ReconstructionSums(), np.zeros(len(dictionary), bool)
-    near_misses, first = NearMisses(), 0
+    near_misses, first = NearMisses(context.explored_rows), 0
     with pq.ParquetWriter(folder / "codes.parquet", _CODE_SCHEMA, compression="zstd") as writer:
         for block in blocks:
             rows = first + np.flatnonzero(block.is_finite)
