@@ -5,6 +5,10 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+MIN_FRACTION = 0.06
+"""Of the work, before which nothing is said of how long the rest takes: the first of 16 windows of
+a training"""
+
 
 @dataclass
 class Progress:
@@ -55,6 +59,11 @@ class Progress:
         self.fraction = min(1.0, before + share * done)  # thirds add up to a little more than one
         if done > 0:
             self.seconds_left = seconds / done * (1 - self.fraction) / share
+
+    @property
+    def likely_seconds_left(self) -> float | None:
+        """`seconds_left`, once enough is done to tell: what comes first takes longer."""
+        return self.seconds_left if self.fraction >= MIN_FRACTION else None
 
     def finish(self) -> None:
         """Everything is done."""

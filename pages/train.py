@@ -16,6 +16,7 @@ from itda_core.model.built_in import BUILT_IN
 from itda_core.model.loading import known_models, model_shape
 from itda_core.runs.workspace import delete_interrupted, interrupted_trainings, lost_trainings
 from itda_core.settings import DTYPES, MEMORY, SETTINGS, Setting
+from itda_core.training.trainer import came_to
 from pages.components.cached import loaded_run
 from pages.components.device_choice import ask_for_device, ask_for_memory, show_only_device
 from pages.components.explorer import explorer
@@ -281,10 +282,12 @@ def _show_interrupted(place: _Place | None) -> None:
     waiting = {} if active else interrupted_trainings(here.runs_folder)
     left = [job for job in here.queue.jobs() if job.state != "done"]
     listed = [config for job in left for config in here.queue.configs(job)]
-    # A job may leave the data type open; the training it started has written down what it took.
-    is_open = [config for config in listed if config.model.dtype == "auto"]
-    listed += [config.with_dtype(dtype) for config in is_open for dtype in DTYPES]
-    waiting = {name: config for name, config in waiting.items() if config not in listed}
+    waiting = {
+        name: config
+        for name, config in waiting.items()
+        # What a job leaves open, the training that it started has written down.
+        if not any(came_to(one, config) for one in listed)
+    }
     lost = {} if active else lost_trainings(here.runs_folder)
     if not waiting and not lost:
         return

@@ -1,8 +1,11 @@
 """How far work is, told of its parts."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from itda_core.progress import Progress
+from itda_core.training.report import Report
 
 
 @pytest.mark.parametrize("parts", range(1, 60))
@@ -20,3 +23,26 @@ def test_what_is_left_takes_as_long_as_what_was_done():
     progress.follow(0.5, 0.25, 0.25, 10.0)  # half of the second of four parts took 10 s
     assert progress.fraction == pytest.approx(0.375)
     assert progress.seconds_left == pytest.approx(50.0)  # half a part and two whole ones
+
+
+def test_what_is_left_is_said_once_enough_is_done_to_tell():
+    progress = Progress("measuring")
+    progress.follow(0.05, 0.0, 1.0, 9.0)
+    assert progress.likely_seconds_left is None
+    progress.follow(0.5, 0.0, 1.0, 20.0)
+    assert progress.likely_seconds_left == progress.seconds_left == pytest.approx(20.0)
+
+
+def test_a_slow_beginning_does_not_count_for_what_is_left_of_a_training():
+    """The first part takes 30 s, each of the 16 others 1 s; reading is 85 % of all."""
+    capture = SimpleNamespace(tokens=0, fraction=0.0, seconds=0.0, block=None, left_out=dict)
+    context = SimpleNamespace(
+        workspace=SimpleNamespace(training_id="x"), plan=SimpleNamespace(total_rows=16),
+        config=SimpleNamespace(max_atoms=1), asked_tokens=0, notes=[],
+    )  # fmt: skip
+    report = Report(context, capture)
+    for part in range(1, 9):
+        capture.fraction, capture.seconds = part / 16, 29.0 + part
+        report._follow()
+    left = 16 / 0.85 - 8  # at a second a part
+    assert report.progress.seconds_left == pytest.approx(left)

@@ -125,8 +125,8 @@ def describe(progress: Progress) -> str:
     atoms = [f"{count:,}" for count in progress.atoms.values() if count]
     if atoms:  # the coverage has none yet
         parts.append(f"atoms {', '.join(atoms)}")
-    if progress.seconds_left:
-        parts.append(f"{progress.seconds_left:.0f} s left")
+    if progress.likely_seconds_left:
+        parts.append(f"{progress.likely_seconds_left:.0f} s left")
     return ", ".join(parts)
 
 

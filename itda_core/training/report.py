@@ -71,6 +71,8 @@ class Report:
             skipped=capture.left_out(),
             notes=context.notes,
         )
+        self._began: tuple[float, float] | None = None
+        """Seconds and fraction when the first part was read, which takes longer than the others"""
         self._recent = deque([(time.monotonic(), capture.tokens)], maxlen=_RECENT_WINDOWS)
 
     def window(self) -> Progress:
@@ -123,7 +125,12 @@ class Report:
         return self.progress
 
     def _estimate(self, fraction: float) -> None:
-        self.progress.follow(fraction, 0.0, 1.0, self._capture.seconds)
+        seconds = self._capture.seconds
+        self.progress.follow(fraction, 0.0, 1.0, seconds)
+        began, self._began = self._began, self._began or (seconds, fraction)
+        if began and fraction > began[1]:
+            rate = (seconds - began[0]) / (fraction - began[1])
+            self.progress.seconds_left = rate * (1 - self.progress.fraction)
 
     def _log(self) -> None:
         line = {"time": datetime.now(UTC).isoformat(), **self.progress.to_dict()}

@@ -279,11 +279,13 @@ def model_as_before(config: TrainConfig, runs: Path) -> ModelSpec:
     if config.model.dtype != "auto":
         return config.model
     before = [*interrupted_trainings(runs).values(), *(run.config for run in list_runs(runs))]
-    return next((other.model for other in before if _came_to(config, other)), config.model)
+    return next((other.model for other in before if came_to(config, other)), config.model)
 
 
-def _came_to(config: TrainConfig, other: TrainConfig) -> bool:
+def came_to(config: TrainConfig, other: TrainConfig) -> bool:
     """Whether `other` may be what `config` came to: data type, and how a file is read."""
+    if config.model.dtype not in ("auto", other.model.dtype):
+        return False
     said = config.corpus.to_dict()
     if {**other.corpus.to_dict(), **said} != other.corpus.to_dict():
         return False

@@ -5,6 +5,7 @@ import time
 import streamlit as st
 
 from itda_core.jobs.job import Job
+from itda_core.progress import MIN_FRACTION
 from pages.components.explorer import explorer
 from pages.components.file_reading import on_the_page
 from pages.components.frame import errors_as_sentences
@@ -95,7 +96,8 @@ def _headline(progress: dict, job: Job) -> str:
     if progress.get("layer") is not None:
         parts[0] += f" of layer {progress['layer']}"
     parts += [_on(job).strip()] if job.where else []
-    if progress["seconds_left"] and progress["stage"] not in ("loading", "opening", "reading"):
+    is_known = progress["seconds_left"] and progress.get("fraction", 1.0) >= MIN_FRACTION
+    if is_known and progress["stage"] not in ("loading", "opening", "reading"):
         parts.append(f"about {seconds_text(progress['seconds_left'])} left")
     elif job.started:
         parts.append(f"{seconds_text(time.time() - job.started)} so far")

@@ -114,6 +114,29 @@ def test_what_was_stopped_goes_on_with_the_memory_that_stands_in_the_form(
     assert job.memory == 200_000_000
 
 
+def test_a_training_that_an_entry_of_the_list_leads_to_is_not_listed_twice(
+    train, nothing_starts, data_folder
+):
+    """The training has written down what the job left open: its data type, and how the file is
+    read."""
+    app = train()
+    queue = explorer_module.explorer().queue
+    config = TrainConfig(ModelSpec("smollm2-135m"), CorpusSpec("texts.csv"), (7,))
+    job = queue.submit(config)
+    queue.cancel(job.job_id)
+    corpus = CorpusSpec("texts.csv", encoding="utf-16")
+    begun = replace(config.with_dtype("float32"), corpus=corpus)
+    with Workspace(data_folder / "runs", "smollm2-135m-00000000").locked(begun):
+        pass
+    app.run()
+    assert [one.key for one in app.button if one.label == "Resume"] == [f"resume_{job.job_id}"]
+    queue.forget(job.job_id)
+    app.run()
+    assert [one.key for one in app.button if one.label == "Resume"] == [
+        "go_on_smollm2-135m-00000000"
+    ]
+
+
 def test_a_training_takes_any_gpu_or_the_one_that_is_chosen(train, two_gpus):
     app = train()
     assert app.selectbox(key="device").options == [
