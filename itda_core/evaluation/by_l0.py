@@ -17,6 +17,7 @@ from itda_core.corpus.corpus import Prompt
 from itda_core.devices import free_memory, to_device
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError
+from itda_core.evaluation.cost import blocks_run
 from itda_core.evaluation.metrics import ReconstructionSums, SparsitySums, density_histogram
 from itda_core.evaluation.splicing import (
     Losses,
@@ -251,9 +252,9 @@ def _where_kept(model: Model, tokens: int) -> torch.device:
 
 def _capture_share(model: Model, layer: int, n_l0s: int) -> float:
     """The capture's share of all the work, counted in blocks that a token passes through."""
-    # The unembedding is one more block.
-    after = model.n_layers - layer if model.can_be_spliced else 0
-    return (layer + 1) / (layer + 1 + (n_l0s + 2) * after)  # 2: as it is, and zeroed
+    passes = n_l0s + 2 if model.can_be_spliced else 0  # 2: as it is, and zeroed
+    after = blocks_run(model.site, layer, model.n_layers, passes, model.is_swept and bool(passes))
+    return (layer + 1) / (layer + 1 + after + passes)  # the unembedding is one more block
 
 
 class _Measuring:

@@ -17,6 +17,7 @@ from itda_core.corpus.reading import TEXT_ENDINGS
 from itda_core.devices import best_device, free_memory, is_out_of_memory, kind_of
 from itda_core.errors import InputError
 from itda_core.evaluation.by_l0 import EVALUATION_TOKENS, nested_l0s
+from itda_core.evaluation.cost import blocks_run
 from itda_core.jobs.device_memory import DeviceMemory, device_memory
 from itda_core.jobs.sweep_cost import SweepCost, reading_speed, sweep_cost
 from itda_core.model.loading import (
@@ -214,33 +215,33 @@ def evaluation_seconds(
         if shape is None:
             return None
         passes = len(nested_l0s(config.max_terms)) + 2  # as it is, and zeroed
-        blocks = layer + 1 + passes * _blocks_after(config.site, layer, shape.n_layers)
+        by_block = is_swept(config.model, resolved_dtype(config.model.dtype, device), device)
+        after = blocks_run(config.site, layer, shape.n_layers, passes, bool(by_block))
+        blocks = layer + 1 + after
         forward = 2 * shape.block_weights * blocks * tokens
         unembedding = 2 * shape.vocabulary * shape.d_model * passes * tokens
         computing = forward / speed.forward(config) + _LOSS_COST * unembedding / speed.product
-        # Dictionaries of one layer are evaluated together where each evaluation reads the model.
-        reading = 0.0 if (config.model, layer) in is_read else _reading_seconds(config, device)
-        is_read.add((config.model, layer))
+        # Dictionaries of one layer and site are evaluated together where each evaluation reads the
+        # model.
+        place = config.model, layer, config.site
+        reading = (
+            _reading_seconds(config, layer, device) if by_block and place not in is_read else 0
+        )
+        is_read.add(place)
         seconds += max(computing, reading)
     return seconds
 
 
-def _blocks_after(site: str, layer: int, n_layers: int) -> int:
-    """Blocks that a pass goes through with something put in at a site of a block: all, where it is
-    put in within one."""
-    if site == "resid_pre" and layer:
-        return n_layers - layer
-    return n_layers - layer - 1 if site == RESID_POST else n_layers
-
-
-def _reading_seconds(config: TrainConfig, device: str) -> float:
-    """Of a model that is read block by block, once and whole; 0 for one that is loaded."""
-    dtype = resolved_dtype(config.model.dtype, device)
-    if not is_swept(config.model, dtype, device):
-        return 0.0
-    parts = model_parts(config.model)
+def _reading_seconds(config: TrainConfig, layer: int, device: str) -> float:
+    """Of a model that is read block by block: up to the layer, and from where something is put in.
+    That is after the layer's block, before it, or where it is put in within it, at the first one,
+    with the embeddings again."""
+    parts, dtype = model_parts(config.model), resolved_dtype(config.model.dtype, device)
+    first = {RESID_POST: layer + 1, "resid_pre": layer}.get(config.site, 0)
+    outside = (1 if first else 2) * parts.largest_outside
+    numbers = sum(parts.blocks[: layer + 1]) + sum(parts.blocks[first:]) + outside
     rate, _ = reading_speed(weights_folder(config.model))
-    return dtype.itemsize * (sum(parts.blocks) + parts.largest_outside) / rate
+    return dtype.itemsize * numbers / rate
 
 
 def probing_seconds(

@@ -11,6 +11,8 @@ import torch
 from itda_core.digests import digest
 from itda_core.files import write_json
 
+Batch = int | tuple[str, int]
+"""A batch's number, with the name of what it is one of where that is not the usual"""
 Place = tuple[int, torch.Size, torch.dtype]
 """Where a batch's states begin in the file, their shape and type"""
 
@@ -22,15 +24,15 @@ class HiddenStates:
     def __init__(self, room: int, folder: Path):
         """room: bytes of main memory that they may take; folder: where the file may be."""
         self._room, self._folder = room, folder
-        self._held: dict[int, torch.Tensor] = {}
-        self._places: dict[int, Place] = {}
+        self._held: dict[Batch, torch.Tensor] = {}
+        self._places: dict[Batch, Place] = {}
         self._file = None
         self._end = 0
 
     def __len__(self) -> int:
         return len(self._held) + len(self._places)
 
-    def write(self, number: int, hidden: torch.Tensor) -> None:
+    def write(self, number: Batch, hidden: torch.Tensor) -> None:
         """Keep the states of a batch in place of those before, which have the same shape."""
         n_bytes = hidden.numel() * hidden.itemsize
         if number in self._held:
@@ -41,7 +43,7 @@ class HiddenStates:
         else:
             self._to_file(number, hidden, n_bytes)
 
-    def read(self, number: int) -> torch.Tensor:
+    def read(self, number: Batch) -> torch.Tensor:
         """The states of a batch, on the host."""
         if number in self._held:
             return self._held[number]
@@ -51,7 +53,7 @@ class HiddenStates:
         self._file.readinto(_bytes(hidden))
         return hidden
 
-    def _to_file(self, number: int, hidden: torch.Tensor, n_bytes: int) -> None:
+    def _to_file(self, number: Batch, hidden: torch.Tensor, n_bytes: int) -> None:
         if self._file is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
@@ -61,12 +63,31 @@ class HiddenStates:
         self._file.seek(self._places[number][0])
         self._file.write(_bytes(hidden.cpu().contiguous()))
 
+    def named(self, name: str) -> "NamedStates":
+        """Room for others beside these, of batches of their own, in the same memory and file."""
+        return NamedStates(self, name)
+
     def close(self) -> None:
         """Let go of everything."""
         self._held.clear()
         self._places.clear()
         if self._file is not None:
             self._file.close()
+
+
+class NamedStates:
+    """Hidden states of other batches beside those of `states`."""
+
+    def __init__(self, states: HiddenStates, name: str):
+        self._states, self._name = states, name
+
+    def write(self, number: int, hidden: torch.Tensor) -> None:
+        """As `HiddenStates.write`."""
+        self._states.write((self._name, number), hidden)
+
+    def read(self, number: int) -> torch.Tensor:
+        """As `HiddenStates.read`."""
+        return self._states.read((self._name, number))
 
 
 class KeptStates:

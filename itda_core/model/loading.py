@@ -36,7 +36,7 @@ from itda_core.model.pretrained import (
 from itda_core.model.process_lock import alone
 from itda_core.model.proved import Identity, proved, proved_swept, remembered
 from itda_core.model.proved import remembered_sites as sites_before
-from itda_core.model.sites import SWEPT_SITES, Sites
+from itda_core.model.sites import Sites
 from itda_core.model.sizes import (
     ModelParts,
     likely_parts,
@@ -171,12 +171,11 @@ def remembered_sites(
     spec: ModelSpec, device: str | None = None, memory: int | None = None
 ) -> Sites | None:
     """The same of the sites of its blocks, which are proved when one is first asked for. memory: as
-    `load_model` takes it; a model that will be read block by block has the block's output alone."""
+    `load_model` takes it: a model that will be read block by block proves them in another way."""
     device = device or best_device()
-    if is_swept(spec, resolved_dtype(spec.dtype, device), device, memory):
-        return SWEPT_SITES
+    by_block = bool(is_swept(spec, resolved_dtype(spec.dtype, device), device, memory))
     try:
-        return sites_before(_local_identity(spec, _local_config(spec), device))
+        return sites_before(_local_identity(spec, _local_config(spec), device), by_block)
     except ModelError:
         return None
 

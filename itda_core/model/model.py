@@ -24,7 +24,7 @@ from itda_core.model.context import (
 )
 from itda_core.model.kept_rows import KeptRows
 from itda_core.model.process_lock import PROCESS_LOCK
-from itda_core.model.sites import Place, Sites, changed
+from itda_core.model.sites import Place, Sites, changed, replacing
 from itda_core.model.steps_of_work import Step
 from itda_core.model.tokenizer import prepared, put_in, tokenizer_digest
 from itda_core.model.tokens import TokenizedText, Tokens, padded, tokenized_texts
@@ -386,12 +386,8 @@ class Model:
         replaced.
         """
         self.abilities.require(self.name, "splicing")
-        hidden, where = hidden.to(self.device), where.to(self.device)[..., None]
-
-        def spliced(was: torch.Tensor) -> torch.Tensor:
-            return torch.where(where, hidden.to(was.dtype), was)
-
-        with self.output_changed(layer, spliced, site):
+        change = replacing(hidden.to(self.device), where.to(self.device))
+        with self.output_changed(layer, change, site):
             yield
 
     @contextmanager

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +24,7 @@ from itda_core.model.site_proof import prove_sites
 from itda_core.model.sites import Sites
 from itda_core.model.swept import SweptModel
 from itda_core.model.swept_proof import prove_swept
+from itda_core.model.swept_sites import prove_swept_sites
 from itda_core.model.weights import Weights
 
 _VERSION = 1
@@ -61,7 +63,7 @@ def proved(identity: Identity, module: nn.Module, tokenizer) -> Model:
     def make(part: str, blocks: str) -> Model:
         text_model = module.get_submodule(part)
         model = Model(identity.name, text_model, tokenizer, identity.digest, blocks)
-        model.find_sites = functools.partial(_proved_sites, file)
+        model.find_sites = functools.partial(_proved_sites, file, prove_sites)
         return model
 
     if found := _read(file):
@@ -81,17 +83,18 @@ def proved(identity: Identity, module: nn.Module, tokenizer) -> Model:
     return model
 
 
-def remembered_sites(identity: Identity) -> Sites | None:
-    """What was proved of the model's sites before; None where it never was."""
-    return _read_sites(_read(_file(identity)))
+def remembered_sites(identity: Identity, is_swept: bool = False) -> Sites | None:
+    """What was proved of the model's sites before; None where it never was. is_swept: as it is read
+    block by block."""
+    return _read_sites(_read(_file(_swept(identity) if is_swept else identity)))
 
 
-def _proved_sites(file: Path | None, model: Model) -> Sites:
+def _proved_sites(file: Path | None, prove: Callable[[Model], Sites], model: Model) -> Sites:
     """By what was remembered of the same model, else by trying."""
     found = _read(file)
     if sites := _read_sites(found):
         return sites
-    sites = prove_sites(model)
+    sites = prove(model)
     if found:  # there is what was proved when it was loaded, beside which it is kept
         about = {"version": _SITES_VERSION, **sites.to_dict()}
         _write(file, found | {"sites": about})
@@ -123,7 +126,9 @@ def proved_swept(
     def make(part: str, blocks: str) -> SweptModel:
         path = ".".join(filter(None, (inside, part)))
         place = (weights, path, blocks)
-        return SweptModel(identity.name, *place, tokenizer, identity.digest, device, memory)
+        model = SweptModel(identity.name, *place, tokenizer, identity.digest, device, memory)
+        model.find_sites = functools.partial(_proved_sites, file, prove_swept_sites)
+        return model
 
     if found := _read(file):
         model = make(found["part"], found["blocks"])

@@ -18,6 +18,7 @@ from itda_core.model.model import Model
 from itda_core.model.process_lock import alone
 from itda_core.model.proof import TOLERANCE, Differs, centered, has_experts, proof_tokens, reason_of
 from itda_core.model.sites import INPUT, Place, Sites
+from itda_core.model.sums import difference, sums
 from itda_core.model.tokens import Tokens
 from itda_core.settings import RESID_POST, SITES
 
@@ -35,13 +36,14 @@ def prove_sites(model: Model) -> Sites:
 
     The hooks sit on modules that other threads run too, so that all of it holds the lock.
     """
-    return _SiteProof(model).sites()
+    return SiteProof(model).sites()
 
 
-class _SiteProof:
+class SiteProof:
     """The two texts, and what is known of the sites so far."""
 
     def __init__(self, model: Model):
+        """model: whose other abilities are proved."""
         self.model = copy.copy(model)  # whose guesses no other thread may see
         self.model.sites = Sites()
         self.both = proof_tokens(model)
@@ -135,7 +137,7 @@ class _SiteProof:
         ids[:, 0] = ids[:, -1]
         other = dataclasses.replace(self.long, ids=ids)
         one, changed = (self._read(tokens)[site][0][1:] for tokens in (self.long, other))
-        return _difference(changed, one) > _MOVED
+        return difference(changed, one) > _MOVED
 
     def _check_sums(self, values: Values, site: str) -> None:
         """resid_pre is what the block before gave, attn_out and mlp_out what is added to it."""
@@ -148,23 +150,16 @@ class _SiteProof:
                 self._compare(stream, after[layer - 1], what, "from what the one before gave")
             if site == "resid_pre" or "attn_out" not in values:
                 continue
-            if "resid_mid" in values:
-                middle = values["resid_mid"][layer]
-                what = f"{where} resid_pre + attn_out"
-                self._compare(stream + values["attn_out"][layer], middle, what, "from resid_mid")
-                what, stream = f"{where} resid_mid + mlp_out", middle
-            else:
-                what = f"{where} resid_pre + attn_out + mlp_out"
-                stream = stream + values["attn_out"][layer]
-            self._compare(stream + values["mlp_out"][layer], after[layer], what, "from resid_post")
+            for what, found, expected, name in sums({one: of[layer] for one, of in values.items()}):
+                self._compare(found, expected, f"{where} {what}", f"from {name}")
 
     def _check_put_in(self, site: str) -> None:
         """Its own activations put back change no logits; others arrive, and all adds up then."""
-        model, tokens, own = self.model, self.long, self._read(self.long)[site]
+        tokens, own = self.long, self._read(self.long)[site]
         with self._spliced(site, own):
-            found = model.logits(tokens)
+            found = self.outcome(tokens)
         what = "the logits with its own activations"
-        self._compare(centered(found), centered(model.logits(tokens)), what, "from its own")
+        self._compare(found, self.outcome(tokens), what, "from its own")
         others = [1.5 * rows.roll(1, dims=0) for rows in own]
         with self._spliced(site, others):
             values = self._read(tokens)
@@ -175,17 +170,21 @@ class _SiteProof:
         else:
             self._check_sums(values, site)
 
+    def outcome(self, tokens: Tokens) -> torch.Tensor:
+        """What comes of a pass, [n_texts, longest, …]."""
+        return centered(self.model.logits(tokens))
+
     def _check_begins(self, others: list[torch.Tensor]) -> None:
         """What is put before a block is what is put after the one before it."""
         model, tokens = self.model, self.long
         for layer in {1, self.layers[-1]} & {*self.layers[1:]}:
             hidden = others[layer][None]
             with model.splice(layer, hidden, tokens.mask, "resid_pre"):
-                found = model.logits(tokens)
+                found = self.outcome(tokens)
             with model.splice(layer - 1, hidden, tokens.mask, RESID_POST):
-                expected = model.logits(tokens)
+                expected = self.outcome(tokens)
             what = f"the logits with others before block {layer}"
-            self._compare(centered(found), centered(expected), what, "from the same after the last")
+            self._compare(found, expected, what, "from the same after the last")
 
     @contextmanager
     def _spliced(self, site: str, rows: list[torch.Tensor]) -> Iterator[None]:
@@ -215,9 +214,9 @@ class _SiteProof:
         return INPUT if site == "resid_pre" else self.model.sites.place(site, layer)
 
     def _compare(self, found, expected, what: str, from_what: str) -> None:
-        difference = _difference(found, expected, self.rows)
-        if not difference <= self.tolerance:
-            raise Differs(f"{what} differs by {difference:.0%} {from_what}")
+        far = difference(found, expected, self.rows)
+        if not far <= self.tolerance:
+            raise Differs(f"{what} differs by {far:.0%} {from_what}")
 
 
 def _without(sites: Sites, site: str, reason: str) -> Sites:
@@ -235,10 +234,3 @@ def _numbers(model: Model) -> list[float]:
     """The numbers of the model's configuration that an output may be multiplied by."""
     settings = model.text_config.to_dict().values()
     return [one for one in settings if isinstance(one, float)]
-
-
-def _difference(found: torch.Tensor, expected: torch.Tensor, rows: float = 1.0) -> float:
-    """The largest ‖found − expected‖ / ‖expected‖ of a row; `rows`: of this share of them."""
-    found, expected = found.float().cpu(), expected.float().cpu()
-    norms = expected.norm(dim=-1).clamp(min=1e-6)
-    return float(((found - expected).norm(dim=-1) / norms).flatten().quantile(rows))

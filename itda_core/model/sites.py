@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from itda_core.settings import RESID_POST, SITES
+from itda_core.settings import RESID_POST
 
 ABOUT = {
     "resid_pre": "the stream before a block",
@@ -93,15 +93,6 @@ class Sites:
         return cls(places, dict(fields["reasons"]))
 
 
-SWEPT_SITES = Sites(
-    reasons=dict.fromkeys(
-        (site for site in SITES if site != RESID_POST),
-        "it is read block by block, where places within a block have not been proved",
-    )
-)
-"""Of a model of which one block is in memory at a time"""
-
-
 def hidden_of(output: Any) -> torch.Tensor:
     """The hidden states that a module gives. Some return a tensor and some a tuple that starts with
     it; `output[0]` of a tensor would silently keep only the first text of the batch."""
@@ -155,6 +146,16 @@ def changed(
 
     with _hooked(block, place, stream, at_input, at_output):
         yield
+
+
+def replacing(hidden: torch.Tensor, where: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A change that puts `hidden`, [n_texts, longest, d_model], in place of what was there. where:
+    [n_texts, longest] bool, the positions replaced; both on the device of what was there."""
+
+    def replaced(was: torch.Tensor) -> torch.Tensor:
+        return torch.where(where[..., None], hidden.to(was.dtype), was)
+
+    return replaced
 
 
 @contextmanager

@@ -70,7 +70,7 @@ class SweptPass:
 
     def _sweep(self, blocks: range, read: dict[int, int]) -> Iterator[Done]:
         total = len(blocks) * len(self._passes)
-        passes = self._context.model.sweep(self._passes, blocks, self._states)
+        passes = self._context.model.sweep(self._passes, blocks, self._states, layers=read)
         for done, (block, number, hidden) in enumerate(passes, start=1):
             self._whole = None
             at = functools.partial(Done, block, done / total)

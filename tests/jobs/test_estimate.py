@@ -149,6 +149,22 @@ def test_an_evaluation_of_a_model_that_is_swept_reads_it_once_for_each_layer(mon
     assert evaluation_seconds([(config, 7), (config, 7)]) - one < one - start
 
 
+def test_within_a_block_a_swept_model_is_read_once_more_up_to_there(monkeypatch):
+    monkeypatch.setenv("ITDA_MEMORY", "100MB")
+    monkeypatch.setattr(estimate_module, "reading_speed", lambda _folder: (1e6, True))
+    model = ModelSpec("smollm2-135m", dtype="float32")
+    block, outside = 576 * (4 * 576 + 3 * 1_536), 49_152 * 576
+
+    def numbers(site):
+        config = dataclasses.replace(CONFIG, model=model, site=site)
+        return (evaluation_seconds([(config, 7)]) - evaluation_seconds([])) * 1e6 / 4
+
+    # Blocks 0 to 7 for the activations, then those that run with others in their place.
+    assert numbers("resid_post") == pytest.approx((8 + 22) * block + outside)
+    assert numbers("resid_pre") == pytest.approx((8 + 23) * block + outside)
+    assert numbers("mlp_out") == pytest.approx((8 + 30) * block + 2 * outside)
+
+
 def test_an_evaluation_with_an_unknown_model_has_no_estimate():
     unknown = dataclasses.replace(CONFIG, model=ModelSpec("nobody/nothing"))
     assert evaluation_seconds([(CONFIG, 7), (unknown, 7)]) is None

@@ -309,7 +309,7 @@ def test_a_model_that_does_not_fit_is_tried_block_by_block_too(llama_folder, mon
     tried = loading.try_model(spec, "cpu", too_little(llama_folder))
     assert tried.is_swept
     assert not tried.abilities.capture
-    assert "block by block" in tried.sites.why_not("mlp_out")
+    assert not tried.sites.why_not("mlp_out")
 
 
 def test_what_it_proved_is_remembered(llama_folder, monkeypatch):

@@ -9,11 +9,12 @@ import torch
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.jobs import estimate as estimate_module
 from itda_core.model import loading
+from itda_core.model.sites import Sites
 from itda_core.pursuit import gram
 from itda_core.runs.workspace import Workspace
 from pages.components import explorer as explorer_module
 from pages.components.text import literal
-from pages.components.train import needs
+from pages.components.train import needs, site
 from tests.support.app import button, close_explorer, newest, open_page
 from tests.support.fake_devices import pretend_gpus
 
@@ -83,16 +84,28 @@ def test_a_training_takes_the_memory_that_is_typed_and_says_how_the_model_is_rea
     assert app.run().text_input(key="memory").placeholder == "3.0 GB, as ITDA_MEMORY says"
 
 
-def test_a_place_within_a_block_is_refused_where_the_model_will_be_read_block_by_block(
-    train, nothing_starts
+def test_a_place_within_a_block_is_asked_of_a_model_that_will_be_read_block_by_block(
+    train, nothing_starts, monkeypatch
 ):
+    """Where that has been proved to lack it, with the reason: the same model in memory may not."""
+    lacking = Sites(reasons={"mlp_out": "block 3 is made of other modules"})
+    monkeypatch.setattr(
+        site, "remembered_sites", lambda _model, _device, memory: memory and lacking
+    )
     app = train()
     app.selectbox(key="site").set_value("mlp_out").run()
     assert not app.warning
+    assert not button(app, "Start training").disabled
     app.text_input(key="memory").set_value("200MB").run()
-    assert "read block by block, where places within a block" in app.warning[0].value
+    assert "block 3 is made of other modules" in app.warning[0].value
     assert button(app, "Start training").disabled
+    app.selectbox(key="site").set_value("resid_pre").run()
+    assert "not tried" in app.warning[0].value
     app.selectbox(key="site").set_value("resid_post").run()
+    assert not button(app, "Start training").disabled
+    monkeypatch.setattr(site, "remembered_sites", lambda *_: None)
+    app.selectbox(key="site").set_value("mlp_out").run()
+    assert not app.warning
     assert not button(app, "Start training").disabled
 
 

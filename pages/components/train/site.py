@@ -18,9 +18,10 @@ def ask_for_site(
     key: str = "site",
     usual: str = RESID_POST,
 ) -> str | None:
-    """The chosen place; None where it was proved here that the model has none, or where it will be
-    read block by block, with the reason. device: as a job names it, None where there is no choice;
-    memory: bytes that the model may use; key: of the field; usual: what stands there at first."""
+    """The chosen place; None where it was proved here that the model has none, with the reason.
+    device: as a job names it, None where there is no choice; memory: bytes that the model may use,
+    by which it is read block by block, and then proves its places in another way; key: of the
+    field; usual: what stands there at first."""
     setting = SETTINGS["site"]
     sites = _known(model, device, memory)
     places = [*reversed(setting.choices)]
