@@ -28,6 +28,7 @@ bench: .venv/dev.done
 	$(BIN)/python -m benchmarks.speed.training
 	$(BIN)/python -m benchmarks.speed.store
 	$(BIN)/python -m benchmarks.speed.app
+	$(BIN)/python -m benchmarks.speed.namesakes
 	$(BIN)/python -m benchmarks.speed.sweep
 	$(BIN)/python -m benchmarks.speed.cluster
 	$(BIN)/python -m benchmarks.speed.device

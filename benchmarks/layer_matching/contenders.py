@@ -2,8 +2,8 @@
 
 A contender takes the layers of several models, [models][layers] of [n_tokens, d_model], and gives
 [models, models, layers, layers] values, larger for more alike. Peers come in several settings, of
-which the report takes the best; source resemblance comes in the explorer's setting only, and the
-parts that it is made of are shown beside it.
+which the report takes the best; the explorer's own measures come in its setting only, and the parts
+that source resemblance is made of are shown beside it.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,6 +25,7 @@ from itda_core.similarity.measures import MEASURES
 Layers = Sequence[Sequence[torch.Tensor]]
 BLOCK = 10_000
 """Tokens compared at once where memory grows with tokens × sources; more are a mean over blocks"""
+_OURS = ("source_resemblance", "best_partners", "namesake_correlation")
 _ATOMS = {1_000: (128, 256, 512), 10_000: (512, 1_024, 2_048), 100_000: (4_096,)}
 
 
@@ -42,8 +43,8 @@ class Contender:
 def contenders(n_tokens: int) -> list[Contender]:
     """All that is compared at a number of tokens."""
     plain = [
-        Contender(MEASURES[name].title, "", _pairwise(name), name == "source_resemblance")
-        for name in ("source_resemblance", "cka", "cka_unbiased", "mean_cca", "procrustes")
+        Contender(MEASURES[name].title, "", _pairwise(name), name in _OURS)
+        for name in (*_OURS, "cka", "cka_unbiased", "mean_cca", "procrustes")
     ]
     return [
         *plain,

@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=2 python -m benchmarks.layer_matching.measure                 measure everything
     OMP_NUM_THREADS=2 python -m benchmarks.layer_matching.measure --tokens 1000   one size only
+    … --measure "Best partners"                                          and these measures only
     python -m benchmarks.layer_matching.measure --only-report
 
 Layer i of a small model ought to match layer i of the models of its shape from other seeds, and
@@ -12,6 +13,7 @@ benchmarks/curves/layer-matching.json, from which docs/matching.md and its pictu
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -35,14 +37,15 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, action="append", choices=SIZES)
     parser.add_argument("--shape", action="append", choices=SHAPES)
     parser.add_argument("--no-noise", action="store_true", help="leave SmolLM2 out")
+    parser.add_argument("--measure", action="append", help="by title; the others stay as they are")
     parser.add_argument("--only-report", action="store_true")
     options = parser.parse_args()
     if not options.only_report:
         for n_tokens in options.tokens or SIZES:
             for shape in options.shape or SHAPES:
-                seeds(shape, n_tokens)
+                seeds(shape, n_tokens, options.measure)
         if not options.no_noise and not options.shape:
-            noise()
+            noise(options.measure)
     matching_report.write(results())
 
 
@@ -53,18 +56,28 @@ def results() -> dict:
     return {"seeds": [], "noise": []}
 
 
-def seeds(shape: str, n_tokens: int) -> None:
-    """Models of one shape from different seeds, at a number of tokens."""
+def seeds(shape: str, n_tokens: int, measures: Sequence[str] | None = None) -> None:
+    """Models of one shape from different seeds, at a number of tokens. measures: titles of those
+    that are measured, by default all."""
     layers = [[rows(kept, n_tokens) for kept in model] for model in layers_of(shape)]
     found = []
-    for contender in contenders(n_tokens):
+    for contender in _chosen(n_tokens, measures):
         row = {"shape": shape, "tokens": n_tokens, **_measured(contender, layers)}
         found.append(row)
         print(_told(row), flush=True)
-    _keep("seeds", found, lambda row: (row["shape"], row["tokens"]) == (shape, n_tokens))
+    names = {row["measure"] for row in found}
+    _keep(
+        "seeds",
+        found,
+        lambda row: (row["shape"], row["tokens"]) == (shape, n_tokens) and row["measure"] in names,
+    )
 
 
-def noise() -> None:
+def _chosen(n_tokens: int, measures: Sequence[str] | None) -> list[Contender]:
+    return [one for one in contenders(n_tokens) if not measures or one.family in measures]
+
+
+def noise(measures: Sequence[str] | None = None) -> None:
     """SmolLM2 against itself with more and more noise."""
     found, plain = [], None
     for share, layers in matching_noise.layers_by_share():
@@ -72,11 +85,12 @@ def noise() -> None:
             plain = layers
             continue
         usual = matching_noise.usual_rows([plain, layers])
-        for contender in contenders(NOISE_SIZE):
+        for contender in _chosen(NOISE_SIZE, measures):
             row = {"noise": share, "tokens": len(usual[0][0]), **_measured(contender, usual)}
             found.append(row)
             print(_told(row), flush=True)
-    _keep("noise", found, lambda _row: True)
+    names = {row["measure"] for row in found}
+    _keep("noise", found, lambda row: row["measure"] in names)
 
 
 def _measured(contender: Contender, layers: Layers) -> dict:

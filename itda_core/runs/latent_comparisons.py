@@ -116,10 +116,18 @@ def read_latent_comparisons(folder: Path) -> tuple[list[LatentComparison], RunEr
 def _checked(header: dict[str, Any]) -> dict[str, Any]:
     for name, kind in ABOUT.items():
         value = header[name]
-        fits = isinstance(value, (int, float) if kind is float else kind)
-        if not (fits or (value is None and kind is float)):
+        if not _fits(value, kind):
             raise ValueError(f"its {name} is {value!r}")
     return {name: header[name] for name in ABOUT}
+
+
+def _fits(value: Any, kind: type) -> bool:
+    """Whether the database can hold it as what it should be."""
+    if kind is float:
+        return value is None or isinstance(value, int | float)
+    if kind is str:
+        return isinstance(value, str) and value == value.encode(errors="ignore").decode()
+    return isinstance(value, kind) and 0 <= value < 2**63
 
 
 def _checked_latents(table: pa.Table) -> pa.Table:

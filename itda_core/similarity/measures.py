@@ -14,7 +14,7 @@ import torch
 from itda_core.devices import check_same_device, has_float64
 from itda_core.errors import ComparisonError
 from itda_core.glossary import GLOSSARY
-from itda_core.similarity import linear, tokenwise
+from itda_core.similarity import layer_namesakes, linear, tokenwise
 
 MIN_TOKENS = 20
 """With fewer none of the measures says anything"""
@@ -144,6 +144,27 @@ MEASURES = {
             "says nothing of far tokens.",
             prepare=tokenwise.neighbours_form,
             compare=tokenwise.mutual_neighbours,
+        ),
+        ActivationMeasure(
+            "best_partners",
+            "Best partners",
+            0.0,
+            1.0,
+            "How many latents of a dictionary that is moved to both are used most like their own "
+            "namesake, among all latents of the other. Layers that are near each other all have "
+            "many.",
+            prepare=layer_namesakes.namesakes_form,
+            compare=layer_namesakes.best_partners,
+        ),
+        ActivationMeasure(
+            "namesake_correlation",
+            "Correlation of namesakes",
+            0.0,
+            1.0,
+            "How alike the latents of a dictionary that is moved to both are used, token by token: "
+            "the median over them. 0 is what unrelated layers would give.",
+            prepare=layer_namesakes.namesakes_form,
+            compare=layer_namesakes.namesake_correlation,
         ),
     )
 }

@@ -11,7 +11,8 @@ from itda_core.store.latent_search import LATENT_COLUMNS, LATENTS
 _CURRENT = """latent_comparisons c JOIN runs a ON a.run_id = c.run_a
     JOIN runs b ON b.run_id = c.run_b"""
 """Comparisons of runs that are there"""
-_IS_CURRENT = "a.created = c.created_a::TIMESTAMPTZ AND b.created = c.created_b::TIMESTAMPTZ"
+_IS_CURRENT = """a.created = try_cast(c.created_a AS TIMESTAMPTZ)
+    AND b.created = try_cast(c.created_b AS TIMESTAMPTZ)"""
 """and have not been trained anew since"""
 ORDERS = {
     "most_changed": "correlation, latent_a",

@@ -30,6 +30,7 @@ from itda_core.similarity import same_latents as comparing
 from itda_core.similarity.same_latents import compare_latents, most_changed, unseen_prompts
 from itda_core.similarity.same_sources import namesakes
 from itda_core.store.store import Store, rebuild
+from tests.support.pretend_device import PretendDevice
 from tests.support.swept_like import SweptLike
 from tests.support.trained_runs import trained
 
@@ -181,6 +182,18 @@ def test_a_model_that_is_read_block_by_block_gives_the_same(runs, result, monkey
     load = comparing.load_model
     monkeypatch.setattr(comparing, "load_model", lambda *a, **o: SweptLike(load(*a, **o)))
     assert compared(runs.first, runs.other) == result
+
+
+def test_on_a_device_it_is_what_the_cpu_gives(runs, monkeypatch):
+    result = compared(runs.first, runs.second)
+    monkeypatch.setenv("ITDA_DEVICE", "pretend")
+    with PretendDevice() as seen:
+        found = compared(runs.first, runs.second)
+    assert seen.waits["to the CPU"] > 0
+    assert found["tokens"] == result["tokens"]
+    assert found["median_value"] == pytest.approx(result["median_value"], abs=1e-3)
+    uses = [[row["uses_a"] for row in one["latents"]] for one in (found, result)]
+    assert np.abs(np.subtract(*uses)).sum() <= 2  # ties in a pursuit's choice
 
 
 def test_from_the_other_side_it_is_the_same_comparison(runs, result):
@@ -349,6 +362,8 @@ def test_files_that_can_not_be_read_cost_no_other(result, tmp_path):
         ({"tokens": "many"}, "its tokens is 'many'"),
         ({"best_value": "x"}, "its best_value is 'x'"),
         ({"run_a": None}, "its run_a is None"),
+        ({"run_b": "\ud800"}, "its run_b is"),
+        ({"tokens": 2**70}, "its tokens is"),
     ],
 )
 def test_a_header_that_says_what_it_can_not_is_refused(result, tmp_path, change, said):
@@ -442,6 +457,11 @@ def test_only_comparisons_of_the_runs_as_they_are(result, copied):
     store = Store()
     store.import_new(copied)
     assert len(store.namesakes.comparisons()) == 2
+    odd = save_latent_comparison(folder, {**result, "digest_a": "x", "created_a": "yesterday"})
+    newer = Store()
+    newer.import_new(copied)
+    assert newer.namesakes.comparisons().empty
+    odd.unlink()
     config = copied / result["run_b"] / "config.json"
     about = json.loads(config.read_text())
     config.write_text(json.dumps({**about, "created": "2031-01-01T00:00:00+00:00"}))
