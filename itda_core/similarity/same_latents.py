@@ -103,10 +103,7 @@ def common_numbers(
 
 def _root(run: Run, dictionary: Dictionary) -> tuple[str, np.ndarray]:
     """The run whose training chose a run's sources, and the numbers of its latents there."""
-    moved_from = getattr(run.config, "moved_from", None)
-    if moved_from is None:
-        return run.run_id, np.arange(len(dictionary))
-    return moved_from.first.run_id, dictionary.latents_in_origin()
+    return run.root, dictionary.latents_in_origin()
 
 
 def _about(a: Run, b: Run, corpus: CorpusSpec | None, seed: int) -> dict[str, Any]:
