@@ -65,7 +65,8 @@ class ClusterCapture:
 
     def _take_in(self, call: Call, captured: Captured) -> None:
         if self.context.model.is_swept:
-            self._swept[call] = captured.fraction
+            # A call that is made again begins anew: what it takes is not told twice.
+            self._swept[call] = max(self._swept.get(call, 0.0), captured.fraction)
         if captured.part is not None:
             self._missing[captured.part].discard(captured.layer)
 

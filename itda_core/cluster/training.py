@@ -107,9 +107,17 @@ def _run(context: TrainingContext, pool: Pool) -> Iterator[Progress]:
         yield progress
     encoder = functools.partial(ClusterEncoder, capture=capture, pool=pool)
     about = {"device": context.model.device_type}
-    yield from written(context, capture, report, RunWriter(context, encoder, about))
+    for progress in written(context, capture, report, RunWriter(context, encoder, about)):
+        progress.notes = _with(progress.notes, pool.notes)
+        yield progress
     check_all_written(context, capture)
+    report.progress.notes = _with(report.progress.notes, pool.notes)
     yield report.done()
+
+
+def _with(notes: list[str], more: list[str]) -> list[str]:
+    """The notes and those of the others that they lack."""
+    return [*notes, *(note for note in more if note not in notes)]
 
 
 def _about_machines(pool: Pool) -> list[str]:

@@ -5,6 +5,7 @@ import signal
 from collections import deque
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -71,6 +72,15 @@ def all_at_work(monkeypatch):
     monkeypatch.setattr(ClusterCapture, "run", later)
 
 
+def lose(cluster):
+    """Take a machine away, and wait until its worker has ended as well."""
+    [raylet] = cluster.machines[1].all_processes["raylet"]
+    processes = psutil.Process(raylet.process.pid).children(recursive=True)
+    cluster.remove_node(cluster.machines[1], allow_graceful=False)
+    cluster.machines[1] = None
+    psutil.wait_procs(processes, timeout=60)
+
+
 def test_a_machine_that_is_lost_leaves_its_work_to_the_others_and_the_runs_are_those_of_one_machine(
     cluster, coverage, on_one, tmp_path, capfd, all_at_work
 ):
@@ -80,8 +90,7 @@ def test_a_machine_that_is_lost_leaves_its_work_to_the_others_and_the_runs_are_t
         for name, when in written(runs).items():
             assert seen.setdefault(name, when) == when, "written twice"
         if progress.tokens and cluster.machines[1] is not None:
-            cluster.remove_node(cluster.machines[1], allow_graceful=False)
-            cluster.machines[1] = None
+            lose(cluster)
     cluster.machines[1] = cluster.add_node(**machine())
     assert capfd.readouterr() == ("", "")
     assert any(note.startswith("2 workers on ") for step in steps for note in step.notes)
