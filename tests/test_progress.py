@@ -38,7 +38,7 @@ def test_a_slow_beginning_does_not_count_for_what_is_left_of_a_training():
     capture = SimpleNamespace(tokens=0, fraction=0.0, seconds=0.0, block=None, left_out=dict)
     context = SimpleNamespace(
         workspace=SimpleNamespace(training_id="x"), plan=SimpleNamespace(total_rows=16),
-        config=SimpleNamespace(max_atoms=1), asked_tokens=0, notes=[],
+        config=SimpleNamespace(max_atoms=1), asked_tokens=0, notes=[], moved=None,
     )  # fmt: skip
     report = Report(context, capture)
     for part in range(1, 9):

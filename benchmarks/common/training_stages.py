@@ -30,7 +30,7 @@ STAGES = {
     "encoding: pursuit": "itda_core.dictionary.dictionary:Dictionary.encode",
     "encoding: reconstruction": "itda_core.dictionary.dictionary:Dictionary.decode",
     "encoding: table of codes": "itda_core.training.encoding:_code_table",
-    "encoding: near misses": "itda_core.runs.near_misses:NearMisses.terms",
+    "encoding: near misses": "itda_core.training.encoding:terms_after",
 }
 """The function that is timed for each stage."""
 

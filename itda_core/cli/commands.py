@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import platform
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -37,10 +38,17 @@ def train(options: argparse.Namespace) -> int:
         others = [name for name in options.given if name not in (*_OF_ANY_TRAINING, "list")]
         refuse(options, others, f"{options.list} says what is trained: leave out")
         return train_list(options)
-    last = follow(_training_steps(options), options, can_resume=True)
+    last = follow(_training_steps(options), options, can_resume=True, remedy=_go_on(options))
     runs = [read_run(options.runs / name) for name in last.finished]
     show(options, {"runs": [trained(run) for run in runs]}, "runs")
     return 0
+
+
+def _go_on(options: argparse.Namespace) -> str:
+    """What goes on with a training, where it left off: on the cluster, and in the folder."""
+    where = [f"--runs {shlex.quote(str(options.runs))}"] if "runs" in options.given else []
+    where += [f"--ray {options.ray}"] if options.ray else []
+    return " ".join(["train --resume {training_id}", *where])
 
 
 def _training_steps(options: argparse.Namespace) -> Iterator[Progress]:

@@ -46,7 +46,7 @@ class ClusterCapture:
         self.rows = dict.fromkeys(self.layers, 0)
         self.bad_rows = dict.fromkeys(self.layers, 0)
         self.seconds = 0.0
-        parts_folder(context).mkdir(exist_ok=True)
+        parts_folder(context, self.kept).mkdir(exist_ok=True)
         self._missing = self._not_there()
         self._swept: dict[Call, float] = {}
         """How much of each call of a worker that reads block by block is done"""

@@ -77,12 +77,12 @@ def _offered(
 def part_rows(context: TrainingContext, layer: int, kept: KeptRows, length: int) -> PartRows:
     """The kept rows of a layer, the first `length` of them."""
     site, dtype = context.config.site, context.model.dtype
-    return PartRows(parts_folder(context), layer, site, dtype, kept.starts, length)
+    return PartRows(parts_folder(context, kept), layer, site, dtype, kept.starts, length)
 
 
-def parts_folder(context: TrainingContext) -> Path:
+def parts_folder(context: TrainingContext, kept: KeptRows) -> Path:
     """Where the parts of a training lie."""
-    return context.workspace.directory / "parts"
+    return context.workspace.directory / f"parts-{kept.digest}"
 
 
 def _atoms_on_host(atoms: Atoms) -> Atoms:

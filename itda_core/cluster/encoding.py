@@ -39,5 +39,6 @@ class ClusterEncoder:
     def held_out(self) -> dict[str, float | int | None]:
         rows = self._capture.held_out_rows(self._layer)
         call = Call("measure", (self._layer, self._dictionary, rows))
-        [measures] = [heard[1] for heard in self._pool.run([call]) if heard is not None]
+        # Twice where a worker is lost after its answer, which another then gives again.
+        *_, measures = [heard[1] for heard in self._pool.run([call]) if heard is not None]
         return measures

@@ -15,6 +15,7 @@ from itda_core.activations.folder_writer import part_file, tensor_name, write_ro
 from itda_core.activations.plan import Plan
 from itda_core.activations.pool import sample_rows, sample_size
 from itda_core.config import TrainConfig
+from itda_core.digests import digest
 
 _PART_BYTES = 2**27
 """Of one layer of a part, at most where a window has not more by itself"""
@@ -40,6 +41,11 @@ class KeptRows:
         at_edges = self.edges[[*firsts, len(plan.windows)]]
         self.starts = np.searchsorted(self.rows, at_edges)
         """[n_parts + 1] where the rows of each part begin among those that are kept"""
+        ids = (text.ids.tobytes() for text in plan.texts)
+        places = (numbers.tobytes() for numbers in (self.edges, self.rows, self.starts))
+        self.digest = digest([*places, *ids])
+        """Names which rows these are: parts of others, such as those that another version cut
+        differently, are not theirs"""
 
     def of_window(self, window: int) -> np.ndarray:
         """[n] which rows of a window are kept, counted from its first."""

@@ -37,6 +37,8 @@ class Greeting:
     tokenizer: str
     """the digest of the model's"""
     device_type: str
+    is_swept: bool
+    """whether it reads the model block by block"""
     packages: dict[str, str]
     """version by name"""
 

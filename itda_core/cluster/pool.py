@@ -212,10 +212,10 @@ class Pool:
 
 def _own_error(error: Exception) -> Exception:
     """What a worker raised, as this process would have raised it."""
-    if "No module named 'itda_core'" in str(error):
+    if "No module named 'itda_core" in str(error):  # or, of an earlier version, a part of it
         return InputError(
-            "A machine of the cluster has no itda-explorer. Install the same version on all: "
-            'pip install "itda-explorer[ray]"'
+            "A machine of the cluster has no itda-explorer, or another version. Install the "
+            'same on all: pip install "itda-explorer[ray]"'
         )
     return error.as_instanceof_cause()
 
@@ -234,6 +234,12 @@ def _check_same(greeting: Greeting, first: Greeting) -> None:
         raise InputError(
             f"The model on the machine {greeting.machine} is another one ({greeting.identity}) "
             f"than on {first.machine} ({first.identity}). Put the same files on all machines."
+        )
+    if greeting.is_swept != first.is_swept:
+        by_block, whole = (greeting, first) if greeting.is_swept else (first, greeting)
+        raise InputError(
+            f"The machine {by_block.machine} has to read the model block by block, and "
+            f"{whole.machine} loads it. Say with --memory what it may use on each."
         )
     if greeting.device_type != first.device_type:
         raise InputError(

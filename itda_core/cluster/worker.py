@@ -27,7 +27,7 @@ from itda_core.corpus.corpus import Corpus
 from itda_core.devices import is_out_of_memory, what_was_full
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.digests import digest
-from itda_core.errors import InputError, ItdaError
+from itda_core.errors import InputError, ItdaError, first_line
 from itda_core.evaluation.metrics import ReconstructionSums
 from itda_core.files import disk_errors_as_sentences, write_atomically
 from itda_core.model.loading import load_model
@@ -56,10 +56,11 @@ class Worker:
         except ItdaError as error:
             yield Failure(machine_name(), str(error), isinstance(error, InputError))
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
+            # As a sentence at once: over the way back it would lose its number.
+            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             told = f"There is no space left on the disk of {self._orders.runs}"
-            yield Failure(machine_name(), told, is_disk=True)
+            told = told if is_full else f"A file can't be read or written: {first_line(error)}."
+            yield Failure(machine_name(), told, is_disk=is_full)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -79,6 +80,7 @@ class Worker:
             self._model.identity,
             self._model.tokenizer_digest,
             self._model.device.type,
+            self._model.is_swept,
             packages(),
         )
 

@@ -244,6 +244,16 @@ def _reading_seconds(config: TrainConfig, layer: int, device: str) -> float:
     return dtype.itemsize * numbers / rate
 
 
+def _passing_seconds(config: TrainConfig, layer: int, device: str) -> float:
+    """To read a model up to a layer block by block; 0 for one that is loaded."""
+    dtype = resolved_dtype(config.model.dtype, device)
+    if not is_swept(config.model, dtype, device):
+        return 0.0
+    parts = model_parts(config.model)
+    rate, _ = reading_speed(weights_folder(config.model))
+    return dtype.itemsize * (sum(parts.blocks[: layer + 1]) + parts.largest_outside) / rate
+
+
 def probing_seconds(
     config: TrainConfig, layer: int, atoms: int, device: str | None = None
 ) -> float | None:
@@ -278,7 +288,7 @@ def latent_comparison_seconds(
         last = max(one for other, one, _ in dictionaries if other.model == config.model)
         forward = 2 * shape.block_weights * (last + 1) * tokens / speed.forward(config)
         if (config.model, config.site) not in is_read:  # its layers are read together
-            seconds += max(forward, _reading_seconds(config, device))
+            seconds += max(forward, _passing_seconds(config, last, device))
             is_read.add((config.model, config.site))
         pursuit = (tokens, atoms, shape.d_model, config.max_terms, config.pursuit)
         seconds += _pursuit_operations(*pursuit) / speed.product

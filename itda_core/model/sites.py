@@ -151,9 +151,10 @@ def changed(
 def replacing(hidden: torch.Tensor, where: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
     """A change that puts `hidden`, [n_texts, longest, d_model], in place of what was there. where:
     [n_texts, longest] bool, the positions replaced; both on the device of what was there."""
+    rows = where[..., None]
 
     def replaced(was: torch.Tensor) -> torch.Tensor:
-        return torch.where(where[..., None], hidden.to(was.dtype), was)
+        return torch.where(rows, hidden.to(was.dtype), was)
 
     return replaced
 

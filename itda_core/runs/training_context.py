@@ -87,6 +87,8 @@ class TrainingContext:
     @property
     def asked_tokens(self) -> int:
         """Tokens that the settings ask for, where there are fewer; else 0."""
+        if self.moved:  # which reads what holds sources, and never all that there is
+            return 0
         asked = self.config.max_tokens
         return asked if self.plan.total_rows < asked else 0
 

@@ -6,7 +6,8 @@ import pandas as pd
 from itda_core.errors import InputError
 from itda_core.runs.latent_comparisons import ABOUT
 from itda_core.store.database import Database
-from itda_core.store.latent_search import LATENT_COLUMNS, LATENTS
+from itda_core.store.label_sources import LABELLED
+from itda_core.store.latent_search import LATENT_COLUMNS
 
 _CURRENT = """latent_comparisons c JOIN runs a ON a.run_id = c.run_a
     JOIN runs b ON b.run_id = c.run_b"""
@@ -37,9 +38,9 @@ _NAMESAKES = f"""(
         1 - n.uses_both / nullif(n.uses_a, 0) AS alone_a,
         1 - n.uses_both / nullif(n.uses_b, 0) AS alone_b
     FROM {_CURRENT} JOIN namesakes n USING (run_a, run_b)
-    JOIN (SELECT r.run_id, {LATENT_COLUMNS} FROM {LATENTS} WHERE r.run_id = $run_a) s
+    JOIN (SELECT r.run_id, {LATENT_COLUMNS} FROM {LABELLED} WHERE r.run_id = $run) s
         ON s.run_id = n.run_a AND s.latent = n.latent_a
-    WHERE c.run_a = $run_a AND c.run_b = $run_b AND {_IS_CURRENT}
+    WHERE c.run_a = $run AND c.run_b = $run_b AND {_IS_CURRENT}
         AND greatest(n.uses_a, n.uses_b) >= $min_uses
         AND contains(lower(concat_ws(' ', s.label, s.note)), lower($label)))"""
 
@@ -119,4 +120,4 @@ class NamesakeQueries:
 
 
 def _values(run_a: str, run_b: str, label: str, min_uses: int) -> dict:
-    return {"run_a": run_a, "run_b": run_b, "label": label, "min_uses": min_uses}
+    return {"run": run_a, "run_b": run_b, "label": label, "min_uses": min_uses}

@@ -16,7 +16,7 @@ from tests.support.trained_runs import tiny_config
 
 TAKING = {
     "train", "evaluate", "probe", "detect", "decompose", "measure", "import-sae",
-    "import-published", "app", "capture",
+    "import-published", "app", "capture", "move", "compare-latents",
 }  # fmt: skip
 
 

@@ -489,8 +489,9 @@ def test_a_training_told_to_stop_keeps_a_checkpoint_and_resumes_to_the_same_runs
     assert process.returncode == 1
     assert out == ""
     [at] = interrupted_trainings(tmp_path / "runs")
-    assert err.splitlines()[-1] == f"Error: Stopped. Go on with: train --resume {at}"
-    told = one_json(cli("train", "--resume", at, "--runs", tmp_path / "runs", "--json"))
+    go_on = f"train --resume {at} --runs {tmp_path / 'runs'}"
+    assert err.splitlines()[-1] == f"Error: Stopped. Go on with: {go_on}"
+    told = one_json(cli(*go_on.split(), "--json"))
     assert len(told["runs"]) == 1
     assert_same_runs(tmp_path / "runs", tmp_path / "uninterrupted")
 

@@ -56,7 +56,7 @@ def assert_equal(folder, other):
 
 def written(runs):
     """When each part was written, by its name."""
-    return {path.name: path.stat().st_mtime_ns for path in runs.glob(".*/parts/part-*")}
+    return {path.name: path.stat().st_mtime_ns for path in runs.glob(".*/parts-*/part-*")}
 
 
 @pytest.fixture

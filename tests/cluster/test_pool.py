@@ -83,7 +83,8 @@ def workers(monkeypatch):
                 if call == "greet":
                     changed = dict(greetings).get(self.number, {})
                     usual = {"machine": f"m{self.number}", "identity": "model float32"}
-                    usual |= {"tokenizer": "t", "device_type": "cpu", "packages": packages()}
+                    usual |= {"tokenizer": "t", "device_type": "cpu", "is_swept": False}
+                    usual |= {"packages": packages()}
                     yield Greeting(**usual | changed)
                     return
                 yield from answers(self.number, *arguments)
@@ -165,6 +166,7 @@ def test_what_else_a_worker_says_ends_the_work_with_its_machine(workers, is_inpu
         ({"identity": "other float32"}, "model on the machine m1 is another one"),
         ({"tokenizer": "u"}, "model on the machine m1 is another one"),
         ({"device_type": "cuda"}, "m1 computes on cuda, m0 on cpu"),
+        ({"is_swept": True}, "m1 has to read the model block by block, and m0 loads it"),
         ({"packages": {"torch": "1.0"}}, r"m1 has another torch \(1.0\)"),
         ({"packages": {"itda-explorer": "0"}}, "m1 has another itda-explorer"),
     ],

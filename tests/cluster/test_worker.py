@@ -117,3 +117,26 @@ def test_a_model_that_is_not_on_a_machine_is_told_with_the_machine(orders, tmp_p
     [failure] = Worker(missing).work("greet", ())
     assert failure.machine
     assert "There is no model folder" in failure.sentence
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_what_else_a_disk_says_is_a_sentence(worker, plan, config, tmp_path, monkeypatch, number):
+    def refuse(*arguments, **options):
+        raise OSError(number, "it says why", str(tmp_path))
+
+    monkeypatch.setattr(PartRows, "write", refuse)
+    kept = KeptRows(plan, config, 16)
+    [failure] = worker.work("capture", ([share_of(plan, kept, 0, tmp_path)], True))
+    assert "it says why" in failure.sentence
+    assert not failure.is_disk, "another machine would be told the same"
+
+
+def test_parts_of_a_plan_that_was_cut_differently_are_others(plan, config):
+    """As another version, or another tokenizer under the same id, may cut it."""
+    before = KeptRows(plan, config, 16).digest
+    assert KeptRows(plan, config, 16).digest == before
+    [(first, _), (_, end), *others] = plan.windows
+    joined = replace(plan, windows=[(first, end), *others])
+    assert KeptRows(joined, config, 16).digest != before
+    text = replace(plan.texts[0], ids=plan.texts[0].ids[::-1])
+    assert KeptRows(replace(plan, texts=[text, *plan.texts[1:]]), config, 16).digest != before

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError, RunError
 from itda_core.model.loading import load_model
 from itda_core.runs.run import list_runs, read_run
+from itda_core.runs.training_context import TrainingContext
 from itda_core.selection.coverage import choose
 from itda_core.store.store import Store
 from itda_core.training import trainer as training
@@ -182,6 +184,13 @@ def test_the_library_moves_a_dictionary_without_a_run(greedy, chosen, other_fold
         again.moved(model, 2)
     given = again.moved(model, 2, prompts=text_of.values())
     torch.testing.assert_close(given.atoms, by_itself.atoms, atol=1e-5, rtol=0)
+
+
+def test_a_move_that_reads_few_texts_was_not_asked_for_more():
+    """Of 9 tokens that a training asks for it would lack 4."""
+    about = (SimpleNamespace(max_tokens=9), None, None, SimpleNamespace(total_rows=5), None)
+    assert TrainingContext(*about).asked_tokens == 9
+    assert TrainingContext(*about, moved=SimpleNamespace()).asked_tokens == 0
 
 
 def test_another_place_in_the_block_is_moved_to(greedy, other_folder, tmp_path):
