@@ -66,13 +66,13 @@ def find_sources(
     """
     numbers = np.arange(len(sources))
     found = SourcePlaces(reading=np.full(len(sources), -1), position=np.full(len(sources), -1))
-    _find(found, sources, numbers, texts, model, longest, skip_first, is_same)
+    _find(found, sources, numbers, texts, model, longest, skip_first, is_same, False)
     beyond = np.array([number for number, why in found.why.items() if why is BEYOND], np.int64)
     if len(beyond) and longest < model.context_length:
         for number in beyond.tolist():
             del found.why[number]
         limit = model.context_length
-        _find(found, sources, beyond, texts, model, limit, skip_first, is_same)
+        _find(found, sources, beyond, texts, model, limit, skip_first, is_same, True)
     return found
 
 
@@ -85,9 +85,10 @@ def _find(
     longest: int,
     skip_first: bool,
     is_same: bool,
+    is_further: bool,
 ) -> None:
-    """Add the sources of these numbers, read up to `longest` tokens."""
-    is_further = len(numbers) < len(sources)
+    """Add the sources of these numbers, read up to `longest` tokens. is_further: whether that is
+    more than is read of all prompts."""
     by_prompt = sources.iloc[numbers].groupby("prompt_id", sort=False).indices
     names = [*by_prompt]
     for first in range(0, len(names), _TOGETHER):

@@ -119,6 +119,14 @@ def test_what_has_no_token_is_named_with_the_reason():
     assert places.why == {0: NOTHING, 2: BEYOND}
 
 
+@pytest.mark.parametrize("table", [((8, 8, 9),), ((1, 0, 2), (8, 8, 9))])
+def test_a_prompt_that_is_read_further_says_so_where_all_sources_lie_there_too(table):
+    places = found(sources(*table), Letters(), longest=4)
+    assert places.position.tolist()[-1] == 8
+    assert places.readings[-1].is_further
+    assert not any(reading.is_further for reading in places.readings[:-1])
+
+
 def test_the_first_token_of_a_prompt_is_none_where_first_positions_are_not_read():
     class Whole(Words):
         spans = ((0, 2), (2, 6), (6, 9))
