@@ -131,7 +131,11 @@ class _Places:
         """The position of a source's token, or why it has none."""
         if self._is_at_its_place(source):
             return int(source.position)
+        if self._is_same and source.start == source.end:  # a closing token of a text that was cut
+            return NOTHING
         if self._is_same and source.position < len(self._text):
+            if self._text.is_cut and self._text.special[int(source.position)]:
+                return BEYOND  # the mark that closes a cut text; the source was read further
             raise RunError(
                 f"The token {source.token!r} is not where the run says, at position "
                 f"{source.position} of prompt {source.prompt_id}: its texts or its sources are "

@@ -275,6 +275,8 @@ def held_out_prompts(run: Run, load: Callable[[CorpusSpec], Corpus] = load_corpu
     read = set(
         pd.read_parquet(run.directory / "prompts.parquet", columns=["prompt_id"])["prompt_id"]
     )
+    if run.config.moved_from is not None:  # and what its sources were chosen from
+        read.update(run.dictionary().prompt_ids)
     if n_read := sum(prompt.prompt_id in read for prompt in prompts):
         raise InputError(
             f"{run.run_id} was trained on {n_read:,} of the {len(prompts):,} prompts that its "

@@ -146,6 +146,10 @@ class CoverageBuilder(SampledRows):
         return Atoms(choice.atoms, choice.offset, sources, median_norm, min_projection)
 
 
+_APART = 512
+"""Tokens of prompts without a source by which an L0 on average is found, at least"""
+
+
 class MovedBuilder(SampledRows):
     """Keeps the activations of another dictionary's sources, which become its atoms, and a sample
     of the explored ones, whose mean is the offset."""
@@ -176,4 +180,7 @@ class MovedBuilder(SampledRows):
         prompts, _ = self._context.plan.first_rows(self._context.plan.total_rows)
         names = np.array([prompt.prompt_id for prompt in self._context.plan.prompts])
         holds_one = np.isin(names, names[prompts[self._sources]])[prompts[self._drawn]]
-        return ~holds_one | (self._drawn > self._sources.max(initial=-1))
+        is_apart = ~holds_one | (self._drawn > self._sources.max(initial=-1))
+        # Where nearly every prompt holds a source, other tokens of the same prompts have to do.
+        few = is_apart.sum() < min(_APART, len(self._drawn))
+        return ~np.isin(self._drawn, self._sources) if few else is_apart

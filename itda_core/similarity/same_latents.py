@@ -101,9 +101,12 @@ def common_numbers(
     return (numbers_a, numbers_b) if root_a == root_b else None
 
 
-def _root(run: Run, dictionary: Dictionary) -> tuple[str, np.ndarray]:
-    """The run whose training chose a run's sources, and the numbers of its latents there."""
-    return run.root, dictionary.latents_in_origin()
+def _root(run: Run, dictionary: Dictionary) -> tuple[tuple[str, str], np.ndarray]:
+    """The run whose training chose a run's sources, with the digest of its dictionary, since it may
+    have been trained anew under its id; and the numbers of its latents there."""
+    origin = run.config.moved_from
+    root = dictionary.digest if origin is None else origin.first.digest
+    return (run.root, root), dictionary.latents_in_origin()
 
 
 def _about(a: Run, b: Run, corpus: CorpusSpec | None, seed: int) -> dict[str, Any]:
@@ -152,8 +155,12 @@ def unseen_prompts(a: Run, b: Run, corpus: CorpusSpec | None = None) -> list[Pro
 
 
 def _read_by(run: Run) -> set[str]:
+    """Of a moved run also what the run it is from was chosen from."""
     file = run.directory / "prompts.parquet"
-    return set(pd.read_parquet(file, columns=["prompt_id"])["prompt_id"])
+    return {
+        *pd.read_parquet(file, columns=["prompt_id"])["prompt_id"],
+        *run.dictionary().prompt_ids,
+    }
 
 
 class _Coding:
@@ -219,17 +226,21 @@ class _Encoder:
         self._norms: list[torch.Tensor] = []
 
     def take(self, x: torch.Tensor) -> None:
-        """x: [n_tokens, d_model], on the dictionary's device."""
-        codes = self._dictionary.encode(x, gram=self._gram)
+        """x: [n_tokens, d_model], on the dictionary's device. Rows that are not finite use no
+        latent, and are left out as massive ones are."""
+        norms = x.norm(dim=1)
+        is_finite = torch.isfinite(norms)[:, None]
+        codes = self._dictionary.encode(torch.where(is_finite, x, 0.0), gram=self._gram)
         self._codes.append(coefficient_matrix(codes, len(self._dictionary)))
-        self._norms.append(x.norm(dim=1).cpu())
+        self._norms.append(norms.cpu())
 
     def coefficients(self) -> csc_array:
         return vstack(self._codes, format="csc")
 
     def massive(self) -> np.ndarray:
         norms = torch.cat(self._norms)
-        return massive(norms, float(norms.nanmedian())).numpy()
+        is_finite = torch.isfinite(norms)
+        return (massive(norms, float(norms[is_finite].nanmedian())) | ~is_finite).numpy()
 
 
 def _passes(runs: Mapping[str, Run]) -> list[tuple[str, ...]]:

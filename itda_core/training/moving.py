@@ -141,6 +141,7 @@ class Move:
         why = self.run.why_no_held_out
         try:
             corpus = load_corpus(config.corpus).as_before(recorded)
+            why = why or self._why_not_held_out(corpus)
             if recorded in (None, corpus.digest) and not why:
                 return corpus
             why = why or f"The corpus {corpus.name} has changed since {self.run.run_id} was made."
@@ -149,6 +150,13 @@ class Move:
         return RunCorpus(
             config.corpus.name, tuple(self.prompts()), spec=config.corpus, why=why, whose=recorded
         )
+
+    def _why_not_held_out(self, corpus: Corpus) -> str:
+        """Where the run read prompts that the corpus holds out, as one from a folder may."""
+        known = {*self.dictionary.prompt_ids}
+        if n_read := sum(prompt.prompt_id in known for prompt in corpus.held_out()):
+            return f"{self.run.run_id} read {n_read:,} of the prompts that {corpus.name} holds out."
+        return ""
 
     def prompts(self) -> list[Prompt]:
         """Those that the run read, in their order."""

@@ -153,6 +153,28 @@ def test_a_source_beyond_the_context_length_is_read_as_far_as_the_model_goes():
     assert [(len(one.text), one.is_further) for one in places.readings] == [(2, False), (9, True)]
 
 
+def test_the_mark_that_closes_a_cut_text_is_not_taken_for_the_source_that_was_read_further():
+    """Letters, closed by a mark: read to 5 tokens, it stands where the fifth letter is."""
+
+    class Closed(Letters):
+        spans = (*Letters.spans, (0, 0))
+        special = (*Letters.special, True)
+
+    def tokenized(texts, longest):
+        spans, special = np.array(Closed.spans), np.array(Closed.special)
+        kept = [*range(min(longest, len(spans)) - 1), len(spans) - 1]
+        ids = np.arange(len(spans), dtype=np.int32)
+        is_cut = longest < len(spans)
+        text = TokenizedText(TEXT, ids[kept], spans[kept], special[kept], is_cut)
+        return [text for _ in texts]
+
+    reader = SimpleNamespace(**vars(model(Closed())) | {"tokenized": tokenized})
+    table = sources((4, 4, 5), (6, 0, 0))
+    places = find_sources(table, {"p": TEXT}, reader, 5, skip_first=True, is_same=True)
+    assert places.position.tolist() == [4, -1]
+    assert places.why == {1: NOTHING}
+
+
 def test_a_model_that_looks_ahead_reads_the_whole_prompt():
     places = found(sources((1, 0, 2)), Letters(), is_causal=False)
     assert [len(reading.text) for reading in places.readings] == [9]

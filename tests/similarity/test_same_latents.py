@@ -295,8 +295,8 @@ def test_namesakes_by_hand():
 
 def test_runs_that_were_moved_from_one_are_matched_by_its_numbers(runs):
     class Moved:
-        def __init__(self, numbers):
-            self._numbers = np.array(numbers)
+        def __init__(self, numbers, digest="d"):
+            self._numbers, self.digest = np.array(numbers), digest
 
         def latents_in_origin(self):
             return self._numbers
@@ -304,8 +304,10 @@ def test_runs_that_were_moved_from_one_are_matched_by_its_numbers(runs):
         def __len__(self):
             return len(self._numbers)
 
-    def run(run_id, root=""):
-        return SimpleNamespace(run_id=run_id, root=root or run_id)
+    def run(run_id, root="", digest="d"):
+        first = SimpleNamespace(run_id=root, digest=digest)
+        config = SimpleNamespace(moved_from=SimpleNamespace(first=first) if root else None)
+        return SimpleNamespace(run_id=run_id, root=root or run_id, config=config)
 
     def numbers(a, b, *latents):
         sides = dict(zip("ab", map(Moved, latents), strict=True))
@@ -316,6 +318,8 @@ def test_runs_that_were_moved_from_one_are_matched_by_its_numbers(runs):
     assert numbers(own, moved, [0, 1, 2], [2, 0]) == [[0, 1, 2], [2, 0]]
     assert numbers(moved, again, [2, 0], [1, 2]) == [[2, 0], [1, 2]]
     assert numbers(own, run("moved", "another"), [0], [0]) is None
+    trained_anew = run("moved", "own", "another")
+    assert numbers(own, trained_anew, [0], [0]) is None, "whose numbers are of other tokens"
     assert numbers(runs.first, runs.other, [0], [0]) is None
 
 

@@ -21,11 +21,12 @@ from itda_core.errors import InputError, RunError
 from itda_core.model.loading import load_model
 from itda_core.runs.run import list_runs, read_run
 from itda_core.runs.training_context import TrainingContext
+from itda_core.selection.builders import MovedBuilder
 from itda_core.selection.coverage import choose
 from itda_core.store.store import Store
 from itda_core.training import trainer as training
 from itda_core.training.folder_capture import capture_config, capture_folder
-from itda_core.training.moving import move, move_config
+from itda_core.training.moving import Move, move, move_config
 from itda_core.training.trainer import resume
 from tests.support.pretend_device import PretendDevice
 from tests.support.swept_models import rewrite_config, too_little
@@ -191,6 +192,28 @@ def test_a_move_that_reads_few_texts_was_not_asked_for_more():
     about = (SimpleNamespace(max_tokens=9), None, None, SimpleNamespace(total_rows=5), None)
     assert TrainingContext(*about).asked_tokens == 9
     assert TrainingContext(*about, moved=SimpleNamespace()).asked_tokens == 0
+
+
+def test_an_l0_on_average_is_found_on_other_tokens_where_every_prompt_holds_a_source():
+    """Two prompts of four tokens, with a source each: nothing lies in a prompt without one."""
+    plan = SimpleNamespace(
+        total_rows=8, prompts=[SimpleNamespace(prompt_id="a"), SimpleNamespace(prompt_id="b")],
+        first_rows=lambda count: (np.repeat([0, 1], 4)[:count], np.tile(range(4), 2)[:count]),
+    )  # fmt: skip
+    builder = object.__new__(MovedBuilder)
+    builder._context = SimpleNamespace(plan=plan)
+    builder._sources, builder._drawn = np.array([1, 7]), np.arange(8)
+    assert builder._apart().tolist() == [True, False, True, True, True, True, True, False]
+
+
+def test_held_out_prompts_that_the_run_read_are_not_held_out(greedy):
+    """As of a run from a folder of activations, which may hold out others than its corpus."""
+    dictionary = greedy.dictionary()
+    read = dictionary.prompt_ids[:3]
+    held_out = [SimpleNamespace(prompt_id=name) for name in (*read, "0" * 16)]
+    corpus = SimpleNamespace(name="these", held_out=lambda: held_out)
+    why = Move(greedy, dictionary)._why_not_held_out(corpus)
+    assert why == f"{greedy.run_id} read 3 of the prompts that these holds out."
 
 
 def test_another_place_in_the_block_is_moved_to(greedy, other_folder, tmp_path):
