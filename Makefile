@@ -5,6 +5,8 @@
 PYTHON ?= python3
 PORT ?= 8501
 BIN := .venv/bin
+# A file of tests in one process; what ends a process, such as a test that hangs, is not tried again.
+IN_TWO := -n 2 --dist loadfile --max-worker-restart 0
 export OMP_WAIT_POLICY = passive
 # Tests start Python some sixty times: compiled modules are kept, also where the environment says
 # otherwise.
@@ -19,8 +21,8 @@ test: .venv/dev.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/browser_setup.py
-	$(BIN)/python -m pytest -q --durations=10 -n 2 --dist loadfile --ignore tests/browser
-	$(BIN)/python -m pytest -q --durations=5 -n 2 --dist loadfile --no-loadscope-reorder tests/browser
+	$(BIN)/python -m pytest -q --durations=10 $(IN_TWO) --ignore tests/browser
+	$(BIN)/python -m pytest -q --durations=5 $(IN_TWO) --no-loadscope-reorder tests/browser
 
 bench: .venv/dev.done
 	$(BIN)/python tools/browser_setup.py
