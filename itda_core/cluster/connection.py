@@ -131,6 +131,12 @@ class Size:
     """0 or 1"""
 
     @property
+    def in_words(self) -> str:
+        """What each has."""
+        cpus = "1 CPU" if self.cpus == 1 else f"{self.cpus} CPUs"
+        return f"{cpus} and a GPU" if self.gpus else cpus
+
+    @property
     def resources(self) -> dict[str, int]:
         """As Ray takes them."""
         return {"num_cpus": self.cpus, "num_gpus": self.gpus}

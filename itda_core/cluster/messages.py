@@ -28,6 +28,11 @@ class Orders:
 
 
 @dataclass(frozen=True)
+class Arrival:
+    """What a worker says first: the cluster has given it room, and its model is loaded now."""
+
+
+@dataclass(frozen=True)
 class Greeting:
     """What a worker says of itself once its model is there."""
 

@@ -6,6 +6,7 @@ machine that is lost leaves its calls to the others: so each worker is an actor,
 given out here.
 """
 
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from itda_core.cluster.connection import Shared, Size
-from itda_core.cluster.messages import Failure, Greeting, Orders
+from itda_core.cluster.messages import Arrival, Failure, Greeting, Orders
 from itda_core.cluster.worker import Worker, packages
 from itda_core.errors import InputError, ItdaError, first_line
 
@@ -23,6 +24,8 @@ _ATTEMPTS = 3
 """How often a call is made, where the worker or its disk fails"""
 _MOST_SILENT = 600
 """Ticks without a worker that is ready, once there was one, until it is given up"""
+_ROOM_SECONDS = 30.0
+"""A worker that the cluster has not started by then is told to wait for room"""
 _GREET = "greet"
 
 
@@ -44,6 +47,9 @@ class _Member:
     """with the stream of what each gives"""
     machine: str = ""
     """where it is; nothing before its model is there"""
+    started: float = field(default_factory=time.monotonic)
+    has_room: bool = False
+    """whether its process runs"""
 
     @property
     def undone(self) -> list[Call]:
@@ -77,6 +83,19 @@ class Pool:
     def workers(self) -> int:
         """How many there are to be."""
         return self._size.workers
+
+    @property
+    def without_room(self) -> list[str]:
+        """A sentence, where workers wait for long until the cluster has room for them."""
+        latest = time.monotonic() - _ROOM_SECONDS
+        count = sum(not one.has_room and one.started < latest for one in self._members)
+        if not count:
+            return []
+        return [
+            f"The cluster has no room yet for {count} of {len(self._members)} workers of "
+            f"{self._size.in_words} each: other work holds it (ray status), or a machine is gone. "
+            "They begin when there is room."
+        ]
 
     def enlist(self, orders: Orders, count: int | None = None) -> None:
         """Start workers until there are `count`, by default all. orders: for those to come."""
@@ -144,6 +163,8 @@ class Pool:
                 continue
             if isinstance(event, Failure):
                 self._dismiss(member, call, event, waiting)
+            elif isinstance(event, Arrival):
+                member.has_room = True
             elif isinstance(event, Greeting):
                 self._welcome(member, event)
             else:

@@ -90,7 +90,7 @@ def _described(pool: Pool) -> Iterator[Progress]:
     """The model, as the first worker that is ready describes it."""
     for heard in pool.run([Call("describe", ())]):
         if heard is None:
-            yield Progress("loading")
+            yield Progress("loading", notes=pool.without_room)
         else:
             model: FarModel = heard[1]
     return model
@@ -103,7 +103,7 @@ def _run(context: TrainingContext, pool: Pool) -> Iterator[Progress]:
     notes = report.progress.notes
     for _ in capture.run():
         progress = report.window()
-        progress.notes = [*notes, *_about_machines(pool), *pool.notes]
+        progress.notes = [*notes, *_about_machines(pool), *pool.notes, *pool.without_room]
         yield progress
     encoder = functools.partial(ClusterEncoder, capture=capture, pool=pool)
     about = {"device": context.model.device_type}

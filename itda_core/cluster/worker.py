@@ -20,7 +20,7 @@ from itda_core.activations.plan import LazyBatches, Plan
 from itda_core.cluster.choosing import Chosen, chosen
 from itda_core.cluster.far_model import FarModel, far_model
 from itda_core.cluster.kept_parts import PartRows
-from itda_core.cluster.messages import Captured, Failure, Greeting, Orders, Share
+from itda_core.cluster.messages import Arrival, Captured, Failure, Greeting, Orders, Share
 from itda_core.cluster.part_writing import PartWriting
 from itda_core.config import TrainConfig
 from itda_core.corpus.corpus import Corpus
@@ -67,8 +67,9 @@ class Worker:
             told = f"Memory is full ({what_was_full(error)})."
             yield Failure(machine_name(), told, is_input=True)
 
-    def greet(self) -> Iterator[Greeting]:
+    def greet(self) -> Iterator[Arrival | Greeting]:
         """Load the model. Raises InputError where the folder is not the one of the others."""
+        yield Arrival()
         orders = self._orders
         _check_folder(orders.runs, orders.token)
         torch.set_num_threads(orders.threads)

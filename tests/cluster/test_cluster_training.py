@@ -2,6 +2,7 @@
 
 import dataclasses
 import signal
+import time
 from collections import deque
 from pathlib import Path
 
@@ -65,8 +66,10 @@ def all_at_work(monkeypatch):
     run = ClusterCapture.run
 
     def later(capture):
-        while capture._pool.machines.total() < capture._pool.workers:
-            list(capture._pool._heard(deque()))
+        pool, until = capture._pool, time.monotonic() + 180
+        while pool.machines.total() < pool.workers:
+            assert time.monotonic() < until, [*pool.without_room, *pool.notes]
+            list(pool._heard(deque()))
         yield from run(capture)
 
     monkeypatch.setattr(ClusterCapture, "run", later)

@@ -6,7 +6,7 @@ import pytest
 
 from itda_core.cluster import pool as pool_module
 from itda_core.cluster.connection import Size
-from itda_core.cluster.messages import Failure, Greeting
+from itda_core.cluster.messages import Arrival, Failure, Greeting
 from itda_core.cluster.pool import Call, Pool
 from itda_core.cluster.worker import packages
 from itda_core.errors import InputError, ItdaError
@@ -81,6 +81,7 @@ def workers(monkeypatch):
 
             def work(self, call, arguments):
                 if call == "greet":
+                    yield Arrival()
                     changed = dict(greetings).get(self.number, {})
                     usual = {"machine": f"m{self.number}", "identity": "model float32"}
                     usual |= {"tokenizer": "t", "device_type": "cpu", "is_swept": False}
@@ -132,6 +133,16 @@ def test_a_call_that_ends_every_worker_is_given_up_with_the_reason(workers):
 
     with pytest.raises(ItdaError, match=r"Workers end .* killed for want of memory.*stays"):
         events(workers(answers), 7)
+
+
+def test_workers_that_the_cluster_has_no_room_for_are_told_until_they_arrive(workers, monkeypatch):
+    pool = workers(lambda worker, call: ["end"])
+    assert pool.without_room == [], "not at once"
+    monkeypatch.setattr(pool_module, "_ROOM_SECONDS", -1.0)
+    [told] = pool.without_room
+    assert "has no room yet for 2 of 2 workers of 1 CPU each" in told
+    events(pool, 20)
+    assert pool.without_room == []
 
 
 FULL = Failure("m1", "There is no space left on the disk of /shared/runs", is_disk=True)

@@ -106,7 +106,7 @@ def test_a_full_disk_is_told_apart_and_leaves_no_part(
 
 def test_a_worker_that_does_not_reach_the_folder_says_so_before_it_loads_anything(orders, tmp_path):
     (tmp_path / f".cluster-{TOKEN}").unlink()
-    [failure] = Worker(orders).work("greet", ())
+    _, failure = Worker(orders).work("greet", ())
     assert isinstance(failure, Failure)
     assert failure.is_input
     assert f"The folder {tmp_path} is not the one of the machine" in failure.sentence
@@ -114,7 +114,7 @@ def test_a_worker_that_does_not_reach_the_folder_says_so_before_it_loads_anythin
 
 def test_a_model_that_is_not_on_a_machine_is_told_with_the_machine(orders, tmp_path):
     missing = replace(orders, spec=ModelSpec(str(tmp_path / "none")))
-    [failure] = Worker(missing).work("greet", ())
+    _, failure = Worker(missing).work("greet", ())
     assert failure.machine
     assert "There is no model folder" in failure.sentence
 
