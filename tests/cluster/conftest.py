@@ -6,8 +6,16 @@ import io
 import pytest
 
 
+@pytest.fixture
+def cluster(started):
+    """Once it knows of each machine that was taken away before: it is told of for some ten seconds
+    as if it were there."""
+    started.wait_for_nodes(timeout=60)
+    return started
+
+
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory):
+def started(tmp_path_factory):
     """A head that computes nothing and two machines of one CPU. A test that takes one away puts
     another there."""
     from ray.cluster_utils import Cluster
