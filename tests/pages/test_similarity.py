@@ -377,7 +377,8 @@ def test_other_places_in_a_block_are_named_and_compared_where_they_are_chosen(da
     app = models.set_value([*models.value, other]).run()
     assert not app.exception and other in app.multiselect(key="models").value
     assert "several places in a block" in app.warning[0].value
-    app = open_page("similarity", b=other)  # a has two layers, b one
+    of_two_layers = next(name for name, group in _groups(app).items() if len(group.layers) == 2)
+    app = open_page("similarity", a=of_two_layers, b=other)
     assert "of resid\\_post, " in app.warning[0].value
     assert "of mlp\\_out" in app.warning[0].value
     figure = json.loads(app.get("plotly_chart")[0].proto.spec)
