@@ -1,6 +1,7 @@
 # make app: set up and open the explorer. make test: set up and run every check.
 # make bench: measure it against its limits and its peers, and write docs/performance.md.
-# make claims: measure what is claimed of it, and write docs/claims.md and docs/comparison.md.
+# make claims: measure what is claimed of it, and write docs/claims.md, docs/comparison.md and
+# docs/moving.md.
 
 PYTHON ?= python3
 PORT ?= 8501
@@ -44,6 +45,7 @@ claims: .venv/dev.done
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.method
 	$(BIN)/python -m benchmarks.speed.training --choice
 	$(BIN)/python -m benchmarks.interpretability.measure
+	OMP_NUM_THREADS=2 $(BIN)/python -m benchmarks.moving.measure
 	$(BIN)/python -m benchmarks.claims
 
 pictures: .venv/dev.done

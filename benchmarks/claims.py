@@ -14,6 +14,8 @@ from benchmarks.common.harness import as_markdown, machine, results_of
 from benchmarks.interpretability import measure as interpretability
 from benchmarks.layer_matching import measure as layer_matching
 from benchmarks.layer_matching import report as matching_report
+from benchmarks.moving import measure as moving
+from benchmarks.moving import report as moving_report
 from benchmarks.versus_sae import report as itda_vs_sae
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "claims.md"
@@ -66,7 +68,8 @@ def ours() -> list[dict[str, object]]:
         for which in ("one layer", "three layers")
     ]
     resemblance = matching_report.claims(layer_matching.results())[-1]
-    return [*comparison, *method.claims(), *costs, *interpretability.claims(), resemblance]
+    moves = moving_report.claims(moving.results())
+    return [*comparison, *method.claims(), *costs, *interpretability.claims(), resemblance, *moves]
 
 
 def _those(title: str, rows: dict[str, dict], part: str) -> list[dict[str, object]]:
