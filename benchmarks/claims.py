@@ -1,12 +1,14 @@
 """docs/claims.md: each claim of the paper and of this project, its figure, and whether it holds.
 
 .venv/bin/python -m benchmarks.claims
+.venv/bin/python -m benchmarks.claims --only moving    its rows alone; the others stay as they are
 
 The figures come from the results of the benchmarks that `make claims` has run before, and from the
 curves that ship in benchmarks/curves.
 """
 
-from collections.abc import Callable
+import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import method
@@ -20,17 +22,38 @@ from benchmarks.versus_sae import report as itda_vs_sae
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "claims.md"
 _OPEN = "not measured"
+_PAPER, _OURS = "The paper's claims", "This project's claims"
 
 
 def main() -> None:
-    lines = [Path(__file__).with_name("claims_intro.md").read_text(encoding="utf-8")]
-    for title, rows in (("The paper's claims", paper()), ("This project's claims", ours())):
-        block = {"table": title, "columns": ["claim", "figure", "", "command"], "note": ""}
-        block["rows"] = [_row(row) for row in rows]
-        lines += [as_markdown(block), ""]
-    lines += ["**Machine**", "", *[f"- {name}: {value}" for name, value in machine().items()], ""]
-    DOCUMENT.write_text("\n".join(lines), encoding="utf-8")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", choices=["moving"], help="rows that are written anew")
+    if parser.parse_args().only:
+        text = with_rows(DOCUMENT.read_text(encoding="utf-8"), moves())
+    else:
+        text = whole()
+    DOCUMENT.write_text(text, encoding="utf-8")
     print(f"written: {DOCUMENT.relative_to(DOCUMENT.parent.parent)}")
+
+
+def whole() -> str:
+    """The document, every row anew."""
+    lines = [_intro()]
+    for title, rows in ((_PAPER, paper()), (_OURS, ours())):
+        lines += [_table(title, rows), ""]
+    lines += ["**Machine**", "", *[f"- {name}: {value}" for name, value in machine().items()], ""]
+    return "\n".join(lines)
+
+
+def with_rows(text: str, rows: Sequence[dict[str, object]]) -> str:
+    """A document with a new introduction and these rows at the end of its last table, in place of
+    those of the same claims. Its other rows, and its machine, stay."""
+    tables = text[text.index(f"**{_PAPER}**") :]
+    begins = tuple(f"| {row['claim']} |" for row in rows)
+    kept = [line for line in tables.split("\n") if not line.startswith(begins)]
+    end = kept.index("**Machine**") - 1
+    new = _table(_OURS, rows).split("\n")[-len(rows) :]
+    return "\n".join([_intro(), *kept[:end], *new, *kept[end:]])
 
 
 def paper() -> list[dict[str, object]]:
@@ -68,8 +91,23 @@ def ours() -> list[dict[str, object]]:
         for which in ("one layer", "three layers")
     ]
     resemblance = matching_report.claims(layer_matching.results())[-1]
-    moves = moving_report.claims(moving.results())
-    return [*comparison, *method.claims(), *costs, *interpretability.claims(), resemblance, *moves]
+    others = [*costs, *interpretability.claims(), resemblance]
+    return [*comparison, *method.claims(), *others, *moves()]
+
+
+def moves() -> list[dict[str, object]]:
+    """What a moved dictionary is held to."""
+    return moving_report.claims(moving.results())
+
+
+def _intro() -> str:
+    return Path(__file__).with_name("claims_intro.md").read_text(encoding="utf-8")
+
+
+def _table(title: str, rows: Sequence[dict[str, object]]) -> str:
+    columns = ["claim", "figure", "", "command"]
+    cells = [_row(row) for row in rows]
+    return as_markdown({"table": title, "columns": columns, "rows": cells, "note": ""})
 
 
 def _those(title: str, rows: dict[str, dict], part: str) -> list[dict[str, object]]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import claims
 from benchmarks.moving import contest, report
 from benchmarks.moving.both import rows_for_both
 from benchmarks.moving.measure import results
@@ -145,3 +146,16 @@ def test_moves_are_held_against_the_random_tokens_that_a_source_can_reach():
     assert [cells[0] for cells in summary][1:] == ["– tiny-6x128-0 to tiny-6x128-1"]
     assert summary[0][1:3] == ["2", "1.325 (1.250 – 1.400)"]
     assert summary[0][4] == "0 of 2"
+
+
+def test_the_rows_of_one_benchmark_are_exchanged_and_the_others_stay():
+    old = "**The paper's claims**\n\n| a | b |\n\n**This project's claims**\n\n| head |\n|---|\n"
+    old += "| Mine | 1 | holds | `x` |\n| Another | 2 | holds | `y` |\n\n"
+    old += "**Machine**\n\n- cores: 9\n"
+    mine = {"claim": "Mine", "figure": "3", "holds": False, "command": "x"}
+    new = claims.with_rows(old, [mine])
+    assert new.startswith("# Claims")
+    assert "| a | b |" in new and "- cores: 9" in new
+    end = "| Another | 2 | holds | `y` |\n| Mine | 3 | **does not hold** | `x` |\n\n**Machine**"
+    assert end in new and "| Mine | 1" not in new
+    assert claims.with_rows(new, [mine]) == new
