@@ -6,10 +6,14 @@ import io
 import pytest
 
 
+_SOON_MISSED = {"health_check_period_ms": 500, "health_check_initial_delay_ms": 500}
+"""A machine that is gone is noticed after some three seconds; one that is slow has as long as ever"""
+
+
 @pytest.fixture
 def cluster(started):
-    """Once it knows of each machine that was taken away before: it is told of for some ten seconds
-    as if it were there."""
+    """Once it knows of each machine that was taken away before: it is told of for some
+    seconds as if it were there."""
     started.wait_for_nodes(timeout=60)
     return started
 
@@ -23,7 +27,7 @@ def started(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ITDA_DATA", str(tmp_path_factory.mktemp("cluster") / "data"))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        head = {**machine(), "num_cpus": 0}
+        head = {**machine(), "num_cpus": 0, "_system_config": _SOON_MISSED}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         cluster.machines = [cluster.add_node(**machine(), wait=False) for _ in range(2)]
         cluster.wait_for_nodes()
