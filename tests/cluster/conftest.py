@@ -5,9 +5,8 @@ import io
 
 import pytest
 
-
 _SOON_MISSED = {"health_check_period_ms": 500, "health_check_initial_delay_ms": 500}
-"""A machine that is gone is noticed after some three seconds; one that is slow has as long as ever"""
+"""A machine that is gone is noticed in some three seconds; a slow one has as long as ever"""
 
 
 @pytest.fixture
