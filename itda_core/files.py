@@ -1,11 +1,11 @@
 """Files written whole or not at all, and what the disk refuses as a sentence."""
 
+import contextlib
 import errno
 import json
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from itda_core.errors import ItdaError, RunError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` under a temporary name and rename: the file is there whole or not at all."""
+    """Write `content` under a temporary name and rename: the file is there whole or not at all,
+    after a loss of power as well."""
     temporary = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
     try:
         with temporary.open("wb") as file:
@@ -21,11 +22,33 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-@contextmanager
+def rename_whole(temporary: Path, folder: Path) -> None:
+    """Give a folder that was written under a temporary name its own: all that lies in it is on the
+    disk before, so that after a loss of power it is there whole or not at all."""
+    for path in temporary.rglob("*"):
+        _sync(path)
+    _sync(temporary)
+    temporary.rename(folder)
+    _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no folders
+    opened = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+@contextlib.contextmanager
 def disk_errors_as_sentences(folder: Path) -> Iterator[None]:
     """Turns the operating system's errors about disk space and rights into sentences."""
     try:

@@ -19,7 +19,7 @@ from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ExchangeError, InputError
 from itda_core.exchange.published import published_files, published_note
 from itda_core.exchange.saelens import saelens_files, saelens_note
-from itda_core.files import disk_errors_as_sentences, why_unreadable
+from itda_core.files import disk_errors_as_sentences, rename_whole, why_unreadable
 from itda_core.runs.run import ALL_FILES, Run
 
 FORMATS = {
@@ -61,7 +61,7 @@ def export(run: Run, folder: Path, format: str) -> Exported:
                 path.write_bytes(content)
             if folder.is_dir():
                 folder.rmdir()
-            temporary.rename(folder)
+            rename_whole(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return Exported(folder, list(files), export_note(run, format))

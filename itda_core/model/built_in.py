@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from itda_core.config import code_directory, data_directory, is_checkout
 from itda_core.errors import ModelError
+from itda_core.files import rename_whole
 
 DIGEST_PREFIX = "built-in-"
 """Of the digests of these models, before their version"""
@@ -163,7 +164,7 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 def _rename_unless_there(temporary: Path, folder: Path) -> None:
     try:
-        temporary.rename(folder)
+        rename_whole(temporary, folder)
     except OSError:
         if not folder.exists():  # otherwise another process was first, with the same content
             raise

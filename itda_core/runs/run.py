@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from itda_core.config import TrainConfig
 from itda_core.digests import digest
 from itda_core.errors import InputError, RunError
-from itda_core.files import disk_errors_as_sentences
+from itda_core.files import disk_errors_as_sentences, rename_whole
 from itda_core.settings import RESID_POST
 
 if TYPE_CHECKING:
@@ -203,6 +203,6 @@ def new_run(folder: Path, run_id: str) -> Iterator[Path]:
         temporary.mkdir(parents=True)
         try:
             yield temporary
-            temporary.rename(folder / run_id)
+            rename_whole(temporary, folder / run_id)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from itda_core.config import TrainConfig
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError, TrainingHeld
-from itda_core.files import disk_errors_as_sentences, write_json
+from itda_core.files import disk_errors_as_sentences, rename_whole, write_json
 from itda_core.runs.rows import RowFile
 
 _PATIENCE = 0.1
@@ -89,7 +89,7 @@ class Workspace:
         arrays = {path.name: path.stat().st_size for path in self.directory.glob("*.f32")}
         write_json(temporary / "state.json", {**state, "arrays": arrays})
         older = self._checkpoints()
-        temporary.rename(target)
+        rename_whole(temporary, target)
         for path in older:
             shutil.rmtree(path, ignore_errors=True)
 

@@ -1,0 +1,65 @@
+"""What is written is on the disk before it has its name, and its name after it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from itda_core.files import rename_whole, write_atomically
+from itda_core.runs.run import new_run
+
+
+@pytest.fixture
+def done(monkeypatch):
+    """What was brought to the disk and what was renamed, in that order: inodes, and names."""
+    order, sync, replace, rename = [], os.fsync, os.replace, Path.rename
+
+    def synced(number):
+        order.append(os.fstat(number).st_ino)
+        sync(number)
+
+    def replaced(before, after):
+        order.append(Path(after).name)
+        replace(before, after)
+
+    def renamed(before, after):
+        order.append(Path(after).name)
+        return rename(before, after)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    monkeypatch.setattr(Path, "rename", renamed)
+    return order
+
+
+def inode(path):
+    return path.stat().st_ino
+
+
+def test_a_file_is_synced_before_its_name_and_its_folder_after(tmp_path, done):
+    write_atomically(tmp_path / "a", b"content")
+    assert done == [inode(tmp_path / "a"), "a", inode(tmp_path)]
+
+
+@pytest.mark.parametrize("write", [rename_whole, None], ids=["a folder", "a run"])
+def test_a_folder_is_synced_with_all_that_lies_in_it(tmp_path, done, write):
+    if write is None:
+        with new_run(tmp_path, "named") as folder:
+            _fill(folder)
+    else:
+        folder = tmp_path / "temporary"
+        folder.mkdir()
+        _fill(folder)
+        write(folder, tmp_path / "named")
+    named = tmp_path / "named"
+    before = {inode(path) for path in [named, *named.rglob("*")]}
+    at = done.index("named")
+    assert len(before) == 4
+    assert set(done[:at]) == before
+    assert done[at + 1 :] == [inode(tmp_path)]
+
+
+def _fill(folder):
+    (folder / "file").write_bytes(b"content")
+    (folder / "inner").mkdir()
+    (folder / "inner" / "file").write_bytes(b"more")
