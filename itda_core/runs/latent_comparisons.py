@@ -30,8 +30,10 @@ LATENT_COLUMNS = {
     "latent_a": pa.int32(), "latent_b": pa.int32(), "correlation": pa.float64(),
     "rank_a": pa.int32(), "rank_b": pa.int32(),
     "uses_a": pa.int64(), "uses_b": pa.int64(), "uses_both": pa.int64(),
+    "chance": pa.float64(),
 }  # fmt: skip
-"""correlation and ranks are null where one of the two has none; the others are counts of tokens"""
+"""correlation, ranks and chance (the correlation where the sources are permuted) are null where one
+of the two has none; the others are counts of tokens"""
 ABOUT = {
     "run_a": str, "run_b": str, "created_a": str, "created_b": str, "digest_a": str,
     "digest_b": str, "corpus": str, "held_out": bool, "seed": int, "unit": str, "tokens": int,
@@ -131,4 +133,6 @@ def _fits(value: Any, kind: type) -> bool:
 
 
 def _checked_latents(table: pa.Table) -> pa.Table:
+    if "chance" not in table.column_names:  # the first comparisons did not keep it
+        table = table.append_column("chance", pa.nulls(len(table), pa.float64()))
     return table.select(list(LATENT_COLUMNS)).cast(pa.schema(LATENT_COLUMNS))

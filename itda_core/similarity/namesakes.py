@@ -49,6 +49,9 @@ class Namesakes:
     uses_b: np.ndarray
     uses_both: np.ndarray
     """int64: tokens that use both"""
+    chance: np.ndarray
+    """float64: the correlation with the latent of B that one permutation of the sources gives; NaN
+    where `correlation` is"""
     best: Value
     """share of namesakes that are best partners, of those that have a correlation: the mean of A's
     latents among B's and of B's among A's"""
@@ -81,6 +84,7 @@ def compare_namesakes(
     return Namesakes(
         own[0],
         *(search.rank_a, search.rank_b, *uses, np.asarray(both.sum(0, dtype=np.int64))),
+        chance=search.chance(),
         best=_value([search.best(number) for number in range(len(own))], search.best_chance(), 0.0),
         median=_value([_median(one) for one in own], search.median_chance(), -1.0),
     )
@@ -158,6 +162,12 @@ class _Search:
         everyone = np.arange(values.shape[1])
         self._top_a.take(latents, everyone, values)
         self._top_b.take(everyone, latents, values.T)
+
+    def chance(self) -> np.ndarray:
+        """[n_pairs] float64: what one permutation of the sources gives."""
+        drawn = np.full(len(self._pairs), np.nan)
+        drawn[self._compared] = self._permuted[0]
+        return drawn
 
     def best(self, number: int) -> float:
         """Share of namesakes that are best partners, both ways; NaN where there are none."""

@@ -303,5 +303,5 @@ def _rows(pairs: np.ndarray, found: Namesakes) -> list[dict[str, Any]]:
     rows = table.to_dict("records")
     for row in rows:
         if not row["rank_a"]:
-            row["correlation"] = row["rank_a"] = row["rank_b"] = None
+            row["correlation"] = row["rank_a"] = row["rank_b"] = row["chance"] = None
     return rows

@@ -20,7 +20,7 @@ from itda_core.errors import StoreError, StoreNotOursError, StoreOutdatedError
 from itda_core.files import disk_errors_as_sentences
 from itda_core.store.namesake_tables import NAMESAKE_TABLES
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 FILE_NAME = "explorer.duckdb"
 _KNOWN_ANSWERS = 128
 CLOSES = """"end" > "start" AND (unicode(right(token, 1)) < 128
@@ -55,11 +55,13 @@ _UPGRADES = {
         UPDATE labels SET label_changed = changed, note_changed = changed, alone = false,
             of_source = true;
         {_SHARED_LABELS}
-        {NAMESAKE_TABLES}""",
+        {NAMESAKE_TABLES}
+        ALTER TABLE namesakes DROP COLUMN chance""",
+    6: "ALTER TABLE namesakes ADD COLUMN chance DOUBLE",
 }
 """What makes a file of a version one of the next, where that is sure: before there were sites, all
 runs were of one; no dictionary was moved, and there were no comparisons of latents; labels are
-taken in anew from their file"""
+taken in anew from their file; comparisons did not keep chance"""
 
 _SCHEMA = f"""
 CREATE TABLE meta (version INTEGER);

@@ -1,5 +1,7 @@
 """The queries about the same latents in two models."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -8,13 +10,8 @@ from itda_core.runs.latent_comparisons import ABOUT
 from itda_core.store.database import Database
 from itda_core.store.label_sources import LABELLED
 from itda_core.store.latent_search import LATENT_COLUMNS
+from itda_core.store.namesake_tables import COMPARED, CURRENT, IS_CURRENT
 
-_CURRENT = """latent_comparisons c JOIN runs a ON a.run_id = c.run_a
-    JOIN runs b ON b.run_id = c.run_b"""
-"""Comparisons of runs that are there"""
-_IS_CURRENT = """a.created = try_cast(c.created_a AS TIMESTAMPTZ)
-    AND b.created = try_cast(c.created_b AS TIMESTAMPTZ)"""
-"""and have not been trained anew since"""
 ORDERS = {
     "most_changed": "correlation, latent_a",
     "most_alike": "correlation DESC, latent_a",
@@ -33,14 +30,14 @@ _LISTED = {
 }
 _NAMESAKES = f"""(
     SELECT n.latent_a, n.latent_b, s.* EXCLUDE (latent, tokens, density, strongest, run_id),
-        n.correlation, n.rank_a, n.rank_b, n.uses_a, n.uses_b, n.uses_both,
+        n.correlation, n.rank_a, n.rank_b, n.uses_a, n.uses_b, n.uses_both, n.chance,
         n.uses_a / c.tokens AS density_a, n.uses_b / c.tokens AS density_b,
         1 - n.uses_both / nullif(n.uses_a, 0) AS alone_a,
         1 - n.uses_both / nullif(n.uses_b, 0) AS alone_b
-    FROM {_CURRENT} JOIN namesakes n USING (run_a, run_b)
+    FROM {CURRENT} JOIN namesakes n USING (run_a, run_b)
     JOIN (SELECT r.run_id, {LATENT_COLUMNS} FROM {LABELLED} WHERE r.run_id = $run) s
         ON s.run_id = n.run_a AND s.latent = n.latent_a
-    WHERE c.run_a = $run AND c.run_b = $run_b AND {_IS_CURRENT}
+    WHERE c.run_a = $run AND c.run_b = $run_b AND {IS_CURRENT}
         AND greatest(n.uses_a, n.uses_b) >= $min_uses
         AND contains(lower(concat_ws(' ', s.label, s.note)), lower($label)))"""
 
@@ -57,7 +54,7 @@ class NamesakeQueries:
         `runs.latent_comparisons.ABOUT`."""
         columns = ", ".join(f"c.{name}" for name in ABOUT)
         return self._database.query(
-            f"SELECT {columns} FROM {_CURRENT} WHERE {_IS_CURRENT} ORDER BY c.run_a, c.run_b"
+            f"SELECT {columns} FROM {CURRENT} WHERE {IS_CURRENT} ORDER BY c.run_a, c.run_b"
         )
 
     def table(
@@ -89,21 +86,57 @@ class NamesakeQueries:
             first=first,
         )
 
+    def numbers(
+        self,
+        run_a: str,
+        run_b: str,
+        order: str = "most_changed",
+        label: str = "",
+        min_uses: int = 0,
+    ) -> list[int]:
+        """A's latents in the order of `table`, all of them."""
+        return self._database.query(
+            f"""SELECT latent_a FROM {_NAMESAKES} WHERE {_LISTED.get(order, "true")}
+            ORDER BY {ORDERS[order]}""",
+            **_values(run_a, run_b, label, min_uses),
+        )["latent_a"].tolist()
+
+    def pairs(self, run_a: str, run_b: str, latents: Sequence[int]) -> pd.DataFrame:
+        """The rows of `table` of some of A's latents, by their numbers."""
+        return self._database.query(
+            f"""SELECT * FROM {_NAMESAKES} WHERE list_contains($latents::INTEGER[], latent_a)
+            ORDER BY latent_a""",
+            **_values(run_a, run_b, "", 0),
+            latents=list(latents),
+        )
+
+    def points(self, run_a: str, run_b: str, label: str = "", min_uses: int = 0) -> pd.DataFrame:
+        """All latents in short: latent_a, latent_b, token, label, correlation, density_a,
+        density_b; by their numbers."""
+        return self._database.query(
+            f"""SELECT latent_a, latent_b, token, label, correlation, density_a, density_b
+            FROM {_NAMESAKES} ORDER BY latent_a""",
+            **_values(run_a, run_b, label, min_uses),
+        )
+
     def histogram(
         self, run_a: str, run_b: str, bins: int = 40, label: str = "", min_uses: int = 0
     ) -> pd.DataFrame:
         """How many latents have a correlation in each of `bins` equal parts of [−1, 1]: low, high,
-        latents. The last part holds 1."""
-        counts = self._database.query(
-            f"""SELECT least(floor((correlation + 1) / 2 * $bins), $bins - 1)::INTEGER AS bin,
-                count(*) AS latents
-            FROM {_NAMESAKES} WHERE correlation IS NOT NULL GROUP BY bin""",
-            **_values(run_a, run_b, label, min_uses),
-            bins=bins,
-        )
-        edges, latents = np.linspace(-1, 1, bins + 1), np.zeros(bins, np.int64)
-        latents[counts["bin"].clip(lower=0)] = counts["latents"]
-        return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "latents": latents})
+        latents, and chance, as many of one permutation of the sources. The last part holds 1."""
+        edges = np.linspace(-1, 1, bins + 1)
+        columns = {"low": edges[:-1], "high": edges[1:]}
+        for name, column in (("latents", "correlation"), ("chance", "chance")):
+            counts = self._database.query(
+                f"""SELECT least(floor(({column} + 1) / 2 * $bins), $bins - 1)::INTEGER AS bin,
+                    count(*) AS latents
+                FROM {_NAMESAKES} WHERE {column} IS NOT NULL GROUP BY bin""",
+                **_values(run_a, run_b, label, min_uses),
+                bins=bins,
+            )
+            columns[name] = np.zeros(bins, np.int64)
+            columns[name][counts["bin"].clip(lower=0)] = counts["latents"]
+        return pd.DataFrame(columns)
 
     def of_latent(self, run_id: str, latent: int) -> pd.DataFrame:
         """The same latent in other runs: run_b, latent_b, correlation, rank_a, rank_b, density_a,
@@ -111,8 +144,7 @@ class NamesakeQueries:
         return self._database.query(
             f"""SELECT n.run_b, n.latent_b, n.correlation, n.rank_a, n.rank_b,
                 n.uses_a / c.tokens AS density_a, n.uses_b / c.tokens AS density_b
-            FROM {_CURRENT} JOIN namesakes n USING (run_a, run_b)
-            WHERE n.run_a = ? AND n.latent_a = ? AND {_IS_CURRENT}
+            FROM {COMPARED} AND n.run_a = ? AND n.latent_a = ?
             ORDER BY n.correlation DESC NULLS LAST, n.run_b""",
             run_id,
             latent,

@@ -13,10 +13,19 @@ NAMESAKE_TABLES = f"""
 CREATE TABLE latent_comparisons ({_ABOUT});
 CREATE TABLE namesakes (run_a VARCHAR, run_b VARCHAR, latent_a INTEGER, latent_b INTEGER,
     correlation DOUBLE, rank_a INTEGER, rank_b INTEGER, uses_a BIGINT, uses_b BIGINT,
-    uses_both BIGINT);
+    uses_both BIGINT, chance DOUBLE);
 """
 """Each comparison stands there twice, from either side, so that who asks need not know from which
 one it was made."""
+
+CURRENT = """latent_comparisons c JOIN runs a ON a.run_id = c.run_a
+    JOIN runs b ON b.run_id = c.run_b"""
+"""Comparisons of runs that are there"""
+IS_CURRENT = """a.created = try_cast(c.created_a AS TIMESTAMPTZ)
+    AND b.created = try_cast(c.created_b AS TIMESTAMPTZ)"""
+"""and have not been trained anew since"""
+COMPARED = f"{CURRENT} JOIN namesakes n USING (run_a, run_b) WHERE {IS_CURRENT}"
+"""Each pair of latents n with its comparison c"""
 
 
 def insert_latent_comparisons(

@@ -76,6 +76,7 @@ def test_correlations_ranks_and_uses_are_those_of_dense_matrices():
         assert found.uses_a[row] == np.count_nonzero(a[:, i])
         assert found.uses_b[row] == np.count_nonzero(b[:, j])
         assert found.uses_both[row] == np.count_nonzero(a[:, i] * b[:, j])
+        assert min(abs(expected[i, pairs[:, 1]] - found.chance[row])) < 1e-9
     assert found.best.value == pytest.approx(share_of_best(a, b, pairs))
     assert found.median.value == pytest.approx(np.median([expected[i, j] for i, j in pairs]))
 
@@ -99,6 +100,7 @@ def test_a_latent_that_is_not_used_or_always_the_same_has_no_correlation():
     found = compared(a, b)
     without = [2, 4, 6, 8]
     assert np.flatnonzero(np.isnan(found.correlation)).tolist() == without
+    assert np.flatnonzero(np.isnan(found.chance)).tolist() == without
     assert np.flatnonzero(~found.is_compared).tolist() == without
     assert found.rank_b[without].tolist() == [0, 0, 0, 0]
     assert found.uses_b[6] == len(b)

@@ -409,6 +409,19 @@ def test_a_database_from_before_there_were_sites_is_brought_up_to_date(tmp_path,
     store.close()
 
 
+def test_a_database_from_before_comparisons_kept_chance_is_brought_up_to_date(tmp_path):
+    path = tmp_path / "explorer.duckdb"
+    make_version(path, 6)
+    with duckdb.connect(str(path)) as database:
+        database.execute("ALTER TABLE namesakes DROP COLUMN chance")
+    Store(path).close()
+    with duckdb.connect(str(path)) as database:
+        columns = database.execute("DESCRIBE namesakes").fetchdf()["column_name"]
+        assert "chance" in set(columns)
+        [(version,)] = database.execute("SELECT version FROM meta").fetchall()
+    assert version == SCHEMA_VERSION
+
+
 @pytest.mark.parametrize("content", [b"", b"text", b"PK" * 50_000], ids=["empty", "short", "long"])
 def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path, content):
     path = tmp_path / "explorer.duckdb"
