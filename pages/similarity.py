@@ -1,4 +1,5 @@
-"""Similarity: how alike models are, which layers correspond, and which tokens differ."""
+"""Similarity: how alike models are, which layers correspond, which tokens differ, and which latents
+are used alike."""
 
 import streamlit as st
 
@@ -6,7 +7,7 @@ from itda_core.similarity.measures import JACCARD
 from pages.components.explorer import explorer
 from pages.components.frame import nothing_yet, page
 from pages.components.job_panel import watch_active_jobs
-from pages.components.similarity.choice import Choice, ask
+from pages.components.similarity.choice import Choice, ask, ask_for_view
 from pages.components.similarity.drilldown import show_drilldown
 from pages.components.similarity.jobs import offer_comparison
 from pages.components.similarity.matrix import (
@@ -18,6 +19,7 @@ from pages.components.similarity.matrix import (
 )
 from pages.components.similarity.model_groups import groups_of
 from pages.components.similarity.overlaps import doubt_of_words
+from pages.components.similarity.same_latents import show_same_latents
 from pages.components.similarity.training import offer_training
 from pages.components.similarity.values import Values, jaccard_values, stored_values
 from pages.components.text import literal
@@ -34,8 +36,13 @@ def show() -> None:
         "can be compared: how alike two models are, which layers correspond, and on which tokens "
         "they differ."
     )
+    left, right = st.columns([1, 1])
+    view = ask_for_view(left)
+    if view == "latents":
+        show_same_latents(runs)
+        return
     groups = groups_of(runs)
-    choice = ask(groups)
+    choice = ask(groups, view, right)
     watch_active_jobs()
     if choice is None:
         return

@@ -150,6 +150,28 @@ class UseQueries:
             coefficients=tokens["coefficient"].tolist(),
         )
 
+    def at_ends(self, run_id: str, places: pd.DataFrame) -> pd.DataFrame:
+        """The tokens of a run that end where others do. places: prompt_id, and end, a character of
+        its text. prompt_id, end, position, and has_terms, whether any latent is used there; a row
+        for each of several tokens that end there, in their order, and none where none does."""
+        return self._database.query(
+            """WITH u AS (
+                SELECT DISTINCT unnest($prompts::VARCHAR[]) AS prompt_id,
+                    unnest($ends::INTEGER[]) AS "end"),
+            tokens AS (
+                SELECT prompt, prompt_id, run, u."end" AS wanted, unnest(rp."ends") AS "end",
+                    unnest(range(len(rp."ends"))) AS position
+                FROM u JOIN prompts p USING (prompt_id) JOIN run_prompts rp USING (prompt)
+                JOIN runs r USING (run) WHERE r.run_id = $run)
+            SELECT prompt_id, "end", position::INTEGER AS position, EXISTS (
+                    SELECT 1 FROM codes c WHERE c.run = t.run AND c.prompt = t.prompt
+                        AND c.position = t.position) AS has_terms
+            FROM tokens t WHERE "end" = wanted ORDER BY prompt_id, "end", position""",
+            run=run_id,
+            prompts=places["prompt_id"].tolist(),
+            ends=places["end"].astype(int).tolist(),
+        )
+
     def in_prompts(self, run_id: str, latent: int, prompt_ids: list[str]) -> pd.DataFrame:
         """Every use of a latent in the given prompts: prompt_id, position, coefficient."""
         return self._database.query(

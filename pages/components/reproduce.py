@@ -60,6 +60,28 @@ print(found.next_tokens.to_string())
 """
 
 
+def latent_comparison_lines(first: str, second: str, corpus: str | None = None) -> str:
+    """What the Similarity page shows of the same latents in two models. first, second: directories
+    of their runs, the one whose held-out prompts were read first; corpus: read instead."""
+    options = "" if corpus is None else f", corpus=CorpusSpec({corpus!r})"
+    spec = "" if corpus is None else "from itda_core import CorpusSpec\n"
+    return f"""\
+from pathlib import Path
+
+{spec}from itda_core import read_run
+from itda_core.similarity.same_latents import compare_latents, most_changed
+
+first, second = read_run(Path({first!r})), read_run(Path({second!r}))
+*_, last = compare_latents(first, second{options})
+[found] = last.results
+print(f"{{found['tokens']:,}} {{found['unit']}}s, {{found['compared']:,}} latents compared")
+for name in ("best", "median"):
+    print(name, *(found[f"{{name}}_{{of}}"] for of in ("value", "low", "high", "chance")))
+for row in most_changed(found["latents"]):
+    print(row)
+"""
+
+
 def show_lines(lines: str) -> None:
     """The lines with a button that copies them."""
     st.caption(

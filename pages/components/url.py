@@ -36,6 +36,15 @@ def follow_url_list(name: str, options: list[str], default: list[str]) -> None:
     st.session_state[name] = [value for value in st.session_state[name] if value in options]
 
 
+def follow_url_text(name: str) -> None:
+    """`follow_url` for a field that takes any text."""
+    wanted = st.query_params.get(name)
+    is_new = name not in st.session_state
+    if wanted is not None and (is_new or wanted != st.session_state.get(f"_written_{name}")):
+        st.session_state[name] = wanted
+    st.session_state.setdefault(name, "")
+
+
 def write_url(name: str, value) -> None:
     """Put a value into the URL, so that the link is the state."""
     if value is None:

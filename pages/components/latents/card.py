@@ -46,7 +46,26 @@ def show_card(
     asked = explorer().store.uses.of_card(
         run.run_id, int(latent.latent), latent.prompt_id, most_uses, sign
     )
-    _show_source(latent, asked.source_spans, key=f"{key}source")
+    show_source(latent, asked.source_spans, key=f"{key}source")
+    show_numbers(run, latent)
+    uses, tokens = int(latent.tokens), int(run.explored_tokens)
+    if not uses:
+        st.info(words_of(run).dead if tokens else _NOTHING_EXPLORED)
+        if is_page:
+            show_near_misses(run, latent, key)
+            _offer_files(run, latent)
+        return
+    marked = _marked(int(latent.latent)) if is_page else None
+    show_histogram_of_uses(run, latent, asked.coefficients, histogram_key(key), marked)
+    if is_page:
+        show_chosen_uses(run, latent, asked, key)
+        _offer_files(run, latent)
+    else:
+        show_strongest_uses(run, latent, asked, key)
+
+
+def show_numbers(run, latent: pd.Series) -> None:
+    """How often and how strongly it is used, and where it is."""
     uses, tokens = int(latent.tokens), int(run.explored_tokens)
     density, strongest, where = st.columns(3)
     density.metric(
@@ -55,23 +74,10 @@ def show_card(
     strongest.metric("strongest coefficient", f"{latent.strongest:.2f}")
     site = "" if run.site == RESID_POST else f" {run.site}"
     where.metric("layer", f"{run.layer} of {run.n_layers - 1}{site}", help=literal(run.model))
-    if not uses:
-        st.info(words_of(run).dead if tokens else _NOTHING_EXPLORED)
-        if is_page:
-            show_near_misses(run, latent, key)
-            _offer_files(run, latent)
-        return
-    marked = _marked(int(latent.latent)) if is_page else None
-    _show_histogram(run, latent, asked.coefficients, histogram_key(key), marked)
-    if is_page:
-        show_chosen_uses(run, latent, asked, key)
-        _offer_files(run, latent)
-    else:
-        show_strongest_uses(run, latent, asked, key)
 
 
-def _show_histogram(
-    run, latent: pd.Series, coefficients: np.ndarray, key: str, marked: float | None
+def show_histogram_of_uses(
+    run, latent: pd.Series, coefficients: np.ndarray, key: str, marked: float | None = None
 ) -> None:
     """How strong the uses are, and whether many tokens use the latent. A token of the uses below is
     marked in it while the mouse is there. marked: the coefficient of a decomposed token."""
@@ -121,7 +127,7 @@ def _offer_files(run, latent: pd.Series) -> None:
         show_lines(latent_lines(run.directory, number))
 
 
-def _show_source(latent: pd.Series, spans: list[tuple[int, int]], key: str) -> None:
+def show_source(latent: pd.Series, spans: list[tuple[int, int]], key: str) -> None:
     """The source or strongest token boxed in its context; the whole prompt on demand. spans: of
     the prompt's tokens, empty where it was not read."""
     position = int(latent.position)

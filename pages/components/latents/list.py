@@ -131,7 +131,7 @@ def show_list(run, listing: Listing, shown_page: LatentPage) -> None:
     if not shown_page.numbers:
         return
     key = f"list_{run.run_id}_{hash((listing.order, *shown_page.numbers))}"
-    _select(key, [] if shown_page.place is None else [shown_page.place - shown_page.first])
+    select_rows(key, [] if shown_page.place is None else [shown_page.place - shown_page.first])
 
     def choose() -> None:
         rows = st.session_state[key]["selection"]["rows"]
@@ -214,8 +214,8 @@ def _star(row) -> str:
     return "" if not row.bookmarked else "☆ " if row.bookmarked_from else "★ "
 
 
-def _select(key: str, rows: list[int]) -> None:
-    """Mark the chosen latent. The table stays the same element, so that the browser need not build
+def select_rows(key: str, rows: list[int]) -> None:
+    """Mark the chosen rows. The table stays the same element, so that the browser need not build
     it anew."""
     if (st.session_state.get(key) or {}).get("selection", {}).get("rows") != rows:
         st.session_state[key] = {"selection": {"rows": rows, "columns": [], "cells": []}}

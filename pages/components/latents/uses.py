@@ -132,7 +132,7 @@ def _show_uses(
         for prompt_id, rows in beside.groupby("prompt_id")
     }
     rows = [
-        _use_row(use, by_prompt.get(use.prompt_id), latent.strongest, is_page)
+        use_row(use, by_prompt.get(use.prompt_id), latent.strongest, is_page)
         for use in uses.itertuples()
     ]
     opened = show_rows(fold_twins(rows), f"{key}{part}", histogram=histogram_key(key))
@@ -142,10 +142,12 @@ def _show_uses(
         st.switch_page("pages/decompose.py", query_params={"run": run.run_id, **where})
 
 
-def _use_row(
+def use_row(
     use, in_prompt: tuple[np.ndarray, np.ndarray] | None, largest: float, opens: bool
 ) -> dict:
-    """in_prompt: positions and coefficients of all uses in its prompt."""
+    """A use in its text. use: a row of Store.uses.strongest(); in_prompt: positions and
+    coefficients of all uses in its prompt; largest: |coefficient|; opens: whether it has a button
+    that opens its text."""
     spans = list(zip(use.starts.tolist(), use.ends.tolist(), strict=True))
     text = use.text[: max(use.ends) + 1]  # the part that was read; the rest may be a whole book
     coefficients = np.zeros(len(spans))

@@ -13,7 +13,11 @@ from pages.components.text import literal
 from pages.components.url import follow_url, follow_url_list, write_url
 
 _KEYS = {"token": "token (same tokenizer)", "word": "word (any tokenizers)"}
-_VIEWS = {"layers": "Layers of two models", "models": "Whole models"}
+_VIEWS = {
+    "layers": "Layers of two models",
+    "models": "Whole models",
+    "latents": "Same latents in two models",
+}
 _ORDERS = {"original": "Original", "clustered": "Alike together"}
 _MOST_MODELS = 12
 """Whole models that are chosen at first"""
@@ -54,11 +58,15 @@ class Choice:
         return [item.run_ids for item in self.rows] == [item.run_ids for item in self.columns]
 
 
-def ask(groups: dict[str, Group]) -> Choice | None:
-    """Show the widgets; None where too little is chosen to compare."""
-    left, right = st.columns([1, 1])
-    view = _segmented(left, "Compare", _VIEWS, "view")
-    kind = _ask_for_kind(right)
+def ask_for_view(place) -> str:
+    """What is compared: layers, whole models, or latents one by one."""
+    return _segmented(place, "Compare", _VIEWS, "view")
+
+
+def ask(groups: dict[str, Group], view: str, place) -> Choice | None:
+    """Show the widgets; None where too little is chosen to compare. view: layers or models; place:
+    where the measure is asked for."""
+    kind = _ask_for_kind(place)
     chosen = _ask_for_two(groups) if view == "layers" else _ask_for_models(groups)
     _warn_of_sites(chosen, "AB" if view == "layers" else [group.name for group in chosen])
     key, seeds, order, stretch = _ask_how(kind, chosen)

@@ -1,0 +1,75 @@
+"""The uses of a latent and of its namesake on the same tokens. Pure functions."""
+
+import numpy as np
+import pandas as pd
+
+
+def paired_uses(a: pd.DataFrame, b: pd.DataFrame, has_one_tokenizer: bool) -> pd.DataFrame:
+    """The tokens that use the one or the other, the strongest first: prompt_id, title, end, and of
+    both sides position and coefficient (position_a, coefficient_a …), missing where the token does
+    not use it, and strength: the larger |coefficient|, each against its latent's largest.
+
+    a, b: every use of the two, as Store.uses.all() gives them. With one tokenizer the same position
+    is the same token; otherwise tokens are the same that end at the same character, the last of a
+    side where several do.
+    """
+    names = ["prompt_id", "position" if has_one_tokenizer else "end"]
+    columns = list(dict.fromkeys([*names, "title", "end", "position", "coefficient"]))
+    both = [one[columns].drop_duplicates(names, keep="last").copy() for one in (a, b)]
+    for one in both:
+        one["share"] = one["coefficient"].abs() / max(1e-30, one["coefficient"].abs().max())
+        one["place"] = one["position"]
+    merged = both[0].merge(both[1], on=names, how="outer", suffixes=("_a", "_b"))
+    shares = merged[["share_a", "share_b"]]
+    paired = pd.DataFrame(
+        {
+            "prompt_id": merged["prompt_id"],
+            "title": _either(merged, "title", names),
+            "end": _either(merged, "end", names).astype(int),
+            "position_a": merged["place_a"].astype("Int64"),
+            "position_b": merged["place_b"].astype("Int64"),
+            "coefficient_a": merged["coefficient_a"],
+            "coefficient_b": merged["coefficient_b"],
+            "strength": shares.max(axis=1),
+        }
+    )
+    order = ["strength", "prompt_id", "end"]
+    return paired.sort_values(order, ascending=[False, True, True], ignore_index=True)
+
+
+def _either(merged: pd.DataFrame, name: str, names: list[str]) -> pd.Series:
+    return merged[name] if name in names else merged[f"{name}_a"].fillna(merged[f"{name}_b"])
+
+
+def with_partners(
+    shown: pd.DataFrame, tokens_a: pd.DataFrame, tokens_b: pd.DataFrame, has_one_tokenizer: bool
+) -> pd.DataFrame:
+    """Each token with its place in both, also in the one that does not use it: position_a and
+    position_b, missing where there is no such token, and has_terms_a and has_terms_b, whether any
+    latent is used there. shown: of `paired_uses`; tokens_a, tokens_b: of Store.uses.at_ends().
+    """
+    placed = shown.reset_index(drop=True)
+    sides = {"a": tokens_a, "b": tokens_b}
+    own = {side: placed[f"position_{side}"] for side in sides}
+    for side, tokens in sides.items():
+        wanted = own[side]
+        if has_one_tokenizer:
+            wanted = wanted.fillna(own["b" if side == "a" else "a"])
+        else:
+            last = tokens.drop_duplicates(["prompt_id", "end"], keep="last")
+            found = placed.merge(last, on=["prompt_id", "end"], how="left")["position"]
+            wanted = wanted.fillna(found.astype("Int64"))
+        names = ["prompt_id", "position"]
+        found = placed.assign(position=wanted)[names].merge(tokens, on=names, how="left")
+        placed[f"position_{side}"] = wanted.where(found["end"].notna())
+        placed[f"has_terms_{side}"] = found["has_terms"].eq(True)
+    return placed
+
+
+def difference(token: pd.Series) -> str:
+    """How the uses of a token differ, in words; "" where both use it with one sign, and where one
+    of the two has not looked at it. token: a row of `with_partners`."""
+    for one, other in ("ab", "ba"):
+        if np.isnan(token[f"coefficient_{other}"]):
+            return f"only in {one.upper()}" if token[f"has_terms_{other}"] else ""
+    return "" if token["coefficient_a"] * token["coefficient_b"] > 0 else "of the other sign"

@@ -1,0 +1,144 @@
+"""A latent and its namesake: one source, two cards, and their uses under each other."""
+
+import pandas as pd
+import streamlit as st
+
+from itda_core.similarity.source_sets import same_tokenizer
+from pages.components.cached import loaded_dictionary
+from pages.components.explorer import explorer
+from pages.components.latents.card import show_histogram_of_uses, show_numbers, show_source
+from pages.components.latents.elsewhere import label_text
+from pages.components.latents.uses import use_row
+from pages.components.run_names import layer_of, run_label
+from pages.components.similarity.paired_uses import difference, paired_uses, with_partners
+from pages.components.similarity.same_choice import RunPair
+from pages.components.text import escaped, literal, token_label
+from pages.components.token_strip.strip import show_rows
+
+_PAIRED_USES = 12
+_SIDES = "ab"
+
+
+def show_pair(pair: RunPair, chosen: pd.Series) -> None:
+    """The two latents of a row of Store.namesakes.table()."""
+    store = explorer().store
+    runs = {"a": pair.a, "b": pair.b}
+    numbers = {side: int(chosen[f"latent_{side}"]) for side in _SIDES}
+    latents = {}
+    for side, run in runs.items():
+        table = store.latents.table(run.run_id, [numbers[side]])
+        if table.empty:
+            st.caption("One of the two is not here any more.")
+            return
+        latents[side] = table.iloc[0]
+    st.markdown(f"#### {escaped(token_label(latents['a'].token))}")
+    st.caption(literal(_in_words(chosen)))
+    asked = store.uses.of_card(runs["a"].run_id, numbers["a"], latents["a"].prompt_id, 1)
+    show_source(latents["a"], asked.source_spans, "same_source")
+    for side, place in zip(_SIDES, st.columns(2, gap="medium"), strict=True):
+        with place, st.container(border=True):
+            _show_side(side, runs[side], latents[side])
+    _show_uses(runs, latents)
+
+
+def _in_words(row: pd.Series) -> str:
+    if pd.isna(row.correlation):
+        return "No correlation: one of the two is not used on the tokens compared."
+    told = f"Correlation {row.correlation:+.3f}"
+    ranks = [
+        f"{_place(int(row.rank_a))} of B's latents by its likeness to A's",
+        f"{_place(int(row.rank_b))} of A's by its likeness to B's",
+    ]
+    return (
+        f"{told}. B's is the {ranks[0]}, A's the {ranks[1]}. On the tokens compared A uses it on "
+        f"{int(row.uses_a):,}, B on {int(row.uses_b):,}, both on {int(row.uses_both):,}."
+    )
+
+
+def _place(rank: int) -> str:
+    """ "first", "2nd", "3rd", "11th"."""
+    if rank == 1:
+        return "first"
+    ending = (
+        "th" if rank % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(rank % 10, "th")
+    )
+    return f"{rank:,}{ending}"
+
+
+def _show_side(side: str, run, latent: pd.Series) -> None:
+    number = int(latent.latent)
+    st.markdown(f"**{side.upper()}: {literal(run.model)} · {layer_of(run)}** · latent {number}")
+    st.caption(literal(run_label(run)))
+    if label := label_text(run, latent):
+        st.markdown(label)
+    where = {"run": run.run_id, "latent": str(number)}
+    st.page_link("pages/latents.py", label="Open it on the Latents page", query_params=where)
+    show_numbers(run, latent)
+    if latent.tokens:
+        coefficients = explorer().store.uses.coefficients(run.run_id, number).to_numpy()
+        show_histogram_of_uses(run, latent, coefficients, f"same_{side}")
+
+
+def _show_uses(runs: dict, latents: dict[str, pd.Series]) -> None:
+    """The tokens that use the one or the other most, A's row above B's."""
+    store = explorer().store
+    uses = {side: store.uses.all(runs[side].run_id, int(latents[side].latent)) for side in _SIDES}
+    dictionaries = [loaded_dictionary(runs[side].directory) for side in _SIDES]
+    has_one = same_tokenizer(*dictionaries)
+    table = paired_uses(uses["a"], uses["b"], has_one)
+    st.markdown("##### Their uses, under each other")
+    if table.empty:
+        st.caption("Neither is used on an explored token.")
+        return
+    n_both = int(table[["coefficient_a", "coefficient_b"]].notna().all(axis=1).sum())
+    st.caption(
+        f"Of the {len(table):,} explored tokens that use the one or the other, {n_both:,} use "
+        f"both. These are the {min(len(table), _PAIRED_USES)} strongest, each against its latent's "
+        "largest coefficient; ≠ marks those where the two differ."
+    )
+    shown = with_partners(
+        table.head(_PAIRED_USES),
+        *(store.uses.at_ends(runs[side].run_id, table.head(_PAIRED_USES)) for side in _SIDES),
+        has_one_tokenizer=has_one,
+    )
+    rows = {side: _rows_of(side, runs[side], latents[side], shown, uses[side]) for side in _SIDES}
+    both = [rows[side][place] for place in range(len(shown)) for side in _SIDES]
+    show_rows([row for row in both if row is not None], "same_uses")
+
+
+def _rows_of(
+    side: str, run, latent: pd.Series, shown: pd.DataFrame, uses: pd.DataFrame
+) -> list[dict | None]:
+    """A row for each of some tokens; None where the run has no such token. shown: of
+    `with_partners`."""
+    is_read = shown[f"position_{side}"].notna().to_numpy()
+    tokens = pd.DataFrame(
+        {
+            "prompt_id": shown["prompt_id"],
+            "position": shown[f"position_{side}"],
+            "coefficient": shown[f"coefficient_{side}"].fillna(0.0),
+        }
+    )[is_read].astype({"position": int})
+    by_prompt = {
+        prompt_id: (rows["position"].to_numpy(), rows["coefficient"].to_numpy())
+        for prompt_id, rows in uses.groupby("prompt_id")
+    }
+    rows: list[dict | None] = [None] * len(shown)
+    in_text = explorer().store.uses.in_context(run.run_id, tokens.reset_index(drop=True))
+    for place, use in zip(is_read.nonzero()[0], in_text.itertuples(), strict=True):
+        row = use_row(use, by_prompt.get(use.prompt_id), latent.strongest, opens=False)
+        rows[place] = row | _marks(side, run, shown.iloc[place], row["title"])
+    return rows
+
+
+def _marks(side: str, run, token: pd.Series, title: str) -> dict[str, str]:
+    """How a token's row begins and ends: the coefficient and how the two differ."""
+    size = f"{token[f'coefficient_{side}']:+.2f}"
+    if pd.isna(token[f"coefficient_{side}"]):
+        # With a budget for all tokens together an explored one may have no term.
+        without = "no terms" if run.budget == "mean" else "not explored"
+        size = "not used" if token[f"has_terms_{side}"] else without
+    told = difference(token)
+    mark = "≠ " if told else ""
+    title = " · ".join(filter(None, [title, told])) if side == "a" else ""
+    return {"chip": f"{mark}{side.upper()} {size}", "title": title}

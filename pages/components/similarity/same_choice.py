@@ -1,0 +1,119 @@
+"""Which two dictionaries are compared latent by latent, and what is offered before it is known."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+import streamlit as st
+
+from itda_core.errors import ComparisonError
+from pages.components.cached import loaded_dictionary, loaded_run
+from pages.components.device_choice import ask_for_device, likely_device
+from pages.components.explorer import explorer
+from pages.components.job_offer import JobOffer, job_button
+from pages.components.run_names import choose_run
+from pages.components.text import literal
+
+_COMPARISON = JobOffer("comparison of latents")
+
+
+@dataclass(frozen=True)
+class RunPair:
+    """Two rows of Store.runs.table()."""
+
+    a: tuple
+    b: tuple
+
+    @property
+    def run_ids(self) -> tuple[str, str]:
+        return self.a.run_id, self.b.run_id
+
+    @property
+    def runs(self) -> list:
+        return [loaded_run(run.directory) for run in (self.a, self.b)]
+
+
+def ask_for_pair(runs: pd.DataFrame) -> RunPair | None:
+    """Two dictionaries, which follow the link and write it; None where there is but one. runs:
+    Store.runs.table()."""
+    if len(runs) < 2:
+        st.info(
+            "There is one dictionary only. Move it to another model or layer: its latents are the "
+            "same there."
+        )
+        st.page_link("pages/train.py", label="Move it on the Train page")
+        return None
+    known = explorer().store.namesakes.comparisons()
+    left, right = st.columns(2)
+    with left:
+        a = choose_run(_likely(runs, set(known["run_a"])), "Dictionary A", "left")
+    with right:
+        partners = set(known.loc[known["run_a"] == a.run_id, "run_b"])
+        others = _likely(runs[runs["run_id"] != a.run_id], partners, a.root)
+        b = choose_run(others, "Dictionary B", "right")
+    return RunPair(a, b)
+
+
+def _likely(runs: pd.DataFrame, compared: set[str], root: str = "") -> pd.DataFrame:
+    """First those that were compared, then those that were moved from one, then the others."""
+    rank = 2 * runs["run_id"].isin(compared) + (runs["root"] == root)
+    return runs.assign(rank=-rank).sort_values("rank", kind="stable").drop(columns="rank")
+
+
+def what_is_known(pair: RunPair) -> pd.Series | None:
+    """The kept comparison of a pair, as Store.namesakes.comparisons() has it; None without one."""
+    table = explorer().store.namesakes.comparisons()
+    found = table[(table["run_a"] == pair.a.run_id) & (table["run_b"] == pair.b.run_id)]
+    return None if found.empty else found.iloc[0]
+
+
+def offer_comparison_of_latents(pair: RunPair) -> None:
+    """How many latents the two have in common, and a button that queues their comparison; or why
+    there is nothing to compare."""
+    count, reason = _in_common(pair.a.directory, pair.b.directory)
+    if reason:
+        st.info(literal(reason))
+        st.page_link("pages/train.py", label="Move a dictionary on the Train page")
+        return
+    with st.container(border=True):
+        latents = "1 latent has" if count == 1 else f"{count:,} latents have"
+        st.markdown(
+            f"**{latents} the same source in both.** How alike they are used is found by reading "
+            "the same held-out prompts with both models, in the background; you can leave this "
+            "page."
+        )
+        if any(set(pair.run_ids) == set(job.run_ids) for job in _COMPARISON.active()):
+            st.caption("They are being compared.")
+            return
+        _show_button(pair)
+    _COMPARISON.show_last_failure()
+
+
+def _show_button(pair: RunPair) -> None:
+    from itda_core.jobs.estimate import latent_comparison_seconds
+
+    device = ask_for_device("latents_device")
+    runs = pair.runs
+    dictionaries = [
+        (run.config, run.layer, int(row.atoms))
+        for run, row in zip(runs, (pair.a, pair.b), strict=True)
+    ]
+    seconds = latent_comparison_seconds(dictionaries, device=likely_device(device).name)
+    if job_button("Compare their latents", seconds, type="primary", key="compare_latents"):
+        explorer().queue.submit_latent_comparison(*runs, device)
+        st.rerun()
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _in_common(directory_a: str, directory_b: str) -> tuple[int, str]:
+    """How many latents have the same source, and why there is none, "" where there is one."""
+    from itda_core.similarity.same_latents import common_numbers
+    from itda_core.similarity.same_sources import namesakes
+
+    directories = {"a": directory_a, "b": directory_b}
+    runs = [loaded_run(directory) for directory in directories.values()]
+    dictionaries = {side: loaded_dictionary(one) for side, one in directories.items()}
+    try:
+        numbers = common_numbers(*runs, dictionaries)
+        return len(namesakes(dictionaries["a"], dictionaries["b"], numbers)), ""
+    except ComparisonError as error:
+        return 0, str(error)

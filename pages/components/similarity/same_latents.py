@@ -1,0 +1,108 @@
+"""The third view of the Similarity page: the same latents in two models."""
+
+import pandas as pd
+import streamlit as st
+
+from pages.components.charts.camera import ask_for_format
+from pages.components.downloads import offer_downloads
+from pages.components.explorer import explorer
+from pages.components.job_panel import watch_active_jobs
+from pages.components.reproduce import latent_comparison_lines, show_lines
+from pages.components.run_names import layer_of
+from pages.components.similarity.same_cards import show_pair
+from pages.components.similarity.same_choice import (
+    RunPair,
+    ask_for_pair,
+    offer_comparison_of_latents,
+    what_is_known,
+)
+from pages.components.similarity.same_list import (
+    SameListing,
+    ask_for_listing,
+    chosen_same_latent,
+    show_charts,
+    show_same_list,
+)
+from pages.components.similarity.same_sentences import LIMITS, counts_in_words, sums_in_words
+from pages.components.text import context, literal
+
+
+def show_same_latents(runs: pd.DataFrame) -> None:
+    """runs: Store.runs.table()."""
+    pair = ask_for_pair(runs)
+    watch_active_jobs()
+    if pair is None:
+        return
+    about = what_is_known(pair)
+    if about is None:
+        offer_comparison_of_latents(pair)
+        return
+    st.markdown(sums_in_words(about))
+    st.caption(literal(counts_in_words(about)))
+    with st.expander("What these numbers mean, and what they can't say"):
+        st.markdown(literal(LIMITS))
+    listing = ask_for_listing(pair)
+    chosen = chosen_same_latent(listing, int(about["atoms_a"]))
+    show_charts(listing, about, chosen)
+    show_same_list(listing, chosen)
+    _offer_files(pair, listing, about)
+    if chosen is not None:
+        _show_chosen(pair, chosen)
+
+
+def _show_chosen(pair: RunPair, latent: int) -> None:
+    found = explorer().store.namesakes.pairs(*pair.run_ids, [latent])
+    if found.empty:
+        st.info(
+            f"Latent {latent} of A has no namesake in B: its source is no atom there. Choose one "
+            "of the list."
+        )
+        return
+    show_pair(pair, found.iloc[0])
+
+
+def _offer_files(pair: RunPair, listing: SameListing, about: pd.Series) -> None:
+    with st.container(horizontal=True):
+        with st.popover("Download the list"):
+            st.markdown("**All latents of the list**, with sources, labels and numbers")
+            settings = {
+                "a": f"{pair.a.model} {layer_of(pair.a)}",
+                "b": f"{pair.b.model} {layer_of(pair.b)}",
+                **about.to_dict(),
+                **vars(listing),
+            }
+            offer_downloads(lambda: _all_of(listing), settings, "same-latents", "same_file")
+            ask_for_format()
+        with st.popover("Reproduce"):
+            st.caption("A comparison that was made with other options needs them here too.")
+            first, second = pair.runs if _was_made_from_a(pair, about) else pair.runs[::-1]
+            corpus = None if about["held_out"] else about["corpus"]
+            show_lines(latent_comparison_lines(str(first.directory), str(second.directory), corpus))
+
+
+def _all_of(listing: SameListing) -> pd.DataFrame:
+    table = explorer().store.namesakes.table(
+        listing.run_a, listing.run_b, listing.order, listing.label, listing.min_uses
+    )
+    sources = [context(row.text, row.start, row.end) for row in table.itertuples()]
+    return table.assign(source=sources, run_a=listing.run_a, run_b=listing.run_b).drop(
+        columns="text"
+    )
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _first_run(run_ids: tuple[str, str], created: str) -> str:  # noqa: ARG001 (the key)
+    """From which run a comparison was made: it decides which prompts were read."""
+    from itda_core.runs.latent_comparisons import latent_comparisons_folder, read_latent_comparisons
+
+    found, _ = read_latent_comparisons(latent_comparisons_folder(explorer().runs_folder))
+    sides = [
+        one.about["run_a"]
+        for one in found
+        if {one.about["run_a"], one.about["run_b"]} == {*run_ids}
+    ]
+    return sides[0] if sides else run_ids[0]
+
+
+def _was_made_from_a(pair: RunPair, about: pd.Series) -> bool:
+    return _first_run(tuple(sorted(pair.run_ids)), about["created"]) == pair.a.run_id

@@ -1,0 +1,244 @@
+"""The latents of two dictionaries by how alike they are: charts, the list, and the chosen one."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+import streamlit as st
+
+from itda_core.runs.labels import LONGEST_LABEL
+from pages.components.charts.camera import picture_config
+from pages.components.charts.same_latents import correlation_histogram, density_scatter
+from pages.components.explorer import explorer
+from pages.components.latents.list import select_rows
+from pages.components.similarity.same_choice import RunPair
+from pages.components.text import literal, shown, snippet, token_label
+from pages.components.url import choose, follow_url_text, write_url
+
+_ROWS = 12
+_ORDERS = {
+    "most_changed": "Most changed",
+    "most_alike": "Most alike",
+    "only_a": "Only in A",
+    "only_b": "Only in B",
+    "denser": "Used more in B",
+    "sparser": "Used less in B",
+}
+_MIN_USES = {20: "20 tokens or more", 5: "5 tokens or more", 100: "100 tokens or more", 0: "any"}
+
+
+@dataclass(frozen=True)
+class SameListing:
+    """Which latents of two dictionaries are listed, and in which order."""
+
+    run_a: str
+    run_b: str
+    order: str
+    label: str
+    min_uses: int
+
+    @property
+    def filters(self) -> tuple[str, str, str, int]:
+        """What the charts and exports take too, whatever the order."""
+        return self.run_a, self.run_b, self.label, self.min_uses
+
+    def numbers(self) -> list[int]:
+        """Latents of A, all of the list."""
+        store = explorer().store
+        return store.known(
+            store.namesakes.numbers, self.run_a, self.run_b, self.order, self.label, self.min_uses
+        )
+
+
+def ask_for_listing(pair: RunPair) -> SameListing:
+    """Order and filters, which follow the link and write it."""
+    by, called, uses = st.columns([1.2, 2, 1.2], vertical_alignment="bottom")
+    order = choose(by.selectbox, "Order", _ORDERS, "by")
+    follow_url_text("called")
+    label = called.text_input(
+        "Label or note",
+        key="called",
+        max_chars=LONGEST_LABEL,
+        placeholder="All latents",
+        help="Only latents whose label or note holds this, given here or to the same source in "
+        "another dictionary. Charts, list and download follow.",
+    )
+    write_url("called", label or None)
+    min_uses = choose(
+        uses.selectbox,
+        "Used on",
+        _MIN_USES,
+        "uses",
+        help="Of the tokens compared, by the side that uses it more. A correlation over a few "
+        "uses says little.",
+    )
+    return SameListing(*pair.run_ids, order, label.strip(), min_uses)
+
+
+def chosen_same_latent(listing: SameListing, n_latents: int) -> int | None:
+    """A's latent in the link or opened last; after another order or filter, or for another pair,
+    the first of the list. None where there is neither."""
+    state, pair = st.session_state, (listing.run_a, listing.run_b)
+    is_new_pair = state.get("_same_of", pair) != pair
+    is_new_list = state.get("_same_listing", listing) != listing
+    state["_same_of"], state["_same_listing"] = pair, listing
+    wanted = st.query_params.get("same", "")
+    is_from_link = bool(wanted) and wanted != state.get("_written_same")
+    if is_from_link and wanted.isdecimal() and int(wanted) < n_latents:
+        state["_same"] = int(wanted)
+    elif is_from_link:
+        st.warning(f"The link asks for latent {literal(wanted)}, which A does not have.")
+    elif is_new_pair or is_new_list:
+        state.pop("_same", None)
+    numbers = listing.numbers()
+    latent = state.get("_same", numbers[0] if numbers else None)
+    state["_same"] = latent
+    if latent is None:
+        state.pop("_same")
+    write_url("same", latent)
+    return latent
+
+
+def show_charts(listing: SameListing, about: pd.Series, chosen: int | None) -> None:
+    """The histogram of the correlations, and densities there against densities here."""
+    store = explorer().store
+    points = store.known(store.namesakes.points, *listing.filters)
+    if points.empty:
+        return
+    bins = store.known(
+        store.namesakes.histogram, listing.run_a, listing.run_b, 40, *listing.filters[2:]
+    )
+    left, right = st.columns(2, gap="medium")
+    with left:
+        st.markdown("**How alike they are used**")
+        is_all = len(points) == about["namesakes"]
+        median = about["median_value"] if is_all else points["correlation"].median()
+        st.plotly_chart(
+            correlation_histogram(bins, median),
+            config=picture_config("same-latents-correlations"),
+            key="same_histogram",
+        )
+    with right:
+        st.markdown("**How often they are used**")
+        key = f"same_scatter_{hash(listing.filters)}_{st.session_state.get('_same_clicks', 0)}"
+        st.plotly_chart(
+            density_scatter(points, int(about["tokens"]), chosen),
+            on_select=lambda: _take_point(key),
+            selection_mode="points",
+            config=picture_config("same-latents-densities"),
+            key=key,
+        )
+    st.caption(
+        f"{len(points):,} of {int(about['namesakes']):,} latents with the same source. Click a "
+        "point to open its latent in both."
+    )
+
+
+def _take_point(key: str) -> None:
+    points = st.session_state[key]["selection"]["points"]
+    custom = [point["customdata"] for point in points if point.get("customdata") is not None]
+    if custom:
+        first = custom[0]
+        st.session_state["_same"] = int(first[0] if isinstance(first, list) else first)
+        # The chart is built anew, so that the same point can be clicked again.
+        st.session_state["_same_clicks"] = st.session_state.get("_same_clicks", 0) + 1
+
+
+def show_same_list(listing: SameListing, chosen: int | None) -> None:
+    """The page of the list that holds the chosen latent, else the first."""
+    numbers = listing.numbers()
+    if not numbers:
+        _say_that_none_fits(listing)
+        return
+    place = numbers.index(chosen) if chosen in numbers else None
+    first = (place or 0) // _ROWS * _ROWS
+    seen = numbers[first : first + _ROWS]
+    st.caption(
+        f"{len(numbers):,} latents · page {first // _ROWS + 1:,} of {-(-len(numbers) // _ROWS):,}"
+        + ("" if place is not None or chosen is None else " · the open one is not among them")
+    )
+    key = f"same_list_{hash((listing, *seen))}"
+    select_rows(key, [] if place is None else [place - first])
+
+    def choose_row() -> None:
+        rows = st.session_state[key]["selection"]["rows"]
+        if rows:
+            st.session_state["_same"] = seen[rows[0]]
+
+    _draw(_page(listing, seen), choose_row, key)
+    before, after = st.columns(2)
+    for button, label, target in (
+        (before, "Page before", first - _ROWS),
+        (after, "Page after", first + _ROWS),
+    ):
+        is_there = 0 <= target < len(numbers)
+        button.button(
+            label,
+            on_click=_go_to,
+            args=[numbers[target] if is_there else None],
+            disabled=not is_there,
+            width="stretch",
+            key=f"same_{label}",
+        )
+
+
+def _go_to(latent: int | None) -> None:
+    st.session_state["_same"] = latent
+
+
+def _page(listing: SameListing, numbers: list[int]) -> pd.DataFrame:
+    store = explorer().store
+    table = store.namesakes.pairs(listing.run_a, listing.run_b, numbers)
+    table = table.set_index("latent_a", drop=False).loc[numbers].reset_index(drop=True)
+    return table.assign(
+        source=[snippet(row.text, row.start, row.end, before=20) for row in table.itertuples()],
+        token=table["token"].map(token_label),
+        label=table["label"].map(shown),
+        percent_a=100 * table["density_a"],
+        percent_b=100 * table["density_b"],
+    ).drop(columns=["text", "lists"])
+
+
+def _draw(table: pd.DataFrame, choose_row, key: str) -> None:
+    differ = (table["latent_a"] != table["latent_b"]).any()
+    columns = ["latent_a", *["latent_b"] * bool(differ), "token"]
+    columns += ["label"] * bool(table["label"].any())
+    percent = {"format": "%.2f %%", "width": 75}
+    st.dataframe(
+        table,
+        column_order=[*columns, "correlation", "rank_a", "percent_a", "percent_b", "source"],
+        column_config={
+            "latent_a": st.column_config.NumberColumn("no.", width=50, format="%d"),
+            "latent_b": st.column_config.NumberColumn("in B", width=50, format="%d"),
+            "token": st.column_config.TextColumn("token", width=90),
+            "label": st.column_config.TextColumn("label", width=120),
+            "correlation": st.column_config.NumberColumn("corr.", format="%+.2f", width=60),
+            "rank_a": st.column_config.NumberColumn(
+                "rank",
+                format="%d",
+                width=55,
+                help="The place of its namesake among all of B's latents by likeness to it: 1 is "
+                "the best partner",
+            ),
+            "percent_a": st.column_config.NumberColumn("used in A", **percent),
+            "percent_b": st.column_config.NumberColumn("used in B", **percent),
+            "source": "source in context",
+        },
+        hide_index=True,
+        height="content",
+        on_select=choose_row,
+        selection_mode="single-row",
+        key=key,
+    )
+
+
+def _say_that_none_fits(listing: SameListing) -> None:
+    told = "No latent fits."
+    if listing.order in ("only_a", "only_b"):
+        side = listing.order[-1].upper()
+        told = f"No latent that is used on so many tokens is used in {side} alone."
+    st.info(f"{told} Choose another order, or fewer uses, or empty the field for labels.")
+    st.button("Show all latents", on_click=_show_all)
+
+
+def _show_all() -> None:
+    st.session_state.update({"by": "most_changed", "called": "", "uses": 0})

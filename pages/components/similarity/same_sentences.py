@@ -1,0 +1,65 @@
+"""What the comparison of two dictionaries' latents says in plain words. Pure functions."""
+
+from collections.abc import Mapping
+from typing import Any
+
+LIMITS = (
+    "A correlation is of coefficients on the same tokens, 0 where a latent is not used. It says "
+    "that two latents are used alike, not that the two models do the same with what they stand "
+    "for. Of a latent with few uses it says little, whatever its size. A pursuit takes one of "
+    "several near atoms: a namesake may stand aside for a neighbour without any difference between "
+    "the models, which its rank shows. The intervals are over prompts of this corpus; other texts "
+    "can give other numbers. L0, size and layer of both dictionaries matter, so compare with what "
+    "two seeds of one model give, and with what chance gives, rather than with 1."
+)
+
+
+def sums_in_words(about: Mapping[str, Any]) -> str:
+    """How alike the latents of a pair are, with chance and intervals, as Markdown. about: a row of
+    Store.namesakes.comparisons()."""
+    if not about["compared"]:
+        return "No latent is used in both, so that nothing can be said of how alike they are."
+    best = _with_chance(about, "best", "{:.1%}")
+    return (
+        f"{best[0]} of the latents are used most like their own namesake, of all latents of the "
+        f"other dictionary ({best[1]}). The correlation of the median latent with its namesake is "
+        + "{} ({}).".format(*_with_chance(about, "median", "{:.2f}"))
+    )
+
+
+def _with_chance(about: Mapping[str, Any], name: str, form: str) -> tuple[str, str]:
+    shown = {of: _shown(about[f"{name}_{of}"], form) for of in ("value", "low", "high", "chance")}
+    told = [f"95 % interval {shown['low']}–{shown['high']}"] if shown["low"] else []
+    told += [f"{shown['chance']} by chance"] if shown["chance"] else []
+    return f"**{shown['value']}**", ", ".join(told)
+
+
+def _shown(value: float | None, form: str) -> str:
+    """ "" for what there is not; what rounds to nothing has no sign."""
+    if _is_missing(value):
+        return ""
+    text = form.format(value)
+    return text.removeprefix("-") if not text.strip("-0.%") else text
+
+
+def counts_in_words(about: Mapping[str, Any]) -> str:
+    """What was compared, and what only one of the two uses. about: as in `sums_in_words`."""
+    unit = "tokens" if about["unit"] == "token" else "ends of words"
+    which = "held-out prompts" if about["held_out"] else f"prompts of {about['corpus']}"
+    told = (
+        f"{about['namesakes']:,} of A's {about['atoms_a']:,} latents have the same source as one "
+        f"of B's {about['atoms_b']:,}. On {about['tokens']:,} {unit} of {about['prompts']:,} "
+        f"{which}, "
+        f"{about['compared']:,} of them have a correlation; {about['only_a']:,} are used in A "
+        f"alone, {about['only_b']:,} in B alone, and {about['unused']:,} in neither."
+    )
+    if _is_missing(about["alone_a"]) or _is_missing(about["alone_b"]):
+        return told
+    return (
+        f"{told} Of the uses in A, {about['alone_a']:.0%} are on tokens where B does not use the "
+        f"namesake; of those in B, {about['alone_b']:.0%} the other way round."
+    )
+
+
+def _is_missing(value: float | None) -> bool:
+    return value is None or value != value

@@ -1,0 +1,225 @@
+"""The same latents in two models, on the Similarity page."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from itda_core.config import ModelSpec
+from itda_core.jobs.queue import JobQueue
+from itda_core.runs.labels import Label
+from itda_core.runs.latent_comparisons import (
+    latent_comparisons_folder,
+    save_latent_comparison,
+)
+from itda_core.runs.run import list_runs
+from itda_core.similarity.same_latents import compare_latents
+from itda_core.training.moving import move
+from pages.components.explorer import explorer
+from pages.components.similarity.paired_uses import difference, paired_uses, with_partners
+from pages.components.similarity.same_sentences import sums_in_words
+from tests.support.app import assert_no_failure, close_explorer, newest, open_page
+from tests.support.labels import add_labels
+from tests.support.tiny_models import save_tiny_model
+
+
+@pytest.fixture(scope="module")
+def moved_folder(trained_folder, tmp_path_factory):
+    """The trained folder, with layer 1 moved to a model of another seed."""
+    folder = tmp_path_factory.mktemp("moved")
+    shutil.copytree(trained_folder, folder, dirs_exist_ok=True)
+    other = save_tiny_model(tmp_path_factory.mktemp("other") / "tiny-other", seed=3)
+    for _ in move(newest(folder, 1), ModelSpec(str(other), dtype="float32"), [1], folder / "runs"):
+        pass
+    return folder
+
+
+def both(folder):
+    runs = [run for run in list_runs(folder / "runs") if run.layer == 1]
+    return sorted(runs, key=lambda run: run.config.moved_from is not None)
+
+
+@pytest.fixture(scope="module")
+def result(moved_folder):
+    *_, last = compare_latents(*both(moved_folder), 400)
+    [found] = last.results
+    return found
+
+
+@pytest.fixture
+def not_compared(moved_folder, data_folder):
+    shutil.copytree(moved_folder, data_folder, dirs_exist_ok=True)
+    yield data_folder
+    close_explorer()
+
+
+@pytest.fixture
+def compared(not_compared, result):
+    save_latent_comparison(latent_comparisons_folder(not_compared / "runs"), result)
+    return not_compared
+
+
+def opened(folder, **query):
+    a, b = both(folder)
+    return open_page("similarity", view="latents", left=a.run_id, right=b.run_id, **query)
+
+
+def text_of(app):
+    said = [*app.markdown, *app.caption, *app.info, *app.warning]
+    return " ".join(one.value for one in said).replace("\\", "")
+
+
+def listed(app):
+    return next(one.value for one in app.dataframe if "correlation" in one.value)
+
+
+def test_the_comparison_is_offered_with_how_long_it_takes(not_compared, monkeypatch):
+    submitted = []
+    monkeypatch.setattr(
+        JobQueue, "submit_latent_comparison", lambda _self, *given: submitted.append(given)
+    )
+    app = opened(not_compared)
+    assert "64 latents have the same source in both" in text_of(app)
+    button = app.button(key="compare_latents")
+    assert button.label.startswith("Compare their latents (about ")
+    button.click().run()
+    assert_no_failure(app)
+    assert submitted == [(*both(not_compared), "any")]
+
+
+def test_where_nothing_is_in_common_a_sentence_says_so(not_compared):
+    a, b = both(not_compared)
+    shutil.rmtree(b.directory)
+    other = newest(not_compared, 2)
+    ours, theirs = (run.dictionary().sources for run in (a, other))
+    names = ["prompt_id", "position"]
+    n_common = len(ours[names].merge(theirs[names]))
+    app = open_page("similarity", view="latents", left=a.run_id, right=other.run_id)
+    told = f"{n_common:,} latent" if n_common else "no source in common"
+    assert told in text_of(app)
+
+
+def test_sums_list_and_order_are_those_of_the_comparison(compared, result):
+    app = opened(compared, uses="0")
+    said = text_of(app)
+    assert f"{result['best_value']:.1%}** of the latents" in said
+    assert f"{result['best_chance']:.1%} by chance" in said
+    assert f"namesake is **{result['median_value']:.2f}**" in said
+    assert f"{result['only_a']:,} are used in A alone" in said
+    known = [row for row in result["latents"] if row["correlation"] is not None]
+    changed = sorted(known, key=lambda row: (row["correlation"], row["latent_a"]))
+    assert listed(app)["latent_a"].tolist() == [row["latent_a"] for row in changed[:12]]
+    assert listed(app)["correlation"].tolist() == [row["correlation"] for row in changed[:12]]
+    app = opened(compared, uses="0", by="most_alike")
+    alike = sorted(known, key=lambda row: (-row["correlation"], row["latent_a"]))
+    assert listed(app)["latent_a"].tolist() == [row["latent_a"] for row in alike[:12]]
+    app.button(key="same_Page after").click().run()
+    assert_no_failure(app)
+    assert listed(app)["latent_a"].tolist() == [row["latent_a"] for row in alike[12:24]]
+    assert str(alike[12]["latent_a"]) in app.query_params["same"]
+
+
+def test_a_chosen_latent_has_its_numbers_and_both_cards(compared, result):
+    row = max(result["latents"], key=lambda row: row["uses_both"])
+    app = opened(compared, uses="0", same=str(row["latent_a"]))
+    said = text_of(app)
+    assert f"Correlation {row['correlation']:+.3f}" in said
+    uses = f"A uses it on {row['uses_a']:,}, B on {row['uses_b']:,}, both on {row['uses_both']:,}"
+    assert uses in said
+    for run in both(compared):
+        codes = pd.read_parquet(run.directory / "codes.parquet")
+        of_latent = codes[codes["latent"] == row["latent_a"]]
+        uses = len(of_latent.groupby(["prompt_id", "position"]))
+        assert f"Used on {uses:,} of {run.metrics['explored_tokens']:,} tokens" in said
+    links = [one.proto.query_string for one in app.get("page_link")]
+    for run in both(compared):
+        assert any(f"run={run.run_id}" in link for link in links)
+
+
+def test_tokens_that_end_where_others_do(compared):
+    a, _ = both(compared)
+    prompts = pd.read_parquet(a.directory / "prompts.parquet")
+    codes = pd.read_parquet(a.directory / "codes.parquet")
+    explored = set(zip(codes["prompt_id"], codes["position"], strict=True))
+    spans = explorer().store.runs.token_spans(a.run_id, prompts["prompt_id"][0])
+    ends = [end for _, end in spans[:6]]
+    places = pd.DataFrame({"prompt_id": prompts["prompt_id"][0], "end": [*ends, 10**6]})
+    found = explorer().store.uses.at_ends(a.run_id, places)
+    expected = [
+        (end, position) for position, (_, end) in enumerate(spans) if end in places["end"].tolist()
+    ]
+    assert list(zip(found["end"], found["position"], strict=True)) == sorted(expected)
+    for row in found.itertuples():
+        assert row.has_terms == ((row.prompt_id, row.position) in explored)
+
+
+def test_labels_filter_the_list_and_the_charts(compared, result):
+    a, _ = both(compared)
+    source = a.dictionary().sources.iloc[7]
+    label = Label(a.run_id, 7, source["prompt_id"], int(source["position"]), "<b>war</b>")
+    add_labels(compared / "labels.jsonl", [label])
+    app = opened(compared, uses="0", called="WAR")
+    assert "1 of 64 latents" in text_of(app)
+    [row] = [row for row in result["latents"] if row["latent_a"] == 7]
+    if row["correlation"] is not None:
+        assert listed(app)["label"].tolist() == ["<b>war</b>"]
+    app = opened(compared, uses="0", called="no such")
+    assert not app.dataframe
+    assert "No latent fits" in text_of(app)
+
+
+def test_links_that_ask_for_what_is_not_there_are_answered(compared):
+    app = opened(compared, same="9999")
+    assert "The link asks for latent 9999, which A does not have" in text_of(app)
+
+
+def test_tokens_are_paired_as_by_hand():
+    columns = ["prompt_id", "title", "position", "coefficient", "start", "end"]
+    a = pd.DataFrame(
+        [("p", "t", 1, 4.0, 0, 3), ("p", "t", 5, -1.0, 9, 12), ("q", "", 2, 2.0, 4, 6)],
+        columns=columns,
+    )
+    b = pd.DataFrame(
+        [("p", "t", 2, 3.0, 1, 3), ("p", "t", 5, 6.0, 9, 12), ("q", "", 3, 1.5, 6, 8)],
+        columns=columns,
+    )
+    by_end = paired_uses(a, b, has_one_tokenizer=False)
+    found = {(row.prompt_id, row.end): row for row in by_end.itertuples()}
+    assert set(found) == {("p", 3), ("p", 12), ("q", 6), ("q", 8)}
+    assert (found["p", 3].coefficient_a, found["p", 3].coefficient_b) == (4.0, 3.0)
+    assert (found["p", 3].position_a, found["p", 3].position_b) == (1, 2)
+    assert np.isnan(found["q", 6].coefficient_b)
+    assert by_end["strength"].tolist() == [1.0, 1.0, 0.5, 0.25]
+    tokens_a = pd.DataFrame(
+        [("p", 3, 1, True), ("p", 12, 5, True), ("q", 6, 2, True), ("q", 8, 4, False)],
+        columns=["prompt_id", "end", "position", "has_terms"],
+    )
+    tokens_b = pd.DataFrame(
+        [("p", 3, 2, True), ("p", 12, 5, True), ("q", 6, 2, True), ("q", 8, 3, True)],
+        columns=["prompt_id", "end", "position", "has_terms"],
+    )
+    placed = with_partners(by_end, tokens_a, tokens_b, has_one_tokenizer=False)
+    told = {(row["prompt_id"], row["end"]): difference(row) for _, row in placed.iterrows()}
+    # A has not explored the last one, so that it can't be said to differ there.
+    signs = {("p", 3): "", ("p", 12): "of the other sign", ("q", 6): "only in A", ("q", 8): ""}
+    assert told == signs
+    assert placed["position_a"].tolist() == [1, 5, 2, 4]
+    assert placed["position_b"].tolist() == [2, 5, 2, 3]
+    by_position = paired_uses(a, b, has_one_tokenizer=True)
+    assert len(by_position) == 5  # only position 5 of p is the same
+    assert by_position["coefficient_a"].notna().sum() == 3
+    placed = with_partners(by_position, tokens_a, tokens_b, has_one_tokenizer=True)
+    # B has no token 1 that ends there, and neither has A's own a partner at another position.
+    assert placed.loc[placed["position_a"] == 1, "position_b"].isna().all()
+
+
+def test_what_is_not_known_is_not_said():
+    about = {"compared": 3}
+    for name in ("best", "median"):
+        about |= {f"{name}_value": 0.5, f"{name}_low": None, f"{name}_high": None}
+        about[f"{name}_chance"] = -0.0034
+    said = sums_in_words(about)
+    assert "interval" not in said
+    assert "(0.00 by chance)" in said
+    assert "nothing can be said" in sums_in_words({"compared": 0})
