@@ -11,13 +11,14 @@ import pandas as pd
 from itda_core.errors import InputError
 from itda_core.store.database import Database
 from itda_core.store.label_queries import LabelQueries
-from itda_core.store.label_sources import LABELLED
+from itda_core.store.label_sources import ATOMS_ELSEWHERE, LABELLED
 from itda_core.store.latent_search import (
     LATENT_COLUMNS,
     LatentPage,
     LatentSearch,
     listing,
 )
+from itda_core.store.namesake_tables import COMPARED
 
 
 class LatentQueries:
@@ -123,6 +124,29 @@ class LatentQueries:
             LEFT JOIN elsewhere e USING (prompt, position) ORDER BY l.latent""",
             run=run_id,
             around=around,
+        )
+
+    def elsewhere(self, run_id: str, latent: int) -> pd.DataFrame:
+        """The other dictionaries in which the source of a latent is an atom: run_id, latent (its
+        number there), density, strongest, label (given there, "" without), and correlation, rank_a
+        and rank_b of a kept comparison, missing without one. By model, layer and run."""
+        return self._database.query(
+            f"""WITH same AS (
+                SELECT o.run_id, o.latent, o.strongest, o.prompt, o.position,
+                    o.tokens / greatest(o.explored_tokens, 1) AS density
+                FROM {ATOMS_ELSEWHERE} AND r.run_id = $run AND l.latent = $latent),
+            compared AS (
+                SELECT run_b, latent_b, correlation, rank_a, rank_b FROM {COMPARED}
+                    AND run_a = $run AND latent_a = $latent)
+            SELECT s.run_id, s.latent, s.density, s.strongest, coalesce(b.label, '') AS label,
+                n.correlation, n.rank_a, n.rank_b
+            FROM same s JOIN runs g USING (run_id) JOIN prompts p USING (prompt)
+            LEFT JOIN compared n ON n.run_b = s.run_id AND n.latent_b = s.latent
+            LEFT JOIN labels b ON b.run_id = s.run_id AND b.latent = s.latent
+                AND b.prompt_id = p.prompt_id AND b.position = s.position
+            ORDER BY g.model, g.layer, g.created, s.run_id, s.latent""",
+            run=run_id,
+            latent=latent,
         )
 
     def rank(self, run_id: str, latent: int) -> int:

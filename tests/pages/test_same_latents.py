@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from itda_core.config import ModelSpec
 from itda_core.jobs.queue import JobQueue
@@ -33,6 +34,24 @@ def moved_folder(trained_folder, tmp_path_factory):
     for _ in move(newest(folder, 1), ModelSpec(str(other), dtype="float32"), [1], folder / "runs"):
         pass
     return folder
+
+
+def test_the_other_models_are_listed_beside_a_latent(compared):
+    """The relations of a latent alone: AppTest opens no tab."""
+    a, b = both(compared)
+    script = AppTest.from_function(_other_models, args=(a.run_id, 3), default_timeout=60).run()
+    assert_no_failure(script)
+    [table] = [one.value for one in script.dataframe]
+    assert set(table["run_id"]) >= {b.run_id}
+
+
+def _other_models(run_id, latent):
+    from pages.components.explorer import explorer
+    from pages.components.latents.other_models import show_other_models
+
+    store = explorer().store
+    run = next(run for run in store.runs.table().itertuples() if run.run_id == run_id)
+    show_other_models(run, store.latents.table(run_id, [latent]).iloc[0])
 
 
 def both(folder):
@@ -135,6 +154,31 @@ def test_a_chosen_latent_has_its_numbers_and_both_cards(compared, result):
     links = [one.proto.query_string for one in app.get("page_link")]
     for run in both(compared):
         assert any(f"run={run.run_id}" in link for link in links)
+
+
+def test_a_latents_page_names_the_other_models_that_have_it(compared, result):
+    a, b = both(compared)
+    row = next(row for row in result["latents"] if row["correlation"] is not None)
+    number = row["latent_a"]
+    source = b.dictionary().sources.iloc[row["latent_b"]]
+    place = source["prompt_id"], int(source["position"])
+    add_labels(
+        compared / "labels.jsonl", [Label(b.run_id, row["latent_b"], *place, "<i>there</i>")]
+    )
+    app = open_page("latents", run=a.run_id, latent=str(number), kind="all")
+    assert_no_failure(app)
+    table = explorer().store.latents.elsewhere(a.run_id, number).set_index("run_id")
+    found = table.loc[b.run_id]
+    assert found["latent"] == row["latent_b"]
+    assert found["correlation"] == row["correlation"]
+    assert found["rank_a"] == row["rank_a"]
+    assert found["label"] == "<i>there</i>"
+    codes = pd.read_parquet(b.directory / "codes.parquet")
+    uses = codes[codes["latent"] == row["latent_b"]].groupby(["prompt_id", "position"])
+    assert found["density"] == pytest.approx(len(uses) / b.metrics["explored_tokens"])
+    other = newest(compared, 2).dictionary().sources
+    is_there = ((other["prompt_id"] == place[0]) & (other["position"] == place[1])).any()
+    assert len(table) == 1 + is_there
 
 
 def test_tokens_that_end_where_others_do(compared):

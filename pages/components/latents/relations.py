@@ -1,4 +1,4 @@
-"""What a latent has to do with others: near atoms, company, next tokens, other layers."""
+"""What a latent has to do with others: near atoms, company, next tokens, layers and models."""
 
 import functools
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from itda_core.settings import RESID_POST
 from pages.components.cached import loaded_dictionary, loaded_model, loaded_run
 from pages.components.computed import Kept, computed, is_asked_for
 from pages.components.explorer import explorer
+from pages.components.latents.other_models import show_other_models
 from pages.components.run_names import layer_of, run_label, words_of
 from pages.components.text import literal, snippet, token_label
 
@@ -22,7 +23,7 @@ _MIN_SHARED = 5
 
 @st.fragment
 def show_relations(run, latent: pd.Series) -> None:
-    """Four lists, of which only the open one is worked out. run: a row of Store.runs.table();
+    """Lists, of which only the open one is worked out. run: a row of Store.runs.table();
     latent: a row of Store.latents.table()."""
     if st.session_state.pop("_jumps", False):
         st.rerun()  # the whole page: the fragment alone would keep the card
@@ -35,7 +36,9 @@ def show_relations(run, latent: pd.Series) -> None:
 
 def _show_lists(run, latent: pd.Series) -> None:
     names = ["Nearest atoms", "Used together", "Next tokens", "In other layers"]
-    shows = (_show_nearest, _show_company, _show_next_tokens, _show_other_layers)
+    shows = [_show_nearest, _show_company, _show_next_tokens, _show_other_layers]
+    if run.kind == "itda":  # an autoencoder's latents are no tokens that others could have
+        names, shows = [*names, "In other models"], [*shows, show_other_models]
     tabs = st.tabs(names, on_change="rerun", key="relations")
     for tab, show in zip(tabs, shows, strict=True):
         if tab.open:
