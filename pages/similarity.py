@@ -18,6 +18,7 @@ from pages.components.similarity.matrix import (
     show_matrix,
 )
 from pages.components.similarity.model_groups import groups_of
+from pages.components.similarity.moved import say_what_is_by_construction
 from pages.components.similarity.overlaps import doubt_of_words
 from pages.components.similarity.same_latents import show_same_latents
 from pages.components.similarity.training import offer_training
@@ -50,6 +51,8 @@ def show() -> None:
     values = _values(choice)
     _show_reasons(choice, values)
     _warn_of_words(choice)
+    if choice.kind is JACCARD:
+        say_what_is_by_construction(choice, values)
     offer_comparison(choice, values)
     chosen = follow_cell(choice)
     if (values.reasons == "").any():

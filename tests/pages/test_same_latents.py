@@ -18,6 +18,8 @@ from itda_core.runs.run import list_runs
 from itda_core.similarity.same_latents import compare_latents
 from itda_core.training.moving import move
 from pages.components.explorer import explorer
+from pages.components.similarity.choice import Item
+from pages.components.similarity.moved import construction_in_words, moved_pairs
 from pages.components.similarity.paired_uses import difference, paired_uses, with_partners
 from pages.components.similarity.same_sentences import sums_in_words
 from tests.support.app import assert_no_failure, close_explorer, newest, open_page
@@ -267,3 +269,36 @@ def test_what_is_not_known_is_not_said():
     assert "interval" not in said
     assert "(0.00 by chance)" in said
     assert "nothing can be said" in sums_in_words({"compared": 0})
+
+
+def test_a_jaccard_index_of_sources_that_were_moved_is_said_to_be_by_construction(compared):
+    a, b = both(compared)
+    app = open_page("similarity", view="layers", measure="jaccard")
+    models = app.selectbox(key="a").options
+    [trained] = [name for name in models if "moved" not in name]
+    [moved] = [name for name in models if "moved" in name]
+    app.selectbox(key="a").select(trained).run()
+    app.selectbox(key="b").select(moved).run()
+    assert_no_failure(app)
+    said = text_of(app)
+    assert "A layer 1 and B layer 1 have the same sources" in said
+    assert "a Jaccard index of 1 is by construction" in said
+    links = [one.proto.query_string for one in app.get("page_link")]
+    assert f"view=latents&left={a.run_id}&right={b.run_id}" in links
+    app.selectbox(key="b").select(trained).run()
+    assert "by construction" not in text_of(app)
+
+
+def test_pairs_that_were_moved_are_those_of_one_root_and_layer():
+    def item(name, *runs):
+        layers = [int(run[-1]) for run in runs]
+        return Item(name, name, name, tuple((layer, "") for layer in layers), runs)
+
+    roots = pd.Series({"x1": "x1", "y1": "x1", "z2": "x1", "w1": "w1"})
+    items = [item("x", "x1"), item("y", "y1"), item("z", "z2"), item("w", "w1")]
+    values = np.full((4, 4), 1.0)
+    [pair] = moved_pairs(items, items, values, roots)
+    assert (pair.names, pair.run_ids) == (("x", "y"), ("x1", "y1"))
+    assert "of 1 is by construction" in construction_in_words([pair])
+    [pair] = moved_pairs(items, items, 0.9 * values, roots)
+    assert "near 1 is by construction" in construction_in_words([pair])
