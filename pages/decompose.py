@@ -1,17 +1,14 @@
 """Decompose: a prompt's tokens as sums of latents, in the order of pursuit."""
 
-import functools
-
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from itda_core.analysis.decomposition import Decomposition, decompose_steps
+from itda_core.analysis.decomposition import Decomposition
 from itda_core.errors import InputError
 from itda_core.glossary import GLOSSARY
-from pages.components.cached import loaded_model, loaded_run, model_and_dictionary
 from pages.components.charts.camera import ask_for_format
-from pages.components.computed import Kept, computed
+from pages.components.decompose.decomposed import decomposed, warn_of_another_model
 from pages.components.decompose.edits_url import follow_edits
 from pages.components.decompose.prompt import choose_text
 from pages.components.decompose.steering import show_steering
@@ -23,6 +20,7 @@ from pages.components.decompose.terms import (
     terms_text,
     with_labels,
 )
+from pages.components.decompose.two import show_two
 from pages.components.decompose.what_if import edits_scope, show_what_if
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
@@ -34,7 +32,7 @@ from pages.components.token_strip.strip import Light, choose_token, show_rows, t
 from pages.components.url import choose_view, follow_url, keep, write_url
 
 _LEGEND = (0.0, 0.02, 0.1, 0.3, 1.0)  # shares left, of which the colours are shown
-_VIEWS = {"terms": "Terms", "what-if": "What if", "steer": "Steer"}
+_VIEWS = {"terms": "Terms", "what-if": "What if", "steer": "Steer", "two": "Two dictionaries"}
 
 
 def show() -> None:
@@ -49,28 +47,8 @@ def show() -> None:
     if not text:
         st.info("Type or upload a text, or take one of the starters.")
         return
-    digest = loaded_run(run.directory).about.get("model_digest")
-    if digest is None and loaded_run(run.directory).config.activations:
-        st.warning(
-            "This dictionary was trained from a folder of activations that does not say which "
-            "version of the model they are of. What is shown holds where it is this one."
-        )
-    elif digest != loaded_model(loaded_run(run.directory).config.model).digest:
-        st.warning("The model has changed since this dictionary was trained: train it anew.")
-    _show_result(run, _choose_l0(_decomposed(run.directory, text)))
-
-
-def _decomposed(directory: str, text: str) -> Decomposition:
-    model, dictionary = model_and_dictionary(directory)
-    config = loaded_run(directory).config
-    steps = functools.partial(decompose_steps, dictionary, model, text, config)
-    blocks = range(dictionary.hook_point.layer + 1)
-    return computed(_kept(directory, text), model, steps, blocks)
-
-
-@st.cache_resource(max_entries=32, show_spinner=False)
-def _kept(directory: str, text: str) -> Kept[Decomposition]:
-    return Kept(directory, text)
+    warn_of_another_model(run.directory)
+    _show_result(run, _choose_l0(decomposed(run.directory, text)))
 
 
 def _choose_l0(result: Decomposition) -> Decomposition:
@@ -140,6 +118,8 @@ def _show_result(run, result: Decomposition) -> None:
         show_what_if(run, result, latents, row)
     elif view == "steer":
         show_steering(run, result, latents, row)
+    elif view == "two":
+        show_two(run, result, locked)
     elif row is None:
         show_summary(run, result.text, latents)
     else:

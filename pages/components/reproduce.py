@@ -45,6 +45,31 @@ print(result.table()[["position", "token", "step", "latent", "coefficient"]].to_
 """
 
 
+def side_by_side_lines(directories: tuple[str, str], text: str, l0: tuple[int, int]) -> str:
+    """What the Decompose page shows of a text by two dictionaries, each with so many terms."""
+    return f"""\
+from pathlib import Path
+
+from itda_core import decompose, load_model, read_run
+from itda_core.analysis.side_by_side import side_by_side
+from itda_core.similarity.same_latents import common_numbers
+from itda_core.similarity.same_sources import namesakes
+from itda_core.similarity.source_sets import same_tokenizer
+
+text = {text!r}
+runs = [read_run(Path(one)) for one in {list(directories)!r}]
+a, b = (run.dictionary() for run in runs)
+results = [
+    decompose(dictionary, load_model(run.config.model), text, run.config).prefix(l0)
+    for run, dictionary, l0 in zip(runs, (a, b), {list(l0)!r})
+]
+pairs = namesakes(a, b, common_numbers(*runs, {{"a": a, "b": b}}))
+found = side_by_side(*results, pairs, same_tokenizer(a, b))
+print(found.tokens.to_string())
+print(found.terms.to_string())
+"""
+
+
 def what_if_lines(
     directory: str, text: str, l0: int, edits: Sequence[Edit], position: int, onto: str
 ) -> str:

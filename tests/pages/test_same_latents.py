@@ -1,4 +1,4 @@
-"""The same latents in two models, on the Similarity page."""
+"""The same latents in two models, on the Similarity, Latents and Decompose pages."""
 
 import shutil
 
@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from itda_core.analysis.decomposition import decompose
 from itda_core.config import ModelSpec
 from itda_core.jobs.queue import JobQueue
+from itda_core.model.loading import load_model
 from itda_core.runs.labels import Label
 from itda_core.runs.latent_comparisons import (
     latent_comparisons_folder,
@@ -18,6 +20,7 @@ from itda_core.runs.run import list_runs
 from itda_core.similarity.same_latents import compare_latents
 from itda_core.training.moving import move
 from pages.components.explorer import explorer
+from pages.components.reproduce import side_by_side_lines
 from pages.components.similarity.choice import Item
 from pages.components.similarity.moved import construction_in_words, moved_pairs
 from pages.components.similarity.paired_uses import difference, paired_uses, with_partners
@@ -302,3 +305,88 @@ def test_pairs_that_were_moved_are_those_of_one_root_and_layer():
     assert "of 1 is by construction" in construction_in_words([pair])
     [pair] = moved_pairs(items, items, 0.9 * values, roots)
     assert "near 1 is by construction" in construction_in_words([pair])
+
+
+TEXT = "The Senate will ratify the treaty with Spain."
+
+
+def test_a_text_by_two_dictionaries_is_that_of_loops_over_both(compared):
+    a, b = both(compared)
+    app = open_page("decompose", run=a.run_id, view="two", second=b.run_id, text=TEXT)
+    assert_no_failure(app)
+    results = [
+        decompose(run.dictionary(), load_model(run.config.model), TEXT, run.config)
+        for run in (a, b)
+    ]
+    expected = {int(n): in_common(results, row) for row, n in enumerate(results[0].positions)}
+    [tokens] = [one.value for one in app.dataframe if "in_common" in one.value]
+    found = dict(zip(tokens["position_a"], tokens["in_common"], strict=True))
+    assert found == pytest.approx(expected)
+    assert tokens["in_common"].is_monotonic_increasing
+    median = np.median(list(expected.values()))
+    assert f"On the median of {len(expected)} tokens {median:.1%}" in text_of(app).replace("*", "")
+    first = int(tokens["position_a"].iloc[0])
+    assert f"Token {first}:" in text_of(app)
+    [terms] = [one.value for one in app.dataframe if "is_common" in one.value]
+    row = results[0].positions.tolist().index(first)
+    for side, result in zip("ab", results, strict=True):
+        own = terms.dropna(subset=f"coefficient_{side}")
+        expected_terms = result.terms(row).set_index("latent")["coefficient"].to_dict()
+        shown = dict(zip(own[f"latent_{side}"], own[f"coefficient_{side}"], strict=True))
+        assert shown == pytest.approx(expected_terms)
+    assert app.query_params["second"] == b.run_id
+
+
+def in_common(results, row):
+    """Of one token, by loops; numbers of the moved dictionary are those of the other."""
+    sides = []
+    for result in results:
+        before, terms = 1.0, {}
+        for term in result.terms(row).itertuples():
+            terms[term.latent] = (term.coefficient, before - term.share_left)
+            before = term.share_left
+        sides.append(terms)
+    both_use = [n for n in sides[0] if n in sides[1] and sides[0][n][0] * sides[1][n][0] > 0]
+    shares = [
+        sum(terms[n][1] for n in both_use) / sum(explains for _, explains in terms.values())
+        for terms in sides
+    ]
+    return sum(shares) / 2
+
+
+def test_a_locked_token_is_the_one_whose_terms_are_shown_by_two_dictionaries(compared):
+    a, b = both(compared)
+    query = {"run": a.run_id, "view": "two", "second": b.run_id, "text": TEXT}
+    app = open_page("decompose", token="4", l0="2", **query)
+    assert "Token 4:" in text_of(app)
+    [terms] = [one.value for one in app.dataframe if "is_common" in one.value]
+    assert terms["coefficient_a"].notna().sum() <= 2
+    assert terms["coefficient_b"].notna().sum() <= 2
+    app = open_page("decompose", token="0", **query)
+    assert "not one of those that both decompose" in text_of(app)
+
+
+def test_lines_that_reproduce_two_dictionaries_print_what_the_page_shows(compared, capsys):
+    a, b = both(compared)
+    lines = side_by_side_lines((str(a.directory), str(b.directory)), TEXT, (3, 2))
+    scope = {}
+    exec(lines, scope)
+    assert capsys.readouterr().out
+    app = open_page("decompose", run=a.run_id, view="two", second=b.run_id, text=TEXT, l0="3")
+    [tokens] = [one.value for one in app.dataframe if "in_common" in one.value]
+    assert scope["found"].tokens["latents_a"].max() <= 3
+    assert scope["found"].tokens["latents_b"].max() <= 2
+    assert set(scope["found"].tokens["position_a"]) == set(tokens["position_a"])
+
+
+def test_what_has_no_namesakes_is_said_where_two_dictionaries_are_asked_for(not_compared):
+    a, b = both(not_compared)
+    shutil.rmtree(b.directory)
+    other = newest(not_compared, 2)
+    app = open_page("decompose", run=a.run_id, view="two", second=other.run_id, text=TEXT)
+    assert_no_failure(app)
+    names = ["prompt_id", "position"]
+    sources = [run.dictionary().sources[names] for run in (a, other)]
+    n_common = len(sources[0].merge(sources[1]))
+    assert ("no source in common" in text_of(app)) == (n_common == 0)
+    assert ("On the median" in text_of(app)) == (n_common > 0)
