@@ -14,8 +14,9 @@ from types import ModuleType
 from typing import Any
 
 from itda_core.cluster.connection import Shared, Size
+from itda_core.cluster.machine import check_packages, packages
 from itda_core.cluster.messages import Arrival, Failure, Greeting, Orders
-from itda_core.cluster.worker import Worker, packages
+from itda_core.cluster.worker import Worker
 from itda_core.errors import InputError, ItdaError, first_line
 
 _TICK = 0.5
@@ -243,13 +244,7 @@ def _own_error(error: Exception) -> Exception:
 
 def _check_same(greeting: Greeting, first: Greeting) -> None:
     """Raises InputError where a worker's numbers could be others than those of the first."""
-    here = packages()
-    for name, version in greeting.packages.items():
-        if version != here[name]:
-            raise InputError(
-                f"The machine {greeting.machine} has another {name} ({version}) than this one "
-                f"({here[name]}). Install the same on all machines."
-            )
+    check_packages(greeting.machine, greeting.packages, packages())
     same_model = (greeting.identity, greeting.tokenizer) == (first.identity, first.tokenizer)
     if not same_model:
         raise InputError(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from itda_core.cluster.board import Attempt
+from itda_core.cluster.machine import check_packages, machine_name, packages
 from itda_core.errors import ItdaError, TrainingHeld
 
 MAX_ATTEMPTS = 5
@@ -39,8 +40,8 @@ class Order:
     """in which the command was called: relative paths are meant from there"""
     token: str
     """a file in `runs` that the command wrote: who sees it shares the folder"""
-    code: str
-    """the digest of the command's package"""
+    packages: dict[str, str]
+    """what the command's machine computes with"""
 
 
 class _Teller:
@@ -83,20 +84,15 @@ def train_here(order: Order, board: Any) -> dict[str, Any]:
 
 def _check(order: Order, before: list[Attempt]) -> None:
     """Raises ItdaError where this machine would write something else, or somewhere else."""
-    from itda_core.cluster.code import code_digest, host_name
-
     if len(before) >= MAX_ATTEMPTS:
         raise ItdaError(
             f"Its process was killed {len(before)} times, perhaps for want of memory. Give it more "
             "(fewer workers at once, a smaller --memory), and train the list again."
         )
-    if code_digest() != order.code:
-        raise ItdaError(
-            f"{host_name()} has another version of the explorer. Install the same on all machines."
-        )
+    check_packages(machine_name(), packages(), order.packages)
     if not Path(order.token).exists():
         raise ItdaError(
-            f"{host_name()} does not see {order.runs} as the machine does that the list was "
+            f"{machine_name()} does not see {order.runs} as the machine does that the list was "
             "started on. Name a folder that all machines share (--runs)."
         )
 

@@ -14,8 +14,8 @@ from types import ModuleType
 from typing import Any
 
 from itda_core.cluster.board import Board
-from itda_core.cluster.code import code_digest
 from itda_core.cluster.connection import connected, size_of
+from itda_core.cluster.machine import packages
 from itda_core.cluster.task import MAX_ATTEMPTS, Order, train_here
 from itda_core.config import code_directory, is_checkout
 from itda_core.errors import first_line
@@ -78,7 +78,7 @@ class _Crew:
             while len(self._running) >= self._at_once:
                 yield self._look()
             where = {"memory": memory, "folder": str(Path.cwd()), "token": str(token)}
-            about = {"config": one.config.to_dict(), "runs": str(runs), "code": code_digest()}
+            about = {"config": one.config.to_dict(), "runs": str(runs), "packages": packages()}
             order = Order(one.number, **about, **where)
             self._running[task.remote(order, self._board)] = one.number
         while self._running:

@@ -7,10 +7,8 @@ that any other can do the same call again. Nothing here knows of Ray.
 import errno
 import functools
 import os
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +18,13 @@ from itda_core.activations.plan import LazyBatches, Plan
 from itda_core.cluster.choosing import Chosen, chosen
 from itda_core.cluster.far_model import FarModel, far_model
 from itda_core.cluster.kept_parts import PartRows
+from itda_core.cluster.machine import machine_name, packages
 from itda_core.cluster.messages import Arrival, Captured, Failure, Greeting, Orders, Share
 from itda_core.cluster.part_writing import PartWriting
 from itda_core.config import TrainConfig
 from itda_core.corpus.corpus import Corpus
 from itda_core.devices import is_out_of_memory, what_was_full
 from itda_core.dictionary.dictionary import Dictionary
-from itda_core.digests import digest
 from itda_core.errors import InputError, ItdaError, first_line
 from itda_core.evaluation.metrics import ReconstructionSums
 from itda_core.files import disk_errors_as_sentences, write_atomically
@@ -36,8 +34,6 @@ from itda_core.runs.training_context import TrainingContext
 from itda_core.runs.workspace import Workspace
 from itda_core.training.encoding import Block, encoded_blocks, held_out_measures
 
-_LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")
-"""Beside this package: what the numbers may depend on"""
 _TELL = 0.01
 """Of a call: how much more has to be done before it is told how far it is"""
 
@@ -154,19 +150,6 @@ class Worker:
             dictionary = fetch().to(self._model.device)
             self._newest = layer, dictionary, dictionary.gram()
         return self._newest[1:]
-
-
-def machine_name() -> str:
-    """What a person calls this machine."""
-    return socket.gethostname()
-
-
-@functools.cache
-def packages() -> dict[str, str]:
-    """Versions of what the numbers may depend on; of this package its code."""
-    folder = Path(__file__).parent.parent
-    code = (path.read_bytes() for path in sorted(folder.rglob("*.py")))
-    return {"itda-explorer": digest(code), **{name: metadata.version(name) for name in _LIBRARIES}}
 
 
 def _check_folder(runs: Path, token: str) -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from itda_core.cluster import pool as pool_module
 from itda_core.cluster.connection import Size
+from itda_core.cluster.machine import packages
 from itda_core.cluster.messages import Arrival, Failure, Greeting
 from itda_core.cluster.pool import Call, Pool
-from itda_core.cluster.worker import packages
 from itda_core.errors import InputError, ItdaError
 
 

@@ -6,10 +6,12 @@ from contextlib import closing
 import pytest
 import torch
 
+from itda_core.cluster import machine as machine_module
 from itda_core.cluster import task
 from itda_core.cluster.board import Attempt, Board
+from itda_core.cluster.machine import packages
 from itda_core.cluster.trainings import train_each_on_cluster
-from itda_core.errors import ItdaError, RunError
+from itda_core.errors import InputError, ItdaError, RunError
 from itda_core.runs.workspace import Workspace, holder_of, is_held
 from itda_core.training.training_list import ListedTraining
 from tests.cluster.conftest import machine
@@ -176,19 +178,41 @@ def test_the_board_knows_the_attempts_and_passes_on_that_all_stop():
 
 
 def order(tmp_path, **changes):
-    from itda_core.cluster.code import code_digest
-
     where = {"runs": str(tmp_path), "folder": str(tmp_path), "token": str(tmp_path)}
-    return task.Order(1, {}, memory=None, code=code_digest(), **{**where, **changes})
+    return task.Order(1, {}, **{"memory": None, "packages": packages(), **where, **changes})
 
 
-def test_a_machine_that_would_write_something_else_is_refused_by_name(tmp_path, monkeypatch):
-    monkeypatch.setattr("itda_core.cluster.code.host_name", lambda: "node-7")
+@pytest.fixture
+def node_7(monkeypatch):
+    monkeypatch.setattr(task, "machine_name", lambda: "node-7")
+
+
+@pytest.mark.usefixtures("node_7")
+def test_a_machine_that_would_write_something_else_is_refused_by_name(tmp_path):
     task._check(order(tmp_path), [])
     with pytest.raises(ItdaError, match=r"node-7 does not see .* Name a folder that all machines"):
         task._check(order(tmp_path, token=str(tmp_path / "not there")), [])
-    other = task.Order(1, {}, str(tmp_path), None, str(tmp_path), str(tmp_path), code="other")
-    with pytest.raises(ItdaError, match="node-7 has another version of the explorer"):
-        task._check(other, [])
     with pytest.raises(ItdaError, match="was killed 5 times, perhaps for want of memory"):
         task._check(order(tmp_path), BEFORE * 5)
+
+
+@pytest.mark.usefixtures("node_7")
+@pytest.mark.parametrize("name", ["itda-explorer", "torch", "transformers", "numpy"])
+def test_a_machine_that_would_write_other_numbers_is_refused_by_name(tmp_path, name):
+    """Other code, or another library that computes."""
+    others = {**packages(), name: "0.1"}
+    told = rf"node-7 has another {name} \(.*\) than the one that starts the training \(0\.1\)"
+    with pytest.raises(InputError, match=told):
+        task._check(order(tmp_path, packages=others), [])
+
+
+def test_code_that_was_changed_or_moved_is_other_code(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine_module, "__file__", str(tmp_path / "core" / "cluster" / "m.py"))
+    file, found = tmp_path / "core" / "cluster" / "a.py", set()
+    file.parent.mkdir(parents=True)
+    for content, path in [("x = 1", file), ("x = 2", file), ("x = 2", tmp_path / "core" / "a.py")]:
+        for old in tmp_path.rglob("*.py"):
+            old.unlink()
+        path.write_text(content)
+        found.add(packages.__wrapped__()["itda-explorer"])
+    assert len(found) == 3
