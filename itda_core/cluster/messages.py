@@ -24,7 +24,7 @@ class Orders:
     runs: Path
     """the folder that all machines reach"""
     token: str
-    """a file in it, which has this as its content"""
+    """a file in it that the command holds: who sees it shares the folder"""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from itda_core.cluster.board import Attempt
 from itda_core.cluster.machine import check_packages, machine_name, packages
+from itda_core.cluster.shared_folder import check_shared
 from itda_core.errors import ItdaError, TrainingHeld
 
 MAX_ATTEMPTS = 5
@@ -39,7 +40,7 @@ class Order:
     folder: str
     """in which the command was called: relative paths are meant from there"""
     token: str
-    """a file in `runs` that the command wrote: who sees it shares the folder"""
+    """a file in `runs` that the command holds: who sees it shares the folder"""
     packages: dict[str, str]
     """what the command's machine computes with"""
 
@@ -90,11 +91,7 @@ def _check(order: Order, before: list[Attempt]) -> None:
             "(fewer workers at once, a smaller --memory), and train the list again."
         )
     check_packages(machine_name(), packages(), order.packages)
-    if not Path(order.token).exists():
-        raise ItdaError(
-            f"{machine_name()} does not see {order.runs} as the machine does that the list was "
-            "started on. Name a folder that all machines share (--runs)."
-        )
+    check_shared(Path(order.runs), order.token)
 
 
 def _trained(order: Order, teller: _Teller, before: list[Attempt]) -> dict[str, Any]:

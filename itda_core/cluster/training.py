@@ -1,9 +1,7 @@
 """One training over many machines: the five stages of a training, what takes long on a cluster."""
 
 import functools
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +11,9 @@ from itda_core.cluster.encoding import ClusterEncoder
 from itda_core.cluster.far_model import FarModel
 from itda_core.cluster.messages import Orders
 from itda_core.cluster.pool import Call, Pool
+from itda_core.cluster.shared_folder import shared
 from itda_core.config import TrainConfig
 from itda_core.errors import InputError
-from itda_core.files import disk_errors_as_sentences, write_atomically
 from itda_core.progress import Progress
 from itda_core.runs.training_context import TrainingContext
 from itda_core.settings import MOVED
@@ -57,7 +55,7 @@ def train_on_cluster(
         raise InputError("A move reads few prompts: it is made on one machine, by `itda move`.")
     runs = runs.absolute()
     yield Progress("loading")
-    with connected(address) as ray, _reachable(runs) as token:
+    with connected(address) as ray, shared(runs) as token:
         size = size_of(ray.nodes(), workers)
         spec = model_as_before(config, runs)
         orders = Orders(spec, config.site, config.layers, memory, max(1, size.cpus), runs, token)
@@ -70,20 +68,6 @@ def train_on_cluster(
             yield from train_from(model, config, runs, functools.partial(_run, pool=pool))
         finally:
             pool.close()
-
-
-@contextmanager
-def _reachable(runs: Path) -> Iterator[str]:
-    """A file in the folder, which workers look for; gives its name's last part."""
-    token = uuid.uuid4().hex
-    with disk_errors_as_sentences(runs):
-        runs.mkdir(parents=True, exist_ok=True)
-        write_atomically(runs / f".cluster-{token}", b"")
-    try:
-        yield token
-    finally:
-        for path in runs.glob(f".cluster-{token}*"):
-            path.unlink(missing_ok=True)
 
 
 def _described(pool: Pool) -> Iterator[Progress]:

@@ -6,9 +6,7 @@ again on another, where it goes on from its checkpoint.
 
 import contextlib
 import os
-import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,10 +14,10 @@ from typing import Any
 from itda_core.cluster.board import Board
 from itda_core.cluster.connection import connected, size_of
 from itda_core.cluster.machine import packages
+from itda_core.cluster.shared_folder import shared
 from itda_core.cluster.task import MAX_ATTEMPTS, Order, train_here
 from itda_core.config import code_directory, is_checkout
 from itda_core.errors import first_line
-from itda_core.files import disk_errors_as_sentences
 from itda_core.progress import Progress
 from itda_core.training.standing import Standing
 from itda_core.training.training_list import ListedTraining
@@ -48,10 +46,11 @@ def train_each_on_cluster(
     """
     standing = Standing(trainings)
     yield standing.progress("loading")
-    with connected(address) as ray, _shared(runs) as token:
+    runs = Path(runs).resolve()
+    with connected(address) as ray, shared(runs) as token:
         crew = _Crew(ray, standing, workers or len(trainings))
         try:
-            yield from crew.train(trainings, Path(runs).resolve(), memory, token)
+            yield from crew.train(trainings, runs, memory, token)
         finally:
             crew.stop()
 
@@ -71,13 +70,13 @@ class _Crew:
         """the number of each training, by its task"""
 
     def train(
-        self, trainings: Sequence[ListedTraining], runs: Path, memory: int | None, token: Path
+        self, trainings: Sequence[ListedTraining], runs: Path, memory: int | None, token: str
     ) -> Iterator[Progress]:
         task = self._task(min(self._at_once, len(trainings)))
         for one in trainings:
             while len(self._running) >= self._at_once:
                 yield self._look()
-            where = {"memory": memory, "folder": str(Path.cwd()), "token": str(token)}
+            where = {"memory": memory, "folder": str(Path.cwd()), "token": token}
             about = {"config": one.config.to_dict(), "runs": str(runs), "packages": packages()}
             order = Order(one.number, **about, **where)
             self._running[task.remote(order, self._board)] = one.number
@@ -145,16 +144,3 @@ def _environment() -> dict[str, str]:
     if is_checkout():
         said["PYTHONPATH"] = str(code_directory())
     return {**said, "OMP_WAIT_POLICY": "passive"}
-
-
-@contextmanager
-def _shared(runs: Path) -> Iterator[Path]:
-    """A file in the folder of runs by which other machines know it."""
-    with disk_errors_as_sentences(runs):
-        runs.mkdir(parents=True, exist_ok=True)
-        token = runs.resolve() / f".shared-{uuid.uuid4().hex}"
-        token.touch()
-    try:
-        yield token
-    finally:
-        token.unlink(missing_ok=True)

@@ -6,10 +6,8 @@ that any other can do the same call again. Nothing here knows of Ray.
 
 import errno
 import functools
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,13 +19,13 @@ from itda_core.cluster.kept_parts import PartRows
 from itda_core.cluster.machine import machine_name, packages
 from itda_core.cluster.messages import Arrival, Captured, Failure, Greeting, Orders, Share
 from itda_core.cluster.part_writing import PartWriting
+from itda_core.cluster.shared_folder import check_shared
 from itda_core.config import TrainConfig
 from itda_core.corpus.corpus import Corpus
 from itda_core.devices import is_out_of_memory, what_was_full
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError, ItdaError, first_line
 from itda_core.evaluation.metrics import ReconstructionSums
-from itda_core.files import disk_errors_as_sentences, write_atomically
 from itda_core.model.loading import load_model
 from itda_core.model.tokens import Tokens, padded
 from itda_core.runs.training_context import TrainingContext
@@ -67,7 +65,7 @@ class Worker:
         """Load the model. Raises InputError where the folder is not the one of the others."""
         yield Arrival()
         orders = self._orders
-        _check_folder(orders.runs, orders.token)
+        check_shared(orders.runs, orders.token)
         torch.set_num_threads(orders.threads)
         model = load_model(orders.spec, memory=orders.memory)
         model.check_layers(orders.layers)
@@ -150,18 +148,6 @@ class Worker:
             dictionary = fetch().to(self._model.device)
             self._newest = layer, dictionary, dictionary.gram()
         return self._newest[1:]
-
-
-def _check_folder(runs: Path, token: str) -> None:
-    """Raises InputError where the folder is not here, or another one, or can't be written to."""
-    here = runs / f".cluster-{token}"
-    if not here.exists():
-        raise InputError(
-            f"The folder {runs} is not the one of the machine that starts the training, or it is "
-            "not there. Put ITDA_DATA on a disk that all machines reach under the same path."
-        )
-    with disk_errors_as_sentences(runs):
-        write_atomically(runs / f".cluster-{token}-{machine_name()}-{os.getpid()}", b"")
 
 
 def _on_host(block: Block) -> Block:

@@ -134,7 +134,7 @@ def test_a_training_that_is_stopped_goes_on_from_the_parts_that_are_there(
     assert kept
     assert signal.getsignal(signal.SIGTERM) is before, "by which commands stop"
     assert len(interrupted_trainings(runs)) == 1
-    assert not [*runs.glob(".cluster-*")]
+    assert not [*runs.glob(".shared-*")]
     for progress in train_on_cluster(config, runs, cluster.address, workers=1):
         if progress.stage == "choosing":
             now = written(runs)

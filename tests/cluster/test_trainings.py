@@ -178,20 +178,21 @@ def test_the_board_knows_the_attempts_and_passes_on_that_all_stop():
 
 
 def order(tmp_path, **changes):
-    where = {"runs": str(tmp_path), "folder": str(tmp_path), "token": str(tmp_path)}
+    (tmp_path / "token").touch()
+    where = {"runs": str(tmp_path), "folder": str(tmp_path), "token": "token"}
     return task.Order(1, {}, **{"memory": None, "packages": packages(), **where, **changes})
 
 
 @pytest.fixture
 def node_7(monkeypatch):
-    monkeypatch.setattr(task, "machine_name", lambda: "node-7")
+    monkeypatch.setattr("socket.gethostname", lambda: "node-7")
 
 
 @pytest.mark.usefixtures("node_7")
 def test_a_machine_that_would_write_something_else_is_refused_by_name(tmp_path):
     task._check(order(tmp_path), [])
-    with pytest.raises(ItdaError, match=r"node-7 does not see .* Name a folder that all machines"):
-        task._check(order(tmp_path, token=str(tmp_path / "not there")), [])
+    with pytest.raises(ItdaError, match=r"is not the one of .* on node-7\. Put .* --runs"):
+        task._check(order(tmp_path, token="not there"), [])
     with pytest.raises(ItdaError, match="was killed 5 times, perhaps for want of memory"):
         task._check(order(tmp_path), BEFORE * 5)
 

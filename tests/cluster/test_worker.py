@@ -16,12 +16,12 @@ from itda_core.config import ModelSpec
 from itda_core.corpus.corpus import load_corpus
 from tests.support.trained_runs import tiny_config
 
-TOKEN = "abc"
+TOKEN = ".shared-abc"
 
 
 @pytest.fixture
 def orders(tiny_model_folder, tmp_path):
-    (tmp_path / f".cluster-{TOKEN}").touch()
+    (tmp_path / TOKEN).touch()
     spec = ModelSpec(str(tiny_model_folder), dtype="float32")
     return Orders(spec, "resid_post", (0, 1), None, torch.get_num_threads(), tmp_path, TOKEN)
 
@@ -105,7 +105,7 @@ def test_a_full_disk_is_told_apart_and_leaves_no_part(
 
 
 def test_a_worker_that_does_not_reach_the_folder_says_so_before_it_loads_anything(orders, tmp_path):
-    (tmp_path / f".cluster-{TOKEN}").unlink()
+    (tmp_path / TOKEN).unlink()
     _, failure = Worker(orders).work("greet", ())
     assert isinstance(failure, Failure)
     assert failure.is_input
