@@ -25,6 +25,8 @@ class Orders:
     """the folder that all machines reach"""
     token: str
     """a file in it that the command holds: who sees it shares the folder"""
+    folder: str
+    """in which the command was called: relative paths are meant from there"""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from itda_core.cluster.connection import Shared, Size
-from itda_core.cluster.machine import check_packages, packages
+from itda_core.cluster.machine import check_packages, environment, packages
 from itda_core.cluster.messages import Arrival, Failure, Greeting, Orders
 from itda_core.cluster.worker import Worker
 from itda_core.errors import InputError, ItdaError, first_line
@@ -106,6 +106,7 @@ class Pool:
 
     def _start(self) -> None:
         options = {**self._size.resources, "max_restarts": 0, "scheduling_strategy": "SPREAD"}
+        options["runtime_env"] = {"env_vars": environment()}
         member = _Member(self._ray.remote(Worker).options(**options).remote(self._orders))
         member.give(Call(_GREET, ()))
         self._members.append(member)

@@ -3,8 +3,6 @@
 Nothing heavy is imported before the training begins: torch counts its threads when it is.
 """
 
-import contextlib
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from itda_core.cluster.board import Attempt
-from itda_core.cluster.machine import check_packages, machine_name, packages
+from itda_core.cluster.machine import check_packages, go_to, machine_name, packages
 from itda_core.cluster.shared_folder import check_shared
 from itda_core.errors import ItdaError, TrainingHeld
 
@@ -98,8 +96,7 @@ def _trained(order: Order, teller: _Teller, before: list[Attempt]) -> dict[str, 
     from itda_core.config import TrainConfig
     from itda_core.training.trainer import train
 
-    with contextlib.suppress(OSError):  # it matters to relative paths alone
-        os.chdir(order.folder)
+    go_to(order.folder)
     config, until = TrainConfig.from_dict(order.config), time.monotonic() + UNTIL_FREE_SECONDS
     while True:
         steps = train(config, Path(order.runs), memory=order.memory)

@@ -58,7 +58,8 @@ def train_on_cluster(
     with connected(address) as ray, shared(runs) as token:
         size = size_of(ray.nodes(), workers)
         spec = model_as_before(config, runs)
-        orders = Orders(spec, config.site, config.layers, memory, max(1, size.cpus), runs, token)
+        what, threads = (spec, config.site, config.layers), max(1, size.cpus)
+        orders = Orders(*what, memory, threads, runs, token, folder=str(Path.cwd()))
         pool = Pool(ray, orders, size)
         try:
             # Where its data type is left open, the first worker settles it for all.

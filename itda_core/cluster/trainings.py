@@ -5,7 +5,6 @@ again on another, where it goes on from its checkpoint.
 """
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -13,10 +12,9 @@ from typing import Any
 
 from itda_core.cluster.board import Board
 from itda_core.cluster.connection import connected, size_of
-from itda_core.cluster.machine import packages
+from itda_core.cluster.machine import environment, packages
 from itda_core.cluster.shared_folder import shared
 from itda_core.cluster.task import MAX_ATTEMPTS, Order, train_here
-from itda_core.config import code_directory, is_checkout
 from itda_core.errors import first_line
 from itda_core.progress import Progress
 from itda_core.training.standing import Standing
@@ -25,8 +23,6 @@ from itda_core.training.training_list import ListedTraining
 _LOOK_SECONDS = 0.5
 _STOP_SECONDS = 20.0
 """To come to a checkpoint; a queue ends this process after 30 s"""
-_PASSED_ON = ("ITDA_DATA", "ITDA_MEMORY", "HF_HUB_OFFLINE")
-"""Environment variables that hold for the trainings, too"""
 
 
 def train_each_on_cluster(
@@ -64,7 +60,7 @@ class _Crew:
         strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         beside = {"num_cpus": 0, "scheduling_strategy": strategy(here, soft=False)}
         # Environment variables are said here too: the actor's process loads the same package.
-        beside["runtime_env"] = {"env_vars": _environment()}
+        beside["runtime_env"] = {"env_vars": environment()}
         self._board = ray.remote(Board).options(**beside).remote()
         self._running: dict[Any, int] = {}
         """the number of each training, by its task"""
@@ -90,7 +86,7 @@ class _Crew:
             **size_of(self._ray.nodes(), at_once).resources,
             max_retries=MAX_ATTEMPTS,
             scheduling_strategy="SPREAD",
-            runtime_env={"env_vars": _environment()},
+            runtime_env={"env_vars": environment()},
         )
 
     def _look(self) -> Progress:
@@ -136,11 +132,3 @@ class _Crew:
             _, left = ray.wait(tasks, num_returns=len(tasks), timeout=_STOP_SECONDS)
             for task in left:
                 ray.cancel(task, force=True)
-
-
-def _environment() -> dict[str, str]:
-    """Of the trainings' processes."""
-    said = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    if is_checkout():
-        said["PYTHONPATH"] = str(code_directory())
-    return {**said, "OMP_WAIT_POLICY": "passive"}

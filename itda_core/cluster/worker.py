@@ -16,7 +16,7 @@ from itda_core.activations.plan import LazyBatches, Plan
 from itda_core.cluster.choosing import Chosen, chosen
 from itda_core.cluster.far_model import FarModel, far_model
 from itda_core.cluster.kept_parts import PartRows
-from itda_core.cluster.machine import machine_name, packages
+from itda_core.cluster.machine import go_to, machine_name, packages
 from itda_core.cluster.messages import Arrival, Captured, Failure, Greeting, Orders, Share
 from itda_core.cluster.part_writing import PartWriting
 from itda_core.cluster.shared_folder import check_shared
@@ -65,6 +65,7 @@ class Worker:
         """Load the model. Raises InputError where the folder is not the one of the others."""
         yield Arrival()
         orders = self._orders
+        go_to(orders.folder)
         check_shared(orders.runs, orders.token)
         torch.set_num_threads(orders.threads)
         model = load_model(orders.spec, memory=orders.memory)

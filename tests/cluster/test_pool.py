@@ -1,5 +1,6 @@
 """Calls are given to workers, and made again where a worker is lost or its disk is full."""
 
+import os
 import types
 
 import pytest
@@ -44,11 +45,16 @@ class RayHere:
     exceptions = types.SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
 
     def __init__(self):
-        self.killed, self.turn = [], -1
+        self.killed, self.options, self.turn = [], [], -1
 
     def remote(self, kind):
         started = types.SimpleNamespace(remote=lambda orders: Actor(kind(orders)))
-        return types.SimpleNamespace(options=lambda **_: started)
+
+        def options(**said):
+            self.options.append(said)
+            return started
+
+        return types.SimpleNamespace(options=options)
 
     def wait(self, streams, timeout):
         self.turn += 1
@@ -196,3 +202,18 @@ def test_closing_ends_the_workers_whatever_they_do(workers):
     running.close()
     pool.close()
     assert sorted(pool._ray.killed) == [0, 1]
+
+
+def test_what_is_said_to_the_command_holds_on_the_machines(workers, tmp_path, monkeypatch):
+    """But for the device, which each machine has of its own."""
+    monkeypatch.chdir(tmp_path)
+    said = {"ITDA_MEMORY": "3GiB", "HF_HUB_OFFLINE": "1", "ITDA_DATA": "data", "PYTHONPATH": "/x"}
+    for name, value in {**said, "ITDA_DEVICE": "cpu"}.items():
+        monkeypatch.setenv(name, value)
+    [passed] = {
+        str(one["runtime_env"]): one for one in workers(lambda *_: [])._ray.options
+    }.values()
+    found = passed["runtime_env"]["env_vars"]
+    assert found.pop("PYTHONPATH").endswith(f"{os.pathsep}/x")
+    expected = {"ITDA_MEMORY": "3GiB", "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "passive"}
+    assert found == {**expected, "ITDA_DATA": str(tmp_path / "data")}

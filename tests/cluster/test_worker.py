@@ -2,6 +2,7 @@
 
 import errno
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from itda_core.activations.plan import make_plan
 from itda_core.cluster import kept_parts
 from itda_core.cluster.kept_parts import KeptRows, PartRows
-from itda_core.cluster.messages import Captured, Failure, Orders, Share
+from itda_core.cluster.messages import Captured, Failure, Greeting, Orders, Share
 from itda_core.cluster.worker import Worker
 from itda_core.config import ModelSpec
 from itda_core.corpus.corpus import load_corpus
@@ -23,7 +24,8 @@ TOKEN = ".shared-abc"
 def orders(tiny_model_folder, tmp_path):
     (tmp_path / TOKEN).touch()
     spec = ModelSpec(str(tiny_model_folder), dtype="float32")
-    return Orders(spec, "resid_post", (0, 1), None, torch.get_num_threads(), tmp_path, TOKEN)
+    threads, here = torch.get_num_threads(), str(Path.cwd())
+    return Orders(spec, "resid_post", (0, 1), None, threads, tmp_path, TOKEN, here)
 
 
 @pytest.fixture
@@ -117,6 +119,16 @@ def test_a_model_that_is_not_on_a_machine_is_told_with_the_machine(orders, tmp_p
     _, failure = Worker(missing).work("greet", ())
     assert failure.machine
     assert "There is no model folder" in failure.sentence
+
+
+def test_relative_paths_are_meant_from_where_the_command_was_called(
+    orders, tiny_model_folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # and back again
+    spec = ModelSpec(f"./{tiny_model_folder.name}", dtype="float32")
+    there = replace(orders, spec=spec, folder=str(tiny_model_folder.parent))
+    [greeting] = Worker(there).work("greet", ())
+    assert isinstance(greeting, Greeting)
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
