@@ -1,9 +1,11 @@
 """The pass over the prompts, made by the workers of a cluster, and the choice of atoms."""
 
-import functools
+import contextlib
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -11,9 +13,11 @@ from itda_core.cluster.choosing import Chosen, part_rows, parts_folder
 from itda_core.cluster.kept_parts import KeptRows, PartRows
 from itda_core.cluster.messages import Captured, Share
 from itda_core.cluster.pool import Call, Pool
+from itda_core.files import write_json
 from itda_core.runs.training_context import TrainingContext
 from itda_core.selection.builders import Atoms
 from itda_core.training.held_out import held_out_plan
+from itda_core.training.trainer import CHECKPOINT_SECONDS
 
 _AHEAD = 2
 """Parts that a worker is given at a time, where its model is in memory"""
@@ -43,10 +47,14 @@ class ClusterCapture:
             for layer in self.layers
         }
         self.builders = {layer: ChosenFar(self, layer) for layer in self.layers}
+        self.chosen: dict[int, Chosen] = {}
         self.rows = dict.fromkeys(self.layers, 0)
         self.bad_rows = dict.fromkeys(self.layers, 0)
-        self.seconds = 0.0
-        parts_folder(context, self.kept).mkdir(exist_ok=True)
+        folder = parts_folder(context, self.kept)
+        folder.mkdir(exist_ok=True)
+        self._clock = folder / "seconds.json"
+        self.seconds = _seconds_before(self._clock)
+        self._kept_at = time.monotonic()
         self._missing = self._not_there()
         self._swept: dict[Call, float] = {}
         """How much of each call of a worker that reads block by block is done"""
@@ -61,7 +69,15 @@ class ClusterCapture:
             self.seconds, started = self.seconds + time.monotonic() - started, time.monotonic()
             if heard is not None:
                 self._take_in(*heard)
+            if started - self._kept_at > CHECKPOINT_SECONDS:
+                self.keep_seconds()
             yield
+
+    def keep_seconds(self) -> None:
+        """What was done took so long, as who goes on has to know."""
+        self._kept_at = time.monotonic()
+        if self._clock.parent.exists():  # not once all is written
+            write_json(self._clock, {"seconds": self.seconds})
 
     def _take_in(self, call: Call, captured: Captured) -> None:
         if self.context.model.is_swept:
@@ -128,20 +144,20 @@ class ClusterCapture:
     def let_go(self, layer: int) -> None:
         """The parts go with the workspace, when all layers are written."""
 
-    @functools.cached_property
-    def chosen(self) -> dict[int, Chosen]:
-        """The atoms of all layers, chosen beside each other by as many workers."""
-        context = self.context
+    def choose(self) -> Iterator[None]:
+        """Have the atoms of all layers chosen, beside each other by as many workers; comes back now
+        and then."""
+        context, started = self.context, time.monotonic()
         what = self._pool.share((context.config, context.plan, context.workspace.training_id))
         calls = {Call("choose", (layer, what)): layer for layer in self.layers}
-        found = {}
         for heard in self._pool.run(calls):
             if heard is not None:
                 call, chosen = heard
                 layer = calls[call]
-                found[layer] = chosen
+                self.chosen[layer] = chosen
                 self.rows[layer], self.bad_rows[layer] = chosen.rows, chosen.bad_rows
-        return found
+            self.seconds, started = self.seconds + time.monotonic() - started, time.monotonic()
+            yield
 
     def held_out_rows(self, layer: int) -> PartRows | None:
         """Those that the workers have written; None where there are none."""
@@ -152,8 +168,15 @@ class ClusterCapture:
         return replace(self._parts[layer], starts=starts, length=count)
 
 
+def _seconds_before(file: Path) -> float:
+    """How long the training took before it was interrupted."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return float(json.loads(file.read_bytes())["seconds"])
+    return 0.0
+
+
 class ChosenFar:
-    """The dictionary of a layer, chosen by a worker when it is asked for."""
+    """The dictionary of a layer, which a worker has chosen when it is asked for."""
 
     mean_error: float | None = None
     n_atoms = 0

@@ -6,7 +6,7 @@ from itda_core.cluster.capturing import ClusterCapture
 from itda_core.cluster.kept_parts import PartRows
 from itda_core.cluster.pool import Call, Pool
 from itda_core.dictionary.dictionary import Dictionary
-from itda_core.training.encoding import Block, block_size
+from itda_core.training.encoding import Block, Written, block_size
 
 _AHEAD = 2
 """Blocks that a worker is given at a time"""
@@ -19,8 +19,9 @@ class ClusterEncoder:
         self._layer, self._capture, self._pool = layer, capture, pool
         self._size, self._dictionary = block_size(dictionary), pool.share(dictionary)
 
-    def blocks(self, explored: PartRows) -> Iterator[Block]:
-        """As one machine encodes them: as many tokens together, one block after another."""
+    def blocks(self, explored: PartRows) -> Iterator[Block | None]:
+        """As one machine encodes them: as many tokens together, one block after another; None while
+        none comes."""
         calls = {
             Call("encode", (self._layer, self._dictionary, explored, first, last)): first
             for first in range(0, len(explored), self._size)
@@ -29,16 +30,21 @@ class ClusterEncoder:
         early: dict[int, list[Block]] = {}
         awaited = 0
         for heard in self._pool.run(calls, _AHEAD):
-            if heard is not None:
-                call, blocks = heard
-                early[calls[call]] = blocks
+            if heard is None:
+                yield None
+                continue
+            call, blocks = heard
+            early[calls[call]] = blocks
             while awaited in early:
                 yield from early.pop(awaited)
                 awaited += self._size
 
-    def held_out(self) -> dict[str, float | int | None]:
+    def held_out(self) -> Written:
         rows = self._capture.held_out_rows(self._layer)
         call = Call("measure", (self._layer, self._dictionary, rows))
-        # Twice where a worker is lost after its answer, which another then gives again.
-        *_, measures = [heard[1] for heard in self._pool.run([call]) if heard is not None]
+        measures = {}
+        for heard in self._pool.run([call]):
+            yield
+            if heard is not None:  # twice where a worker is lost after its answer
+                measures = heard[1]
         return measures

@@ -85,19 +85,32 @@ def _run(context: TrainingContext, pool: Pool) -> Iterator[Progress]:
     """Capture, then select, encode and write each layer."""
     capture = ClusterCapture(context, pool)
     report = Report(context, capture)
+    try:
+        yield from _captured_and_chosen(capture, report, pool)
+        encoder = functools.partial(ClusterEncoder, capture=capture, pool=pool)
+        writer = RunWriter(context, encoder, {"device": context.model.device_type})
+        for progress in written(context, capture, report, writer):
+            progress.notes = _with(progress.notes, pool.notes)
+            yield progress
+    finally:
+        capture.keep_seconds()
+    check_all_written(context, capture)
+    report.progress.notes = _with(report.progress.notes, pool.notes)
+    yield report.done()
+
+
+def _captured_and_chosen(capture: ClusterCapture, report: Report, pool: Pool) -> Iterator[Progress]:
+    """The pass to its end, and the atoms of all layers; comes back also while nothing is heard, so
+    that a command can be stopped."""
     notes = report.progress.notes
     for _ in capture.run():
         progress = report.window()
         progress.notes = [*notes, *_about_machines(pool), *pool.notes, *pool.without_room]
         yield progress
-    encoder = functools.partial(ClusterEncoder, capture=capture, pool=pool)
-    about = {"device": context.model.device_type}
-    for progress in written(context, capture, report, RunWriter(context, encoder, about)):
-        progress.notes = _with(progress.notes, pool.notes)
-        yield progress
-    check_all_written(context, capture)
-    report.progress.notes = _with(report.progress.notes, pool.notes)
-    yield report.done()
+    yield report.layer(capture.layers[0])
+    for _ in capture.choose():
+        report.progress.notes = _with(report.progress.notes, pool.notes)
+        yield report.progress
 
 
 def _with(notes: list[str], more: list[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """A finished dictionary's codes of the explored tokens, and its measures on held-out ones."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -33,14 +33,19 @@ _CODE_SCHEMA = pa.schema(
 )
 
 
+Written = Generator[None, None, dict[str, float | int | None]]
+"""Comes back now and then, where the work may be given up, and gives measures for metrics.json"""
+
+
 class Encoder(Protocol):
     """Encodes what a run keeps of one finished dictionary."""
 
-    def blocks(self, explored: RowFile | DeviceRows) -> "Iterator[Block]":
-        """The explored activations in their order, block by block."""
+    def blocks(self, explored: RowFile | DeviceRows) -> "Iterator[Block | None]":
+        """The explored activations in their order, block by block; None now and then where it
+        waits for others."""
         ...
 
-    def held_out(self) -> dict[str, float | int | None]:
+    def held_out(self) -> Written:
         """What `held_out_measures` says of its layer's held-out activations."""
         ...
 
@@ -55,7 +60,8 @@ class EncoderHere:
     def blocks(self, explored: RowFile | DeviceRows) -> "Iterator[Block]":
         return encoded_blocks(explored, 0, len(explored), self._dictionary, self._gram)
 
-    def held_out(self) -> dict[str, float | int | None]:
+    def held_out(self) -> Written:
+        yield
         x = self._activations.of(self._layer)
         return held_out_measures(x, self._dictionary, self._gram)
 
@@ -64,16 +70,20 @@ def write_codes(
     folder: Path,
     context: TrainingContext,
     dictionary: Dictionary,
-    blocks: "Iterable[Block]",
-) -> dict[str, float | int | None]:
+    blocks: "Iterable[Block | None]",
+) -> Written:
     """Write the encoded blocks of the explored activations into codes.parquet, and what nearly
-    became a term into nearly.parquet; returns what metrics.json says of them."""
+    became a term into nearly.parquet; comes back after each, and gives what metrics.json says of
+    them."""
     prompts, positions = context.plan.first_rows(context.explored_rows)
     names = pa.array([prompt.prompt_id for prompt in context.plan.prompts])
     sums, is_used = ReconstructionSums(), np.zeros(len(dictionary), bool)
     near_misses, first = NearMisses(context.explored_rows), 0
     with pq.ParquetWriter(folder / "codes.parquet", _CODE_SCHEMA, compression="zstd") as writer:
         for block in blocks:
+            yield
+            if block is None:
+                continue
             rows = first + np.flatnonzero(block.is_finite)
             first += len(block.is_finite)
             sums.merge(block.sums)

@@ -1,7 +1,7 @@
 """The end of a training or an import: a dictionary becomes a run directory."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -47,6 +47,18 @@ class RunWriter:
         explored: its explored activations; facts: what the training knows, for metrics.json;
         about: what else config.json has to say, of an import for example.
         """
+        for _ in self.writing(layer, dictionary, explored, facts, about):
+            pass
+
+    def writing(
+        self,
+        layer: int,
+        dictionary: Dictionary,
+        explored: RowFile | DeviceRows,
+        facts: dict[str, Any],
+        about: dict[str, Any] | None = None,
+    ) -> Iterator[None]:
+        """The same, coming back now and then; closed there, it leaves nothing of the run."""
         directory = self._context.run_directory(layer)
         if directory.exists():
             return
@@ -56,9 +68,9 @@ class RunWriter:
             dictionary.source_table().to_parquet(folder / "sources.parquet")
             encoder = self._encoder(layer, dictionary)
             blocks = encoder.blocks(explored)
-            codes = write_codes(folder, self._context, dictionary, blocks)
+            codes = yield from write_codes(folder, self._context, dictionary, blocks)
             self._prompt_table.to_parquet(folder / "prompts.parquet")
-            held_out = encoder.held_out()
+            held_out = yield from encoder.held_out()
             metrics = {**facts, "atoms": len(dictionary), **codes, **held_out}
             write_json(folder / "metrics.json", metrics)
             write_json(

@@ -188,7 +188,8 @@ def written(
             if context.asked_tokens:
                 facts["asked_tokens"] = context.asked_tokens
             about = context.moved and context.moved.about(dictionary)
-            writer.write(layer, dictionary, capture.explored[layer], facts, about)
+            for _ in writer.writing(layer, dictionary, capture.explored[layer], facts, about):
+                yield report.progress
             capture.let_go(layer)
             capture.seconds += time.monotonic() - started
         report.progress.finished.append(context.run_id(layer))
