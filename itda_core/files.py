@@ -11,6 +11,8 @@ from typing import Any
 
 from itda_core.errors import ItdaError, RunError
 
+_NEWEST_BYTES = 2**18
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` under a temporary name and rename: the file is there whole or not at all,
@@ -84,3 +86,19 @@ def why_unreadable(path: Path, error: Exception, remedy: str) -> RunError:
 def write_json(path: Path, content: Any) -> None:
     """Readable JSON, written atomically."""
     write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def newest_lines(path: Path, n_bytes: int = _NEWEST_BYTES) -> list[bytes]:
+    """The last lines of a file that grows, as many as `n_bytes` hold and the newest whole one at
+    least; none where it is not there."""
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        start = max(0, file.seek(0, os.SEEK_END) - n_bytes)
+        file.seek(start)
+        lines = file.read().splitlines(keepends=True)
+    if start == 0:
+        return lines
+    whole = lines[1:]  # the first one has lost its beginning
+    is_enough = any(line.endswith(b"\n") for line in whole)
+    return whole if is_enough else newest_lines(path, 4 * n_bytes)

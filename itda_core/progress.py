@@ -2,12 +2,15 @@
 comparisons, so that one reader follows all of them."""
 
 import dataclasses
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 MIN_FRACTION = 0.06
 """Of the work, before which nothing is said of how long the rest takes: the first of 16 windows of
 a training"""
+MAX_ROWS = 20
+"""Trainings of a list, and runs that it has finished, that a line names before the last one"""
 
 
 @dataclass
@@ -72,10 +75,20 @@ class Progress:
         self.tokens_per_second = 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """A line of a progress file: everything but the notes and results; trainings where there
-        is a list of them."""
-        line = dataclasses.asdict(dataclasses.replace(self, results=[]))
-        del line["results"], line["notes"]
-        if not self.trainings:
-            del line["trainings"]
+        """A line of a progress file: everything but the notes and results; where there is a list of
+        trainings how many have which state as `states`, and of a long one those that run, then
+        those that failed."""
+        line = dataclasses.asdict(dataclasses.replace(self, results=[], trainings=[]))
+        del line["results"], line["notes"], line["trainings"]
+        if self.trainings:
+            line["states"] = dict(Counter(row["state"] for row in self.trainings))
+            line["trainings"] = self._told_rows()
+            line["finished"] = self.finished if self.stage == "done" else self.finished[-MAX_ROWS:]
         return line
+
+    def _told_rows(self) -> list[dict[str, Any]]:
+        """As many as a file can take twice a second for days."""
+        if len(self.trainings) <= MAX_ROWS:
+            return [*self.trainings]
+        first = ("running", "failed", "waiting", "done")
+        return sorted(self.trainings, key=lambda row: first.index(row["state"]))[:MAX_ROWS]

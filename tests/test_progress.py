@@ -1,9 +1,11 @@
 """How far work is, told of its parts."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 
+from itda_core.files import newest_lines
 from itda_core.progress import Progress
 from itda_core.training.report import Report
 
@@ -46,3 +48,36 @@ def test_a_slow_beginning_does_not_count_for_what_is_left_of_a_training():
         report._follow()
     left = 16 / 0.85 - 8  # at a second a part
     assert report.progress.seconds_left == pytest.approx(left)
+
+
+def rows(n, **states):
+    """Of a long list: waiting but for those of some numbers."""
+    by_number = {number: state for state, numbers in states.items() for number in numbers}
+    title = "a-model-of-some-length-7b-instruct at step1000, layers 3 and 7, seed 0"
+    about = {"title": title, "where": "node-12", "fraction": 0.5, "stage": "", "error": ""}
+    each = range(1, n + 1)
+    return [{"number": i, "state": by_number.get(i, "waiting"), **about} for i in each]
+
+
+def test_a_line_of_a_long_list_stays_short_and_counts_all():
+    """It names those that run, then those that failed."""
+    trainings = rows(1_000, done=range(1, 301), failed=[302, 500], running=[301, 700])
+    finished = [f"a-model-of-some-length-0123abcd-L{number:02d}" for number in range(900)]
+    line = Progress("training", trainings=trainings, finished=finished).to_dict()
+    assert len(json.dumps(line)) < 6_000
+    assert line["states"] == {"done": 300, "failed": 2, "running": 2, "waiting": 696}
+    assert [row["number"] for row in line["trainings"]][:4] == [301, 700, 302, 500]
+    assert line["finished"] == finished[-20:]
+    short = Progress("done", trainings=trainings[:20], finished=finished).to_dict()
+    assert (short["trainings"], short["finished"]) == (trainings[:20], finished)
+
+
+@pytest.mark.parametrize("n_bytes", [1, 40, 300, 10_000])
+def test_the_newest_line_of_a_file_is_found_however_long_it_is(tmp_path, n_bytes):
+    file = tmp_path / "progress.jsonl"
+    assert newest_lines(file, n_bytes) == []
+    lines = [f"{number} {'x' * number}\n".encode() for number in range(100)]
+    file.write_bytes(b"".join(lines) + b"half of")
+    found = newest_lines(file, n_bytes)
+    assert found[-2:] == [lines[-1], b"half of"]
+    assert lines[-len(found) + 1 :] == found[:-1]

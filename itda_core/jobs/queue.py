@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from itda_core.config import TrainConfig, layers_in_words
 from itda_core.errors import InputError, ItdaError
-from itda_core.files import disk_errors_as_sentences, write_atomically, write_json
+from itda_core.files import disk_errors_as_sentences, newest_lines, write_atomically, write_json
 from itda_core.jobs.job import ANY, Job
 from itda_core.jobs.places import Places, again, free_bytes, places_here
 from itda_core.jobs.process import LIST_FILE, PATIENCE_SECONDS, begin, is_of_job, terminate
@@ -211,8 +211,7 @@ class JobQueue:
     def progress(self, job: Job) -> dict[str, Any] | None:
         """The newest progress of a job, at least its stage; None before the first."""
         path = self.folder / job.job_id / "progress.jsonl"
-        lines = path.read_bytes().splitlines() if path.exists() else []
-        for line in reversed(lines):
+        for line in reversed(newest_lines(path)):
             try:
                 return json.loads(line)
             except ValueError:  # the last line may be half written

@@ -1,6 +1,7 @@
 """Jobs on a page: live progress, cancel, resume, logs."""
 
 import time
+from collections import Counter
 
 import streamlit as st
 
@@ -88,7 +89,7 @@ def _show_active(job: Job) -> None:
     if progress["total_tokens"]:
         st.caption(_details(progress))
     elif progress.get("trainings"):
-        st.caption(_list_details(progress["trainings"]))
+        st.caption(_list_details(progress))
 
 
 def _headline(progress: dict, job: Job) -> str:
@@ -127,16 +128,17 @@ def _details(progress: dict) -> str:
     return literal(" · ".join(parts))
 
 
-def _list_details(trainings: list[dict]) -> str:
-    """Of a list: how many are done, and what runs where."""
-    states = [one["state"] for one in trainings]
-    parts = [f"{states.count('done'):,} of {len(trainings):,} trainings done"]
-    parts += [f"{states.count('failed'):,} failed"] if "failed" in states else []
+def _list_details(progress: dict) -> str:
+    """Of a list: how many are done, and what runs where. Of a long one the line names some."""
+    trainings = progress["trainings"]
+    states = Counter(progress.get("states") or [one["state"] for one in trainings])
+    parts = [f"{states['done']:,} of {states.total():,} trainings done"]
+    parts += [f"{states['failed']:,} failed"] if states["failed"] else []
     running = [one for one in trainings if one["state"] == "running"]
     for one in running[:_TOLD_AT_ONCE]:
         where = f" on {one['where']}" if one["where"] else ""
         parts.append(f"{one['title']}{where}: {one['fraction']:.0%}")
-    others = len(running) - _TOLD_AT_ONCE
+    others = max(states["running"], len(running)) - _TOLD_AT_ONCE
     return literal(" · ".join([*parts, *([f"{others:,} more run"] if others > 0 else [])]))
 
 
