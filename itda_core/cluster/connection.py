@@ -76,7 +76,10 @@ def _check_answers(address: str) -> None:
     """Raises InputError where nothing answers: Ray itself would wait for minutes."""
     found = _found_here() if address == "auto" else address
     if not found:
-        raise InputError(f"No cluster runs on this machine. {_HOW_TO_START}")
+        raise InputError(
+            f"No cluster runs on this machine. {_HOW_TO_START} One that runs with a --temp-dir of "
+            "its own is named by its HOST:PORT, in place of auto or as RAY_ADDRESS."
+        )
     if "://" in found:
         raise InputError(
             f"{found} is the address of a Ray client. Start the training on a machine of the "
@@ -84,6 +87,11 @@ def _check_answers(address: str) -> None:
         )
     host, _, port = found.rpartition(":")
     if not host or not port.isdigit():
+        if address == "auto":
+            raise InputError(
+                f"RAY_ADDRESS says {found!r:.60}, which is no cluster's HOST:PORT. Unset it, or "
+                "name the cluster in place of auto."
+            )
         raise InputError(f"The address of a cluster is HOST:PORT, or auto, and not {address!r}.")
     try:
         _greet(host.strip("[]"), int(port))
@@ -104,7 +112,7 @@ def _greet(host: str, port: int) -> None:
 
 def _found_here() -> str | None:
     """The address of the cluster that this machine belongs to, as Ray notes it."""
-    if said := os.environ.get("RAY_ADDRESS"):
+    if (said := os.environ.get("RAY_ADDRESS", "")) not in ("", "auto"):
         return said
     from ray._private.utils import read_ray_address
 

@@ -12,12 +12,13 @@ import itertools
 import json
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from itda_core.config import TrainConfig, layers_in_words
 from itda_core.errors import InputError, SettingError
+from itda_core.settings import IMPORTED, MOVED, SELECTIONS
 from itda_core.training.as_said import SAID_BY_FOLDER, TRAIN_OPTIONS, WORDS, config_as_said
 
 MAX_TRAININGS = 10_000
@@ -153,6 +154,10 @@ def _values(key: str, value: Any, where: str) -> list[Any]:
 def _config(said: dict[str, Any], where: str) -> TrainConfig:
     if "layers" not in said and "activations" not in said:
         raise InputError(f"{where} lacks layers: give them, such as layers = [7, 15].")
+    if said.get("selection") in (IMPORTED, MOVED):  # what a run's own settings may say
+        raise InputError(
+            f"{where}: selection must be {' or '.join(SELECTIONS)}, got {said['selection']!r}."
+        )
     try:
         return config_as_said(said)
     except SettingError as error:
@@ -163,11 +168,33 @@ def _config(said: dict[str, Any], where: str) -> TrainConfig:
 
 def _refuse_twins(found: list[ListedTraining], name: str) -> None:
     """The same training twice would only wait for itself."""
-    first: dict[TrainConfig, ListedTraining] = {}
+    alike: dict[TrainConfig, list[ListedTraining]] = {}
     for one in found:
-        other = first.setdefault(one.config, one)
-        if other is not one:
-            raise InputError(
-                f"{name}, training {one.table}: {one.title} stands there before, as training "
-                f"{other.table}. Leave out one, or tell them apart."
-            )
+        before = alike.setdefault(_wherever(one.config), [])
+        for other in before:
+            types = [training.config.model.dtype for training in (other, one)]
+            if types[0] == types[1]:
+                raise InputError(
+                    f"{name}, training {one.table}: {one.title} stands there before, as training "
+                    f"{other.table}. Leave out one, or tell them apart."
+                )
+            if "auto" in types:
+                raise InputError(
+                    f"{name}, training {one.table}: {one.title} may be training {other.table}, "
+                    f"since the dtype auto may come to {max(types, key='auto'.__ne__)}. Leave out "
+                    "one, or say both data types."
+                )
+        before.append(one)
+
+
+def _wherever(config: TrainConfig) -> TrainConfig:
+    """The same for each way of naming its files, and but for the data type."""
+    model = replace(config.model, name=_place(config.model.name), dtype="auto")
+    corpus = replace(config.corpus, name=_place(config.corpus.name))
+    folder = config.activations and _place(config.activations)
+    return replace(config, model=model, corpus=corpus, activations=folder)
+
+
+def _place(name: str) -> str:
+    """A file or folder by its path; any other name as it is."""
+    return str(Path(name).resolve()) if Path(name).exists() else name

@@ -69,7 +69,15 @@ def test_what_is_no_address_is_refused(begun, address, told):
 
 def test_without_a_cluster_on_this_machine_auto_says_how_to_start_one(begun, monkeypatch):
     monkeypatch.setattr(connection, "_found_here", lambda: None)
-    with pytest.raises(InputError, match=r"No cluster runs on this machine.*ray start --head"):
+    told = r"No cluster runs on this machine.*ray start --head.*--temp-dir.*HOST:PORT.*RAY_ADDRESS"
+    with pytest.raises(InputError, match=told):
+        begun("auto")
+
+
+@pytest.mark.parametrize("address", ["local", "nowhere", "host:many"])
+def test_what_ray_address_says_wrongly_is_told_by_its_name(begun, monkeypatch, address):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(InputError, match=rf"^RAY_ADDRESS says '{address}', which is no .*Unset"):
         begun("auto")
 
 

