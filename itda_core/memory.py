@@ -48,3 +48,16 @@ def usable_memory(device: torch.device | str, memory: int | None = None) -> int:
         return int(_FREE_SHARE * devices.described(str(device)).free)
     except (RuntimeError, AssertionError):
         return sys.maxsize
+
+
+def memory_of_each(together: int, memory: int | None = None) -> int | None:
+    """What `load_model` is to be told in one of several processes that compute on one device: their
+    equal share of it, however many are there already. memory: where it is said it holds for each,
+    as ITDA_MEMORY does."""
+    if together < 2 or memory is not None or memory_setting() is not None:
+        return memory
+    try:
+        found = devices.described(devices.best_device())
+    except (RuntimeError, AssertionError):  # it does not say what is free
+        return None
+    return int(_FREE_SHARE * min(found.free, found.total // together)) or None

@@ -171,6 +171,14 @@ def size_of(machines: list[dict[str, Any]], workers: int | None) -> Size:
     return Size(count, next(n for n in most if sum(cpu // n for cpu in cpus) >= count), 0)
 
 
+def together(machines: list[dict[str, Any]], size: Size) -> int:
+    """How many workers may share the memory of one machine, or of one GPU, at most."""
+    if size.gpus:
+        return 1
+    cpus = [int(one["Resources"].get("CPU", 0)) for one in machines if one["Alive"]]
+    return max(min(size.workers, count // size.cpus) for count in cpus)
+
+
 @dataclass(frozen=True)
 class Shared:
     """Something that lies in the memory of the cluster, and is fetched by who calls it."""

@@ -27,6 +27,8 @@ class Orders:
     """a file in it that the command holds: who sees it shares the folder"""
     folder: str
     """in which the command was called: relative paths are meant from there"""
+    together: int = 1
+    """workers that may share a machine's memory"""
 
 
 @dataclass(frozen=True)

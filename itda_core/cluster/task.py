@@ -41,6 +41,8 @@ class Order:
     """a file in `runs` that the command holds: who sees it shares the folder"""
     packages: dict[str, str]
     """what the command's machine computes with"""
+    together: int = 1
+    """trainings that may share a machine's memory"""
 
 
 class _Teller:
@@ -94,12 +96,14 @@ def _check(order: Order, before: list[Attempt]) -> None:
 
 def _trained(order: Order, teller: _Teller, before: list[Attempt]) -> dict[str, Any]:
     from itda_core.config import TrainConfig
+    from itda_core.memory import memory_of_each
     from itda_core.training.trainer import train
 
     go_to(order.folder)
     config, until = TrainConfig.from_dict(order.config), time.monotonic() + UNTIL_FREE_SECONDS
     while True:
-        steps = train(config, Path(order.runs), memory=order.memory)
+        memory = memory_of_each(order.together, order.memory)
+        steps = train(config, Path(order.runs), memory=memory)
         try:
             return _followed(steps, teller)
         except TrainingHeld as held:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from itda_core.cluster.capturing import ClusterCapture
-from itda_core.cluster.connection import connected, size_of
+from itda_core.cluster.connection import connected, size_of, together
 from itda_core.cluster.encoding import ClusterEncoder
 from itda_core.cluster.far_model import FarModel
 from itda_core.cluster.messages import Orders
@@ -59,7 +59,8 @@ def train_on_cluster(
         size = size_of(ray.nodes(), workers)
         spec = model_as_before(config, runs)
         what, threads = (spec, config.site, config.layers), max(1, size.cpus)
-        orders = Orders(*what, memory, threads, runs, token, folder=str(Path.cwd()))
+        where = {"folder": str(Path.cwd()), "together": together(ray.nodes(), size)}
+        orders = Orders(*what, memory, threads, runs, token, **where)
         pool = Pool(ray, orders, size)
         try:
             # Where its data type is left open, the first worker settles it for all.

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from itda_core.cluster.board import Board
-from itda_core.cluster.connection import connected, size_of
+from itda_core.cluster.connection import Size, connected, size_of, together
 from itda_core.cluster.machine import environment, packages
 from itda_core.cluster.shared_folder import shared
 from itda_core.cluster.task import MAX_ATTEMPTS, Order, train_here
@@ -68,22 +68,24 @@ class _Crew:
     def train(
         self, trainings: Sequence[ListedTraining], runs: Path, memory: int | None, token: str
     ) -> Iterator[Progress]:
-        task = self._task(min(self._at_once, len(trainings)))
+        nodes = self._ray.nodes()
+        size = size_of(nodes, min(self._at_once, len(trainings)))
+        task, share = self._task(size), together(nodes, size)
         for one in trainings:
             while len(self._running) >= self._at_once:
                 yield self._look()
-            where = {"memory": memory, "folder": str(Path.cwd()), "token": token}
-            about = {"config": one.config.to_dict(), "runs": str(runs), "packages": packages()}
-            order = Order(one.number, **about, **where)
+            where = {"runs": str(runs), "folder": str(Path.cwd()), "token": token}
+            about = {"packages": packages(), "memory": memory, "together": share}
+            order = Order(one.number, one.config.to_dict(), **about, **where)
             self._running[task.remote(order, self._board)] = one.number
         while self._running:
             yield self._look()
         yield self._standing.progress()
 
-    def _task(self, at_once: int) -> Any:
+    def _task(self, size: Size) -> Any:
         """A training that takes as much of a machine as lets all be busy."""
         return self._ray.remote(train_here).options(
-            **size_of(self._ray.nodes(), at_once).resources,
+            **size.resources,
             max_retries=MAX_ATTEMPTS,
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": environment()},

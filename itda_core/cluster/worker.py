@@ -26,6 +26,7 @@ from itda_core.devices import is_out_of_memory, what_was_full
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError, ItdaError, first_line
 from itda_core.evaluation.metrics import ReconstructionSums
+from itda_core.memory import memory_of_each
 from itda_core.model.loading import load_model
 from itda_core.model.tokens import Tokens, padded
 from itda_core.runs.training_context import TrainingContext
@@ -68,7 +69,8 @@ class Worker:
         go_to(orders.folder)
         check_shared(orders.runs, orders.token)
         torch.set_num_threads(orders.threads)
-        model = load_model(orders.spec, memory=orders.memory)
+        memory = memory_of_each(orders.together, orders.memory)
+        model = load_model(orders.spec, memory=memory)
         model.check_layers(orders.layers)
         self._model = model.at(orders.site)
         yield Greeting(

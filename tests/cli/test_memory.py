@@ -8,7 +8,7 @@ from itda_core.cli import app as app_module
 from itda_core.cli.parser import make_parser
 from itda_core.devices import Device
 from itda_core.errors import InputError, SettingError
-from itda_core.memory import memory_setting, usable_memory
+from itda_core.memory import memory_of_each, memory_setting, usable_memory
 from itda_core.runs.run import list_runs
 from itda_core.settings import MEMORY
 from tests.support.command_line import one_json, strict_json
@@ -115,3 +115,25 @@ def test_doctor_says_how_large_a_model_is_loaded(cli, monkeypatch):
     assert told()["found"].startswith("weights of up to 3.0 GB (as ITDA_MEMORY says); larger")
     monkeypatch.setenv("ITDA_MEMORY", "much")
     assert not told()["ok"]
+
+
+@pytest.mark.parametrize(
+    ("free", "together", "each"),
+    [
+        (100_000, 1, None),  # nobody to share with: what is free, as ever
+        (100_000, 4, 22_500),
+        (60_000, 4, 22_500),  # another one has its share already
+        (20_000, 4, 18_000),  # other programs take more
+    ],
+)
+def test_processes_that_share_a_device_use_equal_parts_of_it(monkeypatch, free, together, each):
+    device = Device("cpu", "a CPU", 100_000, free)
+    monkeypatch.setattr("itda_core.devices.described", lambda _name: device)
+    monkeypatch.delenv("ITDA_MEMORY", raising=False)
+    assert memory_of_each(together) == each
+
+
+def test_what_is_said_holds_for_each_of_them(monkeypatch):
+    assert memory_of_each(4, 5_000) == 5_000
+    monkeypatch.setenv("ITDA_MEMORY", "8GiB")
+    assert usable_memory("cpu", memory_of_each(4)) == 8 * 2**30

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from itda_core.cluster import connection
-from itda_core.cluster.connection import Size, size_of
+from itda_core.cluster.connection import Size, size_of, together
 from itda_core.cluster.training import train_on_cluster
 from itda_core.errors import InputError
 from tests.support.trained_runs import tiny_config
@@ -108,6 +108,21 @@ def machines(*each):
 )
 def test_workers_are_as_many_as_asked_for_or_one_for_each_gpu_or_machine(each, workers, size):
     assert size_of(machines(*each), workers) == size
+
+
+@pytest.mark.parametrize(
+    "each, workers, count",
+    [
+        ([(16,), (16,)], None, 1),
+        ([(0,), (2,), (2,)], 2, 1),
+        ([(2,)], 2, 2),
+        ([(16,), (4,)], 3, 3),  # the small machine has no room for five CPUs
+        ([(8,), (8,)], 99, 8),
+        ([(16, 8), (16, 8)], None, 1),  # each has a GPU of its own
+    ],
+)
+def test_workers_of_one_machine_share_its_memory(each, workers, count):
+    assert together(machines(*each), size_of(machines(*each), workers)) == count
 
 
 def test_a_machine_that_is_gone_does_not_count():
