@@ -2,13 +2,14 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from itda_core.cli.console import follow, show, trained
 from itda_core.config import layers_in_words
 from itda_core.progress import Progress
 from itda_core.runs.run import Run, read_run
+from itda_core.training.standing import failure_told
 from itda_core.training.training_list import ListedTraining, read_list
 
 
@@ -24,7 +25,7 @@ def train_list(options: argparse.Namespace) -> int:
     content = {"runs": [trained(run) for run in runs], "failures": failures}
     show(options, content, [*map(_row, runs), *(_failed_row(listed, row) for row in failed)])
     if failed:
-        _tell(failures, len(listed))
+        _tell(failures, len(listed), last.notes)
     return 1 if failed else 0
 
 
@@ -68,12 +69,14 @@ def _without(row: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in names}
 
 
-def _tell(failures: list[dict[str, Any]], n_trainings: int) -> None:
-    """Each that failed, and a last line on what to do, which the queue shows."""
-    for one in failures:
-        told = f"Training {one['training']} ({one['title']}) failed: {one['error']}"
-        print(told, file=sys.stderr)
-    first = failures[0]
+def _tell(failures: list[dict[str, Any]], n_trainings: int, told: Collection[str]) -> None:
+    """Each that failed and is not told yet, and a last line on what to do, which the queue shows
+    and which says why the first one did."""
+    first, *others = failures
+    for one in others:
+        line = failure_told(one["training"], one["title"], one["error"])
+        if line not in told:
+            print(line, file=sys.stderr)
     print(
         f"Error: {len(failures)} of {n_trainings} trainings failed, the first for this: "
         f"{first['error']} The others are written; the same list again makes these alone.",

@@ -17,6 +17,7 @@ from itda_core.cluster.shared_folder import shared
 from itda_core.cluster.task import MAX_ATTEMPTS, Order, train_here
 from itda_core.errors import first_line
 from itda_core.progress import Progress
+from itda_core.training.list_check import fail_early
 from itda_core.training.standing import Standing
 from itda_core.training.training_list import ListedTraining
 
@@ -46,7 +47,8 @@ def train_each_on_cluster(
     with connected(address) as ray, shared(runs) as token:
         crew = _Crew(ray, standing, workers or len(trainings))
         try:
-            yield from crew.train(trainings, runs, memory, token)
+            good = fail_early(standing, trainings, is_here=False)
+            yield from crew.train(good, runs, memory, token)
         finally:
             crew.stop()
 
@@ -69,7 +71,7 @@ class _Crew:
         self, trainings: Sequence[ListedTraining], runs: Path, memory: int | None, token: str
     ) -> Iterator[Progress]:
         nodes = self._ray.nodes()
-        size = size_of(nodes, min(self._at_once, len(trainings)))
+        size = size_of(nodes, min(self._at_once, max(1, len(trainings))))
         task, share = self._task(size), together(nodes, size)
         for one in trainings:
             while len(self._running) >= self._at_once:

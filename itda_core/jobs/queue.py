@@ -337,7 +337,7 @@ class JobQueue:
         return {name: free_bytes(name) for name in several}
 
     def _start_on_clusters(self, waiting: list[Job], running: list[Job]) -> None:
-        """Start what takes no device of this machine, all at once: a cluster has its own queue."""
+        """Start all at once what a cluster gives devices to: it has its own queue."""
         under_way = [self._work(job) for job in running]
         for job in waiting:
             if self._work(job) not in under_way and self._has_started(job):

@@ -192,6 +192,12 @@ def type_abilities(spec: ModelSpec) -> Abilities | None:
     return known_type(f"{kind}{ENCODER}" if spec.name.endswith(ENCODER) else str(kind))
 
 
+def check_is_there(spec: ModelSpec) -> None:
+    """Raises ModelError for a local folder that is not there or holds no model. Of the hub nothing
+    is asked."""
+    _resolve(spec, unpack=False)
+
+
 def model_shape(spec: ModelSpec) -> ModelShape | None:
     """The shape of a built-in model, a local folder or a model in the hub's cache; else None.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from itda_core.errors import ItdaError, first_line
 from itda_core.progress import Progress
+from itda_core.training.list_check import fail_early
 from itda_core.training.standing import Standing
 from itda_core.training.trainer import train
 from itda_core.training.training_list import ListedTraining
@@ -22,11 +23,12 @@ def train_in_turn(
     checkpoint of the one that is under way."""
     standing = Standing(trainings)
     yield standing.progress("loading")
-    for one in trainings:
+    for one in fail_early(standing, trainings):
         standing.begins(one.number)
         yield from _followed(standing, one, train(one.config, runs, device, memory))
         gc.collect()  # its model goes before the next one comes
         yield standing.progress()
+    yield standing.progress()
 
 
 def _followed(

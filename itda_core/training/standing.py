@@ -40,6 +40,11 @@ class _Row:
         }
 
 
+def failure_told(number: int, title: str, error: str) -> str:
+    """A training that failed, in a line."""
+    return f"Training {number} ({title}) failed: {error}"
+
+
 class Standing:
     """The trainings of a list: which wait, run, are done or failed, and how far they are."""
 
@@ -66,9 +71,12 @@ class Standing:
         row.state, row.progress = "done", {**row.progress, "finished": [*finished]}
         self._notes += [note for note in notes if note not in self._notes]
 
-    def fails(self, number: int, error: str) -> None:
+    def fails(self, number: int, error: str, is_told: bool = False) -> None:
+        """is_told: whether it is said at once, and not at the end alone."""
         row = self._rows[number]
         row.state, row.error = "failed", error
+        if is_told:
+            self._notes.append(failure_told(number, row.training.title, error))
 
     @property
     def is_over(self) -> bool:

@@ -70,12 +70,32 @@ def test_one_that_fails_costs_no_other_and_is_named_at_the_end(cli, tmp_path, li
     assert rows[-1][:3] == ["failed: training 1", "/no/model", "1"]
     last = err.splitlines()[-1]
     assert last.startswith("Error: 1 of 3 trainings failed, the first for this: There is no model")
-    assert "Training 1 (/no/model, layer 1, seed 0) failed: There is no model folder" in err
+    told = "Training 1 (/no/model, layer 1, seed 0) failed: There is no model folder"
+    assert err.count(told) == 1
+    assert err.index(told) < err.index("1 failed"), "before the first one begins"
     code, out, _ = cli(*command, "--json")
     told = json.loads(out)
     assert (code, len(told["runs"]), len(told["failures"])) == (1, 3, 1)
     assert told["failures"][0]["training"] == 1
     assert len(list_runs(tmp_path / "runs")) == 3
+
+
+def test_models_and_layers_are_checked_before_the_first_training_starts(
+    monkeypatch, tmp_path, list_file
+):
+    wrong = "[[training]]\nlayers = [2, 77]\n[[training]]\nmodel = '/no/model'\nlayers = 1\n"
+    list_file.write_text(list_file.read_text() + wrong, encoding="utf-8")
+    monkeypatch.setattr(in_turn, "train", lambda *_: (one for one in [Progress("done")]))
+    steps = in_turn.train_in_turn(read_list(list_file), tmp_path / "runs")
+    next(steps)
+    first = next(steps)
+    states = [row["state"] for row in first.trainings]
+    assert states == ["done", "waiting", "waiting", "failed", "failed"]
+    assert [note.partition(" failed: ")[0][:10] for note in first.notes] == [
+        "Training 4", "Training 5"
+    ]  # fmt: skip
+    assert "there is no layer 77." in first.notes[0]
+    assert [row["state"] for row in [*steps][-1].trainings].count("done") == 3
 
 
 def test_a_list_with_an_error_starts_nothing(cli, tmp_path, list_file):

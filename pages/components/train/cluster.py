@@ -21,10 +21,13 @@ def ask_for_cluster(source: str) -> str:
         if not text.strip():
             return ""
         address = checked_address(text)
+        is_list = source == "list"
+        how = (
+            "Each training goes to one machine" if is_list else "Each machine takes its own device"
+        )
         st.caption(
-            "Each machine takes its own device. Other jobs run beside it here."
-            if source != "list"
-            else "Each training goes to one machine. Other jobs run beside it here."
+            f"{how}, this one too where it is part of the cluster. Other jobs here do not wait for "
+            "it, and may then share a device with it."
         )
     if source == "folder":
         raise InputError(
