@@ -36,6 +36,7 @@ class Workspace:
         self.training_id = training_id
         self.directory = runs / (f".{training_id}" if can_resume else f".writing-{training_id}")
         self._lock = _lock_of(self.directory)
+        self._is_mine = False
 
     @property
     def log(self) -> Path:
@@ -43,6 +44,8 @@ class Workspace:
         return self.directory / "progress.jsonl"
 
     def add_to_log(self, line: str) -> None:
+        """Raises TrainingHeld as `check_mine` does."""
+        self.check_mine()
         with self.log.open("a") as file:
             file.write(f"{line}\n")
 
@@ -72,12 +75,27 @@ class Workspace:
             ) from error
         try:
             holder.write_text(this_process())
+            self._is_mine = True
             yield
         finally:
+            self._is_mine = False
             self._lock.release()
 
+    def check_mine(self) -> None:
+        """Raises TrainingHeld where this process held the training and another one has taken it
+        since, as from a machine that was given up and lives on: it must write nothing more."""
+        holder = holder_of(self.directory)
+        if self._is_mine and holder != this_process():
+            raise TrainingHeld(
+                f"The training {self.training_id} was taken over by another process "
+                f"({holder or 'which has finished it'}), since this one was thought to be gone.",
+                self.directory,
+            )
+
     def save_checkpoint(self, number: int, dictionaries: dict[int, Dictionary], state: dict):
-        """Keep the dictionaries and the state after window `number`, then drop older ones."""
+        """Keep the dictionaries and the state after window `number`, then drop older ones. Raises
+        TrainingHeld as `check_mine` does."""
+        self.check_mine()
         target = self.directory / f"checkpoint-{number:09d}"
         if target.exists():
             return

@@ -77,6 +77,7 @@ class RunWriter:
                 folder / "config.json", {**self._about(layer), **self._about_all, **(about or {})}
             )
             self._copy_log(folder)
+            self._context.workspace.check_mine()
 
     def _about(self, layer: int) -> dict[str, Any]:
         context = self._context

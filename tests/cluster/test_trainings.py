@@ -11,11 +11,12 @@ from itda_core.cluster import task
 from itda_core.cluster.board import Attempt, Board
 from itda_core.cluster.machine import packages
 from itda_core.cluster.trainings import train_each_on_cluster
-from itda_core.errors import InputError, ItdaError, RunError
-from itda_core.runs.workspace import Workspace, holder_of, is_held
+from itda_core.errors import InputError, ItdaError, RunError, TrainingHeld
+from itda_core.runs.workspace import Workspace, break_lock, holder_of, is_held
+from itda_core.training.trainer import train
 from itda_core.training.training_list import ListedTraining
 from tests.cluster.conftest import machine
-from tests.support.trained_runs import assert_same_runs, long_config, tiny_config, trained
+from tests.support.trained_runs import advance, assert_same_runs, long_config, tiny_config, trained
 
 
 @pytest.fixture(autouse=True)
@@ -158,6 +159,30 @@ def test_a_machine_that_may_live_keeps_its_training(held, monkeypatch, dead, sil
     monkeypatch.setattr(task, "SILENT_SECONDS", silent)
     assert not task._wait_until_free(held.directory, BEFORE, _Here(), until=0.0)
     assert is_held(held.directory)
+
+
+@pytest.mark.parametrize("stage", ["training", "encoding"])
+def test_a_machine_that_was_given_up_and_lives_on_writes_nothing_more(
+    tmp_path, tiny_model_folder, tiny_corpus_file, stage
+):
+    """Where a partition kept it from the others: what took its training over goes on alone."""
+    config = tiny_config(tiny_model_folder, tiny_corpus_file, layers=(0,))
+    steps = train(config, tmp_path)
+    advance(steps, stage)
+    [directory] = tmp_path.iterdir()
+    break_lock(directory)
+    other = Workspace(tmp_path, directory.name[1:])
+    with other.locked(config):
+        (directory / "holder").write_text("7 on other")
+        before = {path: path.stat().st_mtime_ns for path in directory.iterdir()}
+        with pytest.raises(TrainingHeld, match=r"taken over by another process \(7 on other\)"):
+            list(steps)
+        after = {path: path.stat().st_mtime_ns for path in directory.iterdir()}
+        rows = {path for path in before if path.suffix == ".f32"}  # as the other writes them
+        assert {path: after[path] for path in before if path not in rows} == {
+            path: before[path] for path in before if path not in rows
+        }
+        assert [*tmp_path.iterdir()] == [directory]
 
 
 def test_a_training_that_another_machine_holds_says_which(held):
