@@ -7,6 +7,7 @@ import pytest
 
 from itda_core.files import newest_lines
 from itda_core.progress import Progress
+from itda_core.training import report as report_module
 from itda_core.training.report import Report
 
 
@@ -35,14 +36,38 @@ def test_what_is_left_is_said_once_enough_is_done_to_tell():
     assert progress.likely_seconds_left == progress.seconds_left == pytest.approx(20.0)
 
 
-def test_a_slow_beginning_does_not_count_for_what_is_left_of_a_training():
-    """The first part takes 30 s, each of the 16 others 1 s; reading is 85 % of all."""
+def reported():
+    """The report of a training, and the capture that it follows."""
     capture = SimpleNamespace(tokens=0, fraction=0.0, seconds=0.0, block=None, left_out=dict)
+    capture.builders = {}
+    workspace = SimpleNamespace(training_id="x", add_to_log=lambda _line: None)
     context = SimpleNamespace(
-        workspace=SimpleNamespace(training_id="x"), plan=SimpleNamespace(total_rows=16),
+        workspace=workspace, plan=SimpleNamespace(total_rows=16),
         config=SimpleNamespace(max_atoms=1), asked_tokens=0, notes=[], moved=None,
     )  # fmt: skip
-    report = Report(context, capture)
+    return Report(context, capture), capture
+
+
+def test_the_speed_of_machines_whose_work_comes_at_once_is_that_of_all_together(monkeypatch):
+    """Two workers give 100 tokens each every 60 s, of three layers, and nothing in between."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(report_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    report, capture = reported()
+    speeds = []
+    for second in range(1, 361):
+        clock.now = float(second)
+        report.window()
+        for event in range(6 if second % 60 == 0 else 0):
+            capture.tokens += 100 * (event in (2, 5))  # the last layer of each
+            speeds.append(report.window().tokens_per_second)
+    of_all = 2 * 100 / 60
+    assert speeds[-1] == pytest.approx(of_all, rel=0.2)
+    assert max(speeds) < 1.35 * of_all
+
+
+def test_a_slow_beginning_does_not_count_for_what_is_left_of_a_training():
+    """The first part takes 30 s, each of the 16 others 1 s; reading is 85 % of all."""
+    report, capture = reported()
     for part in range(1, 9):
         capture.fraction, capture.seconds = part / 16, 29.0 + part
         report._follow()

@@ -20,6 +20,7 @@ from itda_core.model.built_in import (
     ModelShape,
     built_in_folder,
     is_installed,
+    quieten,
 )
 from itda_core.model.known_types import known_type
 from itda_core.model.model import Model
@@ -80,6 +81,7 @@ def load_model(
 
 def _as_fits(spec: ModelSpec, weights: torch.dtype, device: str, memory: int | None) -> Model:
     """Loaded as a whole, or read block by block where that takes more memory than may be used."""
+    quieten()  # before the hub is asked: its client tells every try
     source = _resolve(spec)
     room = usable_memory(torch.device(numbered(device)), memory)
     if _fits(spec, source, weights, room):

@@ -76,10 +76,12 @@ class Report:
         self._recent = deque([(time.monotonic(), capture.tokens)], maxlen=_RECENT_WINDOWS)
 
     def window(self) -> Progress:
-        """One more window is captured."""
+        """One more window is captured, or, by others, perhaps nothing since."""
         progress, capture = self.progress, self._capture
-        self._recent.append((time.monotonic(), capture.tokens))
-        (start, first_row), (now, row) = self._recent[0], self._recent[-1]
+        now, row = time.monotonic(), capture.tokens
+        if row > self._recent[-1][1]:  # of several machines much comes at once, and long nothing
+            self._recent.append((now, row))
+        start, first_row = self._recent[0]
         progress.tokens = row
         progress.tokens_per_second = (row - first_row) / max(now - start, 1e-9)
         builders = capture.builders.items()

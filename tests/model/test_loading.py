@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import logging
 import pickle
 import shutil
 from contextlib import nullcontext
@@ -345,3 +346,21 @@ def test_weights_that_an_index_names_and_that_are_not_there_are_named(tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ModelError, match=r"names other-half\.safetensors, which is not"):
         load_model(str(tmp_path), device="cpu")
+
+
+def test_the_tries_of_the_hubs_client_are_not_told(monkeypatch, caplog):
+    """One sentence says that the model can't be had."""
+
+    def fails(*_):
+        client.warning("Retrying in 1s [Retry 1/5].")
+        raise OSError("no network")
+
+    client = logging.getLogger("huggingface_hub.utils._http")
+    hub = logging.getLogger("huggingface_hub")
+    monkeypatch.setattr(hub, "level", hub.level)  # and back again
+    hub.setLevel(logging.WARNING)
+    monkeypatch.setattr(loading, "stored_tensors", fails)
+    monkeypatch.setattr(loading, "from_pretrained", fails)
+    with caplog.at_level(logging.NOTSET), pytest.raises(OSError, match="no network"):
+        load_model(ModelSpec("nobody/nothing"))
+    assert caplog.text == ""
