@@ -35,7 +35,7 @@ from pages.components.train.folder import (
     ask_for_source,
     show_fewer_tokens,
 )
-from pages.components.train.list import ask_for_list
+from pages.components.train.list import ask_for_list, show_needs_of_list
 from pages.components.train.method import ask_for_method, ask_for_selection
 from pages.components.train.moving import offer_move, show_origin
 from pages.components.train.needs import show_needs
@@ -86,12 +86,14 @@ def _show_settings() -> _Place | None:
 
 def _show_list() -> _Place | None:
     """The form of several trainings."""
-    text = _or_sentence(ask_for_list)
+    found = _or_sentence(ask_for_list)
     place = _or_sentence(_ask_for_place, "list")
-    is_ready = None not in (text, place)
+    is_ready = None not in (found, place)
+    if is_ready:
+        _or_sentence(show_needs_of_list, found[1], *place)
     is_clicked = st.button("Start trainings", type="primary", disabled=not is_ready)
     if is_clicked and is_ready:
-        explorer().queue.submit_list(text, *place)
+        explorer().queue.submit_list(found[0], *place)
         st.rerun()
     return place
 

