@@ -21,7 +21,7 @@ class PoolHere:
     """A worker of this process in place of a cluster's. Before each answer nothing comes for a
     while, which takes 100 s by a clock of its own."""
 
-    workers, notes, machines = 1, (), Counter(here=1)
+    workers, notes, without_room, machines = 1, (), (), Counter(here=1)
 
     def __init__(self, worker, clock):
         self._worker, self._clock = worker, clock
