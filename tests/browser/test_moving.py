@@ -48,8 +48,10 @@ def move(page: Page, address: str, run_id: str) -> None:
     page.goto(f"{address}/train")
     page.get_by_text(re.compile("layer 4 · 300 atoms")).first.click()
     page.locator(f".st-key-move_{run_id}").get_by_role("button").click()
-    model = page.locator(".st-key-move_model")
-    model.get_by_role("combobox").click()
+    model = page.locator(".st-key-move_model").get_by_role("combobox")
+    expect(model).to_be_visible()
+    settled(page)  # a list that is open while the form is still drawn closes
+    model.click()
     page.get_by_role("option", name=OTHER, exact=True).click()
     expect(page.get_by_text("It reads the")).to_be_visible()
     page.locator(".st-key-move_now").get_by_role("button").click()

@@ -102,8 +102,8 @@ def sums_in_words(found: SideBySide) -> str:
         return "Neither has a term on any token of this text."
     n_none = int((known == 0).sum())
     return (
-        f"On the median of {len(known):,} tokens **{known.median():.1%}** is explained by latents "
-        f"with the same source; on {n_none:,} nothing is."
+        f"On the median of {len(known):,} tokens **{known.median():.1%}** of what the terms "
+        f"explain is due to latents with the same source; on {n_none:,} nothing is."
     )
 
 

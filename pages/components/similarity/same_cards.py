@@ -95,6 +95,7 @@ def _show_uses(runs: dict, latents: dict[str, pd.Series]) -> None:
         f"Of the {len(table):,} explored tokens that use the one or the other, {n_both:,} use "
         f"both. These are the {min(len(table), _PAIRED_USES)} strongest, each against its latent's "
         "largest coefficient; ≠ marks those where the two differ."
+        + ("" if has_one else " A token that ends where none of the other does stands alone.")
     )
     shown = with_partners(
         table.head(_PAIRED_USES),
