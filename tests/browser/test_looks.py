@@ -17,6 +17,7 @@ PLACES = {
     "token": (f"decompose?text={TEXT}&token=4", "Token 4:"),
     "what-if": (f"decompose?text={TEXT}&token=4&view=what-if&after=5", "KL of the edit"),
     "steer": (f"decompose?text={TEXT}&view=steer&steer=7&strength=1.5", "Strengths from"),
+    "two": (f"decompose?text={TEXT}&token=4&view=two", "Reproduce both"),
 }
 OTHER_PAGES = {
     "overview": ("", "What to do next"),
@@ -73,7 +74,9 @@ def test_a_map_is_made_and_a_point_opens_its_latent(address, page, problems):
     assert problems == []
 
 
-@pytest.mark.parametrize("name", ["latent", "map", "token", "what-if", "steer", *OTHER_PAGES])
+@pytest.mark.parametrize(
+    "name", ["latent", "map", "token", "what-if", "steer", "two", *OTHER_PAGES]
+)
 def test_all_text_is_readable_in_both_themes(address, page, name):
     query, sign = (PLACES | OTHER_PAGES)[name]
     for theme in ("dark", "light"):
@@ -120,7 +123,7 @@ def test_a_number_out_of_range_stops_the_training_and_the_button_stays_readable(
     assert problems == []
 
 
-@pytest.mark.parametrize("name", ["map", "what-if", "steer"])
+@pytest.mark.parametrize("name", ["map", "what-if", "steer", "two"])
 def test_every_view_fits_a_narrow_screen(address, page, problems, name):
     page.set_viewport_size({"width": 390, "height": 844})
     query, sign = PLACES[name]

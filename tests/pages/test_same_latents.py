@@ -324,7 +324,8 @@ def test_a_text_by_two_dictionaries_is_that_of_loops_over_both(compared):
     assert found == pytest.approx(expected)
     assert tokens["in_common"].is_monotonic_increasing
     median = np.median(list(expected.values()))
-    assert f"On the median of {len(expected)} tokens {median:.1%}" in text_of(app).replace("*", "")
+    said = f"On the median of {len(expected)} tokens {median:.1%} of what the terms explain is due"
+    assert said in text_of(app).replace("*", "")
     first = int(tokens["position_a"].iloc[0])
     assert f"Token {first}:" in text_of(app)
     [terms] = [one.value for one in app.dataframe if "is_common" in one.value]
