@@ -98,11 +98,24 @@ def stamp(folder: Path) -> list[tuple]:
     return [(name, *(_file_stamp(folder / name / file) for file in files)) for name in names]
 
 
-def file_stamps(folder: Path) -> list[tuple]:
-    """The same of what is kept beside a folder of runs: comparisons and labels."""
-    folders = comparisons_folder(folder), latent_comparisons_folder(folder)
-    files = [path for one in folders for path in sorted(one.glob("*.parquet"))]
-    return [(path.name, _file_stamp(path)) for path in [*files, labels_file(folder)]]
+def comparison_files(folder: Path) -> list[Path]:
+    """What is kept beside a folder of runs: the comparisons of layers,"""
+    return sorted(comparisons_folder(folder).glob("*.parquet"))
+
+
+def latent_comparison_files(folder: Path) -> list[Path]:
+    """those of latents,"""
+    return sorted(latent_comparisons_folder(folder).glob("*.parquet"))
+
+
+def label_files(folder: Path) -> list[Path]:
+    """and the labels."""
+    return [labels_file(folder)]
+
+
+def file_stamps(files: list[Path]) -> list[tuple]:
+    """Tells as `stamp` does whether any of some files changed; missing ones may be among them."""
+    return [(path.name, _file_stamp(path)) for path in files]
 
 
 def _file_stamp(path: Path) -> tuple[int, ...] | None:

@@ -1,6 +1,7 @@
 """The database as an index of the run directories: what came is taken in, what went forgotten."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -15,10 +16,13 @@ from itda_core.runs.latent_comparisons import (
 from itda_core.runs.run import Run, list_runs
 from itda_core.store.database import Database
 from itda_core.store.importer import (
+    comparison_files,
     file_stamps,
     insert_comparisons,
     insert_evaluation,
     insert_run,
+    label_files,
+    latent_comparison_files,
     stamp,
     why_not_evaluated,
     why_not_imported,
@@ -33,13 +37,23 @@ files."""
 _NAMED_LINES = 5
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What was seen of a part of the files, when it was read."""
+
+    seen: object
+    failed: ItdaError | None
+    """what could not be read"""
+    when: float
+
+
 class Index:
     """Has a database follow a folder of runs."""
 
     def __init__(self, database: Database):
         self._database = database
-        self._looked: tuple[object, ItdaError | None, float] | None = None
-        """What `import_new` saw last, what it could not read, and when that was"""
+        self._looks: dict[str, _Look] = {}
+        """What was seen last of each part: runs, comparisons, latents (compared), labels"""
 
     def import_run(self, run: Run) -> bool:
         """Take in a run directory in one transaction, then its evaluation; False where the run is
@@ -70,49 +84,67 @@ class Index:
     def import_new(self, folder: Path) -> list[str]:
         """Take in every finished run of `folder` that is not there yet; returns their ids.
 
-        Evaluations and comparisons that are new or were made anew are taken in as well. Runs whose
-        directory is gone are forgotten, those that were moved are found again. What can't be read
-        does not keep the others out; its RunError is raised at the end. No file is opened while
-        neither the folders nor the database have changed since the call before; what could not be
-        read is then tried again after a minute.
+        Evaluations, comparisons and labels that are new or were made anew are taken in as well.
+        Runs whose directory is gone are forgotten, those that were moved are found again. What
+        can't be read does not keep the others out; its RunError is raised at the end. Runs,
+        comparisons, comparisons of latents and labels are each read only where their own files, or
+        the runs of the database, have changed since the call before; what could not be read is then
+        tried again after a minute.
         """
-        seen = self._seen(folder)
-        if self._looked and self._looked[0] == seen:
-            _, failed, when = self._looked
-            if failed is None:
-                return []
-            if time.monotonic() < when + _RETRY_SECONDS:
-                raise failed.with_traceback(None)  # it would grow by every raise
-        listed = list_runs(folder)
-        self._follow(listed)
-        taken, failed = self._import_all(listed)
+        taken: list[str] = []
         errors = [
-            failed,
-            self._import_comparisons(folder),
-            self._import_latent_comparisons(folder),
-            self.import_labels(folder),
+            self._follow_runs(folder, taken),
+            *(self._follow(part, folder) for part in ("comparisons", "latents", "labels")),
         ]
         failed = next(filter(None, errors), None)
-        # What came while the files were read is not in `seen`, and is looked at the next time.
-        directories = self._directories()
-        seen = (*seen[:3], directories, _existing(directories))
-        self._looked = seen, failed, time.monotonic()
         if failed:
-            raise failed
+            raise failed.with_traceback(None)  # it would grow by every raise
         return taken
 
-    def _seen(self, folder: Path) -> tuple:
-        """All that decides what there is to import."""
+    def _follow_runs(self, folder: Path, taken: list[str]) -> ItdaError | None:
+        """Take in what is new of the runs, whose ids are added to `taken`; why some can't be
+        read."""
+        files = str(folder.absolute()), stamp(folder)
+        if self._is_as_seen("runs", (files, self._known_runs())):
+            return self._looks["runs"].failed
+        listed = list_runs(folder)
+        self._forget_gone(listed)
+        failed = self._import_all(listed, taken)
+        # What came while the files were read is not in `files`, and is looked at the next time.
+        self._looks["runs"] = _Look((files, self._known_runs()), failed, time.monotonic())
+        return failed
+
+    def _follow(self, part: str, folder: Path) -> ItdaError | None:
+        """Take in one part of what is kept beside a folder of runs, where its files have changed;
+        why some of it can't be read."""
+        files, read = {
+            "comparisons": (comparison_files, self._import_comparisons),
+            "latents": (latent_comparison_files, self._import_latent_comparisons),
+            "labels": (label_files, self._import_labels),
+        }[part]
+        seen = str(folder.absolute()), file_stamps(files(folder))
+        if not self._is_as_seen(part, seen):
+            self._looks[part] = _Look(seen, read(folder), time.monotonic())
+        return self._looks[part].failed
+
+    def _is_as_seen(self, part: str, seen: object) -> bool:
+        """Whether there is nothing to read: all is as it was, and what failed did so just now."""
+        look = self._looks.get(part)
+        if look is None or look.seen != seen:
+            return False
+        return look.failed is None or time.monotonic() < look.when + _RETRY_SECONDS
+
+    def _known_runs(self) -> tuple[dict[str, str], list[str]]:
+        """The runs of the database, and those of them that are there."""
         directories = self._directories()
-        stamps = stamp(folder), file_stamps(folder)
-        return str(folder.absolute()), *stamps, directories, _existing(directories)
+        return directories, _existing(directories)
 
     def _directories(self) -> dict[str, str]:
         """The directory of every run that is known, by id."""
         table = self._database.query("SELECT run_id, directory FROM runs")
         return dict(zip(table["run_id"], table["directory"], strict=True))
 
-    def _follow(self, listed: list[Run]) -> None:
+    def _forget_gone(self, listed: list[Run]) -> None:
         """Forget the runs whose directory is gone, and note where others were moved."""
         listed_at = {run.run_id: str(run.directory.resolve()) for run in listed}
         for run_id, directory in self._directories().items():
@@ -123,9 +155,9 @@ class Index:
                 with self._database.transaction() as cursor:
                     cursor.execute(update, [listed_at[run_id], run_id])
 
-    def _import_all(self, listed: list[Run]) -> tuple[list[str], ItdaError | None]:
-        """Import what is new of `listed`: the ids of what was, and the first error."""
-        taken, failed, earlier = [], None, self._directories()
+    def _import_all(self, listed: list[Run], taken: list[str]) -> ItdaError | None:
+        """Import what is new of `listed`, whose ids are added to `taken`; the first error."""
+        failed, earlier = None, self._directories()
         for run in listed:
             try:
                 if run.run_id not in earlier and self._import_dictionary(run):
@@ -133,7 +165,7 @@ class Index:
                 self._import_evaluation(run)
             except (RunError, StoreError) as error:
                 failed = failed or error
-        return taken, failed
+        return failed
 
     def _import_comparisons(self, folder: Path) -> ItdaError | None:
         """Have the comparisons that are kept beside a folder of runs; why one can't be read."""
@@ -157,8 +189,11 @@ class Index:
         return failed
 
     def import_labels(self, folder: Path) -> ItdaError | None:
-        """Have the labels that are kept beside a folder of runs; why some can't be read. What the
-        database had of them stays where the file can't be read at all."""
+        """Have the labels that are kept beside a folder of runs, where their file has changed; why
+        some can't be read. What the database had of them stays where it can't be read at all."""
+        return self._follow("labels", folder)
+
+    def _import_labels(self, folder: Path) -> ItdaError | None:
         file = labels_file(folder)
         try:
             with self._database.transaction() as cursor:  # one reader after another

@@ -1,5 +1,6 @@
 """The database takes runs whole, can be made anew from them, and guards what it holds."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -14,6 +15,8 @@ import pandas as pd
 import pytest
 
 from itda_core.errors import RunError, StoreError
+from itda_core.runs.labels import Change, Label, add_changes, labels_file
+from itda_core.runs.latent_comparisons import latent_comparisons_folder
 from itda_core.runs.run import list_runs
 from itda_core.store import importer as importer_module
 from itda_core.store import index as index_module
@@ -201,6 +204,35 @@ def test_no_run_is_read_again_while_nothing_has_changed(store, copied, readings)
         assert store.import_new(copied) == []
     (copied / ".smollm2-12345678").mkdir()  # the workspace of a training
     assert store.import_new(copied) == []
+    assert readings == [copied]
+
+
+def test_a_label_that_is_written_has_nothing_else_read_again(store, copied, readings, monkeypatch):
+    read = []
+    for name in ("read_comparisons", "read_latent_comparisons", "read_changes"):
+        original = getattr(index_module, name)
+        monkeypatch.setattr(
+            index_module, name, lambda *a, n=name, f=original: (read.append(n), f(*a))[1]
+        )
+    store.import_new(copied)
+    assert sorted(read) == ["read_changes", "read_comparisons", "read_latent_comparisons"]
+    label = Label(list_runs(copied)[0].run_id, 0, "p", 1, "treaties")
+    add_changes(labels_file(copied), [Change(label)])
+    store.import_new(copied)
+    assert read[3:] == ["read_changes"]
+    assert store.database.query("SELECT label FROM labels")["label"].tolist() == ["treaties"]
+    # As the page does, which does not wait for the folder to be looked at.
+    add_changes(labels_file(copied), [Change(dataclasses.replace(label, label="peace"))])
+    store.index.import_labels(copied)
+    store.import_new(copied)
+    assert read[4:] == ["read_changes"]
+    folder = latent_comparisons_folder(copied)
+    folder.mkdir(parents=True)
+    (folder / "a.parquet").write_bytes(b"damaged")
+    for _ in range(2):
+        with pytest.raises(RunError, match="compare again"):
+            store.import_new(copied)
+    assert read[5:] == ["read_latent_comparisons"]
     assert readings == [copied]
 
 
