@@ -1,5 +1,5 @@
 """The command line.
 
-main: one command and its exit code; parser: all options; commands, measure, exchange: what the
-commands do; console: what they print.
+main: one command and its exit code; parser: all options; commands, measure, latents, exchange: what
+the commands do; console: what they print.
 """

@@ -226,53 +226,6 @@ def measure(options: argparse.Namespace) -> int:
     return 0
 
 
-def compare_latents(options: argparse.Namespace) -> int:
-    """What the latents of two runs with the same sources have in common; with --save it is kept."""
-    from itda_core.runs.latent_comparisons import latent_comparisons_folder, save_latent_comparison
-    from itda_core.similarity.same_latents import compare_latents as comparing
-
-    refuse_without_corpus(options)
-    runs = [find_run(name, options.runs) for name in options.run]
-    corpus = None if options.corpus is None else corpus_spec(options)
-    where = {"device": options.device, "memory": options.memory}
-    steps = comparing(*runs, max_tokens=options.max_tokens, corpus=corpus, **where)
-    [result] = follow(steps, options).results
-    if options.save:
-        save_latent_comparison(latent_comparisons_folder(options.runs), result)
-    if options.json:
-        show(options, result, "latents")
-        return 0
-    for number, rows in enumerate(_tables_of_latents(result, runs[0])):
-        if number:
-            print()
-        show(options, {}, rows)
-    return 0
-
-
-def _tables_of_latents(result: dict[str, Any], run: Run) -> Iterator[list[dict[str, Any]]]:
-    """The sums, what is counted, and the latents that have changed most. run: the first one."""
-    from itda_core.similarity.same_latents import most_changed
-
-    names = ("value", "low", "high", "chance")
-    yield [
-        {"measure": title, **{name: result[f"{key}_{name}"] for name in names}}
-        for key, title in (("best", "best partners, share"), ("median", "correlation, median"))
-    ]
-    counts = ("namesakes", "compared", "only_a", "only_b", "unused", "alone_a", "alone_b")
-    yield [{name: result[name] for name in (*counts, "tokens", "unit", "prompts")}]
-    tokens = run.dictionary().sources["token"].tolist()
-    yield [
-        {
-            "latent_a": row["latent_a"],
-            "latent_b": row["latent_b"],
-            "source": repr(tokens[row["latent_a"]]),
-            **{name: row[name] for name in ("correlation", "rank_a", "rank_b")},
-            **{f"density_{side}": row[f"uses_{side}"] / result["tokens"] for side in "ab"},
-        }
-        for row in most_changed(result["latents"])
-    ]
-
-
 def _saved(steps: Iterator[Progress], folder: Path) -> Iterator[Progress]:
     """Keeps the results as soon as they are there: what kept a model out is raised after them."""
     from itda_core.runs.comparisons import save_comparisons

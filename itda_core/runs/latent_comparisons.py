@@ -69,7 +69,8 @@ def dictionary_digest(run: Run) -> str:
 
 def save_latent_comparison(folder: Path, result: Mapping[str, Any]) -> Path:
     """Keep what `similarity.same_latents` found of two runs; the file appears whole or not at all,
-    and takes the place of an earlier one of the same two dictionaries."""
+    and takes the place of an earlier one of the same two dictionaries. `kept_comparison` says which
+    one counts until then."""
     created = datetime.now(UTC).isoformat(timespec="microseconds")
     about = {**result, "created": created}
     header = {"version": FORMAT_VERSION, **{name: about[name] for name in ABOUT}}
@@ -113,6 +114,14 @@ def read_latent_comparisons(folder: Path) -> tuple[list[LatentComparison], RunEr
         if names not in newest or newest[names].about["created"] < found.about["created"]:
             newest[names] = found
     return list(newest.values()), failed
+
+
+def kept_comparison(folder: Path, run_a: str, run_b: str) -> dict[str, Any] | None:
+    """What is told of the comparison that counts of two runs, in either order; None where none is
+    kept."""
+    runs = frozenset((run_a, run_b))
+    found = (one.about for one in read_latent_comparisons(folder)[0])
+    return next((one for one in found if {one["run_a"], one["run_b"]} == runs), None)
 
 
 def _checked(header: dict[str, Any]) -> dict[str, Any]:

@@ -499,3 +499,24 @@ def test_the_command_prints_and_keeps_it(runs, result, folder, cli):
     assert f"{result['best_value']:.4f}" in table
     for row in most_changed(result["latents"]):
         assert f"{row['correlation']:.4f}" in table
+
+
+def test_what_a_kept_comparison_takes_the_place_of_is_said(runs, result, folder, cli):
+    names = [runs.first.run_id, runs.other.run_id]
+    options = ["--runs", str(folder / "runs"), "--save", "--max-tokens"]
+    folder = latent_comparisons_folder(folder / "runs")
+    _, printed, _ = cli("compare-latents", *names, *options, str(N_WORDS))
+    assert printed.endswith("\nKept beside the runs.\n")
+    [found], _ = read_latent_comparisons(folder)
+    when = found.about["created"][:16].replace("T", " ")
+    said = (
+        f"Kept beside the runs, in place of the one of {when} UTC: {names[0]} and {names[1]} on "
+        f"{result['tokens']:,} {result['unit']}s of held-out prompts of {result['corpus']}. "
+        "Of each two runs the newest is shown.\n"
+    )
+    _, printed, told = cli("compare-latents", *reversed(names), *options, "300", "--json")
+    assert told.endswith(said)
+    [found], _ = read_latent_comparisons(folder)
+    assert found.about["tokens"] == json.loads(printed)["tokens"] == 300
+    assert found.about["run_a"] == names[1]
+    shutil.rmtree(folder)
