@@ -27,8 +27,8 @@ def labelled_store(labels: int, runs: int, latents: int) -> tuple[Store, str]:
         for run in range(runs):
             run_id = f"model{run % _MODELS}-{run:08x}-L{run:02d}"
             cursor.execute(
-                """INSERT INTO runs BY NAME SELECT ?::INTEGER AS run, ? AS run_id, ? AS model,
-                'itda' AS kind, ?::INTEGER AS layer, 'resid_post' AS site,
+                """INSERT INTO runs BY NAME SELECT ?::INTEGER AS run, ? AS run_id, run_id AS root,
+                ? AS model, 'itda' AS kind, ?::INTEGER AS layer, 'resid_post' AS site,
                 100_000 AS explored_tokens""",
                 [run, run_id, f"model{run % _MODELS}", run],
             )
@@ -89,6 +89,7 @@ def _latents(run: int, sources: np.ndarray) -> pa.Table:
             "tokens": [5] * count,
             "strongest": [1.0] * count,
             "closes": [True] * count,
+            "origin": np.arange(count),
         }
     )
 

@@ -6,13 +6,13 @@ field the newest change counts. Lines of earlier versions have all fields. Lines
 added, so that a crash costs at most the line that was being written.
 
 What was written in one dictionary is read wherever the same source is an atom; `store.labels` finds
-it there. For the time when the dictionary is gone, a line says where its source stands in the text.
+it there. For the time when the dictionary is gone, a line says where its source stands in the text,
+and of which latent it is one moved.
 """
 
 import dataclasses
 import json
 import os
-import re
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,22 +22,31 @@ from typing import Any
 
 from itda_core.errors import InputError
 from itda_core.files import disk_errors_as_sentences
+from itda_core.runs.label_checks import (
+    LONGEST_ID,
+    LONGEST_LABEL,
+    LONGEST_NOTE,
+    check_number,
+    check_text,
+    checked_closes,
+    checked_origin,
+    checked_span,
+    checked_time,
+    list_names,
+)
 
 LABELS_FILE = "labels.jsonl"
-LONGEST_LABEL = 200
-LONGEST_NOTE = 10_000
-MOST_LISTS = 1_000
 FIELDS = ("label", "note", "bookmarked", "lists", "alone")
 """What people write of a latent"""
-_LONGEST_ID = 1_000
-_LARGEST_NUMBER = 2**31 - 1
-"""What the database's INTEGER holds"""
 _SOURCE = ("run_id", "latent", "prompt_id", "position")
-_SPAN = "span"
+_PLACE = ("span", "closes", "origin")
+"""What is known of a source, beside what people write"""
 Span = tuple[int, int] | tuple[()] | None
 """Where a source begins and ends in its prompt's text, in characters; () of a latent that was not
 made of a token, as those of an autoencoder; None where it is not said, as in lines of before"""
-_HALF = re.compile("[\ud800-\udfff]")
+RootLatent = tuple[str, int] | None
+"""Of a latent of a dictionary that was moved: the run that was moved at first, and the latent's
+number there; None of others, and where it is not said"""
 _writing = threading.Lock()
 
 
@@ -62,12 +71,12 @@ class Label:
 
     def __post_init__(self) -> None:
         for name in ("run_id", "prompt_id"):
-            _check_text(name, getattr(self, name), _LONGEST_ID)
+            check_text(name, getattr(self, name), LONGEST_ID)
         for name in ("latent", "position"):
-            _check_number(name, getattr(self, name))
+            check_number(name, getattr(self, name))
         for name, value in self.fields.items():
             object.__setattr__(self, name, _checked_field(name, value))
-        object.__setattr__(self, "changed", _checked_time(self.changed))
+        object.__setattr__(self, "changed", checked_time(self.changed))
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -91,11 +100,20 @@ class Change:
     names: tuple[str, ...] = FIELDS
     """the fields that are set"""
     span: Span = None
-    """of the source; the newest that is known counts"""
+    """of the source; of this and the next two the newest that is known counts"""
+    closes: bool | None = None
+    """whether the source is the last token of its last character; None where that is not said"""
+    origin: RootLatent = None
 
     @property
     def values(self) -> dict[str, Any]:
         return {name: getattr(self.label, name) for name in self.names}
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """What is known of where the source stands, and where it is from."""
+        known = {name: getattr(self, name) for name in _PLACE}
+        return {name: value for name, value in known.items() if value is not None}
 
     def at(self, time: str) -> "Change":
         return dataclasses.replace(self, label=dataclasses.replace(self.label, changed=time))
@@ -109,6 +127,8 @@ class KeptLabel:
     times: dict[str, str]
     """by field, of those that were ever set"""
     span: Span
+    closes: bool | None
+    origin: RootLatent
 
 
 @dataclass(frozen=True)
@@ -169,8 +189,7 @@ def kept_labels(changes: Iterable[Change]) -> list[KeptLabel]:
     for change in changes:
         source, time = change.label.source, change.label.changed
         fields = newest.pop(source, {})
-        values = change.values if change.span is None else change.values | {_SPAN: change.span}
-        for name, value in values.items():
+        for name, value in (change.values | change.place).items():
             if time >= fields.get(name, ("", None))[0]:
                 fields[name] = time, value
         newest[source] = fields
@@ -179,10 +198,10 @@ def kept_labels(changes: Iterable[Change]) -> list[KeptLabel]:
 
 
 def _kept(source: tuple, fields: dict[str, tuple[str, Any]]) -> KeptLabel:
-    _, span = fields.pop(_SPAN, ("", None))
+    places = [fields.pop(name, ("", None))[1] for name in _PLACE]
     times = {name: time for name, (time, _) in fields.items()}
     values = {name: value for name, (_, value) in fields.items()}
-    return KeptLabel(Label(*source, **values, changed=max(times.values())), times, span)
+    return KeptLabel(Label(*source, **values, changed=max(times.values())), times, *places)
 
 
 def merged(changes: Iterable[Change]) -> list[Label]:
@@ -199,17 +218,15 @@ def kept_label(file: Path, label: Label) -> Label:
 
 def _line(change: Change) -> str:
     source = dict(zip(_SOURCE, change.label.source, strict=True))
-    span = {} if change.span is None else {_SPAN: change.span}
-    return json.dumps(
-        source | span | change.values | {"changed": change.label.changed}, ensure_ascii=False
-    )
+    what = source | change.place | change.values | {"changed": change.label.changed}
+    return json.dumps(what, ensure_ascii=False)
 
 
 def _change(line: Any) -> Change:
     """A line of a file. Raises InputError where it is not one that can be used."""
     if not isinstance(line, dict):
         raise InputError("it is not an object with names")
-    unknown = set(line) - {*_SOURCE, *FIELDS, _SPAN, "changed"}
+    unknown = set(line) - {*_SOURCE, *FIELDS, *_PLACE, "changed"}
     if unknown:
         raise InputError(f"it has {', '.join(map(repr, sorted(unknown)))}, which no label has")
     lacking = [name for name in _SOURCE if name not in line]
@@ -218,74 +235,20 @@ def _change(line: Any) -> Change:
     names = tuple(name for name in FIELDS if name in line)
     if not names:
         raise InputError(f"it sets none of {', '.join(FIELDS)}")
-    span = _checked_span(line.pop(_SPAN, None))
-    return Change(Label(**line), names, span)
+    checks = checked_span, checked_closes, checked_origin
+    place = [check(line.pop(name, None)) for name, check in zip(_PLACE, checks, strict=True)]
+    return Change(Label(**line), names, *place)
 
 
 def _checked_field(name: str, value: Any) -> Any:
     if name == "lists":
-        return _list_names(value)
+        return list_names(value)
     if name in ("bookmarked", "alone"):
         if not isinstance(value, bool):
             raise InputError(f"{name} of a label must be true or false.")
     else:
-        _check_text(name, value, LONGEST_LABEL if name == "label" else LONGEST_NOTE)
+        check_text(name, value, LONGEST_LABEL if name == "label" else LONGEST_NOTE)
     return value
-
-
-def _check_text(name: str, value: object, longest: int) -> None:
-    if not isinstance(value, str):
-        raise InputError(f"{name} of a label must be text.")
-    if len(value) > longest:
-        raise InputError(f"The {name} of a latent has at most {longest:,} characters.")
-    if _HALF.search(value):
-        raise InputError(f"{name} of a label holds half a character (a lone surrogate).")
-
-
-def _check_number(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(f"{name} of a label must be a whole number.")
-    if not 0 <= value <= _LARGEST_NUMBER:
-        raise InputError(f"{name} of a label must be from 0 to {_LARGEST_NUMBER:,}.")
-
-
-def _checked_span(span: object) -> Span:
-    """A file gives it as a list."""
-    if span is None or span == []:
-        return None if span is None else ()
-    if not isinstance(span, list) or len(span) != 2:
-        raise InputError("span of a label must be two whole numbers, or none at all.")
-    for number in span:
-        _check_number(_SPAN, number)
-    if span[0] > span[1]:
-        raise InputError("span of a label must not end before it begins.")
-    return span[0], span[1]
-
-
-def _list_names(names: object) -> tuple[str, ...]:
-    """Names without repeats, as a tuple; a file gives them as a list."""
-    if not isinstance(names, list | tuple):
-        raise InputError("lists of a label must be a list of names.")
-    for name in names:
-        _check_text("lists", name, LONGEST_LABEL)
-    distinct = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
-    if len(distinct) > MOST_LISTS:
-        raise InputError(f"A latent is in at most {MOST_LISTS:,} lists.")
-    return distinct
-
-
-def _checked_time(changed: object) -> str:
-    """A date in UTC and in the one form in which later ones are greater; "" for none."""
-    if not isinstance(changed, str):
-        raise InputError("changed of a label must be a date.")
-    if not changed:
-        return ""
-    try:
-        time = datetime.fromisoformat(changed)
-        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise InputError("changed of a label must be a date, in ISO 8601") from error
-    return time.isoformat(timespec="microseconds")
 
 
 def _now() -> str:

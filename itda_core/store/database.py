@@ -57,7 +57,10 @@ _UPGRADES = {
         {_SHARED_LABELS}
         {NAMESAKE_TABLES}
         ALTER TABLE namesakes DROP COLUMN chance""",
-    6: "ALTER TABLE namesakes ADD COLUMN chance DOUBLE",
+    6: """ALTER TABLE namesakes ADD COLUMN chance DOUBLE;
+        ALTER TABLE labels ADD COLUMN closes BOOLEAN;
+        ALTER TABLE labels ADD COLUMN root VARCHAR;
+        ALTER TABLE labels ADD COLUMN origin INTEGER""",
 }
 """What makes a file of a version one of the next, where that is sure: before there were sites, all
 runs were of one; no dictionary was moved, and there were no comparisons of latents; labels are
@@ -91,7 +94,7 @@ CREATE TABLE comparisons (measure VARCHAR, a VARCHAR, b VARCHAR, value DOUBLE, r
 CREATE TABLE labels (run_id VARCHAR, latent INTEGER, prompt_id VARCHAR, position INTEGER,
     label VARCHAR, note VARCHAR, bookmarked BOOLEAN, lists VARCHAR[], changed VARCHAR,
     label_changed VARCHAR, note_changed VARCHAR, alone BOOLEAN, "start" INTEGER, "end" INTEGER,
-    of_source BOOLEAN);
+    of_source BOOLEAN, closes BOOLEAN, root VARCHAR, origin INTEGER);
 {_SHARED_LABELS}
 {NAMESAKE_TABLES}"""
 

@@ -7,7 +7,6 @@ import duckdb
 import pyarrow as pa
 
 from itda_core.runs.labels import KeptLabel, Label
-from itda_core.store.label_sources import NUMBER_AT_ROOT
 
 _COLUMNS = pa.schema(
     {
@@ -26,18 +25,22 @@ _COLUMNS = pa.schema(
         "start": pa.int32(),
         "end": pa.int32(),
         "of_source": pa.bool_(),
+        "closes": pa.bool_(),
+        "root": pa.string(),
+        "origin": pa.int32(),
     }
 )
 _OF_LABEL = tuple(field.name for field in dataclasses.fields(Label))
 
 
-_SHARED = f"""SELECT b.run_id, b.latent, b.label, b.note, b.bookmarked, b.lists, b.changed,
+_SHARED = """SELECT b.run_id, b.latent, b.label, b.note, b.bookmarked, b.lists, b.changed,
         b.label_changed, b.note_changed, p.prompt, b.position,
         coalesce(l."start", b."start") AS "start", coalesce(l."end", b."end") AS "end",
-        CASE WHEN l.latent IS NOT NULL THEN l.closes
+        CASE WHEN l.latent IS NOT NULL THEN l.closes WHEN b.closes IS NOT NULL THEN b.closes
             ELSE b."end" > b."start" AND unicode(substr(p.text, b."end", 1)) < 128 END AS closes,
-        coalesce(r.root, b.run_id) AS root,
-        CASE WHEN r.run IS NULL THEN b.latent ELSE {NUMBER_AT_ROOT} END AS origin
+        CASE WHEN l.latent IS NOT NULL THEN r.root ELSE coalesce(b.root, b.run_id) END AS root,
+        CASE WHEN l.latent IS NOT NULL THEN l.origin WHEN b.root IS NOT NULL THEN b.origin
+            WHEN r.run IS NULL THEN b.latent END AS origin
     FROM labels b JOIN prompts p USING (prompt_id) LEFT JOIN runs r ON r.run_id = b.run_id
     LEFT JOIN latents l ON l.run = r.run AND l.latent = b.latent AND l.prompt = p.prompt
         AND l.position = b.position
@@ -46,7 +49,9 @@ _SHARED = f"""SELECT b.run_id, b.latent, b.label, b.note, b.bookmarked, b.lists,
 """Labels with where their source stands in its prompt: as the run has it, else as their file says.
 Where neither is known (an earlier version wrote the line, and the run is gone) start, end and
 closes are open. root and origin: the run at the root of a chain of moves, itself where it was not
-moved, and the latent's number there."""
+moved, and the latent's number there; also as the run has them, else as the file says. Of a run that
+was trained anew, with another source under that number, the number is open where the file does not
+say it."""
 
 
 def insert_labels(cursor: duckdb.DuckDBPyConnection, labels: list[KeptLabel]) -> None:
@@ -66,9 +71,11 @@ def share_labels(cursor: duckdb.DuckDBPyConnection) -> None:
 
 
 def _row(kept: KeptLabel) -> dict[str, Any]:
-    """start and end: of the source, where the file says it; of_source: false where the label is of
-    a latent that was not made of a token."""
+    """start, end and closes: of the source, root and origin: the run and number that it was moved
+    from at first, where the file says it; of_source: false where the label is of a latent that was
+    not made of a token."""
     start, end = kept.span or (None, None)
+    root, origin = kept.origin or (None, None)
     return {
         **{name: getattr(kept.label, name) for name in _OF_LABEL},
         "label_changed": kept.times.get("label", ""),
@@ -76,4 +83,7 @@ def _row(kept: KeptLabel) -> dict[str, Any]:
         "start": start,
         "end": end,
         "of_source": kept.span != (),
+        "closes": kept.closes,
+        "root": root,
+        "origin": origin,
     }

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
 
@@ -70,29 +71,34 @@ class LabelQueries:
             ORDER BY r.run_id"""
         )
 
-    def with_spans(self, changes: Iterable[Change]) -> list[Change]:
-        """Changes with where their sources stand in the text, of those that don't say it and whose
-        dictionary is here: for the time when it is gone."""
+    def with_places(self, changes: Iterable[Change]) -> list[Change]:
+        """Changes with where their sources stand in the text, and which latent at the root of its
+        moves each is, of those that don't say it and whose dictionary is here: for the time when it
+        is gone."""
         changes = list(changes)
-        unknown = {change.label.source for change in changes if change.span is None}
-        spans = self._spans(sorted({run_id for run_id, *_ in unknown})) if unknown else {}
+        places = self._places(sorted({change.label.run_id for change in changes}))
         return [
-            dataclasses.replace(change, span=spans.get(change.label.source))
-            if change.span is None
-            else change
+            dataclasses.replace(change, **places.get(change.label.source, {}) | change.place)
             for change in changes
         ]
 
-    def _spans(self, run_ids: list[str]) -> dict[tuple, tuple]:
-        """By source, of all latents of some dictionaries; () of an autoencoder's."""
+    def _places(self, run_ids: list[str]) -> dict[tuple, dict[str, Any]]:
+        """By source, of all latents of some dictionaries: what Change.place has."""
         table = self._database.query(
-            f"""SELECT r.run_id, l.latent, p.prompt_id, l.position, l."start", l."end", r.kind
+            f"""SELECT r.run_id, l.latent, p.prompt_id, l.position, l."start", l."end",
+                l.closes, r.kind, r.root, l.origin
             FROM {LATENTS} WHERE list_contains($runs::VARCHAR[], r.run_id)""",
             runs=run_ids,
         )
         return {
-            (run_id, latent, prompt_id, position): (start, end) if kind == "itda" else ()
-            for run_id, latent, prompt_id, position, start, end, kind in table.itertuples(
-                index=False, name=None
-            )
+            (row.run_id, row.latent, row.prompt_id, row.position): _place(row)
+            for row in table.itertuples(index=False)
         }
+
+
+def _place(row: Any) -> dict[str, Any]:
+    """An autoencoder's latent has none."""
+    if row.kind != "itda":
+        return {"span": ()}
+    place = {"span": (row.start, row.end), "closes": bool(row.closes)}
+    return place if row.root == row.run_id else place | {"origin": (row.root, row.origin)}

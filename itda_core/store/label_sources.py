@@ -18,9 +18,7 @@ _SAME_PLACE = f"""CASE WHEN o."end" IS NULL
             OR o.closes AND l.closes) END"""
 """Where a source's place in the text is not known, positions compare within the runs of one model
 alone."""
-NUMBER_AT_ROOT = "coalesce(l.origin, if(coalesce(r.root, r.run_id) = r.run_id, l.latent, NULL))"
-"""Of a latent l of a run r: its number in the run from which r was moved at first, or in r"""
-_NAMESAKES = f"o.root = coalesce(r.root, r.run_id) AND o.origin = {NUMBER_AT_ROOT}"
+_NAMESAKES = "o.root = r.root AND o.origin = l.origin"
 """Both moved from one run, or one from the other, and of one number there"""
 _SAME_SOURCE = f"""o.prompt = l.prompt AND o.run_id <> r.run_id
     AND ({_SAME_PLACE} OR {_NAMESAKES})"""

@@ -68,9 +68,9 @@ class Explorer:
             self.queue.submit(demo_config(layers))
 
     def keep_changes(self, changes: list[Change]) -> None:
-        """Keep what was written about latents, in the file first, with where their sources stand.
-        Raises ItdaError where it is not kept, or not shown."""
-        add_changes(labels_file(self.runs_folder), self.store.labels.with_spans(changes))
+        """Keep what was written about latents, in the file first, with where their sources stand
+        and what they were moved from. Raises ItdaError where it is not kept, or not shown."""
+        add_changes(labels_file(self.runs_folder), self.store.labels.with_places(changes))
         failed = self.store.index.import_labels(self.runs_folder)
         if isinstance(failed, StoreError):
             raise failed

@@ -96,6 +96,10 @@ def test_an_older_line_that_comes_later_does_not_undo_a_newer_one(tmp_path):
         b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "note": "", "span": [1]}',
         b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "note": "", "span":[2, 1]}',
         b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "note": "", "span": "1"}',
+        b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "note": "", "closes": 1}',
+        b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "note": "", "origin": "r"}',
+        b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "note":"", "origin":[1,1]}',
+        b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position":0,"note":"","origin":["r",-1]}',
     ],
 )  # fmt: skip
 def test_a_line_that_cannot_be_read_costs_no_other(tmp_path, line):
@@ -142,6 +146,19 @@ def test_a_line_may_say_where_its_source_stands_in_the_text(tmp_path):
         ("war", "n", (7, 10)), ("no token's", "", ()),
     ]  # fmt: skip
     assert [list(one.times) for one in kept] == [["label", "note"], ["label"]]
+
+
+def test_a_line_may_say_which_latent_it_was_moved_from(tmp_path):
+    file = tmp_path / "labels.jsonl"
+    moved = Change(Label("moved", 3, "p", 5, "war"), ("label",), (7, 10), False, ("run", 4))
+    add_changes(file, [moved, dataclasses.replace(moved, names=("note",), origin=None)])
+    add_changes(file, [dataclasses.replace(moved, names=("note",), closes=None)])
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line.get("origin") for line in lines] == [["run", 4], None, ["run", 4]]
+    assert [line.get("closes") for line in lines] == [False, False, None]
+    [kept] = kept_labels(read_changes(file.read_bytes())[0])
+    assert (kept.label.label, kept.span) == ("war", (7, 10))
+    assert (kept.closes, kept.origin) == (False, ("run", 4))
 
 
 # Two at once

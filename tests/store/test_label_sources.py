@@ -47,8 +47,8 @@ def add_run(store, number, run_id, model, spans, positions, kind="itda"):
     with store.database.transaction() as cursor:
         cursor.execute(
             """INSERT INTO runs BY NAME SELECT ?::INTEGER AS run, ? AS run_id, ? AS model,
-            ? AS kind, 1 AS layer, 'resid_post' AS site, 10 AS explored_tokens""",
-            [number, run_id, model, kind],
+            ? AS kind, ? AS root, 1 AS layer, 'resid_post' AS site, 10 AS explored_tokens""",
+            [number, run_id, model, kind, run_id],
         )
         cursor.execute("INSERT INTO run_prompts VALUES (?, 1, true, ?, ?)", [number, starts, ends])
         for latent, position in enumerate(positions):
@@ -56,10 +56,10 @@ def add_run(store, number, run_id, model, spans, positions, kind="itda"):
             cursor.execute(
                 f"""INSERT INTO latents BY NAME SELECT * EXCLUDE (ends), {CLOSES} AS closes
                 FROM (
-                    SELECT ? AS run, ? AS latent, 1 AS prompt, ? AS position, ? AS "start",
-                        ? AS "end", ? AS token, 1 AS tokens, 1.0 AS strongest)
+                    SELECT ? AS run, ? AS latent, ? AS origin, 1 AS prompt, ? AS position,
+                        ? AS "start", ? AS "end", ? AS token, 1 AS tokens, 1.0 AS strongest)
                 JOIN (SELECT run, ends FROM run_prompts) USING (run)""",
-                [number, latent, position, start, end, TEXT[start:end]],
+                [number, latent, latent, position, start, end, TEXT[start:end]],
             )
 
 
@@ -111,16 +111,26 @@ def test_pieces_of_one_character_are_told_apart(store):
     assert shown(store, W) == {}
 
 
-def test_a_moved_latent_has_the_labels_of_its_namesakes(store):
+OTHER = "three-99999999-L01"
+
+
+def move_from_a(store, place=PIECE + 1):
     """W is moved from A: latent 3, the party, stands for A's latent 1, the first piece of it; and
-    another run, moved from A too, has no other place for that than the piece in the middle."""
-    other = "three-99999999-L01"
-    add_run(store, 9, other, "three", BYTES, [PIECE + 1])
+    another run, moved from A too, has no other place for that than `place`, the piece in the
+    middle."""
+    add_run(store, 9, OTHER, "three", BYTES, [place])
     origins = "UPDATE latents SET origin = ? WHERE run = ? AND latent = ?"
     with store.database.transaction() as cursor:
-        cursor.execute("UPDATE runs SET root = ? WHERE run_id IN (?, ?)", [A, W, other])
+        cursor.execute("UPDATE runs SET root = ? WHERE run_id IN (?, ?)", [A, W, OTHER])
+        others = "UPDATE latents SET origin = 100 + latent WHERE run = ?"  # which A has not
+        cursor.execute(others, [list(RUNS).index(W)])
         cursor.execute(origins, [1, list(RUNS).index(W), 3])
         cursor.execute(origins, [1, 9, 0])
+
+
+def test_a_moved_latent_has_the_labels_of_its_namesakes(store):
+    move_from_a(store)
+    other = OTHER
     given = label(A, PIECE, "the first byte")
     write(store, given)
     assert shown(store, W) == {4: ("the first byte", A)}
@@ -131,6 +141,29 @@ def test_a_moved_latent_has_the_labels_of_its_namesakes(store):
     store.index.forget_run(A)
     write(store, given)
     assert shown(store, other) == {PIECE + 1: ("the first byte", A)}
+
+
+def test_what_was_written_in_a_moved_run_outlives_it_and_the_one_it_was_moved_from(store):
+    move_from_a(store, PIECE)
+    written = store.labels.with_places([label(W, 4, "a party"), label(A, PIECE, "a byte")])
+    assert [one.place for one in written] == [
+        {"span": (11, 12), "closes": True, "origin": (A, 1)},
+        {"span": (11, 12), "closes": False},
+    ]
+    of_w = written[:1]
+    write(store, *of_w)
+    there = {PIECE: ("a party", W), PARTY: ("a party", W)}
+    assert shown(store, A) == there  # by number, by place
+    assert shown(store, OTHER) == {PIECE: ("a party", W)}
+    store.index.forget_run(W)
+    assert shown(store, A) == there
+    assert shown(store, OTHER) == {PIECE: ("a party", W)}
+    store.index.forget_run(A)
+    assert shown(store, OTHER) == {PIECE: ("a party", W)}
+    assert shown(store, A2) == {PARTY: ("a party", W)}
+    # As a version before wrote it.
+    write(store, dataclasses.replace(of_w[0], closes=None, origin=None))
+    assert shown(store, OTHER) == shown(store, A2) == {}
 
 
 def test_an_own_label_counts_until_it_is_taken_away(store):
@@ -269,5 +302,5 @@ def test_what_is_written_says_where_its_source_stands(store):
         label(A, CAFE, "said already", span=(1, 2)),
         Change(dataclasses.replace(label(A, NOW, "x").label, position=99)),
     ]
-    spans = [change.span for change in store.labels.with_spans(changes)]
+    spans = [change.span for change in store.labels.with_places(changes)]
     assert spans == [(12, 16), (), None, (1, 2), None]

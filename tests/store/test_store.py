@@ -430,6 +430,8 @@ def test_a_database_from_before_there_were_sites_is_brought_up_to_date(tmp_path,
         database.execute("DROP TABLE shared_labels")
         for column in ("label_changed", "note_changed", "alone", '"start"', '"end"', "of_source"):
             database.execute(f"ALTER TABLE labels DROP COLUMN {column}")
+        for column in ("closes", "root", "origin"):  # that came later still
+            database.execute(f"ALTER TABLE labels DROP COLUMN {column}")
         database.execute("DROP TABLE latent_comparisons")
         database.execute("DROP TABLE namesakes")
         database.execute("UPDATE meta SET version = 4")
