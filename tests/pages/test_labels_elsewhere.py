@@ -1,5 +1,6 @@
 """Labels of the same source in other dictionaries, on the pages, by AppTest."""
 
+import dataclasses
 import json
 import shutil
 
@@ -75,6 +76,21 @@ def test_a_label_is_shown_as_from_where_it_was_given_and_taken_over_by_a_click(s
     assert (listed(app, latent)["label"], "from" in app.dataframe[0].value) == (f"★ {WAR}", True)
     assert listed(app, latent)["from"] == ""
     assert "Taken over: label, note, bookmark, lists of latent" in text_of(app)
+
+
+def test_taking_over_undoes_nothing_that_another_tab_wrote(shared):
+    data, here, latent, label = shared
+    own = Label(here.run_id, latent, *label.source[2:], label="seen", lists=("seen",))
+    add_labels(data / "labels.jsonl", [own])
+    app = open_page("latents", run=here.run_id, latent=str(latent), kind="all")
+    written = dataclasses.replace(own, label="unseen", lists=("unseen",), changed="")
+    add_labels(data / "labels.jsonl", [written])
+    button(app, "Take over").click().run()
+    assert_no_failure(app)
+    [kept_now] = kept(data, here.run_id)
+    assert (kept_now.label, kept_now.note) == (WAR, "a note")
+    assert (kept_now.bookmarked, kept_now.lists) == (True, ("unseen", "treaties"))
+    assert "The label takes the place of “unseen”." in text_of(app)
 
 
 def test_an_own_label_overrides_and_when_taken_away_the_other_shows_again(shared):

@@ -145,16 +145,19 @@ def keep_change(stored: Label, name: str, value: Any) -> None:
 
 def take_over(stored: Label, other: Any) -> None:
     """Keep as this dictionary's own what another says: what it says nothing of stays, and lists are
-    added. stored: as the fields were drawn; other: a row of Store.labels.of_latent()."""
-    changed = dataclasses.replace(
-        stored,
-        label=other.label or stored.label,
-        note=other.note or stored.note,
-        bookmarked=stored.bookmarked or bool(other.bookmarked),
-        lists=tuple(dict.fromkeys([*stored.lists, *other.lists])),
-    )
-    names = tuple(name for name in FIELDS if changed.fields[name] != stored.fields[name])
+    added to those of now, into which another tab may have put it. stored: as the fields were drawn;
+    other: a row of Store.labels.of_latent()."""
     try:
+        now = kept_label(labels_file(explorer().runs_folder), stored)
+        changed = dataclasses.replace(
+            now,
+            label=other.label or now.label,
+            note=other.note or now.note,
+            bookmarked=now.bookmarked or bool(other.bookmarked),
+            lists=tuple(dict.fromkeys([*now.lists, *other.lists])),
+            changed="",
+        )
+        names = tuple(name for name in FIELDS if changed.fields[name] != now.fields[name])
         if names:
             explorer().keep_changes([Change(changed, names)])
     except ItdaError as error:
@@ -162,8 +165,9 @@ def take_over(stored: Label, other: Any) -> None:
         return
     what = ", ".join(_NAMES[name] for name in names) or "nothing that was not here"
     said = f"Taken over: {what} of latent {stored.latent}."
-    if stored.label and "label" in names:
-        said += f" It takes the place of “{stored.label}”."
+    for name in ("label", "note"):
+        if now.fields[name] and name in names:
+            said += f" The {name} takes the place of “{now.fields[name]}”."
     st.session_state["_kept_label"] = said, True
 
 
