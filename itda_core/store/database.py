@@ -23,11 +23,11 @@ from itda_core.store.namesake_tables import NAMESAKE_TABLES
 SCHEMA_VERSION = 7
 FILE_NAME = "explorer.duckdb"
 _KNOWN_ANSWERS = 128
-CLOSES = """"end" > "start" AND (unicode(right(token, 1)) < 128
-    OR coalesce(len(ends) > position + 1 AND ends[position + 2] <> "end", false))"""
+CLOSES = """"end" > "start" AND (unicode(right(token, 1)) < 128 OR ends[position + 2] <> "end")"""
 """Whether a token is the last one of its last character, so that with it the text has been read up
 to its end: characters of ASCII are never cut in pieces, others where the next token has the same
-end. Of a latent's position, start, end and token, and of the ends of its prompt's tokens."""
+end; open where there is no next token, since the text may have been cut there. Of a latent's
+position, start, end and token, and of the ends of its prompt's tokens."""
 _SHARED_LABELS = """
 CREATE TABLE shared_labels (run_id VARCHAR, latent INTEGER, label VARCHAR, note VARCHAR,
     bookmarked BOOLEAN, lists VARCHAR[], changed VARCHAR, label_changed VARCHAR,
@@ -57,14 +57,17 @@ _UPGRADES = {
         {_SHARED_LABELS}
         {NAMESAKE_TABLES}
         ALTER TABLE namesakes DROP COLUMN chance""",
-    6: """ALTER TABLE namesakes ADD COLUMN chance DOUBLE;
+    6: f"""UPDATE latents SET closes = {CLOSES} FROM run_prompts rp
+        WHERE rp.run = latents.run AND rp.prompt = latents.prompt;
+        ALTER TABLE namesakes ADD COLUMN chance DOUBLE;
         ALTER TABLE labels ADD COLUMN closes BOOLEAN;
         ALTER TABLE labels ADD COLUMN root VARCHAR;
         ALTER TABLE labels ADD COLUMN origin INTEGER""",
 }
 """What makes a file of a version one of the next, where that is sure: before there were sites, all
 runs were of one; no dictionary was moved, and there were no comparisons of latents; labels are
-taken in anew from their file; comparisons did not keep chance"""
+taken in anew from their file; what `closes` is of a text's last token was not open, and
+comparisons did not keep chance"""
 
 _SCHEMA = f"""
 CREATE TABLE meta (version INTEGER);

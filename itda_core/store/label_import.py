@@ -37,7 +37,8 @@ _SHARED = """SELECT b.run_id, b.latent, b.label, b.note, b.bookmarked, b.lists, 
         b.label_changed, b.note_changed, p.prompt, b.position,
         coalesce(l."start", b."start") AS "start", coalesce(l."end", b."end") AS "end",
         CASE WHEN l.latent IS NOT NULL THEN l.closes WHEN b.closes IS NOT NULL THEN b.closes
-            ELSE b."end" > b."start" AND unicode(substr(p.text, b."end", 1)) < 128 END AS closes,
+            ELSE b."end" > b."start" AND (unicode(substr(p.text, b."end", 1)) < 128 OR NULL)
+            END AS closes,
         CASE WHEN l.latent IS NOT NULL THEN r.root ELSE coalesce(b.root, b.run_id) END AS root,
         CASE WHEN l.latent IS NOT NULL THEN l.origin WHEN b.root IS NOT NULL THEN b.origin
             WHEN r.run IS NULL THEN b.latent END AS origin

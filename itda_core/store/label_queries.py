@@ -100,5 +100,6 @@ def _place(row: Any) -> dict[str, Any]:
     """An autoencoder's latent has none."""
     if row.kind != "itda":
         return {"span": ()}
-    place = {"span": (row.start, row.end), "closes": bool(row.closes)}
+    closes = None if pd.isna(row.closes) else bool(row.closes)
+    place = {"span": (row.start, row.end), "closes": closes}
     return place if row.root == row.run_id else place | {"origin": (row.root, row.origin)}

@@ -2,10 +2,12 @@
 
 Two latents have the same source where their prompt is one and, in it, their token: at the same
 position from the same character to the same one, or, with another tokenizer, where both end the
-text at the same character (the column `closes` of `latents`), so that both models have read the
-same when they come to it. In a dictionary that was moved from another one a latent has the source
-of its namesake, wherever the other tokenizer's token ends. An autoencoder's latent is not made of a
-token, so that its labels stay its own.
+text at the same character (the column `closes` of `latents`, open where it is not known), so that
+both models have read the same when they come to it. In a dictionary that was moved from another one
+a latent has the source of its namesake, wherever the other tokenizer's token ends. An autoencoder's
+latent is not made of a token, so that its labels stay its own.
+
+`similarity.same_sources` pairs latents by the same rule.
 """
 
 LATENTS = "latents l JOIN runs r USING (run) JOIN prompts p USING (prompt)"
@@ -14,8 +16,8 @@ _NAME = "regexp_replace({}, '-[0-9a-f]{{8}}-L[0-9]+$', '')"
 """The model of a run by its id, where nothing else is left of it"""
 _SAME_PLACE = f"""CASE WHEN o."end" IS NULL
         THEN o.position = l.position AND {_NAME.format("o.run_id")} = {_NAME.format("r.run_id")}
-        ELSE o."end" = l."end" AND (o.position = l.position AND o."start" = l."start"
-            OR o.closes AND l.closes) END"""
+        ELSE o."end" = l."end" AND (o.closes AND l.closes OR o.position = l.position
+            AND o."start" = l."start" AND coalesce(o.closes = l.closes, true)) END"""
 """Where a source's place in the text is not known, positions compare within the runs of one model
 alone."""
 _NAMESAKES = "o.root = r.root AND o.origin = l.origin"

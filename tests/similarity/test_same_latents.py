@@ -30,6 +30,7 @@ from itda_core.similarity import same_latents as comparing
 from itda_core.similarity.same_latents import compare_latents, most_changed, unseen_prompts
 from itda_core.similarity.same_sources import namesakes
 from itda_core.store.store import Store, rebuild
+from tests.support.named_sources import NamedSources
 from tests.support.pretend_device import PretendDevice
 from tests.support.swept_like import SweptLike
 from tests.support.trained_runs import trained
@@ -257,38 +258,25 @@ def test_what_can_not_be_compared_is_refused_with_the_reason(runs, monkeypatch):
         compared(runs.first, runs.other)
 
 
-class Sources:
-    """As much of a dictionary as a source's name needs. sources: (prompt, position, end, word)."""
-
-    kind, model_digest = "itda", ""
-    hook_point = SimpleNamespace(model="m", in_words="layer 1")
-
-    def __init__(self, tokenizer, *sources):
-        self.tokenizer = tokenizer
-        names = ["prompt_id", "position", "end", "word"]
-        table = pd.DataFrame(sources, columns=names)
-        self.sources, self._words = table[names[:3]], table["word"].to_numpy()
-
-    def __len__(self):
-        return len(self.sources)
-
-    def word_starts(self):
-        return self._words
-
-
 def test_namesakes_by_hand():
-    a = Sources("one", ("p", 3, 9, 6), ("p", 5, 20, 14), ("q", 3, 9, 6), ("q", 8, 30, 25))
-    b = Sources("one", ("q", 3, 9, 6), ("p", 5, 20, 14), ("p", 4, 9, 6))
-    assert namesakes(a, b).tolist() == [[1, 1], [2, 0]]
-    # Across tokenizers: (p, 9) and (q, 9) end alike; of the word at 14 in p there is one on either
-    # side; the word at 25 in q has two on B's.
-    c = Sources(
-        "two", ("p", 2, 9, 6), ("q", 7, 31, 25), ("q", 6, 28, 25), ("p", 9, 18, 14), ("q", 1, 9, 6)
+    a = NamedSources(
+        "one", ("p", 3, 6, 9, " of"), ("p", 5, 14, 20, " peace"), ("q", 3, 6, 9, " of"),
+        ("q", 8, 25, 30, " trea"),
+    )  # fmt: skip
+    b = NamedSources(
+        "one", ("q", 3, 6, 9, " of"), ("p", 5, 14, 20, " peace"), ("p", 4, 6, 9, " of")
     )
-    assert namesakes(a, c).tolist() == [[0, 0], [1, 3], [2, 4]]
+    assert namesakes(a, b).tolist() == [[1, 1], [2, 0]]
+    # Across tokenizers (p, 9) and (q, 9) end alike. No other does: not the start of a word and the
+    # whole of it, nor two parts of one.
+    c = NamedSources(
+        "two", ("p", 2, 7, 9, "of"), ("q", 7, 28, 31, "ties"), ("q", 6, 25, 28, "tre"),
+        ("p", 9, 14, 18, "peac"), ("q", 1, 7, 9, "of"),
+    )  # fmt: skip
+    assert namesakes(a, c).tolist() == [[0, 0], [2, 4]]
     numbers = np.array([7, 2, 5, 9]), np.array([5, 7, 1, 0, 3])
     assert namesakes(a, c, numbers).tolist() == [[0, 1], [2, 0]]
-    special = Sources("two", ("p", 0, 0, -1)), Sources("one", ("p", 1, 1, -1))
+    special = NamedSources("two", ("p", 0, 0, 0, "[CLS]")), NamedSources("one", ("p", 1, 1, 1, "x"))
     with pytest.raises(ComparisonError, match="no source in common"):
         namesakes(*special)
 

@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 
 from itda_core.runs.labels import Change, Label, kept_labels
+from itda_core.similarity.same_sources import namesakes
 from itda_core.store.database import CLOSES
 from itda_core.store.label_import import insert_labels
 from itda_core.store.latent_search import LatentSearch
 from itda_core.store.store import Store
+from tests.support.named_sources import NamedSources
 
 TEXT = "naïve café 🎉 now"
 #        [BOS]   naïve    _café    three pieces of 🎉           _now
@@ -126,6 +128,29 @@ def move_from_a(store, place=PIECE + 1):
         cursor.execute(others, [list(RUNS).index(W)])
         cursor.execute(origins, [1, list(RUNS).index(W), 3])
         cursor.execute(origins, [1, 9, 0])
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_latents_are_compared_with_those_that_show_each_others_labels(store, tmp_path, is_cut):
+    """Of every token of either tokenizer; and where the first one's text was cut at the party, so
+    that it is not known whether its last piece is the last of all."""
+    names, dictionaries = ("full-11111111-L01", "full-22222222-L01"), []
+    read = {"one": BYTES[:6] if is_cut else BYTES, "two": WORDS}
+    for number, (tokenizer, spans) in enumerate(read.items()):
+        add_run(store, 20 + number, names[number], tokenizer, spans, range(len(spans)))
+        directory = tmp_path / tokenizer
+        directory.mkdir()
+        ends = pd.DataFrame({"prompt_id": ["p"], "ends": [[end for _, end in spans]]})
+        ends.to_parquet(directory / "prompts.parquet")
+        tokens = [("p", at, *span, TEXT[slice(*span)] or "[X]") for at, span in enumerate(spans)]
+        dictionaries.append(NamedSources(tokenizer, *tokens, directory=directory))
+    given = [Label(names[0], at, "p", at, f"{at}") for at in range(len(dictionaries[0]))]
+    write(store, *(Change(one, ("label",)) for one in given))
+    told = {(int(label), at) for at, (label, _) in shown(store, names[1]).items()}
+    pairs = set(map(tuple, namesakes(*dictionaries).tolist()))
+    # [BOS] and [CLS], naïve, café; the party's last piece, and the word behind it.
+    words = {(0, 0), (1, 2), (2, 3)}
+    assert pairs == told == words | (set() if is_cut else {(5, 4), (6, 5)})
 
 
 def test_a_moved_latent_has_the_labels_of_its_namesakes(store):
