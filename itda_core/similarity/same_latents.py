@@ -6,8 +6,9 @@ stay.
 """
 
 import functools
+import gc
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from scipy.sparse import csc_array, vstack
 
 from itda_core.activations.alignment import RowNames, common_rows
 from itda_core.activations.massive import massive
-from itda_core.config import CorpusSpec
+from itda_core.config import CorpusSpec, ModelSpec
 from itda_core.corpus.corpus import Prompt, load_corpus
 from itda_core.devices import to_device
 from itda_core.dictionary.dictionary import Dictionary
@@ -180,8 +181,8 @@ class _Coding:
         self._runs, self._dictionaries = runs, dictionaries
         self._texts = [prompt.text for prompt in prompts]
         self._max_tokens, self._started = max_tokens, time.monotonic()
-        load = functools.partial(load_model, device=device, memory=memory)
-        self._load: Callable[..., Model] = functools.lru_cache(maxsize=1)(load)
+        self._load = functools.partial(load_model, device=device, memory=memory)
+        self._loaded: tuple[ModelSpec, Model] | None = None
 
     def steps(self, progress: Progress) -> Iterator[Progress]:
         passes = _passes(self._runs)
@@ -189,18 +190,33 @@ class _Coding:
             first = self._runs[sides[0]]
             progress.stage, progress.run_id, progress.tokens = "loading", first.run_id, 0
             yield progress
-            model = self._load(first.config.model).at(first.site)
-            for side in sides:
-                check_model(self._runs[side], model)
-            about = self._texts, first.config.context_length, self._max_tokens
-            read = ComparedTexts.of(model, *about)
-            progress.stage = "encoding"
-            for fraction in self._encode(model, read, sides):
-                progress.tokens = round(fraction * min(len(read.names), self._max_tokens))
+            for tokens, fraction in self._pass(sides):
+                progress.stage, progress.tokens = "encoding", tokens
                 seconds = time.monotonic() - self._started
                 done = (number + fraction) / len(passes)
                 progress.follow(max(done, 1e-6) * _READING, 0.0, 1.0, seconds)
                 yield progress
+        self._loaded = None
+
+    def _pass(self, sides: Sequence[str]) -> Iterator[tuple[int, float]]:
+        """How many tokens are read, and how far it is, in [0, 1]. Nothing but this holds the model,
+        so that it is let go of before the next one is loaded."""
+        first = self._runs[sides[0]]
+        model = self._model(first.config.model).at(first.site)
+        for side in sides:
+            check_model(self._runs[side], model)
+        about = self._texts, first.config.context_length, self._max_tokens
+        read = ComparedTexts.of(model, *about)
+        for fraction in self._encode(model, read, sides):
+            yield round(fraction * min(len(read.names), self._max_tokens)), fraction
+
+    def _model(self, spec: ModelSpec) -> Model:
+        """The one that is loaded, or else another in its place: two at once may have no room."""
+        if self._loaded is None or self._loaded[0] != spec:
+            self._loaded = None
+            gc.collect()
+            self._loaded = spec, self._load(spec)
+        return self._loaded[1]
 
     def _encode(self, model: Model, read: ComparedTexts, sides: Sequence[str]) -> Iterator[float]:
         """How far it is, in [0, 1]."""

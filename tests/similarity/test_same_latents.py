@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import shutil
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -177,6 +178,19 @@ def test_two_layers_of_a_model_are_read_in_one_pass(runs, monkeypatch):
     assert len(loads) == 1
     of_both = (coefficients_of(run.directory)[0] for run in (runs.first, runs.second))
     assert_is_dense(result, *of_both)
+
+
+def test_one_model_is_let_go_of_before_the_other_is_loaded(runs, monkeypatch):
+    loads, alive, load = [], [], comparing.load_model
+
+    def seen(*arguments, **options):
+        alive.append([one() is not None for one in loads])
+        loads.append(weakref.ref((model := load(*arguments, **options)).module))
+        return model
+
+    monkeypatch.setattr(comparing, "load_model", seen)
+    compared(runs.first, runs.other)
+    assert alive == [[], [False]]
 
 
 def test_a_model_that_is_read_block_by_block_gives_the_same(runs, result, monkeypatch):
