@@ -99,7 +99,7 @@ class RunWriter:
     @functools.cached_property
     def _prompt_table(self) -> pd.DataFrame:
         """The prompts that were read, with the character span of each token that was. One that was
-        read again, further for its sources, stands there once, as far as it was read."""
+        read again, further for its sources, stands there once."""
         plan = self._context.plan
         is_explored = np.cumsum(plan.rows) - plan.rows < self._context.explored_rows
         table = pd.DataFrame(
@@ -112,7 +112,7 @@ class RunWriter:
                 "ends": [text.spans[:, 1] for text in plan.texts],
             }
         )
-        return table if not plan.for_sources else _each_once(table)
+        return table if not plan.for_sources else each_once(table)
 
     def _copy_log(self, folder: Path) -> None:
         log = self._context.workspace.log
@@ -120,9 +120,20 @@ class RunWriter:
         (folder / "progress.jsonl").write_bytes(content)
 
 
-def _each_once(prompts: pd.DataFrame) -> pd.DataFrame:
-    """Each prompt in its first place, with the most tokens that any row of it has."""
-    explored = prompts.groupby("prompt_id", sort=False)["explored"].any()
+def each_once(prompts: pd.DataFrame) -> pd.DataFrame:
+    """Each prompt in its first place, as far as any row of it was read.
+
+    prompts: prompt_id, explored, starts and ends, one row a reading. Where a prompt was explored,
+    codes are of that reading's tokens, so that these keep their spans: a mark that closes a cut
+    text stands where the longer reading has a word.
+    """
     longest = prompts["starts"].map(len).groupby(prompts["prompt_id"], sort=False).idxmax()
     table = prompts.loc[longest.to_numpy()].reset_index(drop=True)
-    return table.assign(explored=explored.to_numpy())
+    explored = prompts[prompts["explored"]].set_index("prompt_id")
+    for name in ("starts", "ends"):
+        first = explored[name].reindex(table["prompt_id"])
+        table[name] = [
+            read if isinstance(own, float) else np.concatenate([own, read[len(own) :]])
+            for own, read in zip(first, table[name], strict=True)
+        ]
+    return table.assign(explored=table["prompt_id"].isin(explored.index))

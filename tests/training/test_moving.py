@@ -27,6 +27,7 @@ from itda_core.store.store import Store
 from itda_core.training import trainer as training
 from itda_core.training.folder_capture import capture_config, capture_folder
 from itda_core.training.moving import Move, move, move_config
+from itda_core.training.run_writer import each_once
 from itda_core.training.trainer import resume
 from tests.support.pretend_device import PretendDevice
 from tests.support.swept_models import rewrite_config, too_little
@@ -413,6 +414,36 @@ def test_without_its_corpus_the_runs_own_prompts_do(greedy, other_folder, tmp_pa
     assert any("gone.txt" in note and "--corpus" in note for note in last.notes)
     assert torch.equal(run.dictionary().atoms, whole.dictionary().atoms)
     pd.testing.assert_frame_equal(codes(run), codes(whole))
+
+
+def test_a_prompt_that_was_read_twice_keeps_the_spans_of_the_tokens_that_codes_are_of():
+    """[CLS] ab cd [SEP], then as far as its sources lie; the other prompt is read for them alone,
+    once up to the context length and once beyond."""
+    explored = [(0, 0), (0, 2), (3, 5), (0, 0)]
+    further = [(0, 0), (0, 2), (3, 5), (6, 8), (9, 11), (0, 0)]
+    rows = [("p", True, explored), ("q", False, explored), ("p", False, further)]
+    rows += [("q", False, further), ("r", True, explored)]
+    table = pd.DataFrame(
+        {
+            "prompt_id": [name for name, *_ in rows],
+            "explored": [is_explored for _, is_explored, _ in rows],
+            "starts": [np.array(spans)[:, 0] for *_, spans in rows],
+            "ends": [np.array(spans)[:, 1] for *_, spans in rows],
+        }
+    )
+    found = {
+        row.prompt_id: (
+            row.explored,
+            list(zip(row.starts.tolist(), row.ends.tolist(), strict=True)),
+        )
+        for row in each_once(table).itertuples()
+    }
+    assert list(found) == ["p", "q", "r"]
+    assert found == {
+        "p": (True, [*explored, *further[4:]]),
+        "q": (False, further),
+        "r": (True, explored),
+    }
 
 
 def test_an_autoencoder_is_refused(chosen, other_folder, tmp_path, monkeypatch):

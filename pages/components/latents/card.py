@@ -133,6 +133,8 @@ def show_source(latent: pd.Series, spans: list[tuple[int, int]], key: str) -> No
     position = int(latent.position)
     if position >= len(spans):  # it was not read for this dictionary
         spans, position = [(int(latent.start), int(latent.end))], 0
+    # An encoder's prompt may have been read twice, and a mark close the first reading there.
+    spans = [*spans[:position], (int(latent.start), int(latent.end)), *spans[position + 1 :]]
     text = latent.text[: max(end for _, end in spans)]  # the rest may be a whole book
     hovers = [""] * len(spans)
     hovers[position] = f"{quoted(latent.token)}, token {position} of prompt {latent.prompt_id}"
