@@ -22,7 +22,6 @@ from itda_core.digests import digest
 from itda_core.errors import RunError
 from itda_core.files import disk_errors_as_sentences, why_unreadable, write_atomically
 from itda_core.runs.comparisons import comparisons_folder
-from itda_core.runs.run import Run
 
 FORMAT_VERSION = 1
 _METADATA = b"itda"
@@ -60,11 +59,6 @@ class LatentComparison:
 def latent_comparisons_folder(runs: Path) -> Path:
     """Where the comparisons of latents of the runs in a folder are kept."""
     return comparisons_folder(runs) / "latents"
-
-
-def dictionary_digest(run: Run) -> str:
-    """Names the dictionary that a run has, by the content of its file."""
-    return digest((run.directory / "dictionary.safetensors").read_bytes())
 
 
 def save_latent_comparison(folder: Path, result: Mapping[str, Any]) -> Path:

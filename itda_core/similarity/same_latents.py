@@ -28,7 +28,7 @@ from itda_core.evaluation.batch import check_model, held_out_prompts
 from itda_core.model.loading import load_model
 from itda_core.model.model import Model
 from itda_core.progress import Progress
-from itda_core.runs.latent_comparisons import LATENT_COLUMNS, dictionary_digest
+from itda_core.runs.latent_comparisons import LATENT_COLUMNS
 from itda_core.runs.run import Run
 from itda_core.similarity.compared_texts import ComparedTexts
 from itda_core.similarity.correlations import coefficient_matrix
@@ -88,7 +88,7 @@ def compare_latents(
     progress.stage, progress.run_id = "comparing", ""
     yield progress
     of_both = coding.found["a"], coding.found["b"], pairs, max_tokens, seed
-    progress.results = [_about(a, b, corpus, seed) | _compared(*of_both)]
+    progress.results = [_about(a, b, dictionaries, corpus, seed) | _compared(*of_both)]
     progress.finish()
     yield progress
 
@@ -110,13 +110,15 @@ def _root(run: Run, dictionary: Dictionary) -> tuple[tuple[str, str], np.ndarray
     return (run.root, root), dictionary.latents_in_origin()
 
 
-def _about(a: Run, b: Run, corpus: CorpusSpec | None, seed: int) -> dict[str, Any]:
+def _about(
+    a: Run, b: Run, dictionaries: Mapping[str, Dictionary], corpus: CorpusSpec | None, seed: int
+) -> dict[str, Any]:
     """What is compared."""
     runs = {"a": a, "b": b}
     return {
         **{f"run_{side}": run.run_id for side, run in runs.items()},
         **{f"created_{side}": run.about["created"] for side, run in runs.items()},
-        **{f"digest_{side}": dictionary_digest(run) for side, run in runs.items()},
+        **{f"digest_{side}": one.digest for side, one in dictionaries.items()},
         "corpus": (corpus or a.config.corpus).name,
         "held_out": corpus is None,
         "seed": seed,

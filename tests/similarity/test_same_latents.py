@@ -133,6 +133,8 @@ def test_every_number_is_that_of_dense_matrices(runs, result):
     assert result["tokens"] == len(a) == len(b)
     assert (result["unit"], result["prompts"]) == ("token", len(prompts))
     assert_is_dense(result, a, b)
+    digests = [run.dictionary().digest for run in (runs.first, runs.other)]
+    assert [result["digest_a"], result["digest_b"]] == digests  # as a move names the one it is from
     rows = result["latents"]
     places = [
         run.dictionary().sources.set_index("latent")[["prompt_id", "position"]]
