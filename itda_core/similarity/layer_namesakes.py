@@ -12,9 +12,9 @@ from scipy.sparse import csc_array
 from torch.nn.functional import normalize
 
 from itda_core.pursuit.orthogonal import orthogonal_matching_pursuit
-from itda_core.similarity.correlations import coefficient_matrix
+from itda_core.similarity.correlations import CodedTokens, coefficient_matrix
 from itda_core.similarity.linear import centred
-from itda_core.similarity.namesakes import Namesakes, compare_namesakes
+from itda_core.similarity.namesakes import compare_namesakes
 from itda_core.similarity.tokenwise import spread_rows
 
 SOURCES = 256
@@ -46,21 +46,27 @@ def namesakes_form(x: torch.Tensor, sources: int = SOURCES, terms: int = TERMS) 
 def best_partners(a: SpreadCodes, b: SpreadCodes) -> float:
     """Share of sources whose latent in one layer correlates with its namesake in the other more
     than with any other latent there, in [0, 1], mean of both ways. NaN for constant activations."""
-    return _float(_compared(a, b).best.value)
+    left, right = _same_tokens(a, b)
+    one_prompt = np.zeros(left.shape[0], np.int64)  # so that no interval is looked for
+    value = compare_namesakes(left, right, _pairs(a), one_prompt).best.value
+    return float("nan") if value is None else value
 
 
 def namesake_correlation(a: SpreadCodes, b: SpreadCodes) -> float:
     """Median correlation of the coefficients of latents with the same source, in [−1, 1]. NaN for
-    constant activations."""
-    return _float(_compared(a, b).median.value)
+    constant activations. No other latents are looked at."""
+    [own] = CodedTokens(*_same_tokens(a, b)).of_pairs(_pairs(a))
+    known = own[~np.isnan(own)]
+    return float(np.median(known)) if len(known) else float("nan")
 
 
-def _compared(a: SpreadCodes, b: SpreadCodes) -> Namesakes:
-    rows = min(a.coefficients.shape[0], b.coefficients.shape[0])  # none where one is constant
-    pairs = np.stack([np.arange(a.coefficients.shape[1])] * 2, 1)
-    kept = (one.coefficients.tocsr()[:rows].tocsc() for one in (a, b))
-    return compare_namesakes(*kept, pairs, np.zeros(rows, np.int64))
+def _pairs(a: SpreadCodes) -> np.ndarray:
+    """[n_sources, 2] int64: every source with itself."""
+    return np.stack([np.arange(a.coefficients.shape[1])] * 2, 1)
 
 
-def _float(value: float | None) -> float:
-    return float("nan") if value is None else value
+def _same_tokens(a: SpreadCodes, b: SpreadCodes) -> tuple[csc_array, csc_array]:
+    """The coefficients of both; of no tokens where one is constant."""
+    rows = min(a.coefficients.shape[0], b.coefficients.shape[0])
+    left, right = (one.coefficients.tocsr()[:rows].tocsc() for one in (a, b))
+    return left, right

@@ -159,7 +159,7 @@ MEASURES = {
         ActivationMeasure(
             "namesake_correlation",
             "Correlation of namesakes",
-            0.0,
+            -1.0,
             1.0,
             "How alike the latents of a dictionary that is moved to both are used, token by token: "
             "the median over them. 0 is what unrelated layers would give.",

@@ -29,6 +29,13 @@ _STAGES = {
     "mapping": "Laying out the latents",
     "done": "Done",
 }
+_STAGES_OF = {
+    "compare-latents": {
+        "encoding": "Running the models over the same texts",
+        "comparing": "Comparing the latents one by one",
+    }
+}
+"""By command, stages in which it does something else"""
 _TOLD_AT_ONCE = 8
 """Trainings of a list that are named while they run"""
 _SIGNS = {"done": "✓", "failed": "✗", "cancelled": "–", "interrupted": "–"}
@@ -93,7 +100,8 @@ def _show_active(job: Job) -> None:
 
 
 def _headline(progress: dict, job: Job) -> str:
-    parts = [_STAGES[progress["stage"]]]
+    stages = _STAGES | _STAGES_OF.get(job.command, {})
+    parts = [stages[progress["stage"]]]
     if progress.get("layer") is not None:
         parts[0] += f" of layer {progress['layer']}"
     parts += [_on(job).strip()] if job.where else []

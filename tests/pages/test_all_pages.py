@@ -482,6 +482,21 @@ def test_a_running_job_says_which_layers_atoms_are_chosen():
     assert _headline(progress, job) == "Choosing the atoms of layer 7 · about 30 s left"
 
 
+@pytest.mark.parametrize(
+    ("command", "stage", "said"),
+    [
+        ("compare-latents", "encoding", "Running the models over the same texts"),
+        ("compare-latents", "comparing", "Comparing the latents one by one"),
+        ("measure", "comparing", "Comparing the layers"),
+        ("train", "encoding", "Encoding the explored tokens"),
+    ],
+)
+def test_a_running_job_says_what_its_command_does(command, stage, said):
+    progress = {"stage": stage, "seconds_left": 30.0}
+    job = Job("00001", "running", "a job", created=0.0, command=command)
+    assert _headline(progress, job) == f"{said} · about 30 s left"
+
+
 def test_train_says_what_is_wrong_with_a_setting_and_does_not_start(empty):
     app = open_page("train")
     app.text_input(key="train_max_tokens").set_value("100").run()

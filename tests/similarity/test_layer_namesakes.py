@@ -5,11 +5,14 @@ import pytest
 import torch
 
 from itda_core.pursuit.orthogonal import orthogonal_matching_pursuit
+from itda_core.similarity.correlations import CodedTokens
 from itda_core.similarity.layer_namesakes import (
+    SpreadCodes,
     best_partners,
     namesake_correlation,
     namesakes_form,
 )
+from itda_core.similarity.measures import MEASURES
 from tests.support.alike import noise, related
 
 
@@ -34,6 +37,21 @@ def test_both_values_are_those_of_dense_matrices():
     forms = [namesakes_form(one, sources=40, terms=3) for one in (x, y)]
     assert best_partners(*forms) == pytest.approx(np.mean(best))
     assert namesake_correlation(*forms) == pytest.approx(np.median(np.diag(correlations)), abs=1e-5)
+
+
+def test_the_correlation_looks_at_no_other_latents(monkeypatch):
+    forms = [namesakes_form(one, sources=40, terms=3) for one in related(n_tokens=300)]
+    expected = namesake_correlation(*forms)
+    monkeypatch.setattr(CodedTokens, "blocks", None)
+    assert namesake_correlation(*forms) == expected
+
+
+def test_opposite_layers_correlate_negatively_within_the_range_of_the_measure():
+    """Where each latent of one is used as the negative of its namesake."""
+    form = namesakes_form(related(n_tokens=300)[0], sources=40, terms=3)
+    value = namesake_correlation(form, SpreadCodes(-form.coefficients))
+    assert value == pytest.approx(-1)
+    assert MEASURES["namesake_correlation"].low <= value
 
 
 def test_unrelated_layers_have_what_chance_gives():
