@@ -30,8 +30,7 @@ ELSEWHERE = f"""latents l JOIN runs r USING (run) JOIN shared_labels o ON {_SAME
 """Each latent l of a run r with each label o that was given to its source in another run."""
 ATOMS_ELSEWHERE = f"""latents l JOIN runs r USING (run) JOIN (
         SELECT l.prompt, l.latent, l."start", l."end", l.position, l.closes, l.tokens, l.strongest,
-            r.explored_tokens, r.run_id, coalesce(r.root, r.run_id) AS root,
-            {NUMBER_AT_ROOT} AS origin
+            r.explored_tokens, r.run_id, r.root, l.origin
         FROM latents l JOIN runs r USING (run) WHERE r.kind = 'itda') o ON {_SAME_SOURCE}
     WHERE r.kind = 'itda'"""
 """Each latent l of a run r with each latent o of another run that has the same source."""

@@ -443,15 +443,19 @@ def test_a_database_from_before_there_were_sites_is_brought_up_to_date(tmp_path,
     store.close()
 
 
-def test_a_database_from_before_comparisons_kept_chance_is_brought_up_to_date(tmp_path):
+def test_a_database_of_the_format_before_is_brought_up_to_date(tmp_path):
     path = tmp_path / "explorer.duckdb"
     make_version(path, 6)
     with duckdb.connect(str(path)) as database:
         database.execute("ALTER TABLE namesakes DROP COLUMN chance")
+        for column in ("closes", "root", "origin"):
+            database.execute(f"ALTER TABLE labels DROP COLUMN {column}")
     Store(path).close()
     with duckdb.connect(str(path)) as database:
         columns = database.execute("DESCRIBE namesakes").fetchdf()["column_name"]
         assert "chance" in set(columns)
+        columns = database.execute("DESCRIBE labels").fetchdf()["column_name"]
+        assert {"closes", "root", "origin"} <= set(columns)
         [(version,)] = database.execute("SELECT version FROM meta").fetchall()
     assert version == SCHEMA_VERSION
 
