@@ -20,8 +20,8 @@ _COLUMNS = {
     "layer": "layer",
     "site": "site",
     "method": st.column_config.TextColumn("method", help=GLOSSARY["selection"]),
-    "atoms": "atoms",
-    "tokens": "tokens",
+    "atoms": st.column_config.NumberColumn("atoms", format="localized"),
+    "tokens": st.column_config.NumberColumn("tokens", format="localized"),
     "l0": "L0",
     "fvu": st.column_config.NumberColumn(
         "FVU",

@@ -85,14 +85,15 @@ def _on_cluster(config: TrainConfig, options: argparse.Namespace) -> Iterator[Pr
 
 def move(options: argparse.Namespace) -> int:
     """Move a dictionary, showing progress; an interrupt keeps a checkpoint."""
-    from itda_core.training.moving import move, moved_model
+    from itda_core.training.moving import check_elsewhere, move, moved_model
 
     run = find_run(options.run, options.runs)
     if not {"model", "revision", "layer", "site"} & {*options.given}:
         raise InputError("Say where to: give --model, --revision, --layer or --site.")
     model = moved_model(run, options.model, options.revision, options.dtype)
-    where = options.layer or [run.layer], options.runs, options.site or run.site
-    steps = move(run, model, *where, options.device, options.memory)
+    layers, site = options.layer or [run.layer], options.site or run.site
+    check_elsewhere(run, model, layers, site)
+    steps = move(run, model, layers, options.runs, site, options.device, options.memory)
     last = follow(steps, options, can_resume=True, remedy="the same command.")
     runs = [read_run(options.runs / name) for name in last.finished]
     rows = [

@@ -39,6 +39,8 @@ ALL_FILES = (*RUN_FILES, NEAR_MISS_FILE, "progress.jsonl")
 _ARCHITECTURES = {"standard": "Standard", "topk": "TopK", "jumprelu": "JumpReLU"}
 _ABOUT = {"run_id", "training_id", "layer", "created", "d_model", "n_layers", "dtype", "config"}
 _METRICS = {"atoms", "tokens", "explored_tokens", "fvu", "explored_fvu", "seconds"}
+_NAMED_RUNS = 8
+"""Runs that a sentence names"""
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,9 @@ def find_run(name: str, folder: Path) -> Run:
     for directory in candidates:
         if os.path.isdir(directory):  # noqa: PTH112
             return read_run(directory)
-    listed = ", ".join(run.run_id for run in list_runs(folder)[:8]) or "none yet"
+    names = [run.run_id for run in list_runs(folder)]
+    more = f" and {len(names) - _NAMED_RUNS:,} more" if len(names) > _NAMED_RUNS else ""
+    listed = (", ".join(names[:_NAMED_RUNS]) or "none yet") + more
     raise InputError(f"There is no run {name!r} in {folder}. There are: {listed}.")
 
 

@@ -96,6 +96,14 @@ def move_config(
     )
 
 
+def check_elsewhere(run: Run, model: ModelSpec, layers: Sequence[int], site: str) -> None:
+    """Raises InputError where a run would be moved to where it is, which a person hardly means."""
+    own = run.config.model
+    is_own = (model.name, model.revision, site) == (own.name, own.revision, run.site)
+    if is_own and run.layer in layers:
+        raise InputError(f"It is of layer {run.layer} already. Choose another layer or model.")
+
+
 def tokens_read(run: Run) -> int:
     """About how many activations a move of `run` reads of each layer: the explored ones, and of
     other prompts with a source all up to the last."""

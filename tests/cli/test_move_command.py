@@ -29,6 +29,16 @@ def test_where_to_has_to_be_said(cli, ids, runs_folder):
     assert "--model, --revision, --layer or --site" in error
 
 
+def test_it_is_not_moved_to_where_it_is(cli, ids, runs_folder, tmp_path):
+    run = read_run(runs_folder / ids[0])
+    to = ["--layer", f"{run.layer},{run.layer + 1}", "--runs", tmp_path]
+    for more in ([], ["--model", run.config.model.name], ["--site", run.site]):
+        code, out, error = cli("move", run.directory, *to, *more)
+        assert (code, out) == (2, "")
+        assert f"It is of layer {run.layer} already. Choose another layer or model." in error
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_job_of_the_queue_is_this_command(
     ids, runs_folder, tmp_path, tiny_model_folder, monkeypatch
 ):

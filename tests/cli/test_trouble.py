@@ -367,6 +367,20 @@ def test_an_unknown_run_is_named_with_those_there_are(fails, runs_folder, ids, c
     assert ids[0] in sentence
 
 
+@pytest.mark.parametrize(("there", "more"), [(8, ""), (9, " and 1 more"), (14, " and 6 more")])
+def test_of_many_runs_some_are_named_and_the_others_counted(
+    fails, runs_folder, ids, tmp_path, there, more
+):
+    for number in range(there):
+        copy = tmp_path / f"{number:02d}-{ids[0]}"
+        shutil.copytree(runs_folder / ids[0], copy)
+        about = json.loads((copy / "config.json").read_text())
+        (copy / "config.json").write_text(json.dumps({**about, "run_id": copy.name}))
+    sentence = fails(2, "decompose", "nothing", "--text", "a", "--runs", tmp_path)
+    assert sentence.count(ids[0]) == 8
+    assert sentence.rstrip().endswith(f"{ids[0]}{more}.")
+
+
 def test_a_damaged_run_is_named_with_what_it_lacks(fails, runs_folder, ids, tmp_path):
     shutil.copytree(runs_folder, tmp_path / "runs")
     (tmp_path / "runs" / ids[0] / "metrics.json").unlink()

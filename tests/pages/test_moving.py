@@ -1,5 +1,6 @@
 """A dictionary is moved from the Train page, and says where it is from."""
 
+import json
 import shutil
 
 import pytest
@@ -67,6 +68,8 @@ def test_a_moved_dictionary_says_where_it_is_from(own_data, other_model):
     assert "moved from tiny-llama layer 1" in told(page)
     overview = open_page("overview")
     [table] = overview.dataframe
+    columns = json.loads(table.proto.columns)
+    assert {columns[name]["type_config"]["format"] for name in ("atoms", "tokens")} == {"localized"}
     methods = dict(zip(table.value["run_id"], table.value["method"], strict=True))
     assert methods[moved.run_id] == "moved from tiny-llama layer 1"
     assert methods[first.run_id] == first.method

@@ -33,7 +33,7 @@ def offer_move(run) -> None:
         on_click=_open_or_close,
         args=[run.run_id],
         disabled=not is_of_tokens,
-        help=_ABOUT if is_of_tokens else _NOT_OF_TOKENS,
+        help=None if is_of_tokens else _NOT_OF_TOKENS,  # it would lie over the form
     )
     if st.session_state.get(_OPEN) == run.run_id:
         with st.container(border=True):
@@ -64,7 +64,7 @@ def _ask(run: Run) -> tuple[TrainConfig, tuple[str, int | None]]:
     """Where to, and the device and memory. Raises InputError for what is missing or wrong."""
     # Here, since they bring torch in: what there is to move is shown without.
     from itda_core.model.loading import known_models
-    from itda_core.training.moving import move_config, moved_model
+    from itda_core.training.moving import check_elsewhere, move_config, moved_model
     from pages.components.train.site import ask_for_site
 
     own = run.config.model
@@ -86,15 +86,17 @@ def _ask(run: Run) -> tuple[TrainConfig, tuple[str, int | None]]:
     )
     typed = "" if name in BUILT_IN else (revision or "").strip()
     model = moved_model(run, name, typed or None)
-    layers = _ask_for_layers(run, model)
-    device = ask_for_device("move_device")
-    memory = ask_for_memory("move_memory", device)
-    site = ask_for_site(model, device, memory, "move_site", run.site)
+    first, second = st.columns([2, 1])
+    with first:
+        layers = _ask_for_layers(run, model)
+    with second:
+        device = ask_for_device("move_device")
+        memory = ask_for_memory("move_memory", device)
+    with first:
+        site = ask_for_site(model, device, memory, "move_site", run.site)
     if site is None:
         raise InputError("Choose a place in the block that the model has.")
-    is_own = (model.name, model.revision, site) == (own.name, own.revision, run.site)
-    if is_own and run.layer in layers:
-        raise InputError(f"It is of layer {run.layer} already. Choose another layer or model.")
+    check_elsewhere(run, model, layers, site)
     dictionary = loaded_dictionary(str(run.directory))
     return move_config(run, model, layers, site, dictionary), (device, memory)
 
