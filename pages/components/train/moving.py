@@ -21,6 +21,8 @@ _ABOUT = (
 )
 _OPEN = "_moving"
 """In the session: of which run the form is open"""
+_WIDTH = 640
+"""Of the form in pixels, or less where the page has less: fields as wide as Overview look empty"""
 _NOT_OF_TOKENS = "The latents of an autoencoder are no tokens, so that no other model has them."
 
 
@@ -36,7 +38,7 @@ def offer_move(run) -> None:
         help=None if is_of_tokens else _NOT_OF_TOKENS,  # it would lie over the form
     )
     if st.session_state.get(_OPEN) == run.run_id:
-        with st.container(border=True):
+        with st.container(border=True, width=_WIDTH):
             _show_form(loaded_run(run.directory))
 
 
@@ -86,13 +88,11 @@ def _ask(run: Run) -> tuple[TrainConfig, tuple[str, int | None]]:
     )
     typed = "" if name in BUILT_IN else (revision or "").strip()
     model = moved_model(run, name, typed or None)
-    first, second = st.columns([2, 1])
-    with first:
-        layers = _ask_for_layers(run, model)
-    with second:
-        device = ask_for_device("move_device")
-        memory = ask_for_memory("move_memory", device)
-    with first:
+    layers = _ask_for_layers(run, model)
+    above = st.container()  # fields in the order of a training's, of which the place is asked last
+    device = ask_for_device("move_device")
+    memory = ask_for_memory("move_memory", device)
+    with above:
         site = ask_for_site(model, device, memory, "move_site", run.site)
     if site is None:
         raise InputError("Choose a place in the block that the model has.")
