@@ -9,6 +9,18 @@ from typing import Any
 from itda_core.cli.console import corpus_spec, follow, refuse_without_corpus, show
 from itda_core.runs.run import Run, find_run
 
+_SUMS = """\
+A namesake is the latent of the same source in the other run, and the best partner where no other
+latent there correlates as well. low, high: 95 % interval. chance: where sources are permuted."""
+_COUNTS = """\
+a, b: the first run and the second. compared: namesakes that both use on these tokens; only_a,
+only_b, unused: that one uses, or none. alone_a: share of a's uses that are on tokens where b does
+not use the namesake; alone_b: of b's."""
+_CHANGED = """\
+The pairs that changed most, of those that one of the two uses on {min_uses} tokens or more. rank_a:
+place of b's latent among all of b by the correlation with a's, 1 the best; rank_b: of a's among all
+of a. density: share of the tokens that use it."""
+
 
 def compare_latents(options: argparse.Namespace) -> int:
     """What the latents of two runs with the same sources have in common; with --save it is kept."""
@@ -25,12 +37,14 @@ def compare_latents(options: argparse.Namespace) -> int:
     if options.json:
         show(options, result, "latents")
     else:
-        for number, rows in enumerate(_tables_of_latents(result, runs[0])):
-            if number:
-                print()
+        for number, (rows, about) in enumerate(_tables(result, runs[0])):
+            print("\n" if number else "", end="")
             show(options, {}, rows)
-    if told:
-        print(told, file=sys.stderr if options.json else sys.stdout)
+            print(about)
+    if told and options.json:
+        print(told, file=sys.stderr)
+    elif told:
+        print(f"\n{told}")
     return 0
 
 
@@ -50,19 +64,21 @@ def _keep(folder: Path, result: dict[str, Any]) -> str:
     )
 
 
-def _tables_of_latents(result: dict[str, Any], run: Run) -> Iterator[list[dict[str, Any]]]:
-    """The sums, what is counted, and the latents that have changed most. run: the first one."""
-    from itda_core.similarity.same_latents import most_changed
+def _tables(result: dict[str, Any], run: Run) -> Iterator[tuple[list[dict[str, Any]], str]]:
+    """The sums, what is counted, and the latents that have changed most, each with what its columns
+    are. run: the first one."""
+    from itda_core.similarity.same_latents import MIN_USES, most_changed
 
     names = ("value", "low", "high", "chance")
-    yield [
+    sums = [
         {"measure": title, **{name: result[f"{key}_{name}"] for name in names}}
         for key, title in (("best", "best partners, share"), ("median", "correlation, median"))
     ]
+    yield sums, _SUMS
     counts = ("namesakes", "compared", "only_a", "only_b", "unused", "alone_a", "alone_b")
-    yield [{name: result[name] for name in (*counts, "tokens", "unit", "prompts")}]
+    yield [{name: result[name] for name in (*counts, "tokens", "unit", "prompts")}], _COUNTS
     tokens = run.dictionary().sources["token"].tolist()
-    yield [
+    changed = [
         {
             "latent_a": row["latent_a"],
             "latent_b": row["latent_b"],
@@ -72,3 +88,4 @@ def _tables_of_latents(result: dict[str, Any], run: Run) -> Iterator[list[dict[s
         }
         for row in most_changed(result["latents"])
     ]
+    yield changed, _CHANGED.format(min_uses=MIN_USES)

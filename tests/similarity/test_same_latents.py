@@ -37,6 +37,8 @@ from tests.support.swept_like import SweptLike
 from tests.support.trained_runs import trained
 
 N_WORDS = 2_000
+EXPLAIN_THEMSELVES = ("latent_a", "latent_b", "source", "correlation", "tokens", "unit", "prompts")
+"""Columns of the command's tables"""
 
 
 @pytest.fixture(scope="module")
@@ -503,6 +505,11 @@ def test_the_command_prints_and_keeps_it(runs, result, folder, cli):
     assert f"{result['best_value']:.4f}" in table
     for row in most_changed(result["latents"]):
         assert f"{row['correlation']:.4f}" in table
+    heads = [line.split() for line in table.splitlines() if line.startswith(("nam", "latent_a"))]
+    explained = table.replace("density_a", "density").replace("density_b", "density")
+    for name in {"low", "high", "chance", *heads[0], *heads[1]} - set(EXPLAIN_THEMSELVES):
+        name = "density" if name.startswith("density") else name
+        assert explained.lower().count(name.removesuffix("s")) > 1, f"{name} is not explained"
 
 
 def test_what_a_kept_comparison_takes_the_place_of_is_said(runs, result, folder, cli):
