@@ -91,8 +91,8 @@ class MovedSources:
         if groups := self.together():
             rest = sorted(latent for group in groups for latent in group[1:])
             notes.append(
-                f"On the token of another latent: {named(rest)}. Their atoms are equal, and the "
-                "pursuit uses the first."
+                f"Come to stand on the token of another latent: {named(rest)}. Atoms of one token "
+                "are equal, and the pursuit uses the first."
             )
         return notes
 

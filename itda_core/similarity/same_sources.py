@@ -58,7 +58,8 @@ def namesakes(
                 a,
                 b,
                 "have no source in common, so there is nothing to compare latent by latent. Train "
-                "both on the same corpus, or move one dictionary to the other's model.",
+                "both on the same texts (corpus and seed), or move one dictionary to the other's "
+                "model.",
             )
         )
     return joined[np.argsort(joined[:, 0], kind="stable")]

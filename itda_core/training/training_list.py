@@ -8,6 +8,7 @@ model = ["tiny-6x128-0", "tiny-6x128-1"]    # several values stand for a trainin
 layers = [2, 4]
 """
 
+import difflib
 import itertools
 import json
 import tomllib
@@ -108,8 +109,10 @@ def _fields(table: Any, where: str) -> dict[str, Any]:
                 "command line or the page."
             )
         if key in _NO_PART or key not in TRAIN_OPTIONS:
-            known = ", ".join(WORDS)
-            raise InputError(f"{where} has no setting {word!r:.60}. There are: {known}.")
+            near = difflib.get_close_matches(key.replace("_", "-").lower(), WORDS, 1)
+            meant = f"Did you mean {near[0]}? " if near else ""
+            told = f"{where} has no setting {word!r:.60}. {meant}There are: {', '.join(WORDS)}."
+            raise InputError(told)
         if key in fields:
             raise InputError(f"{where} says {word} twice, with - and with _: leave out one.")
         fields[key] = value

@@ -10,6 +10,7 @@ from itda_core.progress import MIN_FRACTION
 from pages.components.explorer import explorer
 from pages.components.file_reading import on_the_page
 from pages.components.frame import errors_as_sentences
+from pages.components.run_names import run_label
 from pages.components.text import literal, seconds_text
 from pages.components.upload import as_uploaded
 
@@ -36,6 +37,8 @@ _STAGES_OF = {
     }
 }
 """By command, stages in which it does something else"""
+_LINKED = 8
+"""Dictionaries that a job has made, as many as are linked"""
 _TOLD_AT_ONCE = 8
 """Trainings of a list that are named while they run"""
 _SIGNS = {"done": "✓", "failed": "✗", "cancelled": "–", "interrupted": "–"}
@@ -169,6 +172,7 @@ def _show_ended(job: Job) -> None:
     if job.error:
         message = as_uploaded(job.error.removeprefix("Error: "))
         st.error(literal(on_the_page(message)))
+    _link_runs(queue.progress(job) or {})
     buttons = st.container(horizontal=True)
     if job.state != "done":
         label = "Resume" if job.keeps_checkpoints and job.state != "failed" else "Try again"
@@ -181,3 +185,18 @@ def _show_ended(job: Job) -> None:
     st.caption("Log")
     log = queue.log(job)[-20_000:] or "(nothing printed)"
     st.code(log, language=None, height=200, wrap_lines=True)
+
+
+def _link_runs(finished: dict) -> None:
+    """Links to the dictionaries that a job has made, as far as they are there. finished: its last
+    progress."""
+    runs = explorer().store.runs.table()
+    made = runs[runs["run_id"].isin(finished.get("finished", []))]
+    for run in made.head(_LINKED).itertuples():
+        st.page_link(
+            "pages/latents.py",
+            label=f"Browse {literal(run_label(run))}",
+            query_params={"run": run.run_id},
+        )
+    if len(made) > _LINKED:
+        st.caption(f"And {len(made) - _LINKED:,} more: Overview lists all.")

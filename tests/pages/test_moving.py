@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from itda_core.jobs.queue import JobQueue
 from itda_core.model import loading
 from itda_core.runs.run import list_runs
 from itda_core.training.moving import move, move_config
+from pages.components.explorer import explorer
 from tests.support.app import assert_no_failure, close_explorer, newest, open_page
 from tests.support.tiny_models import save_tiny_model
 
@@ -78,3 +80,17 @@ def test_a_moved_dictionary_says_where_it_is_from(own_data, other_model):
     page = open_page("train")
     assert f"tiny-llama layer 1 ({first.run_id}, which is not here any more)" in told(page)
     assert_no_failure(open_page("latents", run=moved.run_id))
+
+
+def test_a_move_that_is_over_leads_to_what_it_made(own_data, monkeypatch):
+    monkeypatch.setattr(JobQueue, "_start", lambda _self, _job: None)
+    queue, made = explorer().queue, newest(own_data, 2).run_id
+    job = queue.enqueue("move", ["from"], "A move")
+    line = {"stage": "done", "fraction": 1.0, "finished": [made, "deleted-since"]}
+    (queue.folder / job.job_id / "progress.jsonl").write_text(json.dumps(line) + "\n")
+    queue._save(replace(job, state="done", ended=1.0))
+    app = open_page("train")
+    assert_no_failure(app)
+    links = [one.proto for one in app.get("page_link") if one.proto.label.startswith("Browse")]
+    assert ["layer 2" in one.label for one in links] == [True]
+    assert [one.query_string for one in links] == [f"run={made}"]

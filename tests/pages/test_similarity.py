@@ -24,6 +24,7 @@ from pages.components.charts import similarity as charts_similarity
 from pages.components.charts.ordering import best_in_rows, cluster_order, comparable
 from pages.components.charts.similarity import Look, dendrogram, match_path
 from pages.components.downloads import as_csv, as_json, as_parquet, as_settings
+from pages.components.similarity import choice
 from pages.components.similarity import training as similarity_training
 from pages.components.similarity.model_groups import layers_text
 from pages.components.similarity.sentences import path_summary, summary
@@ -143,6 +144,17 @@ def test_a_link_restores_view_models_measure_key_order_and_cell(data):
     assert app.session_state["stretch"] is True
     assert (app.session_state["row"], app.session_state["column"]) == (2, 1)
     assert any("A layer 2 and B layer 1" in heading.value for heading in app.subheader)
+
+
+def test_sources_are_matched_as_the_models_let_them_unless_it_was_chosen(data, monkeypatch):
+    one = [False]
+    monkeypatch.setattr(choice, "have_one_tokenizer", lambda _: one[0])
+    app = open_pair()
+    assert app.session_state["key"] == "word"
+    one[0] = True  # other models are chosen
+    assert app.run().session_state["key"] == "token"
+    app.button_group(key="key").set_value("word").run()
+    assert app.run().session_state["key"] == "word"
 
 
 def test_the_second_model_is_at_first_another_one_than_the_first(data):

@@ -328,7 +328,7 @@ def test_latents_that_meet_on_one_token_are_told(abroad):
     for first, *others in groups:
         for other in others:
             assert torch.equal(dictionary.atoms[row_of[first]], dictionary.atoms[row_of[other]])
-    assert any("Their atoms are equal" in note for note in last.notes)
+    assert any("Atoms of one token are equal" in note for note in last.notes)
 
 
 # Chains, and what a run says of itself

@@ -87,7 +87,7 @@ WRONG = {
     "more atoms than tokens": ("max-tokens = 9", "max-atoms (2,048) is more than max-tokens (9)"),
     "one of several": ("seed = [0, -1]", "training 1: seed must be at least 0, got -1."),
     "no value": ("seed = []", "training 1: seed has no value."),
-    "an unknown name": ("atoms = 3", "training 1 has no setting 'atoms'. There are: model,"),
+    "an unknown name": ("atoms = 3", "training 1 has no setting 'atoms'. Did you mean max-atoms? "),
     "what holds for all": ('device = "cuda"', "training 1: device holds for the whole list."),
     "twice": ("max-atoms = 9\nmax_atoms = 8", "training 1 says max_atoms twice"),
     "a switch": ("keep-first = 1", "training 1: keep-first must be true or false, got 1."),

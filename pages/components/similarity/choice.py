@@ -230,6 +230,10 @@ def _ask_how(kind: Measure, chosen: list[Group]) -> tuple[str, bool, str, bool]:
 def _ask_for_key(place, chosen: list[Group]) -> str:
     directories = [group.directories[0] for group in chosen]
     likely = ["token", "word"] if have_one_tokenizer(directories) else ["word", "token"]
+    proposed = st.session_state.get("_likely_key")
+    if proposed not in (None, likely[0]) and st.session_state.get("key") == proposed:
+        st.session_state["key"] = likely[0]  # the other was proposed for other models
+    st.session_state["_likely_key"] = likely[0]
     follow_url("key", likely)
     key = place.segmented_control(
         "Match sources by",
