@@ -29,7 +29,7 @@ from pages.components.reproduce import decomposition_lines, show_lines
 from pages.components.run_names import choose_run
 from pages.components.text import literal, quoted
 from pages.components.token_strip.strip import Light, choose_token, show_rows, token_row
-from pages.components.url import choose_view, follow_url, keep, write_url
+from pages.components.url import choose_view, follow_url, keep, number_below, write_url
 
 _LEGEND = (0.0, 0.02, 0.1, 0.3, 1.0)  # shares left, of which the colours are shown
 _VIEWS = {"terms": "Terms", "what-if": "What if", "steer": "Steer", "two": "Two dictionaries"}
@@ -133,8 +133,9 @@ def _choose_token(result: Decomposition, lights: list[Light]) -> int | None:
     key = f"strip_{hash(result.text)}"
     wanted = st.query_params.get("token", "")
     if wanted and wanted != st.session_state.get("_written_token"):
-        if wanted.isdecimal() and int(wanted) < len(result.spans()):
-            st.session_state[key] = {"locked": int(wanted), "lit": None}
+        number = number_below(wanted, len(result.spans()))
+        if number is not None:
+            st.session_state[key] = {"locked": number, "lit": None}
         else:
             st.warning(f"The link asks for token {literal(wanted)}, which this text does not have.")
     elif key not in st.session_state and key in st.session_state.get("_locks", {}):

@@ -1,6 +1,9 @@
 """What is written is on the disk before it has its name, and its name after it."""
 
+import contextlib
+import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -57,6 +60,24 @@ def test_a_folder_is_synced_with_all_that_lies_in_it(tmp_path, done, write):
     assert len(before) == 4
     assert set(done[:at]) == before
     assert done[at + 1 :] == [inode(tmp_path)]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO])
+def test_a_file_system_without_a_sync_of_folders_is_written_to_all_the_same(
+    tmp_path, monkeypatch, number
+):
+    sync = os.fsync
+
+    def refuse(opened):
+        if stat.S_ISDIR(os.fstat(opened).st_mode):
+            raise OSError(number, "it says why")
+        sync(opened)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    expected = contextlib.nullcontext() if number == errno.EINVAL else pytest.raises(OSError)
+    with expected, new_run(tmp_path, "named") as folder:
+        _fill(folder)
+    assert (tmp_path / "named").exists() == (number == errno.EINVAL)
 
 
 def _fill(folder):

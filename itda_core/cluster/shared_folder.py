@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,6 +59,9 @@ def _start() -> str:
 
 def _clean(runs: Path) -> None:
     """Remove the files of processes that have ended: nobody holds them any more."""
+    mine = re.compile(re.escape(_start()) + "[0-9a-f]{32}")
     for path in runs.glob(f"{_start()}*"):
+        if not mine.fullmatch(path.name):
+            continue  # of a machine whose name begins like this one's
         with contextlib.suppress(OSError), FileLock(path, timeout=0):  # a Timeout is an OSError
             path.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ import math
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -212,9 +213,17 @@ def model_shape(spec: ModelSpec) -> ModelShape | None:
         config = _local_config(spec).get_text_config()
         width = int(config.hidden_size)
         intermediate = int(getattr(config, "intermediate_size", None) or 4 * width)
-        return ModelShape(int(config.num_hidden_layers), width, intermediate, config.vocab_size)
+        return ModelShape(_n_layers(config), width, intermediate, config.vocab_size)
     except (ModelError, AttributeError, TypeError, ValueError):
         return None
+
+
+def _n_layers(config: Any) -> int:
+    """Of the part that is loaded: families with an encoder call its blocks the model's, also where
+    a checkpoint is the decoder alone."""
+    is_decoder = any(name.endswith("ForCausalLM") for name in config.architectures or ())
+    layers = getattr(config, "decoder_layers", None) if is_decoder else None
+    return int(layers or config.num_hidden_layers)
 
 
 def model_parts(spec: ModelSpec) -> ModelParts | None:

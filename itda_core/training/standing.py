@@ -51,6 +51,8 @@ class Standing:
     def __init__(self, trainings: Sequence[ListedTraining]):
         self._rows = {one.number: _Row(one) for one in trainings}
         self._started = time.monotonic()
+        self._failed_before = 0.0
+        """Share of the list that failed before any training began, in no time"""
         self._notes: list[str] = []
 
     def begins(self, number: int, where: str = "") -> None:
@@ -72,11 +74,18 @@ class Standing:
         self._notes += [note for note in notes if note not in self._notes]
 
     def fails(self, number: int, error: str, is_told: bool = False) -> None:
-        """is_told: whether it is said at once, and not at the end alone."""
+        """is_told: whether it fails before any begins, which is said at once and not at the end
+        alone."""
         row = self._rows[number]
         row.state, row.error = "failed", error
         if is_told:
+            self._failed_before += 1 / len(self._rows)
             self._notes.append(failure_told(number, row.training.title, error))
+
+    @property
+    def _fraction(self) -> float:
+        """Of the whole list, in [0, 1]."""
+        return sum(row.fraction for row in self._rows.values()) / len(self._rows)
 
     @property
     def is_over(self) -> bool:
@@ -86,7 +95,7 @@ class Standing:
         """Of all together. The last one has the stage done where none failed."""
         rows = [*self._rows.values()]
         count = Counter(row.state for row in rows)
-        fraction = sum(row.fraction for row in rows) / len(rows)
+        fraction = self._fraction
         running = [row.progress for row in rows if row.state == "running"]
         is_done = count["done"] == len(rows)
         return Progress(
@@ -101,6 +110,7 @@ class Standing:
         )
 
     def _seconds_left(self, fraction: float) -> float | None:
-        if fraction < _TOLD_FROM:
+        done = fraction - self._failed_before
+        if done < _TOLD_FROM:
             return None
-        return (time.monotonic() - self._started) / fraction * (1 - fraction)
+        return (time.monotonic() - self._started) / done * (1 - fraction)

@@ -6,6 +6,8 @@ import streamlit as st
 
 from pages.components.text import literal
 
+_MOST_DIGITS = 18
+
 
 def follow_url(name: str, options: list) -> None:
     """Take a widget's value from the URL when the URL is not of our own writing."""
@@ -94,6 +96,13 @@ def follow_url_number(name: str, low: float, high: float, default: float) -> Non
             st.warning(f"{asked}, which is no {kind} from {low:g} to {high:g}: {taken:g} is taken.")
         st.session_state[name] = taken
     st.session_state.setdefault(name, default)
+
+
+def number_below(text: str, limit: float) -> int | None:
+    """A number from 0 to `limit` (not included) as a link has it; None where it is none. Python
+    refuses to read one of thousands of digits."""
+    number = int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else limit
+    return int(number) if number < limit else None
 
 
 def _number(text: str) -> float:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from itda_core.cluster.shared_folder import check_shared, shared
+from itda_core.cluster.shared_folder import _start, check_shared, shared
 from itda_core.errors import InputError, ItdaError
 
 HELD_UNTIL_KILLED = """
@@ -30,7 +30,8 @@ def other(tmp_path):
 
 def test_what_a_killed_process_left_goes_on_the_next_start_and_nothing_else(other, tmp_path):
     process, file = other
-    elsewhere = tmp_path / ".shared-another-machine-0123"
+    alike = f"{_start()}2-{32 * 'a'}"  # another machine, whose name begins like this one's
+    elsewhere = tmp_path / alike
     elsewhere.touch()
     with shared(tmp_path) as token:
         assert file.exists(), "its process lives"

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import gguf
 import pytest
 import torch
+from transformers import BartConfig, BartForCausalLM
 
 from itda_core.config import ModelSpec, code_directory
 from itda_core.errors import InputError, ModelError
@@ -364,3 +365,14 @@ def test_the_tries_of_the_hubs_client_are_not_told(monkeypatch, caplog):
     with caplog.at_level(logging.NOTSET), pytest.raises(OSError, match="no network"):
         load_model(ModelSpec("nobody/nothing"))
     assert caplog.text == ""
+
+
+def test_the_layers_of_a_decoder_taken_from_a_family_with_an_encoder_are_its_own(tmp_path):
+    config = BartConfig(
+        d_model=16, encoder_layers=1, decoder_layers=3, vocab_size=50, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16,
+    )  # fmt: skip
+    module = BartForCausalLM(config)
+    module.save_pretrained(tmp_path)
+    shape = loading.model_shape(ModelSpec(str(tmp_path)))
+    assert shape.n_layers == len(module.model.decoder.layers) == 3

@@ -460,3 +460,10 @@ def test_an_encoder_says_that_its_atoms_promote_no_token(data_folder, tmp_path, 
         assert "No other dictionary" in told(open_tab("In other layers", run, 3))
     finally:
         close_explorer()
+
+
+@pytest.mark.parametrize("wanted", ["64", "-1", "x", "9" * 5_000], ids=len)
+def test_a_link_to_no_latent_says_so(data, wanted):
+    app = open_page("latents", run=newest(data, 1).run_id, latent=wanted, among=wanted)
+    assert_no_failure(app)
+    assert "There is no latent" in app.warning[0].value

@@ -6,8 +6,14 @@ import pytest
 
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.errors import InputError
+from itda_core.training import standing
 from itda_core.training.as_said import TRAIN_OPTIONS
-from itda_core.training.training_list import MAX_TRAININGS, listed_trainings, read_list
+from itda_core.training.training_list import (
+    MAX_TRAININGS,
+    ListedTraining,
+    listed_trainings,
+    read_list,
+)
 
 
 def listed(text):
@@ -164,3 +170,23 @@ def test_a_list_without_end_is_refused_before_it_is_made():
 def test_a_file_that_is_not_there_is_told(tmp_path):
     with pytest.raises(InputError, match=r"no.toml can't be read"):
         read_list(tmp_path / "no.toml")
+
+
+def test_the_time_left_of_a_list_is_told_by_what_took_time(monkeypatch):
+    """Nine of ten are refused at once; the tenth has done a fifth in 20 s."""
+    clock = [0.0]
+    monkeypatch.setattr(standing.time, "monotonic", lambda: clock[0])
+    config = TrainConfig(ModelSpec("model"), CorpusSpec("corpus"), layers=(1,))
+    told = standing.Standing([ListedTraining(n, 1, config.but(seed=n)) for n in range(1, 11)])
+    for number in range(1, 10):
+        told.fails(number, "There is no such layer.", is_told=True)
+    told.begins(10)
+    told.follows(10, {"fraction": 0.2})
+    clock[0] = 20.0
+    assert told.progress().seconds_left == pytest.approx(80.0)
+
+
+def test_a_name_that_no_file_can_have_names_none():
+    name = "m" * 5_000
+    [one] = listed(f'[[training]]\nlayers = 1\nmodel = "{name}"')
+    assert one.config.model.name == name

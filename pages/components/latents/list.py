@@ -17,7 +17,7 @@ from pages.components.latents.search import forget_selection, show_everything
 from pages.components.number_field import linked_number_field
 from pages.components.run_names import words_of
 from pages.components.text import context, literal, shown, snippet, token_label
-from pages.components.url import follow_url, keep, write_url
+from pages.components.url import follow_url, keep, number_below, write_url
 
 _ROWS = 15  # as many as are seen at once, so that the chosen one is
 _ORDERS = {
@@ -111,8 +111,9 @@ def chosen_latent(listing: Listing, n_latents: int) -> tuple[int | None, LatentP
     wanted = st.query_params.get("latent", "")
     is_ours = wanted == st.session_state.get("_written_latent") and not is_other_run
     if wanted and not is_ours:
-        if wanted.isdecimal() and int(wanted) < n_latents:
-            st.session_state["latent"] = int(wanted)
+        number = number_below(wanted, n_latents)
+        if number is not None:
+            st.session_state["latent"] = number
             is_other_search = False
         else:
             st.warning(f"There is no latent {literal(wanted)} in this dictionary.")

@@ -9,7 +9,7 @@ from itda_core.store.latent_search import LatentSearch
 from pages.components.explorer import explorer
 from pages.components.number_field import linked_number_field
 from pages.components.text import shown
-from pages.components.url import choose, follow_url, keep, write_url
+from pages.components.url import choose, follow_url, keep, number_below, write_url
 
 _PLACES = {
     "context": "around the source",
@@ -34,6 +34,8 @@ SEARCH_LABEL = "Search the latents"
 _KEYS = ("search", "filters", "among", *_FILTERS)
 _MAX_IN_LINK = 200
 """Latents drawn around on the map that a link still holds"""
+_LARGEST = 2**31
+"""The database has a latent's number in 32 bits"""
 
 
 def ask_for_search(field, switch) -> LatentSearch:
@@ -147,7 +149,8 @@ def _follow_link() -> None:
         st.session_state["search"] = text
     among = st.query_params.get("among")
     if among is not None and among != st.session_state.get("_written_among"):
-        numbers = [int(one) for one in among.split(",") if one.isdecimal()]
+        found = [number_below(one, _LARGEST) for one in among.split(",")]
+        numbers = [number for number in found if number is not None]
         if len(numbers) > _MAX_IN_LINK:
             st.warning(
                 f"The link asks for {len(numbers):,} latents; the first {_MAX_IN_LINK:,} are "

@@ -12,7 +12,7 @@ from pages.components.explorer import explorer
 from pages.components.latents.list import select_rows
 from pages.components.similarity.same_choice import RunPair
 from pages.components.text import literal, shown, snippet, token_label
-from pages.components.url import choose, follow_url_text, write_url
+from pages.components.url import choose, follow_url_text, number_below, write_url
 
 _ROWS = 12
 _ORDERS = {
@@ -83,8 +83,9 @@ def chosen_same_latent(listing: SameListing, n_latents: int) -> int | None:
     state["_same_of"], state["_same_listing"] = pair, listing
     wanted = st.query_params.get("same", "")
     is_from_link = bool(wanted) and wanted != state.get("_written_same")
-    if is_from_link and wanted.isdecimal() and int(wanted) < n_latents:
-        state["_same"] = int(wanted)
+    number = number_below(wanted, n_latents)
+    if is_from_link and number is not None:
+        state["_same"] = number
     elif is_from_link:
         st.warning(f"The link asks for latent {literal(wanted)}, which A does not have.")
     elif is_new_pair or is_new_list:
