@@ -52,10 +52,11 @@ def _keep(folder: Path, result: dict[str, Any]) -> str:
     """Keep the result beside the runs; what it takes the place of, in a sentence."""
     from itda_core.runs.latent_comparisons import kept_comparison, save_latent_comparison
 
-    earlier = kept_comparison(folder, result["run_a"], result["run_b"])
+    kept = kept_comparison(folder, result["run_a"], result["run_b"])
     save_latent_comparison(folder, result)
-    if earlier is None:
+    if kept is None:
         return "Kept beside the runs."
+    earlier = kept.about
     which = "held-out prompts of " if earlier["held_out"] else ""
     return (
         f"Kept beside the runs, in place of the one of {earlier['created'][:16].replace('T', ' ')} "

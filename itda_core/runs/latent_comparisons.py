@@ -1,8 +1,8 @@
 """The latents of two runs compared one by one, kept beside the runs.
 
 comparisons/latents/<name>.parquet   one row a pair of latents with the same source, as in
-                                     LATENT_COLUMNS; what is compared and its sums, as in ABOUT, as
-                                     JSON in the file's own metadata
+                                     LATENT_COLUMNS; what is compared and its sums, as in ABOUT,
+                                     and its settings, as JSON in the file's own metadata
 
 A comparison is of two dictionaries as they are: their runs' times of training tell those of others.
 """
@@ -18,8 +18,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from itda_core.config import CorpusSpec
 from itda_core.digests import digest
-from itda_core.errors import RunError
+from itda_core.errors import InputError, RunError
 from itda_core.files import disk_errors_as_sentences, why_unreadable, write_atomically
 from itda_core.runs.comparisons import comparisons_folder
 
@@ -54,6 +55,9 @@ class LatentComparison:
     """the fields of ABOUT"""
     latents: pa.Table
     """the columns of LATENT_COLUMNS"""
+    settings: dict[str, Any] | None = None
+    """What makes it again, beside the runs and the seed: max_tokens, and corpus, the fields of a
+    CorpusSpec or None for held-out prompts; None in a file of a version that did not keep them"""
 
 
 def latent_comparisons_folder(runs: Path) -> Path:
@@ -68,6 +72,7 @@ def save_latent_comparison(folder: Path, result: Mapping[str, Any]) -> Path:
     created = datetime.now(UTC).isoformat(timespec="microseconds")
     about = {**result, "created": created}
     header = {"version": FORMAT_VERSION, **{name: about[name] for name in ABOUT}}
+    header["settings"] = result.get("settings")
     table = pa.Table.from_pylist(result["latents"], schema=pa.schema(LATENT_COLUMNS))
     table = table.replace_schema_metadata({_METADATA: json.dumps(header, allow_nan=False)})
     names = ("run_a", "run_b", "digest_a", "digest_b")
@@ -89,8 +94,12 @@ def read_latent_comparison(path: Path) -> LatentComparison:
             raise ValueError("it is no comparison of latents")
         if header["version"] > FORMAT_VERSION:
             raise RunError(f"{path} was written by a newer version: update the explorer.")
-        return LatentComparison(_checked(header), _checked_latents(table))
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        settings = _checked_settings(header.get("settings"))
+        return LatentComparison(_checked(header), _checked_latents(table), settings)
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError),
+        *(pa.ArrowException, InputError),
+    ) as error:
         raise why_unreadable(path, error, "Delete it and compare again.") from error
 
 
@@ -110,12 +119,11 @@ def read_latent_comparisons(folder: Path) -> tuple[list[LatentComparison], RunEr
     return list(newest.values()), failed
 
 
-def kept_comparison(folder: Path, run_a: str, run_b: str) -> dict[str, Any] | None:
-    """What is told of the comparison that counts of two runs, in either order; None where none is
-    kept."""
-    runs = frozenset((run_a, run_b))
-    found = (one.about for one in read_latent_comparisons(folder)[0])
-    return next((one for one in found if {one["run_a"], one["run_b"]} == runs), None)
+def kept_comparison(folder: Path, run_a: str, run_b: str) -> LatentComparison | None:
+    """The comparison that counts of two runs, in either order; None where none is kept."""
+    found, _ = read_latent_comparisons(folder)
+    runs = {run_a, run_b}
+    return next((one for one in found if {one.about["run_a"], one.about["run_b"]} == runs), None)
 
 
 def _checked(header: dict[str, Any]) -> dict[str, Any]:
@@ -124,6 +132,17 @@ def _checked(header: dict[str, Any]) -> dict[str, Any]:
         if not _fits(value, kind):
             raise ValueError(f"its {name} is {value!r}")
     return {name: header[name] for name in ABOUT}
+
+
+def _checked_settings(settings: Any) -> dict[str, Any] | None:
+    if settings is None:
+        return None
+    corpus, max_tokens = settings["corpus"], settings["max_tokens"]
+    if corpus is not None:
+        CorpusSpec(**corpus)
+    if not _fits(max_tokens, int):
+        raise ValueError(f"its max_tokens is {max_tokens!r}")
+    return {"max_tokens": max_tokens, "corpus": corpus}
 
 
 def _fits(value: Any, kind: type) -> bool:

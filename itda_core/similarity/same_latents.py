@@ -71,10 +71,10 @@ def compare_latents(
     neither has. device, memory: of the models, as `load_model` takes them; seed: of the
     permutations by which chance is told.
 
-    The last progress has one result: what the comparison is of, its sums, and `latents`, a row for
-    each pair; `runs.latent_comparisons` says what each is called. Raises InputError for one run
-    given twice or no prompt that both can be compared on, ComparisonError where no source or fewer
-    than 20 tokens are common.
+    The last progress has one result: what the comparison is of, the settings that it was made with,
+    its sums, and `latents`, a row for each pair; `runs.latent_comparisons` says what each is
+    called. Raises InputError for one run given twice or no prompt that both can be compared on,
+    ComparisonError where no source or fewer than 20 tokens are common.
     """
     if a.directory.resolve() == b.directory.resolve():
         raise InputError("Give two different runs: a run's latents are the same as its own.")
@@ -88,7 +88,9 @@ def compare_latents(
     progress.stage, progress.run_id = "comparing", ""
     yield progress
     of_both = coding.found["a"], coding.found["b"], pairs, max_tokens, seed
-    progress.results = [_about(a, b, dictionaries, corpus, seed) | _compared(*of_both)]
+    settings = {"max_tokens": max_tokens, "corpus": None if corpus is None else asdict(corpus)}
+    about = _about(a, b, dictionaries, corpus, seed) | {"settings": settings}
+    progress.results = [about | _compared(*of_both)]
     progress.finish()
     yield progress
 

@@ -1,6 +1,7 @@
 """Python lines that print the numbers of a page. Pure functions, but for `show_lines`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import streamlit as st
 
@@ -85,11 +86,17 @@ print(found.next_tokens.to_string())
 """
 
 
-def latent_comparison_lines(first: str, second: str, corpus: str | None = None) -> str:
+def latent_comparison_lines(
+    first: str, second: str, max_tokens: int, corpus: Mapping[str, Any] | None = None, seed: int = 0
+) -> str:
     """What the Similarity page shows of the same latents in two models. first, second: directories
-    of their runs, the one whose held-out prompts were read first; corpus: read instead."""
-    options = "" if corpus is None else f", corpus=CorpusSpec({corpus!r})"
-    spec = "" if corpus is None else "from itda_core import CorpusSpec\n"
+    of their runs, the one whose held-out prompts were read first; corpus: the fields of the
+    CorpusSpec that was read instead; max_tokens, seed: as `compare_latents` was given them."""
+    options = f"max_tokens={max_tokens}, seed={seed}"
+    fields = {name: value for name, value in (corpus or {}).items() if value is not None}
+    if fields:
+        options += f", corpus=CorpusSpec(**{fields!r})"
+    spec = "from itda_core import CorpusSpec\n" if fields else ""
     return f"""\
 from pathlib import Path
 
@@ -97,7 +104,7 @@ from pathlib import Path
 from itda_core.similarity.same_latents import compare_latents, most_changed
 
 first, second = read_run(Path({first!r})), read_run(Path({second!r}))
-*_, last = compare_latents(first, second{options})
+*_, last = compare_latents(first, second, {options})
 [found] = last.results
 print(f"{{found['tokens']:,}} {{found['unit']}}s, {{found['compared']:,}} latents compared")
 for name in ("best", "median"):

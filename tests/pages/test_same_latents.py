@@ -1,14 +1,16 @@
 """The same latents in two models, on the Similarity, Latents and Decompose pages."""
 
+import json
 import shutil
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from itda_core.analysis.decomposition import decompose
-from itda_core.config import ModelSpec
+from itda_core.config import CorpusSpec, ModelSpec
 from itda_core.jobs.queue import JobQueue
 from itda_core.model.loading import load_model
 from itda_core.runs.labels import Label
@@ -161,6 +163,50 @@ def test_a_chosen_latent_has_its_numbers_and_both_cards(compared, result):
         assert any(f"run={run.run_id}" in link for link in links)
 
 
+def lines_of(app):
+    return next(code.value for code in app.code if "compare_latents(" in code.value)
+
+
+def assert_lines_print(lines, result, capsys):
+    capsys.readouterr()
+    exec(lines, {})
+    counts, best, median, *changed = capsys.readouterr().out.splitlines()
+    tokens, compared = result["tokens"], result["compared"]
+    assert counts == f"{tokens:,} {result['unit']}s, {compared:,} latents compared"
+    for name, line in (("best", best), ("median", median)):
+        values = [result[f"{name}_{of}"] for of in ("value", "low", "high", "chance")]
+        assert line == " ".join(map(str, [name, *values]))
+    return changed
+
+
+def test_lines_that_reproduce_a_comparison_print_what_the_page_shows(compared, result, capsys):
+    app = opened(compared)
+    changed = assert_lines_print(lines_of(app), result, capsys)
+    assert f"On **{result['tokens']:,} tokens**" in text_of(app)
+    assert [eval(row)["latent_a"] for row in changed] == listed(app)["latent_a"].tolist()[:10]
+
+
+def test_lines_give_the_settings_of_a_comparison_made_from_the_other_side(not_compared, capsys):
+    texts = not_compared / "texts.csv"
+    words = "The Senate will ratify this treaty with Spain after a long debate number"
+    texts.write_text("".join(f"{n};{words} {n}\n" for n in range(40)))
+    corpus = CorpusSpec(str(texts), column="column 2", separator=";", header=False)
+    *_, last = compare_latents(*both(not_compared)[::-1], 300, corpus, seed=5)
+    [made] = last.results
+    folder = latent_comparisons_folder(not_compared / "runs")
+    path = save_latent_comparison(folder, made)
+    assert_lines_print(lines_of(opened(not_compared)), made, capsys)
+    table = pq.read_table(path)  # as the first files were
+    header = json.loads(table.schema.metadata[b"itda"])
+    del header["settings"]
+    header["created"] += "0"
+    pq.write_table(table.replace_schema_metadata({b"itda": json.dumps(header)}), path)
+    close_explorer()
+    app = opened(not_compared)
+    assert "did not note how many tokens were asked for" in text_of(app)
+    assert f"max_tokens={made['tokens']}, seed=5" in lines_of(app)
+
+
 def test_a_latents_page_names_the_other_models_that_have_it(compared, result):
     a, b = both(compared)
     row = next(row for row in result["latents"] if row["correlation"] is not None)
@@ -264,7 +310,7 @@ def test_tokens_are_paired_as_by_hand():
 
 
 def test_what_is_not_known_is_not_said():
-    about = {"compared": 3}
+    about = {"compared": 3, "tokens": 400, "unit": "word"}
     for name in ("best", "median"):
         about |= {f"{name}_value": 0.5, f"{name}_low": None, f"{name}_high": None}
         about[f"{name}_chance"] = -0.0034

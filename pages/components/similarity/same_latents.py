@@ -3,6 +3,11 @@
 import pandas as pd
 import streamlit as st
 
+from itda_core.runs.latent_comparisons import (
+    LatentComparison,
+    kept_comparison,
+    latent_comparisons_folder,
+)
 from pages.components.charts.camera import ask_for_format
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
@@ -74,10 +79,26 @@ def _offer_files(pair: RunPair, listing: SameListing, about: pd.Series) -> None:
             offer_downloads(lambda: _all_of(listing), settings, "same-latents", "same_file")
             ask_for_format()
         with st.popover("Reproduce"):
-            st.caption("A comparison that was made with other options needs them here too.")
-            first, second = pair.runs if _was_made_from_a(pair, about) else pair.runs[::-1]
-            corpus = None if about["held_out"] else about["corpus"]
-            show_lines(latent_comparison_lines(str(first.directory), str(second.directory), corpus))
+            _show_how_it_was_made(pair, about)
+
+
+def _show_how_it_was_made(pair: RunPair, about: pd.Series) -> None:
+    made = _as_made(tuple(sorted(pair.run_ids)), about["created"])
+    if made is None:
+        st.caption("The comparison is kept no longer, so that its settings are not known.")
+        return
+    first, second = pair.runs if made.about["run_a"] == pair.a.run_id else pair.runs[::-1]
+    settings = made.settings
+    if settings is None:
+        st.caption(
+            "This comparison was kept by a version that did not note how many tokens were asked "
+            "for, nor how a file was read. The lines ask for as many as were compared, which can "
+            "read fewer prompts. Compare again for lines that are sure to print the same."
+        )
+        corpus = None if about["held_out"] else {"name": about["corpus"]}
+        settings = {"max_tokens": int(about["tokens"]), "corpus": corpus}
+    directories = str(first.directory), str(second.directory)
+    show_lines(latent_comparison_lines(*directories, **settings, seed=made.about["seed"]))
 
 
 def _all_of(listing: SameListing) -> pd.DataFrame:
@@ -91,18 +112,8 @@ def _all_of(listing: SameListing) -> pd.DataFrame:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _first_run(run_ids: tuple[str, str], created: str) -> str:  # noqa: ARG001 (the key)
-    """From which run a comparison was made: it decides which prompts were read."""
-    from itda_core.runs.latent_comparisons import latent_comparisons_folder, read_latent_comparisons
-
-    found, _ = read_latent_comparisons(latent_comparisons_folder(explorer().runs_folder))
-    sides = [
-        one.about["run_a"]
-        for one in found
-        if {one.about["run_a"], one.about["run_b"]} == {*run_ids}
-    ]
-    return sides[0] if sides else run_ids[0]
-
-
-def _was_made_from_a(pair: RunPair, about: pd.Series) -> bool:
-    return _first_run(tuple(sorted(pair.run_ids)), about["created"]) == pair.a.run_id
+def _as_made(run_ids: tuple[str, str], created: str) -> LatentComparison | None:
+    """The kept comparison with the settings that it was made with, of which the database knows
+    nothing; None where another one is kept by now."""
+    made = kept_comparison(latent_comparisons_folder(explorer().runs_folder), *run_ids)
+    return made if made is not None and made.about["created"] == created else None

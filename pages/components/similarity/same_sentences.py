@@ -8,8 +8,11 @@ LIMITS = (
     "that two latents are used alike, not that the two models do the same with what they stand "
     "for. Of a latent with few uses it says little, whatever its size. A pursuit takes one of "
     "several near atoms: a namesake may stand aside for a neighbour without any difference between "
-    "the models, which its rank shows. The intervals are over prompts of this corpus; other texts "
-    "can give other numbers. L0, size and layer of both dictionaries matter, so compare with what "
+    "the models, which its rank shows. The share of best partners depends on how many "
+    "tokens are compared: over fewer of them chance likeness makes another latent the best partner "
+    "more often, so that the share is lower, by more than its interval. Compare shares over "
+    "equally many tokens. The intervals are over prompts of this corpus; other texts can give "
+    "other numbers. L0, size and layer of both dictionaries matter, so compare with what "
     "two seeds of one model give, and with what chance gives, rather than with 1."
 )
 
@@ -21,10 +24,15 @@ def sums_in_words(about: Mapping[str, Any]) -> str:
         return "No latent is used in both, so that nothing can be said of how alike they are."
     best = _with_chance(about, "best", "{:.1%}")
     return (
-        f"{best[0]} of the latents are used most like their own namesake, of all latents of the "
+        f"On **{_tokens_in_words(about)}** {best[0]} of the latents are used most like their own "
+        f"namesake, of all latents of the "
         f"other dictionary ({best[1]}). The correlation of the median latent with its namesake is "
         + "{} ({}).".format(*_with_chance(about, "median", "{:.2f}"))
     )
+
+
+def _tokens_in_words(about: Mapping[str, Any]) -> str:
+    return f"{about['tokens']:,} {'tokens' if about['unit'] == 'token' else 'ends of words'}"
 
 
 def _with_chance(about: Mapping[str, Any], name: str, form: str) -> tuple[str, str]:
@@ -44,20 +52,25 @@ def _shown(value: float | None, form: str) -> str:
 
 def counts_in_words(about: Mapping[str, Any]) -> str:
     """What was compared, and what only one of the two uses. about: as in `sums_in_words`."""
-    unit = "tokens" if about["unit"] == "token" else "ends of words"
     which = "held-out prompts" if about["held_out"] else f"prompts of {about['corpus']}"
     told = (
         f"{about['namesakes']:,} of A's {about['atoms_a']:,} latents have the same source as one "
-        f"of B's {about['atoms_b']:,}. On {about['tokens']:,} {unit} of {about['prompts']:,} "
-        f"{which}, "
-        f"{about['compared']:,} of them have a correlation; {about['only_a']:,} are used in A "
-        f"alone, {about['only_b']:,} in B alone, and {about['unused']:,} in neither."
+        f"of B's {about['atoms_b']:,}. On {_tokens_in_words(about)} of {about['prompts']:,} "
+        f"{which}, {about['compared']:,} of them have a correlation; {about['only_a']:,} are "
+        f"used in A alone, {about['only_b']:,} in B alone, and {about['unused']:,} in neither."
     )
     if _is_missing(about["alone_a"]) or _is_missing(about["alone_b"]):
         return told
+    return f"{told} {_alone_in_words(about['alone_a'], about['alone_b'])}"
+
+
+def _alone_in_words(a: float, b: float) -> str:
+    """How often only one of two namesakes is used; one number where both are shown alike."""
+    if f"{a:.0%}" == f"{b:.0%}":
+        return f"{a:.0%} of the uses of either are on tokens where its namesake is not used."
     return (
-        f"{told} Of the uses in A, {about['alone_a']:.0%} are on tokens where B does not use the "
-        f"namesake; of those in B, {about['alone_b']:.0%} the other way round."
+        f"{a:.0%} of A's uses are on tokens where B does not use the namesake, and {b:.0%} of B's "
+        "on tokens where A does not."
     )
 
 
