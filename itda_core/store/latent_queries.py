@@ -128,18 +128,20 @@ class LatentQueries:
 
     def elsewhere(self, run_id: str, latent: int) -> pd.DataFrame:
         """The other dictionaries in which the source of a latent is an atom: run_id, latent (its
-        number there), density, strongest, label (given there, "" without), and correlation, rank_a
-        and rank_b of a kept comparison, missing without one. By model, layer and run."""
+        number there), density, strongest, label (given there, "" without), and correlation, rank_a,
+        rank_b, compared_tokens and compared_unit (token or word) of a kept comparison, missing
+        without one. By model, layer and run."""
         return self._database.query(
             f"""WITH same AS (
                 SELECT o.run_id, o.latent, o.strongest, o.prompt, o.position,
                     o.tokens / greatest(o.explored_tokens, 1) AS density
                 FROM {ATOMS_ELSEWHERE} AND r.run_id = $run AND l.latent = $latent),
             compared AS (
-                SELECT run_b, latent_b, correlation, rank_a, rank_b FROM {COMPARED}
+                SELECT run_b, latent_b, correlation, rank_a, rank_b,
+                    c.tokens AS compared_tokens, c.unit AS compared_unit FROM {COMPARED}
                     AND run_a = $run AND latent_a = $latent)
             SELECT s.run_id, s.latent, s.density, s.strongest, coalesce(b.label, '') AS label,
-                n.correlation, n.rank_a, n.rank_b
+                n.correlation, n.rank_a, n.rank_b, n.compared_tokens, n.compared_unit
             FROM same s JOIN runs g USING (run_id) JOIN prompts p USING (prompt)
             LEFT JOIN compared n ON n.run_b = s.run_id AND n.latent_b = s.latent
             LEFT JOIN labels b ON b.run_id = s.run_id AND b.latent = s.latent

@@ -57,6 +57,18 @@ class NamesakeQueries:
             f"SELECT {columns} FROM {CURRENT} WHERE {IS_CURRENT} ORDER BY c.run_a, c.run_b"
         )
 
+    def in_common(self) -> pd.DataFrame:
+        """About how many sources two dictionaries have in common, each pair from both sides: run_a,
+        run_b, sources. Counted by where they end in which prompt, which takes no tokenizer;
+        `similarity.same_sources` says which latents really are the same."""
+        return self._database.query(
+            """WITH ends AS (SELECT DISTINCT r.run_id, l.prompt, l."end" AS place
+                FROM latents l JOIN runs r USING (run) WHERE r.kind = 'itda')
+            SELECT a.run_id AS run_a, b.run_id AS run_b, count(*) AS sources
+            FROM ends a JOIN ends b USING (prompt, place) WHERE a.run_id <> b.run_id
+            GROUP BY ALL ORDER BY ALL"""
+        )
+
     def table(
         self,
         run_a: str,

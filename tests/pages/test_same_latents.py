@@ -10,6 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from itda_core.analysis.decomposition import decompose
+from itda_core.analysis.side_by_side import SideBySide
 from itda_core.config import CorpusSpec, ModelSpec
 from itda_core.jobs.queue import JobQueue
 from itda_core.model.loading import load_model
@@ -21,12 +22,15 @@ from itda_core.runs.latent_comparisons import (
 from itda_core.runs.run import list_runs
 from itda_core.similarity.same_latents import compare_latents
 from itda_core.training.moving import move
+from pages.components.charts.same_latents import correlation_histogram
+from pages.components.decompose.two import sums_in_words as sums_of_text
 from pages.components.explorer import explorer
 from pages.components.reproduce import side_by_side_lines
 from pages.components.similarity.choice import Item
 from pages.components.similarity.moved import construction_in_words, moved_pairs
 from pages.components.similarity.paired_uses import difference, paired_uses, with_partners
-from pages.components.similarity.same_sentences import sums_in_words
+from pages.components.similarity.same_choice import likely_pairs
+from pages.components.similarity.same_sentences import counts_in_words, sums_in_words
 from tests.support.app import assert_no_failure, close_explorer, newest, open_page
 from tests.support.labels import add_labels
 from tests.support.tiny_models import save_tiny_model
@@ -50,6 +54,8 @@ def test_the_other_models_are_listed_beside_a_latent(compared):
     assert_no_failure(script)
     [table] = [one.value for one in script.dataframe]
     assert set(table["run_id"]) >= {b.run_id}
+    over = table.set_index("run_id")["over"]
+    assert [*over.dropna()] == ["400 tokens"] * int(table["correlation"].notna().sum())
 
 
 def _other_models(run_id, latent):
@@ -112,6 +118,44 @@ def test_the_comparison_is_offered_with_how_long_it_takes(not_compared, monkeypa
     button.click().run()
     assert_no_failure(app)
     assert submitted == [(*both(not_compared), "any")]
+
+
+def proposed(folder):
+    app = open_page("similarity", view="latents")
+    assert_no_failure(app)
+    return {app.selectbox(key=side).value for side in ("left", "right")}
+
+
+def test_the_pair_with_most_sources_in_common_is_proposed(not_compared):
+    assert proposed(not_compared) == {run.run_id for run in both(not_compared)}
+    found = explorer().store.namesakes.in_common().set_index(["run_a", "run_b"])["sources"]
+    ends = {
+        run.run_id: {
+            *zip(*(run.dictionary().sources[c] for c in ("prompt_id", "end")), strict=True)
+        }
+        for run in list_runs(not_compared / "runs")
+    }
+    expected = {
+        (a, b): len(ends[a] & ends[b]) for a in ends for b in ends if a != b and ends[a] & ends[b]
+    }
+    assert found.to_dict() == expected
+
+
+def test_compared_pairs_come_before_moved_ones_and_these_before_common_sources():
+    runs = pd.DataFrame({"run_id": [*"abcdef"], "root": [*"abcdde"]})
+    known = pd.DataFrame({"run_a": ["c", "f"], "run_b": ["f", "c"]})
+    shared = pd.DataFrame({"run_a": [*"abef"], "run_b": [*"bafe"], "sources": [5, 5, 9, 9]})
+
+    def order(*left_out, known=known):
+        here = runs[~runs["run_id"].isin(left_out)]
+        pairs = likely_pairs(here, known, shared)
+        n = len(here)
+        assert len(pairs.drop_duplicates()) == len(pairs) == n * (n - 1)
+        return ["".join(pair) for pair in pairs.to_numpy()]
+
+    assert order()[:8] == ["cf", "fc", "de", "ed", "ef", "fe", "ab", "ba"]
+    assert order(known=known[:0])[:2] == ["de", "ed"]
+    assert order("d", "f")[:2] == ["ab", "ba"]
 
 
 def test_where_nothing_is_in_common_a_sentence_says_so(not_compared):
@@ -223,6 +267,7 @@ def test_a_latents_page_names_the_other_models_that_have_it(compared, result):
     assert found["latent"] == row["latent_b"]
     assert found["correlation"] == row["correlation"]
     assert found["rank_a"] == row["rank_a"]
+    assert (found["compared_tokens"], found["compared_unit"]) == (result["tokens"], result["unit"])
     assert found["label"] == "<i>there</i>"
     codes = pd.read_parquet(b.directory / "codes.parquet")
     uses = codes[codes["latent"] == row["latent_b"]].groupby(["prompt_id", "position"])
@@ -256,6 +301,7 @@ def test_labels_filter_the_list_and_the_charts(compared, result):
     add_labels(compared / "labels.jsonl", [label])
     app = opened(compared, uses="0", called="WAR")
     assert "1 of 64 latents" in text_of(app)
+    assert "1 latents" not in text_of(app)
     [row] = [row for row in result["latents"] if row["latent_a"] == 7]
     if row["correlation"] is not None:
         assert listed(app)["label"].tolist() == ["<b>war</b>"]
@@ -318,6 +364,36 @@ def test_what_is_not_known_is_not_said():
     assert "interval" not in said
     assert "(0.00 by chance)" in said
     assert "nothing can be said" in sums_in_words({"compared": 0})
+
+
+def test_uses_without_the_namesake_are_one_number_where_both_are_alike():
+    counts = dict.fromkeys(("namesakes", "compared", "only_a", "only_b", "unused", "prompts"), 9)
+    about = {"atoms_a": 9, "atoms_b": 9, "tokens": 400, "unit": "token", "held_out": True, **counts}
+    said = counts_in_words(about | {"alone_a": 0.9, "alone_b": 0.903})
+    assert said.endswith(" 90% of the uses of either are on tokens where its namesake is not used.")
+    said = counts_in_words(about | {"alone_a": 0.9, "alone_b": 0.8})
+    assert "90% of A's uses are on tokens where B does not use the namesake, and 80% of" in said
+
+
+def test_what_a_text_has_in_common_is_said_plainly():
+    def said(*shares):
+        return sums_of_text(SideBySide(pd.DataFrame({"in_common": shares}), pd.DataFrame(), 0, 0))
+
+    assert said(0.0, 0.0, None, 0.0) == "Nothing is in common on any of the 3 tokens."
+    assert said(0.0) == "Nothing is in common on the one token."
+    assert said(0.5).startswith("On the one token **50.0%** of what the terms explain")
+    assert said(0.0, 0.5, 0.7).endswith("same source; on 1 of them nothing is.")
+    assert said(0.2, 0.5).endswith(
+        "On the median of 2 tokens **35.0%** of what the terms explain "
+        "is due to latents with the same source."
+    )
+
+
+def test_an_axis_of_few_latents_has_whole_numbers():
+    bins = pd.DataFrame({"low": [-1.0, 0.0], "high": [0.0, 1.0], "latents": [1, 3], "chance": 1})
+    assert correlation_histogram(bins, None).layout.yaxis.dtick == 1
+    bins["latents"] = 800
+    assert correlation_histogram(bins, None).layout.yaxis.dtick is None
 
 
 def test_a_jaccard_index_of_sources_that_were_moved_is_said_to_be_by_construction(compared):

@@ -346,6 +346,7 @@ def test_a_comparison_is_kept_as_it_is(result, tmp_path):
     names = list(kept.ABOUT)[:-1]
     assert {name: found.about[name] for name in names} == {name: result[name] for name in names}
     assert found.latents.to_pylist() == result["latents"]
+    assert found.settings == {"max_tokens": N_WORDS, "corpus": None}
     assert save_latent_comparison(tmp_path, result) == path
     assert read_latent_comparisons(tmp_path)[0][0].about["created"] > found.about["created"]
 
@@ -372,6 +373,10 @@ def test_files_that_can_not_be_read_cost_no_other(result, tmp_path):
         ({"run_a": None}, "its run_a is None"),
         ({"run_b": "\ud800"}, "its run_b is"),
         ({"tokens": 2**70}, "its tokens is"),
+        ({"settings": {"max_tokens": "many", "corpus": None}}, "its max_tokens is 'many'"),
+        ({"settings": {"max_tokens": 9, "corpus": {"name": " "}}}, "Give a corpus"),
+        ({"settings": {"max_tokens": 9, "corpus": "sotu"}}, "compare again"),
+        ({"settings": "many"}, "compare again"),
     ],
 )
 def test_a_header_that_says_what_it_can_not_is_refused(result, tmp_path, change, said):

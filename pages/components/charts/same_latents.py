@@ -49,10 +49,15 @@ def correlation_histogram(bins: pd.DataFrame, median: float | None) -> go.Figure
         barmode="overlay",
         bargap=0,
         xaxis={"title": "correlation of coefficients", "range": [-1.02, 1.02], "fixedrange": True},
-        yaxis={"title": "latents", "fixedrange": True},
+        yaxis={"title": "latents", "fixedrange": True, **_count_ticks(bins)},
         legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0},
     )
     return figure
+
+
+def _count_ticks(bins: pd.DataFrame) -> dict:
+    """Whole numbers alone: plotly would write 0.5 latents where there are few."""
+    return {"dtick": 1} if bins[["latents", "chance"]].to_numpy().max(initial=0) < 8 else {}
 
 
 def density_scatter(points: pd.DataFrame, tokens: int, chosen: int | None) -> go.Figure:

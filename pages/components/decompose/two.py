@@ -100,11 +100,16 @@ def sums_in_words(found: SideBySide) -> str:
     known = found.tokens["in_common"].dropna()
     if known.empty:
         return "Neither has a term on any token of this text."
-    n_none = int((known == 0).sum())
-    return (
-        f"On the median of {len(known):,} tokens **{known.median():.1%}** of what the terms "
-        f"explain is due to latents with the same source; on {n_none:,} nothing is."
+    n_none, count = int((known == 0).sum()), len(known)
+    if n_none == count:
+        which = "the one token" if count == 1 else f"any of the {count:,} tokens"
+        return f"Nothing is in common on {which}."
+    which = "the one token" if count == 1 else f"the median of {count:,} tokens"
+    told = (
+        f"On {which} **{known.median():.1%}** of what the terms explain is due to latents with the "
+        "same source"
     )
+    return f"{told}; on {n_none:,} of them nothing is." if n_none else f"{told}."
 
 
 def unmatched_in_words(found: SideBySide) -> str:
@@ -152,6 +157,7 @@ def _choose_token(tokens: pd.DataFrame, text: str, locked: int | None) -> int:
             "percent_a": st.column_config.NumberColumn("left in A", **percent),
             "percent_b": st.column_config.NumberColumn("left in B", **percent),
         },
+        placeholder="–",
         hide_index=True,
         height=420,
         on_select=choose,
@@ -194,6 +200,7 @@ def _show_terms(run, other, found: SideBySide, position: int) -> None:
             "latent_b": st.column_config.NumberColumn("no. in B", **number),
             "context": "source in context",
         },
+        placeholder="–",
         hide_index=True,
         height=380,
         on_select="rerun",

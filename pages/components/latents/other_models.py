@@ -29,7 +29,7 @@ def show_other_models(run, latent: pd.Series) -> None:
         table,
         column_order=[
             *("model", "place", "latent", "percent"),
-            *["correlation"] * bool(table["correlation"].notna().any()),
+            *["correlation", "over"] * bool(table["correlation"].notna().any()),
             *["label"] * bool(table["label"].any()),
             "dictionary",
         ],
@@ -39,8 +39,14 @@ def show_other_models(run, latent: pd.Series) -> None:
             "latent": st.column_config.NumberColumn("latent", format="%d", width=60),
             "percent": st.column_config.NumberColumn("used on", format="%.2f %%", width=70),
             "correlation": st.column_config.NumberColumn("corr.", format="%+.2f", width=60),
+            "over": st.column_config.TextColumn(
+                "over",
+                width=100,
+                help="What was compared. Correlations over few tokens say little.",
+            ),
             "label": st.column_config.TextColumn("label there", width=110),
         },
+        placeholder="–",
         hide_index=True,
         on_select="rerun",
         selection_mode="single-row",
@@ -59,9 +65,17 @@ def _in_words(found: pd.DataFrame, runs: dict) -> pd.DataFrame:
         model=[visible(row.model.rstrip("/").split("/")[-1]) for row in rows],
         place=[layer_of(row) for row in rows],
         percent=100 * found["density"],
+        over=[_compared_in_words(row) for row in found.itertuples()],
         label=found["label"].map(shown),
         dictionary=[run_label(row) for row in rows],
     )
+
+
+def _compared_in_words(row) -> str | None:
+    """Over what a correlation is; None where there is none."""
+    if pd.isna(row.correlation):
+        return None
+    return f"{row.compared_tokens:,.0f} {'tokens' if row.compared_unit == 'token' else 'words'}"
 
 
 def _show_links(run, latent: int, other: pd.Series) -> None:

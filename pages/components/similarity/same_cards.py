@@ -94,7 +94,9 @@ def _show_uses(runs: dict, latents: dict[str, pd.Series]) -> None:
     st.caption(
         f"Of the {len(table):,} explored tokens that use the one or the other, {n_both:,} use "
         f"both. These are the {min(len(table), _PAIRED_USES)} strongest, each against its latent's "
-        "largest coefficient; ≠ marks those where the two differ."
+        "largest coefficient; ≠ marks those where the two differ. The correlation above and the "
+        "order of the list are of other tokens, those compared, so that a pair can look more or "
+        "less alike here."
         + ("" if has_one else " A token that ends where none of the other does stands alone.")
     )
     shown = with_partners(

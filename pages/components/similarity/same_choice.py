@@ -42,21 +42,40 @@ def ask_for_pair(runs: pd.DataFrame) -> RunPair | None:
         )
         st.page_link("pages/train.py", label="Move it on the Train page")
         return None
-    known = explorer().store.namesakes.comparisons()
+    in_common = _sources_in_common(tuple(zip(runs["run_id"], runs["created"], strict=True)))
+    pairs = likely_pairs(runs, explorer().store.namesakes.comparisons(), in_common)
     left, right = st.columns(2)
     with left:
-        a = choose_run(_likely(runs, set(known["run_a"])), "Dictionary A", "left")
+        a = choose_run(_in_order(runs, pairs["run_a"].unique()), "Dictionary A", "left")
     with right:
-        partners = set(known.loc[known["run_a"] == a.run_id, "run_b"])
-        others = _likely(runs[runs["run_id"] != a.run_id], partners, a.root)
-        b = choose_run(others, "Dictionary B", "right")
+        partners = pairs.loc[pairs["run_a"] == a.run_id, "run_b"]
+        b = choose_run(_in_order(runs, partners), "Dictionary B", "right")
     return RunPair(a, b)
 
 
-def _likely(runs: pd.DataFrame, compared: set[str], root: str = "") -> pd.DataFrame:
-    """First those that were compared, then those that were moved from one, then the others."""
-    rank = 2 * runs["run_id"].isin(compared) + (runs["root"] == root)
-    return runs.assign(rank=-rank).sort_values("rank", kind="stable").drop(columns="rank")
+@st.cache_data(max_entries=8, show_spinner=False)
+def _sources_in_common(runs: tuple) -> pd.DataFrame:  # noqa: ARG001 (the key)
+    """Of all runs, by their ids and times: they keep their sources, whatever else is written."""
+    return explorer().store.namesakes.in_common()
+
+
+def likely_pairs(runs: pd.DataFrame, known: pd.DataFrame, in_common: pd.DataFrame) -> pd.DataFrame:
+    """Every two runs, from both sides, as run_a and run_b: first those that were compared, then
+    those that were moved from one, and of either, and then, those with most sources in common.
+    runs: Store.runs.table(); known: Store.namesakes.comparisons(); in_common: its in_common()."""
+    sides, names = runs[["run_id", "root"]], ["run_a", "run_b"]
+    pairs = sides.merge(sides, how="cross", suffixes=("_a", "_b"))
+    pairs = pairs.rename(columns={"run_id_a": "run_a", "run_id_b": "run_b"})
+    pairs = pairs[pairs["run_a"] != pairs["run_b"]]
+    pairs = pairs.merge(known[names].assign(compared=1), how="left", on=names)
+    pairs = pairs.merge(in_common, how="left", on=names).fillna({"compared": 0, "sources": 0})
+    pairs["moved"] = pairs["root_a"] == pairs["root_b"]
+    order = ["compared", "moved", "sources"]
+    return pairs.sort_values(order, ascending=False, kind="stable")[names]
+
+
+def _in_order(runs: pd.DataFrame, run_ids) -> pd.DataFrame:
+    return runs.set_index("run_id", drop=False).loc[run_ids]
 
 
 def what_is_known(pair: RunPair) -> pd.Series | None:

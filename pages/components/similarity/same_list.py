@@ -153,8 +153,9 @@ def show_same_list(listing: SameListing, chosen: int | None) -> None:
     place = numbers.index(chosen) if chosen in numbers else None
     first = (place or 0) // _ROWS * _ROWS
     seen = numbers[first : first + _ROWS]
+    latents = "1 latent" if len(numbers) == 1 else f"{len(numbers):,} latents"
     st.caption(
-        f"{len(numbers):,} latents · page {first // _ROWS + 1:,} of {-(-len(numbers) // _ROWS):,}"
+        f"{latents} · page {first // _ROWS + 1:,} of {-(-len(numbers) // _ROWS):,}"
         + ("" if place is not None or chosen is None else " · the open one is not among them")
     )
     key = f"same_list_{hash((listing, *seen))}"
@@ -217,13 +218,15 @@ def _draw(table: pd.DataFrame, choose_row, key: str) -> None:
                 "rank",
                 format="%d",
                 width=55,
-                help="The place of its namesake among all of B's latents by likeness to it: 1 is "
-                "the best partner",
+                help="Rank of B's latent among all of B's by the correlation with A's: 1 where no "
+                "other latent of B is used as much like A's. The open latent has the rank of A's "
+                "among all of A's too.",
             ),
             "percent_a": st.column_config.NumberColumn("used in A", **percent),
             "percent_b": st.column_config.NumberColumn("used in B", **percent),
             "source": "source in context",
         },
+        placeholder="–",
         hide_index=True,
         height="content",
         on_select=choose_row,
