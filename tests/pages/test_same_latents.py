@@ -226,7 +226,7 @@ def assert_lines_print(lines, result, capsys):
 def test_lines_that_reproduce_a_comparison_print_what_the_page_shows(compared, result, capsys):
     app = opened(compared)
     changed = assert_lines_print(lines_of(app), result, capsys)
-    assert f"On **{result['tokens']:,} tokens**" in text_of(app)
+    assert f"On {result['tokens']:,} tokens, **" in text_of(app)
     assert [eval(row)["latent_a"] for row in changed] == listed(app)["latent_a"].tolist()[:10]
 
 

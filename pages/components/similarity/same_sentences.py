@@ -24,9 +24,9 @@ def sums_in_words(about: Mapping[str, Any]) -> str:
         return "No latent is used in both, so that nothing can be said of how alike they are."
     best = _with_chance(about, "best", "{:.1%}")
     return (
-        f"On **{_tokens_in_words(about)}** {best[0]} of the latents are used most like their own "
-        f"namesake, of all latents of the "
-        f"other dictionary ({best[1]}). The correlation of the median latent with its namesake is "
+        f"On {_tokens_in_words(about)}, {best[0]} of the latents are used most like their own "
+        f"namesake, of all latents of the other dictionary ({best[1]}). The correlation of the "
+        "median latent with its namesake is "
         + "{} ({}).".format(*_with_chance(about, "median", "{:.2f}"))
     )
 
