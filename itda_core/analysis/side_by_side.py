@@ -37,16 +37,18 @@ def side_by_side(
     """Compare the decompositions of one text token by token.
 
     pairs: latents with the same source, [n_pairs, 2] int64, A's and B's, each once, as
-    `similarity.same_sources.namesakes` gives them. With one tokenizer the same position is the same
-    token; otherwise tokens are the same that end at the same character, the last of each side.
-    Raises InputError where the texts differ or no token is the same.
+    `similarity.same_sources.namesakes` gives them. With one tokenizer tokens are the same
+    that are the same characters at the same position, since a mark that closes a cut text stands
+    where a longer reading has a word; otherwise those that end at the same character, the last of
+    each side, and special tokens, which have no characters, have no partner. Raises InputError
+    where the texts differ or no token is the same.
     """
     if a.text != b.text:
         raise InputError("Give the decompositions of one text.")
-    places = _places(a, has_one_tokenizer).merge(_places(b, has_one_tokenizer), on="place")
-    if places.empty:
+    names = ["place", "start", "end"] if has_one_tokenizer else ["end"]
+    tokens = _tokens(a, names).merge(_tokens(b, names), on=names, suffixes=("_a", "_b"))
+    if tokens.empty:
         raise InputError("No token of the one ends where a token of the other does.")
-    tokens = places.rename(columns={"position_x": "position_a", "position_y": "position_b"})
     terms = _merged(
         _latents(a, tokens["position_a"]), _latents(b, tokens["position_b"]), tokens, pairs
     )
@@ -58,12 +60,14 @@ def side_by_side(
     )
 
 
-def _places(result: Decomposition, has_one_tokenizer: bool) -> pd.DataFrame:
-    """What calls each decomposed token: place and position."""
-    ends = np.array([end for _, end in result.spans()], np.int64)
-    place = result.positions if has_one_tokenizer else ends[result.positions]
-    table = pd.DataFrame({"place": place, "position": result.positions})
-    return table.drop_duplicates("place", keep="last")
+def _tokens(result: Decomposition, names: list[str]) -> pd.DataFrame:
+    """The position of each decomposed token, by what the other's are found by: the names, of place
+    (its position), start and end. By the end alone those without characters are none."""
+    table = pd.DataFrame(result.spans(), columns=["start", "end"]).iloc[result.positions]
+    table = table.assign(place=result.positions, position=result.positions)
+    if names == ["end"]:
+        table = table[table["end"] > table["start"]]
+    return table[[*names, "position"]].drop_duplicates(names, keep="last")
 
 
 def _latents(result: Decomposition, positions: pd.Series) -> pd.DataFrame:

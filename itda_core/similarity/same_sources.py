@@ -15,7 +15,6 @@ from itda_core.errors import ComparisonError
 from itda_core.similarity.source_sets import same_tokenizer, sentence
 
 _NUMBER = ("number",)
-_TOKEN = ("prompt_id", "position")
 _PLACE = ("prompt_id", "position", "start", "end")
 _END = ("prompt_id", "end")
 _UNKNOWN = -1
@@ -28,12 +27,12 @@ def namesakes(
 
     numbers: [n_a] and [n_b] int64, what the latents of both are called in the run that both were
     moved from, or the one from the other; the same number is the same latent then. Otherwise, with
-    one tokenizer a source is the same where prompt and token position are. Across tokenizers
-    it is where the token is the same characters at the same position, or where both end the text
-    at the same character, so that both models have read the same; of the pieces of one character
-    only the last one ends it, and no other is the same as that. What several latents of a
-    dictionary are called by is no one's name. Raises ComparisonError where no source is the same,
-    or an imported autoencoder is among them.
+    one tokenizer a source is the same where the same characters stand at the same position of a
+    prompt: a mark that closes a cut text stands where a longer reading has a word. Across
+    tokenizers it is so too, or where both end the text at the same character, so that both models
+    have read the same; of the pieces of one character only the last one ends it, and no other is
+    the same as that. What several latents of a dictionary are called by is no one's name. Raises
+    ComparisonError where no source is the same, or an imported autoencoder is among them.
     """
     if "sae" in (a.kind, b.kind):
         raise ComparisonError(
@@ -49,7 +48,7 @@ def namesakes(
         left, right = left.assign(number=numbers[0]), right.assign(number=numbers[1])
         joined = _paired(left, right, _NUMBER)
     elif same_tokenizer(a, b):
-        joined = _paired(left, right, _TOKEN)
+        joined = _paired(left, right, _PLACE)
     else:
         joined = _across_tokenizers(left, right, _closes(a), _closes(b))
     if not len(joined):

@@ -29,7 +29,9 @@ class Parts:
         return np.array([terms[-1][2] if terms else 1.0 for terms in self.terms.values()])
 
     def spans(self):
-        return list(zip([0, *self.ends], self.ends, strict=False))
+        """Pieces of one character share its span, as tokenizers say it."""
+        starts = [max([0, *(one for one in self.ends if one < end)]) for end in self.ends]
+        return list(zip(starts, self.ends, strict=True))
 
     def token_text(self, position):
         return self.text[slice(*self.spans()[position])]
@@ -81,6 +83,32 @@ def test_with_one_tokenizer_tokens_are_the_same_by_position():
     # Otherwise the last of each side is taken.
     found = side_by_side(a, b, PAIRS, has_one_tokenizer=False)
     assert found.tokens["position_a"].tolist() == [1]
+
+
+class Marked(Parts):
+    """ends: (start, end) of every token."""
+
+    def spans(self):
+        return self.ends
+
+
+def test_special_tokens_have_no_partner_in_another_tokenizer():
+    use = [(0, 1.0, 0.5)]
+    a = Marked([(0, 0), (0, 2), (2, 5)], {0: use, 1: use, 2: use})  # <s> ab cd
+    b = Marked([(0, 0), (0, 2), (2, 5), (0, 0)], {1: use, 2: use, 3: use})  # [CLS] ab cd [SEP]
+    found = side_by_side(a, b, PAIRS, has_one_tokenizer=False)
+    places = found.tokens.sort_values("position_a")[["position_a", "position_b"]]
+    assert places.to_numpy().tolist() == [[1, 1], [2, 2]]
+    assert (found.unmatched_a, found.unmatched_b) == (1, 1)
+
+
+def test_the_mark_that_closes_a_cut_text_is_not_the_word_that_a_longer_reading_has_there():
+    use = [(0, 1.0, 0.5)]
+    cut = Marked([(0, 0), (0, 2), (0, 0)], {1: use, 2: use})
+    whole = Marked([(0, 0), (0, 2), (2, 5), (0, 0)], {1: use, 2: use, 3: use})
+    found = side_by_side(cut, whole, PAIRS, has_one_tokenizer=True)
+    assert found.tokens[["position_a", "position_b"]].to_numpy().tolist() == [[1, 1]]
+    assert (found.unmatched_a, found.unmatched_b) == (1, 2)
 
 
 def test_a_latent_that_is_taken_twice_is_one_and_a_token_without_terms_is_listed_last():

@@ -355,6 +355,38 @@ def test_tokens_are_paired_as_by_hand():
     assert placed.loc[placed["position_a"] == 1, "position_b"].isna().all()
 
 
+def uses_and_tokens(*tokens):
+    """Of prompt p, whose tokens (position, start, end) all use the latent."""
+    rows = [("p", "t", *token, 1.0, True) for token in tokens]
+    names = ["prompt_id", "title", "position", "start", "end", "coefficient", "has_terms"]
+    table = pd.DataFrame(rows, columns=names)
+    return table.drop(columns="has_terms"), table[["prompt_id", "end", "position", "has_terms"]]
+
+
+def placed_positions(a, b, has_one_tokenizer):
+    shown = paired_uses(a[0], b[0], has_one_tokenizer)
+    places = ["position_a", "position_b"]
+    placed = with_partners(shown, a[1], b[1], has_one_tokenizer)
+    for table in (shown, placed):
+        yield {tuple(row) for row in table[places].astype(float).fillna(-1).to_numpy().tolist()}
+
+
+def test_tokens_without_characters_are_paired_with_none_of_another_kind():
+    # One tokenizer; the first text was cut, so that a mark stands where the other has a word, and
+    # the other has a mark further on.
+    cut = uses_and_tokens((1, 0, 4), (2, 0, 0))
+    whole = uses_and_tokens((1, 0, 4), (2, 5, 10), (3, 0, 0))
+    apart = {(1, 1), (2, -1), (-1, 2), (-1, 3)}
+    assert [*placed_positions(cut, whole, has_one_tokenizer=True)] == [apart, apart]
+    # <s> of one tokenizer, [CLS] and [SEP] of another.
+    first, second = (
+        uses_and_tokens((0, 0, 0), (1, 0, 4)),
+        uses_and_tokens((0, 0, 0), (1, 0, 4), (2, 0, 0)),
+    )
+    apart = {(1, 1), (0, -1), (-1, 0), (-1, 2)}
+    assert [*placed_positions(first, second, has_one_tokenizer=False)] == [apart, apart]
+
+
 def test_what_is_not_known_is_not_said():
     about = {"compared": 3, "tokens": 400, "unit": "word"}
     for name in ("best", "median"):

@@ -299,6 +299,14 @@ def test_namesakes_by_hand():
         namesakes(*special)
 
 
+def test_the_mark_that_closes_a_cut_text_is_no_namesake_of_a_word_behind_the_cut():
+    word, mark = ("p", 1, 0, 4, "ship"), ("p", 2, 0, 0, "[SEP]")
+    cut = NamedSources("one", word, mark)
+    whole = NamedSources("one", word, ("p", 2, 5, 10, "sails"), ("p", 3, 0, 0, "[SEP]"))
+    assert namesakes(cut, whole).tolist() == [[0, 0]]
+    assert namesakes(cut, NamedSources("one", mark)).tolist() == [[1, 0]]
+
+
 def test_runs_that_were_moved_from_one_are_matched_by_its_numbers(runs):
     class Moved:
         def __init__(self, numbers, digest="d"):

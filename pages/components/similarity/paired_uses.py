@@ -5,17 +5,20 @@ import pandas as pd
 
 
 def paired_uses(a: pd.DataFrame, b: pd.DataFrame, has_one_tokenizer: bool) -> pd.DataFrame:
-    """The tokens that use the one or the other, the strongest first: prompt_id, title, end, and of
-    both sides position and coefficient (position_a, coefficient_a …), missing where the token does
-    not use it, and strength: the larger |coefficient|, each against its latent's largest.
+    """The tokens that use the one or the other, the strongest first: prompt_id, title, start, end,
+    and of both sides position and coefficient (position_a, coefficient_a …), missing where the
+    token does not use it, and strength: the larger |coefficient|, each against its latent's
+    largest.
 
-    a, b: every use of the two, as Store.uses.all() gives them. With one tokenizer the same position
-    is the same token; otherwise tokens are the same that end at the same character, the last of a
-    side where several do.
+    a, b: every use of the two, as Store.uses.all() gives them. With one tokenizer tokens are the
+    same that are the same characters at the same position; otherwise those that end at the same
+    character, the last of a side where several do, and special tokens, which have no characters,
+    stand alone.
     """
-    names = ["prompt_id", "position" if has_one_tokenizer else "end"]
-    columns = list(dict.fromkeys([*names, "title", "end", "position", "coefficient"]))
-    both = [one[columns].drop_duplicates(names, keep="last").copy() for one in (a, b)]
+    both = [a.assign(special=_special(a)), b.assign(special=-_special(b))]
+    names = ["prompt_id", *(["position", "start"] if has_one_tokenizer else ["special"]), "end"]
+    columns = list(dict.fromkeys([*names, "title", "start", "position", "coefficient"]))
+    both = [one[columns].drop_duplicates(names, keep="last").copy() for one in both]
     for one in both:
         one["share"] = one["coefficient"].abs() / max(1e-30, one["coefficient"].abs().max())
         one["place"] = one["position"]
@@ -25,7 +28,8 @@ def paired_uses(a: pd.DataFrame, b: pd.DataFrame, has_one_tokenizer: bool) -> pd
         {
             "prompt_id": merged["prompt_id"],
             "title": _either(merged, "title", names),
-            "end": _either(merged, "end", names).astype(int),
+            "start": _either(merged, "start", names).astype(int),
+            "end": merged["end"],
             "position_a": merged["place_a"].astype("Int64"),
             "position_b": merged["place_b"].astype("Int64"),
             "coefficient_a": merged["coefficient_a"],
@@ -35,6 +39,11 @@ def paired_uses(a: pd.DataFrame, b: pd.DataFrame, has_one_tokenizer: bool) -> pd
     )
     order = ["strength", "prompt_id", "end"]
     return paired.sort_values(order, ascending=[False, True, True], ignore_index=True)
+
+
+def _special(tokens: pd.DataFrame) -> pd.Series:
+    """1 + position of those without characters, 0 of all others."""
+    return (tokens["position"] + 1).where(tokens["start"] == tokens["end"], 0)
 
 
 def _either(merged: pd.DataFrame, name: str, names: list[str]) -> pd.Series:
@@ -58,10 +67,10 @@ def with_partners(
         else:
             last = tokens.drop_duplicates(["prompt_id", "end"], keep="last")
             found = placed.merge(last, on=["prompt_id", "end"], how="left")["position"]
-            wanted = wanted.fillna(found.astype("Int64"))
-        names = ["prompt_id", "position"]
+            wanted = wanted.fillna(found.where(placed["start"] < placed["end"]).astype("Int64"))
+        names = ["prompt_id", "end", "position"]
         found = placed.assign(position=wanted)[names].merge(tokens, on=names, how="left")
-        placed[f"position_{side}"] = wanted.where(found["end"].notna())
+        placed[f"position_{side}"] = wanted.where(found["has_terms"].notna())
         placed[f"has_terms_{side}"] = found["has_terms"].eq(True)
     return placed
 
