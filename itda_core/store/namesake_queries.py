@@ -10,7 +10,7 @@ from itda_core.runs.latent_comparisons import ABOUT
 from itda_core.store.database import Database
 from itda_core.store.label_sources import LABELLED
 from itda_core.store.latent_search import LATENT_COLUMNS
-from itda_core.store.namesake_tables import COMPARED, CURRENT, IS_CURRENT
+from itda_core.store.namesake_tables import CURRENT, IS_CURRENT
 
 ORDERS = {
     "most_changed": "correlation, latent_a",
@@ -149,18 +149,6 @@ class NamesakeQueries:
             columns[name] = np.zeros(bins, np.int64)
             columns[name][counts["bin"].clip(lower=0)] = counts["latents"]
         return pd.DataFrame(columns)
-
-    def of_latent(self, run_id: str, latent: int) -> pd.DataFrame:
-        """The same latent in other runs: run_b, latent_b, correlation, rank_a, rank_b, density_a,
-        density_b; the most alike first."""
-        return self._database.query(
-            f"""SELECT n.run_b, n.latent_b, n.correlation, n.rank_a, n.rank_b,
-                n.uses_a / c.tokens AS density_a, n.uses_b / c.tokens AS density_b
-            FROM {COMPARED} AND n.run_a = ? AND n.latent_a = ?
-            ORDER BY n.correlation DESC NULLS LAST, n.run_b""",
-            run_id,
-            latent,
-        )
 
 
 def _values(run_a: str, run_b: str, label: str, min_uses: int) -> dict:

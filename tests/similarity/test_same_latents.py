@@ -449,8 +449,8 @@ def test_lists_and_histogram_of_the_store(result, copied):
     assert store.namesakes.table(*pair, min_uses=30)["latent_a"].tolist() == [6, 2, 1]
     assert store.namesakes.histogram(*pair, bins=4)["latents"].tolist() == [1, 0, 1, 2]
     assert store.namesakes.histogram(*pair, bins=4)["low"].tolist() == [-1, -0.5, 0, 0.5]
-    [other] = store.namesakes.of_latent(pair[1], 2).to_dict("records")
-    assert (other["run_b"], other["latent_b"], other["correlation"]) == (pair[0], 2, 0.99)
+    [other] = store.namesakes.pairs(*pair[::-1], [2]).itertuples()
+    assert (other.latent_b, other.correlation) == (2, 0.99), "the same from the other side"
     with pytest.raises(InputError, match="There is no order"):
         store.namesakes.table(*pair, "x")
 
