@@ -443,6 +443,15 @@ def test_a_database_from_before_there_were_sites_is_brought_up_to_date(tmp_path,
     store.close()
 
 
+LATENTS_OF_BEFORE = [
+    (0, (0, 2), "of", True),
+    (1, (2, 3), "🎉", False),
+    (2, (2, 3), "🎉", False),
+    (3, (2, 3), "🎉", False),
+]
+"""Position, span, token and `closes`"""
+
+
 def test_a_database_of_the_format_before_is_brought_up_to_date(tmp_path):
     path = tmp_path / "explorer.duckdb"
     make_version(path, 6)
@@ -450,8 +459,18 @@ def test_a_database_of_the_format_before_is_brought_up_to_date(tmp_path):
         database.execute("ALTER TABLE namesakes DROP COLUMN chance")
         for column in ("closes", "root", "origin"):
             database.execute(f"ALTER TABLE labels DROP COLUMN {column}")
+        # "of" and a character in three pieces, where the text was cut: it was said that the last
+        # of them does not end its character, which may or may not be.
+        database.execute("INSERT INTO run_prompts VALUES (1, 1, true, [0, 2, 2, 2], [2, 3, 3, 3])")
+        for position, span, token, closes in LATENTS_OF_BEFORE:
+            database.execute(
+                "INSERT INTO latents VALUES (1, ?, 1, ?, ?, ?, ?, 0, 0, ?, ?)",
+                [position, position, *span, token, closes, position],
+            )
     Store(path).close()
     with duckdb.connect(str(path)) as database:
+        told = database.execute("SELECT closes FROM latents ORDER BY latent").fetchall()
+        assert told == [(True,), (False,), (False,), (None,)]
         columns = database.execute("DESCRIBE namesakes").fetchdf()["column_name"]
         assert "chance" in set(columns)
         columns = database.execute("DESCRIBE labels").fetchdf()["column_name"]
