@@ -36,6 +36,10 @@ GLOSSARY = {
     "seed.",
     "near miss": "The term that one more step of the pursuit would have taken.",
     "dead latent": "A latent that no explored token uses.",
+    "strong use": "A use above its latent's own threshold, where at most one negative use comes "
+    "with every ten positive ones.",
+    "filler": "A use below its latent's threshold: a term that fills up what is left of a token, "
+    "with either sign by chance.",
     "density": "Share of the explored tokens that use a latent.",
     "massive activation": "Massive activations are tokens whose norm is over 10 × the median norm.",
     "FVU": "Fraction of variance unexplained, Σ‖x − x̂‖² / Σ‖x − x̄‖²: 0 is perfect, 1 is no better "

@@ -17,6 +17,7 @@ from itda_core.cli.parser import make_parser
 from itda_core.errors import ItdaError
 from itda_core.evaluation.by_l0 import EVALUATION_TOKENS
 from itda_core.glossary import GLOSSARY
+from itda_core.runs.latent_scores import SCORES_FILE
 from itda_core.runs.results import EVALUATION_FILE, PROBING_FILE
 from itda_core.runs.run import ALL_FILES
 from itda_core.similarity.measures import MEASURES
@@ -35,7 +36,7 @@ CODE = [
 ]
 PAGES = [path for path in sorted((REPOSITORY / "pages").glob("*.py")) if path.stem != "__init__"]
 REQUIREMENTS = sorted(REPOSITORY.glob("requirements*.txt"))
-RUN_FILES = [*ALL_FILES, EVALUATION_FILE, PROBING_FILE, MAP_FILE]
+RUN_FILES = [*ALL_FILES, EVALUATION_FILE, PROBING_FILE, MAP_FILE, SCORES_FILE]
 
 
 def read(path: Path) -> str:

@@ -119,6 +119,19 @@ def map_atoms(options: argparse.Namespace) -> int:
     return 0
 
 
+def score(options: argparse.Namespace) -> int:
+    """The scores of each latent, kept with its run, and what they come to."""
+    from itda_core.analysis.latent_scores import score_runs
+
+    runs = [find_run(name, options.runs) for name in options.run]
+    results = follow(score_runs(runs, options.device, options.memory), options).results
+    columns = ("run_id", "latents", "with_threshold", "strong_share", "strong_squares_share")
+    medians = [name for name in results[0] if name.startswith("median_")]
+    rows = [{name: result[name] for name in (*columns, *medians)} for result in results]
+    show(options, {"runs": results}, rows)
+    return 0
+
+
 def decompose(options: argparse.Namespace) -> int:
     """Each token's terms in the order of pursuit."""
     from itda_core.analysis.decomposition import decompose_steps

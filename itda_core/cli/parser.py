@@ -110,6 +110,11 @@ def _add_measuring(command: Command) -> None:
 
 
 def _add_looking_closely(command: Command) -> None:
+    score = command("score", "Tell strong uses from filler, and score every latent.")
+    score.add_argument("run", nargs="+", help="run id or directory")
+    _add_device(score)
+    _add_memory(score)
+    _add_progress(score)
     mapping = command("map", "Lay the atoms of dictionaries out in the plane.")
     mapping.set_defaults(command="map_atoms")
     mapping.add_argument("run", nargs="+", help="run id or directory")

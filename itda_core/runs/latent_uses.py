@@ -1,5 +1,6 @@
 """Which explored tokens of a run use which of its latents, read from the run directory."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +37,23 @@ class Survey(NamedTuple):
     """[n_tokens] float64, the largest |coefficient| of each token"""
 
 
+class Uses(NamedTuple):
+    """Every use of every latent, by latent and then by token. A token that uses a latent twice does
+    so once, by the sum."""
+
+    latents: np.ndarray
+    """[n_uses] int32"""
+    tokens: np.ndarray
+    """[n_uses] int32, as ReadTokens numbers them"""
+    coefficients: np.ndarray
+    """[n_uses] float32, none of them 0"""
+    steps: np.ndarray
+    """[n_uses] int16, the first one that took the latent"""
+
+
+_LETTERS = re.compile(r"\w+")
+
+
 def read_tokens(prompts: pd.DataFrame) -> ReadTokens:
     """Number the tokens of the prompts table: text, and starts and ends of the tokens read."""
     lengths = prompts["starts"].map(len).to_numpy()
@@ -52,6 +70,21 @@ def read_tokens(prompts: pd.DataFrame) -> ReadTokens:
     ]
     words = pd.factorize(pd.Series(words, dtype=object).replace("", None))[0]
     return ReadTokens(texts, offsets, spans.astype(np.int64), numbers, words)
+
+
+def whole_words(prompts: pd.DataFrame, tokens: ReadTokens) -> np.ndarray:
+    """The word that each token belongs to, [n_tokens] int64: the letters and digits in a row that
+    it shares a character with, the first of them, also where the prompt was not read to its end;
+    equal for equal words but for case. −1 where it has none, such as a comma."""
+    found: list[str | None] = []
+    for prompt, text in enumerate(prompts["text"]):
+        runs = [*_LETTERS.finditer(text)]
+        spans = tokens.spans[tokens.offsets[prompt] : tokens.offsets[prompt + 1]]
+        places = np.searchsorted([run.end() for run in runs], spans[:, 0], side="right")
+        for place, (start, end) in zip(places.tolist(), spans.tolist(), strict=True):
+            is_word = place < len(runs) and runs[place].start() < end and start < end
+            found.append(runs[place].group().casefold() if is_word else None)
+    return pd.factorize(pd.Series(found, dtype=object))[0]
 
 
 def title_tokens(sources: pd.DataFrame, prompts: pd.DataFrame, tokens: ReadTokens) -> np.ndarray:
@@ -79,7 +112,7 @@ class CodeTable:
             np.zeros(len(titles), np.int64), np.zeros(n_tokens, bool), np.zeros(n_tokens)
         )
         title_prompts = np.where(titles >= 0, self._tokens.prompts[titles], -1)
-        for block in self._blocks():
+        for block in map(_summed, self._blocks()):
             latents, tokens = block["latent"].to_numpy(), block["token"].to_numpy()
             survey.explored[tokens] = True
             np.maximum.at(survey.largest, tokens, block["coefficient"].abs().to_numpy())
@@ -90,21 +123,45 @@ class CodeTable:
 
     def uses_of(self, latents: np.ndarray) -> dict[int, pd.DataFrame]:
         """token and coefficient of every use of these latents, by latent."""
-        blocks = [block[block["latent"].isin(latents)] for block in self._blocks()]
+        blocks = [_summed(block[block["latent"].isin(latents)]) for block in self._blocks()]
         table = _summed(pd.concat(blocks))
         return dict(iter(table.groupby("latent")))
 
+    def all_uses(self) -> Uses:
+        """Every use, by one scan of the codes."""
+        blocks = [*map(_as_arrays, self._blocks())] or [_NO_TERMS]
+        latents, tokens, coefficients, steps = (
+            np.concatenate(parts) for parts in zip(*blocks, strict=True)
+        )
+        order = np.lexsort((steps, tokens, latents))
+        latents, tokens = latents[order], tokens[order]
+        is_first = np.ones(len(order), bool)
+        is_first[1:] = (np.diff(latents) != 0) | (np.diff(tokens) != 0)
+        starts = np.flatnonzero(is_first)
+        sums = np.add.reduceat(coefficients[order], starts) if len(starts) else np.zeros(0)
+        sums = sums.astype(np.float32)
+        is_use, starts = sums != 0, starts[sums != 0]
+        return Uses(latents[starts], tokens[starts], sums[is_use], steps[order][starts])
+
     def _blocks(self) -> Iterator[pd.DataFrame]:
-        """latent, token, coefficient of each row group."""
+        """latent, token, step and coefficient of the terms of each row group."""
         file = pq.ParquetFile(self._path, read_dictionary=["prompt_id"])
         for number in range(file.num_row_groups):
-            columns = ["latent", "prompt_id", "position", "coefficient"]
+            columns = ["latent", "prompt_id", "position", "step", "coefficient"]
             block = file.read_row_group(number, columns).to_pandas()
             ids = block["prompt_id"].cat
             prompts = self._prompt_ids.get_indexer(ids.categories)[ids.codes]
             token = self._tokens.offsets[prompts] + block["position"]
             block = block.assign(token=token, coefficient=block["coefficient"].astype(float))
-            yield _summed(block[block["coefficient"] != 0])
+            yield block[block["coefficient"] != 0]
+
+
+_ARRAYS = {"latent": np.int32, "token": np.int32, "coefficient": np.float64, "step": np.int16}
+_NO_TERMS = tuple(np.zeros(0, kind) for kind in _ARRAYS.values())
+
+
+def _as_arrays(block: pd.DataFrame) -> tuple[np.ndarray, ...]:
+    return tuple(block[name].to_numpy(kind) for name, kind in _ARRAYS.items())
 
 
 def _summed(block: pd.DataFrame) -> pd.DataFrame:

@@ -394,6 +394,7 @@ def test_the_commands_are_those_of_the_contract():
     contract = ["train", "evaluate", "decompose", "similarity", "import", "rebuild", "models"]
     contract += ["doctor"]
     others = {"app", "capture", "probe", "detect", "map", "measure", "move", "compare-latents"}
+    others |= {"score"}
     exchange = {"export", "import-sae", "import-published", "push", "pull"}
     assert [name for name in commands() if name in contract] == contract
     assert {*commands()} - {*contract} == others | exchange

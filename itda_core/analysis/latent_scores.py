@@ -1,0 +1,199 @@
+"""How far each latent of a run can be trusted: its strong uses, where they stand, and how well its
+source tells them from other tokens.
+
+All of it is told by uses outside the prompt of the source, which can't speak for itself.
+"""
+
+import functools
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from itda_core.analysis.judged_tokens import SEED, Drawn, ReadRun, draw
+from itda_core.analysis.nearness import Judge
+from itda_core.errors import ModelError
+from itda_core.evaluation.batch import each_run
+from itda_core.evaluation.detection import EMBEDDER, Nearness, auroc
+from itda_core.evaluation.intervals import auroc_interval
+from itda_core.evaluation.strong_uses import UNSIGNED, Thresholds, strong_thresholds
+from itda_core.model.loading import load_model
+from itda_core.progress import Progress
+from itda_core.runs.latent_scores import save_scores, scored_digest
+from itda_core.runs.run import Run
+
+_TOGETHER = 512
+"""Latents whose cosines are in memory at once"""
+
+
+def score_runs(
+    runs: Sequence[Run], device: str | None = None, memory: int | None = None
+) -> Iterator[Progress]:
+    """Score the latents of one run after another and keep each table with its run.
+
+    device, memory: of the model that judges nearness, as `load_model` takes them. Where that is not
+    installed the rest is scored, and a note says so. A run that can't be scored keeps no other from
+    it.
+    """
+    yield Progress("loading")
+    try:
+        judge, note = Judge(load_model(EMBEDDER, device=device, memory=memory)), ""
+    except ModelError as error:
+        judge, note = None, f"How near uses are to their sources is not judged. {error}"
+    yield from each_run(runs, functools.partial(_score_run, judge, note, len(runs)))
+
+
+def _score_run(
+    judge: Judge | None, note: str, n_runs: int, run: Run, progress: Progress, before: float
+) -> Iterator[Progress]:
+    """before: the fraction of all runs that is done."""
+    progress.stage, progress.fraction, progress.notes = "scoring", before, [note] if note else []
+    yield progress
+    started, of = time.monotonic(), scored_digest(run)
+    for done, found in score_latents(ReadRun.of(run), judge):
+        if found is None:
+            progress.follow(done, before, 1 / n_runs, time.monotonic() - started)
+            yield progress
+    about = {
+        "run_id": run.run_id,
+        "digest": of,
+        "judged": found.judged,
+        "embedder": EMBEDDER if judge else "",
+        "seed": SEED,
+        "tokens": run.metrics["explored_tokens"],
+        "seconds": time.monotonic() - started,
+    }
+    save_scores(run, about, found.table)
+    progress.results.append({**about, **in_short(found.table)})
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of a run's latents."""
+
+    table: dict[str, np.ndarray]
+    """the columns of SCORE_COLUMNS, [n_latents] each, NaN where there is no such number"""
+    judged: str
+    """which uses were told from other tokens: "strong", or "all" of a run without negative
+    coefficients"""
+
+
+def score_latents(
+    read: ReadRun, judge: Judge | None = None
+) -> Iterator[tuple[float, Scored | None]]:
+    """Score a run: how far it is, in [0, 1], and at the end the scores, without a judge those that
+    need none."""
+    uses, elsewhere, n_latents = read.uses, read.is_elsewhere, len(read.titles)
+    found = strong_thresholds(uses.latents[elsewhere], uses.coefficients[elsewhere], n_latents)
+    with np.errstate(invalid="ignore"):
+        is_strong = uses.coefficients >= found.threshold[uses.latents]
+    table = _counted(read, found, is_strong)
+    is_unsigned = bool((found.why == UNSIGNED).all())
+    drawn = draw(read, elsewhere if is_unsigned else elsewhere & is_strong)
+    nearness = None
+    if judge:
+        needed = np.unique(np.concatenate([read.titles, *map(np.ravel, vars(drawn).values())]))
+        for done, nearness in judge.read(read.prompts, read.tokens, needed[needed >= 0]):
+            if nearness is None:
+                yield done, None
+    table |= _detected(nearness, read.titles, drawn)
+    yield 1.0, Scored(table, "all" if is_unsigned else "strong")
+
+
+def in_short(table: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What the scores of a run come to: shares of all its latents, uses and squared coefficients,
+    and medians over its latents; None where there is nothing to count."""
+    has = ~np.isnan(table["threshold"])
+    n_uses = int(table["uses"].sum())
+    squares = float(table["squares"].sum())
+    of_strong = table["strong_squares"] * table["squares"]
+    return {
+        "latents": len(has),
+        "with_threshold": int(has.sum()),
+        "strong_share": float(np.nansum(table["strong"]) / n_uses) if n_uses else None,
+        "strong_squares_share": float(np.nansum(of_strong) / squares) if squares else None,
+        **{f"median_{name}": _median(table[name]) for name in ("auroc", "same_auroc")},
+        **{
+            f"median_{name}": _median(table[name])
+            for name in ("strong_first", "strong_on_token", "strong_on_word")
+        },
+    }
+
+
+def _median(values: np.ndarray) -> float | None:
+    return None if np.isnan(values).all() else float(np.nanmedian(values))
+
+
+def _counted(read: ReadRun, found: Thresholds, is_strong: np.ndarray) -> dict[str, np.ndarray]:
+    """Everything but the AUROCs."""
+    uses, titles, n_latents = read.uses, read.titles, len(read.titles)
+    latents, has = uses.latents, ~np.isnan(found.threshold)
+    counts = np.bincount(latents, minlength=n_latents)
+    strong = np.bincount(latents[is_strong], minlength=n_latents).astype(float)
+    squares = uses.coefficients.astype(np.float64) ** 2
+    of_strong = np.bincount(latents[is_strong], squares[is_strong], n_latents)
+    of_all = np.bincount(latents, squares, n_latents)
+    table = {
+        "latent": np.arange(n_latents),
+        "threshold": found.threshold,
+        "why": found.why,
+        "uses": counts,
+        "strong": np.where(has, strong, np.nan),
+        "squares": of_all,
+        "strong_squares": np.where(has, _ratio(of_strong, of_all), np.nan),
+        "filler": found.filler,
+    }
+    token, word = _on_source(read)
+    of_title = {"on_token": token, "on_word": word}
+    for prefix, among in (("", read.is_elsewhere), ("strong_", read.is_elsewhere & is_strong)):
+        total = np.bincount(latents[among], minlength=n_latents)
+        for name, holds in {"first": uses.steps == 0, **of_title}.items():
+            share = _ratio(np.bincount(latents[among & holds], minlength=n_latents), total)
+            table[prefix + name] = np.where((titles < 0) & (name in of_title), np.nan, share)
+    return table
+
+
+def _on_source(read: ReadRun) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each use is on the token of its latent's title, and whether on its word, [n_uses]
+    bool: the same letters and digits, or the same token where the title has none."""
+    uses, titles = read.uses, read.titles
+    token = read.tokens.words[uses.tokens] == read.tokens.words[titles][uses.latents]
+    own = read.words[titles][uses.latents]
+    return token, np.where(own >= 0, read.words[uses.tokens] == own, token)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, NaN where there is no whole."""
+    return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)
+
+
+def _detected(nearness: Nearness | None, titles: np.ndarray, drawn: Drawn) -> dict[str, np.ndarray]:
+    """The AUROCs with their intervals, and from how many uses they are; NaN without a nearness."""
+    shape = len(titles)
+    names = ("auroc", "auroc_low", "auroc_high", "same_auroc", "same_low", "same_high")
+    found = {name: np.full(shape, np.nan) for name in names}
+    found |= {name: np.zeros(shape, np.int64) for name in ("drawn", "same_drawn")}
+    for first in range(0, shape if nearness else 0, _TOGETHER):
+        part = slice(first, first + _TOGETHER)
+        uses, others, alike = (
+            nearness.of(titles[part], tokens[part])
+            for tokens in (drawn.uses, drawn.others, drawn.alike)
+        )
+        paired = np.where(np.isnan(alike), np.nan, uses)
+        for prefix, near, far in (("", uses, others), ("same_", paired, alike)):
+            _fill(found, part, prefix, near, far)
+    return found
+
+
+def _fill(
+    found: dict[str, np.ndarray], part: slice, prefix: str, near: np.ndarray, far: np.ndarray
+) -> None:
+    """near: cosines of the uses, far: of what they are told from, [n_latents, DRAWN] each."""
+    values = auroc(near, far)
+    counts = [(~np.isnan(cosines)).sum(1) for cosines in (near, far)]
+    low, high = auroc_interval(values, *counts)
+    interval = prefix or "auroc_"
+    found[f"{prefix}auroc"][part], found[f"{prefix}drawn"][part] = values, counts[0]
+    found[f"{interval}low"][part], found[f"{interval}high"][part] = low, high

@@ -1,0 +1,131 @@
+"""What tells how far each latent of a run can be trusted, kept in its directory.
+
+scores.parquet   one row a latent, as in SCORE_COLUMNS; what it is of, as in ABOUT, as JSON in the
+                 file's own metadata. A run is whole without it.
+
+It names the content of the files that it was computed from, and is refused beside others.
+"""
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from itda_core.digests import digest
+from itda_core.errors import RunError
+from itda_core.files import disk_errors_as_sentences, why_unreadable, write_atomically
+from itda_core.runs.run import Run
+
+SCORES_FILE = "scores.parquet"
+FORMAT_VERSION = 1
+_METADATA = b"itda"
+_OF = ("codes.parquet", "prompts.parquet", "sources.parquet")
+_READ_BYTES = 1 << 22
+SCORE_COLUMNS = {
+    "latent": pa.int32(),
+    "threshold": pa.float32(),
+    "why": pa.string(),
+    "uses": pa.int64(),
+    "strong": pa.int64(),
+    "squares": pa.float64(),
+    "strong_squares": pa.float64(),
+    "filler": pa.float64(),
+    "first": pa.float64(),
+    "on_token": pa.float64(),
+    "on_word": pa.float64(),
+    "strong_first": pa.float64(),
+    "strong_on_token": pa.float64(),
+    "strong_on_word": pa.float64(),
+    "drawn": pa.int64(),
+    "auroc": pa.float64(),
+    "auroc_low": pa.float64(),
+    "auroc_high": pa.float64(),
+    "same_drawn": pa.int64(),
+    "same_auroc": pa.float64(),
+    "same_low": pa.float64(),
+    "same_high": pa.float64(),
+}
+"""What `analysis.latent_scores` says of each latent; null where there is no such number"""
+ABOUT = {
+    "run_id": str, "digest": str, "judged": str, "embedder": str, "seed": int, "tokens": int,
+    "seconds": float, "created": str,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LatentScores:
+    """The scores of a run as their file has them."""
+
+    about: dict[str, Any]
+    """the fields of ABOUT; embedder is "" where nothing was judged by nearness"""
+    latents: pa.Table
+    """the columns of SCORE_COLUMNS, in the order of the latents"""
+
+
+def scored_digest(run: Run) -> str:
+    """Names what the scores of a run are computed from: its codes, prompts and sources."""
+    return digest(part for name in _OF for part in _parts(run.directory / name))
+
+
+def save_scores(run: Run, about: Mapping[str, Any], latents: Mapping[str, Any]) -> Path:
+    """Keep scores; the file appears whole or not at all. about: ABOUT without `created`; latents:
+    the columns of SCORE_COLUMNS, where NaN stands for null."""
+    header = {**about, "created": datetime.now(UTC).isoformat(timespec="microseconds")}
+    header = {"version": FORMAT_VERSION, **{name: header[name] for name in ABOUT}}
+    columns = [
+        pa.array(latents[name], kind, from_pandas=True) for name, kind in SCORE_COLUMNS.items()
+    ]
+    table = pa.table(columns, schema=pa.schema(SCORE_COLUMNS))
+    table = table.replace_schema_metadata({_METADATA: json.dumps(header, allow_nan=False)})
+    content, path = io.BytesIO(), run.directory / SCORES_FILE
+    pq.write_table(table, content)
+    with disk_errors_as_sentences(run.directory):
+        write_atomically(path, content.getvalue())
+    return path
+
+
+def read_scores(run: Run) -> LatentScores | None:
+    """The scores kept of a run; None where there are none. Raises RunError where the file is
+    damaged, of a newer version, or of other codes than the run has now."""
+    path = run.directory / SCORES_FILE
+    remedy = f"Score it again: python -m itda_core score {run.run_id}"
+    if not path.exists():
+        return None
+    try:
+        table = pq.read_table(path)
+        header = json.loads((table.schema.metadata or {}).get(_METADATA, b"null"))
+        if not isinstance(header, dict) or not isinstance(header.get("version"), int):
+            raise ValueError("it does not say what it is of")
+        if header["version"] > FORMAT_VERSION:
+            raise RunError(f"{path} was written by a newer version: update the explorer.")
+        about = _checked(header)
+        table = table.select(list(SCORE_COLUMNS)).cast(pa.schema(SCORE_COLUMNS))
+        if table.column("latent").to_pylist() != list(range(run.metrics["atoms"])):
+            raise ValueError("it is of other latents")
+        is_of_these = about["digest"] == scored_digest(run)
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise why_unreadable(path, error, remedy) from error
+    if not is_of_these:
+        raise RunError(f"{path} is of other codes than the run has now. {remedy}")
+    return LatentScores(about, table.replace_schema_metadata())
+
+
+def _checked(header: dict[str, Any]) -> dict[str, Any]:
+    for name, kind in ABOUT.items():
+        if not isinstance(header[name], (int, float) if kind is float else kind):
+            raise ValueError(f"its {name} is {header[name]!r}")
+    return {name: header[name] for name in ABOUT}
+
+
+def _parts(path: Path) -> Iterator[bytes]:
+    """The name, the size and the content of a file."""
+    yield f"{path.name} {path.stat().st_size} ".encode()
+    with path.open("rb") as file:
+        while part := file.read(_READ_BYTES):
+            yield part

@@ -1,0 +1,99 @@
+"""The threshold between filler and strong uses: the rule, step by step, and where there is none."""
+
+import numpy as np
+import pytest
+
+from itda_core.evaluation.strong_uses import FEW, MIN_USES, NONE, UNSIGNED, strong_thresholds
+
+
+def slow_threshold(coefficients):
+    """The rule as docs/method.md has it, one candidate after another: threshold and filler."""
+    if len(coefficients) < MIN_USES:
+        return None
+    found = None
+    for t in sorted({c for c in coefficients if c > 0}, reverse=True):
+        positive = sum(c >= t for c in coefficients)
+        negative = sum(c <= -t for c in coefficients)
+        if 10 * negative <= positive:
+            found = t, min(1.0, (negative + 1) / positive)
+    return found
+
+
+def thresholds(*coefficients):
+    """Of some latents, each with its coefficients."""
+    latents = np.repeat(np.arange(len(coefficients)), [len(of) for of in coefficients])
+    return strong_thresholds(
+        latents, np.concatenate(coefficients).astype(np.float32), len(coefficients)
+    )
+
+
+def test_a_hump_around_zero_and_one_far_to_the_right_part_between_them():
+    """Filler lies between −10 and 10, as many of either sign; fifty uses lie between 40 and 60."""
+    filler = np.concatenate([np.linspace(0.1, 10, 500), -np.linspace(0.1, 10, 500)])
+    found = thresholds(np.concatenate([filler, np.linspace(40, 60, 50)]))
+    # five of the negative ones are let in with fifty positive ones, and five positive of that size
+    assert 9.8 < found.threshold[0] < 10
+    assert found.filler[0] == pytest.approx(6 / 55, abs=0.02)
+    assert found.why[0] == ""
+
+
+def test_the_threshold_lets_in_one_negative_use_for_ten_positive_ones():
+    """Uses 30, 29, … 11 are positive; −10 is the first negative one: 20 are enough for it and the
+    next, but not for a third."""
+    sizes = np.array([*range(11, 31), -10, 9, -8, 7, -6, 5])
+    found = thresholds(sizes)
+    assert found.threshold[0] == 7
+    assert found.filler[0] == pytest.approx(3 / 22)
+
+
+def test_of_uses_of_one_size_none_is_left_out():
+    found = thresholds(np.array([5.0] * 19 + [-5.0] + [-1.0, 1.0] * 5))
+    assert found.threshold[0] == 5
+    assert found.filler[0] == pytest.approx(2 / 19)
+    # with two of them there is one for less than ten
+    assert thresholds(np.array([5.0] * 19 + [-5.0] * 2)).why[0] == NONE
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_threshold_is_that_of_the_rule_told_slowly(seed):
+    draw = np.random.default_rng(seed)
+    latents = []
+    for _ in range(40):
+        filler = draw.normal(0, draw.uniform(1, 4), draw.integers(0, 90))
+        strong = draw.normal(draw.uniform(2, 20), 2, draw.integers(0, 30))
+        values = np.concatenate([filler, strong]).round(1)  # with ties
+        latents.append(draw.permutation(values[values != 0]))
+    found = thresholds(*latents)
+    for number, values in enumerate(latents):
+        expected = slow_threshold(values.astype(np.float32).tolist())
+        if expected is None:
+            assert np.isnan(found.threshold[number])
+            assert np.isnan(found.filler[number])
+            assert found.why[number] == (FEW if len(values) < MIN_USES else NONE)
+        else:
+            assert found.threshold[number] == np.float32(expected[0])
+            assert found.filler[number] == pytest.approx(expected[1])
+            assert found.why[number] == ""
+
+
+def test_signs_by_chance_leave_next_to_nothing_strong():
+    """Of 200 latents of nothing but filler, a use in forty at most is called strong."""
+    draw = np.random.default_rng(3)
+    latents = draw.normal(size=(200, 400))
+    found = thresholds(*latents)
+    strong = latents.astype(np.float32) >= found.threshold[:, None]
+    assert strong.mean() < 1 / 40
+    assert np.nanmedian(found.filler) > 0.2  # and it is said that they can't be trusted
+
+
+def test_without_negative_coefficients_filler_can_not_be_told():
+    found = thresholds(np.linspace(1, 9, 50), np.array([1.0]))
+    assert np.isnan(found.threshold).all()
+    assert found.why.tolist() == [UNSIGNED, UNSIGNED]
+
+
+def test_no_use_at_all_is_too_few():
+    found = strong_thresholds(np.zeros(0, np.int64), np.zeros(0, np.float32), 2)
+    assert found.why.tolist() == [FEW, FEW]
+    assert thresholds(np.array([-1.0] + [2.0] * (MIN_USES - 2))).why[0] == FEW
+    assert thresholds(np.array([-1.0] + [2.0] * (MIN_USES - 1))).why[0] == ""
