@@ -12,6 +12,7 @@ _KINDS = {
     "evaluate": "evaluation",
     "probe": "probing",
     "map": "map",
+    "score": "scores",
     "measure": "comparison",
     "compare-latents": "comparison of latents",
 }
@@ -49,8 +50,8 @@ class Job:
 
     @property
     def kind(self) -> str:
-        """training, move, evaluation, probing, map, comparison, comparison of latents; of other
-        commands their name."""
+        """training, move, evaluation, probing, map, scores, comparison, comparison of latents; of
+        other commands their name."""
         return _KINDS.get(self.command, self.command)
 
     @property

@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 30.0
 
 LIST_FILE = "list.toml"
 """Of a job that trains a list; JSON too, since its reader looks at the content"""
-_WITH_A_MODEL = ("train", "move", "evaluate", "probe", "measure", "compare-latents")
+_WITH_A_MODEL = ("train", "move", "evaluate", "probe", "score", "measure", "compare-latents")
 """Commands that take --device and --memory"""
 
 

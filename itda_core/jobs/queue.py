@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itda_core.config import TrainConfig, layers_in_words
-from itda_core.errors import InputError, ItdaError
+from itda_core.errors import InputError, ItdaError, RunError
 from itda_core.files import disk_errors_as_sentences, newest_lines, write_atomically, write_json
 from itda_core.jobs.job import ANY, Job
 from itda_core.jobs.places import Places, again, free_bytes, places_here
 from itda_core.jobs.process import LIST_FILE, PATIENCE_SECONDS, begin, is_of_job, terminate
-from itda_core.runs.run import Run
+from itda_core.runs.latent_scores import SCORES_FILE
+from itda_core.runs.run import Run, read_run
 from itda_core.settings import RESID_POST
 
 if TYPE_CHECKING:
@@ -46,10 +47,17 @@ class JobQueue:
     kind such as "cuda", or one such as "cuda:1".
     """
 
-    def __init__(self, folder: Path, runs: Path, on_change: Callable[[], Any] = lambda: None):
+    def __init__(
+        self,
+        folder: Path,
+        runs: Path,
+        on_change: Callable[[], Any] = lambda: None,
+        scores: bool = False,
+    ):
         """on_change: called from the queue's thread about twice a second while a job runs, and
-        every few seconds otherwise."""
-        self.folder, self.runs, self.on_change = folder, runs, on_change
+        every few seconds otherwise; scores: whether the runs of a training that ends are scored,
+        by a job of its own."""
+        self.folder, self.runs, self.on_change, self._scores = folder, runs, on_change, scores
         self._lock = threading.RLock()
         self._processes: dict[str, subprocess.Popen] = {}
         self._places: Places | None = None
@@ -114,6 +122,15 @@ class JobQueue:
         """Queue a map of a run's latents, which the CPU makes; it is kept with the run."""
         title = f"Map of {run.config.model.name}, {_layers_of([run])}"
         return self.enqueue("map", _directories([run]), title, device="cpu")
+
+    def submit_scores(self, runs: Sequence[Run]) -> Job:
+        """Queue the scores of runs' latents, which the CPU finds; each table is kept with its
+        run."""
+        models = list(dict.fromkeys(run.config.model.name for run in runs))
+        names = f"{len(models)} models" if len(models) > 3 else ", ".join(models)
+        layers = _layers_of(runs) if len(models) == 1 else f"{len(runs)} layers"
+        title = f"Scores of {names}, {layers}"
+        return self.enqueue("score", _directories(runs), title, device="cpu")
 
     def submit_comparison(
         self, runs: Sequence[Run], measures: Sequence[str], device: str = ANY
@@ -410,6 +427,20 @@ class JobQueue:
             lines = [line for line in self.log(job).splitlines() if line.strip()]
             state, error = "failed", (lines[-1] if lines else f"It ended with code {code}.")
         self._save(replace(job, state=state, error=error, ended=time.time(), pid=None))
+        self._score_what_came(job, state)
+
+    def _score_what_came(self, job: Job, state: str) -> None:
+        """Queue the scores of what a training has made, but for runs that have some."""
+        if not (self._scores and state == "done" and job.kind in ("training", "move")):
+            return
+        names = (self.progress(job) or {}).get("finished", [])
+        made = [self.runs / name for name in names if not (self.runs / name / SCORES_FILE).exists()]
+        runs = []
+        for directory in made:
+            with contextlib.suppress(RunError):  # deleted meanwhile
+                runs.append(read_run(directory))
+        if runs:
+            self.submit_scores(runs)
 
     def _exit_code(self, job: Job) -> int | None:
         """None while the process lives; a process of an earlier app leaves no code to read."""
@@ -428,6 +459,7 @@ class JobQueue:
             done = (self.progress(job) or {}).get("stage") == "done"
             state = "done" if done else "interrupted" if job.state == "running" else job.state
             self._save(replace(job, state=state, ended=time.time(), pid=None))
+            self._score_what_came(job, state)
 
     def _get(self, job_id: str) -> Job:
         for job in self.jobs():

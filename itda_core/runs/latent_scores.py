@@ -9,6 +9,7 @@ It names the content of the files that it was computed from, and is refused besi
 import io
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -90,30 +91,53 @@ def save_scores(run: Run, about: Mapping[str, Any], latents: Mapping[str, Any]) 
     return path
 
 
+def when_scored(run: Run) -> str | None:
+    """When the scores of a run were made, by a look at nothing but the end of their file; None
+    where there are none. Raises RunError as `read_scores`, but not for those of other codes."""
+    path = run.directory / SCORES_FILE
+    if not path.exists():
+        return None
+    with _errors_as_sentences(run):
+        return _about(pq.read_schema(path), path)["created"]
+
+
 def read_scores(run: Run) -> LatentScores | None:
     """The scores kept of a run; None where there are none. Raises RunError where the file is
     damaged, of a newer version, or of other codes than the run has now."""
     path = run.directory / SCORES_FILE
-    remedy = f"Score it again: python -m itda_core score {run.run_id}"
     if not path.exists():
         return None
-    try:
+    with _errors_as_sentences(run):
         table = pq.read_table(path)
-        header = json.loads((table.schema.metadata or {}).get(_METADATA, b"null"))
-        if not isinstance(header, dict) or not isinstance(header.get("version"), int):
-            raise ValueError("it does not say what it is of")
-        if header["version"] > FORMAT_VERSION:
-            raise RunError(f"{path} was written by a newer version: update the explorer.")
-        about = _checked(header)
+        about = _about(table.schema, path)
         table = table.select(list(SCORE_COLUMNS)).cast(pa.schema(SCORE_COLUMNS))
         if table.column("latent").to_pylist() != list(range(run.metrics["atoms"])):
             raise ValueError("it is of other latents")
-        is_of_these = about["digest"] == scored_digest(run)
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        raise why_unreadable(path, error, remedy) from error
-    if not is_of_these:
-        raise RunError(f"{path} is of other codes than the run has now. {remedy}")
+        if about["digest"] != scored_digest(run):
+            raise RunError(f"{path} is of other codes than the run has now. {_remedy(run)}")
     return LatentScores(about, table.replace_schema_metadata())
+
+
+def _remedy(run: Run) -> str:
+    return f"Score it again: python -m itda_core score {run.run_id}"
+
+
+@contextmanager
+def _errors_as_sentences(run: Run) -> Iterator[None]:
+    """Turns what reading the file of a run raises into a RunError."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise why_unreadable(run.directory / SCORES_FILE, error, _remedy(run)) from error
+
+
+def _about(schema: pa.Schema, path: Path) -> dict[str, Any]:
+    header = json.loads((schema.metadata or {}).get(_METADATA, b"null"))
+    if not isinstance(header, dict) or not isinstance(header.get("version"), int):
+        raise ValueError("it does not say what it is of")
+    if header["version"] > FORMAT_VERSION:
+        raise RunError(f"{path} was written by a newer version: update the explorer.")
+    return _checked(header)
 
 
 def _checked(header: dict[str, Any]) -> dict[str, Any]:

@@ -19,8 +19,9 @@ import pandas as pd
 from itda_core.errors import StoreError, StoreNotOursError, StoreOutdatedError
 from itda_core.files import disk_errors_as_sentences
 from itda_core.store.namesake_tables import NAMESAKE_TABLES
+from itda_core.store.score_tables import SCORE_TABLES
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 FILE_NAME = "explorer.duckdb"
 _KNOWN_ANSWERS = 128
 CLOSES = """"end" > "start" AND (unicode(right(token, 1)) < 128 OR ends[position + 2] <> "end")"""
@@ -63,11 +64,12 @@ _UPGRADES = {
         ALTER TABLE labels ADD COLUMN closes BOOLEAN;
         ALTER TABLE labels ADD COLUMN root VARCHAR;
         ALTER TABLE labels ADD COLUMN origin INTEGER""",
+    7: SCORE_TABLES,
 }
 """What makes a file of a version one of the next, where that is sure: before there were sites, all
 runs were of one; no dictionary was moved, and there were no comparisons of latents; labels are
 taken in anew from their file; what `closes` is of a text's last token was not open, and
-comparisons did not keep chance"""
+comparisons did not keep chance; latents had no scores"""
 
 _SCHEMA = f"""
 CREATE TABLE meta (version INTEGER);
@@ -99,7 +101,8 @@ CREATE TABLE labels (run_id VARCHAR, latent INTEGER, prompt_id VARCHAR, position
     label_changed VARCHAR, note_changed VARCHAR, alone BOOLEAN, "start" INTEGER, "end" INTEGER,
     of_source BOOLEAN, closes BOOLEAN, root VARCHAR, origin INTEGER);
 {_SHARED_LABELS}
-{NAMESAKE_TABLES}"""
+{NAMESAKE_TABLES}
+{SCORE_TABLES}"""
 
 
 class Database:

@@ -13,6 +13,7 @@ from itda_core.errors import ItdaError, RunError, StoreError, first_line
 from itda_core.runs.comparisons import COLUMNS, comparisons_folder
 from itda_core.runs.labels import labels_file
 from itda_core.runs.latent_comparisons import latent_comparisons_folder
+from itda_core.runs.latent_scores import SCORES_FILE
 from itda_core.runs.results import EVALUATION_FILE, read_evaluation
 from itda_core.runs.run import RUN_FILES, Run
 from itda_core.store.database import CLOSES
@@ -94,7 +95,7 @@ def stamp(folder: Path) -> list[tuple]:
             names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
     except OSError:  # there is no folder yet
         return []
-    files = ("", *RUN_FILES, EVALUATION_FILE)
+    files = ("", *RUN_FILES, EVALUATION_FILE, SCORES_FILE)
     return [(name, *(_file_stamp(folder / name / file) for file in files)) for name in names]
 
 
@@ -154,6 +155,16 @@ def why_not_evaluated(run: Run, error: duckdb.Error) -> ItdaError:
         f"{run.directory / EVALUATION_FILE} says what the database can't hold "
         f"({first_line(error)}). Evaluate it again: "
         f"python -m itda_core evaluate {run.run_id} --save"
+    )
+
+
+def why_not_scored(run: Run, error: duckdb.Error) -> ItdaError:
+    """The same of its scores."""
+    if _is_of_the_database(error):
+        return why_refused(f"the scores of {run.run_id}", error)
+    return RunError(
+        f"{run.directory / SCORES_FILE} says what the database can't hold ({first_line(error)}). "
+        f"Score it again: python -m itda_core score {run.run_id}"
     )
 
 

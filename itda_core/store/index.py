@@ -26,15 +26,19 @@ from itda_core.store.importer import (
     stamp,
     why_not_evaluated,
     why_not_imported,
+    why_not_scored,
     why_refused,
 )
 from itda_core.store.label_import import insert_labels, share_labels
 from itda_core.store.namesake_tables import insert_latent_comparisons
+from itda_core.store.score_tables import insert_scores
 
 _RETRY_SECONDS = 60.0
 """What kept a run from being read may pass without a trace in its files, such as a limit of open
 files."""
 _NAMED_LINES = 5
+_OF_RUNS = ("codes", "latents", "latent_scores", "scored", "run_prompts", "evaluations", "runs")
+"""Tables that say something of a run by its number; the one that has the number last"""
 
 
 @dataclass(frozen=True)
@@ -56,13 +60,14 @@ class Index:
         """What was seen last of each part: runs, comparisons, latents (compared), labels"""
 
     def import_run(self, run: Run) -> bool:
-        """Take in a run directory in one transaction, then its evaluation; False where the run is
-        there already.
+        """Take in a run directory in one transaction, then its evaluation and scores; False where
+        the run is there already.
 
         Raises RunError where its files can't be read, StoreError where there is no space.
         """
         is_new = self._import_dictionary(run)
         self._import_evaluation(run)
+        self._import_scores(run)
         return is_new
 
     def _import_dictionary(self, run: Run) -> bool:
@@ -80,6 +85,13 @@ class Index:
                 insert_evaluation(cursor, run)
         except duckdb.Error as error:
             raise why_not_evaluated(run, error) from error
+
+    def _import_scores(self, run: Run) -> None:
+        try:
+            with self._database.transaction() as cursor:
+                insert_scores(cursor, run)
+        except duckdb.Error as error:
+            raise why_not_scored(run, error) from error
 
     def import_new(self, folder: Path) -> list[str]:
         """Take in every finished run of `folder` that is not there yet; returns their ids.
@@ -162,9 +174,14 @@ class Index:
             try:
                 if run.run_id not in earlier and self._import_dictionary(run):
                     taken.append(run.run_id)
-                self._import_evaluation(run)
             except (RunError, StoreError) as error:
                 failed = failed or error
+                continue
+            for take in (self._import_evaluation, self._import_scores):
+                try:
+                    take(run)
+                except (RunError, StoreError) as error:
+                    failed = failed or error
         return failed
 
     def _import_comparisons(self, folder: Path) -> ItdaError | None:
@@ -217,7 +234,7 @@ class Index:
     def forget_run(self, run_id: str) -> None:
         """Remove a run from the index; its directory is not touched."""
         with self._database.transaction() as cursor:
-            for table in ("codes", "latents", "run_prompts", "evaluations", "runs"):
+            for table in _OF_RUNS:
                 cursor.execute(
                     f"DELETE FROM {table} WHERE run = (SELECT run FROM runs WHERE run_id = ?)",
                     [run_id],

@@ -14,11 +14,13 @@ from itda_core.store.label_queries import LabelQueries
 from itda_core.store.label_sources import ATOMS_ELSEWHERE, LABELLED
 from itda_core.store.latent_search import (
     LATENT_COLUMNS,
+    SCORE_COLUMNS,
     LatentPage,
     LatentSearch,
     listing,
 )
 from itda_core.store.namesake_tables import COMPARED
+from itda_core.store.score_tables import SCORED
 
 
 class LatentQueries:
@@ -83,14 +85,20 @@ class LatentQueries:
         """The given latents with their sources, in the order of their numbers, and with what was
         written of them here or, where nothing was, of the same source elsewhere: label, note,
         bookmarked, lists, and label_from, note_from and bookmarked_from, the run that it is from
-        ("" where it is from here)."""
+        ("" where it is from here). Then strong_density, that of its strong uses or of all where it
+        has no threshold, and its scores as `runs.latent_scores` names them, missing without one."""
         return self._database.query(
-            f"""SELECT {LATENT_COLUMNS} FROM {LABELLED}
+            f"""SELECT {LATENT_COLUMNS}, {SCORE_COLUMNS} FROM {LABELLED} {SCORED}
             WHERE r.run_id = $run AND list_contains($numbers::INTEGER[], l.latent)
             ORDER BY l.latent""",
             run=run_id,
             numbers=list(numbers),
         )
+
+    def judged(self, run_id: str) -> str:
+        """Which uses the scores of a run are of: "strong" or "all"; "" without scores."""
+        select = "SELECT judged FROM scored JOIN runs USING (run) WHERE run_id = ?"
+        return next(iter(self._database.query(select, run_id)["judged"]), "")
 
     def labels(self, run_id: str) -> dict[int, str]:
         """The label of each latent of a dictionary that has one, its own or that of the same source

@@ -6,13 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from itda_core.store.label_sources import LABELLED, LATENTS, SHOWN, WRITTEN
+from itda_core.store.score_tables import SCORED, SHOWN_SCORES
 
-ORDERS = ("match", "number", "density", "strength", "similarity")
+ORDERS = (
+    "match", "number", "density", "strength", "similarity", "auroc", "strong_density",
+    "strong_first", "strong_on_token", "strong_on_word",
+)  # fmt: skip
 FREQUENT = 0.1
 """Latents on a larger share of the tokens say little of any of them."""
 _CONTEXT = 40
 """Characters on either side of a source that belong to its context"""
 _DENSITY = "l.tokens / greatest(r.explored_tokens, 1)"
+_STRONG_DENSITY = "coalesce(q.strong, l.tokens) / greatest(r.explored_tokens, 1)"
+"""Of strong uses, or of all where the latent has no threshold"""
 _NOISE = f"(l.position = 0 OR {_DENSITY} > {FREQUENT})"
 _OF_KIND = {
     "usual": f"NOT {_NOISE}",
@@ -28,6 +34,11 @@ _BY = {
     "density": "l.tokens DESC",
     "strength": "l.strongest DESC",
     "similarity": "list_extract($similarities::FLOAT[], l.latent + 1) DESC",
+    "strong_density": f"{_STRONG_DENSITY} DESC",
+    **{
+        name: f"q.{name} DESC NULLS LAST"
+        for name in ("auroc", "strong_first", "strong_on_token", "strong_on_word")
+    },
 }
 _LEFT = f'greatest(0, l."start" - {_CONTEXT})'
 _TEXTS = {
@@ -38,6 +49,7 @@ _TEXTS = {
 }
 LATENT_COLUMNS = f"""l.latent, p.prompt_id, p.title, p.text, l.position, l."start", l."end",
     l.token, l.origin, l.tokens, {_DENSITY} AS density, l.strongest, {SHOWN}"""
+SCORE_COLUMNS = f"{_STRONG_DENSITY} AS strong_density, {SHOWN_SCORES}"
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,14 @@ class LatentSearch:
     """only those that were put into the list of that name"""
     among: tuple[int, ...] | None = None
     """only these numbers"""
+    min_auroc: float = 0.0
+    """0 takes in latents without a score"""
+    of_strong: bool = False
+    """whether the densities that are asked for are of strong uses alone"""
+
+    @property
+    def asks_for_scores(self) -> bool:
+        return self.min_auroc > 0 or self.of_strong
 
     @property
     def asks_for_labels(self) -> bool:
@@ -97,6 +117,8 @@ def listing(
     if order == "match":
         values["sought"] = search.text
     tables = LABELLED if search.asks_for_labels else LATENTS
+    if search.asks_for_scores or "q." in _BY[order]:
+        tables += f" {SCORED}"
     select = f"""SELECT l.latent, row_number() OVER (ORDER BY {_BY[order]}, l.latent) - 1 AS place
         FROM {tables} WHERE r.run_id = $run AND {condition}"""
     return select, values
@@ -109,8 +131,12 @@ def _condition(search: LatentSearch) -> tuple[str, dict[str, Any]]:
         conditions.append(_match(search))
         values["text"] = _pattern(search)
     if (search.min_density, search.max_density) != (0.0, 1.0):
-        conditions.append(f"{_DENSITY} BETWEEN $least AND $most")
+        density = _STRONG_DENSITY if search.of_strong else _DENSITY
+        conditions.append(f"{density} BETWEEN $least AND $most")
         values |= {"least": search.min_density, "most": search.max_density}
+    if search.min_auroc > 0:
+        conditions.append("q.auroc >= $auroc")
+        values["auroc"] = search.min_auroc
     if search.bookmarked:
         conditions.append("(b.bookmarked OR o.bookmarked_from IS NOT NULL)")
     if search.labelled:

@@ -37,7 +37,7 @@ class Explorer:
         self.import_error = ""
         self.store = self._open_store(data / FILE_NAME)
         self._import_finished()
-        self.queue = JobQueue(data / "jobs", self.runs_folder, self._import_finished)
+        self.queue = JobQueue(data / "jobs", self.runs_folder, self._import_finished, scores=True)
         if os.environ.get("ITDA_DEMO") and self.is_new and is_installed(DEMO_MODEL):
             self.start_demo()
         atexit.register(_be_quiet_at_last)  # the last registered runs first

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -17,6 +18,7 @@ from itda_core.config import TrainConfig
 from itda_core.errors import InputError, ItdaError
 from itda_core.jobs import queue as jobs_module
 from itda_core.jobs.queue import JobQueue
+from itda_core.runs.latent_scores import SCORES_FILE
 from itda_core.runs.results import read_evaluation
 from itda_core.runs.run import list_runs
 from itda_core.runs.workspace import interrupted_trainings
@@ -241,6 +243,37 @@ def test_closing_the_app_stops_the_process_and_the_next_one_goes_on_with_it(open
     again = open_queue("exit 0")  # what waited still waits, and gets its turn
     assert wait_until(lambda: ended(again, waiting)).state == "done"
     assert now(again, job).state == "done"
+
+
+SAYS_FINISHED = """
+while [ "$1" != --progress ]; do shift; done
+echo '{"stage": "done", "finished": [NAMES]}' >> "$2"
+"""
+
+
+def test_the_runs_of_a_training_that_ends_are_scored_but_for_those_that_are(
+    open_queue, config, tmp_path, runs_folder
+):
+    shutil.copytree(runs_folder, tmp_path / "runs")
+    first, second, third = list_runs(tmp_path / "runs")
+    (second.directory / SCORES_FILE).touch()
+    names = ", ".join(f'"{name}"' for name in (first.run_id, second.run_id, third.run_id, "gone"))
+    script = SAYS_FINISHED.replace("NAMES", names)
+    queue = open_queue(script)  # one that is not asked for scores
+    job = queue.submit(config)
+    wait_until(lambda: ended(queue, job))
+    assert [job.command for job in queue.jobs()] == ["train"]
+    queue.close()
+    queue = open_queue(script, scores=True)
+    job = queue.submit(config)
+    wait_until(lambda: ended(queue, job))
+    scoring = wait_until(lambda: queue.jobs()[2:])[0]
+    assert (scoring.command, scoring.kind, scoring.device) == ("score", "scores", "cpu")
+    assert scoring.run_ids == (first.run_id, third.run_id)
+    model = first.config.model.name
+    assert scoring.title == f"Scores of {model}, layers {first.layer}, {third.layer}"
+    assert wait_until(lambda: ended(queue, scoring)).state == "done"
+    assert len(queue.jobs()) == 3  # and scores are not scored
 
 
 # After a crash of the app

@@ -433,7 +433,8 @@ def test_a_database_from_before_there_were_sites_is_brought_up_to_date(tmp_path,
         for column in ("closes", "root", "origin"):  # that came later still
             database.execute(f"ALTER TABLE labels DROP COLUMN {column}")
         database.execute("DROP TABLE latent_comparisons")
-        database.execute("DROP TABLE namesakes")
+        for table in ("namesakes", "scored", "latent_scores"):
+            database.execute(f"DROP TABLE {table}")
         database.execute("UPDATE meta SET version = 4")
     store = Store(path)
     for name, table in store.runs.contents().items():
@@ -467,6 +468,8 @@ def test_a_database_of_the_format_before_is_brought_up_to_date(tmp_path):
                 "INSERT INTO latents VALUES (1, ?, 1, ?, ?, ?, ?, 0, 0, ?, ?)",
                 [position, position, *span, token, closes, position],
             )
+        database.execute("DROP TABLE scored")
+        database.execute("DROP TABLE latent_scores")
     Store(path).close()
     with duckdb.connect(str(path)) as database:
         told = database.execute("SELECT closes FROM latents ORDER BY latent").fetchall()
@@ -477,6 +480,20 @@ def test_a_database_of_the_format_before_is_brought_up_to_date(tmp_path):
         assert {"closes", "root", "origin"} <= set(columns)
         [(version,)] = database.execute("SELECT version FROM meta").fetchall()
     assert version == SCHEMA_VERSION
+
+
+def test_a_database_from_before_there_were_scores_is_brought_up_to_date(tmp_path, runs_folder):
+    path = tmp_path / "explorer.duckdb"
+    rebuild(path, runs_folder)
+    with duckdb.connect(str(path)) as database:
+        database.execute("DROP TABLE scored")
+        database.execute("DROP TABLE latent_scores")
+        database.execute("UPDATE meta SET version = 7")
+    store = Store(path)
+    run_id = store.runs.table()["run_id"][0]
+    assert store.latents.judged(run_id) == ""
+    assert store.latents.table(run_id, [0])["threshold"].isna().all()
+    store.close()
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK" * 50_000], ids=["empty", "short", "long"])

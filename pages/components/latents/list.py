@@ -26,6 +26,11 @@ _ORDERS = {
     "density": "Most used",
     "strength": "Strongest",
     "similarity": "Similar to …",
+    "auroc": "Best score",
+    "strong_density": "Most strong uses",
+    "strong_first": "Most often the first term",
+    "strong_on_token": "Most often on its token",
+    "strong_on_word": "Most often on its word",
 }
 
 
