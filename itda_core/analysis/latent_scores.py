@@ -18,12 +18,18 @@ from itda_core.errors import ModelError
 from itda_core.evaluation.batch import each_run
 from itda_core.evaluation.detection import EMBEDDER, Nearness, auroc
 from itda_core.evaluation.intervals import auroc_interval
-from itda_core.evaluation.strong_uses import UNSIGNED, Thresholds, strong_thresholds
+from itda_core.evaluation.strong_uses import UNSIGNED, Thresholds, lowest_cuts, strong_thresholds
 from itda_core.model.loading import load_model
 from itda_core.progress import Progress
 from itda_core.runs.latent_scores import save_scores, scored_digest
 from itda_core.runs.run import Run
 
+ON_WORD_FOR_EACH_OTHER, ON_WORD_USES = 9, 10
+"""Uses on the word of the source for each other one where it is said to be the word's alone, and
+uses that must be"""
+_IN_SHORT = (
+    "strong_squares", "auroc", "same_auroc", "strong_first", "strong_on_token", "strong_on_word",
+)  # fmt: skip
 _TOGETHER = 512
 """Latents whose cosines are in memory at once"""
 
@@ -103,22 +109,16 @@ def score_latents(
 
 
 def in_short(table: dict[str, np.ndarray]) -> dict[str, Any]:
-    """What the scores of a run come to: shares of all its latents, uses and squared coefficients,
-    and medians over its latents; None where there is nothing to count."""
+    """What the scores of a run come to: how many latents have a threshold, the share of all uses
+    that are strong, and medians over latents, which a massive activation does not move; None where
+    there is nothing to count."""
     has = ~np.isnan(table["threshold"])
     n_uses = int(table["uses"].sum())
-    squares = float(table["squares"].sum())
-    of_strong = table["strong_squares"] * table["squares"]
     return {
         "latents": len(has),
         "with_threshold": int(has.sum()),
         "strong_share": float(np.nansum(table["strong"]) / n_uses) if n_uses else None,
-        "strong_squares_share": float(np.nansum(of_strong) / squares) if squares else None,
-        **{f"median_{name}": _median(table[name]) for name in ("auroc", "same_auroc")},
-        **{
-            f"median_{name}": _median(table[name])
-            for name in ("strong_first", "strong_on_token", "strong_on_word")
-        },
+        **{f"median_{name}": _median(table[name]) for name in _IN_SHORT},
     }
 
 
@@ -141,7 +141,6 @@ def _counted(read: ReadRun, found: Thresholds, is_strong: np.ndarray) -> dict[st
         "why": found.why,
         "uses": counts,
         "strong": np.where(has, strong, np.nan),
-        "squares": of_all,
         "strong_squares": np.where(has, _ratio(of_strong, of_all), np.nan),
         "filler": found.filler,
     }
@@ -152,7 +151,21 @@ def _counted(read: ReadRun, found: Thresholds, is_strong: np.ndarray) -> dict[st
         for name, holds in {"first": uses.steps == 0, **of_title}.items():
             share = _ratio(np.bincount(latents[among & holds], minlength=n_latents), total)
             table[prefix + name] = np.where((titles < 0) & (name in of_title), np.nan, share)
-    return table
+    return table | _on_word_alone(read, word)
+
+
+def _on_word_alone(read: ReadRun, is_on_word: np.ndarray) -> dict[str, np.ndarray]:
+    """From which coefficient up nine of ten uses are on the word of the source, and how many uses
+    that are; NaN where it is not so of ON_WORD_USES. is_on_word: [n_uses] bool."""
+    among = read.is_elsewhere & (read.uses.coefficients > 0) & (read.titles[read.uses.latents] >= 0)
+    of = read.uses.latents[among], read.uses.coefficients[among], is_on_word[among]
+    cuts = lowest_cuts(*of, ON_WORD_FOR_EACH_OTHER, len(read.titles))
+    n_uses = cuts.wanted + cuts.others
+    is_enough = n_uses >= ON_WORD_USES
+    return {
+        "word_above": np.where(is_enough, cuts.cut, np.float32(np.nan)),
+        "word_uses": np.where(is_enough, n_uses, np.nan),
+    }
 
 
 def _on_source(read: ReadRun) -> tuple[np.ndarray, np.ndarray]:

@@ -38,28 +38,52 @@ def strong_thresholds(latents: np.ndarray, coefficients: np.ndarray, n_latents: 
     if not (coefficients < 0).any():  # of an autoencoder, or too few
         why[:] = UNSIGNED if len(coefficients) else FEW
         return Thresholds(threshold, filler, why)
-    sizes = np.abs(coefficients).astype(np.float32)
-    order = np.argsort(_descending(latents, sizes, coefficients > 0))
-    owners, is_positive = latents[order], coefficients[order] > 0
-    starts = np.concatenate([[0], np.cumsum(counts)])[:-1]
-    positive = np.cumsum(is_positive)
-    positive -= np.concatenate([[0], positive])[starts][owners]
-    negative = np.arange(1, len(order) + 1) - starts[owners] - positive
-    holds = is_positive & (POSITIVE_FOR_EACH_NEGATIVE * negative <= positive)
-    last = np.full(n_latents, -1)
-    np.maximum.at(last, owners[holds], np.flatnonzero(holds))
-    found = np.flatnonzero((last >= 0) & (counts >= MIN_USES))
-    at = last[found]
-    threshold[found] = sizes[order][at]
-    filler[found] = np.minimum(1.0, (1 + negative[at]) / positive[at])
+    cuts = lowest_cuts(
+        latents, np.abs(coefficients), coefficients > 0, POSITIVE_FOR_EACH_NEGATIVE, n_latents
+    )
+    found = ~np.isnan(cuts.cut) & (counts >= MIN_USES)
+    threshold[found] = cuts.cut[found]
+    filler[found] = np.minimum(1.0, (1 + cuts.others[found]) / cuts.wanted[found])
     why[found] = ""
     return Thresholds(threshold, filler, why)
 
 
-def _descending(latents: np.ndarray, sizes: np.ndarray, is_positive: np.ndarray) -> np.ndarray:
-    """[n] uint64 that are in the order of latents, then of sizes from the largest, then negative
-    uses first: sorting one key takes a fifth of the time of three. The bits of floats that are not
-    negative are in the order of the floats."""
+class Cuts(NamedTuple):
+    """The lowest cut of each latent above which what is wanted prevails."""
+
+    cut: np.ndarray
+    """[n_latents] float32, a size of a wanted use; NaN where there is none"""
+    wanted: np.ndarray
+    """[n_latents] int64, wanted uses at least as large, 0 without a cut"""
+    others: np.ndarray
+    """[n_latents] int64, the other ones"""
+
+
+def lowest_cuts(
+    latents: np.ndarray, sizes: np.ndarray, is_wanted: np.ndarray, for_each: int, n_latents: int
+) -> Cuts:
+    """The smallest size of a wanted use at and above which there are at least `for_each` wanted
+    uses for each other one. latents, sizes (not negative), is_wanted: [n_uses]."""
+    order = np.argsort(_descending(latents, sizes.astype(np.float32), is_wanted))
+    owners, wanted = latents[order], is_wanted[order]
+    starts = np.searchsorted(owners, np.arange(n_latents))
+    counted = np.cumsum(wanted)
+    counted -= np.concatenate([[0], counted])[starts][owners]
+    others = np.arange(1, len(order) + 1) - starts[owners] - counted
+    holds = wanted & (for_each * others <= counted)
+    last = np.full(n_latents, -1)
+    np.maximum.at(last, owners[holds], np.flatnonzero(holds))
+    found = np.flatnonzero(last >= 0)
+    cuts = Cuts(np.full(n_latents, np.nan, np.float32), *np.zeros((2, n_latents), np.int64))
+    cuts.cut[found] = sizes[order][last[found]]
+    cuts.wanted[found], cuts.others[found] = counted[last[found]], others[last[found]]
+    return cuts
+
+
+def _descending(latents: np.ndarray, sizes: np.ndarray, is_wanted: np.ndarray) -> np.ndarray:
+    """[n] uint64 that are in the order of latents, then of sizes from the largest, then of uses
+    that are not wanted: sorting one key takes a third of the time of three. The bits of floats that
+    are not negative are in the order of the floats."""
     from_largest = np.uint64(0xFFFFFFFF) - sizes.view(np.uint32).astype(np.uint64)
     owners = latents.astype(np.uint64) << np.uint64(33)
-    return owners | (from_largest << np.uint64(1)) | is_positive.astype(np.uint64)
+    return owners | (from_largest << np.uint64(1)) | is_wanted.astype(np.uint64)

@@ -87,6 +87,18 @@ def whole_words(prompts: pd.DataFrame, tokens: ReadTokens) -> np.ndarray:
     return pd.factorize(pd.Series(found, dtype=object))[0]
 
 
+def word_at(text: str, start: int, end: int) -> str:
+    """The word of a token as `whole_words` tells it, as it is written; the token where it has
+    none. start, end: of the token, characters."""
+    first = _LETTERS.search(text, start, end)
+    if first is None:
+        return text[start:end]
+    begin = first.start()
+    while begin and _LETTERS.match(text, begin - 1):
+        begin -= 1
+    return _LETTERS.match(text, begin)[0]
+
+
 def title_tokens(sources: pd.DataFrame, prompts: pd.DataFrame, tokens: ReadTokens) -> np.ndarray:
     """The token that each latent is titled by, [n_latents]; −1 where it was not read, or has no
     characters."""

@@ -8,11 +8,14 @@ import pandas as pd
 
 from itda_core.store.database import Database
 
-# Every token that uses a latent, once; of one sign where $sign asks for it.
+# Every token that uses a latent, once; of one sign where $sign asks for it, and from $least up.
 _USES = """SELECT c.run, c.prompt, c.position, min(c.step) AS step,
         sum(c.coefficient)::FLOAT AS coefficient
     FROM codes c JOIN runs r USING (run) WHERE r.run_id = $run AND c.latent = $latent
-    GROUP BY ALL HAVING $sign = 0 OR sign(sum(c.coefficient)) = $sign"""
+    GROUP BY ALL HAVING ($sign = 0 OR sign(sum(c.coefficient)) = $sign)
+        AND sum(c.coefficient)::FLOAT >= $least"""
+_ALL = float("-inf")
+"""The least coefficient where any will do"""
 _USE_COLUMNS = """p.prompt_id, p.title, p.text, u.position, u.step, u.coefficient, rp.starts,
     rp.ends"""
 
@@ -55,15 +58,24 @@ class UseQueries:
             latent=latent,
             limit=limit,
             sign=sign,
+            least=_ALL,
         )
 
     def of_card(
-        self, run_id: str, latent: int, source: str, limit: int = 20, sign: int = 0
+        self,
+        run_id: str,
+        latent: int,
+        source: str,
+        limit: int = 20,
+        sign: int = 0,
+        least: float = _ALL,
     ) -> CardUses:
         """`strongest`, `in_prompts`, `coefficients` and the spans of the source at once, in two
-        queries: planning them takes longer than answering them. source: its prompt_id."""
-        uses = self._database.query(_USES, run=run_id, latent=latent, sign=0)
+        queries: planning them takes longer than answering them. source: its prompt_id; least: of
+        the coefficients of `strongest`, as that of strong uses is."""
+        uses = self._database.query(_USES, run=run_id, latent=latent, sign=0, least=_ALL)
         shown = uses[np.sign(uses["coefficient"]) == sign] if sign else uses
+        shown = shown[shown["coefficient"] >= least]
         order = [shown["position"], shown["prompt"], -shown["coefficient"].abs()]
         shown = shown.iloc[np.lexsort(order)[:limit]]
         prompts = self._prompts(run_id, shown["prompt"].unique().tolist(), source)
@@ -98,10 +110,17 @@ class UseQueries:
         )
 
     def banded(
-        self, run_id: str, latent: int, bands: int, of_each: int, sign: int = 0
+        self,
+        run_id: str,
+        latent: int,
+        bands: int,
+        of_each: int,
+        sign: int = 0,
+        least: float = _ALL,
     ) -> pd.DataFrame:
         """Uses from the whole range: the |coefficients| in `bands` parts with as many uses each,
-        the strongest first, and `of_each` uses from every part, evenly spaced in it.
+        the strongest first, and `of_each` uses from every part, evenly spaced in it. sign, least:
+        as in `of_card`.
 
         The columns of `strongest`, and band (0 first), low and high (|coefficient| in it),
         and uses (how many it has).
@@ -129,6 +148,7 @@ class UseQueries:
             bands=bands,
             of_each=of_each,
             sign=sign,
+            least=least,
         )
 
     def in_context(self, run_id: str, tokens: pd.DataFrame) -> pd.DataFrame:
@@ -196,6 +216,7 @@ class UseQueries:
             run=run_id,
             latent=latent,
             sign=0,
+            least=_ALL,
         )
 
     def coefficients(self, run_id: str, latent: int) -> pd.Series:

@@ -92,16 +92,25 @@ def test_every_count_and_share_is_that_of_a_slow_count(made, scored):
     _, table = scored
     uses = pd.DataFrame([*slow_uses(made[0])])
     assert uses.duplicated(["latent"]).any()
-    checked = 0
+    checked = n_on_word = 0
     for latent in range(len(table["latent"])):
         own = uses[uses["latent"] == latent]
         elsewhere = own[own["elsewhere"]]
         assert table["uses"][latent] == len(own)
         squares = (own["coefficient"] ** 2).sum()
-        assert table["squares"][latent] == pytest.approx(squares, rel=1e-5)
         for name in ("first", "on_token", "on_word"):
             expected = elsewhere[name].mean() if len(elsewhere) else np.nan
             assert table[name][latent] == pytest.approx(expected, nan_ok=True)
+        word, count = np.nan, np.nan  # the lowest coefficient with nine of ten on the word above it
+        for c in elsewhere["coefficient"][elsewhere["coefficient"] > 0]:
+            above = elsewhere[elsewhere["coefficient"] >= c]["on_word"]
+            is_on_it = above.loc[elsewhere.index[elsewhere["coefficient"] == c]].any()
+            if is_on_it and above.mean() >= 0.9 and not word <= c:
+                word, count = c, len(above)
+        expected = (word, count) if count >= 10 else (np.nan, np.nan)
+        found = table["word_above"][latent], table["word_uses"][latent]
+        assert found == pytest.approx(expected, nan_ok=True)
+        n_on_word += count >= 10
         rule = slow_threshold(elsewhere["coefficient"].tolist())
         if rule is None:
             assert np.isnan(table["threshold"][latent])
@@ -120,6 +129,7 @@ def test_every_count_and_share_is_that_of_a_slow_count(made, scored):
             expected = strong[strong["elsewhere"]][name].mean()
             assert table[f"strong_{name}"][latent] == pytest.approx(expected, nan_ok=True)
     assert checked > 10
+    assert n_on_word > 0
 
 
 def test_what_is_drawn_are_strong_uses_and_tokens_that_are_none(scored):

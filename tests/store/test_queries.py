@@ -328,6 +328,12 @@ def test_what_a_card_asks_for_at_once_is_what_is_asked_for_one_by_one(store, run
         each = store.uses.coefficients(run.run_id, latent).to_numpy()
         np.testing.assert_array_equal(np.sort(found.coefficients), np.sort(each))
         assert found.source_spans == store.runs.token_spans(run.run_id, sources[latent])
+        least = float(np.median(each)) if len(each) else 0.0  # as that of strong uses is
+        strong = store.uses.of_card(run.run_id, latent, sources[latent], 10_000, sign, least)
+        values = store.uses.strongest(run.run_id, latent, 10_000, sign)["coefficient"].to_numpy()
+        assert strong.strongest["coefficient"].tolist() == values[values >= least].tolist()
+        banded = store.uses.banded(run.run_id, latent, 4, 10_000, sign, least)
+        assert sorted(banded["coefficient"]) == sorted(values[values >= least])
     assert store.uses.of_card(run.run_id, 0, "no such prompt").source_spans == []
     nothing = store.uses.of_card("no such run", 0, "no such prompt")
     assert nothing.strongest.empty and nothing.beside.empty and not len(nothing.coefficients)

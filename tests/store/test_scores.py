@@ -43,7 +43,7 @@ def scored(run, seed=0, judged="strong"):
     codes = pd.read_parquet(run.directory / "codes.parquet")
     uses = codes.groupby("latent").size().reindex(range(n), fill_value=0).to_numpy()
     table |= {"latent": np.arange(n), "uses": uses, "strong": np.where(has, uses // 3, np.nan)}
-    table |= {name: np.full(n, 20) for name in ("drawn", "same_drawn")}
+    table |= {name: np.full(n, 20) for name in ("drawn", "same_drawn", "word_uses")}
     table["why"] = np.where(has, "", "too few uses").astype(object)
     about = {"run_id": run.run_id, "digest": scored_digest(run), "judged": judged,
              "embedder": "minilm-l6", "seed": 0, "tokens": 600, "seconds": 1.5}  # fmt: skip

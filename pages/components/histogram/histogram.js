@@ -1,12 +1,14 @@
 // A histogram of coefficients: bars, two axes, a tip for each bar, and its picture as a file.
 //
 // data.low, data.high: the least and the largest edge of the bins; data.positive, data.negative:
-//   how many coefficients are in each; data.marked: where a line stands, with the text data.told.
+//   how many coefficients are in each; data.strong: how many of them are strong uses, the others
+//   are drawn pale, or null where there is no threshold; data.marked: where a line stands, with the text data.told.
 // data.file, data.picture: the name of its picture, and "SVG" or "PNG".
 // An event "itda-mark" on the document with detail {histogram: data.name, value} draws a line at
 //   that coefficient, one without a value takes it away.
 const SPACE = "http://www.w3.org/2000/svg";
 const BLUE = "#2f6f8f", ORANGE = "#c85a14", GREY = "#9aa5ab";
+const PALE = 0.35;
 const HEIGHT = 190, LEFT = 56, RIGHT = 12, BOTTOM = 36;
 
 // A step of 1, 2 or 5 times a power of ten that makes at most `most` parts of a length.
@@ -70,21 +72,26 @@ export default function (component) {
 
   const drawBars = () => {
     const wide = (width - LEFT - RIGHT) / bins;
-    for (const [counts, fill] of [[data.positive, BLUE], [data.negative, ORANGE]]) {
+    const pale = data.strong ? { "fill-opacity": PALE } : {};
+    const kinds = [[data.positive, BLUE, pale], [data.negative, ORANGE, pale],
+      [data.strong || [], BLUE, {}]]; // the strong ones stand before the others
+    for (const [counts, fill, look] of kinds) {
       counts.forEach((count, bin) => {
         if (!count) { return; }
         const box = { x: LEFT + (bin + 0.015) * wide, width: 0.97 * wide };
-        make("rect", { ...box, y: y(count), height: y(0) - y(count), fill, class: "bar" });
+        const size = { y: y(count), height: y(0) - y(count) };
+        make("rect", { ...box, ...size, fill, ...look, class: "bar" });
       });
     }
     for (let bin = 0; bin < bins; bin += 1) { // all of its height answers the mouse
       const count = data.positive[bin] + data.negative[bin];
+      const strong = data.strong ? `, ${data.strong[bin].toLocaleString("en-US")} strong` : "";
       const middle = data.low + (bin + 0.5) * (data.high - data.low) / bins;
       if (!count) { continue; }
       const box = { x: LEFT + bin * wide, y: top, width: wide, height: HEIGHT - BOTTOM - top };
       const touched = make("rect", { ...box, fill: "transparent" });
       touched.addEventListener("mouseenter", () => {
-        tip.textContent = `${counted(count)} near ${short(middle)}`;
+        tip.textContent = `${counted(count)} near ${short(middle)}${strong}`;
         tip.style.display = "block";
         tip.style.left = `${Math.min(box.x, Math.max(0, width - tip.offsetWidth))}px`;
         tip.style.top = `${Math.max(0, y(count) - tip.offsetHeight - 4)}px`;

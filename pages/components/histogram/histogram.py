@@ -18,27 +18,40 @@ _histogram = st.components.v2.component(
 
 
 def show_histogram(
-    coefficients: np.ndarray, marked: float | None, file_name: str, picture: str, key: str
+    coefficients: np.ndarray,
+    marked: float | None,
+    file_name: str,
+    picture: str,
+    key: str,
+    threshold: float | None = None,
 ) -> None:
     """Draw it, negative and positive coefficients in their colours. marked: the coefficient of a
-    token that was decomposed, drawn as a line; file_name, picture: of its picture, and whether that
+    token that was decomposed, drawn as a line; threshold: of strong uses; what is below is drawn
+    pale; file_name, picture: of its picture, and whether that
     is an "SVG" or a "PNG"; key: by which a token strip puts a mark into it."""
-    data = histogram_data(coefficients, marked)
+    data = histogram_data(coefficients, marked, threshold)
     _histogram(data=data | {"name": key, "file": file_name, "picture": picture}, key=key)
 
 
-def histogram_data(coefficients: np.ndarray, marked: float | None) -> dict[str, Any]:
+def histogram_data(
+    coefficients: np.ndarray, marked: float | None, threshold: float | None = None
+) -> dict[str, Any]:
     """What the component draws: the least and the largest edge of bins of equal width, and how many
-    coefficients are in each, those above and those below zero apart; `marked` is within them.
+    coefficients are in each, those above and those below zero apart, and how many of them are
+    strong, None without a threshold; `marked` is within them.
     coefficients: [n], any n."""
     edges = _edges(np.append(coefficients, [] if marked is None else marked).astype(np.float64))
     positive, _ = np.histogram(coefficients[coefficients > 0], edges)
     negative, _ = np.histogram(coefficients[coefficients < 0], edges)
+    strong = None
+    if threshold is not None:
+        strong = np.histogram(coefficients[coefficients >= threshold], edges)[0].tolist()
     return {
         "low": float(edges[0]),
         "high": float(edges[-1]),
         "positive": positive.tolist(),
         "negative": negative.tolist(),
+        "strong": strong,
         "marked": marked,
         "told": "" if marked is None else f"decomposed token {marked:+.2f}",
     }

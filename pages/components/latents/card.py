@@ -7,13 +7,16 @@ import pandas as pd
 import streamlit as st
 
 from itda_core.exchange.export import atom_file
+from itda_core.glossary import GLOSSARY
 from itda_core.settings import RESID_POST
 from pages.components.cached import loaded_dictionary
 from pages.components.charts.camera import ask_for_format, picture_format
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
 from pages.components.histogram.histogram import show_histogram
+from pages.components.latents.score import show_score, threshold_of
 from pages.components.latents.uses import (
+    chosen_uses,
     histogram_key,
     show_chosen_uses,
     show_near_misses,
@@ -42,12 +45,13 @@ def show_card(
     key: sets the cards of one page apart; most_uses: how many are listed; is_page: whether it is
     the page of the latent, where more can be asked for: other uses, files, and how to have the
     same numbers."""
-    sign = st.session_state.get("sign", 0) if is_page else 0
+    sign, least = chosen_uses(latent, is_page)
     asked = explorer().store.uses.of_card(
-        run.run_id, int(latent.latent), latent.prompt_id, most_uses, sign
+        run.run_id, int(latent.latent), latent.prompt_id, most_uses, sign, least
     )
     show_source(latent, asked.source_spans, key=f"{key}source")
     show_numbers(run, latent)
+    show_score(latent)
     uses, tokens = int(latent.tokens), int(run.explored_tokens)
     if not uses:
         st.info(words_of(run).dead if tokens else _NOTHING_EXPLORED)
@@ -68,9 +72,16 @@ def show_numbers(run, latent: pd.Series) -> None:
     """How often and how strongly it is used, and where it is."""
     uses, tokens = int(latent.tokens), int(run.explored_tokens)
     density, strongest, where = st.columns(3)
-    density.metric(
-        "tokens that use it", f"{latent.density:.2%}", help=f"{uses:,} of {tokens:,} explored"
-    )
+    counted = f"{uses:,} of {tokens:,} explored"
+    if threshold_of(latent) is None:
+        density.metric("tokens that use it", f"{latent.density:.2%}", help=counted)
+    else:
+        density.metric(
+            "tokens that use it strongly",
+            f"{latent.strong_density:.2%}",
+            help=f"{int(latent.strong):,} of {tokens:,} explored. With filler "
+            f"{latent.density:.2%}, {counted}. {GLOSSARY['filler']}",
+        )
     strongest.metric("strongest coefficient", f"{latent.strongest:.2f}")
     site = "" if run.site == RESID_POST else f" {run.site}"
     where.metric("layer", f"{run.layer} of {run.n_layers - 1}{site}", help=literal(run.model))
@@ -89,7 +100,7 @@ def show_histogram_of_uses(
         f"{int(run.atoms):,}; negative on {negative:,}."
     )
     file_name = f"coefficients-{run.run_id}-{number}"
-    show_histogram(coefficients, marked, file_name, picture_format(), key)
+    show_histogram(coefficients, marked, file_name, picture_format(), key, threshold_of(latent))
 
 
 def _marked(latent: int) -> float | None:

@@ -32,6 +32,12 @@ _ORDERS = {
     "strong_on_token": "Most often on its token",
     "strong_on_word": "Most often on its word",
 }
+_SCORE = (
+    "How well its source tells its strong uses from any token: AUROC, 0.5 is chance. The card has "
+    "the interval."
+)
+_USED_ON = "Share of the explored tokens: of strong uses, or of all where there is no threshold."
+_WITH_FILLER = "Share of the explored tokens that use it at all."
 
 
 @dataclass(frozen=True)
@@ -147,16 +153,25 @@ def show_list(run, listing: Listing, shown_page: LatentPage) -> None:
     table = explorer().store.known(_rows, listing, tuple(shown_page.numbers))
     table["from"] = origins(run, table["label_from"])
     written = [name for name in ("label", "from") if table[name].any()]
-    measured = ["cosine"] if listing.similarities else ["percent", "strongest"]
+    measured, behind = ["cosine"] if listing.similarities else ["percent", "strongest"], []
+    if table["why"].notna().any():
+        measured = [*measured[:1], "auroc"]
+        behind = ["with_filler", "strongest"]
     st.dataframe(
         table,
-        column_order=["latent", "token", *written, *measured, "source"],
+        column_order=["latent", "token", *written, *measured, "source", *behind],
         column_config={
             "latent": st.column_config.NumberColumn("no.", width=50, format="%d"),
             "token": st.column_config.TextColumn("token", width=80),
             "source": f"{words_of(run).source} in context",
-            "percent": st.column_config.NumberColumn("used on", format="%.2f %%", width=70),
+            "percent": st.column_config.NumberColumn(
+                "used on", format="%.2f %%", width=70, help=_USED_ON
+            ),
+            "with_filler": st.column_config.NumberColumn(
+                "with filler", format="%.2f %%", width=70, help=_WITH_FILLER
+            ),
             "strongest": st.column_config.NumberColumn("strongest", format="%.1f", width=70),
+            "auroc": st.column_config.NumberColumn("score", format="%.2f", width=60, help=_SCORE),
             "cosine": st.column_config.NumberColumn("cosine", format="%+.3f", width=70),
             "label": st.column_config.TextColumn("label", width=90),
             "from": st.column_config.TextColumn(
@@ -208,7 +223,8 @@ def _rows(listing: Listing, numbers: tuple[int, ...]) -> pd.DataFrame:
         snippet(row.text, row.start, row.end, before=10) for row in table.itertuples()
     ]
     table["token"] = table["token"].map(token_label)
-    table["percent"] = table["density"] * 100
+    table["percent"] = table["strong_density"] * 100
+    table["with_filler"] = table["density"] * 100
     table["label"] = [_star(row) + shown(row.label) for row in table.itertuples()]
     if listing.similarities:
         table["cosine"] = [listing.similarities[number] for number in numbers]

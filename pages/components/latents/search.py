@@ -28,8 +28,11 @@ _KINDS = {
 _LEAST = Setting("least", "Used on at least, %", "number", min=0, max=100)
 _MOST = Setting("most", "and at most, %", "number", min=0, max=100)
 """Percent of the explored tokens"""
+_LEAST_SCORE = Setting("score", "Score at least", "number", min=0, max=1)
 _ANY = ""
-_FILTERS = ("in", "match", "kind", "least", "most", "list", "bookmarked", "labelled")
+_FILTERS = (
+    "in", "match", "kind", "least", "most", "list", "bookmarked", "labelled", "score", "of_strong",
+)  # fmt: skip
 SEARCH_LABEL = "Search the latents"
 _KEYS = ("search", "filters", "among", *_FILTERS)
 _MAX_IN_LINK = 200
@@ -81,9 +84,15 @@ def _ask_for_search(field, switch) -> LatentSearch:
     in_list = choose(places[5].selectbox, "List", names, "list")
     bookmarked = _switch(places[6], "Bookmarked", "bookmarked")
     labelled = _switch(places[7], "With label", "labelled")
+    places = st.columns([1.4, 3, 5], vertical_alignment="bottom")
+    score = linked_number_field(places[0], _LEAST_SCORE, "score", 0.0, writes_default=False)
+    of_strong = _switch(places[1], "Used on: strong uses only", "of_strong")
     # Read when all is drawn: a filter that can't be used must not take the others away.
     densities = _LEAST.read(least) / 100, _MOST.read(most) / 100
-    return LatentSearch(text, place, way, *densities, bookmarked, labelled, kind, in_list)
+    return LatentSearch(
+        text, place, way, *densities, bookmarked, labelled, kind, in_list,
+        min_auroc=_LEAST_SCORE.read(score), of_strong=of_strong,
+    )  # fmt: skip
 
 
 def describe(search: LatentSearch) -> str:
@@ -92,7 +101,10 @@ def describe(search: LatentSearch) -> str:
     if search.text:
         parts.append(f"“{search.text}” as {_WAYS[search.way]} in: {_PLACES[search.place]}")
     if (search.min_density, search.max_density) != (0.0, 1.0):
-        parts.append(f"used on {search.min_density:.2%} to {search.max_density:.2%}")
+        strongly = " strongly" * search.of_strong
+        parts.append(f"used on {search.min_density:.2%} to {search.max_density:.2%}{strongly}")
+    if search.min_auroc > 0:
+        parts.append(f"with a score of at least {search.min_auroc:g}")
     if search.kind not in ("usual", "all"):
         parts.append(_KINDS[search.kind])
     if search.among is not None:
@@ -109,6 +121,7 @@ def what_to_change(search: LatentSearch) -> str:
         (search.min_density, search.max_density) != (0.0, 1.0)
         or search.kind not in ("usual", "all")
         or search.among is not None
+        or search.min_auroc > 0
         or bool(search.in_list or search.bookmarked or search.labelled)
     )
     hints = ["a shorter word"] * bool(search.text) + ["fewer filters"] * is_filtered

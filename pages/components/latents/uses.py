@@ -10,6 +10,7 @@ from itda_core.runs.near_misses import near_misses
 from itda_core.store.use_queries import CardUses
 from pages.components.cached import loaded_run
 from pages.components.explorer import explorer
+from pages.components.latents.score import threshold_of
 from pages.components.run_names import words_of
 from pages.components.text import literal, quoted
 from pages.components.token_strip.strip import fold_twins, show_rows, strength, token_row
@@ -17,6 +18,9 @@ from pages.components.token_strip.strip import fold_twins, show_rows, strength, 
 _BANDS, _OF_EACH_BAND = 4, 5
 _NEAR_MISSES_SHOWN = 5
 _SIGNS = {0: "both signs", 1: "+", -1: "−"}
+_STRONG = 2
+_KINDS = {_STRONG: "strong", 0: "all", 1: "+", -1: "−"}
+"""Which uses of a latent with a threshold are listed"""
 _CONTEXT_TOKENS = 8
 """Tokens on each side of a use in the short view: about 16 in all."""
 _NOTHING_EXPLORED = "Its near misses are not known: no token was explored in this run."
@@ -31,6 +35,16 @@ def histogram_key(key: str) -> str:
     return f"{key}histogram"
 
 
+def chosen_uses(latent: pd.Series, is_page: bool = True) -> tuple[int, float]:
+    """Which uses of a latent are listed: their sign (0 for both) and their least coefficient. On
+    the page of the latent they can be chosen; strong ones go without saying."""
+    threshold = threshold_of(latent)
+    if threshold is None:
+        return (st.session_state.get("sign", 0) if is_page else 0), -np.inf
+    kind = st.session_state.get("kind_of_uses", _STRONG) if is_page else _STRONG
+    return (0, threshold) if kind == _STRONG else (kind, -np.inf)
+
+
 def show_strongest_uses(run, latent: pd.Series, asked: CardUses, key: str) -> None:
     """Nothing but the strongest, for a card that is not the page. run: a row of Store.runs.table();
     latent: a row of Store.latents.table(); key: of the card."""
@@ -39,9 +53,9 @@ def show_strongest_uses(run, latent: pd.Series, asked: CardUses, key: str) -> No
 
 
 def show_chosen_uses(run, latent: pd.Series, asked: CardUses, key: str) -> None:
-    """The strongest uses, or some of each quarter and the near misses; of both signs or one. asked:
-    for the chosen sign, which is kept as `sign` while the page is open."""
-    title, which, sign_place = st.columns([2, 2.2, 1.8], vertical_alignment="center")
+    """The strongest uses, or some of each quarter and the near misses; strong ones, all, or of one
+    sign. asked: for those of `chosen_uses`, which are kept while the page is open."""
+    title, which, sign_place = st.columns([1.7, 2.1, 2.2], vertical_alignment="center")
     which_uses = which.segmented_control(
         "Which uses",
         ["Strongest", "Whole range"],
@@ -50,15 +64,17 @@ def show_chosen_uses(run, latent: pd.Series, asked: CardUses, key: str) -> None:
         label_visibility="collapsed",
         key="which_uses",
     )
-    sign = sign_place.segmented_control(
-        "Of which sign",
-        list(_SIGNS),
-        format_func=_SIGNS.get,
-        default=0,
+    kinds, of = (_SIGNS, "sign") if threshold_of(latent) is None else (_KINDS, "kind_of_uses")
+    sign_place.segmented_control(
+        "Of which sign" if of == "sign" else "Which kind of uses",
+        list(kinds),
+        format_func=kinds.get,
+        default=next(iter(kinds)),
         required=True,
         label_visibility="collapsed",
-        key="sign",
+        key=of,
     )
+    sign, least = chosen_uses(latent)
     store, number = explorer().store, int(latent.latent)
     if which_uses == "Strongest":
         title.markdown("##### Strongest uses")
@@ -66,7 +82,7 @@ def show_chosen_uses(run, latent: pd.Series, asked: CardUses, key: str) -> None:
         _show_uses(run, latent, uses, asked.beside, key, "uses")
     else:
         title.markdown("##### Uses by quarter")
-        uses = store.uses.banded(run.run_id, number, _BANDS, _OF_EACH_BAND, sign)
+        uses = store.uses.banded(run.run_id, number, _BANDS, _OF_EACH_BAND, sign, least)
         _show_bands(run, latent, uses, _beside(run, latent, uses), key)
     if uses.empty:
         st.caption("No explored token uses it with this sign.")

@@ -1,0 +1,69 @@
+"""What the score of a latent says, in words."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from itda_core.runs.latent_uses import word_at
+from pages.components.text import literal, quoted
+
+SURE = 0.2
+"""Largest share of the strong uses that may be filler where the threshold is relied on"""
+
+
+def threshold_of(latent: pd.Series) -> float | None:
+    """From which coefficient its uses are strong; None where that is not known. latent: a row of
+    Store.latents.table()."""
+    return None if pd.isna(latent.threshold) else float(latent.threshold)
+
+
+def show_score(latent: pd.Series) -> None:
+    """What its strong uses are and how far to trust them; nothing where it has no score."""
+    if pd.isna(latent.why):
+        return
+    st.markdown(literal(strong_in_words(latent)))
+    told = how_well_told(latent)
+    if told:
+        st.caption(literal(told))
+
+
+def strong_in_words(latent: pd.Series) -> str:
+    """Which uses are strong, as a sentence or two."""
+    threshold = threshold_of(latent)
+    if threshold is None:
+        return f"No threshold between strong uses and filler: {latent.why}."
+    above = f"{threshold:.3g}"
+    strong = f"{int(latent.strong):,} {'use' if latent.strong == 1 else 'uses'}"
+    if latent.filler > SURE:
+        return (
+            f"Strong from {above} up, but that is {strong}: too few to say how many are filler "
+            f"({latent.filler:.0%} may be)."
+        )
+    word, from_up = (
+        quoted(word_at(latent.text, latent.start, latent.end)),
+        f"Strong from {above} up",
+    )
+    if not np.isnan(latent.word_above):
+        alone = max(latent.word_above, latent.threshold)
+        return f"{word} above {alone:.3g}; mixed below. {from_up}: {strong}."
+    if np.isnan(latent.strong_on_word):
+        return f"{from_up}: {strong}."
+    return f"{from_up}: {strong}, {latent.strong_on_word:.0%} of them on {word}."
+
+
+def how_well_told(latent: pd.Series) -> str:
+    """How well its source tells its uses from other tokens; "" where that was not judged."""
+    parts = [
+        f"{against} {value:.2f} ({low:.2f}–{high:.2f})"
+        for against, value, low, high in (
+            ("any token", latent.auroc, latent.auroc_low, latent.auroc_high),
+            ("the same token elsewhere", latent.same_auroc, latent.same_low, latent.same_high),
+        )
+        if not np.isnan(value)
+    ]
+    if not parts:
+        return ""
+    return (
+        f"Its source tells them from {' and from '.join(parts)}: AUROC by {int(latent.drawn)} "
+        "uses, 0.5 is chance."
+    )

@@ -1,0 +1,137 @@
+"""Scores on the Latents page: strong uses first, filler pale, and what the numbers say in words."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from itda_core.analysis.judged_tokens import ReadRun
+from itda_core.analysis.latent_scores import score_latents
+from itda_core.runs.latent_scores import save_scores, scored_digest
+from pages.components.histogram.histogram import histogram_data
+from pages.components.latents.score import how_well_told, strong_in_words, threshold_of
+from tests.support.app import metrics, newest, open_page
+
+
+@pytest.fixture
+def data(own_data):
+    return own_data
+
+
+def scored(run):
+    """The run's own scores, with an AUROC of 0.9, 0.89, … for the latents in order."""
+    *_, (_, found) = score_latents(ReadRun.of(run))
+    n = run.metrics["atoms"]
+    values = np.maximum(0.3, 0.9 - np.arange(n) / 100)
+    table = found.table | {"auroc": values, "auroc_low": values - 0.1, "auroc_high": values + 0.05}
+    about = {"run_id": run.run_id, "digest": scored_digest(run), "judged": found.judged,
+             "embedder": "minilm-l6", "seed": 0, "tokens": 600, "seconds": 1.5}  # fmt: skip
+    save_scores(run, about, table)
+    return table
+
+
+def uses_of(run, latent):
+    codes = pd.read_parquet(run.directory / "codes.parquet")
+    own = codes[codes["latent"] == latent].astype({"prompt_id": str})
+    return own.groupby(["prompt_id", "position"])["coefficient"].sum().astype(np.float32)
+
+
+def rich(table):
+    """A latent with a threshold that leaves out most of its many uses."""
+    share = table["strong"] / np.maximum(1, table["uses"])
+    candidates = np.where((table["strong"] > 2) & (share < 0.6), table["uses"], 0)
+    assert candidates.max() > 0
+    return int(candidates.argmax())
+
+
+def latent(**changes):
+    fields = {
+        "threshold": 40.0, "why": "", "strong": 27.0, "filler": 0.1, "strong_on_word": 0.93,
+        "word_above": 52.1234, "text": "They spoke of War, and of peace.", "start": 13, "end": 16,
+        "drawn": 20, "auroc": 0.93, "auroc_low": 0.812, "auroc_high": 0.979, "same_auroc": np.nan,
+        "same_low": np.nan, "same_high": np.nan,
+    }  # fmt: skip
+    return pd.Series(fields | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "'War' above 52.1; mixed below. Strong from 40 up: 27 uses."),
+        ({"word_above": 31.0}, "'War' above 40; mixed below. Strong from 40 up: 27 uses."),
+        ({"word_above": np.nan}, "Strong from 40 up: 27 uses, 93% of them on 'War'."),
+        ({"word_above": np.nan, "strong_on_word": 0.214, "threshold": 3.14159},
+         "Strong from 3.14 up: 27 uses, 21% of them on 'War'."),
+        ({"word_above": np.nan, "strong_on_word": np.nan}, "Strong from 40 up: 27 uses."),
+        ({"filler": 0.5, "strong": 2.0},
+         "Strong from 40 up, but that is 2 uses: too few to say how many are filler (50% may be)."),
+        ({"threshold": np.nan, "why": "too few uses"},
+         "No threshold between strong uses and filler: too few uses."),
+    ],
+)  # fmt: skip
+def test_the_numbers_are_said_in_words(changes, expected):
+    assert strong_in_words(latent(**changes)) == expected
+
+
+def test_a_piece_of_a_word_is_named_by_its_word():
+    piece = latent(text="to ratify it", start=2, end=6)  # " rat"
+    assert strong_in_words(piece).startswith("'ratify' above 52.1")
+    middle = latent(text="to ratify it", start=6, end=9)
+    assert strong_in_words(middle).startswith("'ratify' above 52.1")
+    assert strong_in_words(latent(text="peace, and", start=5, end=6)).startswith("',' above 52.1")
+
+
+def test_how_well_a_source_tells_its_uses_is_said_with_the_interval():
+    assert how_well_told(latent()) == (
+        "Its source tells them from any token 0.93 (0.81–0.98): AUROC by 20 uses, 0.5 is chance."
+    )
+    both = latent(same_auroc=0.6, same_low=0.4, same_high=0.8)
+    assert "and from the same token elsewhere 0.60 (0.40–0.80)" in how_well_told(both)
+    assert how_well_told(latent(auroc=np.nan)) == ""
+    assert threshold_of(latent(threshold=np.nan)) is None
+
+
+def test_the_histogram_tells_strong_uses_from_filler():
+    drawn = histogram_data(np.float32([-2, -2, 0.5, 1.95, 2]), None, 1.96)
+    assert {bin: count for bin, count in enumerate(drawn["strong"]) if count} == {39: 1}
+    assert drawn["positive"][39] == 2
+    assert histogram_data(np.float32([-2, 2]), None)["strong"] is None
+
+
+def test_a_card_lists_strong_uses_until_all_are_asked_for(data):
+    run = newest(data, 2)
+    table = scored(run)
+    number = rich(table)
+    uses = uses_of(run, number)
+    strong = uses[uses >= table["threshold"][number]]
+    app = open_page("latents", run=run.run_id, latent=str(number))
+    share = len(strong) / run.metrics["explored_tokens"]
+    assert metrics(app)["tokens that use it strongly"] == f"{share:.2%}"
+    assert any("Its source tells them from any token" in one.value for one in app.caption)
+    kinds = next(one for one in app.button_group if one.key == "kind_of_uses")
+    assert kinds.value == [2] or kinds.value == 2
+    app.session_state["kind_of_uses"] = -1
+    app.run()
+    assert not app.exception
+    app.session_state["which_uses"] = "Whole range"
+    app.run()
+    assert not app.exception
+    other = newest(data, 1)  # which has no scores
+    app = open_page("latents", run=other.run_id, latent="3")
+    assert "tokens that use it" in metrics(app)
+
+
+def test_the_list_shows_scores_is_sorted_by_them_and_filtered(data):
+    run = newest(data, 2)
+    table = scored(run)
+    app = open_page("latents", run=run.run_id, order="auroc", kind="all")
+    shown = next(one.value for one in app.dataframe if "auroc" in one.value)
+    assert shown["latent"].tolist() == list(range(15))
+    assert shown["auroc"].tolist() == pytest.approx([0.9 - n / 100 for n in range(15)])
+    strong = np.where(np.isnan(table["strong"]), table["uses"], table["strong"])
+    expected = 100 * strong[:15] / run.metrics["explored_tokens"]
+    assert shown["percent"].tolist() == pytest.approx(expected.tolist())
+    expected = 100 * table["uses"][:15] / run.metrics["explored_tokens"]
+    assert shown["with_filler"].tolist() == pytest.approx(expected.tolist())
+    app = open_page("latents", run=run.run_id, kind="all", score="0.885", of_strong="True")
+    shown = next(one.value for one in app.dataframe if "auroc" in one.value)
+    assert shown["latent"].tolist() == [0, 1]
