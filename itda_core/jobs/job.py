@@ -12,7 +12,7 @@ _KINDS = {
     "evaluate": "evaluation",
     "probe": "probing",
     "map": "map",
-    "score": "scores",
+    "score": "scoring",
     "measure": "comparison",
     "compare-latents": "comparison of latents",
 }
@@ -50,7 +50,7 @@ class Job:
 
     @property
     def kind(self) -> str:
-        """training, move, evaluation, probing, map, scores, comparison, comparison of latents; of
+        """training, move, evaluation, probing, map, scoring, comparison, comparison of latents; of
         other commands their name."""
         return _KINDS.get(self.command, self.command)
 

@@ -268,7 +268,7 @@ def test_the_runs_of_a_training_that_ends_are_scored_but_for_those_that_are(
     job = queue.submit(config)
     wait_until(lambda: ended(queue, job))
     scoring = wait_until(lambda: queue.jobs()[2:])[0]
-    assert (scoring.command, scoring.kind, scoring.device) == ("score", "scores", "cpu")
+    assert (scoring.command, scoring.kind, scoring.device) == ("score", "scoring", "cpu")
     assert scoring.run_ids == (first.run_id, third.run_id)
     model = first.config.model.name
     assert scoring.title == f"Scores of {model}, layers {first.layer}, {third.layer}"

@@ -1,15 +1,19 @@
 """Scores on the Latents page: strong uses first, filler pale, and what the numbers say in words."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from itda_core.analysis.judged_tokens import ReadRun
 from itda_core.analysis.latent_scores import score_latents
+from itda_core.jobs.job import Job
+from itda_core.jobs.queue import JobQueue
 from itda_core.runs.latent_scores import save_scores, scored_digest
 from pages.components.histogram.histogram import histogram_data
 from pages.components.latents.score import how_well_told, strong_in_words, threshold_of
-from tests.support.app import metrics, newest, open_page
+from tests.support.app import button, metrics, newest, open_page
 
 
 @pytest.fixture
@@ -118,6 +122,23 @@ def test_a_card_lists_strong_uses_until_all_are_asked_for(data):
     other = newest(data, 1)  # which has no scores
     app = open_page("latents", run=other.run_id, latent="3")
     assert "tokens that use it" in metrics(app)
+
+
+def test_a_dictionary_without_scores_offers_to_find_them(data, monkeypatch):
+    run, asked = newest(data, 1), []
+    monkeypatch.setattr(JobQueue, "submit_scores", lambda _queue, runs: asked.append(runs))
+    app = open_page("latents", run=run.run_id, latent="3")
+    button(app, "Tell strong uses from filler").click().run()
+    assert [one.run_id for [one] in asked] == [run.run_id]
+    failed = Job("00001", "failed", "Scores", 1.0, ended=2.0, command="score",
+                 error="Error: the disk is full.", arguments=(str(run.directory),))  # fmt: skip
+    monkeypatch.setattr(JobQueue, "jobs", lambda _queue: [failed])
+    app = open_page("latents", run=run.run_id, latent="3")
+    said = app.warning[0].value.replace("\\", "")
+    assert said == "The last scoring failed. the disk is full."
+    monkeypatch.setattr(JobQueue, "jobs", lambda _queue: [replace(failed, state="running")])
+    app = open_page("latents", run=run.run_id, latent="3")
+    assert any("scored, by a job" in one.value for one in app.caption)
 
 
 def test_the_list_shows_scores_is_sorted_by_them_and_filtered(data):

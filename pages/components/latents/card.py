@@ -51,7 +51,7 @@ def show_card(
     )
     show_source(latent, asked.source_spans, key=f"{key}source")
     show_numbers(run, latent)
-    show_score(latent)
+    show_score(run, latent, is_page)
     uses, tokens = int(latent.tokens), int(run.explored_tokens)
     if not uses:
         st.info(words_of(run).dead if tokens else _NOTHING_EXPLORED)

@@ -4,7 +4,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from itda_core.glossary import GLOSSARY
 from itda_core.runs.latent_uses import word_at
+from pages.components.cached import loaded_run
+from pages.components.explorer import explorer
+from pages.components.job_offer import JobOffer, job_button
 from pages.components.text import literal, quoted
 
 SURE = 0.2
@@ -17,14 +21,28 @@ def threshold_of(latent: pd.Series) -> float | None:
     return None if pd.isna(latent.threshold) else float(latent.threshold)
 
 
-def show_score(latent: pd.Series) -> None:
-    """What its strong uses are and how far to trust them; nothing where it has no score."""
+def show_score(run, latent: pd.Series, is_page: bool) -> None:
+    """What its strong uses are and how far to trust them. Where its dictionary has no scores the
+    page of the latent offers to find them. run: a row of Store.runs.table()."""
     if pd.isna(latent.why):
+        if is_page and run.explored_tokens:
+            _offer(run)
         return
     st.markdown(literal(strong_in_words(latent)))
     told = how_well_told(latent)
     if told:
         st.caption(literal(told))
+
+
+def _offer(run) -> None:
+    offer = JobOffer("scoring", run.run_id)
+    if offer.active():
+        st.caption("Strong uses are being told from filler, and its latents scored, by a job.")
+        return
+    offer.show_last_failure()
+    if job_button("Tell strong uses from filler", type="tertiary", help=GLOSSARY["filler"]):
+        explorer().queue.submit_scores([loaded_run(run.directory)])
+        st.rerun()
 
 
 def strong_in_words(latent: pd.Series) -> str:
