@@ -56,7 +56,9 @@ def scored(made, bert):
 def slow_uses(run):
     """Every use as a dict, told by nothing but the run's files: where it is, its text and word."""
     prompts = pd.read_parquet(run.directory / "prompts.parquet").set_index("prompt_id")
+    prompts = prompts.to_dict("index")
     sources = pd.read_parquet(run.directory / "sources.parquet").set_index("latent")
+    sources = sources.to_dict("index")
     codes = pd.read_parquet(run.directory / "codes.parquet").astype({"prompt_id": str})
     sums, steps = {}, {}
     for row in codes.itertuples():
@@ -65,20 +67,20 @@ def slow_uses(run):
         steps[key] = min(steps.get(key, 99), row.step)
 
     def at(prompt_id, position):
-        text = prompts.loc[prompt_id, "text"]
-        start, end = (int(prompts.loc[prompt_id, name][position]) for name in ("starts", "ends"))
+        text = prompts[prompt_id]["text"]
+        start, end = (int(prompts[prompt_id][name][position]) for name in ("starts", "ends"))
         words = [m for m in re.finditer(r"\w+", text) if m.start() < end and m.end() > start]
         token = text[start:end].strip().lower()
         return token, words[0].group().lower() if words else None
 
     for (latent, prompt_id, position), coefficient in sums.items():
-        source = sources.loc[latent]
+        source = sources[latent]
         token, word = at(prompt_id, position)
-        own_token, own_word = at(source.prompt_id, source.position)
+        own_token, own_word = at(source["prompt_id"], source["position"])
         yield {
             "latent": latent,
             "coefficient": float(np.float32(coefficient)),
-            "elsewhere": prompt_id != source.prompt_id,
+            "elsewhere": prompt_id != source["prompt_id"],
             "first": steps[latent, prompt_id, position] == 0,
             # a source of white space is on nothing
             "on_token": float(token == own_token) if own_token else np.nan,
@@ -102,10 +104,10 @@ def test_every_count_and_share_is_that_of_a_slow_count(made, scored):
             expected = elsewhere[name].mean() if len(elsewhere) else np.nan
             assert table[name][latent] == pytest.approx(expected, nan_ok=True)
         word, count = np.nan, np.nan  # the lowest coefficient with nine of ten on the word above it
-        for c in elsewhere["coefficient"][elsewhere["coefficient"] > 0]:
-            above = elsewhere[elsewhere["coefficient"] >= c]["on_word"]
-            is_on_it = above.loc[elsewhere.index[elsewhere["coefficient"] == c]].any()
-            if is_on_it and above.mean() >= 0.9 and not word <= c:
+        pairs = list(zip(elsewhere["coefficient"], elsewhere["on_word"] == 1, strict=True))
+        for c in {c for c, is_on_it in pairs if c > 0 and is_on_it}:
+            above = [is_on_it for other, is_on_it in pairs if other >= c]
+            if sum(above) >= 0.9 * len(above) and not word <= c:
                 word, count = c, len(above)
         expected = (word, count) if count >= 10 else (np.nan, np.nan)
         found = table["word_above"][latent], table["word_uses"][latent]
