@@ -52,15 +52,18 @@ def checked_closes(closes: object) -> bool | None:
     return closes
 
 
-def checked_origin(origin: object) -> tuple[str, int] | None:
-    """A run and a latent's number there; None where a file does not say it."""
+def checked_origin(origin: object) -> tuple[str, int] | tuple[str, int, str] | None:
+    """A run, a latent's number there and, where it is said, the digest of its dictionary; None
+    where a file does not say it."""
     if origin is None:
         return None
-    if not isinstance(origin, list) or len(origin) != 2:
-        raise InputError("origin of a label must be a run and a whole number.")
-    check_text("origin", origin[0], LONGEST_ID)
-    check_number("origin", origin[1])
-    return origin[0], origin[1]
+    if not isinstance(origin, list) or len(origin) not in (2, 3):
+        raise InputError("origin of a label must be a run, a whole number and a digest.")
+    run_id, number, *digests = origin
+    for text in (run_id, *digests):
+        check_text("origin", text, LONGEST_ID)
+    check_number("origin", number)
+    return run_id, number, *digests
 
 
 def list_names(names: object) -> tuple[str, ...]:

@@ -44,9 +44,10 @@ _PLACE = ("span", "closes", "origin")
 Span = tuple[int, int] | tuple[()] | None
 """Where a source begins and ends in its prompt's text, in characters; () of a latent that was not
 made of a token, as those of an autoencoder; None where it is not said, as in lines of before"""
-RootLatent = tuple[str, int] | None
-"""Of a latent of a dictionary that was moved: the run that was moved at first, and the latent's
-number there; None of others, and where it is not said"""
+RootLatent = tuple[str, int] | tuple[str, int, str] | None
+"""Of a latent of a dictionary that was moved, or that others were moved from: the run that was
+moved at first, the latent's number there, and, where it is known, the digest of its dictionary,
+since a run may be trained anew under its id; None of others, and where it is not said"""
 _writing = threading.Lock()
 
 

@@ -33,7 +33,7 @@ _SHARED_LABELS = """
 CREATE TABLE shared_labels (run_id VARCHAR, latent INTEGER, label VARCHAR, note VARCHAR,
     bookmarked BOOLEAN, lists VARCHAR[], changed VARCHAR, label_changed VARCHAR,
     note_changed VARCHAR, prompt INTEGER, position INTEGER, "start" INTEGER, "end" INTEGER,
-    closes BOOLEAN, root VARCHAR, origin INTEGER);
+    closes BOOLEAN, root VARCHAR, origin INTEGER, root_digest VARCHAR);
 """
 _UPGRADES = {
     4: "ALTER TABLE runs ADD COLUMN site VARCHAR DEFAULT 'resid_post'",
@@ -63,7 +63,10 @@ _UPGRADES = {
         ALTER TABLE namesakes ADD COLUMN chance DOUBLE;
         ALTER TABLE labels ADD COLUMN closes BOOLEAN;
         ALTER TABLE labels ADD COLUMN root VARCHAR;
-        ALTER TABLE labels ADD COLUMN origin INTEGER""",
+        ALTER TABLE labels ADD COLUMN origin INTEGER;
+        ALTER TABLE labels ADD COLUMN root_digest VARCHAR;
+        ALTER TABLE runs ADD COLUMN root_digest VARCHAR;
+        ALTER TABLE shared_labels ADD COLUMN IF NOT EXISTS root_digest VARCHAR""",
     7: SCORE_TABLES,
 }
 """What makes a file of a version one of the next, where that is sure: before there were sites, all
@@ -80,7 +83,8 @@ CREATE TABLE runs (
     method VARCHAR, selection VARCHAR, threshold DOUBLE, "offset" VARCHAR, pursuit VARCHAR,
     budget VARCHAR, mean_l0 DOUBLE, seed BIGINT, corpus VARCHAR, dtype VARCHAR,
     created TIMESTAMPTZ, seconds DOUBLE, directory VARCHAR, activations VARCHAR,
-    site VARCHAR DEFAULT 'resid_post', moved_from VARCHAR, root VARCHAR);
+    site VARCHAR DEFAULT 'resid_post', moved_from VARCHAR, root VARCHAR,
+    root_digest VARCHAR);
 CREATE TABLE prompts (prompt INTEGER PRIMARY KEY, prompt_id VARCHAR UNIQUE, text VARCHAR,
     title VARCHAR);
 CREATE TABLE run_prompts (run INTEGER, prompt INTEGER, explored BOOLEAN, starts INTEGER[],
@@ -99,7 +103,7 @@ CREATE TABLE comparisons (measure VARCHAR, a VARCHAR, b VARCHAR, value DOUBLE, r
 CREATE TABLE labels (run_id VARCHAR, latent INTEGER, prompt_id VARCHAR, position INTEGER,
     label VARCHAR, note VARCHAR, bookmarked BOOLEAN, lists VARCHAR[], changed VARCHAR,
     label_changed VARCHAR, note_changed VARCHAR, alone BOOLEAN, "start" INTEGER, "end" INTEGER,
-    of_source BOOLEAN, closes BOOLEAN, root VARCHAR, origin INTEGER);
+    of_source BOOLEAN, closes BOOLEAN, root VARCHAR, origin INTEGER, root_digest VARCHAR);
 {_SHARED_LABELS}
 {NAMESAKE_TABLES}
 {SCORE_TABLES}"""

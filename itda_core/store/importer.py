@@ -15,7 +15,7 @@ from itda_core.runs.labels import labels_file
 from itda_core.runs.latent_comparisons import latent_comparisons_folder
 from itda_core.runs.latent_scores import SCORES_FILE
 from itda_core.runs.results import EVALUATION_FILE, read_evaluation
-from itda_core.runs.run import RUN_FILES, Run
+from itda_core.runs.run import RUN_FILES, Run, read_run
 from itda_core.store.database import CLOSES
 
 _MEASURES = (
@@ -51,6 +51,7 @@ def insert_run(cursor: duckdb.DuckDBPyConnection, run: Run) -> bool:
     _insert_run(cursor, number, run)
     _insert_prompts(cursor, number, run.directory)
     _insert_codes(cursor, number, run.directory)
+    _tell_roots(cursor)
     return True
 
 
@@ -244,8 +245,25 @@ def _insert_run(cursor: duckdb.DuckDBPyConnection, number: int, run: Run) -> Non
         "activations": run.activations_id,
         "moved_from": config.moved_from and config.moved_from.run_id,
         "root": run.root,
+        "root_digest": config.moved_from and config.moved_from.first.digest,
     }
     _insert(cursor, "runs", values)
+
+
+def _tell_roots(cursor: duckdb.DuckDBPyConnection) -> None:
+    """Which dictionaries the runs have that others here were moved from, which say by its digest
+    which one it was; "" of one that can't be read, which is no other's. Of other runs nobody asks,
+    and reading it takes longer than the rest."""
+    asked = cursor.execute(
+        """SELECT run, directory FROM runs WHERE coalesce(root_digest, '') = ''
+            AND run_id IN (SELECT root FROM runs WHERE root <> run_id)"""
+    ).fetchall()
+    for number, directory in asked:
+        try:
+            found = read_run(Path(directory)).dictionary().digest
+        except (ItdaError, OSError):
+            found = ""
+        cursor.execute("UPDATE runs SET root_digest = ? WHERE run = ?", [found, number])
 
 
 def _evaluation_values(evaluation: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ _COLUMNS = pa.schema(
         "closes": pa.bool_(),
         "root": pa.string(),
         "origin": pa.int32(),
+        "root_digest": pa.string(),
     }
 )
 _OF_LABEL = tuple(field.name for field in dataclasses.fields(Label))
@@ -41,7 +42,8 @@ _SHARED = """SELECT b.run_id, b.latent, b.label, b.note, b.bookmarked, b.lists, 
             END AS closes,
         CASE WHEN l.latent IS NOT NULL THEN r.root ELSE coalesce(b.root, b.run_id) END AS root,
         CASE WHEN l.latent IS NOT NULL THEN l.origin WHEN b.root IS NOT NULL THEN b.origin
-            WHEN r.run IS NULL THEN b.latent END AS origin
+            WHEN r.run IS NULL THEN b.latent END AS origin,
+        CASE WHEN l.latent IS NOT NULL THEN r.root_digest ELSE b.root_digest END AS root_digest
     FROM labels b JOIN prompts p USING (prompt_id) LEFT JOIN runs r ON r.run_id = b.run_id
     LEFT JOIN latents l ON l.run = r.run AND l.latent = b.latent AND l.prompt = p.prompt
         AND l.position = b.position
@@ -50,9 +52,9 @@ _SHARED = """SELECT b.run_id, b.latent, b.label, b.note, b.bookmarked, b.lists, 
 """Labels with where their source stands in its prompt: as the run has it, else as their file says.
 Where neither is known (an earlier version wrote the line, and the run is gone) start, end and
 closes are open. root and origin: the run at the root of a chain of moves, itself where it was not
-moved, and the latent's number there; also as the run has them, else as the file says. Of a run that
-was trained anew, with another source under that number, the number is open where the file does not
-say it."""
+moved, and the latent's number there, and root_digest of the dictionary there; also as the run has
+them, else as the file says. Of a run that was trained anew, with another source under that number,
+the number is open where the file does not say it."""
 
 
 def insert_labels(cursor: duckdb.DuckDBPyConnection, labels: list[KeptLabel]) -> None:
@@ -72,11 +74,11 @@ def share_labels(cursor: duckdb.DuckDBPyConnection) -> None:
 
 
 def _row(kept: KeptLabel) -> dict[str, Any]:
-    """start, end and closes: of the source, root and origin: the run and number that it was moved
-    from at first, where the file says it; of_source: false where the label is of a latent that was
-    not made of a token."""
+    """start, end and closes: of the source, root, origin and root_digest: the run and number that
+    it was moved from at first and the dictionary there, where the file says it; of_source: false
+    where the label is of a latent that was not made of a token."""
     start, end = kept.span or (None, None)
-    root, origin = kept.origin or (None, None)
+    root, origin, root_digest = (*(kept.origin or ()), None, None, None)[:3]
     return {
         **{name: getattr(kept.label, name) for name in _OF_LABEL},
         "label_changed": kept.times.get("label", ""),
@@ -87,4 +89,5 @@ def _row(kept: KeptLabel) -> dict[str, Any]:
         "closes": kept.closes,
         "root": root,
         "origin": origin,
+        "root_digest": root_digest,
     }

@@ -86,7 +86,7 @@ class LabelQueries:
         """By source, of all latents of some dictionaries: what Change.place has."""
         table = self._database.query(
             f"""SELECT r.run_id, l.latent, p.prompt_id, l.position, l."start", l."end",
-                l.closes, r.kind, r.root, l.origin
+                l.closes, r.kind, r.root, r.root_digest, l.origin
             FROM {LATENTS} WHERE list_contains($runs::VARCHAR[], r.run_id)""",
             runs=run_ids,
         )
@@ -102,4 +102,6 @@ def _place(row: Any) -> dict[str, Any]:
         return {"span": ()}
     closes = None if pd.isna(row.closes) else bool(row.closes)
     place = {"span": (row.start, row.end), "closes": closes}
+    if not pd.isna(row.root_digest):
+        return place | {"origin": (row.root, row.origin, row.root_digest)}
     return place if row.root == row.run_id else place | {"origin": (row.root, row.origin)}

@@ -20,8 +20,11 @@ _SAME_PLACE = f"""CASE WHEN o."end" IS NULL
             AND o."start" = l."start" AND coalesce(o.closes = l.closes, true)) END"""
 """Where a source's place in the text is not known, positions compare within the runs of one model
 alone."""
-_NAMESAKES = "o.root = r.root AND o.origin = l.origin"
-"""Both moved from one run, or one from the other, and of one number there"""
+_NAMESAKES = """o.root = r.root AND o.origin = l.origin
+    AND (o.root_digest IS NULL OR o.root_digest = r.root_digest)"""
+"""Both moved from one run, or one from the other, and of one number there. A run may be trained
+anew under its id, so its dictionary has to be one too; only of a run that is gone, whose labels
+don't say it, is it not known, and the id counts."""
 _SAME_SOURCE = f"""o.prompt = l.prompt AND o.run_id <> r.run_id
     AND ({_SAME_PLACE} OR {_NAMESAKES})"""
 """Of a label o and a latent l of another run r."""
@@ -30,7 +33,8 @@ ELSEWHERE = f"""latents l JOIN runs r USING (run) JOIN shared_labels o ON {_SAME
 """Each latent l of a run r with each label o that was given to its source in another run."""
 ATOMS_ELSEWHERE = f"""latents l JOIN runs r USING (run) JOIN (
         SELECT l.prompt, l.latent, l."start", l."end", l.position, l.closes, l.tokens, l.strongest,
-            r.explored_tokens, r.run_id, r.root, l.origin
+            r.explored_tokens, r.run_id, r.root, r.root_digest,
+            l.origin
         FROM latents l JOIN runs r USING (run) WHERE r.kind = 'itda') o ON {_SAME_SOURCE}
     WHERE r.kind = 'itda'"""
 """Each latent l of a run r with each latent o of another run that has the same source."""

@@ -100,6 +100,7 @@ def test_an_older_line_that_comes_later_does_not_undo_a_newer_one(tmp_path):
         b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "note": "", "origin": "r"}',
         b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position": 0, "note":"", "origin":[1,1]}',
         b'{"run_id": "r", "latent": 1, "prompt_id": "p", "position":0,"note":"","origin":["r",-1]}',
+        b'{"run_id": "r", "latent": 1, "prompt_id":"p","position":0,"note":"","origin":["r",1,2]}',
     ],
 )  # fmt: skip
 def test_a_line_that_cannot_be_read_costs_no_other(tmp_path, line):
@@ -159,6 +160,9 @@ def test_a_line_may_say_which_latent_it_was_moved_from(tmp_path):
     [kept] = kept_labels(read_changes(file.read_bytes())[0])
     assert (kept.label.label, kept.span) == ("war", (7, 10))
     assert (kept.closes, kept.origin) == (False, ("run", 4))
+    add_changes(file, [dataclasses.replace(moved, origin=("run", 4, "digest"))])
+    [kept] = kept_labels(read_changes(file.read_bytes())[0])
+    assert kept.origin == ("run", 4, "digest")
 
 
 # Two at once

@@ -191,6 +191,26 @@ def test_what_was_written_in_a_moved_run_outlives_it_and_the_one_it_was_moved_fr
     assert shown(store, OTHER) == shown(store, A2) == {}
 
 
+def test_a_run_that_was_trained_anew_is_not_the_one_that_others_were_moved_from(store):
+    move_from_a(store)
+    digests = {A: "new", W: "old", OTHER: "old"}
+    with store.database.transaction() as cursor:
+        for run_id, digest in digests.items():
+            cursor.execute("UPDATE runs SET root_digest = ? WHERE run_id = ?", [digest, run_id])
+    given = [label(A, PIECE, "of the new one"), label(W, 4, "a party")]
+    placed = store.labels.with_places(given)
+    assert [one.origin for one in placed] == [(A, 1, "new"), (A, 1, "old")]
+    write(store, *placed)
+    assert shown(store, A) == {PIECE: ("of the new one", ""), PARTY: ("a party", W)}  # by place
+    assert shown(store, OTHER) == {PIECE + 1: ("a party", W)}
+    assert OTHER not in set(store.latents.elsewhere(A, 1)["run_id"])
+    assert OTHER in set(store.latents.elsewhere(W, 3)["run_id"])
+    store.index.forget_run(A)
+    store.index.forget_run(W)
+    write(store, *placed)
+    assert shown(store, OTHER) == {PIECE + 1: ("a party", W)}
+
+
 def test_an_own_label_counts_until_it_is_taken_away(store):
     given = [label(A, NOW, "from A", day=9), label(B, NOW, "own", day=1)]
     write(store, *given)

@@ -423,14 +423,14 @@ def test_a_database_from_before_there_were_sites_is_brought_up_to_date(tmp_path,
     contents = expected.runs.contents()
     expected.close()
     with duckdb.connect(str(path)) as database:  # as the version before wrote it
-        for column in ("site", "moved_from", "root"):
+        for column in ("site", "moved_from", "root", "root_digest"):
             database.execute(f"ALTER TABLE runs DROP COLUMN {column}")
         for column in ("closes", "origin"):
             database.execute(f"ALTER TABLE latents DROP COLUMN {column}")
         database.execute("DROP TABLE shared_labels")
         for column in ("label_changed", "note_changed", "alone", '"start"', '"end"', "of_source"):
             database.execute(f"ALTER TABLE labels DROP COLUMN {column}")
-        for column in ("closes", "root", "origin"):  # that came later still
+        for column in ("closes", "root", "origin", "root_digest"):  # that came later still
             database.execute(f"ALTER TABLE labels DROP COLUMN {column}")
         database.execute("DROP TABLE latent_comparisons")
         for table in ("namesakes", "scored", "latent_scores"):
@@ -458,7 +458,9 @@ def test_a_database_of_the_format_before_is_brought_up_to_date(tmp_path):
     make_version(path, 6)
     with duckdb.connect(str(path)) as database:
         database.execute("ALTER TABLE namesakes DROP COLUMN chance")
-        for column in ("closes", "root", "origin"):
+        for table in ("runs", "shared_labels"):
+            database.execute(f"ALTER TABLE {table} DROP COLUMN root_digest")
+        for column in ("closes", "root", "origin", "root_digest"):
             database.execute(f"ALTER TABLE labels DROP COLUMN {column}")
         # "of" and a character in three pieces, where the text was cut: it was said that the last
         # of them does not end its character, which may or may not be.
@@ -477,7 +479,7 @@ def test_a_database_of_the_format_before_is_brought_up_to_date(tmp_path):
         columns = database.execute("DESCRIBE namesakes").fetchdf()["column_name"]
         assert "chance" in set(columns)
         columns = database.execute("DESCRIBE labels").fetchdf()["column_name"]
-        assert {"closes", "root", "origin"} <= set(columns)
+        assert {"closes", "root", "origin", "root_digest"} <= set(columns)
         [(version,)] = database.execute("SELECT version FROM meta").fetchall()
     assert version == SCHEMA_VERSION
 

@@ -353,6 +353,8 @@ def test_a_chain_of_moves_keeps_the_numbers_of_the_first(abroad, greedy, other_f
     assert set(table["root"]) == {greedy.run_id}
     assert table["moved_from"][run.run_id] == between.run_id
     assert pd.isna(table["moved_from"][greedy.run_id])
+    digests = store.database.query("SELECT DISTINCT root_digest FROM runs")["root_digest"]
+    assert digests.tolist() == [greedy.dictionary().digest], "it is known by what it is as well"
     latents = store.latents.table(run.run_id, store.latents.numbers(run.run_id))
     assert latents["origin"].tolist() == sources["origin"].tolist()
     latents = store.latents.table(greedy.run_id, store.latents.numbers(greedy.run_id))
