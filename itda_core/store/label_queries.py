@@ -102,6 +102,6 @@ def _place(row: Any) -> dict[str, Any]:
         return {"span": ()}
     closes = None if pd.isna(row.closes) else bool(row.closes)
     place = {"span": (row.start, row.end), "closes": closes}
-    if not pd.isna(row.root_digest):
+    if not pd.isna(row.root_digest) and row.root_digest:  # "" of one that can't be read
         return place | {"origin": (row.root, row.origin, row.root_digest)}
     return place if row.root == row.run_id else place | {"origin": (row.root, row.origin)}

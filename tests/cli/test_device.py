@@ -14,7 +14,7 @@ from tests.support.trained_runs import tiny_config
 
 RUN_A_MODEL = {
     "train", "evaluate", "probe", "detect", "decompose", "measure", "models", "import-sae",
-    "import-published", "app", "capture", "move", "compare-latents",
+    "import-published", "app", "capture", "move", "compare-latents", "score",
 }  # fmt: skip
 
 

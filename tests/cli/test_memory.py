@@ -16,7 +16,7 @@ from tests.support.trained_runs import tiny_config
 
 TAKING = {
     "train", "evaluate", "probe", "detect", "decompose", "measure", "import-sae",
-    "import-published", "app", "capture", "move", "compare-latents",
+    "import-published", "app", "capture", "move", "score", "compare-latents",
 }  # fmt: skip
 
 

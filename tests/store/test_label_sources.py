@@ -211,6 +211,17 @@ def test_a_run_that_was_trained_anew_is_not_the_one_that_others_were_moved_from(
     assert shown(store, OTHER) == {PIECE + 1: ("a party", W)}
 
 
+def test_a_dictionary_that_can_not_be_read_is_no_others_and_no_line_says_it(store):
+    move_from_a(store)
+    with store.database.transaction() as cursor:  # as the importer leaves it
+        cursor.execute("UPDATE runs SET root_digest = 'old' WHERE run_id = ?", [OTHER])
+        cursor.execute("UPDATE runs SET root_digest = '' WHERE run_id = ?", [A])
+    [placed] = store.labels.with_places([label(A, PIECE, "a byte")])
+    assert placed.origin is None
+    write(store, placed)
+    assert shown(store, OTHER) == {}
+
+
 def test_an_own_label_counts_until_it_is_taken_away(store):
     given = [label(A, NOW, "from A", day=9), label(B, NOW, "own", day=1)]
     write(store, *given)
