@@ -28,6 +28,7 @@ _STAGES = {
     "averaging": "Averaging what each latent does over each labelled prompt",
     "probing": "Seeing how well a few latents tell the labels",
     "mapping": "Laying out the latents",
+    "scoring": "Telling strong uses from filler, and scoring the latents",
     "done": "Done",
 }
 _STAGES_OF = {

@@ -10,10 +10,11 @@ from itda_core.analysis.judged_tokens import ReadRun
 from itda_core.analysis.latent_scores import score_latents
 from itda_core.jobs.job import Job
 from itda_core.jobs.queue import JobQueue
+from itda_core.progress import Progress
 from itda_core.runs.latent_scores import save_scores, scored_digest
 from pages.components.histogram.histogram import histogram_data
 from pages.components.latents.score import how_well_told, strong_in_words, threshold_of
-from tests.support.app import button, metrics, newest, open_page
+from tests.support.app import assert_no_failure, button, metrics, newest, open_page
 
 
 @pytest.fixture
@@ -156,3 +157,17 @@ def test_the_list_shows_scores_is_sorted_by_them_and_filtered(data):
     app = open_page("latents", run=run.run_id, kind="all", score="0.885", of_strong="True")
     shown = next(one.value for one in app.dataframe if "auroc" in one.value)
     assert shown["latent"].tolist() == [0, 1]
+
+
+def test_how_far_the_scoring_is_stands_on_the_page(data, monkeypatch):
+    run, app = newest(data, 1), open_page("train")
+    job = Job("00001", "running", "Scores", 1.0, started=2.0, command="score",
+              arguments=(str(run.directory),))  # fmt: skip
+    progress = Progress("scoring", run_id=run.run_id, fraction=0.5).to_dict()
+    with monkeypatch.context() as patch:
+        patch.setattr(JobQueue, "jobs", lambda _queue: [job])
+        patch.setattr(JobQueue, "progress", lambda _queue, _job: progress)
+        app.run()
+    assert_no_failure(app)
+    [bar] = app.get("progress")
+    assert bar.proto.text.startswith("Telling strong uses from filler")
