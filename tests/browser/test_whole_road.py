@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.support.browser import PATIENCE, PICTURES, assert_nothing_failed, picture, settled
 from tools.browser_setup import find_browser, running_app
@@ -295,19 +295,24 @@ def train_a_second_dictionary(page: Page) -> None:
     page.get_by_role("button", name="Start training").click()
     expect(page.get_by_role("button", name="Cancel")).to_be_visible()
     picture(page, "training")
-    expect(page.get_by_text("layer 7 · 700 atoms")).to_be_visible(timeout=PATIENCE)
+    expect(dictionary_made_here(page)).to_be_visible(timeout=PATIENCE)
     # Until its job has ended the page is drawn once more, which would close a dialog.
     expect(page.get_by_role("button", name="Cancel")).to_have_count(0, timeout=PATIENCE)
     settled(page)
     assert_nothing_failed(page)
 
 
+def dictionary_made_here(page: Page) -> Locator:
+    """Its entry among the dictionaries; the training that made it links to it by the same name."""
+    return page.locator("summary").get_by_text("layer 7 · 700 atoms")
+
+
 def delete_a_dictionary(page: Page) -> None:
-    page.get_by_text("layer 7 · 700 atoms").click()
+    dictionary_made_here(page).click()
     page.get_by_role("button", name="Delete …").click()
     picture(page, "delete")
     page.get_by_role("button", name="Delete for good").click()
-    expect(page.get_by_text("layer 7 · 700 atoms")).to_have_count(0)
+    expect(dictionary_made_here(page)).to_have_count(0)
     assert_nothing_failed(page)
 
 
