@@ -91,11 +91,11 @@ def test_a_training_whose_machine_dies_goes_on_on_another(
     cluster, tmp_path, tiny_model_folder, tiny_texts
 ):
     """Also one that was stopped before goes on, and stopping keeps a checkpoint."""
-    config = long_config(tmp_path, tiny_model_folder, tiny_texts)
+    config = long_config(tmp_path, tiny_model_folder, tiny_texts, copies=12, max_tokens=64_000)
     listed, runs = [ListedTraining(1, 1, config)], tmp_path / "runs"
     with closing(train_each_on_cluster(listed, runs, cluster.address)) as steps:
         next(progress for progress in steps if progress.tokens)
-    [workspace] = runs.iterdir()
+    [workspace] = runs.iterdir()  # it was stopped well before its end, which takes some 8 s
     assert [*workspace.glob("checkpoint-*")]
     dead = []
     for progress in train_each_on_cluster(listed, runs, cluster.address, workers=1):

@@ -36,10 +36,11 @@ def tiny_config(model, corpus, dtype="float32", **changes):
     return TrainConfig(spec, CorpusSpec(str(corpus)), **{**fields, **changes})
 
 
-def long_config(folder, model, texts, **changes):
-    """A training of some ten windows and 2,000 steps, which can be stopped in the middle."""
+def long_config(folder, model, texts, copies=3, **changes):
+    """A training of some ten windows and 2,000 steps, which can be stopped in the middle; of more
+    with more copies of the texts."""
     corpus = folder / "long.txt"
-    many = [f"{number} {text}" for number in range(3) for text in texts]
+    many = [f"{number} {text}" for number in range(copies) for text in texts]
     corpus.write_text("\n\n".join(many), encoding="utf-8")
     usual = {"layers": (1,), "max_tokens": 16_000, "batch_tokens": 4, "max_atoms": 300}
     return tiny_config(model, corpus, **{**usual, **changes})
