@@ -7,8 +7,6 @@ comparisons/latents/<name>.parquet   one row a pair of latents with the same sou
 A comparison is of two dictionaries as they are: their runs' times of training tell those of others.
 """
 
-import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,11 +19,11 @@ import pyarrow.parquet as pq
 from itda_core.config import CorpusSpec
 from itda_core.digests import digest
 from itda_core.errors import InputError, RunError
-from itda_core.files import disk_errors_as_sentences, why_unreadable, write_atomically
+from itda_core.files import disk_errors_as_sentences, why_unreadable
 from itda_core.runs.comparisons import comparisons_folder
+from itda_core.runs.headed_tables import checked_fields, fits, read_header, write_headed_table
 
 FORMAT_VERSION = 1
-_METADATA = b"itda"
 LATENT_COLUMNS = {
     "latent_a": pa.int32(), "latent_b": pa.int32(), "correlation": pa.float64(),
     "rank_a": pa.int32(), "rank_b": pa.int32(),
@@ -71,17 +69,13 @@ def save_latent_comparison(folder: Path, result: Mapping[str, Any]) -> Path:
     one counts until then."""
     created = datetime.now(UTC).isoformat(timespec="microseconds")
     about = {**result, "created": created}
-    header = {"version": FORMAT_VERSION, **{name: about[name] for name in ABOUT}}
-    header["settings"] = result.get("settings")
+    header = {**{name: about[name] for name in ABOUT}, "settings": result.get("settings")}
     table = pa.Table.from_pylist(result["latents"], schema=pa.schema(LATENT_COLUMNS))
-    table = table.replace_schema_metadata({_METADATA: json.dumps(header, allow_nan=False)})
     names = ("run_a", "run_b", "digest_a", "digest_b")
     path = folder / f"{digest(chr(10).join(about[name] for name in names))}.parquet"
-    content = io.BytesIO()
-    pq.write_table(table, content)
     with disk_errors_as_sentences(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content.getvalue())
+        write_headed_table(path, table, FORMAT_VERSION, header)
     return path
 
 
@@ -89,13 +83,10 @@ def read_latent_comparison(path: Path) -> LatentComparison:
     """Raises RunError where the file is damaged, foreign or of a newer version."""
     try:
         table = pq.read_table(path)
-        header = json.loads((table.schema.metadata or {}).get(_METADATA, b"null"))
-        if not isinstance(header, dict) or "version" not in header:
-            raise ValueError("it is no comparison of latents")
-        if header["version"] > FORMAT_VERSION:
-            raise RunError(f"{path} was written by a newer version: update the explorer.")
+        header = read_header(table.schema, path, FORMAT_VERSION, "comparison of latents")
+        about = checked_fields(header, ABOUT, may_lack=True)
         settings = _checked_settings(header.get("settings"))
-        return LatentComparison(_checked(header), _checked_latents(table), settings)
+        return LatentComparison(about, _checked_latents(table), settings)
     except (
         *(OSError, ValueError, KeyError, TypeError, AttributeError),
         *(pa.ArrowException, InputError),
@@ -126,32 +117,15 @@ def kept_comparison(folder: Path, run_a: str, run_b: str) -> LatentComparison | 
     return next((one for one in found if {one.about["run_a"], one.about["run_b"]} == runs), None)
 
 
-def _checked(header: dict[str, Any]) -> dict[str, Any]:
-    for name, kind in ABOUT.items():
-        value = header[name]
-        if not _fits(value, kind):
-            raise ValueError(f"its {name} is {value!r}")
-    return {name: header[name] for name in ABOUT}
-
-
 def _checked_settings(settings: Any) -> dict[str, Any] | None:
     if settings is None:
         return None
     corpus, max_tokens = settings["corpus"], settings["max_tokens"]
     if corpus is not None:
         CorpusSpec(**corpus)
-    if not _fits(max_tokens, int):
+    if not fits(max_tokens, int):
         raise ValueError(f"its max_tokens is {max_tokens!r}")
     return {"max_tokens": max_tokens, "corpus": corpus}
-
-
-def _fits(value: Any, kind: type) -> bool:
-    """Whether the database can hold it as what it should be."""
-    if kind is float:
-        return value is None or isinstance(value, int | float)
-    if kind is str:
-        return isinstance(value, str) and value == value.encode(errors="ignore").decode()
-    return isinstance(value, kind) and 0 <= value < 2**63
 
 
 def _checked_latents(table: pa.Table) -> pa.Table:

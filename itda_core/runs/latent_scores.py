@@ -6,8 +6,6 @@ scores.parquet   one row a latent, as in SCORE_COLUMNS; what it is of, as in ABO
 It names the content of the files that it was computed from, and is refused beside others.
 """
 
-import io
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,12 +18,12 @@ import pyarrow.parquet as pq
 
 from itda_core.digests import digest
 from itda_core.errors import RunError
-from itda_core.files import disk_errors_as_sentences, why_unreadable, write_atomically
+from itda_core.files import disk_errors_as_sentences, why_unreadable
+from itda_core.runs.headed_tables import checked_fields, read_header, write_headed_table
 from itda_core.runs.run import Run
 
 SCORES_FILE = "scores.parquet"
 FORMAT_VERSION = 1
-_METADATA = b"itda"
 _OF = ("codes.parquet", "prompts.parquet", "sources.parquet")
 _READ_BYTES = 1 << 22
 SCORE_COLUMNS = {
@@ -79,16 +77,13 @@ def save_scores(run: Run, about: Mapping[str, Any], latents: Mapping[str, Any]) 
     """Keep scores; the file appears whole or not at all. about: ABOUT without `created`; latents:
     the columns of SCORE_COLUMNS, where NaN stands for null."""
     header = {**about, "created": datetime.now(UTC).isoformat(timespec="microseconds")}
-    header = {"version": FORMAT_VERSION, **{name: header[name] for name in ABOUT}}
     columns = [
         pa.array(latents[name], kind, from_pandas=True) for name, kind in SCORE_COLUMNS.items()
     ]
     table = pa.table(columns, schema=pa.schema(SCORE_COLUMNS))
-    table = table.replace_schema_metadata({_METADATA: json.dumps(header, allow_nan=False)})
-    content, path = io.BytesIO(), run.directory / SCORES_FILE
-    pq.write_table(table, content)
+    path = run.directory / SCORES_FILE
     with disk_errors_as_sentences(run.directory):
-        write_atomically(path, content.getvalue())
+        write_headed_table(path, table, FORMAT_VERSION, {name: header[name] for name in ABOUT})
     return path
 
 
@@ -133,19 +128,7 @@ def _errors_as_sentences(run: Run) -> Iterator[None]:
 
 
 def _about(schema: pa.Schema, path: Path) -> dict[str, Any]:
-    header = json.loads((schema.metadata or {}).get(_METADATA, b"null"))
-    if not isinstance(header, dict) or not isinstance(header.get("version"), int):
-        raise ValueError("it does not say what it is of")
-    if header["version"] > FORMAT_VERSION:
-        raise RunError(f"{path} was written by a newer version: update the explorer.")
-    return _checked(header)
-
-
-def _checked(header: dict[str, Any]) -> dict[str, Any]:
-    for name, kind in ABOUT.items():
-        if not isinstance(header[name], (int, float) if kind is float else kind):
-            raise ValueError(f"its {name} is {header[name]!r}")
-    return {name: header[name] for name in ABOUT}
+    return checked_fields(read_header(schema, path, FORMAT_VERSION, "table of scores"), ABOUT)
 
 
 def _parts(path: Path) -> Iterator[bytes]:

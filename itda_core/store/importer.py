@@ -38,6 +38,11 @@ _TABLES = {
     "prompts.parquet": ["prompt_id", "text", "title", "explored", "starts", "ends"],
 }
 """The columns that are read of each table of a run"""
+_MADE_AGAIN = {
+    EVALUATION_FILE: ("evaluation", "Evaluate it again: python -m itda_core evaluate {} --save"),
+    SCORES_FILE: ("scores", "Score it again: python -m itda_core score {}"),
+}
+"""What is in a file that is added to a run, and what makes it again"""
 
 
 def insert_run(cursor: duckdb.DuckDBPyConnection, run: Run) -> bool:
@@ -148,24 +153,14 @@ def why_not_imported(run: Run, error: duckdb.Error) -> ItdaError:
     )
 
 
-def why_not_evaluated(run: Run, error: duckdb.Error) -> ItdaError:
-    """The same of a run's evaluation, without which the run is whole."""
+def why_not_added(run: Run, name: str, error: duckdb.Error) -> ItdaError:
+    """The same of a file without which the run is whole. name: EVALUATION_FILE or SCORES_FILE."""
+    what, remedy = _MADE_AGAIN[name]
     if _is_of_the_database(error):
-        return why_refused(f"the evaluation of {run.run_id}", error)
+        return why_refused(f"the {what} of {run.run_id}", error)
     return RunError(
-        f"{run.directory / EVALUATION_FILE} says what the database can't hold "
-        f"({first_line(error)}). Evaluate it again: "
-        f"python -m itda_core evaluate {run.run_id} --save"
-    )
-
-
-def why_not_scored(run: Run, error: duckdb.Error) -> ItdaError:
-    """The same of its scores."""
-    if _is_of_the_database(error):
-        return why_refused(f"the scores of {run.run_id}", error)
-    return RunError(
-        f"{run.directory / SCORES_FILE} says what the database can't hold ({first_line(error)}). "
-        f"Score it again: python -m itda_core score {run.run_id}"
+        f"{run.directory / name} says what the database can't hold ({first_line(error)}). "
+        f"{remedy.format(run.run_id)}"
     )
 
 

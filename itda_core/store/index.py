@@ -13,6 +13,8 @@ from itda_core.runs.latent_comparisons import (
     latent_comparisons_folder,
     read_latent_comparisons,
 )
+from itda_core.runs.latent_scores import SCORES_FILE
+from itda_core.runs.results import EVALUATION_FILE
 from itda_core.runs.run import Run, list_runs
 from itda_core.store.database import Database
 from itda_core.store.importer import (
@@ -24,9 +26,8 @@ from itda_core.store.importer import (
     label_files,
     latent_comparison_files,
     stamp,
-    why_not_evaluated,
+    why_not_added,
     why_not_imported,
-    why_not_scored,
     why_refused,
 )
 from itda_core.store.label_import import insert_labels, share_labels
@@ -36,6 +37,8 @@ from itda_core.store.score_tables import insert_scores
 _RETRY_SECONDS = 60.0
 """What kept a run from being read may pass without a trace in its files, such as a limit of open
 files."""
+_ADDED = {EVALUATION_FILE: insert_evaluation, SCORES_FILE: insert_scores}
+"""What takes in each file that may be added to a run once it is there"""
 _NAMED_LINES = 5
 _OF_RUNS = ("codes", "latents", "latent_scores", "scored", "run_prompts", "evaluations", "runs")
 """Tables that say something of a run by its number; the one that has the number last"""
@@ -66,8 +69,8 @@ class Index:
         Raises RunError where its files can't be read, StoreError where there is no space.
         """
         is_new = self._import_dictionary(run)
-        self._import_evaluation(run)
-        self._import_scores(run)
+        for name in _ADDED:
+            self._import_added(run, name)
         return is_new
 
     def _import_dictionary(self, run: Run) -> bool:
@@ -79,19 +82,13 @@ class Index:
         except duckdb.Error as error:  # the commit's as well: that is when a disk is full
             raise why_not_imported(run, error) from error
 
-    def _import_evaluation(self, run: Run) -> None:
+    def _import_added(self, run: Run, name: str) -> None:
+        """Take in one of the files that are added to a run."""
         try:
             with self._database.transaction() as cursor:
-                insert_evaluation(cursor, run)
+                _ADDED[name](cursor, run)
         except duckdb.Error as error:
-            raise why_not_evaluated(run, error) from error
-
-    def _import_scores(self, run: Run) -> None:
-        try:
-            with self._database.transaction() as cursor:
-                insert_scores(cursor, run)
-        except duckdb.Error as error:
-            raise why_not_scored(run, error) from error
+            raise why_not_added(run, name, error) from error
 
     def import_new(self, folder: Path) -> list[str]:
         """Take in every finished run of `folder` that is not there yet; returns their ids.
@@ -177,9 +174,9 @@ class Index:
             except (RunError, StoreError) as error:
                 failed = failed or error
                 continue
-            for take in (self._import_evaluation, self._import_scores):
+            for name in _ADDED:
                 try:
-                    take(run)
+                    self._import_added(run, name)
                 except (RunError, StoreError) as error:
                     failed = failed or error
         return failed
