@@ -178,9 +178,11 @@ def map_latents(page: Page) -> None:
 
 def decompose_uploaded_text(page: Page) -> None:
     page.get_by_role("tab", name="Upload a file").click()
+    settled(page)  # nobody is so quick that the file comes while the page is drawn anew
     content = 'number,speech\none,"The army marched, and the navy sailed."\ntwo,too,many\n'
     upload = {"name": "two.csv", "mimeType": "text/csv", "buffer": content.encode()}
     page.locator("input[type=file]").set_input_files(upload)
+    expect(page.get_by_text("two.csv").first).to_be_visible()
     expect(page.get_by_text("1 row of two.csv was left out: line 3 has 3 fields")).to_be_visible()
     choose(page, "Column that holds the texts", "speech")
     chosen = page.get_by_role("combobox", name="Text (1 in the file)")
