@@ -61,11 +61,11 @@ def show() -> None:
         return
     latents = latents_of(run.run_id, (*shown_page.numbers, chosen))
     latent = latents[latents["latent"] == chosen].iloc[0]
+    if choose_view(_VIEWS) == "map":
+        show_map(run, listing, chosen)
     with st.container(key="halves"):
         left, right = st.columns([2, 3], gap="large")
     with left:
-        if choose_view(_VIEWS) == "map":
-            show_map(run, listing, chosen)
         if not shown_page.numbers:
             _say_that_none_fits(listing)
         show_list(run, listing, shown_page)

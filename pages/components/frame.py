@@ -37,7 +37,10 @@ h2, h3 { font-size: 1.25rem !important; }
   .st-key-toolbar > div > div > [data-testid="stColumn"] { min-width: min(14rem, 100%); }
   .st-key-halves > div > div > [data-testid="stColumn"] { min-width: 100%; }
 }
-@media (max-width: 640px) { .stMainBlockContainer { padding: 3.5rem 1rem 2rem; } }
+@media (max-width: 640px) {
+  .stMainBlockContainer { padding: 3.5rem 1rem 2rem; }
+  [data-testid="stButtonGroup"] [role="radiogroup"] { flex-wrap: wrap; }
+}
 [data-testid="stCaptionContainer"], button kbd { opacity: 0.75 !important; }
 [data-testid="stBaseButton-primary"]:enabled, [data-tag] {
   color: light-dark(#fff, #1b1b1b) !important;
@@ -64,6 +67,11 @@ def page(title: str):
     keep_history()
     if not is_whole:
         st.stop()  # after a run to its end Streamlit forgets every field that was not drawn
+
+
+def is_dark() -> bool:
+    """Whether the page's ground is black, for pictures whose colours don't follow it."""
+    return st.context.theme.type == "dark"
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from itda_core.runs.labels import BadLine, Label
 from itda_core.runs.run import NEAR_MISS_FILE, list_runs
 from itda_core.store.latent_search import LatentSearch
 from pages.components.charts.latent_map import latent_map
+from pages.components.charts.map_regions import map_regions
 from pages.components.latents.label_editor import keep_change, left_out
 from pages.components.latents.search import what_to_change
 from pages.components.token_strip.strip import fold_twins, token_row
@@ -440,6 +441,24 @@ def test_the_map_shows_every_source_literally():
     table = pd.DataFrame([[3, 0.0, 1.0, "<b>x", 0.1, 2.0, 1, "<i>a", "&amp;"]], columns=columns)
     [hover] = latent_map(table, "density", set(), 3).data[0].hovertext
     assert hover.endswith("…&lt;i&gt;a<b>⟦&lt;b&gt;x⟧</b>&amp;amp;…")
+
+
+def test_regions_of_the_map_are_named_by_the_words_that_only_they_have():
+    chance = np.random.default_rng(0)
+    spots = {f"word{n}": (10.0 * n, 10.0 * (n % 2)) for n in range(6)}
+    rows = [
+        (place[0] + x, place[1] + y, word if number % 2 else "the")
+        for word, place in spots.items()
+        for number, (x, y) in enumerate(chance.normal(0, 0.3, (16, 2)))
+    ]
+    found = map_regions(pd.DataFrame(rows, columns=["x", "y", "token"]))
+    # Regions that hold half a spot may be too small to tell; "the" is everywhere and names none.
+    assert len(found) >= 3
+    assert set(found["words"]) <= set(spots)
+    for row in found.itertuples():
+        assert np.allclose((row.x, row.y), spots[row.words], atol=0.6)
+    few = pd.DataFrame(rows[:10], columns=["x", "y", "token"])
+    assert map_regions(few).empty
 
 
 def test_uses_that_read_the_same_are_folded():

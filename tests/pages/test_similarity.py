@@ -28,6 +28,7 @@ from pages.components.similarity import choice
 from pages.components.similarity import training as similarity_training
 from pages.components.similarity.model_groups import layers_text
 from pages.components.similarity.sentences import path_summary, summary
+from pages.components.similarity.values import Values
 from tests.support.app import assert_no_failure, close_explorer, numbers, open_page
 
 NONE = float("nan")
@@ -467,9 +468,48 @@ def test_the_path_leads_each_layer_to_its_best_match_both_ways():
 
 def test_layers_most_like_their_own_number_are_counted_among_those_both_have():
     values = np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.6]])
-    assert path_summary(values, [0, 1, 2], [0, 1]).startswith("2 of 2 layers of A (100%)")
+    assert path_of(values).startswith("2 of 2 layers of A (100%)")
     values[1] = [0.8, 0.2]
-    assert path_summary(values, [0, 1, 2], [0, 1]).startswith("1 of 2 layers of A (50%)")
+    assert path_of(values).startswith("1 of 2 layers of A (50%)")
+
+
+def path_of(values, **counts):
+    reasons = np.full(values.shape, "")
+    return path_summary(Values(values, reasons, counts), [0, 1, 2], [0, 1])
+
+
+def test_a_best_match_that_chance_may_have_given_is_none():
+    values = np.array([[0.9, 0.1], [0.2, 0.3], [0.5, 0.6]])
+    counts = {"low": values - 0.2, "chance": np.full(values.shape, 0.2)}
+    expected = "1 of 1 layers of A with a best match above chance (100%)"
+    assert path_of(values, **counts).startswith(expected)
+    told = counts["low"] > counts["chance"]
+    assert told.tolist() == [[True, False], [False, False], [True, True]]
+    _, from_a, from_b = match_path(values, [0, 1, 2], [0, 1], (3, 2), False, told).data
+    assert list(zip(from_a.x, from_a.y, strict=True)) == [(0, 0), (2, 1)]
+    assert list(zip(from_b.x, from_b.y, strict=True)) == [(0, 0), (2, 1)]
+    square = values[:2]
+    dots, rings = drawn(square, is_told=told[:2]).data[-2:]
+    assert (len(dots.x), len(rings.x)) == (1, 1)
+    assert np.round([dots.y[0], dots.x[0]]).tolist() == [0, 0]
+
+
+def test_on_a_black_page_low_values_are_dark_and_their_text_is_light():
+    def light(colour):
+        return sum(int(colour[place : place + 2], 16) for place in (1, 3, 5)) / 765
+
+    for is_dark in (False, True):
+        cells, *texts = drawn(np.array([[0.0, 1.0], [0.1, 0.9]]), is_dark=is_dark).data
+        low, high = (light(cells.marker.colorscale[end][1]) for end in (0, -1))
+        assert (low < 0.2 and high > 0.8) if is_dark else (low > 0.8 and high < 0.4)
+        colour_of = {
+            text: trace.textfont.color
+            for trace in texts
+            if trace.mode == "text"
+            for text in trace.text
+        }
+        assert (light(colour_of["0.00"]) > 0.5) == is_dark
+        assert (light(colour_of["1.00"]) > 0.5) != is_dark
 
 
 def test_the_words_name_the_most_and_the_least_alike_pair_and_no_thing_with_itself():

@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from pages.components.charts.latent import BLUE, GREY, ORANGE
+from pages.components.charts.map_regions import map_regions
 from pages.components.text import token_label, visible
 
 COLOURS = {
@@ -21,9 +22,12 @@ _LINE = {"width": 0.5, "color": "#808080"}
 """Around each point: pale ones are seen on white by it, dark ones on black"""
 
 
-def latent_map(table: pd.DataFrame, colour: str, listed: set[int], chosen: int) -> go.Figure:
-    """A point a latent. table: latent, x, y, token, density, strongest, layers, before, after;
-    colour: one of COLOURS; listed: the latents that the list holds; chosen: the one that is ringed.
+def latent_map(
+    table: pd.DataFrame, colour: str, listed: set[int], chosen: int, is_dark: bool = False
+) -> go.Figure:
+    """A point a latent, and words where they tell a region from all others. table: latent, x, y,
+    token, density, strongest, layers, before, after; colour: one of COLOURS; listed: the latents
+    that the list holds; chosen: the one that is ringed; is_dark: the page's ground is black.
     """
     figure = go.Figure(
         go.Scattergl(
@@ -47,16 +51,36 @@ def latent_map(table: pd.DataFrame, colour: str, listed: set[int], chosen: int) 
         hoverinfo="skip",
     )
     figure.update_layout(
-        height=440,
+        height=620,
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
         showlegend=False,
         dragmode="lasso",
         uirevision="map",
         xaxis={"visible": False},
-        yaxis={"visible": False, "scaleanchor": "x"},
+        yaxis={"visible": False},
         hoverlabel={"align": "left"},
+        annotations=_words(map_regions(table), is_dark),
     )
     return figure
+
+
+def _words(regions: pd.DataFrame, is_dark: bool) -> list[dict]:
+    """Annotations, since points are drawn above the text of other traces."""
+    colour, ground = (
+        ("#ffffff", "rgba(0,0,0,0.6)") if is_dark else ("#111111", "rgba(255,255,255,0.75)")
+    )
+    return [
+        {
+            "x": row.x,
+            "y": row.y,
+            "text": html.escape(visible(row.words)),
+            "showarrow": False,
+            "font": {"size": 13, "color": colour},
+            "bgcolor": ground,
+            "borderpad": 1,
+        }
+        for row in regions.itertuples()
+    ]
 
 
 def _marker(table: pd.DataFrame, colour: str, listed: set[int]) -> dict:

@@ -70,3 +70,15 @@ def best_in_rows(values: np.ndarray, but_itself: bool = False) -> np.ndarray:
         return np.full(len(values), -1)
     best = open_values.argmax(1)
     return np.where(np.isneginf(open_values.max(1)), -1, best)
+
+
+def best_cells(
+    values: np.ndarray, but_itself: bool, by_row: bool, is_told: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column numbers of each row's (else each column's) largest value, where it has one and
+    is_told, bool [n_rows, n_columns], says that it counts."""
+    best = best_in_rows(values if by_row else values.T, but_itself)
+    own = np.flatnonzero(best >= 0)
+    rows, columns = (own, best[own]) if by_row else (best[own], own)
+    counts = slice(None) if is_told is None else is_told[rows, columns]
+    return rows[counts], columns[counts]

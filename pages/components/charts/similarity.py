@@ -8,19 +8,23 @@ import plotly.graph_objects as go
 from scipy.cluster.hierarchy import dendrogram as scipy_dendrogram
 
 from pages.components.charts.latent import BLUE, GREY, ORANGE
-from pages.components.charts.ordering import best_in_rows, model_linkage
+from pages.components.charts.ordering import best_cells, model_linkage
 
 _MOST_PRINTED = 16
 """Rows or columns of a matrix whose values are printed; beyond, they are too small to read and
 take the browser longer than the rest of the picture."""
-_COLOURS = ("#f1f5f7", "#bcd6e3", "#7fb0c9", "#3f7f9f", "#0f4a66")
-"""Evenly from the low end to the high one. Cells bring their own ground, so that they read alike
-on a white page and on a black one."""
-_PALE_TEXT, _STRONG_TEXT = "#1b1b1b", "#ffffff"
+_ON_WHITE = ("#f1f5f7", "#bcd6e3", "#7fb0c9", "#3f7f9f", "#0f4a66")
+_ON_BLACK = ("#202a30", "#27475a", "#3a7593", "#7db4cf", "#dcedf5")
+"""Evenly from the low end, which is near the page's ground, to the high one."""
+_BLACK, _WHITE = "#1b1b1b", "#ffffff"
 _LINE_PIXELS, _CHARACTER_PIXELS = 18, 7
 """Of text above a matrix"""
 _STRONG_FROM = 0.62
 """The share of the colour scale from which a cell needs the other colour of text."""
+_SETTLED = 1_200
+"""Pixels that a page has for its charts on a laptop"""
+_BESIDE = 400
+"""Pixels that a chart beside a matrix needs"""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,19 @@ class Look:
     """row and column of the cell to frame"""
     sides: tuple[str, ...] = ()
     """what rows and columns are of, a line each above the matrix"""
+    is_told: np.ndarray | None = None
+    """bool [n_rows, n_columns]: where a value says more than chance; others are no best match"""
+    is_dark: bool = False
+    """the page's ground is black"""
+
+    @property
+    def colours(self) -> tuple[str, ...]:
+        return _ON_BLACK if self.is_dark else _ON_WHITE
+
+    def text_colours(self, share: np.ndarray) -> np.ndarray:
+        """Of what stands in cells at a share of the colour scale: an array of the same shape."""
+        weak, strong = (_WHITE, _BLACK) if self.is_dark else (_BLACK, _WHITE)
+        return np.where(share > _STRONG_FROM, strong, weak)
 
 
 def matrix(
@@ -58,8 +75,8 @@ def matrix(
     share = (values - look.low) / max(look.high - look.low, 1e-12)
     figure = go.Figure(_cells(values, x, y, size, hovers, look))
     if max(values.shape) <= _MOST_PRINTED:
-        figure.add_traces(_printed(values, share, x, y, 13 if size > 40 else 11))
-    figure.add_traces(_marks(values, size, share, look.but_itself))
+        figure.add_traces(_printed(values, share, x, y, 13 if size > 40 else 11, look))
+    figure.add_traces(_marks(values, size, share, look))
     if look.chosen is not None:
         figure.add_trace(_frame(look.chosen, size))
     _lay_out_matrix(figure, rows, columns, titles, size)
@@ -78,8 +95,14 @@ def _gap(size: int) -> int:
     return 4 if size > 20 else 1
 
 
-def _scale() -> list[tuple[float, str]]:
-    return [(place / (len(_COLOURS) - 1), colour) for place, colour in enumerate(_COLOURS)]
+def _scale(colours: tuple[str, ...]) -> list[tuple[float, str]]:
+    return [(place / (len(colours) - 1), colour) for place, colour in enumerate(colours)]
+
+
+def columns_beside(figure: go.Figure) -> tuple[int, int] | None:
+    """Widths of a matrix and of the chart beside it, to each other; None where both don't fit."""
+    width = figure.layout.width
+    return (width, max(_BESIDE, _SETTLED - width)) if width + _BESIDE <= _SETTLED else None
 
 
 def _cells(
@@ -96,7 +119,7 @@ def _cells(
             "size": size,
             "color": np.where(has_value, flat, look.low),
             "opacity": np.where(has_value, 1.0, 0.12),
-            "colorscale": _scale(),
+            "colorscale": _scale(look.colours),
             "cmin": look.low,
             "cmax": look.high,
             "colorbar": {"title": look.title, "thickness": 12, "len": 0.9, "outlinewidth": 0},
@@ -113,20 +136,18 @@ def _cells(
 
 
 def _printed(
-    values: np.ndarray, share: np.ndarray, x: np.ndarray, y: np.ndarray, size: int
+    values: np.ndarray, share: np.ndarray, x: np.ndarray, y: np.ndarray, size: int, look: Look
 ) -> list[go.Scatter]:
-    flat, strong = values.ravel(), share.ravel() > _STRONG_FROM
+    flat = values.ravel()
     is_known = ~np.isnan(flat)
     texts = np.array(
         [f"{value:.2f}" if known else "–" for value, known in zip(flat, is_known, strict=True)],
         object,
     )
     traces = []
-    for colour, chosen in (
-        (_PALE_TEXT, is_known & ~strong),
-        (_STRONG_TEXT, is_known & strong),
-        (GREY, ~is_known),
-    ):
+    colours = np.where(is_known, look.text_colours(share.ravel()), GREY)
+    for colour in (_BLACK, _WHITE, GREY):
+        chosen = colours == colour
         font = {"textfont": {"color": colour}}
         traces.append(
             _silent(
@@ -142,18 +163,14 @@ def _printed(
     return traces
 
 
-def _marks(values: np.ndarray, size: int, share: np.ndarray, but_itself: bool) -> list[go.Scatter]:
-    """A filled dot for each row's largest value, a ring for each column's: in the corners of a
-    cell, or one around the other where it is small."""
+def _marks(values: np.ndarray, size: int, share: np.ndarray, look: Look) -> list[go.Scatter]:
+    """A filled dot for each row's largest value, a ring for each column's, where it says more than
+    chance: in the corners of a cell, or one around the other where it is small."""
     is_large, traces = size > 30, []
     aside = 0.34 if is_large else 0.0
-    for best, symbol, shift, by_row in (
-        (best_in_rows(values, but_itself), "circle", -aside, True),
-        (best_in_rows(values.T, but_itself), "circle-open", aside, False),
-    ):
-        others = np.flatnonzero(best >= 0)
-        y, x = (others, best[others]) if by_row else (best[others], others)
-        colours = np.where(share[y, x] > _STRONG_FROM, _STRONG_TEXT, _PALE_TEXT)
+    for by_row, symbol, shift in ((True, "circle", -aside), (False, "circle-open", aside)):
+        y, x = best_cells(values, look.but_itself, by_row, look.is_told)
+        colours = look.text_colours(share[y, x])
         marker = {
             "symbol": symbol,
             "size": 8 if is_large else size * (0.3 if by_row else 0.6),
@@ -194,7 +211,7 @@ def _lay_out_matrix(
 ) -> None:
     cell = size + _gap(size)
     columns, upright, depth = _column_labels(columns, cell)
-    left = 60 + 6 * max((len(row) for row in rows), default=0)
+    left = 68 + 6 * max((len(row) for row in rows), default=0)
     below = 40 + depth
     figure.update_layout(
         width=cell * len(columns) + left + 100,
@@ -267,10 +284,12 @@ def match_path(
     layers_b: list[int],
     depths: tuple[int, int],
     but_itself: bool,
+    is_told: np.ndarray | None = None,
 ) -> go.Figure:
     """Which layer of B each layer of A is most like, and the other way round.
 
-    values: [n_layers_a, n_layers_b]; depths: blocks of both models, for the line of equal depth.
+    values: [n_layers_a, n_layers_b]; depths: blocks of both models, for the line of equal depth;
+    is_told: as a Look has it.
     """
     figure = go.Figure()
     last_a, last_b = depths[0] - 1, depths[1] - 1
@@ -279,17 +298,16 @@ def match_path(
         line={"color": GREY, "dash": "dash", "width": 1.5},
     )  # fmt: skip
     a, b = np.array(layers_a), np.array(layers_b)
-    for best, name, colour, symbol, from_a in (
-        (best_in_rows(values, but_itself), "● best in B for each layer of A", BLUE, "circle", True),
-        (best_in_rows(values.T, but_itself), "○ best in A for each layer of B", ORANGE,
-         "circle-open", False),
-    ):  # fmt: skip
-        own = np.flatnonzero(best >= 0)
-        x, y = (a[own], b[best[own]]) if from_a else (a[best[own]], b[own])
-        value = values[own, best[own]] if from_a else values[best[own], own]
-        order = np.argsort(x if from_a else y, kind="stable")
+    for from_a, name, colour, symbol in (
+        (True, "● best in B for each layer of A", BLUE, "circle"),
+        (False, "○ best in A for each layer of B", ORANGE, "circle-open"),
+    ):
+        rows, columns = best_cells(values, but_itself, from_a, is_told)
+        order = np.argsort((a[rows] if from_a else b[columns]), kind="stable")
+        rows, columns = rows[order], columns[order]
         figure.add_scatter(
-            x=x[order], y=y[order], mode="lines+markers", name=name, customdata=value[order],
+            x=a[rows], y=b[columns], mode="lines+markers", name=name,
+            customdata=values[rows, columns],
             marker={"symbol": symbol, "size": 11 if from_a else 15, "line": {"width": 2}},
             line={"color": colour, "width": 1.5},
             hovertemplate="layer %{x} of A, layer %{y} of B: %{customdata:.3f}<extra></extra>",

@@ -10,6 +10,7 @@ from pages.components.charts.camera import picture_config
 from pages.components.charts.latent_map import COLOURS, latent_map
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
+from pages.components.frame import is_dark
 from pages.components.job_offer import JobOffer, job_button
 from pages.components.job_panel import watch_active_jobs
 from pages.components.latents.list import Listing
@@ -20,11 +21,11 @@ _AROUND = 30
 """Characters on each side of a source when the mouse is on its point"""
 _MADE_BY = {
     "umap": "by UMAP: neighbours on the map are near each other by cosine, long distances say "
-    "little",
+    "little, and both axes fill the page",
     "svd": "by the two directions in which the atoms differ most (SVD), since umap-learn is not "
     "installed: most of what tells atoms apart is not on it",
 }
-_BUTTONS = [["toImage", "lasso2d", "pan2d", "resetScale2d"]]
+_BUTTONS = [["toImage", "lasso2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]]
 
 
 def show_map(run, listing: Listing, chosen: int) -> None:
@@ -41,22 +42,25 @@ def show_map(run, listing: Listing, chosen: int) -> None:
     names = COLOURS
     if listing.asked.text:  # then what was found is what is looked for
         names = {"hits": COLOURS["hits"], **COLOURS}
-    colour = choose(st.selectbox, "Colours", names, "colour")
+    place, export = st.columns([3, 1], vertical_alignment="bottom")
+    with place:
+        colour = choose(st.selectbox, "Colours", names, "colour")
     table = points.merge(_overview(run.run_id, explorer().store.runs.state()), on="latent")
     listed = set(listing.numbers()) if colour == "hits" else set()
     key = f"map_{run.run_id}"
     st.plotly_chart(
-        latent_map(table, colour, listed, chosen),
+        latent_map(table, colour, listed, chosen, is_dark()),
         key=key,
         on_select=lambda: _take_selection(key),
         selection_mode=("points", "lasso"),
-        config=picture_config(f"map-{run.run_id}", scrollZoom=True, modeBarButtons=_BUTTONS),
+        config=picture_config(f"map-{run.run_id}", modeBarButtons=_BUTTONS),
     )
     st.caption(
-        f"All {len(table):,} latents {_MADE_BY[method]}. Click a point to open its latent, draw "
-        "around some to list them alone."
+        f"All {len(table):,} latents {_MADE_BY[method]}. Words stand where sources read so more "
+        "often than elsewhere on the map. Click a point to open its latent, draw around some to "
+        "list them alone; the buttons above the map zoom and move it."
     )
-    with st.popover("Export the map"):
+    with export.popover("Export the map", width="stretch"):
         about = {"run": run.run_id, "method": method}
         offer_downloads(table, about, f"map-{run.run_id}", "map_file")
 

@@ -5,19 +5,27 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from itda_core.similarity.measures import JACCARD
 from pages.components.charts.camera import ask_for_format, picture_config
 from pages.components.charts.ordering import cluster_order, comparable, profile_orders
-from pages.components.charts.similarity import Look, dendrogram, match_path, matrix
+from pages.components.charts.similarity import (
+    Look,
+    columns_beside,
+    dendrogram,
+    match_path,
+    matrix,
+)
 from pages.components.downloads import offer_downloads
-from pages.components.frame import scrolling
+from pages.components.frame import is_dark, scrolling
 from pages.components.similarity.choice import Choice, Item
 from pages.components.similarity.sentences import (
     cell_sentence,
     chance_summary,
     hovers,
+    is_told,
     path_summary,
     summary,
 )
@@ -42,10 +50,12 @@ def show_matrix(choice: Choice, values: Values, chosen: tuple[int, int] | None) 
     if values.values.size == 1:
         _show_only_pair(choice, values)
         return
-    wide = len(choice.columns) > 34
-    left, right = (st.container(), st.container()) if wide else st.columns([5, 3], gap="medium")
+    orders = _orders(choice, values)
+    figure = _figure(choice, values, chosen, orders)
+    widths = columns_beside(figure)
+    left, right = st.columns(widths) if widths else (st.container(), st.container())
     with left:
-        _show_cells(choice, values, chosen)
+        _show_cells(choice, values, figure, orders)
     with right:
         if choice.view == "layers":
             _show_path(choice, values)
@@ -111,14 +121,10 @@ def _forget_click() -> None:
     st.session_state["_matrix"] = st.session_state.get("_matrix", 0) + 1
 
 
-def _show_cells(choice: Choice, values: Values, chosen: tuple[int, int] | None) -> None:
-    order_rows, order_columns = _orders(choice, values)
-    names = [item.name for item in choice.rows], [item.name for item in choice.columns]
-    texts = hovers(choice.kind, values, *names, choice.key)
-    rows, columns = order_rows.tolist(), order_columns.tolist()
-    look = _look(choice, values.values)
-    if chosen is not None:
-        look = dataclasses.replace(look, chosen=(rows.index(chosen[0]), columns.index(chosen[1])))
+def _show_cells(
+    choice: Choice, values: Values, figure: go.Figure, orders: tuple[np.ndarray, np.ndarray]
+) -> None:
+    rows, columns = (order.tolist() for order in orders)
     # Another matrix is another chart, which nothing was clicked in yet.
     what = (choice.view, choice.groups, choice.kind.name, choice.key, choice.seeds, choice.order)
     key = f"matrix_{st.session_state.get('_matrix', 0)}_{hash(what)}"
@@ -130,14 +136,6 @@ def _show_cells(choice: Choice, values: Values, chosen: tuple[int, int] | None) 
             st.session_state["row"] = choice.rows[rows[row]].value
             st.session_state["column"] = choice.columns[columns[column]].value
 
-    figure = matrix(
-        values.values[np.ix_(rows, columns)],
-        [choice.rows[row].tick for row in rows],
-        [choice.columns[column].tick for column in columns],
-        _axis_titles(choice),
-        [[texts[row][column] for column in columns] for row in rows],
-        look,
-    )
     with scrolling("matrix", figure.layout.width):
         st.plotly_chart(
             figure,
@@ -148,7 +146,32 @@ def _show_cells(choice: Choice, values: Values, chosen: tuple[int, int] | None) 
             key=key,
         )
     itself = ", itself left out" if choice.is_same else ""
-    st.caption(f"● best of its row, ○ best of its column{itself}. Click a cell for its tokens.")
+    told = ", where its interval lies above chance" if "chance" in values.counts else ""
+    st.caption(
+        f"● best of its row, ○ best of its column{itself}{told}. Click a cell for its tokens."
+    )
+
+
+def _figure(
+    choice: Choice,
+    values: Values,
+    chosen: tuple[int, int] | None,
+    orders: tuple[np.ndarray, np.ndarray],
+) -> go.Figure:
+    rows, columns = (order.tolist() for order in orders)
+    names = [item.name for item in choice.rows], [item.name for item in choice.columns]
+    texts = hovers(choice.kind, values, *names, choice.key)
+    look = _look(choice, values.values)
+    told = is_told(values)[np.ix_(rows, columns)]
+    place = None if chosen is None else (rows.index(chosen[0]), columns.index(chosen[1]))
+    return matrix(
+        values.values[np.ix_(rows, columns)],
+        [choice.rows[row].tick for row in rows],
+        [choice.columns[column].tick for column in columns],
+        _axis_titles(choice),
+        [[texts[row][column] for column in columns] for row in rows],
+        dataclasses.replace(look, chosen=place, is_told=told, is_dark=is_dark()),
+    )
 
 
 def _look(choice: Choice, values: np.ndarray) -> Look:
@@ -193,12 +216,19 @@ def _show_path(choice: Choice, values: Values) -> None:
         return
     st.markdown("**Best matches**")
     st.plotly_chart(
-        match_path(values.values, layers_a, layers_b, (a.n_layers, b.n_layers), choice.is_same),
+        match_path(
+            values.values,
+            layers_a,
+            layers_b,
+            (a.n_layers, b.n_layers),
+            choice.is_same,
+            is_told(values),
+        ),
         config=picture_config("best-matches"),
         key="path",
     )
     if a.n_layers == b.n_layers and not choice.is_same:
-        st.caption(path_summary(values.values, layers_a, layers_b))
+        st.caption(path_summary(values, layers_a, layers_b))
 
 
 def _show_dendrogram(choice: Choice, values: Values) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from itda_core.similarity.measures import JACCARD, Measure
-from pages.components.charts.ordering import best_in_rows
+from pages.components.charts.ordering import best_cells
 from pages.components.similarity.values import Values
 
 _MUCH = 0.5
@@ -34,12 +34,12 @@ def chance_summary(values: Values, is_same: bool) -> str:
     """How many pairs are surely more alike than chance; empty where that is not known."""
     if not values.counts:
         return ""
-    judged = ~np.isnan(values.values) & ~np.isnan(values.counts["chance"] + values.counts["low"])
+    judged = _is_judged(values)
     if is_same:
         judged = judged & ~np.tri(len(judged), dtype=bool)
     if not judged.any():
         return ""
-    above = int((values.counts["low"] > values.counts["chance"])[judged].sum())
+    above = int(is_told(values)[judged].sum())
     mean = values.counts["chance"][judged].mean()
     return (
         f"Sets of these sizes drawn by chance would have {mean:.2f} on average; in {above:,} of "
@@ -47,17 +47,34 @@ def chance_summary(values: Values, is_same: bool) -> str:
     )
 
 
-def path_summary(values: np.ndarray, layers_a: list[int], layers_b: list[int]) -> str:
+def is_told(values: Values) -> np.ndarray:
+    """bool [n_rows, n_columns]: whether a value says more than chance would. Where that is not
+    known it is taken to."""
+    if not values.counts:
+        return np.ones(values.values.shape, bool)
+    return ~_is_judged(values) | (values.counts["low"] > values.counts["chance"])
+
+
+def _is_judged(values: Values) -> np.ndarray:
+    return ~np.isnan(values.values + values.counts["chance"] + values.counts["low"])
+
+
+def path_summary(values: Values, layers_a: list[int], layers_b: list[int]) -> str:
     """How many layers are most like the layer with their own number in the other model."""
-    best = best_in_rows(values)
-    common = [place for place, layer in enumerate(layers_a) if layer in layers_b]
-    judged = [place for place in common if best[place] >= 0]
+    told = is_told(values)
+    rows, columns = best_cells(values.values, False, True, told)
+    judged = [
+        (layers_a[row], layers_b[column])
+        for row, column in zip(rows, columns, strict=True)
+        if layers_a[row] in layers_b
+    ]
     if not judged:
         return ""
-    own = sum(layers_b[best[place]] == layers_a[place] for place in judged)
+    own = sum(a == b for a, b in judged)
+    above = "" if told.all() else " with a best match above chance"
     return (
-        f"{own} of {len(judged)} layers of A ({own / len(judged):.0%}) are most like the layer "
-        "of B with the same number."
+        f"{own} of {len(judged)} layers of A{above} ({own / len(judged):.0%}) are most like the "
+        "layer of B with the same number."
     )
 
 
