@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -85,6 +86,16 @@ class TrainingHeld(RunError):
         super().__init__(message)
         self.directory = directory
         """the training's own"""
+
+
+def together(errors: "Sequence[ItdaError]") -> ItdaError | None:
+    """Several errors of what is taken into the database as one, a line each; None where there are
+    none. It is a StoreError where one of them is."""
+    if len(errors) < 2:
+        return errors[0] if errors else None
+    lines = "\n".join(f"- {message}" for message in dict.fromkeys(map(str, errors)))
+    kind = StoreError if any(isinstance(one, StoreError) for one in errors) else RunError
+    return kind(f"{len(errors):,} things can't be taken in; all others are there.\n{lines}")
 
 
 def first_line(error: BaseException) -> str:

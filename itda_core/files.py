@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 from itda_core.errors import ItdaError, RunError
 
 _NEWEST_BYTES = 2**18
+_MOST_JSON_BYTES = 2**26
+"""Of what is kept as JSON a thousandth is usual"""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -86,6 +89,21 @@ def why_unreadable(path: Path, error: Exception, remedy: str) -> RunError:
         )
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return RunError(f"{path} is damaged ({reason}). {remedy}")
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. Raises OSError where it can't be read, and ValueError, with what is
+    wrong, where it is no file, too large to be what it should, not text, not JSON or nested too
+    deeply."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+        raise ValueError(f"{path.name} is not a file")
+    if status.st_size > _MOST_JSON_BYTES:
+        raise ValueError(f"{path.name} has {status.st_size:,} bytes")
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise ValueError(f"{path.name} is nested too deeply") from error
 
 
 def write_json(path: Path, content: Any) -> None:

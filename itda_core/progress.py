@@ -2,6 +2,8 @@
 comparisons, so that one reader follows all of them."""
 
 import dataclasses
+import json
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +11,14 @@ from typing import Any
 MIN_FRACTION = 0.06
 """Of the work, before which nothing is said of how long the rest takes: the first of 16 windows of
 a training"""
+_NUMBER, _MAYBE = (int, float), type(None)
+_LINE = {
+    "stage": str, "training_id": str, "run_id": str, "layer": (int, _MAYBE), "block": (int, _MAYBE),
+    "tokens": int, "total_tokens": int, "asked_tokens": int, "tokens_per_second": _NUMBER,
+    "fraction": _NUMBER, "seconds_left": (*_NUMBER, _MAYBE), "atoms": dict, "max_atoms": int,
+    "mean_error": dict, "skipped": dict, "finished": list, "trainings": list, "states": dict,
+}  # fmt: skip
+"""What a line of a progress file says, and of which kind"""
 MAX_ROWS = 20
 """Trainings of a list, and runs that it has finished, that a line names before the last one"""
 
@@ -86,9 +96,31 @@ class Progress:
             line["finished"] = self.finished if self.stage == "done" else self.finished[-MAX_ROWS:]
         return line
 
+    @classmethod
+    def read_line(cls, line: bytes) -> dict[str, Any] | None:
+        """What a line of a progress file says, with what it leaves out as it is at first; None
+        where it is none, such as one that is half written."""
+        try:
+            said = json.loads(line)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(said, dict) or "stage" not in said:
+            return None
+        known = {name: value for name, value in said.items() if name in _LINE}
+        if not all(_is_kind(value, _LINE[name]) for name, value in known.items()):
+            return None
+        return {**cls("").to_dict(), **known}
+
     def _told_rows(self) -> list[dict[str, Any]]:
         """As many as a file can take twice a second for days."""
         if len(self.trainings) <= MAX_ROWS:
             return [*self.trainings]
         first = ("running", "failed", "waiting", "done")
         return sorted(self.trainings, key=lambda row: first.index(row["state"]))[:MAX_ROWS]
+
+
+def _is_kind(value: Any, kind: type | tuple[type, ...]) -> bool:
+    """A number that is none, or not finite, would end in an error where it is shown."""
+    if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
+        return False
+    return isinstance(value, kind)

@@ -1,9 +1,14 @@
 """A job: one command of the command line, its state, and what it is about."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
+from itda_core.errors import InputError
+
+STATES = ("queued", "running", "done", "failed", "cancelled", "interrupted")
 ANY = "any"
 """The device of a job that leaves it to the queue"""
 _KINDS = {
@@ -17,6 +22,14 @@ _KINDS = {
     "compare-latents": "comparison of latents",
 }
 """Of jobs, by their command"""
+_KINDS_OF = {
+    str: (str,),
+    float: (int, float),
+    float | None: (int, float, type(None)),
+    int | None: (int, type(None)),
+    tuple[str, ...]: (tuple,),
+}
+"""What JSON has for a field's type"""
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,25 @@ class Job:
     """bytes that its model may use; None is what goes without saying"""
     ray: str = ""
     """address of the Ray cluster that it runs on; empty where this machine does"""
+
+    @classmethod
+    def from_dict(cls, said: Any) -> "Job":
+        """What a job's file says. Raises InputError where it says something else than a job."""
+        if not isinstance(said, dict):
+            raise InputError("A job is a JSON object.")
+        said = {**said, "arguments": tuple(_words(said.get("arguments", [])))}
+        kinds = {field.name: _KINDS_OF[field.type] for field in fields(cls)}
+        unknown = set(said) - set(kinds)
+        lacking = {"job_id", "state", "title", "created"} - set(said)
+        if unknown or lacking:
+            raise InputError(f"A job has no {', '.join(sorted(unknown | lacking))}.")
+        for name, value in said.items():
+            is_kind = isinstance(value, kinds[name]) and not isinstance(value, bool)
+            if not is_kind or (isinstance(value, float) and not math.isfinite(value)):
+                raise InputError(f"{name} of a job can't be {value!r:.60}.")
+        if said["state"] not in STATES:
+            raise InputError(f"A job can't be {said['state']!r:.60}.")
+        return cls(**said)
 
     @property
     def kind(self) -> str:
@@ -82,3 +114,9 @@ class Job:
     def keeps_checkpoints(self) -> bool:
         """Whether it goes on where it stopped; other commands begin anew."""
         return self.kind in ("training", "move")
+
+
+def _words(said: Any) -> list[str]:
+    if not isinstance(said, list) or not all(isinstance(word, str) for word in said):
+        raise InputError("The arguments of a job are a list of words.")
+    return said

@@ -8,7 +8,6 @@ A job is a directory, so that a queue survives the app:
 
 import contextlib
 import itertools
-import json
 import shutil
 import subprocess
 import sys
@@ -21,10 +20,17 @@ from typing import TYPE_CHECKING, Any
 
 from itda_core.config import TrainConfig, layers_in_words
 from itda_core.errors import InputError, ItdaError, RunError
-from itda_core.files import disk_errors_as_sentences, newest_lines, write_atomically, write_json
+from itda_core.files import (
+    disk_errors_as_sentences,
+    newest_lines,
+    read_json,
+    write_atomically,
+    write_json,
+)
 from itda_core.jobs.job import ANY, Job
 from itda_core.jobs.places import Places, again, free_bytes, places_here
 from itda_core.jobs.process import LIST_FILE, PATIENCE_SECONDS, begin, is_of_job, terminate
+from itda_core.progress import Progress
 from itda_core.runs.latent_scores import SCORES_FILE
 from itda_core.runs.run import Run, read_run
 from itda_core.settings import RESID_POST
@@ -184,10 +190,10 @@ class JobQueue:
         jobs = []
         for path in sorted(self.folder.glob("*/job.json")):
             try:
-                fields = json.loads(path.read_bytes())
-                jobs.append(Job(**{**fields, "arguments": tuple(fields.get("arguments", ()))}))
-            except (ValueError, TypeError, AttributeError, OSError):
+                job = Job.from_dict(read_json(path))
+            except (InputError, ValueError, OSError):
                 continue
+            jobs += [job] if job.job_id == path.parent.name else []
         return jobs
 
     def config(self, job: Job) -> TrainConfig | None:
@@ -219,20 +225,18 @@ class JobQueue:
             return None
         path = self.folder / job.job_id / "config.json"
         try:
-            return TrainConfig.from_dict(json.loads(path.read_bytes()))
-        except (OSError, ValueError, InputError) as error:
+            return TrainConfig.from_dict(read_json(path))
+        except Exception as error:  # whatever the file holds
             raise InputError(
                 f"The settings of this training can't be used. {error} Forget it, and start anew."
             ) from error
 
     def progress(self, job: Job) -> dict[str, Any] | None:
-        """The newest progress of a job, at least its stage; None before the first."""
+        """The newest progress of a job, as `Progress.read_line` gives it; None before the first."""
         path = self.folder / job.job_id / "progress.jsonl"
         for line in reversed(newest_lines(path)):
-            try:
-                return json.loads(line)
-            except ValueError:  # the last line may be half written
-                continue
+            if (said := Progress.read_line(line)) is not None:  # the last may be half written
+                return said
         return None
 
     def log(self, job: Job) -> str:

@@ -4,14 +4,13 @@ runs/<run_id>/evaluation.json    optional: a run is whole without them
               probing.json
 """
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from itda_core.errors import RunError
-from itda_core.files import disk_errors_as_sentences, write_json
+from itda_core.files import disk_errors_as_sentences, read_json, why_unreadable, write_json
 from itda_core.runs.run import Run
 
 EVALUATION_FILE = "evaluation.json"
@@ -69,7 +68,7 @@ def _read(
     """fields: what a file must say; check: raises ValueError, TypeError or KeyError where what it
     says makes no sense; remedy: what to do then."""
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
+        result = read_json(path)
         if result["version"] > version:
             raise RunError(f"{path} was written by a newer version: update the explorer.")
         lacking = fields - set(result)
@@ -80,10 +79,10 @@ def _read(
         check(result)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise RunError(f"{path} can't be read: {error.strerror}.") from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise RunError(f"{path} is damaged ({error}). {remedy}") from error
+    except RunError:
+        raise
+    except Exception as error:
+        raise why_unreadable(path, error, remedy) from error
     return result
 
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from itda_core.config import TrainConfig
 from itda_core.digests import digest
-from itda_core.errors import InputError, RunError
-from itda_core.files import disk_errors_as_sentences, rename_whole
+from itda_core.errors import InputError, ItdaError, RunError, first_line
+from itda_core.files import disk_errors_as_sentences, read_json, rename_whole
 from itda_core.settings import RESID_POST
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ ALL_FILES = (*RUN_FILES, NEAR_MISS_FILE, "progress.jsonl")
 _ARCHITECTURES = {"standard": "Standard", "topk": "TopK", "jumprelu": "JumpReLU"}
 _ABOUT = {"run_id", "training_id", "layer", "created", "d_model", "n_layers", "dtype", "config"}
 _METRICS = {"atoms", "tokens", "explored_tokens", "fvu", "explored_fvu", "seconds"}
+DAMAGED = "Bring back a copy of it, or delete it and train again."
 _NAMED_RUNS = 8
 """Runs that a sentence names"""
 
@@ -124,41 +125,71 @@ class Run:
 
 
 def list_runs(folder: Path) -> list[Run]:
-    """The finished runs in `folder`, oldest first; damaged ones are left out."""
-    runs = []
-    for path in sorted(folder.glob("*/config.json")):
-        if path.parent.name.startswith("."):
-            continue
+    """The finished runs in `folder`, oldest first; `survey` says which are left out, and why."""
+    return survey(folder)[0]
+
+
+def survey(folder: Path) -> tuple[list[Run], list[RunError]]:
+    """The finished runs in `folder`, oldest first, and why each of the others that is there can't
+    be used."""
+    runs, errors = [], []
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(one.name for one in entries if not one.name.startswith("."))
+    except FileNotFoundError:
+        return [], []
+    except OSError as error:
+        return [], [_why_not_read(folder, error)]
+    for name in names:
         try:
-            runs.append(read_run(path.parent))
-        except RunError:
-            continue
-    return sorted(runs, key=lambda run: (run.about["created"], run.layer))
+            if _may_be_run(folder / name):
+                runs.append(read_run(folder / name))
+        except RunError as error:
+            errors.append(error)
+    return sorted(runs, key=lambda run: (run.about["created"], run.layer)), errors
+
+
+def _may_be_run(directory: Path) -> bool:
+    """Whether it holds a file of a run. Raises RunError where it can't be looked into."""
+    try:
+        with os.scandir(directory) as entries:
+            return any(entry.name in RUN_FILES for entry in entries)
+    except (NotADirectoryError, FileNotFoundError):
+        return False
+    except OSError as error:
+        raise _why_not_read(directory, error) from error
 
 
 def read_run(directory: Path) -> Run:
     """Read one run directory. Raises RunError where something of it is missing or damaged."""
-    missing = [name for name in RUN_FILES if not (directory / name).exists()]
+    try:
+        missing = [name for name in RUN_FILES if not (directory / name).exists()]
+    except OSError as error:
+        raise _why_not_read(directory, error) from error
     if missing:
         raise RunError(f"{directory} is not a whole run: it lacks {', '.join(missing)}.")
     try:
-        about = json.loads((directory / "config.json").read_text())
-        metrics = json.loads((directory / "metrics.json").read_text())
+        about = read_json(directory / "config.json")
+        metrics = read_json(directory / "metrics.json")
         _check(about, metrics)
         if about["run_id"] != directory.name:
             raise ValueError(f"it is the run {about['run_id']!r} under another name")
         run = Run(directory, about, metrics)
         _ = run.config  # raises what is wrong with it
         return run
-    except (ValueError, TypeError) as error:  # not JSON, not text, or not what a run says
-        raise RunError(f"{directory} is damaged ({error}). Delete it and train again.") from error
-    except InputError as error:
+    except ItdaError as error:
         raise RunError(f"{directory} can't be used. {error}") from error
     except OSError as error:
-        raise RunError(
-            f"{directory} can't be read ({error.strerror}). Its files are left as they are: make "
-            "them readable."
-        ) from error
+        raise _why_not_read(directory, error) from error
+    except Exception as error:  # not JSON, not text, or not what a run says, in whatever way
+        raise RunError(f"{directory} is damaged ({first_line(error)}). {DAMAGED}") from error
+
+
+def _why_not_read(directory: Path, error: OSError) -> RunError:
+    return RunError(
+        f"{directory} can't be read ({error.strerror or error}). What is in it is left as it is: "
+        "make it readable."
+    )
 
 
 def _check(about: Any, metrics: Any) -> None:
@@ -170,8 +201,14 @@ def _check(about: Any, metrics: Any) -> None:
         raise ValueError(f"it does not say {', '.join(sorted(lacking))}")
     if not isinstance(about["created"], str):
         raise ValueError("created is no date")
-    if isinstance(about["layer"], bool) or not isinstance(about["layer"], int):
-        raise ValueError("layer is no whole number")
+    counted = {"layer": about["layer"], "d_model": about["d_model"], "n_layers": about["n_layers"]}
+    counted |= {name: metrics[name] for name in ("atoms", "tokens", "explored_tokens")}
+    for name, value in counted.items():
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{name} is no whole number")
+    for name in ("fvu", "explored_fvu", "seconds"):
+        if isinstance(metrics[name], bool) or not isinstance(metrics[name], int | float | None):
+            raise ValueError(f"{name} is no number")
 
 
 def find_run(name: str, folder: Path) -> Run:

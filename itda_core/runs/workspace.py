@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from itda_core.config import TrainConfig
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError, TrainingHeld
-from itda_core.files import disk_errors_as_sentences, rename_whole, write_json
+from itda_core.files import disk_errors_as_sentences, read_json, rename_whole, write_json
 from itda_core.runs.rows import RowFile
 
 _PATIENCE = 0.1
@@ -169,11 +169,14 @@ def _read_waiting(runs: Path) -> dict[str, TrainConfig | InputError]:
         if is_other or is_held(folder):
             continue
         try:
-            read[folder.name[1:]] = TrainConfig.from_dict(json.loads(path.read_text()))
-        except ValueError:
-            read[folder.name[1:]] = InputError("Its settings are damaged.")
+            read[folder.name[1:]] = TrainConfig.from_dict(read_json(path))
         except InputError as error:
             read[folder.name[1:]] = error
+        except OSError as error:
+            reason = error.strerror or error
+            read[folder.name[1:]] = InputError(f"Its settings can't be read ({reason}).")
+        except Exception:  # whatever else a file holds
+            read[folder.name[1:]] = InputError("Its settings are damaged.")
     return read
 
 

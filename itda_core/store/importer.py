@@ -15,7 +15,7 @@ from itda_core.runs.labels import labels_file
 from itda_core.runs.latent_comparisons import latent_comparisons_folder
 from itda_core.runs.latent_scores import SCORES_FILE
 from itda_core.runs.results import EVALUATION_FILE, read_evaluation
-from itda_core.runs.run import RUN_FILES, Run, read_run
+from itda_core.runs.run import DAMAGED, RUN_FILES, Run, read_run
 from itda_core.store.database import CLOSES
 
 _MEASURES = (
@@ -141,7 +141,7 @@ def why_not_imported(run: Run, error: duckdb.Error) -> ItdaError:
         return why_refused(run.run_id, error)
     damage = _damage_of(run)
     if damage:
-        return RunError(f"{run.directory} is damaged ({damage}). Delete it and train again.")
+        return RunError(f"{run.directory} is damaged ({damage}). {DAMAGED}")
     if isinstance(error, duckdb.IOException):
         return RunError(
             f"{run.directory} could not be read just now ({message}). It is tried again in a "
@@ -153,7 +153,7 @@ def why_not_imported(run: Run, error: duckdb.Error) -> ItdaError:
     )
 
 
-def why_not_added(run: Run, name: str, error: duckdb.Error) -> ItdaError:
+def why_not_added(run: Run, name: str, error: Exception) -> ItdaError:
     """The same of a file without which the run is whole. name: EVALUATION_FILE or SCORES_FILE."""
     what, remedy = _MADE_AGAIN[name]
     if _is_of_the_database(error):
@@ -178,7 +178,7 @@ def why_refused(what: str, error: duckdb.Error) -> StoreError:
     )
 
 
-def _is_of_the_database(error: duckdb.Error) -> bool:
+def _is_of_the_database(error: Exception) -> bool:
     """Whether the database itself fails: its disk, its memory, its state."""
     own = (
         duckdb.OutOfMemoryException,

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import duckdb
 
-from itda_core.errors import ItdaError, RunError, StoreError, StoreNotOursError
+from itda_core.errors import (
+    ItdaError,
+    RunError,
+    StoreError,
+    StoreNotOursError,
+    first_line,
+    together,
+)
 from itda_core.runs.comparisons import comparisons_folder, read_comparisons
 from itda_core.runs.labels import kept_labels, labels_file, read_changes
 from itda_core.runs.latent_comparisons import (
@@ -15,7 +22,7 @@ from itda_core.runs.latent_comparisons import (
 )
 from itda_core.runs.latent_scores import SCORES_FILE
 from itda_core.runs.results import EVALUATION_FILE
-from itda_core.runs.run import Run, list_runs
+from itda_core.runs.run import Run, survey
 from itda_core.store.database import Database
 from itda_core.store.importer import (
     comparison_files,
@@ -81,6 +88,13 @@ class Index:
                 return is_new
         except duckdb.Error as error:  # the commit's as well: that is when a disk is full
             raise why_not_imported(run, error) from error
+        except (ItdaError, MemoryError):
+            raise
+        except Exception as error:  # whatever a file says must not keep the other runs out
+            raise RunError(
+                f"{run.directory} could not be taken in ({type(error).__name__}: "
+                f"{first_line(error)}). Its files are left as they are."
+            ) from error
 
     def _import_added(self, run: Run, name: str) -> None:
         """Take in one of the files that are added to a run."""
@@ -89,13 +103,18 @@ class Index:
                 _ADDED[name](cursor, run)
         except duckdb.Error as error:
             raise why_not_added(run, name, error) from error
+        except (ItdaError, MemoryError):
+            raise
+        except Exception as error:
+            raise why_not_added(run, name, error) from error
 
     def import_new(self, folder: Path) -> list[str]:
         """Take in every finished run of `folder` that is not there yet; returns their ids.
 
         Evaluations, comparisons and labels that are new or were made anew are taken in as well.
         Runs whose directory is gone are forgotten, those that were moved are found again. What
-        can't be read does not keep the others out; its RunError is raised at the end. Runs,
+        can't be read does not keep the others out; at the end an error is raised that names all of
+        it. Runs,
         comparisons, comparisons of latents and labels are each read only where their own files, or
         the runs of the database, have changed since the call before; what could not be read is then
         tried again after a minute.
@@ -105,8 +124,7 @@ class Index:
             self._follow_runs(folder, taken),
             *(self._follow(part, folder) for part in ("comparisons", "latents", "labels")),
         ]
-        failed = next(filter(None, errors), None)
-        if failed:
+        if failed := together([error for error in errors if error]):
             raise failed.with_traceback(None)  # it would grow by every raise
         return taken
 
@@ -116,9 +134,9 @@ class Index:
         files = str(folder.absolute()), stamp(folder)
         if self._is_as_seen("runs", (files, self._known_runs())):
             return self._looks["runs"].failed
-        listed = list_runs(folder)
+        listed, damaged = survey(folder)
         self._forget_gone(listed)
-        failed = self._import_all(listed, taken)
+        failed = together([*damaged, *self._import_all(listed, taken)])
         # What came while the files were read is not in `files`, and is looked at the next time.
         self._looks["runs"] = _Look((files, self._known_runs()), failed, time.monotonic())
         return failed
@@ -164,22 +182,22 @@ class Index:
                 with self._database.transaction() as cursor:
                     cursor.execute(update, [listed_at[run_id], run_id])
 
-    def _import_all(self, listed: list[Run], taken: list[str]) -> ItdaError | None:
-        """Import what is new of `listed`, whose ids are added to `taken`; the first error."""
-        failed, earlier = None, self._directories()
+    def _import_all(self, listed: list[Run], taken: list[str]) -> list[ItdaError]:
+        """Import what is new of `listed`, whose ids are added to `taken`; why some is not."""
+        errors, earlier = [], self._directories()
         for run in listed:
             try:
                 if run.run_id not in earlier and self._import_dictionary(run):
                     taken.append(run.run_id)
-            except (RunError, StoreError) as error:
-                failed = failed or error
+            except ItdaError as error:
+                errors.append(error)
                 continue
             for name in _ADDED:
                 try:
                     self._import_added(run, name)
-                except (RunError, StoreError) as error:
-                    failed = failed or error
-        return failed
+                except ItdaError as error:
+                    errors.append(error)
+        return errors
 
     def _import_comparisons(self, folder: Path) -> ItdaError | None:
         """Have the comparisons that are kept beside a folder of runs; why one can't be read."""
@@ -247,7 +265,7 @@ def rebuild(path: Path, runs: Path) -> int:
 
     The old file is replaced only when the new one is whole. Raises StoreError where the old one
     is open in another process or of a newer version, and RunError after all other runs are in
-    where one is damaged.
+    where one can't be; where none can, the old file stays.
     """
     if path.exists():
         _check_replaceable(path)
@@ -261,6 +279,9 @@ def rebuild(path: Path, runs: Path) -> int:
     finally:
         count = len(database.query("SELECT run FROM runs"))
         database.close()
+    if damaged and not count:
+        temporary.unlink()
+        raise damaged
     temporary.replace(path)
     path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
     if damaged:

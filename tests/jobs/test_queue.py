@@ -18,6 +18,7 @@ from itda_core.config import TrainConfig
 from itda_core.errors import InputError, ItdaError
 from itda_core.jobs import queue as jobs_module
 from itda_core.jobs.queue import JobQueue
+from itda_core.progress import Progress
 from itda_core.runs.latent_scores import SCORES_FILE
 from itda_core.runs.results import read_evaluation
 from itda_core.runs.run import list_runs
@@ -308,7 +309,7 @@ def test_a_job_that_finished_while_the_app_was_down_is_done(open_queue, config, 
     (tmp_path / "jobs" / job.job_id / "progress.jsonl").write_text(lines)
     queue = open_queue()
     assert now(queue, job).state == "done"
-    assert queue.progress(job) == {"stage": "done"}
+    assert queue.progress(job) == Progress("done").to_dict()
 
 
 @pytest.mark.parametrize("state", ["running", "cancelled"])
@@ -493,3 +494,39 @@ def test_a_file_in_the_folder_where_the_explorer_started_is_no_module_of_a_job(
         assert now(queue, job).state == "done", queue.log(job)
     finally:
         queue.close()
+
+
+def test_a_job_whose_file_says_something_else_is_left_out(open_queue, config):
+    """Any value in any field; the pages ask for each job and its progress at every look."""
+    queue = open_queue("exec sleep 60")
+    other, spoiled = queue.submit(config), queue.submit(replace(config, seed=5))
+    path = queue.folder / spoiled.job_id / "job.json"
+    before = json.loads(path.read_text())
+    for name in before:
+        for value in [None, True, -1, 10**400, "", "\ud800", [], [[]], {}, {"a": None}]:
+            path.write_text(json.dumps({**before, name: value}))
+            jobs = queue.jobs()
+            assert other.job_id in [job.job_id for job in jobs]
+            assert [queue.progress(job) for job in jobs] == [None] * len(jobs)
+            assert all(isinstance(job.kind + job.where + job.title, str) for job in jobs)
+    path.write_text("[" * 100_000)
+    assert [job.job_id for job in queue.jobs()] == [other.job_id]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff", b"null", b"[]", b"{}", b"[" * 100_000, b'{"stage": 5}', b'{"stage": "done"',
+        b'{"stage": "training", "fraction": NaN}', b'{"stage": "training", "tokens": "many"}',
+        b'{"stage": "training", "finished": null}', b'{"stage": "training", "seconds_left": []}',
+    ],
+    ids=range(11),
+)  # fmt: skip
+def test_a_line_that_is_no_progress_is_passed_over(line):
+    assert Progress.read_line(line) is None
+
+
+def test_a_line_of_progress_has_all_that_pages_ask_for():
+    said = Progress("training", tokens=5, fraction=0.5, mean_error={3: 0.25}).to_dict()
+    assert Progress.read_line(json.dumps(said).encode()) == {**said, "mean_error": {"3": 0.25}}
+    assert Progress.read_line(b'{"stage": "done"}') == Progress("done").to_dict()

@@ -17,7 +17,7 @@ import pytest
 from itda_core.errors import RunError, StoreError
 from itda_core.runs.labels import Change, Label, add_changes, labels_file
 from itda_core.runs.latent_comparisons import latent_comparisons_folder
-from itda_core.runs.run import list_runs
+from itda_core.runs.run import list_runs, survey
 from itda_core.store import importer as importer_module
 from itda_core.store import index as index_module
 from itda_core.store.store import SCHEMA_VERSION, Store, rebuild
@@ -70,8 +70,11 @@ def test_an_imported_run_holds_what_its_files_hold(store, runs):
         assert pd.isna(row["mean_l0"])
 
 
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_an_import_that_fails_midway_leaves_nothing(store, runs, monkeypatch, error):
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(RuntimeError, RunError), (KeyboardInterrupt, KeyboardInterrupt)],
+)
+def test_an_import_that_fails_midway_leaves_nothing(store, runs, monkeypatch, error, told):
     insert = importer_module._insert_codes
 
     def fail(cursor, number, directory):
@@ -80,7 +83,7 @@ def test_an_import_that_fails_midway_leaves_nothing(store, runs, monkeypatch, er
 
     with monkeypatch.context() as patch:
         patch.setattr(importer_module, "_insert_codes", fail)
-        with pytest.raises(error):
+        with pytest.raises(told):
             store.import_run(runs[0])
     assert is_empty(store)
     assert store.import_run(runs[0])
@@ -117,7 +120,7 @@ def test_a_damaged_run_is_named_and_does_not_keep_the_others_out(
     shutil.copytree(runs_folder, copy)
     damaged = list_runs(copy)[1].directory
     (damaged / file).write_bytes(b"PAR1 this is no table")
-    with pytest.raises(RunError, match=rf"{damaged.name} is damaged .*Delete it and train again"):
+    with pytest.raises(RunError, match=rf"{damaged.name} is damaged .*delete it and train again"):
         store.import_new(copy)
     assert store.runs.table()["layer"].tolist() == [0, 2]
     assert set(contents(store)["codes"]["run_id"]) == set(store.runs.table()["run_id"])
@@ -172,7 +175,8 @@ def test_a_run_that_says_nonsense_keeps_no_other_out(store, copied, file, change
     path = list_runs(copied)[1].directory / file
     said = json.loads(path.read_text())
     path.write_text(json.dumps(list(said) if change is None else said | change))
-    store.import_new(copied)
+    with pytest.raises(RunError, match=re.escape(str(path.parent))):
+        store.import_new(copied)
     assert store.runs.table()["layer"].tolist() == [0, 2]
 
 
@@ -192,9 +196,9 @@ def readings(monkeypatch):
 
     def counted(folder):
         read.append(folder)
-        return list_runs(folder)
+        return survey(folder)
 
-    monkeypatch.setattr(index_module, "list_runs", counted)
+    monkeypatch.setattr(index_module, "survey", counted)
     return read
 
 
@@ -354,7 +358,7 @@ def test_rebuilding_that_fails_leaves_the_old_file_as_it_was(
 
     with monkeypatch.context() as patch:
         patch.setattr(importer_module, "_insert_codes", fail)
-        with pytest.raises(RuntimeError):
+        with pytest.raises(RunError, match=r"RuntimeError.*left as they are"):
             rebuild(path, runs_folder)
     assert path.read_bytes() == before
     assert rebuild(path, runs_folder) == 3

@@ -1,0 +1,113 @@
+"""What one damaged file costs: itself, and nothing else; and it is named."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+from itda_core.errors import RunError
+from itda_core.runs.results import EVALUATION_FILE
+from itda_core.runs.run import list_runs, survey
+from itda_core.store.database import Database
+from itda_core.store.index import Index, rebuild
+
+DEEP = "[" * 100_000
+VALUES = [None, True, -1, 10**400, 1e308, "", "x" * 10_000, "\ud800", [], [[]], {}, {"a": None}]
+"""Any field may hold any of these"""
+
+
+@pytest.fixture
+def folder(runs_folder, tmp_path):
+    """Two runs that are whole."""
+    return shutil.copytree(runs_folder, tmp_path / "data" / "runs")
+
+
+def imported(folder, database=None):
+    """The ids that a database, by default a new one, has of a folder, and what is said of the
+    rest."""
+    database, said = database or Database(), ""
+    try:
+        Index(database).import_new(folder)
+    except RunError as error:
+        said = str(error)
+    return set(database.query("SELECT run_id FROM runs")["run_id"]), said
+
+
+@pytest.mark.parametrize("file", ["config.json", "metrics.json", EVALUATION_FILE])
+@pytest.mark.parametrize("content", ["", DEEP, '{"a":' * 50_000, "null", "{}", "\ud800"])
+def test_one_damaged_file_is_named_and_costs_no_other_run(folder, file, content):
+    spoiled, whole = list_runs(folder)[:2]
+    (spoiled.directory / file).write_bytes(content.encode("utf-8", "surrogatepass"))
+    found, said = imported(folder)
+    assert whole.run_id in found
+    assert str(spoiled.directory) in said
+    assert (spoiled.run_id in found) == (file == EVALUATION_FILE)
+
+
+@pytest.mark.parametrize("file", ["config.json", "metrics.json"])
+def test_any_value_in_any_field_is_read_or_named(folder, file):
+    spoiled, whole = list_runs(folder)[:2]
+    path = spoiled.directory / file
+    before = json.loads(path.read_text())
+    database = Database()
+    for name in before:
+        for value in VALUES:
+            path.write_text(json.dumps({**before, name: value}))
+            found, said = imported(folder, database)
+            assert whole.run_id in found, (name, value, said)
+            assert spoiled.run_id in found or str(spoiled.directory) in said, (name, value, said)
+            Index(database).forget_run(spoiled.run_id)
+    database.close()
+
+
+def test_what_is_no_file_is_not_waited_for(folder):
+    spoiled, whole = list_runs(folder)[:2]
+    (spoiled.directory / "config.json").unlink()
+    os.mkfifo(spoiled.directory / "config.json")
+    found, said = imported(folder)
+    assert found == {run.run_id for run in list_runs(folder)}
+    assert whole.run_id in found
+    assert "config.json is not a file" in said
+
+
+def test_a_run_without_its_configuration_is_named(folder, tmp_path):
+    spoiled, whole = list_runs(folder)[:2]
+    (spoiled.directory / "config.json").unlink()
+    (folder / "notes").mkdir()  # and what never was a run is not
+    found, errors = survey(folder)
+    assert [run.run_id for run in found] == [
+        run.run_id for run in list_runs(folder) if run.run_id != spoiled.run_id
+    ]
+    [error] = errors
+    assert str(error) == f"{spoiled.directory} is not a whole run: it lacks config.json."
+    with pytest.raises(RunError, match=r"lacks config\.json"):
+        rebuild(tmp_path / "explorer.duckdb", folder)
+    database = Database(tmp_path / "explorer.duckdb")
+    assert whole.run_id in set(database.query("SELECT run_id FROM runs")["run_id"])
+    database.close()
+
+
+def test_all_that_is_damaged_is_named_at_once(folder):
+    for run in list_runs(folder)[:2]:
+        (run.directory / "metrics.json").write_text("{")
+    _, said = imported(folder)
+    assert said.startswith("2 things can't be taken in; all others are there.\n- ")
+    assert said.count("is damaged") == 2
+
+
+def test_a_folder_that_can_not_be_looked_into_is_told(folder, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path) == str(folder):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found, errors = survey(folder)
+    assert found == []
+    assert str(errors[0]) == (
+        f"{folder} can't be read (Permission denied). What is in it is left as it is: make it "
+        "readable."
+    )
