@@ -35,8 +35,8 @@ def show() -> None:
         nothing_yet()
         return
     st.caption(
-        "Reconstructions are compared with the activations, and put in their place to see what the "
-        "model's predictions lose, on prompts that were held out from training."
+        "Reconstructions are compared with the activations, and put in their place to measure how "
+        "much worse the model predicts, on prompts that were held out from training."
     )
     evaluated = explorer().store.runs.evaluations()
     chosen = _choose_runs(runs, evaluated)
@@ -211,6 +211,7 @@ def _show_table(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:
         table,
         column_order=["dictionary", *COLUMNS],
         column_config=columns(),
+        placeholder="–",
         hide_index=True,
         on_select=choose,
         selection_mode="single-row",

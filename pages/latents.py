@@ -79,7 +79,7 @@ def show() -> None:
 
 def _say_that_none_fits(listing: Listing) -> None:
     description = literal(describe(listing.asked))
-    st.info(f"No latent of this dictionary fits. {description} {what_to_change(listing.asked)}")
+    st.info(f"No latent of this dictionary matches. {description} {what_to_change(listing.asked)}")
     st.button("Show all latents", on_click=_forget_all)
 
 

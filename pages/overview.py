@@ -26,7 +26,7 @@ _COLUMNS = {
     "fvu": st.column_config.NumberColumn(
         "FVU",
         format="%.3f",
-        help=f"On held-out prompts. {GLOSSARY['FVU']}",
+        help=f"On held-out prompts; – where there were none to measure on. {GLOSSARY['FVU']}",
     ),
     "corpus": "corpus",
     "created": st.column_config.DatetimeColumn("trained", format="YYYY-MM-DD HH:mm"),
@@ -37,7 +37,7 @@ _LABEL_COLUMNS = {
         "labels", format="%d", help="Latents that have a label or a note of this dictionary's own."
     ),
     "elsewhere": st.column_config.NumberColumn(
-        "from others",
+        "labels elsewhere",
         format="%d",
         help="Latents without one whose source was given a label or a note in another dictionary.",
     ),
@@ -100,6 +100,7 @@ def _show_runs(runs: pd.DataFrame) -> None:
         runs,
         column_order=[*_COLUMNS, *counted],
         column_config=_COLUMNS | _LABEL_COLUMNS,
+        placeholder="–",
         hide_index=True,
         on_select="rerun",
         selection_mode="single-row",

@@ -355,7 +355,7 @@ def _confirm_delete(run_id: str) -> None:
         "by training it again."
     )
     yes, no = st.columns(2)
-    if yes.button("Delete for good", type="primary", width="stretch"):
+    if yes.button("Delete permanently", type="primary", width="stretch"):
         with errors_as_sentences():
             explorer().delete(run_id)
             st.rerun()

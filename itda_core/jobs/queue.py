@@ -245,7 +245,7 @@ class JobQueue:
         return path.read_text("utf-8", "replace") if path.exists() else ""
 
     def waits_for(self, job: Job) -> str:
-        """What a queued job waits for, in words."""
+        """What a queued job waits for, in words; "" where it is only its turn."""
         others = [one for one in self.jobs() if one.state == "running" or _is_stopping(one)]
         if self._work(job) in [self._work(one) for one in others]:
             return "the same work, which is under way"
@@ -257,7 +257,27 @@ class JobQueue:
             return f"a free {job.device}"
         if self._places is None and not _takes_what_comes(job):
             return "the devices of this machine to be looked up"
-        return "what is before it"
+        return ""
+
+    def ahead(self, job: Job) -> int:
+        """How many jobs a queued one comes after: those that run and those that wait before it, as
+        far as they are for a device that it may have."""
+        if job.ray:
+            return 0
+        others = [one for one in self.jobs() if not one.ray and one.job_id != job.job_id]
+        active = [one for one in others if one.state == "running" or _is_stopping(one)]
+        waiting = [one for one in others if one.state == "queued"]
+        before = [*active, *(one for one in waiting if one.job_id < job.job_id)]
+        if self._places is None:
+            return len(before)
+        wanted = set(self._places.allowed(job))
+        return sum(bool(wanted & self._may_have(one)) for one in before)
+
+    def _may_have(self, job: Job) -> set[str]:
+        """The device that a job has, or those that it may get."""
+        assert self._places is not None
+        is_placed = job.state != "queued"
+        return {self._places.of(job)} if is_placed else set(self._places.allowed(job))
 
     def cancel(self, job_id: str) -> None:
         """Take a job out of the queue, or stop its process; a training keeps a checkpoint."""

@@ -19,16 +19,16 @@ _STAGES = {
     "opening": "Opening the folder of activations",
     "reading": "Reading the corpus",
     "training": "Running the model over the texts",
-    "moving": "Reading the tokens that the latents are",
+    "moving": "Reading the source tokens of the latents",
     "choosing": "Choosing the atoms",
     "encoding": "Encoding the explored tokens",
     "evaluating": "Measuring",
     "capturing": "Running the models over the same texts",
     "comparing": "Comparing the layers",
-    "averaging": "Averaging what each latent does over each labelled prompt",
-    "probing": "Seeing how well a few latents tell the labels",
+    "averaging": "Averaging the latents over each labelled prompt",
+    "probing": "Fitting probes on a few latents",
     "mapping": "Laying out the latents",
-    "scoring": "Telling strong uses from filler, and scoring the latents",
+    "scoring": "Finding strong uses and scoring the latents",
     "done": "Done",
 }
 _STAGES_OF = {
@@ -90,7 +90,7 @@ def _show_active(job: Job) -> None:
         explorer().queue.cancel(job.job_id)
         st.rerun()
     if job.state == "queued":
-        st.caption(f"Waiting for {explorer().queue.waits_for(job)}.")
+        st.caption(_queued(job))
         return
     progress = explorer().queue.progress(job)
     if progress is None:
@@ -101,6 +101,13 @@ def _show_active(job: Job) -> None:
         st.caption(_details(progress))
     elif progress.get("trainings"):
         st.caption(_list_details(progress))
+
+
+def _queued(job: Job) -> str:
+    """ "Queued: 1 ahead", and what it waits for where it is more than its turn."""
+    queue = explorer().queue
+    ahead, waits_for = queue.ahead(job), queue.waits_for(job)
+    return f"Queued: {ahead:,} ahead" + (f", waiting for {waits_for}." if waits_for else ".")
 
 
 def _headline(progress: dict, job: Job) -> str:
@@ -126,7 +133,7 @@ def _on(job: Job) -> str:
 def _details(progress: dict) -> str:
     parts = [f"{progress['tokens']:,} of {progress['total_tokens']:,} tokens"]
     if asked := progress.get("asked_tokens"):
-        parts[0] += f", all that there are of the {asked:,} asked for"
+        parts[0] += f", all there are of the {asked:,} requested"
     if progress.get("tokens_per_second"):
         parts.append(f"{progress['tokens_per_second']:,.0f} tokens/s")
     if progress.get("run_id"):

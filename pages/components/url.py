@@ -18,7 +18,7 @@ def follow_url(name: str, options: list) -> None:
         if matching:
             st.session_state[name] = matching[0]
         else:
-            st.warning(f"The link asks for {literal(wanted)}, which is not here (any more).")
+            st.warning(f"The link asks for {literal(wanted)}, which is not here.")
     if options and st.session_state.get(name) not in options:
         st.session_state[name] = options[0]
 
@@ -32,7 +32,7 @@ def follow_url_list(name: str, options: list[str], default: list[str]) -> None:
         st.session_state[name] = [value for value in parts if value in options]
         for value in parts:
             if value not in options:
-                st.warning(f"The link asks for {literal(value)}, which is not here (any more).")
+                st.warning(f"The link asks for {literal(value)}, which is not here.")
     elif is_new:
         st.session_state[name] = default
     st.session_state[name] = [value for value in st.session_state[name] if value in options]

@@ -120,7 +120,7 @@ def test_an_example_is_decomposed_with_its_token_locked(address, page, problems)
 
 def test_a_text_is_written_plain_and_steered_side_by_side(address, page, problems):
     decompose(page, address, "&view=steer&steer=7&strength=2&tokens=10")
-    page.get_by_role("button", name="Write", exact=True).click()
+    page.get_by_role("button", name="Generate", exact=True).click()
     expect(page.get_by_text("mean log-probability")).to_have_count(2)
     expect(page.get_by_text("As the model is", exact=True)).to_be_visible()
     expect(page.get_by_text("Strength +2")).to_be_visible()
@@ -134,7 +134,7 @@ def test_a_text_is_written_plain_and_steered_side_by_side(address, page, problem
 
 def test_a_text_that_is_being_written_can_be_stopped_and_stays(address, page, problems):
     decompose(page, address, f"&view=steer&steer=7&strength=2&tokens={LONGEST}")
-    page.get_by_role("button", name="Write", exact=True).click()
+    page.get_by_role("button", name="Generate", exact=True).click()
     streamed = page.get_by_test_id("stText").first
     expect(streamed).to_contain_text(re.compile(r"\w+ \w+ \w+"))
     page.get_by_role("button", name="Stop").click()

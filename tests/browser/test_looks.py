@@ -67,8 +67,8 @@ def test_a_map_is_made_and_a_point_opens_its_latent(address, page, problems):
         page.mouse.move(x, y, steps=5)
     page.mouse.up()
     page.wait_for_url(re.compile("latent="))
-    expect(page.get_by_role("button", name="Drawn around · free")).to_be_visible()
-    page.get_by_role("button", name="Drawn around · free").click()
+    expect(page.get_by_role("button", name="Selected on the map · clear")).to_be_visible()
+    page.get_by_role("button", name="Selected on the map · clear").click()
     expect(page.get_by_text("300 latents")).to_be_visible()
     assert_nothing_failed(page)
     assert problems == []

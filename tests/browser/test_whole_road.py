@@ -153,7 +153,7 @@ def change_and_steer(page: Page) -> None:
     below_the_bar(page, "Change a factor")
     picture(page, "what-if", documented=True)
     page.goto(f"{here}&view=steer&steer={of_treaty[0]}&strength=0.5&tokens=40")
-    page.get_by_role("button", name="Write", exact=True).click()
+    page.get_by_role("button", name="Generate", exact=True).click()
     expect(page.get_by_role("button", name="Export the texts")).to_be_visible()
     below_the_bar(page, "Strengths count in")
     picture(page, "steer", documented=True)
@@ -313,7 +313,7 @@ def delete_a_dictionary(page: Page) -> None:
     dictionary_made_here(page).click()
     page.get_by_role("button", name="Delete …").click()
     picture(page, "delete")
-    page.get_by_role("button", name="Delete for good").click()
+    page.get_by_role("button", name="Delete permanently").click()
     expect(dictionary_made_here(page)).to_have_count(0)
     assert_nothing_failed(page)
 

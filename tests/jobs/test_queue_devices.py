@@ -219,7 +219,8 @@ def test_what_a_job_waits_for_is_known(open_queue, gpus, monkeypatch):
     wait_for(queue, {"a": "cuda:1", "c": "cuda:0"})
     assert queue.waits_for(same) == "the same work, which is under way"
     assert queue.waits_for(taken) == "a free cuda:1"
-    assert queue.waits_for(last) == "what is before it"
+    assert queue.waits_for(last) == ""
+    assert [queue.ahead(job) for job in (same, taken, last)] == [1, 1, 4]
     again = evaluation(queue, "e", "cuda")
     assert queue.waits_for(again) == "a free cuda"
     monkeypatch.setattr(queue, "_known_places", lambda **_: None)

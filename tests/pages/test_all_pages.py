@@ -638,7 +638,7 @@ def test_deleting_a_dictionary_asks_first_and_then_leaves_nothing(trained_folder
         run = newest(data_folder, 1)
         app = open_page("train")
         app.button(key=f"delete_{run.run_id}").click().run()
-        assert any(button.label == "Delete for good" for button in app.button)
+        assert any(button.label == "Delete permanently" for button in app.button)
         assert run.directory.exists()
         explorer_module.explorer().delete(
             run.run_id

@@ -60,7 +60,7 @@ def test_prompts_one_a_line_are_kept_in_a_list_without_repeats(data):
     assert app.text_area(key="lines").value == ""
     table = next(one.value for one in app.dataframe if "prompt" in one.value.columns)
     assert table["prompt"].tolist() == ["The first.", "The second."]
-    [clear] = [button for button in app.button if button.label == "Empty the list"]
+    [clear] = [button for button in app.button if button.label == "Clear the list"]
     clear.click().run()
     assert app.session_state["prompts"] == []
 
@@ -340,10 +340,10 @@ def test_steering_writes_the_plain_and_the_steered_text(data, tiny_model):
     assert written[0.0] == list(write_on(tiny_model, TEXT, Writing(10)))
     assert written[2.0] == list(write_on(tiny_model, TEXT, Writing(10), (2, vector)))
     assert "Strength +2" in told(app)
-    assert "Written with other settings" not in told(app)
+    assert "Generated with other settings" not in told(app)
     app.slider(key="strength").set_value(1.0).run()  # what was written stays
     assert "Strength +2" in told(app)
-    assert "Written with other settings" in told(app)
+    assert "Generated with other settings" in told(app)
 
 
 def test_a_label_stands_for_its_latent_where_a_text_is_taken_apart(data, tiny_model):

@@ -52,10 +52,10 @@ def test_a_map_that_failed_says_why_on_its_own_dictionary_and_is_offered_again(o
 def test_a_comparison_under_way_is_not_offered_again_for_its_own_measure(own_data, queue):
     queue.submit_comparison(list_runs(own_data / "runs"), ["cka", "svcca"])
     app = open_page("similarity", measure="svcca")
-    assert "They are being computed." in captions(app)
+    assert "Computing them now." in captions(app)
     assert not labels(app, "Compute")
     app = open_page("similarity", measure="procrustes")
-    assert "They are being computed." not in captions(app)
+    assert "Computing them now." not in captions(app)
     assert len(labels(app, "Compute")) == 2
 
 

@@ -67,7 +67,7 @@ def test_a_label_is_shown_as_from_where_it_was_given_and_taken_over_by_a_click(s
     assert f"run={label.run_id}" in query
     assert f"latent={label.latent}" in query
     assert (data / "labels.jsonl").read_text() == lines  # nothing is written by looking
-    button(app, "Take over").click().run()
+    button(app, "Copy here").click().run()
     assert_no_failure(app)
     [own] = kept(data, here.run_id)
     assert (own.latent, own.prompt_id, own.position) == (latent, *label.source[2:])
@@ -75,7 +75,7 @@ def test_a_label_is_shown_as_from_where_it_was_given_and_taken_over_by_a_click(s
     assert kept(data, label.run_id)[0].fields == label.fields
     assert (listed(app, latent)["label"], "from" in app.dataframe[0].value) == (f"★ {WAR}", True)
     assert listed(app, latent)["from"] == ""
-    assert "Taken over: label, note, bookmark, lists of latent" in text_of(app)
+    assert "Copied: label, note, bookmark, lists of latent" in text_of(app)
 
 
 def test_taking_over_undoes_nothing_that_another_tab_wrote(shared):
@@ -85,7 +85,7 @@ def test_taking_over_undoes_nothing_that_another_tab_wrote(shared):
     app = open_page("latents", run=here.run_id, latent=str(latent), kind="all")
     written = dataclasses.replace(own, label="unseen", lists=("unseen",), changed="")
     add_labels(data / "labels.jsonl", [written])
-    button(app, "Take over").click().run()
+    button(app, "Copy here").click().run()
     assert_no_failure(app)
     [kept_now] = kept(data, here.run_id)
     assert (kept_now.label, kept_now.note) == (WAR, "a note")

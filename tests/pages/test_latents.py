@@ -376,7 +376,7 @@ def test_a_latent_outside_of_the_search_is_opened_by_its_link_and_the_next_is_th
     assert table_with(app, "percent")["latent"].tolist() == [2, 5, 9]
     next(button for button in app.button if button.label == "Next").click().run()
     assert app.session_state["latent"] == 2
-    next(button for button in app.button if "free" in button.label).click().run()
+    next(button for button in app.button if "clear" in button.label).click().run()
     assert len(table_with(app, "percent")) > 3
 
 

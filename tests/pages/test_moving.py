@@ -78,7 +78,7 @@ def test_a_moved_dictionary_says_where_it_is_from(own_data, other_model):
     close_explorer()
     shutil.rmtree(first.directory)
     page = open_page("train")
-    assert f"tiny-llama layer 1 ({first.run_id}, which is not here any more)" in told(page)
+    assert f"tiny-llama layer 1 ({first.run_id}, which is no longer here)" in told(page)
     assert_no_failure(open_page("latents", run=moved.run_id))
 
 

@@ -1,4 +1,4 @@
-"""What a few latents tell, on the Evaluate page by AppTest."""
+"""Sparse probing, on the Evaluate page by AppTest."""
 
 import json
 from dataclasses import replace
@@ -84,7 +84,7 @@ def links(app):
 
 def test_accuracies_stand_by_label_and_number_with_their_intervals():
     table = accuracies(ROWS)
-    assert table.columns.tolist() == ["label", "told from", "1", "2", "5", "all"]
+    assert table.columns.tolist() == ["label", "features", "1", "2", "5", "all"]
     assert table.to_numpy().tolist() == [
         ["party: Republican or Democratic", "latents",
          "55 % (50–60)", "57 % (52–62)", "62 % (57–68)", "75 % (70–80)"],
@@ -146,7 +146,7 @@ def test_what_waits_to_be_probed_is_not_offered_again_but_may_be_evaluated(label
     explorer_module.explorer().queue.submit_probing([run])
     app = open_page("evaluate", run=run.run_id)
     assert not any(one.label.startswith("Probe") for one in app.button)
-    assert any("in the queue" in one.value for one in app.caption)
+    assert any("is queued" in one.value for one in app.caption)
     app = open_page("evaluate", run=newest(labelled, 1).run_id)
     assert any(one.label.startswith("Probe (") for one in app.button)
     (run.directory / "evaluation.json").unlink()

@@ -184,7 +184,7 @@ def test_sums_list_and_order_are_those_of_the_comparison(compared, result):
     app = opened(compared, uses="0", by="most_alike")
     alike = sorted(known, key=lambda row: (-row["correlation"], row["latent_a"]))
     assert listed(app)["latent_a"].tolist() == [row["latent_a"] for row in alike[:12]]
-    app.button(key="same_Page after").click().run()
+    app.button(key="same_Next page").click().run()
     assert_no_failure(app)
     assert listed(app)["latent_a"].tolist() == [row["latent_a"] for row in alike[12:24]]
     assert str(alike[12]["latent_a"]) in app.query_params["same"]
@@ -307,7 +307,7 @@ def test_labels_filter_the_list_and_the_charts(compared, result):
         assert listed(app)["label"].tolist() == ["<b>war</b>"]
     app = opened(compared, uses="0", called="no such")
     assert not app.dataframe
-    assert "No latent fits" in text_of(app)
+    assert "No latent matches" in text_of(app)
 
 
 def test_links_that_ask_for_what_is_not_there_are_answered(compared):

@@ -129,7 +129,7 @@ def test_a_dictionary_without_scores_offers_to_find_them(data, monkeypatch):
     run, asked = newest(data, 1), []
     monkeypatch.setattr(JobQueue, "submit_scores", lambda _queue, runs: asked.append(runs))
     app = open_page("latents", run=run.run_id, latent="3")
-    button(app, "Tell strong uses from filler").click().run()
+    button(app, "Find strong uses and score the latents").click().run()
     assert [one.run_id for [one] in asked] == [run.run_id]
     failed = Job("00001", "failed", "Scores", 1.0, ended=2.0, command="score",
                  error="Error: the disk is full.", arguments=(str(run.directory),))  # fmt: skip
@@ -139,7 +139,7 @@ def test_a_dictionary_without_scores_offers_to_find_them(data, monkeypatch):
     assert said == "The last scoring failed. the disk is full."
     monkeypatch.setattr(JobQueue, "jobs", lambda _queue: [replace(failed, state="running")])
     app = open_page("latents", run=run.run_id, latent="3")
-    assert any("scored, by a job" in one.value for one in app.caption)
+    assert any("A job is finding its strong uses" in one.value for one in app.caption)
 
 
 def test_the_list_shows_scores_is_sorted_by_them_and_filtered(data):
@@ -170,4 +170,4 @@ def test_how_far_the_scoring_is_stands_on_the_page(data, monkeypatch):
         app.run()
     assert_no_failure(app)
     [bar] = app.get("progress")
-    assert bar.proto.text.startswith("Telling strong uses from filler")
+    assert bar.proto.text.startswith("Finding strong uses")

@@ -30,7 +30,8 @@ def warn_of_another_model(directory: str, name: str = "this dictionary") -> None
     if digest is None and run.config.activations:
         st.warning(
             f"{name[0].upper()}{name[1:]} was trained from a folder of activations that does not "
-            "say which version of the model they are of. What is shown holds where it is this one."
+            "say which version of the model they are of. What is shown holds only if it is this "
+            "one."
         )
     elif digest != loaded_model(run.config.model).digest:
-        st.warning(f"The model has changed since {name} was trained: train it anew.")
+        st.warning(f"The model has changed since {name} was trained: train it again.")

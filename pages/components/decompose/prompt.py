@@ -115,7 +115,7 @@ def _ask_for_several() -> None:
     with st.form("several", border=False):
         st.text_area("Prompts, one a line", height=110, key="lines")
         st.form_submit_button("Add to the list", on_click=_add_lines)
-    st.button("Empty the list", on_click=prompts.clear, disabled=not prompts)
+    st.button("Clear the list", on_click=prompts.clear, disabled=not prompts)
     if not prompts:
         st.caption("The list is empty. A file can be added to it as well.")
         return
@@ -128,6 +128,7 @@ def _ask_for_several() -> None:
     st.dataframe(
         pd.DataFrame({"prompt": [shown(prompt[:300]) for prompt in prompts]}),
         column_config={"prompt": f"{len(prompts):,} prompts: choose one to decompose it"},
+        placeholder="–",
         hide_index=True,
         height=min(38 + 35 * len(prompts), 250),
         on_select=choose,

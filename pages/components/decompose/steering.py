@@ -63,9 +63,11 @@ def show_steering(run, result: Decomposition, latents: pd.DataFrame, row: int | 
     asked = _ask(run, result, latents, row)
     write, in_a_row, stop = st.columns([1, 1, 1])
     options = {"width": "stretch", "disabled": asked is None}
-    is_pair = write.button("Write", type="primary", key="write", **options)
+    is_pair = write.button("Generate", type="primary", key="write", **options)
     is_row = in_a_row.button("Strengths from −2 to 2", key="write_row", **options)
-    stop.button("Stop", width="stretch", help="What was written so far stays.", key="stop_writing")
+    stop.button(
+        "Stop", width="stretch", help="What was generated so far stays.", key="stop_writing"
+    )
     if asked is None:
         return
     latent, strength, writing = asked
@@ -213,7 +215,7 @@ def _show_written(run, text: str, latent: int, strength: float, writing: Writing
     if (written.latent, written.writing) != (latent, writing) or not (
         is_row or strength in written.texts
     ):
-        st.caption("Written with other settings than those above. Write again to use them.")
+        st.caption("Generated with other settings than those above. Generate again to use them.")
     for place, (strength, tokens) in zip(
         _places(tuple(written.texts)), written.texts.items(), strict=True
     ):
@@ -238,7 +240,7 @@ def _show_text(
     st.markdown(f"**{name}**{likelihood}")
     text = "".join(token.text for token in tokens)
     if not is_final:
-        st.text("\n".join(map(visible, text.split("\n"))) if tokens else "Writing …")
+        st.text("\n".join(map(visible, text.split("\n"))) if tokens else "Generating …")
     elif not text.strip():
         st.caption("The model ends the text at once." if is_whole else "Stopped at once.")
     else:

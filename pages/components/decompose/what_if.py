@@ -249,6 +249,7 @@ def _show_next_tokens(result: Decomposition, outcome: WhatIf, position: int) -> 
             "edited": st.column_config.ProgressColumn("with the edit", **bar),
             "change": st.column_config.NumberColumn("edit − as it is", format="%+.2f points"),
         },
+        placeholder="–",
         hide_index=True,
         key="next_tokens",
     )

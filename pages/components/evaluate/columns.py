@@ -8,6 +8,7 @@ import streamlit as st
 from itda_core.glossary import GLOSSARY
 
 MASSIVE_HELP = GLOSSARY["massive activation"]
+_NO_LOSS = "– where the model predicts no next token, or there was none to predict."
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ COLUMNS = {
     "explained_variance": _of("explained variance"),
     "cosine": _of("cosine"),
     "norm_ratio": _of("norm ratio"),
-    "ce_loss_score": _of("CE loss score"),
-    "kl": _of("KL (nats)"),
+    "ce_loss_score": _of("CE loss score", more=_NO_LOSS),
+    "kl": _of("KL (nats)", more=_NO_LOSS),
     "unused_share": Column("dead latents", GLOSSARY["dead share"], "%.1f %%"),
     "tokens": Column("tokens", "Tokens evaluated on.", "%d"),
     "corpus": Column("prompts", "Where the prompts are from.", ""),

@@ -20,7 +20,7 @@ from pages.components.text import escaped, literal, token_label
 _HELP = (
     "The prompts carry labels, such as the party of the speaker. How well can one tell the label "
     "from 1, 2 or 5 latents? A prompt's latents are averaged over its tokens; those that differ "
-    "most between both answers are taken, and a logistic regression on them guesses the label. "
+    "most between the two answers are taken, and a logistic regression on them guesses the label. "
     "Guessing by chance is right half the time: 50 %. Speeches are tested whole, by a regression "
     "that saw none of their paragraphs. For comparison the same is done with the components of the "
     "activations, without any dictionary. In brackets: the 95 % interval, by resampling speeches."
@@ -30,7 +30,7 @@ _KINDS = {"latents": "latents", "activations": "components of the activation"}
 
 def show_probing(run: Run) -> None:
     """The section on one dictionary: its result, or how to come by one."""
-    st.subheader("What a few latents tell", help=_HELP)
+    st.subheader("Sparse probing", help=_HELP)
     path = run.directory / PROBING_FILE
     written = path.stat().st_mtime_ns if path.exists() else None
     result = None
@@ -56,12 +56,12 @@ def _show_result(run: Run, result: dict[str, Any]) -> None:
     when = f"{result['created'][:16].replace('T', ' ')} UTC"
     st.caption(
         literal(f"{result['tokens']:,} tokens of {prompts} · {when}")
-        + " · How often the label is told right; 50 % is chance."
+        + " · Share of labels predicted correctly; 50 % is chance."
     )
-    st.dataframe(accuracies(result["results"]), hide_index=True, key="accuracies")
+    st.dataframe(accuracies(result["results"]), placeholder="–", hide_index=True, key="accuracies")
     st.markdown(
-        "**The latents that are taken**, by their source tokens",
-        help="The five whose means differ most between both answers, the first one first. The "
+        "**Selected latents**, by their source tokens",
+        help="The five whose means differ most between the two answers, the first one first. The "
         "arrow says which answer has more of it.",
     )
     for row in result["results"]:
@@ -79,7 +79,7 @@ def accuracies(results: list[dict[str, Any]]) -> pd.DataFrame:
         cells[str(row["k"])] = f"{row['accuracy']:.0%}".replace("%", " %") + f" ({interval})"
     return pd.DataFrame(
         [
-            {"label": label, "told from": _KINDS[features], **cells}
+            {"label": label, "features": _KINDS[features], **cells}
             for (label, features), cells in rows.items()
         ]
     )
@@ -119,7 +119,7 @@ def _offer(offer: JobOffer, run: Run, is_again: bool) -> None:
             )
         return
     if offer.active():
-        st.caption("Its probing is in the queue.")
+        st.caption("Its probing is queued.")
         return
     device = ask_for_device("probing_device")
     label = "Probe again" if is_again else "Probe"

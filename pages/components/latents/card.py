@@ -96,7 +96,7 @@ def show_histogram_of_uses(
     negative = int((coefficients < 0).sum())
     rank = explorer().store.latents.rank(run.run_id, number)
     st.caption(
-        f"Used on {uses:,} of {tokens:,} tokens ({latent.density:.2%}), which is place {rank:,} of "
+        f"Used on {uses:,} of {tokens:,} tokens ({latent.density:.2%}), rank {rank:,} of "
         f"{int(run.atoms):,}; negative on {negative:,}."
     )
     file_name = f"coefficients-{run.run_id}-{number}"

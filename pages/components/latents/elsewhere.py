@@ -66,7 +66,7 @@ def _show_one(row, origin: str, take_over: Callable[[pd.Series], None]) -> None:
         link = {"run": row.run_id, "latent": str(row.latent)}
         where.page_link("pages/latents.py", label=literal(f"from {origin}"), query_params=link)
     button.button(
-        "Take over",
+        "Copy here",
         on_click=take_over,
         args=[row],
         key=f"take_{row.run_id}_{row.latent}",

@@ -164,7 +164,7 @@ def take_over(stored: Label, other: Any) -> None:
         st.session_state["_kept_label"] = f"Not saved: {error}", False
         return
     what = ", ".join(_NAMES[name] for name in names) or "nothing that was not here"
-    said = f"Taken over: {what} of latent {stored.latent}."
+    said = f"Copied: {what} of latent {stored.latent}."
     for name in ("label", "note"):
         if now.fields[name] and name in names:
             said += f" The {name} takes the place of “{now.fields[name]}”."
@@ -190,14 +190,14 @@ def _offer_files() -> None:
     file = labels_file(explorer().runs_folder)
     st.markdown("**Labels, notes, bookmarks and lists of all dictionaries**")
     st.download_button(
-        "Download as JSON lines",
+        "Export labels",
         file.read_bytes,  # read when it is asked for
         file_name=file.name,
         mime="application/jsonl",
         disabled=not file.exists(),
         on_click="ignore",
     )
-    upload = st.file_uploader("Add those of a file", type=["jsonl"], key="labels_upload")
+    upload = st.file_uploader("Import labels", type=["jsonl"], key="labels_upload")
     if upload is None:
         return
     changes, bad = read_changes(upload.getvalue())
@@ -208,7 +208,7 @@ def _offer_files() -> None:
         f"{len(labels):,} latents. Where both have one of the same latent, the newer one counts, "
         "field by field."
     )
-    if changes and st.button(f"Add {len(labels):,}", type="primary"):
+    if changes and st.button(f"Import {len(labels):,}", type="primary"):
         explorer().keep_changes(changes)
         st.session_state["_kept_label"] = f"Saved: {len(labels):,} latents of {upload.name}.", True
         st.rerun()

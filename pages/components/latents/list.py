@@ -34,7 +34,7 @@ _ORDERS = {
 }
 _SCORE = (
     "How well its source tells its strong uses from any token: AUROC, 0.5 is chance. The card has "
-    "the interval."
+    "the interval. – where it has too few strong uses to tell."
 )
 _USED_ON = "Share of the explored tokens: of strong uses, or of all where there is no threshold."
 _WITH_FILLER = "Share of the explored tokens that use it at all."
@@ -178,6 +178,7 @@ def show_list(run, listing: Listing, shown_page: LatentPage) -> None:
                 "from", width=80, help="The dictionary in which the same source was given the label"
             ),
         },
+        placeholder="–",
         hide_index=True,
         height="content",
         on_select=choose,
@@ -193,7 +194,7 @@ def _show_count(run, listing: Listing, shown_page: LatentPage) -> None:
     latents = "1 latent" if shown_page.total == 1 else f"{shown_page.total:,} latents"
     count.caption(f"{latents} · page {shown_page.first // _ROWS + 1:,} of {pages:,}")
     if listing.asked.among is not None:
-        hidden.button("Drawn around · free", on_click=forget_selection, type="tertiary")
+        hidden.button("Selected on the map · clear", on_click=forget_selection, type="tertiary")
     store = explorer().store
     noise = store.known(store.latents.hidden_noise, run.run_id, listing.asked)
     if noise:
@@ -250,14 +251,14 @@ def _show_pager(listing: Listing, shown_page: LatentPage) -> None:
     before, after = st.columns(2)
     is_last = shown_page.first + _ROWS >= shown_page.total
     before.button(
-        "Page before",
+        "Previous page",
         on_click=turn,
         args=[shown_page.first - _ROWS],
         disabled=shown_page.first == 0,
         width="stretch",
     )
     after.button(
-        "Page after",
+        "Next page",
         on_click=turn,
         args=[shown_page.first + _ROWS],
         disabled=is_last,

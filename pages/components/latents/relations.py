@@ -28,7 +28,7 @@ def show_relations(run, latent: pd.Series) -> None:
     if st.session_state.pop("_jumps", False):
         st.rerun()  # the whole page: the fragment alone would keep the card
     # Closed at first: going from latent to latent must not wait for it.
-    related = st.expander("What it has to do with others", on_change="rerun", key="related")
+    related = st.expander("Related", on_change="rerun", key="related")
     if related.open:
         with related:
             _show_lists(run, latent)
@@ -150,6 +150,7 @@ def _show_other_layers(run, latent: pd.Series) -> None:
             "coefficient": st.column_config.NumberColumn("coefficient", format="%+.2f", width=90),
             "context": "source in context",
         },
+        placeholder="–",
         hide_index=True,
         on_select="rerun",
         selection_mode="single-row",
@@ -208,6 +209,7 @@ def _choose_latent(run, table: pd.DataFrame, columns: dict, name: str) -> None:
             "token": st.column_config.TextColumn(words_of(run).source, width=95),
             "context": f"{words_of(run).source} in context",
         },
+        placeholder="–",
         hide_index=True,
         on_select=choose,
         selection_mode="single-row",

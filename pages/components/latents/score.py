@@ -37,10 +37,12 @@ def show_score(run, latent: pd.Series, is_page: bool) -> None:
 def _offer(run) -> None:
     offer = JobOffer("scoring", run.run_id)
     if offer.active():
-        st.caption("Strong uses are being told from filler, and its latents scored, by a job.")
+        st.caption("A job is finding its strong uses and scoring its latents.")
         return
     offer.show_last_failure()
-    if job_button("Tell strong uses from filler", type="tertiary", help=GLOSSARY["filler"]):
+    if job_button(
+        "Find strong uses and score the latents", type="tertiary", help=GLOSSARY["filler"]
+    ):
         explorer().queue.submit_scores([loaded_run(run.directory)])
         st.rerun()
 

@@ -63,7 +63,7 @@ def _ask_for_search(field, switch) -> LatentSearch:
         SEARCH_LABEL,
         key="search",
         placeholder="a word, such as treaty",
-        help="Press / to come here. The source token and 40 characters around it are searched. "
+        help="Press / to jump here. The source token and 40 characters around it are searched. "
         "With the filters also other places, for whole words and for regular expressions.",
     )
     write_url("search", text or None)

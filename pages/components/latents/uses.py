@@ -81,7 +81,7 @@ def show_chosen_uses(run, latent: pd.Series, asked: CardUses, key: str) -> None:
         uses = asked.strongest
         _show_uses(run, latent, uses, asked.beside, key, "uses")
     else:
-        title.markdown("##### Uses by quarter")
+        title.markdown("##### Uses by quartile")
         uses = store.uses.banded(run.run_id, number, _BANDS, _OF_EACH_BAND, sign, least)
         _show_bands(run, latent, uses, _beside(run, latent, uses), key)
     if uses.empty:

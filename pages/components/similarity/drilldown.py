@@ -112,6 +112,7 @@ def _show_words(row: Item, column: Item, comparison: Comparison) -> None:
             "log_odds": st.column_config.NumberColumn("log-odds", format="%+.2f"),
             "z": st.column_config.NumberColumn("z", format="%+.2f"),
         },
+        placeholder="–",
         hide_index=True,
         height=380,
         key="words",
@@ -153,6 +154,7 @@ def _source_table(shown: pd.DataFrame, name: str) -> int:
             "prompt_id": st.column_config.TextColumn("prompt", width=90),
             "position": st.column_config.NumberColumn("position", format="%d", width=70),
         },
+        placeholder="–",
         hide_index=True,
         height=320,
         on_select="rerun",
@@ -167,7 +169,7 @@ def _show_latent(item: Item, source: pd.Series, second: int, key: str, name: str
     """The card of the latent that a source is in one side."""
     place = find_latent(item.side, source["prompt_id"], second, key)
     if place is None:
-        st.caption("This source is in no dictionary of this side any more.")
+        st.caption("This source is no longer in any dictionary of this side.")
         return
     directory, number = place
     store = explorer().store

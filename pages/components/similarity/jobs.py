@@ -34,7 +34,7 @@ def offer_comparison(choice: Choice, values: Values) -> None:
             "this page."
         )
         if _is_under_way(directories, choice.kind.name):
-            st.caption("They are being computed.")
+            st.caption("Computing them now.")
             return
         _show_buttons([*directories.values()], choice.kind.name, len(values.missing))
     _COMPARISON.show_last_failure()

@@ -74,7 +74,7 @@ def construction_in_words(pairs: Sequence[MovedPair]) -> str:
     """Which pairs they are, and what their values are worth."""
     first = pairs[0]
     why = "because one was moved from the other, or both from one run"
-    what = "that says nothing of the models"
+    what = "that says nothing about the models"
     if len(pairs) > 1:
         return (
             f"{len(pairs):,} pairs, such as {first.names[0]} and {first.names[1]}, have the same "

@@ -28,7 +28,7 @@ def show_pair(pair: RunPair, chosen: pd.Series) -> None:
     for side, run in runs.items():
         table = store.latents.table(run.run_id, [numbers[side]])
         if table.empty:
-            st.caption("One of the two is not here any more.")
+            st.caption("One of the two is no longer here.")
             return
         latents[side] = table.iloc[0]
     st.markdown(f"#### {escaped(token_label(latents['a'].token))}")

@@ -101,7 +101,7 @@ def offer_comparison_of_latents(pair: RunPair) -> None:
             "page."
         )
         if any(set(pair.run_ids) == set(job.run_ids) for job in _COMPARISON.active()):
-            st.caption("They are being compared.")
+            st.caption("Comparing them now.")
             return
         _show_button(pair)
     _COMPARISON.show_last_failure()

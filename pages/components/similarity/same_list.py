@@ -156,7 +156,7 @@ def show_same_list(listing: SameListing, chosen: int | None) -> None:
     latents = "1 latent" if len(numbers) == 1 else f"{len(numbers):,} latents"
     st.caption(
         f"{latents} · page {first // _ROWS + 1:,} of {-(-len(numbers) // _ROWS):,}"
-        + ("" if place is not None or chosen is None else " · the open one is not among them")
+        + ("" if place is not None or chosen is None else " · the open one is not in this list")
     )
     key = f"same_list_{hash((listing, *seen))}"
     select_rows(key, [] if place is None else [place - first])
@@ -169,8 +169,8 @@ def show_same_list(listing: SameListing, chosen: int | None) -> None:
     _draw(_page(listing, seen), choose_row, key)
     before, after = st.columns(2)
     for button, label, target in (
-        (before, "Page before", first - _ROWS),
-        (after, "Page after", first + _ROWS),
+        (before, "Previous page", first - _ROWS),
+        (after, "Next page", first + _ROWS),
     ):
         is_there = 0 <= target < len(numbers)
         button.button(
@@ -236,7 +236,7 @@ def _draw(table: pd.DataFrame, choose_row, key: str) -> None:
 
 
 def _say_that_none_fits(listing: SameListing) -> None:
-    told = "No latent fits."
+    told = "No latent matches."
     if listing.order in ("only_a", "only_b"):
         side = listing.order[-1].upper()
         told = f"No latent that is used on so many tokens is used in {side} alone."

@@ -57,7 +57,7 @@ def _show(model: ModelSpec, abilities: Abilities, device: str, is_own: bool) -> 
     with st.expander(f"Proved for {whose}: {_in_short(abilities)}"):
         sites = remembered_sites(model, device) if is_own else None
         rows = [*abilities.table(), *(sites.table() if sites else [])]
-        st.dataframe(rows, hide_index=True)
+        st.dataframe(rows, placeholder="–", hide_index=True)
         if is_own:
             dtype = str(resolved_dtype(model.dtype, device)).removeprefix("torch.")
             st.caption(f"{_ABOUT} Its weights are used in {dtype}.")

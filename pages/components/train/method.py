@@ -16,7 +16,7 @@ _ABOUT_METHODS = {
     "is explained badly so far, until the dictionary is full. No mean, no refitting.",
 }
 _PURSUITS = {
-    "orthogonal": "orthogonal matching pursuit (OMP): fits all coefficients anew after each term; "
+    "orthogonal": "orthogonal matching pursuit (OMP): refits all coefficients after each term; "
     "explains most, takes longest",
     "refit": "takes all terms as matching pursuit does, then fits them together once",
     "matching": "matching pursuit (MP): takes one term after the other and never changes a "

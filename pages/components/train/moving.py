@@ -150,7 +150,7 @@ def show_origin(run) -> None:
             query = {"run": one.run_id}
             st.page_link("pages/latents.py", label=literal(told), query_params=query)
         else:
-            st.caption(literal(f"{told} ({one.run_id}, which is not here any more)"))
+            st.caption(literal(f"{told} ({one.run_id}, which is no longer here)"))
     moved = found.about.get("moved", {})
     left_out, together = moved.get("left_out", []), moved.get("together", [])
     told = []

@@ -77,7 +77,7 @@ def too_little(guess: Estimate, usable: int) -> list[str]:
 def how_it_is_read(model_bytes: int, sweep: SweepCost) -> str:
     """A sentence on a model that is read block by block."""
     rate = bytes_text(sweep.read / sweep.reading)
-    how = "measured" if sweep.is_measured else "taken for granted"
+    how = "measured" if sweep.is_measured else "assumed"
     return (
         f"The model, {bytes_text(model_bytes)}, is larger than the memory that may be used, and is "
         f"read block by block: {bytes_text(sweep.read)} once, in {seconds_text(sweep.reading)} at "
