@@ -118,7 +118,7 @@ def _seconds(directories: tuple[str, ...], device: str) -> float | None:
 
 
 def _show_evaluations(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:
-    labels = short_labels(runs)
+    labels = short_labels(runs, explorer().names)
     saes = runs[runs["kind"] == "sae"]["run_id"]
     evaluations = evaluations.assign(
         dictionary=evaluations["run_id"].map(labels), is_sae=evaluations["run_id"].isin(saes)

@@ -11,6 +11,7 @@ from pages.components.cached import warm_up
 from pages.components.explorer import DEMO_MODEL, Explorer, demo_config, explorer
 from pages.components.frame import page
 from pages.components.job_panel import watch_active_jobs
+from pages.components.name_field import ask_for_name
 from pages.components.overview.export import show_exchange
 from pages.components.text import bytes_text, literal
 from pages.components.train.moving import offer_move, show_origin
@@ -52,10 +53,12 @@ def show() -> None:
         "written as a short sum of them."
     )
     here = explorer()
-    if here.import_error:
-        st.warning(literal(here.import_error))
+    names = here.names
+    for error in filter(None, (here.import_error, here.names_error)):
+        st.warning(literal(error))
     busy = watch_active_jobs()
     runs = here.store.runs.table()
+    runs = runs.assign(name=runs["run_id"].map(names).fillna(""))
     if runs.empty:
         if not busy:
             _offer_demo(here)
@@ -98,7 +101,7 @@ def _show_runs(runs: pd.DataFrame) -> None:
     runs, counted = _with_label_counts(runs)
     event = st.dataframe(
         runs,
-        column_order=[*_COLUMNS, *counted],
+        column_order=[*["name"] * bool(runs["name"].any()), *_COLUMNS, *counted],
         column_config=_COLUMNS | _LABEL_COLUMNS,
         placeholder="–",
         hide_index=True,
@@ -117,6 +120,7 @@ def _show_runs(runs: pd.DataFrame) -> None:
         evaluate.page_link(
             "pages/evaluate.py", label="Evaluate it", query_params={"compare": run_id}
         )
+        ask_for_name(run_id)
         show_origin(run)
         offer_move(run)
         show_exchange(run)

@@ -23,6 +23,7 @@ from pages.components.explorer import explorer
 from pages.components.file_reading import ask_how_to_read
 from pages.components.frame import errors_as_sentences, page
 from pages.components.job_panel import show_ended_jobs, watch_active_jobs
+from pages.components.name_field import ask_for_name
 from pages.components.number_field import number_field, read_numbers
 from pages.components.run_names import run_label
 from pages.components.text import literal, seconds_text, sentence
@@ -326,6 +327,7 @@ def _show_dictionaries() -> None:
     for run in runs.itertuples():
         with st.expander(literal(run_label(run))):
             st.code(run.run_id, language=None)
+            ask_for_name(run.run_id)
             fvu = "–" if run.fvu != run.fvu else f"{run.fvu:.3f}"
             st.caption(
                 literal(

@@ -114,14 +114,12 @@ class JobQueue:
 
     def submit_evaluation(self, runs: Sequence[Run], device: str = ANY) -> Job:
         """Queue an evaluation on held-out prompts; each result is kept with its run."""
-        model = runs[0].config.model.name
-        title = f"Evaluation of {model}, {_layers_of(runs)}"
+        title = f"Evaluation of {_in_words(runs)}"
         return self.enqueue("evaluate", [*_directories(runs), "--save"], title, device=device)
 
     def submit_probing(self, runs: Sequence[Run], device: str = ANY) -> Job:
         """Queue sparse probing of held-out prompts; each result is kept with its run."""
-        model = runs[0].config.model.name
-        title = f"Probing {model}, {_layers_of(runs)}"
+        title = f"Probing {_in_words(runs)}"
         return self.enqueue("probe", [*_directories(runs), "--save"], title, device=device)
 
     def submit_map(self, run: Run) -> Job:
@@ -132,10 +130,7 @@ class JobQueue:
     def submit_scores(self, runs: Sequence[Run]) -> Job:
         """Queue the scores of runs' latents, which the CPU finds; each table is kept with its
         run."""
-        models = list(dict.fromkeys(run.config.model.name for run in runs))
-        names = f"{len(models)} models" if len(models) > 3 else ", ".join(models)
-        layers = _layers_of(runs) if len(models) == 1 else f"{len(runs)} layers"
-        title = f"Scores of {names}, {layers}"
+        title = f"Scores of {_in_words(runs)}"
         return self.enqueue("score", _directories(runs), title, device="cpu")
 
     def submit_comparison(
@@ -511,6 +506,16 @@ def _takes_what_comes(job: Job) -> bool:
 
 def _is_stopping(job: Job) -> bool:
     return job.pid is not None and job.ended is None
+
+
+def _in_words(runs: Sequence[Run]) -> str:
+    """Their models, each with its layers; of many models how many there are."""
+    by_model: dict[str, list[Run]] = {}
+    for run in runs:
+        by_model.setdefault(run.config.model.name, []).append(run)
+    if len(by_model) > 3:
+        return f"{len(by_model)} models, {len(runs)} layers"
+    return "; ".join(f"{model}, {_layers_of(some)}" for model, some in by_model.items())
 
 
 def _layers_of(runs: Sequence[Run]) -> str:

@@ -14,6 +14,7 @@ from itda_core.config import CorpusSpec, ModelSpec, TrainConfig, data_directory
 from itda_core.errors import ItdaError, RunError, StoreError, StoreOutdatedError
 from itda_core.jobs.queue import JobQueue
 from itda_core.model.built_in import is_installed
+from itda_core.runs.given_names import keep_name, names_file, read_names
 from itda_core.runs.labels import Change, add_changes, labels_file
 from itda_core.runs.run import delete_run
 from itda_core.settings import MAX_COUNT, Setting
@@ -34,7 +35,9 @@ class Explorer:
             demo_config((0,))
         self.data = data
         self.runs_folder = data / "runs"
-        self.import_error = ""
+        self.import_error = self.names_error = ""
+        self._names: dict[str, str] = {}
+        self._names_seen: tuple[int, int] | None = None
         self.store = self._open_store(data / FILE_NAME)
         self._import_finished()
         self.queue = JobQueue(data / "jobs", self.runs_folder, self._import_finished, scores=True)
@@ -76,9 +79,28 @@ class Explorer:
             raise failed
         self.import_error = str(failed or self.import_error)
 
+    @property
+    def names(self) -> dict[str, str]:
+        """What people call their dictionaries, by run id; none where the file can't be read, which
+        `names_error` says then."""
+        file = names_file(self.runs_folder)
+        try:
+            seen = (file.stat().st_mtime_ns, file.stat().st_size) if file.exists() else None
+            if self._names_seen != seen or self.names_error:
+                self._names, self._names_seen, self.names_error = read_names(file), seen, ""
+        except (RunError, OSError) as error:
+            self._names, self.names_error = {}, str(error)
+        return self._names
+
+    def keep_name(self, run_id: str, name: str) -> None:
+        """Call a dictionary so. Raises ItdaError where the name can't be kept."""
+        keep_name(names_file(self.runs_folder), run_id, name)
+
     def delete(self, run_id: str) -> None:
-        """Remove a run's directory and its rows; a damaged directory goes too."""
+        """Remove a run's directory, its rows and its name; a damaged directory goes too."""
         delete_run(self.runs_folder / run_id)
+        if run_id in self.names:
+            self.keep_name(run_id, "")
         self.store.index.forget_run(run_id)
 
     def _import_finished(self) -> None:

@@ -1,5 +1,7 @@
 """What dictionaries are called, and how one is chosen."""
 
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import pandas as pd
@@ -7,7 +9,9 @@ import streamlit as st
 
 from itda_core.config import layer_in_words
 from itda_core.runs.run import Run
+from pages.components.explorer import explorer
 from pages.components.text import visible
+from pages.components.upload import as_uploaded
 from pages.components.url import follow_url, keep, write_url
 
 
@@ -15,8 +19,6 @@ from pages.components.url import follow_url, keep, write_url
 class KindWords:
     """What is said differently of dictionaries of tokens and of imported autoencoders."""
 
-    units: str
-    """what a dictionary has many of"""
     source: str
     """what the token is called that a latent is titled with"""
     dead: str
@@ -31,12 +33,10 @@ class KindWords:
 
 _WORDS = {
     "itda": KindWords(
-        units="atoms",
         source="source token",
         dead="No explored token uses this latent: another atom is always nearer.",
     ),
     "sae": KindWords(
-        units="latents",
         source="strongest token",
         dead="No explored token activates this latent. The token above is the one that comes "
         "nearest to it.",
@@ -59,13 +59,31 @@ def is_made_elsewhere(run: Run) -> bool:
 
 
 def run_label(run) -> str:
-    """How a dictionary is called in lists: model, layer, and what tells it from its siblings."""
-    name = visible(run.model.rstrip("/").split("/")[-1])
-    digest = run.training_id.rpartition("-")[2]
-    words = words_of(run)
-    method = f"{run.method} · " if words.is_named else ""
-    size = f"{method}{run.atoms:,} {words.units}"
-    return f"{name} · {layer_of(run)} · {size} · L0 {l0_text(run)} · {digest}"
+    """What a dictionary is called wherever it is named alone: the name that a person gave it,
+    model, layer and corpus; and what differs, where two would read alike."""
+    here = explorer()
+    labels = here.store.known(_labels, tuple(sorted(here.names.items())))
+    return labels.get(run.run_id) or _joined(_parts(run, here.names), _ALWAYS)
+
+
+def _labels(names: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    return full_labels(explorer().store.runs.table(), dict(names))
+
+
+def full_labels(runs: pd.DataFrame, names: dict[str, str]) -> dict[str, str]:
+    """The names of dictionaries by run id, no two alike: what `_ALWAYS` has, and of those that
+    would read alike what differs among them; a digest where nothing else does.
+
+    runs: rows of Store.runs.table; names: those that people gave, by run id.
+    """
+    parts = {row.run_id: _parts(row, names) for row in runs.itertuples()}
+    alike: dict[str, list[str]] = {}
+    for run_id, part in parts.items():
+        alike.setdefault(_joined(part, _ALWAYS), []).append(run_id)
+    labels = {}
+    for run_ids in alike.values():
+        labels |= _told_apart({run_id: parts[run_id] for run_id in run_ids}, _ALWAYS)
+    return labels
 
 
 def layer_of(run) -> str:
@@ -80,11 +98,15 @@ def origin_text(run_id: str, run, runs: pd.DataFrame) -> str:
     if found.empty:
         return f"a run that is not here, {visible(run_id)}"
     origin = next(found.itertuples())
-    digest = origin.training_id.rpartition("-")[2]
+    names = explorer().names
+    if run_id in names:
+        return f"“{visible(names[run_id])}”"
     if origin.model != run.model:
-        return f"{visible(origin.model.rstrip('/').split('/')[-1])} {layer_of(origin)}"
-    is_same_place = (origin.layer, origin.site) == (run.layer, run.site)
-    return f"{layer_of(origin)} · {digest}" if is_same_place else layer_of(origin)
+        return f"{_model_name(origin)} {layer_of(origin)}"
+    if (origin.layer, origin.site) != (run.layer, run.site):
+        return layer_of(origin)
+    both = {row.run_id: _parts(row, {}) for row in (origin, run)}
+    return _told_apart(both, ("layer",))[run_id]
 
 
 def l0_text(run) -> str:
@@ -105,30 +127,47 @@ def choose_run(runs: pd.DataFrame, label: str = "Dictionary", name: str = "run")
     return rows[chosen]
 
 
-def short_labels(runs: pd.DataFrame) -> dict[str, str]:
+def short_labels(runs: pd.DataFrame, names: dict[str, str]) -> dict[str, str]:
     """A name for each dictionary by what tells it from the others: "layer 7", "layer 7 · L0 16".
 
-    runs: rows of Store.runs.table. Imported autoencoders are always named as such.
+    runs: rows of Store.runs.table; names: as in `full_labels`. Imported autoencoders are always
+    named as such.
     """
-    parts = {row.run_id: _parts(row) for row in runs.itertuples()}
+    parts = {row.run_id: _parts(row, names) for row in runs.itertuples()}
+    return _told_apart(parts, ("name", "layer", "kind"))
+
+
+_ALWAYS = ("name", "model", "layer", "kind", "corpus")
+
+
+def _told_apart(parts: dict[str, dict[str, str]], always: tuple[str, ...]) -> dict[str, str]:
+    """Some parts of each dictionary and those in which these differ; a digest where two are left
+    alike. parts: of `_parts`, by run id."""
     kinds = list(next(iter(parts.values()))) if parts else []
-    values = {kind: {part[kind] for part in parts.values()} - {""} for kind in kinds}
-    differ = [kind for kind in kinds if len(values[kind]) > 1 and kind != "digest"]
-    shown = ["layer", "kind", *differ]
-    labels = {run_id: _joined(part, kinds, shown) for run_id, part in parts.items()}
-    names = list(labels.values())
-    return {
-        run_id: label if names.count(label) == 1 else f"{label} · {parts[run_id]['digest']}"
-        for run_id, label in labels.items()
-    }
+    differ = {kind for kind in kinds if len({part[kind] for part in parts.values()} - {""}) > 1}
+    shown = {*always, *differ} - {"owner", "digest"}
+    labels = {run_id: _joined(part, shown) for run_id, part in parts.items()}
+    for last_resort in ("owner", "digest"):
+        count = Counter(labels.values())
+        labels = {
+            run_id: f"{label} · {parts[run_id][last_resort]}"
+            if count[label] > 1 and last_resort in differ
+            else label
+            for run_id, label in labels.items()
+        }
+    return labels
 
 
-def _parts(run) -> dict[str, str]:
-    """All that may tell a dictionary from others, what tells most first."""
+def _parts(run, names: dict[str, str]) -> dict[str, str]:
+    """All that may tell a dictionary from others, in the order in which it is said."""
+    name = names.get(run.run_id, "")
     return {
-        "model": visible(run.model.rstrip("/").split("/")[-1]),
+        "name": f"“{visible(name)}”" if name else "",
+        "model": _model_name(run),
         "layer": layer_of(run),
         "kind": run.method if words_of(run).is_named else "",
+        "corpus": visible(as_uploaded((run.corpus or "").rstrip("/").split("/")[-1])),
+        "owner": visible(run.model),
         "atoms": f"{run.atoms:,} latents",
         "l0": f"L0 {l0_text(run)}",
         "method": "" if words_of(run).is_named else run.method,
@@ -138,5 +177,9 @@ def _parts(run) -> dict[str, str]:
     }
 
 
-def _joined(parts: dict[str, str], kinds: list[str], shown: list[str]) -> str:
-    return " · ".join(parts[kind] for kind in kinds if kind in shown and parts[kind])
+def _model_name(run) -> str:
+    return visible(run.model.rstrip("/").split("/")[-1])
+
+
+def _joined(parts: dict[str, str], shown: Collection[str]) -> str:
+    return " · ".join(part for kind, part in parts.items() if kind in shown and part)

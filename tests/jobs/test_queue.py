@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from itda_core.config import TrainConfig
+from itda_core.config import ModelSpec, TrainConfig
 from itda_core.errors import InputError, ItdaError
 from itda_core.jobs import queue as jobs_module
 from itda_core.jobs.queue import JobQueue
@@ -474,6 +474,12 @@ def test_a_job_about_runs_is_titled_by_the_layers_of_each_place(open_queue, conf
         (queue.submit_probing, "Probing"),
     ]:
         assert submit(runs).title == f"{what} {name}, layers 0, 3 and layer 3 mlp_out"
+    other = [SimpleNamespace(config=replace(config, model=ModelSpec(name)), layer=7,
+                             site="resid_post", directory=tmp_path)
+             for name in ("b", "c", "d")]  # fmt: skip
+    title = queue.submit_evaluation([*runs[1:], other[0]]).title
+    assert title == f"Evaluation of {name}, layers 0, 3; b, layer 7"
+    assert queue.submit_scores([*runs, *other]).title == "Scores of 4 models, 6 layers"
     assert queue.submit_map(runs[0]).title == f"Map of {name}, layer 3 mlp_out"
     job = queue.submit_latent_comparison(*runs[:2])
     assert job.title == f"Same latents in {name}, layer 3 mlp_out, and {name}, layer 3"

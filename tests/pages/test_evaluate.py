@@ -246,6 +246,7 @@ def rows_of(**changes):
         "run_id": "x", "model": "org/m", "layer": 7, "atoms": 1_024, "l0": 16, "tokens": 5_000,
         "kind": "itda", "method": "coverage", "budget": "token", "mean_l0": 16.0, "seed": 0,
         "training_id": "m-00000001", "site": "resid_post",
+        "corpus": "sotu",
     }  # fmt: skip
     count = len(next(iter(changes.values())))
     return pd.DataFrame(
@@ -272,13 +273,13 @@ def rows_of(**changes):
     ],
 )
 def test_labels_name_what_differs_and_no_two_are_equal(changes, labels):
-    assert list(short_labels(rows_of(**changes)).values()) == labels
+    assert list(short_labels(rows_of(**changes), {}).values()) == labels
 
 
 def test_an_autoencoder_is_labelled_as_such():
-    labels = short_labels(rows_of(kind=["itda", "sae"], method=["coverage", "TopK SAE"]))
+    labels = short_labels(rows_of(kind=["itda", "sae"], method=["coverage", "TopK SAE"]), {})
     assert labels == {"r0": "layer 7", "r1": "layer 7 · TopK SAE"}
-    assert short_labels(rows_of(layer=[])) == {}
+    assert short_labels(rows_of(layer=[]), {}) == {}
 
 
 def test_a_missing_value_is_a_dash():
