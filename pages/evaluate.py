@@ -6,8 +6,8 @@ import pandas as pd
 import streamlit as st
 
 from itda_core.evaluation.token_errors import COUNTED_TOKENS
-from itda_core.jobs.estimate import evaluation_seconds
 from itda_core.jobs.job import ANY
+from itda_core.jobs.likely import likely_evaluation_seconds
 from itda_core.runs.results import read_evaluation
 from pages.components.cached import loaded_run
 from pages.components.charts.camera import picture_config
@@ -114,7 +114,8 @@ def _submit(directories: list[str], device: str = ANY) -> None:
 @st.cache_data(ttl=300, show_spinner=False)
 def _seconds(directories: tuple[str, ...], device: str) -> float | None:
     runs = [loaded_run(directory) for directory in directories]
-    return evaluation_seconds([(run.config, run.layer) for run in runs], device=device)
+    dictionaries = [(run.config, run.layer) for run in runs]
+    return likely_evaluation_seconds(explorer().queue, dictionaries, device)
 
 
 def _show_evaluations(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:

@@ -41,6 +41,7 @@ from pages.components.train.method import ask_for_method, ask_for_selection
 from pages.components.train.moving import offer_move, show_origin
 from pages.components.train.needs import show_needs
 from pages.components.train.site import ask_for_site
+from pages.components.train.upload_tokens import as_far_as_there_are, say_tokens
 from pages.components.upload import upload_texts
 
 _DEFAULTS = {name: field.default for name, field in TrainConfig.__dataclass_fields__.items()}
@@ -77,7 +78,7 @@ def _show_settings() -> _Place | None:
     place = _or_sentence(_ask_for_place, source)
     is_ready = None not in (config, place)
     if is_ready:
-        is_ready = _or_sentence(show_needs, config, *place) is not False
+        is_ready = _or_sentence(show_needs, as_far_as_there_are(config), *place) is not False
     is_clicked = st.button("Start training", type="primary", disabled=not is_ready)
     if is_clicked and is_ready:
         explorer().queue.submit(config, *place)
@@ -123,7 +124,7 @@ def _ask_for_config() -> TrainConfig | None:
     is_usable = model is not None and _or_sentence(show_abilities, model, device, _typed_memory())
     layers = _or_sentence(_ask_for_layers, model)
     site = ask_for_site(model, device, _typed_memory())
-    corpus = _or_sentence(_ask_for_corpus)
+    corpus = _or_sentence(_ask_for_corpus, model)
     texts, others = _ask_for_numbers(ask_for_selection())
     numbers = read_numbers(texts)
     if not is_usable or None in (layers, site, corpus, numbers):
@@ -201,7 +202,7 @@ def _numbers(text: str) -> tuple[int, ...]:
         raise InputError(f"Layers are numbers such as 3,5; got {text!r}.") from None
 
 
-def _ask_for_corpus() -> CorpusSpec | None:
+def _ask_for_corpus(model: ModelSpec | None) -> CorpusSpec | None:
     kind = st.segmented_control(
         "Corpus", ["Built in", "Upload", "Hub or path"], default="Built in", key="corpus_kind"
     )
@@ -209,7 +210,7 @@ def _ask_for_corpus() -> CorpusSpec | None:
         upload = upload_texts("Texts to train on", key="corpus_upload")
         if upload is None:
             return None
-        st.caption(f"{len(upload.texts):,} texts")
+        say_tokens(upload, model)
         return upload.spec
     if kind == "Hub or path":
         name = st.text_input(

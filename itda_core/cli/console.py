@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,8 @@ def _describe_trainings(progress: Progress) -> str:
 def _add_line(file: Path | None, progress: Progress) -> None:
     if file:
         with disk_errors_as_sentences(file.parent), file.open("a") as opened:
-            opened.write(json.dumps(progress.to_dict()) + "\n")
+            line = {"time": datetime.now(UTC).isoformat(), **progress.to_dict()}
+            opened.write(json.dumps(line) + "\n")
 
 
 def trained(run: Run) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -50,7 +51,7 @@ _LOSS_COST = 2.0
 """Logits, their cross-entropy and KL, in units of the product that makes the logits."""
 _PURSUIT_COSTS = {"matching": 1.0, "refit": 3.3, "orthogonal": 3.7}
 """Time of a pursuit against plain matching pursuit's, with 2,048 atoms and L0 32."""
-_START_SECONDS = 12.0
+START_SECONDS = 12.0
 """Starting the process, importing, loading the model."""
 _BYTES_PER_CODE = 8
 _LABELLED_TOKENS = 137_000
@@ -198,7 +199,7 @@ def _seconds(config: TrainConfig, shape: ModelShape, speed: _Speed) -> float:
     )
     per_layer = pursuit + _selection_operations(config, shape.d_model, pursuit)
     layers = len(config.layers) * per_layer / speed.product
-    return _START_SECONDS + forward / speed.forward(config) + layers
+    return START_SECONDS + forward / speed.forward(config) + layers
 
 
 def evaluation_seconds(
@@ -209,7 +210,7 @@ def evaluation_seconds(
     """Seconds to evaluate dictionaries, each given by its training and its layer; device: as in
     `estimate`. None where a model's shape is not known without loading it."""
     device, is_read = device or best_device(), set()
-    speed, seconds = _Speed(device), _START_SECONDS
+    speed, seconds = _Speed(device), START_SECONDS
     for config, layer in dictionaries:
         shape = model_shape(config.model)
         if shape is None:
@@ -268,7 +269,7 @@ def probing_seconds(
         _LABELLED_TOKENS, atoms, shape.d_model, config.max_terms, config.pursuit
     )
     seconds = forward / speed.forward(config) + pursuit / speed.product
-    return _START_SECONDS + _REGRESSIONS_SECONDS + seconds
+    return START_SECONDS + _REGRESSIONS_SECONDS + seconds
 
 
 def latent_comparison_seconds(
@@ -280,7 +281,7 @@ def latent_comparison_seconds(
     and its atoms; device: as in `estimate`. None where a model's shape is not known without loading
     it."""
     device, is_read = device or best_device(), set()
-    speed, seconds = _Speed(device), _START_SECONDS
+    speed, seconds = _Speed(device), START_SECONDS
     for config, _, atoms in dictionaries:
         shape = model_shape(config.model)
         if shape is None:
@@ -361,9 +362,26 @@ def _disk(config: TrainConfig, shape: ModelShape) -> int:
     return len(config.layers) * (per_layer + 8 * config.max_atoms * shape.d_model)
 
 
+_DRAWS: dict[tuple[str, torch.dtype], list[tuple[float, float]]] = {}
+"""By device and data type: when a product was timed, and what came out, oldest first"""
+_DRAWS_KEPT = 15
+_DRAWN_AFTER_SECONDS = 20.0
+"""What a machine does beside makes one draw four times another: draws are collected, so that an
+estimate neither jumps between two clicks nor holds to one bad moment"""
+
+
 def _product_speed(device: str, dtype: torch.dtype = torch.float32) -> float:
-    """Floating-point operations a second of a plain product on a device; of a smaller one where
-    its memory is nearly full. Raises InputError where there is no room at all."""
+    """Floating-point operations a second of a plain product on a device: the median of the draws
+    of the last minutes. Raises InputError where there is no room for one at all."""
+    draws, now = _DRAWS.setdefault((device, dtype), []), time.monotonic()
+    if not draws or now - draws[-1][0] > _DRAWN_AFTER_SECONDS:
+        draws.append((now, _drawn_speed(device, dtype)))
+        del draws[:-_DRAWS_KEPT]
+    return median(speed for _, speed in draws)
+
+
+def _drawn_speed(device: str, dtype: torch.dtype) -> float:
+    """One draw; of a smaller product where the device's memory is nearly full."""
     size = _PROBE_SIZE if kind_of(device) == "cpu" else _GPU_PROBE_SIZE
     while True:
         try:

@@ -277,6 +277,7 @@ def test_layers_that_grow_together_hold_their_gram_matrices_together(gpu):
 
 def test_a_full_device_is_probed_with_less_and_refused_where_nothing_goes(monkeypatch):
     monkeypatch.undo()  # the probe itself
+    monkeypatch.setattr(estimate_module, "_DRAWS", {})
     sizes = []
 
     def seconds(size, _device, _dtype):
@@ -293,8 +294,21 @@ def test_a_full_device_is_probed_with_less_and_refused_where_nothing_goes(monkey
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(estimate_module, "_product_seconds", refuse)
+    monkeypatch.setattr(estimate_module, "_DRAWS", {})
     with pytest.raises(InputError, match=r"The memory of cuda:0 is full\. End"):
         estimate_module._product_speed("cuda:0")
+
+
+def test_the_median_of_draws_counts_and_one_bad_moment_does_not(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(estimate_module, "_DRAWS", {})
+    monkeypatch.setattr(estimate_module, "_DRAWN_AFTER_SECONDS", -1.0)
+    took = iter([1.0, 4.0, 1.0])
+    monkeypatch.setattr(estimate_module, "_product_seconds", lambda *_about: next(took))
+    work = 2 * 1_024**3
+    assert [estimate_module._product_speed("cpu") for _ in range(3)] == [work, 0.625 * work, work]
+    monkeypatch.setattr(estimate_module, "_DRAWN_AFTER_SECONDS", 60.0)
+    assert estimate_module._product_speed("cpu") == work  # none is drawn
 
 
 def test_latents_are_compared_by_one_pass_for_each_model():

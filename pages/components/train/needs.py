@@ -1,17 +1,20 @@
 """What a training will need: time, memory and disk, and whether it fits."""
 
 from collections.abc import Callable
+from functools import partial
 
 import streamlit as st
 
 from itda_core.config import TrainConfig
 from itda_core.devices import Device
 from itda_core.errors import InputError
-from itda_core.jobs.estimate import Estimate, estimate
+from itda_core.jobs.estimate import Estimate
+from itda_core.jobs.likely import likely_estimate
 from itda_core.jobs.sweep_cost import SweepCost
 from itda_core.memory import usable_memory
 from itda_core.model.loading import resolved_dtype
 from pages.components.device_choice import likely_device
+from pages.components.explorer import explorer
 from pages.components.text import bytes_text, literal, seconds_text
 
 
@@ -20,18 +23,20 @@ def show_needs(
     chosen: str,
     memory: int | None = None,
     ray: str = "",
-    estimated: Callable[..., Estimate | None] = estimate,
+    estimated: Callable[..., Estimate | None] | None = None,
 ) -> bool:
     """The estimate, and a warning where the memory of the device will not do; False where it would
     be refused. chosen: a device, or "any"; memory: bytes that the model may use; ray: the cluster
-    that trains instead, of which nothing is known here; estimated: called as `estimate` is. Raises
-    InputError where the device is full or can't be opened."""
+    that trains instead, of which nothing is known here; estimated: called as `estimate` is, by
+    default by what this machine took for such trainings. Raises InputError where the device is
+    full or can't be opened."""
     if ray:
         _show_needs_here(config, chosen, memory)
         return True
     device = likely_device(chosen)
     if device.trouble:
         raise InputError(f"The device {device.name} can't be opened: {device.trouble}")
+    estimated = estimated or partial(likely_estimate, explorer().queue)
     guess = estimated(config, device.name, memory)
     if guess is None:
         st.caption("The time can be estimated once the model has been loaded for the first time.")
@@ -55,7 +60,9 @@ def show_needs(
 def _show_needs_here(config: TrainConfig, chosen: str, memory: int | None) -> None:
     """The time on this machine, as a measure of the work that a cluster shares."""
     device = likely_device(chosen)
-    guess = None if device.trouble else estimate(config, device.name, memory)
+    guess = (
+        None if device.trouble else likely_estimate(explorer().queue, config, device.name, memory)
+    )
     if guess:
         st.caption(
             f"About {seconds_text(guess.seconds)} on this machine alone, and "
