@@ -30,6 +30,7 @@ bench: .venv/dev.done
 	$(BIN)/python -m benchmarks.speed.pursuit
 	$(BIN)/python -m benchmarks.speed.training
 	$(BIN)/python -m benchmarks.speed.store
+	$(BIN)/python -m benchmarks.speed.meaning
 	$(BIN)/python -m benchmarks.speed.app
 	$(BIN)/python -m benchmarks.speed.namesakes
 	$(BIN)/python -m benchmarks.speed.sweep

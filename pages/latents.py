@@ -45,10 +45,11 @@ def show() -> None:
         return
     listen_for_keys(SEARCH_LABEL)
     with st.container(key="toolbar"):
-        where, search, order, filters = st.columns([3, 3, 1.8, 0.9], vertical_alignment="bottom")
+        widths = [2.6, 2.6, 1.6, 1.7, 1.3]
+        where, search, ways, order, filters = st.columns(widths, vertical_alignment="bottom")
     with where:
         run = choose_run(runs)
-    asked = ask_for_search(search, filters)
+    asked = ask_for_search(search, ways, filters)
     listing = Listing(run.run_id, asked, *ask_for_order(order, run))
     try:
         chosen, shown_page = chosen_latent(listing, int(run.atoms))

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import torch
 
 from itda_core.activations.plan import make_plan
@@ -21,6 +22,7 @@ from itda_core.dictionary.dictionary import Dictionary
 from itda_core.dictionary.growing import GrowingDictionary
 from itda_core.model.loading import load_model
 from itda_core.pursuit.codes import Codes
+from itda_core.runs.latent_scores import SCORE_COLUMNS, save_scores, scored_digest
 from itda_core.runs.run import Run, read_run
 from itda_core.runs.training_context import TrainingContext
 from itda_core.runs.workspace import Workspace
@@ -30,6 +32,8 @@ L0 = 32
 LAYERS_OF_A_TRAINING = 5
 ATOMS = (2_048, 4_096)
 """Of the first training and of the second, and so on in turn, unless said otherwise."""
+STRONG = 0.08
+"""Share of the uses that are strong, as in the demo's layer 15"""
 _WIDTH = 16
 """The store never reads the atoms, so they are short here."""
 
@@ -68,6 +72,23 @@ def make_runs(folder: Path, dictionaries: int, tokens: int, atoms=ATOMS) -> Iter
             max_atoms=min(n_atoms, tokens), explored_tokens=tokens, l0=L0, seed=number,
         )  # fmt: skip
         yield from _training(folder, config, model, corpus)
+
+
+def draw_scores(run: Run) -> None:
+    """Scores of a run whose strong uses are a share of STRONG of all, with each latent's threshold
+    among its own uses."""
+    n_latents = run.metrics["atoms"]
+    codes = pd.read_parquet(run.directory / "codes.parquet", columns=["latent", "coefficient"])
+    of_latents = codes.groupby("latent")["coefficient"]
+    threshold = of_latents.quantile(1 - STRONG).reindex(range(n_latents)).to_numpy()
+    table = {name: np.full(n_latents, np.nan) for name in SCORE_COLUMNS}
+    table |= {"latent": np.arange(n_latents), "threshold": threshold}
+    table |= {name: np.zeros(n_latents) for name in ("uses", "drawn", "same_drawn")}
+    table["why"] = np.where(np.isnan(threshold), "too few uses", "").astype(object)
+    about = {"run_id": run.run_id, "digest": scored_digest(run), "judged": "strong",
+             "embedder": "", "seed": 0, "tokens": run.metrics["explored_tokens"],
+             "seconds": 1.0}  # fmt: skip
+    save_scores(run, about, table)
 
 
 def _training(folder: Path, config: TrainConfig, model, corpus) -> Iterator[Run]:

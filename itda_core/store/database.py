@@ -15,13 +15,15 @@ from typing import Any
 import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from itda_core.errors import StoreError, StoreNotOursError, StoreOutdatedError
 from itda_core.files import disk_errors_as_sentences
 from itda_core.store.namesake_tables import NAMESAKE_TABLES
 from itda_core.store.score_tables import SCORE_TABLES
+from itda_core.store.strong_tables import STRONG_OF_ALL_RUNS, STRONG_TABLES
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 FILE_NAME = "explorer.duckdb"
 _KNOWN_ANSWERS = 128
 CLOSES = """"end" > "start" AND (unicode(right(token, 1)) < 128 OR ends[position + 2] <> "end")"""
@@ -68,11 +70,12 @@ _UPGRADES = {
         ALTER TABLE runs ADD COLUMN root_digest VARCHAR;
         ALTER TABLE shared_labels ADD COLUMN IF NOT EXISTS root_digest VARCHAR""",
     7: SCORE_TABLES,
+    8: f"{STRONG_TABLES}{STRONG_OF_ALL_RUNS}",
 }
 """What makes a file of a version one of the next, where that is sure: before there were sites, all
 runs were of one; no dictionary was moved, and there were no comparisons of latents; labels are
 taken in anew from their file; what `closes` is of a text's last token was not open, and
-comparisons did not keep chance; latents had no scores"""
+comparisons did not keep chance; latents had no scores; strong uses had no table"""
 
 _SCHEMA = f"""
 CREATE TABLE meta (version INTEGER);
@@ -106,7 +109,8 @@ CREATE TABLE labels (run_id VARCHAR, latent INTEGER, prompt_id VARCHAR, position
     of_source BOOLEAN, closes BOOLEAN, root VARCHAR, origin INTEGER, root_digest VARCHAR);
 {_SHARED_LABELS}
 {NAMESAKE_TABLES}
-{SCORE_TABLES}"""
+{SCORE_TABLES}
+{STRONG_TABLES}"""
 
 
 class Database:
@@ -133,6 +137,20 @@ class Database:
         """The rows of a query as a table. values: of its question marks; named: of $names."""
         with self._connection.cursor() as cursor:
             return cursor.execute(sql, named or values).df()
+
+    def query_table(self, sql: str, **named: Any) -> pa.Table:
+        """`query` as Arrow has it, which is quicker for texts and lists."""
+        with self._connection.cursor() as cursor:
+            return cursor.sql(sql, params=named).to_arrow_table()
+
+    def query_beside(self, table: pa.Table, sql: str, **named: Any) -> pd.DataFrame:
+        """`query` that may also read a table from memory, by the name `given`."""
+        with self._connection.cursor() as cursor:
+            cursor.register("given", table)
+            try:
+                return cursor.execute(sql, named).df()
+            finally:
+                cursor.unregister("given")
 
     def known(self, ask: Callable[..., Any], *values: Hashable) -> Any:
         """`ask(*values)`, asked once and again only after something was written: most of what a

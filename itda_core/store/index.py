@@ -47,7 +47,10 @@ files."""
 _ADDED = {EVALUATION_FILE: insert_evaluation, SCORES_FILE: insert_scores}
 """What takes in each file that may be added to a run once it is there"""
 _NAMED_LINES = 5
-_OF_RUNS = ("codes", "latents", "latent_scores", "scored", "run_prompts", "evaluations", "runs")
+_OF_RUNS = (
+    "codes", "latents", "latent_scores", "strong_uses", "scored", "run_prompts", "evaluations",
+    "runs",
+)  # fmt: skip
 """Tables that say something of a run by its number; the one that has the number last"""
 
 

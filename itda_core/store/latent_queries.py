@@ -8,7 +8,6 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from itda_core.errors import InputError
 from itda_core.store.database import Database
 from itda_core.store.label_queries import LabelQueries
 from itda_core.store.label_sources import ATOMS_ELSEWHERE, LABELLED
@@ -21,6 +20,8 @@ from itda_core.store.latent_search import (
 )
 from itda_core.store.namesake_tables import COMPARED
 from itda_core.store.score_tables import SCORED
+from itda_core.store.strong_tables import judged
+from itda_core.store.word_search import Sought, find_latents, no_expression
 
 
 class LatentQueries:
@@ -95,10 +96,15 @@ class LatentQueries:
             numbers=list(numbers),
         )
 
+    def found(self, run_id: str, search: LatentSearch) -> pd.DataFrame:
+        """What a search by meaning finds before its filters, and by what, as
+        `word_search.find_latents` says it. Raises InputError for an expression that is none."""
+        sought = Sought(search.text, search.way, search.of_strong)
+        return self._database.known(find_latents, self._database, run_id, sought)
+
     def judged(self, run_id: str) -> str:
         """Which uses the scores of a run are of: "strong" or "all"; "" without scores."""
-        select = "SELECT judged FROM scored JOIN runs USING (run) WHERE run_id = ?"
-        return next(iter(self._database.query(select, run_id)["judged"]), "")
+        return judged(self._database, run_id)
 
     def labels(self, run_id: str) -> dict[int, str]:
         """The label of each latent of a dictionary that has one, its own or that of the same source
@@ -195,16 +201,11 @@ class LatentQueries:
         **values: Any,
     ) -> pd.DataFrame:
         """What `select` takes of `listed`, which has the columns of `listing`."""
+        if search.is_by_meaning:
+            search = replace(search, ranked=tuple(self.found(run_id, search)["latent"].tolist()))
         listed, listed_values = listing(search, order, similarities)
         values |= {"run": run_id, **listed_values}
         try:
             return self._database.query(f"WITH listed AS ({listed}) {select}", **values)
         except duckdb.InvalidInputException as error:
-            raise InputError(
-                f"“{search.text}” is no regular expression: {_reason(error)}. Correct it, or "
-                "search for plain text."
-            ) from error
-
-
-def _reason(error: duckdb.Error) -> str:
-    return str(error).splitlines()[0].partition(": ")[2].strip()
+            raise no_expression(search.text, error) from error

@@ -19,14 +19,16 @@ _CONTEXT = 40
 _DENSITY = "l.tokens / greatest(r.explored_tokens, 1)"
 _STRONG_DENSITY = "coalesce(q.strong, l.tokens) / greatest(r.explored_tokens, 1)"
 """Of strong uses, or of all where the latent has no threshold"""
-_NOISE = f"(l.position = 0 OR {_DENSITY} > {FREQUENT})"
+_NOISE = f"(l.position = 0 OR {{density}} > {FREQUENT})"
 _OF_KIND = {
     "usual": f"NOT {_NOISE}",
     "noise": _NOISE,
     "unused": "l.tokens = 0",
     "first": "l.position = 0",
-    "frequent": f"{_DENSITY} > {FREQUENT}",
+    "frequent": f"{{density}} > {FREQUENT}",
 }
+_RANKED = """JOIN (SELECT unnest($ranked::INTEGER[]) AS latent, unnest(range(len($ranked))) AS rank)
+    m ON m.latent = l.latent"""
 _BY = {
     "match": """CASE WHEN lower(trim(l.token)) = lower(trim($sought)) THEN 0
         WHEN contains(lower(l.token), lower($sought)) THEN 1 ELSE 2 END""",
@@ -59,7 +61,8 @@ class LatentSearch:
     text: str = ""
     place: str = "context"
     """where the text is looked for: the "context" of 40 characters around the source, the source
-    "token", the whole "prompt", or the "label" and note"""
+    "token", the whole "prompt", the "label" and note, or by "meaning": in the texts of the uses,
+    then the source, then its context, as `word_search.find_latents` says"""
     way: str = "text"
     """"text" as it is, a whole "word", or a "regex" of RE2; upper and lower case are one"""
     min_density: float = 0.0
@@ -79,11 +82,17 @@ class LatentSearch:
     min_auroc: float = 0.0
     """0 takes in latents without a score"""
     of_strong: bool = False
-    """whether the densities that are asked for are of strong uses alone"""
+    """whether densities and uses are of strong uses alone, where the run's scores tell them"""
+    ranked: tuple[int, ...] | None = None
+    """only these numbers, the best match first; then no text is looked for"""
 
     @property
     def asks_for_scores(self) -> bool:
         return self.min_auroc > 0 or self.of_strong
+
+    @property
+    def is_by_meaning(self) -> bool:
+        return bool(self.text) and self.place == "meaning" and self.ranked is None
 
     @property
     def asks_for_labels(self) -> bool:
@@ -110,16 +119,20 @@ def listing(
     that it names, all but $run. order: one of ORDERS; similarities: of each latent, [n_latents],
     for the order "similarity"."""
     condition, values = _condition(search)
-    if order == "match" and not search.text:
+    if order == "match" and not search.text and search.ranked is None:
         order = "number"
+    by = "m.rank" if order == "match" and search.ranked is not None else _BY[order]
     if order == "similarity":
         values["similarities"] = list(similarities)
-    if order == "match":
+    if "$sought" in by:
         values["sought"] = search.text
     tables = LABELLED if search.asks_for_labels else LATENTS
-    if search.asks_for_scores or "q." in _BY[order]:
+    if search.asks_for_scores or "q." in by:
         tables += f" {SCORED}"
-    select = f"""SELECT l.latent, row_number() OVER (ORDER BY {_BY[order]}, l.latent) - 1 AS place
+    if search.ranked is not None:
+        tables += f" {_RANKED}"
+        values["ranked"] = list(search.ranked)
+    select = f"""SELECT l.latent, row_number() OVER (ORDER BY {by}, l.latent) - 1 AS place
         FROM {tables} WHERE r.run_id = $run AND {condition}"""
     return select, values
 
@@ -127,11 +140,11 @@ def listing(
 def _condition(search: LatentSearch) -> tuple[str, dict[str, Any]]:
     """What holds of the latents that are wanted, and the values that it names."""
     conditions, values = ["true"], {}
-    if search.text:
+    density = _STRONG_DENSITY if search.of_strong else _DENSITY
+    if search.text and search.ranked is None:
         conditions.append(_match(search))
         values["text"] = _pattern(search)
     if (search.min_density, search.max_density) != (0.0, 1.0):
-        density = _STRONG_DENSITY if search.of_strong else _DENSITY
         conditions.append(f"{density} BETWEEN $least AND $most")
         values |= {"least": search.min_density, "most": search.max_density}
     if search.min_auroc > 0:
@@ -142,7 +155,7 @@ def _condition(search: LatentSearch) -> tuple[str, dict[str, Any]]:
     if search.labelled:
         conditions.append(f"trim({WRITTEN}) <> ''")
     if search.kind != "all":
-        conditions.append(_OF_KIND[search.kind])
+        conditions.append(_OF_KIND[search.kind].format(density=density))
     if search.in_list:
         conditions.append("(list_contains(b.lists, $list) OR list_contains(o.lists, $list))")
         values["list"] = search.in_list

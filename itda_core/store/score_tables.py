@@ -5,6 +5,7 @@ import pyarrow as pa
 
 from itda_core.runs.latent_scores import SCORE_COLUMNS, read_scores, when_scored
 from itda_core.runs.run import Run
+from itda_core.store.strong_tables import insert_strong_uses
 
 _TYPES = {
     pa.int32(): "INTEGER",
@@ -37,7 +38,7 @@ def insert_scores(cursor: duckdb.DuckDBPyConnection, run: Run) -> bool:
     if when_scored(run) == (imported and imported[0]):
         return False
     scores = read_scores(run)
-    for table in ("scored", "latent_scores"):
+    for table in ("scored", "latent_scores", "strong_uses"):
         cursor.execute(f"DELETE FROM {table} WHERE run = ?", [number])
     if scores is None:
         return True
@@ -46,4 +47,5 @@ def insert_scores(cursor: duckdb.DuckDBPyConnection, run: Run) -> bool:
     cursor.register("read", scores.latents)
     cursor.execute(f"INSERT INTO latent_scores SELECT {number}, * FROM read")
     cursor.unregister("read")
+    insert_strong_uses(cursor, number)
     return True

@@ -205,7 +205,7 @@ def test_a_search_lists_just_the_latents_with_that_text_near_their_source(data):
         for source in sources.itertuples()
         if word in texts[source.prompt_id][max(0, source.start - 40) : source.end + 40].lower()
     ]
-    app = open_page("latents", run=run.run_id)
+    app = open_page("latents", run=run.run_id, match="text", **{"in": "context"})
     app.text_input(key="search").set_value(word.upper()).run()
     assert_no_failure(app)
     if expected:

@@ -18,6 +18,7 @@ from itda_core.runs.run import NEAR_MISS_FILE, list_runs
 from itda_core.store.latent_search import LatentSearch
 from pages.components.charts.latent_map import latent_map
 from pages.components.charts.map_regions import map_regions
+from pages.components.explorer import explorer
 from pages.components.latents.label_editor import keep_change, left_out
 from pages.components.latents.search import what_to_change
 from pages.components.token_strip.strip import fold_twins, token_row
@@ -278,6 +279,38 @@ def test_a_link_restores_search_place_way_and_filters(data):
     assert_no_failure(app)
     assert app.text_input(key="search").value == "^.*$"
     assert table_with(app, "percent")["latent"].tolist() == [5]
+
+
+def test_a_search_says_of_each_latent_why_it_is_there(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, search="the", kind="all")
+    assert_no_failure(app)
+    found = explorer().store.latents.found(
+        run.run_id, LatentSearch("the", "meaning", "word", of_strong=True)
+    )
+    shown = table_with(app, "percent")
+    assert shown["latent"].tolist() == found["latent"].tolist()[:15]
+    for row, said in zip(found.itertuples(), shown["found"], strict=False):
+        said = re.sub("[\u2066-\u2069]", "", said)
+        assert (
+            said
+            == {
+                "uses": said,
+                "source": "its source is “the”",
+                "context": "“the” is near its source",
+            }[row.by]
+        )
+        if row.by == "uses" and row.on >= 0.05:
+            assert said.startswith(f"{row.on:.0%} of its uses on “the”")
+    assert any("no scores: all uses count" in one.value for one in app.caption)
+    app.toggle(key="whole_word").set_value(False).run()
+    assert app.query_params["match"] == "text"
+    app.toggle(key="expression").set_value(True).run()
+    assert app.query_params["match"] == "regex"
+    assert not app.toggle(key="whole_word").value
+    app.toggle(key="all_uses").set_value(True).run()
+    assert not any("no scores" in one.value for one in app.caption)
+    assert_no_failure(app)
 
 
 def test_a_link_to_a_latent_is_not_hidden_by_an_earlier_search(data):

@@ -437,7 +437,7 @@ def test_a_database_from_before_there_were_sites_is_brought_up_to_date(tmp_path,
         for column in ("closes", "root", "origin", "root_digest"):  # that came later still
             database.execute(f"ALTER TABLE labels DROP COLUMN {column}")
         database.execute("DROP TABLE latent_comparisons")
-        for table in ("namesakes", "scored", "latent_scores"):
+        for table in ("namesakes", "scored", "latent_scores", "strong_uses"):
             database.execute(f"DROP TABLE {table}")
         database.execute("UPDATE meta SET version = 4")
     store = Store(path)
@@ -474,8 +474,8 @@ def test_a_database_of_the_format_before_is_brought_up_to_date(tmp_path):
                 "INSERT INTO latents VALUES (1, ?, 1, ?, ?, ?, ?, 0, 0, ?, ?)",
                 [position, position, *span, token, closes, position],
             )
-        database.execute("DROP TABLE scored")
-        database.execute("DROP TABLE latent_scores")
+        for table in ("scored", "latent_scores", "strong_uses"):
+            database.execute(f"DROP TABLE {table}")
     Store(path).close()
     with duckdb.connect(str(path)) as database:
         told = database.execute("SELECT closes FROM latents ORDER BY latent").fetchall()
@@ -492,8 +492,8 @@ def test_a_database_from_before_there_were_scores_is_brought_up_to_date(tmp_path
     path = tmp_path / "explorer.duckdb"
     rebuild(path, runs_folder)
     with duckdb.connect(str(path)) as database:
-        database.execute("DROP TABLE scored")
-        database.execute("DROP TABLE latent_scores")
+        for table in ("scored", "latent_scores", "strong_uses"):
+            database.execute(f"DROP TABLE {table}")
         database.execute("UPDATE meta SET version = 7")
     store = Store(path)
     run_id = store.runs.table()["run_id"][0]

@@ -8,11 +8,12 @@ import streamlit as st
 
 from itda_core.analysis.neighbours import cosines_to
 from itda_core.settings import Setting
-from itda_core.store.latent_search import ORDERS, LatentPage, LatentSearch
+from itda_core.store.latent_search import LatentPage, LatentSearch
 from pages.components.cached import loaded_dictionary
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
 from pages.components.latents.elsewhere import origins
+from pages.components.latents.found import says_that_all_count, why_found
 from pages.components.latents.search import forget_selection, show_everything
 from pages.components.number_field import linked_number_field
 from pages.components.run_names import words_of
@@ -27,7 +28,6 @@ _ORDERS = {
     "strength": "Strongest",
     "similarity": "Similar to …",
     "auroc": "Best score",
-    "strong_density": "Most strong uses",
     "strong_first": "Most often the first term",
     "strong_on_token": "Most often on its token",
     "strong_on_word": "Most often on its word",
@@ -37,7 +37,12 @@ _SCORE = (
     "the interval. – where it has too few strong uses to tell."
 )
 _USED_ON = "Share of the explored tokens: of strong uses, or of all where there is no threshold."
+_OF_ALL = "Share of the explored tokens that use it, filler too."
 _WITH_FILLER = "Share of the explored tokens that use it at all."
+_FOUND = (
+    "Shares are of the squared coefficients of its uses; near is at most 20 characters away. Then "
+    "come those whose source it is, and those with it around their source."
+)
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,15 @@ class Listing:
     similarities: tuple[float, ...] = ()
     """of each latent to the one that the order asks for"""
 
+    @property
+    def _order(self) -> str:
+        """As the store calls it: most used by the uses that are asked for."""
+        is_strong = self.order == "density" and self.asked.of_strong
+        return "strong_density" if is_strong else self.order
+
     def page(self, latent: int) -> LatentPage:
         return explorer().store.latents.page(
-            self.run_id, self.asked, latent, _ROWS, self.order, self.similarities
+            self.run_id, self.asked, latent, _ROWS, self._order, self.similarities
         )
 
     def at(self, place: int, seen: LatentPage) -> int:
@@ -60,12 +71,12 @@ class Listing:
         if 0 <= place - seen.first < len(seen.numbers):
             return seen.numbers[place - seen.first]
         return explorer().store.latents.at_place(
-            self.run_id, self.asked, place, self.order, self.similarities
+            self.run_id, self.asked, place, self._order, self.similarities
         )
 
     def numbers(self) -> list[int]:
         return explorer().store.latents.numbers(
-            self.run_id, self.asked, self.order, self.similarities
+            self.run_id, self.asked, self._order, self.similarities
         )
 
     def table(self) -> pd.DataFrame:
@@ -78,25 +89,30 @@ class Listing:
             .loc[numbers]
         )
         table["source"] = [context(row.text, row.start, row.end) for row in table.itertuples()]
+        if found := why_found(self.run_id, self.asked):
+            table["found"] = [found.get(number, "") for number in numbers]
         return table.drop(columns="text").assign(run=self.run_id)
 
 
 def ask_for_order(place, run) -> tuple[str, tuple[float, ...]]:
     """The order, and where it is by similarity the cosine of each atom to the given one."""
     keep("order", "like")
-    follow_url("order", list(ORDERS))
+    if st.query_params.get("order") == "strong_density":  # of earlier links
+        st.query_params["order"] = "density"
+    follow_url("order", list(_ORDERS))
     like_place = None
     if st.session_state["order"] == "similarity":
         place, like_place = place.columns(2)
     order = place.selectbox(
         "Order",
-        ORDERS,
+        _ORDERS,
         format_func=_ORDERS.get,
         key="order",
-        help="Best match: first the latents whose source token is what you search for, then those "
-        "whose token holds it, then those that stand near it. Without a search by number.",
+        help="Best match: as the search says; in other places than uses first the latents whose "
+        "source token is what you search for, then those whose token holds it. Without a search by "
+        "number.",
     )
-    write_url("order", order if order != ORDERS[0] else None)
+    write_url("order", order if order != next(iter(_ORDERS)) else None)
     if like_place is None:
         write_url("like", None)
         return order, ()
@@ -152,11 +168,11 @@ def show_list(run, listing: Listing, shown_page: LatentPage) -> None:
 
     table = explorer().store.known(_rows, listing, tuple(shown_page.numbers))
     table["from"] = origins(run, table["label_from"])
-    written = [name for name in ("label", "from") if table[name].any()]
+    written = [name for name in ("found", "label", "from") if table[name].any()]
     measured, behind = ["cosine"] if listing.similarities else ["percent", "strongest"], []
     if table["why"].notna().any():
         measured = [*measured[:1], "auroc"]
-        behind = ["with_filler", "strongest"]
+        behind = [*["with_filler"] * listing.asked.of_strong, "strongest"]
     st.dataframe(
         table,
         column_order=["latent", "token", *written, *measured, "source", *behind],
@@ -165,8 +181,12 @@ def show_list(run, listing: Listing, shown_page: LatentPage) -> None:
             "token": st.column_config.TextColumn("token", width=80),
             "source": f"{words_of(run).source} in context",
             "percent": st.column_config.NumberColumn(
-                "used on", format="%.2f %%", width=70, help=_USED_ON
+                "used on",
+                format="%.2f %%",
+                width=70,
+                help=_USED_ON if listing.asked.of_strong else _OF_ALL,
             ),
+            "found": st.column_config.TextColumn("found by", width=215, help=_FOUND),
             "with_filler": st.column_config.NumberColumn(
                 "with filler", format="%.2f %%", width=70, help=_WITH_FILLER
             ),
@@ -193,6 +213,8 @@ def _show_count(run, listing: Listing, shown_page: LatentPage) -> None:
     count, hidden, files = st.columns([3, 1.7, 1.2], vertical_alignment="center")
     latents = "1 latent" if shown_page.total == 1 else f"{shown_page.total:,} latents"
     count.caption(f"{latents} · page {shown_page.first // _ROWS + 1:,} of {pages:,}")
+    if said := says_that_all_count(run, listing.asked):
+        count.caption(said)
     if listing.asked.among is not None:
         hidden.button("Selected on the map · clear", on_click=forget_selection, type="tertiary")
     store = explorer().store
@@ -224,9 +246,11 @@ def _rows(listing: Listing, numbers: tuple[int, ...]) -> pd.DataFrame:
         snippet(row.text, row.start, row.end, before=10) for row in table.itertuples()
     ]
     table["token"] = table["token"].map(token_label)
-    table["percent"] = table["strong_density"] * 100
+    table["percent"] = table["strong_density" if listing.asked.of_strong else "density"] * 100
     table["with_filler"] = table["density"] * 100
     table["label"] = [_star(row) + shown(row.label) for row in table.itertuples()]
+    found = why_found(listing.run_id, listing.asked)
+    table["found"] = [found.get(number, "") for number in numbers]
     if listing.similarities:
         table["cosine"] = [listing.similarities[number] for number in numbers]
     return table.drop(columns=["text", "lists"])

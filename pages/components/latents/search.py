@@ -12,12 +12,13 @@ from pages.components.text import shown
 from pages.components.url import choose, follow_url, keep, number_below, write_url
 
 _PLACES = {
+    "meaning": "uses, then source, then around it",
     "context": "around the source",
     "token": "source token",
     "prompt": "whole prompt",
     "label": "label and note",
 }
-_WAYS = {"text": "text", "word": "whole word", "regex": "expression"}
+_WAYS = {"word": "whole word", "text": "text", "regex": "expression"}
 _KINDS = {
     "usual": "without noise",
     "all": "all",
@@ -30,23 +31,21 @@ _MOST = Setting("most", "and at most, %", "number", min=0, max=100)
 """Percent of the explored tokens"""
 _LEAST_SCORE = Setting("score", "Score at least", "number", min=0, max=1)
 _ANY = ""
-_FILTERS = (
-    "in", "match", "kind", "least", "most", "list", "bookmarked", "labelled", "score", "of_strong",
-)  # fmt: skip
+_FILTERS = ("in", "kind", "least", "most", "list", "bookmarked", "labelled", "score")
 SEARCH_LABEL = "Search the latents"
-_KEYS = ("search", "filters", "among", *_FILTERS)
+_KEYS = ("search", "match", "all_uses", "among", *_FILTERS)
 _MAX_IN_LINK = 200
 """Latents drawn around on the map that a link still holds"""
 _LARGEST = 2**31
 """The database has a latent's number in 32 bits"""
 
 
-def ask_for_search(field, switch) -> LatentSearch:
-    """field, switch: the places of the search field and of the switch for the filters, which stand
-    in a row of their own below."""
+def ask_for_search(field, ways, switch) -> LatentSearch:
+    """field, ways, switch: the places of the search field, of the switches for how it is matched,
+    and of the one for all uses with the filters."""
     keep(*_KEYS)
     _follow_link()
-    search = _ask_for_search(field, switch)
+    search = _ask_for_search(field, ways, switch)
     among = st.session_state.get("among")
     names = ",".join(map(str, among)) if among and len(among) <= _MAX_IN_LINK else None
     write_url("among", names)
@@ -58,35 +57,80 @@ def ask_for_search(field, switch) -> LatentSearch:
     return dataclasses.replace(search, among=among)
 
 
-def _ask_for_search(field, switch) -> LatentSearch:
+def _ask_for_search(field, ways, switch) -> LatentSearch:
     text = field.text_input(
         SEARCH_LABEL,
         key="search",
         placeholder="a word, such as treaty",
-        help="Press / to jump here. The source token and 40 characters around it are searched. "
-        "With the filters also other places, for whole words and for regular expressions.",
+        help="Press / to come here. First come latents with much of their strong uses on the word "
+        "or at most 20 characters from it, by their squared coefficients; then those whose source "
+        "it is, and those with it in the 40 characters around their source.",
     )
     write_url("search", text or None)
-    if not switch.toggle("Filters", key="filters"):
-        for key in _FILTERS:
-            write_url(key, None)
-        return LatentSearch(text, kind="usual")
-    places = st.columns([1.4, 1.1, 1.4, 1, 1, 1.2, 1.1, 1.1], vertical_alignment="bottom")
-    place = choose(places[0].selectbox, "Look in", _PLACES, "in")
-    way = choose(places[1].selectbox, "Match", _WAYS, "match")
-    kind = choose(places[2].selectbox, "Which", _KINDS, "kind")
-    least = linked_number_field(places[3], _LEAST, "least", 0.0, writes_default=False)
-    most = linked_number_field(places[4], _MOST, "most", 100.0, writes_default=False)
+    way = _ask_for_way(ways)
+    of_strong = not _switch(
+        switch, "All uses", "all_uses",
+        help="Densities, searches and companions are of strong uses, where the dictionary has "
+        "scores; with this switch filler counts as well.",
+    )  # fmt: skip
+    with switch.popover(_filters_label(), width="stretch"):
+        return _ask_for_filters(text, way, of_strong)
+
+
+def _ask_for_way(place) -> str:
+    """How the text is matched, by two switches of which one can be on."""
+    keep("match")
+    follow_url("match", list(_WAYS))
+    way = st.session_state["match"]
+    for key, of in (("whole_word", "word"), ("expression", "regex")):
+        st.session_state[key] = way == of
+    place.toggle(
+        "Whole word",
+        key="whole_word",
+        on_change=_take_way,
+        args=["whole_word", "word"],
+        help="Without it *war* is found in *unaware* too, after all that is found as a whole word.",
+    )
+    place.toggle(
+        "Regular expression",
+        key="expression",
+        on_change=_take_way,
+        args=["expression", "regex"],
+        help="Of RE2, such as `wars?|battles?`. Upper and lower case are one.",
+    )
+    write_url("match", None if way == next(iter(_WAYS)) else way)
+    return way
+
+
+def _take_way(key: str, way: str) -> None:
+    other = "text" if way == "word" else "word"
+    st.session_state["match"] = way if st.session_state[key] else other
+
+
+def _filters_label() -> str:
+    """With how many of them are set."""
+    asked = {"in": "meaning", "kind": "usual", "least": "0", "most": "100", "score": "0"}
+    n_set = sum(
+        str(st.session_state.get(key) or asked.get(key, "")) != asked.get(key, "")
+        for key in _FILTERS
+    )
+    return f"Filters · {n_set}" if n_set else "Filters"
+
+
+def _ask_for_filters(text: str, way: str, of_strong: bool) -> LatentSearch:
+    place = choose(st.selectbox, "Look in", _PLACES, "in")
+    kind = choose(st.selectbox, "Which", _KINDS, "kind")
+    low, high = st.columns(2)
+    least = linked_number_field(low, _LEAST, "least", 0.0, writes_default=False)
+    most = linked_number_field(high, _MOST, "most", 100.0, writes_default=False)
     names = {
         _ANY: "any or none",
         **{name: shown(name) for name in explorer().store.latents.list_names()},
     }
-    in_list = choose(places[5].selectbox, "List", names, "list")
-    bookmarked = _switch(places[6], "Bookmarked", "bookmarked")
-    labelled = _switch(places[7], "With label", "labelled")
-    places = st.columns([1.4, 3, 5], vertical_alignment="bottom")
-    score = linked_number_field(places[0], _LEAST_SCORE, "score", 0.0, writes_default=False)
-    of_strong = _switch(places[1], "Used on: strong uses only", "of_strong")
+    in_list = choose(st.selectbox, "List", names, "list")
+    score = linked_number_field(st, _LEAST_SCORE, "score", 0.0, writes_default=False)
+    bookmarked = _switch(st, "Bookmarked", "bookmarked")
+    labelled = _switch(st, "With label", "labelled")
     # Read when all is drawn: a filter that can't be used must not take the others away.
     densities = _LEAST.read(least) / 100, _MOST.read(most) / 100
     return LatentSearch(
@@ -102,7 +146,7 @@ def describe(search: LatentSearch) -> str:
         parts.append(f"“{search.text}” as {_WAYS[search.way]} in: {_PLACES[search.place]}")
     if (search.min_density, search.max_density) != (0.0, 1.0):
         strongly = " strongly" * search.of_strong
-        parts.append(f"used on {search.min_density:.2%} to {search.max_density:.2%}{strongly}")
+        parts.append(f"used{strongly} on {search.min_density:.2%} to {search.max_density:.2%}")
     if search.min_auroc > 0:
         parts.append(f"with a score of at least {search.min_auroc:g}")
     if search.kind not in ("usual", "all"):
@@ -125,6 +169,7 @@ def what_to_change(search: LatentSearch) -> str:
         or bool(search.in_list or search.bookmarked or search.labelled)
     )
     hints = ["a shorter word"] * bool(search.text) + ["fewer filters"] * is_filtered
+    hints += ["without “Whole word”"] * bool(search.text and search.way == "word")
     hidden = (
         "Latents on a text's first position and those on more than 10 % of the tokens are hidden."
     )
@@ -147,7 +192,7 @@ def forget_selection() -> None:
 
 def show_everything() -> None:
     """Nothing is hidden as noise any more; for a callback."""
-    st.session_state["filters"], st.session_state["kind"] = True, "all"
+    st.session_state["kind"] = "all"
     st.session_state["_written_kind"] = None
 
 
@@ -170,13 +215,10 @@ def _follow_link() -> None:
                 "listed."
             )
         st.session_state["among"] = tuple(numbers[:_MAX_IN_LINK]) or None
-    filters = {key: st.query_params[key] for key in _FILTERS if key in st.query_params}
-    if any(value != st.session_state.get(f"_written_{key}") for key, value in filters.items()):
-        st.session_state["filters"] = True
 
 
-def _switch(place, label: str, key: str) -> bool:
+def _switch(place, label: str, key: str, **options) -> bool:
     follow_url(key, [False, True])
-    chosen = place.toggle(label, key=key)
+    chosen = place.toggle(label, key=key, **options)
     write_url(key, chosen or None)
     return chosen

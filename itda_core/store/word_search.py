@@ -1,0 +1,144 @@
+"""Latents by what was searched for: how much of their uses is on it or near it, then their sources,
+then what is around these."""
+
+from typing import NamedTuple
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from itda_core.errors import InputError
+from itda_core.store.database import Database
+from itda_core.store.occurrences import (
+    AROUND,
+    NEAR,
+    Occurrences,
+    Read,
+    find_pattern,
+    find_text,
+)
+from itda_core.store.strong_tables import uses_of
+
+USES, SOURCE, CONTEXT = "uses", "source", "context"
+MIN_SHARE = 0.2
+"""Share of a latent's squared coefficients that is on what was searched for, those near it half,
+from which a latent is found by its uses"""
+TIMES_CHANCE = 3.0
+"""and how many times the share of the explored tokens that are so"""
+FEW_USES = 5
+"""Uses there that count half of what many do: one use of one says little"""
+_SOURCES = """SELECT l.latent, l.prompt, l."start", l."end" FROM latents l JOIN runs r USING (run)
+    WHERE r.run_id = $run ORDER BY l.latent"""
+_TOTALS = """SELECT u.latent, sum(u.coefficient::DOUBLE ** 2) AS total FROM ({}) u
+    GROUP BY u.latent ORDER BY u.latent"""
+_TOUCHED = """SELECT u.latent,
+        coalesce(sum(u.coefficient::DOUBLE ** 2) FILTER (g.is_on), 0) AS "on",
+        coalesce(sum(u.coefficient::DOUBLE ** 2) FILTER (NOT g.is_on), 0) AS near, count(*) AS uses
+    FROM ({}) u JOIN given g USING (prompt, position) GROUP BY u.latent"""
+
+
+class Sought(NamedTuple):
+    """What is searched for in the texts and uses of a dictionary."""
+
+    text: str
+    way: str
+    """one of the ways of LatentSearch"""
+    of_strong: bool
+    """strong uses alone, where the run's scores tell them from filler"""
+
+
+def find_latents(database: Database, run_id: str, sought: Sought) -> pd.DataFrame:
+    """The latents that are found, best first: by their uses, then by sources, then by context; of
+    plain text all that is found as a whole word before the rest.
+
+    latent; by, one of USES, SOURCE and CONTEXT; on, near: share of its squared coefficients on
+    tokens that share a character with what was searched for, and on those at most NEAR characters
+    from it; uses: how many these are. Raises InputError for an expression that is none.
+    """
+    read, occurrences = _occurrences(database, run_id, sought)
+    parts = [occurrences]
+    if sought.way == "text":
+        is_whole = occurrences.is_whole
+        parts = [Occurrences(occurrences.spans[is_whole], is_whole[is_whole]), occurrences]
+    found = [_found(database, run_id, sought.of_strong, read, part) for part in parts]
+    return pd.concat(found).drop_duplicates("latent").reset_index(drop=True)
+
+
+def _occurrences(database: Database, run_id: str, sought: Sought) -> tuple[Read, Occurrences]:
+    if sought.way != "regex":
+        return find_text(database, run_id, sought.text, sought.way == "word")
+    try:
+        return find_pattern(database, run_id, sought.text)
+    except duckdb.InvalidInputException as error:
+        raise no_expression(sought.text, error) from error
+
+
+def no_expression(text: str, error: duckdb.Error) -> InputError:
+    """What to say of a regular expression that is none."""
+    reason = str(error).splitlines()[0].partition(": ")[2].strip()
+    return InputError(
+        f"“{text}” is no regular expression: {reason}. Correct it, or search for plain text."
+    )
+
+
+def _found(
+    database: Database, run_id: str, of_strong: bool, read: Read, occurrences: Occurrences
+) -> pd.DataFrame:
+    distances = occurrences.distance(read.spans)
+    touched = distances <= NEAR
+    given = pa.table(
+        {
+            "prompt": read.prompts[read.rows[touched]],
+            "position": read.positions[touched],
+            "is_on": distances[touched] == 0,
+        }
+    )
+    uses = uses_of(database, run_id, of_strong, "SEMI JOIN given USING (prompt, position)")
+    touching = database.query_beside(given, _TOUCHED.format(uses), run=run_id)
+    totals = database.known(_totals, database, run_id, of_strong)
+    shares = touching.merge(totals, on="latent")
+    shares = shares.assign(**{name: shares[name] / shares["total"] for name in ("on", "near")})
+    sources = _sources(database, run_id, read, occurrences)
+    table = sources.merge(shares, on="latent", how="left").fillna({"on": 0, "near": 0, "uses": 0})
+    table["uses"] = table["uses"].astype(int)
+    return _ranked(table, _by_chance(database, run_id, read, distances))
+
+
+def _totals(database: Database, run_id: str, of_strong: bool) -> pd.DataFrame:
+    """latent, and the sum of its squared coefficients; of those that are used."""
+    return database.query(_TOTALS.format(uses_of(database, run_id, of_strong)), run=run_id)
+
+
+def _by_chance(database: Database, run_id: str, read: Read, distances: np.ndarray) -> float:
+    """The share of the explored tokens that are on what was searched for, those near it half."""
+    distances = distances[read.explored[read.rows]]
+    select = "SELECT explored_tokens FROM runs WHERE run_id = ?"
+    explored = int(database.query(select, run_id)["explored_tokens"][0])
+    return float(((distances == 0).sum() + (distances <= NEAR).sum()) / 2 / max(1, explored))
+
+
+def _sources(database: Database, run_id: str, read: Read, occurrences: Occurrences) -> pd.DataFrame:
+    """latent, and distance of its source to what was searched for."""
+    table = database.known(_source_table, database, run_id)
+    rows = pd.Index(read.prompts).get_indexer(table["prompt"])
+    bases = np.append(read.bases, 0)[rows]
+    spans = table[["start", "end"]].to_numpy(np.int64) + bases[:, None]
+    spans[rows < 0] = 0  # an empty span is far from all
+    return table[["latent"]].assign(distance=occurrences.distance(spans))
+
+
+def _source_table(database: Database, run_id: str) -> pd.DataFrame:
+    return database.query(_SOURCES, run=run_id)
+
+
+def _ranked(table: pd.DataFrame, by_chance: float) -> pd.DataFrame:
+    share = table["on"] + table["near"] / 2
+    by_uses = share >= max(MIN_SHARE, TIMES_CHANCE * by_chance)
+    kinds = [by_uses, table["distance"] == 0, table["distance"] <= AROUND]
+    tier = np.select(kinds, [0, 1, 2], 3)
+    strength = share * table["uses"] / (table["uses"] + FEW_USES)
+    order = np.lexsort([table["latent"], -strength, tier])
+    table = table.assign(by=np.array([USES, SOURCE, CONTEXT, ""], object)[tier])
+    columns = ["latent", "by", "on", "near", "uses"]
+    return table.iloc[order[: int((tier < 3).sum())]][columns]

@@ -1,0 +1,48 @@
+"""Why a latent is in the list of a search, in a few words."""
+
+from itda_core.store.latent_search import LatentSearch
+from itda_core.store.word_search import CONTEXT, SOURCE
+from pages.components.explorer import explorer
+from pages.components.text import shown
+
+_WORTH_SAYING = 0.05
+"""Share of its uses near what was searched for that is said beside those on it"""
+_LONG = 20
+"""Characters of what was searched for that are repeated"""
+
+
+def why_found(run_id: str, search: LatentSearch) -> dict[int, str]:
+    """What each latent that a search by meaning finds has to do with it; empty for others."""
+    if not search.is_by_meaning:
+        return {}
+    store = explorer().store
+    is_strong = search.of_strong and store.known(store.latents.judged, run_id) == "strong"
+    sought = f"“{search.text[:_LONG]}{'…' if len(search.text) > _LONG else ''}”"
+    return {
+        row.latent: shown(in_words(row, sought, "strong uses" if is_strong else "uses"))
+        for row in store.latents.found(run_id, search).itertuples()
+    }
+
+
+def in_words(row, sought: str, uses: str) -> str:
+    """row: of `LatentQueries.found`; sought: as it is called; uses: what its uses are called."""
+    if row.by == SOURCE:
+        return f"its source is {sought}"
+    if row.by == CONTEXT:
+        return f"{sought} is near its source"
+    on, near = row.on >= _WORTH_SAYING, row.near >= _WORTH_SAYING
+    if not near:
+        return f"{row.on:.0%} of its {uses} on {sought}"
+    if not on:
+        return f"{row.near:.0%} of its {uses} near {sought}"
+    return f"{row.on:.0%} of its {uses} on {sought}, {row.near:.0%} near"
+
+
+def says_that_all_count(run, search: LatentSearch) -> str:
+    """That filler counts where strong uses were asked for, since nothing tells them; "" where it is
+    not so. run: a row of Store.runs.table()."""
+    store = explorer().store
+    is_open = search.of_strong and run.kind == "itda" and bool(run.explored_tokens)
+    if not is_open or store.known(store.latents.judged, run.run_id):
+        return ""
+    return "This dictionary has no scores: all uses count, filler too."

@@ -1,0 +1,227 @@
+"""Latents found by what was searched for: against a slow reading of the run's own files."""
+
+import re
+import shutil
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+
+from itda_core.errors import InputError
+from itda_core.runs.latent_scores import SCORE_COLUMNS, save_scores, scored_digest
+from itda_core.runs.run import list_runs
+from itda_core.store.latent_search import LatentSearch
+from itda_core.store.store import Store
+from itda_core.store.word_search import FEW_USES, MIN_SHARE, TIMES_CHANCE
+
+NEAR, AROUND = 20, 40
+
+
+@pytest.fixture
+def folder(runs_folder, tmp_path):
+    return Path(shutil.copytree(runs_folder, tmp_path / "runs"))
+
+
+@pytest.fixture
+def store():
+    opened = Store()
+    yield opened
+    opened.close()
+
+
+def uses_of(run):
+    """Each use once, with the span of its token."""
+    codes = pd.read_parquet(run.directory / "codes.parquet")
+    uses = codes.groupby(["latent", "prompt_id", "position"], as_index=False)["coefficient"].sum()
+    return uses.assign(coefficient=uses["coefficient"].astype(np.float32))
+
+
+def with_scores(run, quantile=0.7):
+    """Scores whose thresholds are a quantile of each latent's coefficients, some missing."""
+    uses, n = uses_of(run), run.metrics["atoms"]
+    threshold = uses.groupby("latent")["coefficient"].quantile(quantile).reindex(range(n))
+    threshold[::5] = np.nan
+    table = {name: np.full(n, np.nan) for name in SCORE_COLUMNS}
+    table |= {"latent": np.arange(n), "threshold": threshold.to_numpy()}
+    table |= {name: np.zeros(n) for name in ("uses", "drawn", "same_drawn")}
+    table["why"] = np.where(threshold.isna(), "too few uses", "").astype(object)
+    about = {"run_id": run.run_id, "digest": scored_digest(run), "judged": "strong",
+             "embedder": "", "seed": 0, "tokens": 1, "seconds": 1.0}  # fmt: skip
+    save_scores(run, about, table)
+    least = threshold.astype(np.float32).reindex(uses["latent"]).to_numpy()
+    return uses[np.isnan(least) | (uses["coefficient"].to_numpy() >= least)]
+
+
+def gap(span, found):
+    """0 where one holds a character of the other, else 1 and the characters in between."""
+    if span[0] == span[1]:
+        return 10**9
+    distances = [
+        0
+        if span[0] < end and start < span[1]
+        else 1 + (start - span[1] if start >= span[1] else span[0] - end)
+        for start, end in found
+    ]
+    return min(distances, default=10**9)
+
+
+def reference(run, uses, pattern):
+    """Latents in order, with why: every use looked at by itself."""
+    prompts = pd.read_parquet(run.directory / "prompts.parquet").set_index("prompt_id")
+    said = {
+        prompt_id: [one.span() for one in re.finditer(pattern, row.text, re.IGNORECASE)]
+        for prompt_id, row in prompts.iterrows()
+    }
+    distance = {
+        (prompt_id, position): gap(span, said[prompt_id])
+        for prompt_id, row in prompts.iterrows()
+        for position, span in enumerate(zip(row.starts, row.ends, strict=True))
+    }
+    explored = [one for one in distance if prompts.loc[one[0], "explored"]]
+    chance = np.mean([(distance[one] == 0) + (distance[one] <= NEAR) for one in explored]) / 2
+    found = []
+    for source in run.dictionary().sources.itertuples():
+        own = uses[uses["latent"] == source.latent]
+        away = [distance[one] for one in zip(own["prompt_id"], own["position"], strict=True)]
+        away, squares = np.array(away, float), own["coefficient"].to_numpy(float) ** 2
+        total = squares.sum() or 1.0
+        on, near = squares[away == 0].sum() / total, squares[(away > 0) & (away <= NEAR)].sum()
+        near, count = near / total, int((away <= NEAR).sum())
+        share = on + near / 2
+        at_source = gap((source.start, source.end), said[source.prompt_id])
+        is_used = share >= max(MIN_SHARE, TIMES_CHANCE * chance)
+        tier = 0 if is_used else 1 if at_source == 0 else 2 if at_source <= AROUND else 3
+        if tier < 3:
+            by = ("uses", "source", "context")[tier]
+            strength = share * count / (count + FEW_USES)
+            found.append((tier, -strength, source.latent, by, on, near, count))
+    return sorted(found)
+
+
+def assert_found(table, expected):
+    assert table["latent"].tolist() == [one[2] for one in expected]
+    assert table["by"].tolist() == [one[3] for one in expected]
+    for column, place in (("on", 4), ("near", 5), ("uses", 6)):
+        np.testing.assert_allclose(table[column], [one[place] for one in expected], rtol=1e-4)
+
+
+WORDS = ("the", "family", "people", "government", "a", "E")
+
+
+@pytest.mark.parametrize("of_strong", [True, False])
+def test_a_word_finds_latents_by_their_uses_then_sources_then_context(store, folder, of_strong):
+    run = list_runs(folder)[0]
+    strong, kinds = with_scores(run), set()
+    store.import_new(folder)
+    for word in WORDS:
+        expected = reference(run, strong if of_strong else uses_of(run), rf"\b{word}\b")
+        search = LatentSearch(word, "meaning", "word", of_strong=of_strong)
+        assert_found(store.latents.found(run.run_id, search), expected)
+        numbers = [one[2] for one in expected]
+        assert store.latents.numbers(run.run_id, search, "match") == numbers
+        assert store.latents.numbers(run.run_id, search) == sorted(numbers)
+        kinds |= {one[3] for one in expected}
+    assert kinds == {"uses", "source", "context"}
+
+
+def test_without_scores_all_uses_count(store, folder):
+    run = list_runs(folder)[1]
+    store.import_new(folder)
+    search = LatentSearch("the", "meaning", "word", of_strong=True)
+    expected = reference(run, uses_of(run), r"\bthe\b")
+    assert_found(store.latents.found(run.run_id, search), expected)
+
+
+def test_an_expression_finds_as_pythons_own_does(store, folder):
+    run = list_runs(folder)[0]
+    store.import_new(folder)
+    for pattern in (r"\bt[a-h]+", "(of|the) [a-m]", "ion|ing", r"[^a-z\s]+", "x*"):
+        expected = reference(run, uses_of(run), pattern.replace("*", "+"))
+        search = LatentSearch(pattern, "meaning", "regex")
+        assert_found(store.latents.found(run.run_id, search), expected)
+
+
+def test_of_plain_text_whole_words_come_first(store, folder):
+    run = list_runs(folder)[0]
+    store.import_new(folder)
+    for text in ("the", "ate", "or"):
+        whole, part = (
+            [one[2] for one in reference(run, uses_of(run), pattern)]
+            for pattern in (rf"\b{text}\b", text)
+        )
+        expected = [*whole, *(latent for latent in part if latent not in whole)]
+        search = LatentSearch(text, "meaning", "text")
+        assert store.latents.numbers(run.run_id, search, "match") == expected
+    assert len(whole) < len(expected)
+
+
+def test_a_word_is_not_found_in_another_and_white_space_is_one():
+    store = Store()
+    texts = ["unaware of it. War! war", "the  war\nof wars, _war", "naïve wär İwar"]
+    store.database.query("INSERT INTO runs (run, run_id, explored_tokens) VALUES (1, 'r', 9)")
+    for number, text in enumerate(texts):
+        words = [one.span() for one in re.finditer(r"\S+", text)]
+        starts, ends = map(list, zip(*words, strict=True))
+        store.database.query("INSERT INTO prompts VALUES (?, ?, ?, '')", number, str(number), text)
+        row = "INSERT INTO run_prompts VALUES (1, ?, true, ?, ?)"
+        store.database.query(row, number, starts, ends)
+        for place, (start, end) in enumerate(words):
+            store.database.query(
+                """INSERT INTO latents (run, latent, prompt, position, "start", "end", tokens)
+                VALUES (1, ?, ?, ?, ?, ?, 0)""",
+                10 * number + place, number, place, start, end,
+            )  # fmt: skip
+
+    def sources(text, way="word"):
+        found = store.latents.found("r", LatentSearch(text, "meaning", way))
+        return sorted(found["latent"][found["by"] == "source"].tolist())
+
+    assert sources("war") == [3, 4, 11]
+    assert sources("war", "regex") == [0, 3, 4, 11, 13, 14, 22]
+    assert sources("war", "text") == [3, 4, 11, 22]  # a whole word is near the other three
+    assert sources("the war of") == [10, 11, 12]
+    assert sources("WÄR") == [21]
+    assert sources("W[AÄ]R$", "regex") == [4, 14, 22]
+    assert sources("zebra") == []
+    store.close()
+
+
+@pytest.mark.parametrize("text", ["(", "[a", "*", "a{2,1}"])
+def test_a_wrong_expression_is_answered_with_a_sentence(store, folder, text):
+    store.import_new(folder)
+    search = LatentSearch(text, "meaning", "regex")
+    with pytest.raises(InputError, match=r"is no regular expression: .*Correct it"):
+        store.latents.numbers(list_runs(folder)[0].run_id, search)
+
+
+def test_strong_uses_come_and_go_with_the_scores_and_an_older_file_gets_them(folder, tmp_path):
+    run = list_runs(folder)[0]
+    strong, path = with_scores(run), tmp_path / "explorer.duckdb"
+    expected = strong.astype({"prompt_id": str})
+    expected = expected.sort_values(["latent", "prompt_id", "position"]).reset_index(drop=True)
+
+    def kept(store):
+        table = store.database.query(
+            """SELECT latent, prompt_id, position, coefficient FROM strong_uses
+            JOIN prompts USING (prompt) ORDER BY ALL"""
+        )
+        pd.testing.assert_frame_equal(
+            table.sort_values(["latent", "prompt_id", "position"]).reset_index(drop=True),
+            expected, check_dtype=False,
+        )  # fmt: skip
+
+    store = Store(path)
+    store.import_new(folder)
+    kept(store)
+    store.close()
+    with duckdb.connect(str(path)) as database:
+        database.execute("DROP TABLE strong_uses")
+        database.execute("UPDATE meta SET version = 8")
+    store = Store(path)
+    kept(store)
+    (run.directory / "scores.parquet").unlink()
+    store.import_new(folder)
+    assert store.database.query("SELECT * FROM strong_uses").empty
+    store.close()
