@@ -20,6 +20,7 @@ from pages.components.latents.list import (
     show_list,
 )
 from pages.components.latents.map import show_map
+from pages.components.latents.phrase import ask_for_phrase
 from pages.components.latents.relations import show_relations
 from pages.components.latents.search import (
     SEARCH_LABEL,
@@ -50,7 +51,9 @@ def show() -> None:
     with where:
         run = choose_run(runs)
     asked = ask_for_search(search, ways, filters)
-    listing = Listing(run.run_id, asked, *ask_for_order(order, run))
+    ordered = ask_for_order(order, run)
+    asked, reasons = ask_for_phrase(run, asked)
+    listing = Listing(run.run_id, asked, *ordered, reasons)
     try:
         chosen, shown_page = chosen_latent(listing, int(run.atoms))
     except InputError as error:  # an expression that is none

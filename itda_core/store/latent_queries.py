@@ -106,6 +106,15 @@ class LatentQueries:
         """Which uses the scores of a run are of: "strong" or "all"; "" without scores."""
         return judged(self._database, run_id)
 
+    def thresholds(self, run_id: str) -> np.ndarray:
+        """From which coefficient the uses of each latent are strong, [n_latents] float32; NaN where
+        that is not known."""
+        return self._database.query(
+            f"""SELECT q.threshold FROM latents l JOIN runs r USING (run) {SCORED}
+            WHERE r.run_id = ? ORDER BY l.latent""",
+            run_id,
+        )["threshold"].to_numpy(np.float32, na_value=np.nan)
+
     def labels(self, run_id: str) -> dict[int, str]:
         """The label of each latent of a dictionary that has one, its own or that of the same source
         elsewhere."""

@@ -14,6 +14,7 @@ ORDERS = (
 )  # fmt: skip
 FREQUENT = 0.1
 """Latents on a larger share of the tokens say little of any of them."""
+_EDGE = r"[^\p{L}\p{N}_]"
 _CONTEXT = 40
 """Characters on either side of a source that belong to its context"""
 _DENSITY = "l.tokens / greatest(r.explored_tokens, 1)"
@@ -143,7 +144,9 @@ def _condition(search: LatentSearch) -> tuple[str, dict[str, Any]]:
     density = _STRONG_DENSITY if search.of_strong else _DENSITY
     if search.text and search.ranked is None:
         conditions.append(_match(search))
-        values["text"] = _pattern(search)
+        values["text"] = (
+            search.text if search.way == "text" else text_pattern(search.text, search.way)
+        )
     if (search.min_density, search.max_density) != (0.0, 1.0):
         conditions.append(f"{density} BETWEEN $least AND $most")
         values |= {"least": search.min_density, "most": search.max_density}
@@ -171,8 +174,8 @@ def _match(search: LatentSearch) -> str:
     return f"regexp_matches({_TEXTS[search.place]}, $text, 'i')"
 
 
-def _pattern(search: LatentSearch) -> str:
-    if search.way != "word":
-        return search.text
-    edge = r"[^\p{L}\p{N}_]"
-    return f"(^|{edge}){re.escape(search.text)}($|{edge})"
+def text_pattern(text: str, way: str) -> str:
+    """The regular expression of RE2 that a text is, one of the ways of LatentSearch."""
+    if way == "regex":
+        return text
+    return re.escape(text) if way == "text" else f"(^|{_EDGE}){re.escape(text)}($|{_EDGE})"

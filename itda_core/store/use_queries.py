@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import duckdb
 import numpy as np
 import pandas as pd
 
 from itda_core.store.database import Database
+from itda_core.store.latent_search import text_pattern
+from itda_core.store.occurrences import AROUND
+from itda_core.store.word_search import no_expression
 
 # Every token that uses a latent, once; of one sign where $sign asks for it, and from $least up.
 _USES = """SELECT c.run, c.prompt, c.position, min(c.step) AS step,
@@ -150,6 +154,32 @@ class UseQueries:
             sign=sign,
             least=least,
         )
+
+    def saying(
+        self, run_id: str, latent: int, text: str, way: str, limit: int = 20, sign: int = 0,
+        least: float = _ALL,
+    ) -> pd.DataFrame:  # fmt: skip
+        """The uses of a latent with a text in the 40 characters around them, strongest first: the
+        columns of `strongest`, and uses, how many there are in all. way: one of those of
+        LatentSearch; sign, least: as in `of_card`. Raises InputError for an expression that is
+        none."""
+        try:
+            return self._database.query(
+                f"""WITH uses AS ({_USES}),
+                placed AS (
+                    SELECT {_USE_COLUMNS}, rp.starts[u.position + 1] AS "from",
+                        rp.ends[u.position + 1] AS "to"
+                    FROM uses u JOIN prompts p USING (prompt) JOIN run_prompts rp
+                        USING (run, prompt))
+                SELECT * EXCLUDE ("from", "to"), count(*) OVER () AS uses FROM placed
+                WHERE regexp_matches(substr(text, greatest(0, "from" - {AROUND}) + 1,
+                    "to" + {AROUND} - greatest(0, "from" - {AROUND})), $pattern, 'i')
+                ORDER BY abs(coefficient) DESC, prompt_id, position LIMIT $limit""",
+                run=run_id, latent=latent, sign=sign, least=least, limit=limit,
+                pattern=text_pattern(text, way),
+            )  # fmt: skip
+        except duckdb.InvalidInputException as error:
+            raise no_expression(text, error) from error
 
     def in_context(self, run_id: str, tokens: pd.DataFrame) -> pd.DataFrame:
         """Given tokens as `strongest` gives its own, in their order, with no step. tokens:

@@ -10,12 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from itda_core.analysis.decomposition import decompose
 from itda_core.analysis.latent_map import map_latents, save_map
 from itda_core.analysis.neighbours import nearest_atoms, next_tokens
+from itda_core.analysis.phrase import phrase_latents
 from itda_core.errors import ItdaError
 from itda_core.runs.labels import BadLine, Label
 from itda_core.runs.run import NEAR_MISS_FILE, list_runs
 from itda_core.store.latent_search import LatentSearch
+from pages.components.cached import loaded_model
 from pages.components.charts.latent_map import latent_map
 from pages.components.charts.map_regions import map_regions
 from pages.components.explorer import explorer
@@ -311,6 +314,40 @@ def test_a_search_says_of_each_latent_why_it_is_there(data):
     app.toggle(key="all_uses").set_value(True).run()
     assert not any("no scores" in one.value for one in app.caption)
     assert_no_failure(app)
+
+
+def test_a_phrase_is_run_through_the_model_and_its_latents_are_listed(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, search="the people of war", kind="all")
+    assert_no_failure(app)
+    assert any("run through the model" in one.value for one in app.caption)
+    result = decompose(
+        run.dictionary(), loaded_model(run.config.model), ". the people of war", run.config
+    )
+    expected = phrase_latents(result)
+    shown = table_with(app, "percent")
+    assert shown["latent"].tolist() == expected["latent"].tolist()[:15]
+    first = expected.iloc[0]
+    assert shown["found"][0].startswith(f"{first.coefficient:+.1f} on ")
+    app.toggle(key="as_text").set_value(True).run()
+    assert_no_failure(app)
+    assert app.query_params["as_text"] == "True"
+    assert not any("run through the model" in one.value for one in app.caption)
+
+
+def test_the_uses_of_a_latent_are_searched_on_its_card(data):
+    run = newest(data, 2)
+    codes = pd.read_parquet(run.directory / "codes.parquet")
+    latent = int(codes["latent"].value_counts().index[0])
+    app = open_page("latents", run=run.run_id, latent=str(latent), in_uses="the", kind="all")
+    assert_no_failure(app)
+    store = explorer().store
+    n_uses = int(store.uses.saying(run.run_id, latent, "the", "word")["uses"][0])
+    assert any(f"{n_uses:,} uses have “the”" in one.value for one in app.caption)
+    app.text_input(key="in_uses").set_value("zebrafish").run()
+    assert any("None of these uses has “zebrafish”" in one.value for one in app.caption)
+    app.text_input(key="in_uses").set_value("").run()
+    assert "in_uses" not in app.query_params
 
 
 def test_a_link_to_a_latent_is_not_hidden_by_an_earlier_search(data):

@@ -225,3 +225,28 @@ def test_strong_uses_come_and_go_with_the_scores_and_an_older_file_gets_them(fol
     store.import_new(folder)
     assert store.database.query("SELECT * FROM strong_uses").empty
     store.close()
+
+
+@pytest.mark.parametrize(("text", "way"), [("the", "word"), ("e", "text"), ("t[a-h]e", "regex")])
+@pytest.mark.parametrize("least", [-np.inf, 0.5])
+def test_the_uses_of_a_latent_are_searched_in_what_is_around_them(store, folder, text, way, least):
+    run = list_runs(folder)[0]
+    store.import_new(folder)
+    prompts = pd.read_parquet(run.directory / "prompts.parquet").set_index("prompt_id")
+    uses = uses_of(run)
+    latent = int(uses["latent"].value_counts().index[0])
+    pattern = re.compile(rf"\b{text}\b" if way == "word" else text, re.IGNORECASE)
+    expected = []
+    for use in uses[(uses["latent"] == latent) & (uses["coefficient"] >= least)].itertuples():
+        row = prompts.loc[use.prompt_id]
+        start, end = row.starts[use.position], row.ends[use.position]
+        if pattern.search(row.text[max(0, start - AROUND) : end + AROUND]):
+            expected.append((-abs(use.coefficient), use.prompt_id, use.position))
+    found = store.uses.saying(run.run_id, latent, text, way, limit=7, least=least)
+    assert len(expected) > 3
+    assert list(zip(found["prompt_id"], found["position"], strict=True)) == [
+        one[1:] for one in sorted(expected)[:7]
+    ]
+    assert set(found["uses"]) == {len(expected)}
+    with pytest.raises(InputError, match="is no regular expression"):
+        store.uses.saying(run.run_id, latent, "(", "regex")

@@ -54,6 +54,14 @@ class Listing:
     order: str
     similarities: tuple[float, ...] = ()
     """of each latent to the one that the order asks for"""
+    reasons: tuple[str, ...] = ()
+    """why each of the numbers that are asked for by rank is there"""
+
+    def why(self) -> dict[int, str]:
+        """Why latents are in the list, of those of which there is something to say."""
+        if self.reasons:
+            return dict(zip(self.asked.ranked, self.reasons, strict=True))
+        return why_found(self.run_id, self.asked)
 
     @property
     def _order(self) -> str:
@@ -89,7 +97,7 @@ class Listing:
             .loc[numbers]
         )
         table["source"] = [context(row.text, row.start, row.end) for row in table.itertuples()]
-        if found := why_found(self.run_id, self.asked):
+        if found := self.why():
             table["found"] = [found.get(number, "") for number in numbers]
         return table.drop(columns="text").assign(run=self.run_id)
 
@@ -249,7 +257,7 @@ def _rows(listing: Listing, numbers: tuple[int, ...]) -> pd.DataFrame:
     table["percent"] = table["strong_density" if listing.asked.of_strong else "density"] * 100
     table["with_filler"] = table["density"] * 100
     table["label"] = [_star(row) + shown(row.label) for row in table.itertuples()]
-    found = why_found(listing.run_id, listing.asked)
+    found = listing.why()
     table["found"] = [found.get(number, "") for number in numbers]
     if listing.similarities:
         table["cosine"] = [listing.similarities[number] for number in numbers]

@@ -33,7 +33,7 @@ _LEAST_SCORE = Setting("score", "Score at least", "number", min=0, max=1)
 _ANY = ""
 _FILTERS = ("in", "kind", "least", "most", "list", "bookmarked", "labelled", "score")
 SEARCH_LABEL = "Search the latents"
-_KEYS = ("search", "match", "all_uses", "among", *_FILTERS)
+_KEYS = ("search", "match", "all_uses", "as_text", "among", *_FILTERS)
 _MAX_IN_LINK = 200
 """Latents drawn around on the map that a link still holds"""
 _LARGEST = 2**31

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from itda_core.errors import RunError
+from itda_core.errors import InputError, RunError
 from itda_core.runs.near_misses import near_misses
 from itda_core.store.use_queries import CardUses
 from pages.components.cached import loaded_run
@@ -14,6 +14,7 @@ from pages.components.latents.score import threshold_of
 from pages.components.run_names import words_of
 from pages.components.text import literal, quoted
 from pages.components.token_strip.strip import fold_twins, show_rows, strength, token_row
+from pages.components.url import follow_url_text, keep, write_url
 
 _BANDS, _OF_EACH_BAND = 4, 5
 _NEAR_MISSES_SHOWN = 5
@@ -76,6 +77,11 @@ def show_chosen_uses(run, latent: pd.Series, asked: CardUses, key: str) -> None:
     )
     sign, least = chosen_uses(latent)
     store, number = explorer().store, int(latent.latent)
+    sought = _ask_for_text()
+    if sought:
+        title.markdown("##### Uses near a text")
+        _show_saying(run, latent, sought, sign, least, key)
+        return
     if which_uses == "Strongest":
         title.markdown("##### Strongest uses")
         uses = asked.strongest
@@ -88,6 +94,44 @@ def show_chosen_uses(run, latent: pd.Series, asked: CardUses, key: str) -> None:
         st.caption("No explored token uses it with this sign.")
     if which_uses != "Strongest":
         show_near_misses(run, latent, key, sign)
+
+
+def _ask_for_text() -> str:
+    """What its uses are searched for; the link has it."""
+    keep("in_uses")
+    follow_url_text("in_uses")
+    text = st.text_input(
+        "Search its uses",
+        key="in_uses",
+        placeholder="Search its uses",
+        label_visibility="collapsed",
+        help="Uses with this in the 40 characters around them; whole words or a regular "
+        "expression, as the switches beside the search of latents say.",
+    )
+    write_url("in_uses", text or None)
+    return text.strip()
+
+
+def _show_saying(run, latent: pd.Series, text: str, sign: int, least: float, key: str) -> None:
+    way = st.session_state.get("match", "word")
+    try:
+        uses = explorer().store.uses.saying(
+            run.run_id, int(latent.latent), text, way, sign=sign, least=least
+        )
+    except InputError as error:
+        st.warning(literal(str(error)))
+        return
+    if uses.empty:
+        st.caption(
+            f"None of these uses has {literal(f'“{text}”')} in the 40 characters around it. Choose "
+            "another kind of uses, or search for less."
+        )
+        return
+    n_uses = int(uses["uses"][0])
+    counted = "1 use has" if n_uses == 1 else f"{n_uses:,} uses have"
+    cut = f"; the strongest {len(uses)} are shown" if n_uses > len(uses) else ""
+    st.caption(f"{counted} {literal(f'“{text}”')} in the 40 characters around it{cut}.")
+    _show_uses(run, latent, uses, _beside(run, latent, uses), key, "uses_saying")
 
 
 def show_near_misses(run, latent: pd.Series, key: str, sign: int = 0) -> None:

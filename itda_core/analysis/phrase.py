@@ -1,0 +1,39 @@
+"""Which latents a phrase uses: run through the model, its tokens decomposed."""
+
+import numpy as np
+import pandas as pd
+
+from itda_core.analysis.decomposition import Decomposition
+
+BEFORE = ". "
+"""What a phrase is read behind: the first position of a text carries no content"""
+
+
+def behind_a_stop(phrase: str) -> str:
+    """The text whose decomposition `phrase_latents` takes."""
+    return BEFORE + phrase.strip()
+
+
+def phrase_latents(result: Decomposition, thresholds: np.ndarray | None = None) -> pd.DataFrame:
+    """The latents that the tokens of a phrase use, the strongest on it first: latent, squares (the
+    sum of its squared coefficients), tokens (how many use it), and of the one with its largest
+    |coefficient| position, token and coefficient.
+
+    result: of `behind_a_stop(phrase)`; thresholds: [n_latents], of strong uses, which alone count
+    then; NaN where every use of a latent does.
+    """
+    spans = result.tokens.spans[0]
+    table = result.table()[["position", "token", "latent", "coefficient"]]
+    table = table[spans[table["position"], 1] > len(BEFORE)]
+    uses = table.groupby(["latent", "position", "token"], as_index=False)["coefficient"].sum()
+    if thresholds is not None:
+        least = thresholds[uses["latent"]]
+        uses = uses[np.isnan(least) | (uses["coefficient"] >= least)]
+    uses = uses.assign(squares=uses["coefficient"].astype(float) ** 2)
+    largest = uses.sort_values(["squares", "position"], ascending=[False, True])
+    largest = largest.drop_duplicates("latent").drop(columns="squares")
+    sums = uses.groupby("latent", as_index=False).agg(
+        squares=("squares", "sum"), tokens=("position", "size")
+    )
+    found = sums.merge(largest, on="latent")
+    return found.sort_values(["squares", "latent"], ascending=[False, True], ignore_index=True)

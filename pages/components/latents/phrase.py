@@ -1,0 +1,62 @@
+"""A phrase that is searched for: run through the model, and its latents listed."""
+
+import dataclasses
+
+import numpy as np
+import streamlit as st
+
+from itda_core.analysis.phrase import behind_a_stop, phrase_latents
+from itda_core.errors import ItdaError
+from itda_core.store.latent_search import LatentSearch
+from pages.components.cached import loaded_model, loaded_run
+from pages.components.decompose.decomposed import decomposed, warn_of_another_model
+from pages.components.explorer import explorer
+from pages.components.text import sentence, shown
+from pages.components.url import follow_url, keep, write_url
+
+_SAID = (
+    "The phrase was run through the model behind a full stop, and its tokens decomposed: the "
+    "latents with the largest squared coefficients on it come first."
+)
+
+
+def ask_for_phrase(run, search: LatentSearch) -> tuple[LatentSearch, tuple[str, ...]]:
+    """Where several words are searched for by meaning, the latents that the model has on them in
+    place of the search, and of each why it is there; else the search as it is. run: a row of
+    Store.runs.table()."""
+    is_phrase = search.is_by_meaning and search.way != "regex" and len(search.text.split()) > 1
+    if not is_phrase or not _is_to_be_run():
+        return search, ()
+    try:
+        if loaded_model(loaded_run(run.directory).config.model).is_swept:
+            st.caption("The model does not fit into memory, so that the words are found as text.")
+            return search, ()
+        found = phrase_latents(
+            decomposed(run.directory, behind_a_stop(search.text)), _thresholds(run, search)
+        )
+    except ItdaError as error:
+        st.warning(f"{sentence(error)} The words are found as text.")
+        return search, ()
+    warn_of_another_model(run.directory)
+    st.caption(_SAID)
+    reasons = tuple(
+        f"{row.coefficient:+.1f} on {shown(f'“{row.token.strip()}”')}"
+        + (f", on {row.tokens:,} tokens" if row.tokens > 1 else "")
+        for row in found.itertuples()
+    )
+    return dataclasses.replace(search, ranked=tuple(found["latent"].tolist())), reasons
+
+
+def _is_to_be_run() -> bool:
+    keep("as_text")
+    follow_url("as_text", [False, True])
+    as_text = st.toggle("Find these words as text, and don't run the model", key="as_text")
+    write_url("as_text", as_text or None)
+    return not as_text
+
+
+def _thresholds(run, search: LatentSearch) -> np.ndarray | None:
+    store = explorer().store
+    if not search.of_strong or store.known(store.latents.judged, run.run_id) != "strong":
+        return None
+    return store.known(store.latents.thresholds, run.run_id)
