@@ -12,8 +12,10 @@ from itda_core.store.database import Database
 from itda_core.store.label_queries import LabelQueries
 from itda_core.store.label_sources import ATOMS_ELSEWHERE, LABELLED
 from itda_core.store.latent_search import (
+    DENSITY,
     LATENT_COLUMNS,
     SCORE_COLUMNS,
+    STRONG_DENSITY,
     LatentPage,
     LatentSearch,
     listing,
@@ -126,46 +128,50 @@ class LatentQueries:
         select = "SELECT DISTINCT unnest(lists) AS name FROM labels ORDER BY name"
         return self._database.query(select)["name"].tolist()
 
-    def overview(self, run_id: str, around: int) -> pd.DataFrame:
+    def overview(self, run_id: str, around: int, of_strong: bool = False) -> pd.DataFrame:
         """Every latent in short: latent, token, density, strongest, before and after (so many
         characters around its source), and layers: in how many other layers of the same model the
-        same token is a source, in dictionaries that this one was not moved to or from."""
+        same token is a source, in dictionaries that this one was not moved to or from. of_strong:
+        the density is that of strong uses, or of all of a latent without a threshold."""
+        density = STRONG_DENSITY if of_strong else DENSITY
         return self._database.query(
-            """WITH ours AS (SELECT * FROM runs WHERE run_id = $run),
+            f"""WITH ours AS (SELECT * FROM runs WHERE run_id = $run),
             elsewhere AS (
                 SELECT l.prompt, l.position, count(DISTINCT r.layer) AS layers
                 FROM latents l JOIN runs r USING (run), ours
                 WHERE r.model = ours.model AND r.site = ours.site AND r.layer <> ours.layer
                     AND r.kind = 'itda' AND r.root <> ours.root
                 GROUP BY ALL)
-            SELECT l.latent, l.token, l.tokens / greatest(ours.explored_tokens, 1) AS density,
+            SELECT l.latent, l.token, {density.replace("r.", "ours.")} AS density,
                 l.strongest, coalesce(e.layers, 0) AS layers,
                 substr(p.text, greatest(0, l."start" - $around) + 1,
                     l."start" - greatest(0, l."start" - $around)) AS before,
                 substr(p.text, l."end" + 1, $around) AS after
-            FROM latents l JOIN ours USING (run) JOIN prompts p USING (prompt)
+            FROM latents l JOIN ours USING (run) JOIN prompts p USING (prompt) {SCORED}
             LEFT JOIN elsewhere e USING (prompt, position) ORDER BY l.latent""",
             run=run_id,
             around=around,
         )
 
-    def elsewhere(self, run_id: str, latent: int) -> pd.DataFrame:
+    def elsewhere(self, run_id: str, latent: int, of_strong: bool = False) -> pd.DataFrame:
         """The other dictionaries in which the source of a latent is an atom: run_id, latent (its
         number there), density, strongest, label (given there, "" without), and correlation, rank_a,
         rank_b, compared_tokens and compared_unit (token or word) of a kept comparison, missing
-        without one. By model, layer and run."""
+        without one. By model, layer and run. of_strong: as in `overview`."""
+        tokens = "coalesce(q.strong, s.tokens)" if of_strong else "s.tokens"
         return self._database.query(
             f"""WITH same AS (
-                SELECT o.run_id, o.latent, o.strongest, o.prompt, o.position,
-                    o.tokens / greatest(o.explored_tokens, 1) AS density
+                SELECT o.run_id, o.latent, o.strongest, o.prompt, o.position, o.tokens
                 FROM {ATOMS_ELSEWHERE} AND r.run_id = $run AND l.latent = $latent),
             compared AS (
                 SELECT run_b, latent_b, correlation, rank_a, rank_b,
                     c.tokens AS compared_tokens, c.unit AS compared_unit FROM {COMPARED}
                     AND run_a = $run AND latent_a = $latent)
-            SELECT s.run_id, s.latent, s.density, s.strongest, coalesce(b.label, '') AS label,
+            SELECT s.run_id, s.latent, {tokens} / greatest(g.explored_tokens, 1) AS density,
+                s.strongest, coalesce(b.label, '') AS label,
                 n.correlation, n.rank_a, n.rank_b, n.compared_tokens, n.compared_unit
             FROM same s JOIN runs g USING (run_id) JOIN prompts p USING (prompt)
+            LEFT JOIN latent_scores q ON q.run = g.run AND q.latent = s.latent
             LEFT JOIN compared n ON n.run_b = s.run_id AND n.latent_b = s.latent
             LEFT JOIN labels b ON b.run_id = s.run_id AND b.latent = s.latent
                 AND b.prompt_id = p.prompt_id AND b.position = s.position
@@ -174,16 +180,18 @@ class LatentQueries:
             latent=latent,
         )
 
-    def rank(self, run_id: str, latent: int) -> int:
-        """The place of a latent among those of its dictionary by the tokens that use it, from 1."""
-        counts = self._database.known(self._token_counts, run_id)
+    def rank(self, run_id: str, latent: int, of_strong: bool = False) -> int:
+        """The place of a latent among those of its dictionary by the tokens that use it, from 1.
+        of_strong: as in `overview`."""
+        counts = self._database.known(self._token_counts, run_id, of_strong)
         return 1 + int((counts > counts[latent]).sum())
 
-    def _token_counts(self, run_id: str) -> np.ndarray:
+    def _token_counts(self, run_id: str, of_strong: bool) -> np.ndarray:
         """How many tokens use each latent, [n_latents]."""
+        tokens = "coalesce(q.strong, l.tokens)" if of_strong else "l.tokens"
         return self._database.query(
-            """SELECT l.tokens FROM latents l JOIN runs r USING (run) WHERE r.run_id = ?
-            ORDER BY l.latent""",
+            f"""SELECT {tokens} AS tokens FROM latents l JOIN runs r USING (run) {SCORED}
+            WHERE r.run_id = ? ORDER BY l.latent""",
             run_id,
         )["tokens"].to_numpy()
 

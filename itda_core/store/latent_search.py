@@ -17,8 +17,8 @@ FREQUENT = 0.1
 _EDGE = r"[^\p{L}\p{N}_]"
 _CONTEXT = 40
 """Characters on either side of a source that belong to its context"""
-_DENSITY = "l.tokens / greatest(r.explored_tokens, 1)"
-_STRONG_DENSITY = "coalesce(q.strong, l.tokens) / greatest(r.explored_tokens, 1)"
+DENSITY = "l.tokens / greatest(r.explored_tokens, 1)"
+STRONG_DENSITY = "coalesce(q.strong, l.tokens) / greatest(r.explored_tokens, 1)"
 """Of strong uses, or of all where the latent has no threshold"""
 _NOISE = f"(l.position = 0 OR {{density}} > {FREQUENT})"
 _OF_KIND = {
@@ -37,7 +37,7 @@ _BY = {
     "density": "l.tokens DESC",
     "strength": "l.strongest DESC",
     "similarity": "list_extract($similarities::FLOAT[], l.latent + 1) DESC",
-    "strong_density": f"{_STRONG_DENSITY} DESC",
+    "strong_density": f"{STRONG_DENSITY} DESC",
     **{
         name: f"q.{name} DESC NULLS LAST"
         for name in ("auroc", "strong_first", "strong_on_token", "strong_on_word")
@@ -51,8 +51,8 @@ _TEXTS = {
     "label": WRITTEN,
 }
 LATENT_COLUMNS = f"""l.latent, p.prompt_id, p.title, p.text, l.position, l."start", l."end",
-    l.token, l.origin, l.tokens, {_DENSITY} AS density, l.strongest, {SHOWN}"""
-SCORE_COLUMNS = f"{_STRONG_DENSITY} AS strong_density, {SHOWN_SCORES}"
+    l.token, l.origin, l.tokens, {DENSITY} AS density, l.strongest, {SHOWN}"""
+SCORE_COLUMNS = f"{STRONG_DENSITY} AS strong_density, {SHOWN_SCORES}"
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def listing(
 def _condition(search: LatentSearch) -> tuple[str, dict[str, Any]]:
     """What holds of the latents that are wanted, and the values that it names."""
     conditions, values = ["true"], {}
-    density = _STRONG_DENSITY if search.of_strong else _DENSITY
+    density = STRONG_DENSITY if search.of_strong else DENSITY
     if search.text and search.ranked is None:
         conditions.append(_match(search))
         values["text"] = (

@@ -10,6 +10,8 @@ import pandas as pd
 from itda_core.store.database import Database
 from itda_core.store.latent_search import text_pattern
 from itda_core.store.occurrences import AROUND
+from itda_core.store.score_tables import SCORED
+from itda_core.store.strong_tables import judged
 from itda_core.store.word_search import no_expression
 
 # Every token that uses a latent, once; of one sign where $sign asks for it, and from $least up.
@@ -258,24 +260,30 @@ class UseQueries:
             latent,
         )["coefficient"]
 
-    def together(self, run_id: str, latent: int, min_shared: int, limit: int) -> pd.DataFrame:
+    def together(
+        self, run_id: str, latent: int, min_shared: int, limit: int, of_strong: bool = False
+    ) -> pd.DataFrame:
         """The latents that are used on the same tokens as a latent more often than by chance.
 
         latent, both (tokens that use both), tokens (that use it), and lift: both over what chance
         gives, tokens × those of the latent / explored tokens. The largest lift first, of those that
-        share at least `min_shared` tokens.
+        share at least `min_shared` tokens. of_strong: strong uses alone, where the run's scores
+        tell them.
         """
+        is_strong = of_strong and self._database.known(judged, self._database, run_id) == "strong"
+        uses = "strong_uses" if is_strong else "codes"
+        tokens = "coalesce(q.strong, l.tokens)" if is_strong else "l.tokens"
         return self._database.query(
-            """WITH uses AS (
-                SELECT DISTINCT run, prompt, position FROM codes c JOIN runs r USING (run)
+            f"""WITH uses AS (
+                SELECT DISTINCT run, prompt, position FROM {uses} c JOIN runs r USING (run)
                 WHERE r.run_id = $run AND c.latent = $latent),
             shared AS (
                 SELECT c.run, c.latent, count(DISTINCT (c.prompt, c.position)) AS "both"
-                FROM codes c SEMI JOIN uses USING (run, prompt, position)
+                FROM {uses} c SEMI JOIN uses USING (run, prompt, position)
                 WHERE c.latent <> $latent GROUP BY ALL HAVING "both" >= $min_shared)
-            SELECT s.latent, s."both", l.tokens,
-                s."both" * r.explored_tokens / (l.tokens * (SELECT count(*) FROM uses)) AS lift
-            FROM shared s JOIN latents l USING (run, latent) JOIN runs r USING (run)
+            SELECT s.latent, s."both", {tokens} AS tokens,
+                s."both" * r.explored_tokens / ({tokens} * (SELECT count(*) FROM uses)) AS lift
+            FROM shared s JOIN latents l USING (run, latent) JOIN runs r USING (run) {SCORED}
             ORDER BY lift DESC, s.latent LIMIT $limit""",
             run=run_id,
             latent=latent,

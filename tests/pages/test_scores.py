@@ -102,6 +102,27 @@ def test_the_histogram_tells_strong_uses_from_filler():
     assert histogram_data(np.float32([-2, 2]), None)["strong"] is None
 
 
+def test_all_uses_has_the_card_count_filler_too(data):
+    run = newest(data, 2)
+    table = scored(run)
+    number = rich(table)
+    n_uses, explored = int(table["uses"][number]), run.metrics["explored_tokens"]
+    app = open_page("latents", run=run.run_id, latent=str(number))
+    n_strong = int(table["strong"][number])
+    start = f"Strongly used on {n_strong:,} of {explored:,} tokens"
+    assert any(one.value.startswith(start) for one in app.caption)
+    app.toggle(key="all_uses").set_value(True).run()
+    assert not app.exception
+    assert metrics(app)["tokens that use it"] == f"{n_uses / explored:.2%}"
+    start = f"Used on {n_uses:,} of {explored:,} tokens"
+    assert any(one.value.startswith(start) for one in app.caption)
+    kinds = next(one for one in app.button_group if one.key == "kind_of_all_uses")
+    assert kinds.value in (0, [0])
+    shown = next(one.value for one in app.dataframe if "percent" in one.value)
+    uses = pd.Series(table["uses"]).reindex(shown["latent"]).to_numpy()
+    assert shown["percent"].to_numpy() == pytest.approx(100 * uses / explored)
+
+
 def test_a_card_lists_strong_uses_until_all_are_asked_for(data):
     run = newest(data, 2)
     table = scored(run)

@@ -46,12 +46,15 @@ def with_scores(run, quantile=0.7):
     table = {name: np.full(n, np.nan) for name in SCORE_COLUMNS}
     table |= {"latent": np.arange(n), "threshold": threshold.to_numpy()}
     table |= {name: np.zeros(n) for name in ("uses", "drawn", "same_drawn")}
+    least = threshold.astype(np.float32).reindex(uses["latent"]).to_numpy()
+    is_strong = uses["coefficient"].to_numpy() >= least
+    strong = np.bincount(uses["latent"][is_strong], minlength=n)
+    table["strong"] = np.where(threshold.isna(), np.nan, strong)
     table["why"] = np.where(threshold.isna(), "too few uses", "").astype(object)
     about = {"run_id": run.run_id, "digest": scored_digest(run), "judged": "strong",
              "embedder": "", "seed": 0, "tokens": 1, "seconds": 1.0}  # fmt: skip
     save_scores(run, about, table)
-    least = threshold.astype(np.float32).reindex(uses["latent"]).to_numpy()
-    return uses[np.isnan(least) | (uses["coefficient"].to_numpy() >= least)]
+    return uses[np.isnan(least) | is_strong]
 
 
 def gap(span, found):
@@ -250,3 +253,37 @@ def test_the_uses_of_a_latent_are_searched_in_what_is_around_them(store, folder,
     assert set(found["uses"]) == {len(expected)}
     with pytest.raises(InputError, match="is no regular expression"):
         store.uses.saying(run.run_id, latent, "(", "regex")
+
+
+def test_companions_and_places_of_strong_uses_are_counted_one_by_one(store, folder):
+    run = list_runs(folder)[0]
+    strong = with_scores(run, 0.5)
+    store.import_new(folder)
+    n = run.metrics["atoms"]
+    where = {latent: set() for latent in range(n)}
+    for use in strong.itertuples():
+        where[use.latent].add((use.prompt_id, use.position))
+    # What the scores say of a latent without a threshold is all of its uses.
+    counts = store.database.query(
+        """SELECT q.latent, coalesce(q.strong, l.tokens) AS tokens FROM latent_scores q
+        JOIN latents l USING (run, latent) ORDER BY latent"""
+    )["tokens"].to_numpy()
+    assert counts.tolist() == [len(where[latent]) for latent in range(n)]
+    explored = run.metrics["explored_tokens"]
+    for latent in (1, 5, int(np.argmax(counts))):
+        both = {other: len(where[latent] & where[other]) for other in range(n) if other != latent}
+        expected = {
+            other: (shared, shared * explored / (counts[other] * counts[latent]))
+            for other, shared in both.items()
+            if shared >= 2
+        }
+        found = store.uses.together(run.run_id, latent, 2, n, of_strong=True)
+        assert found["lift"].is_monotonic_decreasing
+        assert set(found["latent"]) == set(expected)
+        for row in found.itertuples():
+            assert (row.both, row.tokens) == (expected[row.latent][0], counts[row.latent])
+            assert row.lift == pytest.approx(expected[row.latent][1])
+        rank = 1 + int((counts > counts[latent]).sum())
+        assert store.latents.rank(run.run_id, latent, of_strong=True) == rank
+    overview = store.latents.overview(run.run_id, 5, of_strong=True)
+    np.testing.assert_allclose(overview["density"], counts / explored)

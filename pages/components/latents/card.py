@@ -15,6 +15,7 @@ from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
 from pages.components.histogram.histogram import show_histogram
 from pages.components.latents.score import show_score, threshold_of
+from pages.components.latents.search import wants_strong
 from pages.components.latents.uses import (
     chosen_uses,
     histogram_key,
@@ -73,7 +74,7 @@ def show_numbers(run, latent: pd.Series) -> None:
     uses, tokens = int(latent.tokens), int(run.explored_tokens)
     density, strongest, where = st.columns(3)
     counted = f"{uses:,} of {tokens:,} explored"
-    if threshold_of(latent) is None:
+    if threshold_of(latent) is None or not wants_strong():
         density.metric("tokens that use it", f"{latent.density:.2%}", help=counted)
     else:
         density.metric(
@@ -94,11 +95,17 @@ def show_histogram_of_uses(
     marked in it while the mouse is there. marked: the coefficient of a decomposed token."""
     number, uses, tokens = int(latent.latent), int(latent.tokens), int(run.explored_tokens)
     negative = int((coefficients < 0).sum())
-    rank = explorer().store.latents.rank(run.run_id, number)
-    st.caption(
-        f"Used on {uses:,} of {tokens:,} tokens ({latent.density:.2%}), rank {rank:,} of "
-        f"{int(run.atoms):,}; negative on {negative:,}."
-    )
+    is_strong = threshold_of(latent) is not None and wants_strong()
+    rank = explorer().store.latents.rank(run.run_id, number, is_strong)
+    place = f"rank {rank:,} of {int(run.atoms):,}"
+    if is_strong:
+        said = f"Strongly used on {int(latent.strong):,} of {tokens:,} tokens "
+        said += f"({latent.strong_density:.2%}), {place}. With filler on {uses:,} "
+        said += f"({latent.density:.2%}), negative on {negative:,}."
+    else:
+        said = f"Used on {uses:,} of {tokens:,} tokens ({latent.density:.2%}), {place}; negative "
+        said += f"on {negative:,}."
+    st.caption(said)
     file_name = f"coefficients-{run.run_id}-{number}"
     show_histogram(coefficients, marked, file_name, picture_format(), key, threshold_of(latent))
 

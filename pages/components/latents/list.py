@@ -14,7 +14,12 @@ from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
 from pages.components.latents.elsewhere import origins
 from pages.components.latents.found import says_that_all_count, why_found
-from pages.components.latents.search import forget_selection, show_everything
+from pages.components.latents.search import (
+    OF_ALL,
+    USED_ON,
+    forget_selection,
+    show_everything,
+)
 from pages.components.number_field import linked_number_field
 from pages.components.run_names import words_of
 from pages.components.text import context, literal, shown, snippet, token_label
@@ -36,8 +41,6 @@ _SCORE = (
     "How well its source tells its strong uses from any token: AUROC, 0.5 is chance. The card has "
     "the interval. – where it has too few strong uses to tell."
 )
-_USED_ON = "Share of the explored tokens: of strong uses, or of all where there is no threshold."
-_OF_ALL = "Share of the explored tokens that use it, filler too."
 _WITH_FILLER = "Share of the explored tokens that use it at all."
 _FOUND = (
     "Shares are of the squared coefficients of its uses; near is at most 20 characters away. Then "
@@ -139,8 +142,9 @@ def chosen_latent(listing: Listing, n_latents: int) -> tuple[int | None, LatentP
     """The latent to show: the one in the URL or opened last, which need not be in the list; after
     another search the list's first. None where there is neither. With the page that holds it."""
     is_other_run = st.session_state.get("_latent_run") != listing.run_id
-    is_other_search = st.session_state.get("_asked", listing.asked) != listing.asked
-    st.session_state["_latent_run"], st.session_state["_asked"] = listing.run_id, listing.asked
+    asked = dataclasses.replace(listing.asked, of_strong=False)  # another count, no other search
+    is_other_search = st.session_state.get("_asked", asked) != asked
+    st.session_state["_latent_run"], st.session_state["_asked"] = listing.run_id, asked
     if is_other_run:
         st.session_state.pop("latent", None)
     wanted = st.query_params.get("latent", "")
@@ -192,7 +196,7 @@ def show_list(run, listing: Listing, shown_page: LatentPage) -> None:
                 "used on",
                 format="%.2f %%",
                 width=70,
-                help=_USED_ON if listing.asked.of_strong else _OF_ALL,
+                help=USED_ON if listing.asked.of_strong else OF_ALL,
             ),
             "found": st.column_config.TextColumn("found by", width=215, help=_FOUND),
             "with_filler": st.column_config.NumberColumn(

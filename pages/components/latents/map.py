@@ -45,7 +45,9 @@ def show_map(run, listing: Listing, chosen: int) -> None:
     place, export = st.columns([3, 1], vertical_alignment="bottom")
     with place:
         colour = choose(st.selectbox, "Colours", names, "colour")
-    table = points.merge(_overview(run.run_id, explorer().store.runs.state()), on="latent")
+    store, is_strong = explorer().store, listing.asked.of_strong
+    overview = store.known(store.latents.overview, run.run_id, _AROUND, is_strong)
+    table = points.merge(overview, on="latent")
     listed = set(listing.numbers()) if colour == "hits" else set()
     key = f"map_{run.run_id}"
     st.plotly_chart(
@@ -86,11 +88,6 @@ def _written(directory: str) -> int | None:
 @st.cache_data(max_entries=16, show_spinner=False)
 def _read(directory: str, written: int | None) -> tuple[pd.DataFrame, str] | None:  # noqa: ARG001
     return read_map(loaded_run(directory))
-
-
-@st.cache_data(max_entries=8, show_spinner=False)
-def _overview(run_id: str, stored: tuple) -> pd.DataFrame:  # noqa: ARG001 (the key)
-    return explorer().store.latents.overview(run_id, _AROUND)
 
 
 def _offer(run) -> None:

@@ -4,6 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.components.explorer import explorer
+from pages.components.latents.search import OF_ALL, USED_ON, wants_strong
 from pages.components.run_names import layer_of, run_label
 from pages.components.text import literal, shown, visible
 
@@ -12,7 +13,7 @@ def show_other_models(run, latent: pd.Series) -> None:
     """A row for each; choosing one gives links to the latent there and to both side by side. run: a
     row of Store.runs.table(); latent: a row of Store.latents.table()."""
     store = explorer().store
-    found = store.known(store.latents.elsewhere, run.run_id, int(latent.latent))
+    found = store.known(store.latents.elsewhere, run.run_id, int(latent.latent), wants_strong())
     if found.empty:
         st.caption(
             "Its source is an atom in no other dictionary. Move this one to another model or layer "
@@ -37,7 +38,9 @@ def show_other_models(run, latent: pd.Series) -> None:
             "model": st.column_config.TextColumn("model", width=110),
             "place": st.column_config.TextColumn("layer", width=80),
             "latent": st.column_config.NumberColumn("latent", format="%d", width=60),
-            "percent": st.column_config.NumberColumn("used on", format="%.2f %%", width=70),
+            "percent": st.column_config.NumberColumn(
+                "used on", format="%.2f %%", width=70, help=USED_ON if wants_strong() else OF_ALL
+            ),
             "correlation": st.column_config.NumberColumn("corr.", format="%+.2f", width=60),
             "over": st.column_config.TextColumn(
                 "over",

@@ -13,6 +13,7 @@ from pages.components.cached import loaded_dictionary, loaded_model, loaded_run
 from pages.components.computed import Kept, computed, is_asked_for
 from pages.components.explorer import explorer
 from pages.components.latents.other_models import show_other_models
+from pages.components.latents.search import wants_strong
 from pages.components.run_names import layer_of, run_label, words_of
 from pages.components.text import literal, snippet, token_label
 
@@ -55,13 +56,17 @@ def _show_nearest(run, latent: pd.Series) -> None:
 
 def _show_company(run, latent: pd.Series) -> None:
     number = int(latent.latent)
-    companions = explorer().store.uses.together(run.run_id, number, _MIN_SHARED, _COUNT)
+    store = explorer().store
+    is_strong = wants_strong() and store.known(store.latents.judged, run.run_id) == "strong"
+    companions = store.uses.together(run.run_id, number, _MIN_SHARED, _COUNT, is_strong)
+    strongly = " strongly" * is_strong
     if companions.empty:
-        st.caption(f"No other latent shares {_MIN_SHARED} explored tokens with it.")
+        more = " *All uses*, above, has those of filler too." * is_strong
+        st.caption(f"No other latent shares {_MIN_SHARED} tokens{strongly} with it.{more}")
         return
     st.caption(
-        "Latents on the same tokens, by lift: how many times more often than by chance, of those "
-        f"that share at least {_MIN_SHARED} tokens."
+        f"Latents{strongly} on the same tokens, by lift: how many times more often than by "
+        f"chance, of those that share at least {_MIN_SHARED} tokens."
     )
     columns = {
         "lift": st.column_config.NumberColumn("lift", format="%.1f×", width=60),

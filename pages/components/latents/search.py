@@ -32,6 +32,8 @@ _MOST = Setting("most", "and at most, %", "number", min=0, max=100)
 _LEAST_SCORE = Setting("score", "Score at least", "number", min=0, max=1)
 _ANY = ""
 _FILTERS = ("in", "kind", "least", "most", "list", "bookmarked", "labelled", "score")
+USED_ON = "Share of the explored tokens: of strong uses, or of all where there is no threshold."
+OF_ALL = "Share of the explored tokens that use it, filler too."
 SEARCH_LABEL = "Search the latents"
 _KEYS = ("search", "match", "all_uses", "as_text", "among", *_FILTERS)
 _MAX_IN_LINK = 200
@@ -137,6 +139,11 @@ def _ask_for_filters(text: str, way: str, of_strong: bool) -> LatentSearch:
         text, place, way, *densities, bookmarked, labelled, kind, in_list,
         min_auroc=_LEAST_SCORE.read(score), of_strong=of_strong,
     )  # fmt: skip
+
+
+def wants_strong() -> bool:
+    """Whether the page is of strong uses, where a dictionary has scores."""
+    return not st.session_state.get("all_uses", False)
 
 
 def describe(search: LatentSearch) -> str:

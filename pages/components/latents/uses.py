@@ -11,6 +11,7 @@ from itda_core.store.use_queries import CardUses
 from pages.components.cached import loaded_run
 from pages.components.explorer import explorer
 from pages.components.latents.score import threshold_of
+from pages.components.latents.search import wants_strong
 from pages.components.run_names import words_of
 from pages.components.text import literal, quoted
 from pages.components.token_strip.strip import fold_twins, show_rows, strength, token_row
@@ -22,6 +23,7 @@ _SIGNS = {0: "both signs", 1: "+", -1: "−"}
 _STRONG = 2
 _KINDS = {_STRONG: "strong", 0: "all", 1: "+", -1: "−"}
 """Which uses of a latent with a threshold are listed"""
+_ALL_FIRST = (0, _STRONG, 1, -1)
 _CONTEXT_TOKENS = 8
 """Tokens on each side of a use in the short view: about 16 in all."""
 _NOTHING_EXPLORED = "Its near misses are not known: no token was explored in this run."
@@ -42,8 +44,18 @@ def chosen_uses(latent: pd.Series, is_page: bool = True) -> tuple[int, float]:
     threshold = threshold_of(latent)
     if threshold is None:
         return (st.session_state.get("sign", 0) if is_page else 0), -np.inf
-    kind = st.session_state.get("kind_of_uses", _STRONG) if is_page else _STRONG
+    key, kinds = _kinds()
+    usual = next(iter(kinds))
+    kind = st.session_state.get(key, usual) if is_page else usual
     return (0, threshold) if kind == _STRONG else (kind, -np.inf)
+
+
+def _kinds() -> tuple[str, dict[int, str]]:
+    """The kinds of uses of a latent with a threshold, that which goes without saying first, and the
+    key of their widget."""
+    if wants_strong():
+        return "kind_of_uses", _KINDS
+    return "kind_of_all_uses", {kind: _KINDS[kind] for kind in sorted(_KINDS, key=_ALL_FIRST.index)}
 
 
 def show_strongest_uses(run, latent: pd.Series, asked: CardUses, key: str) -> None:
@@ -65,7 +77,7 @@ def show_chosen_uses(run, latent: pd.Series, asked: CardUses, key: str) -> None:
         label_visibility="collapsed",
         key="which_uses",
     )
-    kinds, of = (_SIGNS, "sign") if threshold_of(latent) is None else (_KINDS, "kind_of_uses")
+    of, kinds = ("sign", _SIGNS) if threshold_of(latent) is None else _kinds()
     sign_place.segmented_control(
         "Of which sign" if of == "sign" else "Which kind of uses",
         list(kinds),
