@@ -11,6 +11,7 @@ from pages.components.charts.camera import ask_for_format
 from pages.components.decompose.decomposed import decomposed, warn_of_another_model
 from pages.components.decompose.edits_url import follow_edits
 from pages.components.decompose.prompt import choose_text
+from pages.components.decompose.prompts_table import show_prompts
 from pages.components.decompose.steering import show_steering
 from pages.components.decompose.terms import (
     latents_of,
@@ -32,7 +33,8 @@ from pages.components.token_strip.strip import Light, choose_token, show_rows, t
 from pages.components.url import choose_view, follow_url, keep, number_below, write_url
 
 _LEGEND = (0.0, 0.02, 0.1, 0.3, 1.0)  # shares left, of which the colours are shown
-_VIEWS = {"terms": "Terms", "what-if": "What if", "steer": "Steer", "two": "Two dictionaries"}
+_VIEWS = {"terms": "Terms", "what-if": "What if", "steer": "Steer", "two": "Two dictionaries",
+          "prompts": "Prompts"}  # fmt: skip
 
 
 def show() -> None:
@@ -120,6 +122,8 @@ def _show_result(run, result: Decomposition) -> None:
         show_steering(run, result, latents, row)
     elif view == "two":
         show_two(run, result, locked)
+    elif view == "prompts":
+        show_prompts(run)
     elif row is None:
         show_summary(run, result.text, latents)
     else:

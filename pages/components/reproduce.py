@@ -71,6 +71,37 @@ print(found.terms.to_string())
 """
 
 
+def prompt_table_lines(
+    directory: str, prompts: Sequence[str], group_a: Sequence[int], of_strong: bool
+) -> str:
+    """What the Decompose page shows of its list of prompts. group_a: rows of group A; of_strong:
+    whether latents are named by their strong uses."""
+    thresholds = """read_scores(run).latents["threshold"].to_pandas().to_numpy("float32")"""
+    groups = ""
+    if group_a:
+        groups = f"""
+a = {list(group_a)!r}
+b = [row for row in range(len(prompts)) if row not in a]
+print(compare_groups(table, a, b).head(20).to_string())
+"""
+    return f"""\
+from pathlib import Path
+
+from itda_core import load_model, read_run
+from itda_core.analysis.prompt_table import compare_groups, prompt_table_steps
+from itda_core.runs.latent_scores import read_scores
+
+run = read_run(Path({directory!r}))
+dictionary, model = run.dictionary(), load_model(run.config.model)
+prompts = {list(prompts)!r}
+thresholds = {thresholds if of_strong else None}
+*_, last = prompt_table_steps(dictionary, model, prompts, run.config, thresholds)
+table = last.value
+print(table.prompts.to_string())
+print(table.uses.groupby("prompt").head(3).to_string())
+{groups}"""
+
+
 def what_if_lines(
     directory: str, text: str, l0: int, edits: Sequence[Edit], position: int, onto: str
 ) -> str:

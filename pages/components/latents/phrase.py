@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import numpy as np
 import streamlit as st
 
 from itda_core.analysis.phrase import behind_a_stop, phrase_latents
@@ -10,7 +9,7 @@ from itda_core.errors import ItdaError
 from itda_core.store.latent_search import LatentSearch
 from pages.components.cached import loaded_model, loaded_run
 from pages.components.decompose.decomposed import decomposed, warn_of_another_model
-from pages.components.explorer import explorer
+from pages.components.latents.score import thresholds_of
 from pages.components.text import sentence, shown
 from pages.components.url import follow_url, keep, write_url
 
@@ -31,9 +30,8 @@ def ask_for_phrase(run, search: LatentSearch) -> tuple[LatentSearch, tuple[str, 
         if loaded_model(loaded_run(run.directory).config.model).is_swept:
             st.caption("The model does not fit into memory, so that the words are found as text.")
             return search, ()
-        found = phrase_latents(
-            decomposed(run.directory, behind_a_stop(search.text)), _thresholds(run, search)
-        )
+        result = decomposed(run.directory, behind_a_stop(search.text))
+        found = phrase_latents(result, thresholds_of(run, search.of_strong))
     except ItdaError as error:
         st.warning(f"{sentence(error)} The words are found as text.")
         return search, ()
@@ -53,10 +51,3 @@ def _is_to_be_run() -> bool:
     as_text = st.toggle("Find these words as text, and don't run the model", key="as_text")
     write_url("as_text", as_text or None)
     return not as_text
-
-
-def _thresholds(run, search: LatentSearch) -> np.ndarray | None:
-    store = explorer().store
-    if not search.of_strong or store.known(store.latents.judged, run.run_id) != "strong":
-        return None
-    return store.known(store.latents.thresholds, run.run_id)

@@ -21,6 +21,15 @@ def threshold_of(latent: pd.Series) -> float | None:
     return None if pd.isna(latent.threshold) else float(latent.threshold)
 
 
+def thresholds_of(run, of_strong: bool) -> np.ndarray | None:
+    """The threshold of each latent of a dictionary, [n_latents], NaN without one; None where strong
+    uses are not asked for, or nothing tells them. run: a row of Store.runs.table()."""
+    store = explorer().store
+    if not of_strong or store.known(store.latents.judged, run.run_id) != "strong":
+        return None
+    return store.known(store.latents.thresholds, run.run_id)
+
+
 def show_score(run, latent: pd.Series, is_page: bool) -> None:
     """What its strong uses are and how far to trust them. Where its dictionary has no scores the
     page of the latent offers to find them. run: a row of Store.runs.table()."""

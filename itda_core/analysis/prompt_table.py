@@ -1,0 +1,183 @@
+"""Several prompts side by side: how well each is explained, by which latents, and on which latents
+two groups of them differ."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from itda_core.analysis.decomposition import NO_ROOM_FOR_TEXT
+from itda_core.config import TrainConfig
+from itda_core.devices import full_memory_as_sentence
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.errors import InputError
+from itda_core.evaluation.intervals import RESAMPLES
+from itda_core.evaluation.metrics import used_terms
+from itda_core.model.model import Activations, Model
+from itda_core.model.steps_of_work import Step
+
+_TOGETHER = 32
+"""Prompts in a batch"""
+_PERCENTILES = (0.025, 0.975)
+_SEED = 0
+_LATENTS_TOGETHER = 4_096
+
+
+@dataclass(frozen=True)
+class PromptTable:
+    """Prompts by the latents of one dictionary."""
+
+    prompts: pd.DataFrame
+    """a row a prompt, in their order: text, tokens (that were decomposed) and left, Σ‖x − x̂‖² /
+    Σ‖x − offset‖² over them, NaN where there is none"""
+    uses: pd.DataFrame
+    """a row for each latent that a prompt uses, the prompt's strongest first: prompt (its row),
+    latent, tokens (that use it), coefficient (of the token with the largest |coefficient|) and
+    share, of the squares of all coefficients of the prompt, in [0, 1]"""
+
+    def matrix(self) -> pd.DataFrame:
+        """The shares, [n_prompts, n_latents], of the latents that any prompt uses, the largest sum
+        first; 0 where a prompt does not use one."""
+        table = self.uses.pivot(index="prompt", columns="latent", values="share")
+        table = table.reindex(range(len(self.prompts))).fillna(0.0)
+        sums = table.sum()
+        return table[sorted(table.columns, key=lambda latent: (-sums[latent], latent))]
+
+
+def prompt_table_steps(
+    dictionary: Dictionary,
+    model: Model,
+    texts: Sequence[str],
+    config: TrainConfig,
+    thresholds: np.ndarray | None = None,
+) -> Iterator[Step[PromptTable]]:
+    """Decompose every token of each text but those that training leaves out; the last step has the
+    table.
+
+    thresholds: [n_latents], of strong uses, which alone are in `uses` then (shares are of all
+    squares); NaN where every use of a latent is. A text is cut as `decompose` cuts it. Raises
+    InputError without texts, for activations that are not finite, and where memory is full.
+    """
+    if not len(texts):
+        raise InputError("There is no prompt. Add some to the list.")
+    layer, model = dictionary.hook_point.layer, model.at(dictionary.hook_point.site)
+    parts: list[tuple[pd.DataFrame, pd.DataFrame]] = []
+    with full_memory_as_sentence(model.device, NO_ROOM_FOR_TEXT):
+        dictionary = dictionary.to(model.device)
+        firsts = range(0, len(texts), _TOGETHER)
+        batches = [model.tokenize(list(texts[first : first + _TOGETHER])) for first in firsts]
+        for step in model.capture_each(batches, [layer], config.skip_first):
+            if step.value is not None:
+                first = firsts[step.number]
+                parts.append(_part(dictionary, step.value, layer, first))
+            yield Step(step.fraction)
+    tokens, terms = (pd.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True))
+    yield Step(1.0, 0, _table(list(texts), tokens, terms, thresholds))
+
+
+def _part(
+    dictionary: Dictionary, activations: Activations, layer: int, first: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Of one batch: prompt, whole and left (squares) of each token; prompt, position, latent and
+    coefficient of each use. first: the number of its first prompt."""
+    x, prompts = activations[layer], activations.prompts + first
+    finite = torch.isfinite(x).all(1).cpu().numpy()
+    if not finite.all():
+        number = int(prompts[~finite][0]) + 1
+        raise InputError(f"The model gives activations that are not finite for prompt {number:,}.")
+    codes = dictionary.encode(x)
+    norms = dictionary.coder.residual_norms(x, codes).double().cpu().numpy()
+    codes = codes.to("cpu")
+    rows, _ = np.nonzero(is_term := used_terms(codes).numpy())
+    terms = pd.DataFrame(
+        {
+            "prompt": prompts[rows],
+            "position": activations.positions[rows],
+            "latent": codes.latents.numpy()[is_term],
+            "coefficient": codes.coefficients.double().numpy()[is_term],
+        }
+    )
+    uses = terms.groupby(["prompt", "position", "latent"], as_index=False)["coefficient"].sum()
+    squares = np.square(norms)
+    return pd.DataFrame({"prompt": prompts, "whole": squares[:, 0], "left": squares[:, -1]}), uses
+
+
+def _table(
+    texts: list[str], tokens: pd.DataFrame, uses: pd.DataFrame, thresholds: np.ndarray | None
+) -> PromptTable:
+    every = range(len(texts))
+    sums = tokens.groupby("prompt")[["whole", "left"]].sum().reindex(every)
+    counts = tokens.groupby("prompt").size().reindex(every, fill_value=0)
+    left = (sums["left"] / sums["whole"]).to_numpy()
+    prompts = pd.DataFrame({"text": texts, "tokens": counts.to_numpy(), "left": left})
+    uses = uses.assign(square=uses["coefficient"] ** 2)
+    totals = uses.groupby("prompt")["square"].sum()
+    if thresholds is not None:
+        least = thresholds[uses["latent"]]
+        uses = uses[np.isnan(least) | (uses["coefficient"].astype(np.float32) >= least)]
+    uses = uses.sort_values(["square", "position"], ascending=[False, True], kind="stable")
+    found = uses.groupby(["prompt", "latent"], as_index=False).agg(
+        tokens=("position", "size"), coefficient=("coefficient", "first"), share=("square", "sum")
+    )
+    found["share"] /= found["prompt"].map(totals)
+    found = found.sort_values(["prompt", "share", "latent"], ascending=[True, False, True])
+    return PromptTable(prompts, found.reset_index(drop=True))
+
+
+def compare_groups(table: PromptTable, a: Sequence[int], b: Sequence[int]) -> pd.DataFrame:
+    """On which latents two groups of prompts differ, by the mean share of the prompts' squares.
+
+    latent, mean_a, mean_b, difference (mean_a − mean_b), low and high (its 95 % percentile
+    interval, the prompts of each group drawn anew 1,000 times), prompts_a, prompts_b (that use it).
+    First those whose interval leaves out 0, the largest |difference| first. a, b: rows of
+    `table.prompts`. Raises InputError where a group has fewer than two prompts, or they share one.
+    """
+    a, b = list(dict.fromkeys(a)), list(dict.fromkeys(b))
+    if min(len(a), len(b)) < 2:
+        raise InputError(
+            f"Group A has {len(a):,} and group B {len(b):,} prompts: an interval over prompts "
+            "needs two of each at least."
+        )
+    if set(a) & set(b):
+        raise InputError("A prompt is in both groups. Leave it in one.")
+    matrix = table.matrix()
+    of_a, of_b = matrix.loc[a].to_numpy(), matrix.loc[b].to_numpy()
+    low, high = _intervals(of_a, of_b)
+    means = of_a.mean(0), of_b.mean(0)
+    found = pd.DataFrame(
+        {
+            "latent": matrix.columns.to_numpy(),
+            "mean_a": means[0],
+            "mean_b": means[1],
+            "difference": means[0] - means[1],
+            "low": low,
+            "high": high,
+            "prompts_a": (of_a > 0).sum(0),
+            "prompts_b": (of_b > 0).sum(0),
+        }
+    )
+    found = found[found["prompts_a"] + found["prompts_b"] > 0]
+    order = [found["latent"], -found["difference"].abs(), (found["low"] * found["high"]) <= 0]
+    return found.iloc[np.lexsort(order)].reset_index(drop=True)
+
+
+def _intervals(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The interval of each column's mean in a minus that in b: what `resampled_interval` gives for
+    one column after another. a, b: [n, n_latents] float64."""
+    draw = np.random.default_rng(_SEED)
+    weights = [_weights(draw, len(group)) for group in (a, b)]
+    ends = []
+    for first in range(0, a.shape[1], _LATENTS_TOGETHER):
+        part = slice(first, first + _LATENTS_TOGETHER)
+        means = [w @ group[:, part] for w, group in zip(weights, (a, b), strict=True)]
+        ends.append(np.quantile(means[0] - means[1], _PERCENTILES, axis=0))
+    low, high = np.concatenate(ends, axis=1) if ends else np.zeros((2, 0))
+    return low, high
+
+
+def _weights(draw: np.random.Generator, n: int) -> np.ndarray:
+    """How much of each row each resample has, [RESAMPLES, n] float64; each sums to 1."""
+    rows = draw.integers(n, size=(RESAMPLES, n)) + n * np.arange(RESAMPLES)[:, None]
+    return np.bincount(rows.ravel(), minlength=RESAMPLES * n).reshape(RESAMPLES, n) / n
