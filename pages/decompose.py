@@ -8,19 +8,17 @@ from itda_core.analysis.decomposition import Decomposition
 from itda_core.errors import InputError
 from itda_core.glossary import GLOSSARY
 from pages.components.charts.camera import ask_for_format
-from pages.components.decompose.decomposed import decomposed, warn_of_another_model
+from pages.components.decompose.decomposed import (
+    decomposed,
+    tables_of,
+    warn_of_another_model,
+)
 from pages.components.decompose.edits_url import follow_edits
 from pages.components.decompose.prompt import choose_text
 from pages.components.decompose.prompts_table import show_prompts
 from pages.components.decompose.steering import show_steering
-from pages.components.decompose.terms import (
-    latents_of,
-    lights_of,
-    show_summary,
-    show_token,
-    terms_text,
-    with_labels,
-)
+from pages.components.decompose.strip import show_text
+from pages.components.decompose.terms import show_summary, show_token, with_labels
 from pages.components.decompose.two import show_two
 from pages.components.decompose.what_if import edits_scope, show_what_if
 from pages.components.downloads import offer_downloads
@@ -28,11 +26,9 @@ from pages.components.explorer import explorer
 from pages.components.frame import nothing_yet, page
 from pages.components.reproduce import decomposition_lines, show_lines
 from pages.components.run_names import choose_run
-from pages.components.text import literal, quoted
-from pages.components.token_strip.strip import Light, choose_token, show_rows, token_row
-from pages.components.url import choose_view, follow_url, keep, number_below, write_url
+from pages.components.text import literal
+from pages.components.url import choose_view, follow_url, keep, write_url
 
-_LEGEND = (0.0, 0.02, 0.1, 0.3, 1.0)  # shares left, of which the colours are shown
 _VIEWS = {"terms": "Terms", "what-if": "What if", "steer": "Steer", "two": "Two dictionaries",
           "prompts": "Prompts"}  # fmt: skip
 
@@ -44,16 +40,19 @@ def show() -> None:
     if runs.empty:
         nothing_yet()
         return
-    run = choose_run(runs)
+    with st.container(key="toolbar"):
+        which, terms = st.columns([3, 1], gap="medium")
+    with which:
+        run = choose_run(runs)
     text = choose_text()
     if not text:
         st.info("Type or upload a text, or take one of the starters.")
         return
     warn_of_another_model(run.directory)
-    _show_result(run, _choose_l0(decomposed(run.directory, text)))
+    _show_result(run, _choose_l0(terms, decomposed(run.directory, text)))
 
 
-def _choose_l0(result: Decomposition) -> Decomposition:
+def _choose_l0(place, result: Decomposition) -> Decomposition:
     """Fewer terms: a pursuit's prefix is the smaller decomposition, so that nothing is computed
     anew."""
     max_l0 = result.codes.l0
@@ -61,7 +60,7 @@ def _choose_l0(result: Decomposition) -> Decomposition:
         return result
     keep("l0")
     follow_url("l0", list(range(max_l0, 0, -1)))
-    l0 = st.slider(
+    l0 = place.slider(
         "L0",
         1,
         max_l0,
@@ -98,24 +97,41 @@ def _show_result(run, result: Decomposition) -> None:
     )
     is_term = result.codes.coefficients != 0
     used.metric("different latents", f"{result.codes.latents[is_term].unique().numel():,}")
-    st.caption(
-        "The colour of a token is the share of its squared norm that is left unexplained. Hover "
-        "for its value; click a token for its terms, click it again or press Esc to let it go. "
-        "Pale tokens are not decomposed: the first position of a text carries no content. The "
-        "latents below the text light up the tokens that use them."
-    )
     if result.is_cut:
         st.warning(
             f"The text is longer than the {len(result.spans()):,} tokens that are decomposed at "
-            "once; the rest of it is pale. Decompose it in parts."
+            "once; the rest of it is left out. Decompose it in parts."
         )
-    table = result.table()
-    latents = latents_of(result, table)
-    _show_legend()
-    locked = _choose_token(result, lights_of(run, table, latents))
-    row = _row_of(result, locked)
+    table, latents = tables_of(run.directory, result)
     view = choose_view(_VIEWS)
+    text, beside = _places(view)
+    with text:
+        locked = show_text(run, result, table, latents)
+    row = _row_of(result, locked)
     follow_edits(edits_scope(run, result, row), int(run.atoms), is_shown=view == "what-if")
+    with beside:
+        _show_view(view, run, result, latents, row, locked)
+    _show_files(run, result, table)
+
+
+def _places(view: str) -> tuple:
+    """Of the text, and of what is said of it: beside it, and in sight while the text scrolls."""
+    if view != "terms":
+        return st.container(), st.container()
+    with st.container(key="sides"):
+        return st.columns([1, 1], gap="medium")
+
+
+def _show_view(
+    view: str,
+    run,
+    result: Decomposition,
+    latents: pd.DataFrame,
+    row: int | None,
+    locked: int | None,
+) -> None:
+    """row: of the locked token in the result, None where none is decomposed; locked: its
+    position."""
     if view == "what-if":
         show_what_if(run, result, latents, row)
     elif view == "steer":
@@ -128,61 +144,6 @@ def _show_result(run, result: Decomposition) -> None:
         show_summary(run, result.text, latents)
     else:
         show_token(run, result, row)
-    _show_files(run, result, table)
-
-
-def _choose_token(result: Decomposition, lights: list[Light]) -> int | None:
-    """The locked token, which follows the link. A lock belongs to its text, and outlasts a look at
-    another page."""
-    key = f"strip_{hash(result.text)}"
-    wanted = st.query_params.get("token", "")
-    if wanted and wanted != st.session_state.get("_written_token"):
-        number = number_below(wanted, len(result.spans()))
-        if number is not None:
-            st.session_state[key] = {"locked": number, "lit": None}
-        else:
-            st.warning(f"The link asks for token {literal(wanted)}, which this text does not have.")
-    elif key not in st.session_state and key in st.session_state.get("_locks", {}):
-        st.session_state[key] = st.session_state["_locks"][key]
-    locked = choose_token(_strip_row(result), lights, key)
-    st.session_state["_locks"] = {key: dict(st.session_state[key])}
-    write_url("token", locked)
-    return locked
-
-
-def _strip_row(result: Decomposition) -> dict:
-    spans = result.spans()
-    left = np.zeros(len(spans))
-    left[result.positions] = result.shares_left
-    decomposed = set(result.positions.tolist())
-    terms = dict(zip(result.positions.tolist(), result.counts.tolist(), strict=True))
-    hovers = [
-        f"{quoted(result.token_text(position))}, token {position}\n"
-        + (
-            f"{left[position]:.1%} left unexplained by {terms_text(terms[position])}"
-            if position in decomposed
-            else "not decomposed"
-        )
-        for position in range(len(spans))
-    ]
-    dimmed = [position for position in range(len(spans)) if position not in decomposed]
-    names = ["" if end > start else result.token_text(n) for n, (start, end) in enumerate(spans)]
-    return token_row(
-        result.text, spans, _colours(left), hovers, dimmed=dimmed, breaks=True, names=names
-    )
-
-
-def _colours(shares_left: np.ndarray) -> np.ndarray:
-    """The square root, by which small shares can be told apart."""
-    return -np.sqrt(shares_left)
-
-
-def _show_legend() -> None:
-    labels = [f" {share:.0%} " for share in _LEGEND]
-    ends = np.cumsum([len(label) for label in labels]).tolist()
-    spans = list(zip([0, *ends], ends, strict=False))
-    row = token_row("".join(labels), spans, _colours(np.array(_LEGEND)), chip="left unexplained")
-    show_rows([row], key="legend")
 
 
 def _row_of(result: Decomposition, locked: int | None) -> int | None:

@@ -37,6 +37,16 @@ h2, h3 { font-size: 1.25rem !important; }
   .st-key-toolbar > div > div > [data-testid="stColumn"] { min-width: min(14rem, 100%); }
   .st-key-halves > div > div > [data-testid="stColumn"] { min-width: 100%; }
 }
+.st-key-sides > div > [data-testid="stHorizontalBlock"] > [data-testid="stColumn"]:last-child {
+  position: sticky; top: 4rem; align-self: flex-start; max-height: calc(100vh - 5rem);
+  overflow-y: auto;
+}
+@media (max-width: 900px) {
+  .st-key-sides > div > [data-testid="stHorizontalBlock"] { flex-wrap: wrap; }
+  .st-key-sides > div > [data-testid="stHorizontalBlock"] > [data-testid="stColumn"] {
+    min-width: 100%; position: static; max-height: none;
+  }
+}
 @media (max-width: 640px) {
   .stMainBlockContainer { padding: 3.5rem 1rem 2rem; }
   [data-testid="stButtonGroup"] [role="radiogroup"] { flex-wrap: wrap; }

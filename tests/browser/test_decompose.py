@@ -70,6 +70,48 @@ def test_a_token_is_locked_by_the_keyboard_alone_and_freed_by_escape(address, pa
     assert problems == []
 
 
+def test_arrow_keys_go_from_token_to_token_and_stop_at_both_ends(address, page, problems):
+    decompose(page, address, "&token=4")
+    for _ in range(2):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_url(re.compile("token=6"))
+    expect(page.get_by_text("Token 6:")).to_be_visible()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_url(re.compile("token=5"))
+    settled(page)
+    last = page.locator(".token.clickable").count()
+    for _ in range(last + 3):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_url(re.compile(f"token={last}(&|$)"))
+    box = page.get_by_role("textbox", name="Text")
+    box.click()
+    page.keyboard.press("ArrowLeft")  # moves the cursor in the field
+    settled(page)
+    assert f"token={last}" in page.url
+    assert problems == []
+
+
+def test_terms_stay_in_sight_beside_a_long_text_and_below_it_on_a_narrow_screen(
+    address, page, problems
+):
+    text = "The%20army%20marched%20to%20the%20river.%20" * 60
+    page.goto(f"{address}/decompose?text={text}&token=4")
+    heading = page.get_by_text("Token 4:")
+    expect(heading).to_be_visible()
+    settled(page)
+    page.set_viewport_size({"width": 950, "height": 420})
+    page.locator(".token.clickable").last.evaluate("one => one.scrollIntoView({block: 'center'})")
+    settled(page)
+    beside, text_box = heading.bounding_box(), page.locator(".text").last.bounding_box()
+    assert 0 < beside["y"] < 200
+    assert beside["x"] > text_box["x"] + text_box["width"]
+    page.set_viewport_size({"width": 800, "height": 900})
+    settled(page)
+    beside, text_box = heading.bounding_box(), page.locator(".text").last.bounding_box()
+    assert beside["y"] > text_box["y"] + text_box["height"]
+    assert problems == []
+
+
 def test_text_lock_and_search_outlast_another_page_and_back_is_one_step(address, page, problems):
     decompose(page, address)
     page.get_by_role("textbox", name="Text").fill("The army of the United States marched")

@@ -1,6 +1,7 @@
 """Pages opened by AppTest, and what is looked for on them."""
 
 import base64
+import json
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +62,19 @@ def numbers(values):
 
 def button(app, label):
     return next(one for one in app.button if one.label.startswith(label))
+
+
+def drawn(app, key):
+    """The data of the component of the project's own with this key, as the browser gets it; None
+    where there is none."""
+    found = [
+        json.loads(proto.json) for proto in _components(app.main) if proto.id.endswith(f"-{key}")
+    ]
+    return found[-1] if found else None
+
+
+def _components(node):
+    for child in getattr(node, "children", {}).values():
+        if getattr(child, "type", "") == "bidi_component":
+            yield child.proto
+        yield from _components(child)

@@ -2,11 +2,13 @@
 
 import functools
 
+import pandas as pd
 import streamlit as st
 
 from itda_core.analysis.decomposition import Decomposition, decompose_steps
 from pages.components.cached import loaded_model, loaded_run, model_and_dictionary
 from pages.components.computed import Kept, computed
+from pages.components.decompose.terms import latents_of
 
 
 def decomposed(directory: str, text: str) -> Decomposition:
@@ -21,6 +23,26 @@ def decomposed(directory: str, text: str) -> Decomposition:
 @st.cache_resource(max_entries=32, show_spinner=False)
 def _kept(directory: str, text: str) -> Kept[Decomposition]:
     return Kept(directory, text)
+
+
+OF_TEXT = {Decomposition: lambda result: (result.text, result.codes.l0)}
+"""By what Streamlit tells the decompositions by one dictionary apart"""
+
+
+def tables_of(directory: str, result: Decomposition) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All its terms, as Decomposition.table(), and its latents, as `latents_of`; not to be changed.
+    directory: of the dictionary's run."""
+    kept = _kept_tables(directory, result.text, result.codes.l0)
+    with kept.lock:
+        if kept.value is None:
+            table = result.table()
+            kept.value = table, latents_of(result, table)
+    return kept.value
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _kept_tables(directory: str, text: str, l0: int) -> Kept[tuple[pd.DataFrame, pd.DataFrame]]:
+    return Kept(directory, text, l0)
 
 
 def warn_of_another_model(directory: str, name: str = "this dictionary") -> None:

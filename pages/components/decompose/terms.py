@@ -44,16 +44,13 @@ def show_token(run, result: Decomposition, row: int) -> None:
         f"{without}, {left:.1%} left after {terms_text(len(terms))}"
     )
     st.caption(words_of(run).terms or _ABOUT_TERMS[run.pursuit])
-    table, chart = st.columns([3, 2], gap="large")
-    with table:
-        _show_terms(run, terms)
-    with chart:
-        config = picture_config(f"pursuit-{run.run_id}-token-{position}")
-        st.plotly_chart(pursuit_waterfall(terms), config=config, key="waterfall")
-        st.caption(
-            "Each bar is what one more term explains, from the whole norm down to the final "
-            "error; blue and + for positive coefficients, orange and − for negative ones."
-        )
+    _show_terms(run, terms)
+    config = picture_config(f"pursuit-{run.run_id}-token-{position}")
+    st.plotly_chart(pursuit_waterfall(terms), config=config, key="waterfall")
+    st.caption(
+        "Each bar is what one more term explains, from the whole norm down to the final error; "
+        "blue and + for positive coefficients, orange and − for negative ones."
+    )
 
 
 def _show_terms(run, terms: pd.DataFrame) -> None:
@@ -165,9 +162,12 @@ def latents_of(result: Decomposition, table: pd.DataFrame) -> pd.DataFrame:
     return summary
 
 
-def lights_of(run, table: pd.DataFrame, latents: pd.DataFrame) -> list[Light]:
+def lights_of(
+    run, table: pd.DataFrame, latents: pd.DataFrame, lit: int | None = None
+) -> list[Light]:
     """The latents that explain most of a text, to light up the tokens that use them. table:
-    Decomposition.table(); latents: of `latents_of`."""
+    Decomposition.table(); latents: of `latents_of`; lit: one of them that is there in any case."""
+    is_shown = (np.arange(len(latents)) < _MAX_LIGHTS) | (latents["latent"] == lit)
     labels = _labels(run).to_dict("index")
     sums = table.groupby(["latent", "position"])["coefficient"].sum()
     return [
@@ -179,7 +179,7 @@ def lights_of(run, table: pd.DataFrame, latents: pd.DataFrame) -> list[Light]:
             sums[row.latent].index.tolist(),
             sums[row.latent].tolist(),
         )
-        for row in latents.head(_MAX_LIGHTS).itertuples()
+        for row in latents[is_shown].itertuples()
     ]
 
 

@@ -13,6 +13,7 @@ from pages.components.cached import loaded_model, loaded_run, model_and_dictiona
 from pages.components.charts.camera import picture_config
 from pages.components.charts.what_if import divergence_by_token
 from pages.components.computed import Kept, computed, is_asked_for
+from pages.components.decompose.decomposed import OF_TEXT
 from pages.components.decompose.edits_url import (
     LARGEST,
     editor_key,
@@ -154,9 +155,6 @@ def _ask_where(result: Decomposition, row: int | None) -> tuple[int, str]:
     return position, onto
 
 
-_OF_TEXT = {Decomposition: lambda result: (result.text, result.codes.l0)}
-
-
 def _computed(
     directory: str, result: Decomposition, edits: tuple[Edit, ...], position: int, onto: str
 ) -> WhatIf | None:
@@ -178,14 +176,14 @@ def _computed(
     return computed(outcome, model, steps, range(layer + 1 if before else 0, model.n_layers))
 
 
-@st.cache_resource(max_entries=64, show_spinner=False, hash_funcs=_OF_TEXT)
+@st.cache_resource(max_entries=64, show_spinner=False, hash_funcs=OF_TEXT)
 def _outcome(
     directory: str, result: Decomposition, edits: tuple[Edit, ...], position: int, onto: str
 ) -> Kept[WhatIf]:
     return Kept(directory, result, edits, position, onto)
 
 
-@st.cache_resource(max_entries=1, show_spinner=False, hash_funcs=_OF_TEXT)
+@st.cache_resource(max_entries=1, show_spinner=False, hash_funcs=OF_TEXT)
 def _unedited(directory: str, result: Decomposition) -> Kept[Unedited]:
     """What stays while edits of one text are tried."""
     return Kept(directory, result)

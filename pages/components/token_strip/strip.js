@@ -7,7 +7,9 @@
 //   opens: has a button that sets the trigger `opened` to the row's number in data.rows.
 //   signed: negative values are underlined; twin: hidden until the button below is pressed.
 // data.histogram: name of a histogram on the page; a token's mark is a line in it at that x.
-// data.clickable: a click on a token sets the state `locked` to its number, a second frees it.
+//   dim: is hatched and can't be locked.
+// data.clickable: a click on a token sets the state `locked` to its number, a second frees it, and
+//   the arrow keys go from one to the next.
 // data.locked: the token that is locked.
 // data.lights: [{latent, name, hover, tokens: [[number, value, coefficient]]}], drawn as buttons
 //   below the rows; hover shows the values on the tokens, a click sets the state `lit`.
@@ -19,6 +21,11 @@ export default function (component) {
   const tip = make("div", "tip");
   const lights = data.lights || [];
   const spans = [];
+  // What was locked here counts until the server has heard of it: keys can be faster.
+  if (root.wanted && (root.wanted.index === data.locked || root.wanted.until < Date.now())) {
+    root.wanted = null;
+  }
+  let locked = root.wanted ? root.wanted.index : data.locked ?? null;
 
   function make(kind, name, text) {
     const element = document.createElement(kind);
@@ -31,7 +38,7 @@ export default function (component) {
     const strength = Math.min(1, Math.abs(value || 0));
     const hue = value > 0 ? "47, 111, 143" : "200, 90, 20";
     span.style.backgroundColor = strength > 0
-      ? `rgba(${hue}, ${(0.08 + 0.5 * strength).toFixed(3)})` : "";
+      ? `rgba(${hue}, ${(0.06 + 0.6 * strength).toFixed(3)})` : "";
     span.classList.toggle("negative", Boolean(signed) && value < 0);
   };
 
@@ -83,11 +90,31 @@ export default function (component) {
     }
     if (data.clickable && !token.dim) {
       span.classList.add("clickable");
-      span.classList.toggle("locked", index === data.locked);
-      span.setAttribute("aria-pressed", String(index === data.locked));
-      makePressable(span, () => setStateValue("locked", index === data.locked ? null : index));
+      span.classList.toggle("locked", index === locked);
+      span.setAttribute("aria-pressed", String(index === locked));
+      makePressable(span, () => lock(index === locked ? null : index));
     }
     return span;
+  };
+
+  const lock = (index) => {
+    locked = index;
+    root.wanted = { index, until: Date.now() + 3000 };
+    spans.forEach(([span], number) => {
+      span.classList.toggle("locked", number === locked);
+      if (data.clickable) { span.setAttribute("aria-pressed", String(number === locked)); }
+    });
+    setStateValue("locked", index);
+  };
+
+  // To the next token that can be locked, and no further than to the last.
+  const go = (step) => {
+    const free = spans.flatMap(([, token], index) => (token.dim ? [] : [index]));
+    const at = free.indexOf(locked);
+    const next = at < 0 ? free.at(step > 0 ? 0 : -1) : free[at + step];
+    if (next === undefined) { return; }
+    lock(next);
+    spans[next][0].scrollIntoView({ block: "nearest" });
   };
 
   const drawRow = (row) => {
@@ -186,14 +213,26 @@ export default function (component) {
   if (lights.length) { drawLights(); }
   root.append(tip);
 
-  const free = (event) => {
-    const isWriting = /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement?.tagName || "");
-    if (event.key !== "Escape" || isWriting) { return; }
-    ["locked", "lit"].forEach((name) => {
-      if (data[name] !== null && data[name] !== undefined) { setStateValue(name, null); }
-    });
+  const isTaken = () => {
+    const element = document.activeElement;
+    return element && (element.isContentEditable || element.closest("input, textarea, select, "
+      + "[role=slider], [role=tab], [role=radio], [role=grid], [data-testid=stDataFrame]"));
   };
+  const listen = (event) => {
+    const isPlain = !event.ctrlKey && !event.metaKey && !event.altKey && !event.shiftKey;
+    if (!isPlain || isTaken()) { return; }
+    if (event.key === "ArrowRight" || event.key === "ArrowLeft") {
+      event.preventDefault();
+      go(event.key === "ArrowRight" ? 1 : -1);
+    } else if (event.key === "Escape") {
+      if (locked !== null) { lock(null); }
+      if (data.lit !== null && data.lit !== undefined) { setStateValue("lit", null); }
+    }
+  };
+  root.stop?.(); // of the data before: Streamlit ends that one only with the page
+  root.stop = undefined;
   if (!data.clickable) { return undefined; }
-  document.addEventListener("keydown", free);
-  return () => document.removeEventListener("keydown", free);
+  document.addEventListener("keydown", listen);
+  root.stop = () => document.removeEventListener("keydown", listen);
+  return root.stop;
 }

@@ -4,7 +4,7 @@ Text reaches the component as data and is drawn as text, never as HTML.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,13 @@ def show_rows(rows: Sequence[Row], key: str, histogram: str = "") -> int | None:
     return result.opened
 
 
-def choose_token(row: Row, lights: Sequence[Light], key: str) -> int | None:
-    """Draw one row whose tokens lock on a click, and below it the latents that light up the tokens
-    that use them, on hover or, locked by a click, until they are freed. Returns the number of the
-    locked token, if one is."""
+def choose_token(
+    row: Row, lights: Sequence[Light], key: str, on_lit: Callable[[], None] = lambda: None
+) -> int | None:
+    """Draw one row whose tokens lock on a click, or one after another by the arrow keys, and below
+    it the latents that light up the tokens that use them, on hover or, locked by a click, until
+    they are freed. on_lit: called when that happens. Returns the number of the locked token, if one
+    is."""
     state = st.session_state.get(key) or {}
     result = _strip(
         data={
@@ -51,7 +54,7 @@ def choose_token(row: Row, lights: Sequence[Light], key: str) -> int | None:
         },
         default={"locked": None, "lit": None},
         on_locked_change=lambda: None,
-        on_lit_change=lambda: None,
+        on_lit_change=on_lit,
         key=key,
     )
     return result.locked
