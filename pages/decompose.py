@@ -141,7 +141,7 @@ def _show_view(
     elif view == "prompts":
         show_prompts(run)
     elif row is None:
-        show_summary(run, result.text, latents)
+        show_summary(run, latents)
     else:
         show_token(run, result, row)
 

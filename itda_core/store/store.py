@@ -7,6 +7,7 @@ comparisons and labels beside them.
 from pathlib import Path
 
 from itda_core.runs.run import Run
+from itda_core.store.card_queries import CardQueries
 from itda_core.store.comparison_queries import ComparisonQueries
 from itda_core.store.database import FILE_NAME, SCHEMA_VERSION, Database
 from itda_core.store.index import Index, rebuild
@@ -30,6 +31,7 @@ class Store:
         self.latents = LatentQueries(self.database)
         self.labels = LabelQueries(self.database)
         self.uses = UseQueries(self.database)
+        self.cards = CardQueries(self.database)
         self.comparisons = ComparisonQueries(self.database)
         self.namesakes = NamesakeQueries(self.database)
         self.known = self.database.known

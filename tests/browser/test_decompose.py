@@ -52,6 +52,33 @@ def test_hovering_a_latent_lights_its_tokens_and_a_click_keeps_them_lit(address,
     assert problems == []
 
 
+def test_a_latent_shows_its_card_on_hover_and_opens_from_row_and_card(address, page, problems):
+    decompose(page, address, "&token=4")
+    row = page.locator("tbody tr").nth(1)
+    number = row.locator("td.number").last.inner_text()
+    row.hover()
+    card = page.locator(".card:popover-open")
+    expect(card).to_contain_text(f"latent {number} ·")
+    expect(card.locator("svg rect").first).to_be_visible()
+    expect(card.get_by_role("link", name="Steer with it")).to_be_visible()
+    row.click()
+    page.wait_for_url(re.compile(f"latents.*latent={number}(&|$)"))
+    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    settled(page)
+    page.go_back()
+    expect(page.get_by_text("Token 4:")).to_be_visible()
+    settled(page)
+    light = page.locator(".light").first
+    latent = re.match(r"latent (\d+)", light.get_attribute("aria-label"))[1]
+    light.hover()
+    expect(card).to_contain_text("explains")
+    card.get_by_role("link", name="Open").click()
+    page.wait_for_url(re.compile(f"latents.*latent={latent}(&|$)"))
+    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    assert_nothing_failed(page)
+    assert problems == []
+
+
 def test_a_token_is_locked_by_the_keyboard_alone_and_freed_by_escape(address, page, problems):
     decompose(page, address)
     token = page.locator(".token.clickable").nth(3)

@@ -33,6 +33,7 @@ from tests.support.app import (
     close_explorer,
     newest,
     open_page,
+    rows_of,
 )
 from tests.support.foreign import N_LATENTS, write_saelens
 
@@ -166,7 +167,7 @@ def test_a_text_is_decomposed_with_an_autoencoder_also_where_no_latent_is_active
     assert shown["tokens decomposed"] == str(len(counts))
     latents = set(result.table()["latent"])
     assert shown["different latents"] == str(len(latents))
-    assert set(app.dataframe[0].value["latent"]) == latents
+    assert set(rows_of(app, "latents_of_text")["latent"]) == latents
     assert_shares_add_up(app, result)
 
 
@@ -174,7 +175,9 @@ def assert_shares_add_up(app, result):
     """What the latents of a text explain and what is left of it are the whole."""
     squares = result.residuals.astype(float) ** 2
     left = squares[:, -1].sum() / squares[:, 0].sum()
-    assert app.dataframe[0].value["explains"].sum() == pytest.approx(100 * (1 - left), rel=1e-3)
+    assert rows_of(app, "latents_of_text")["explains"].sum() == pytest.approx(
+        100 * (1 - left), rel=1e-3
+    )
 
 
 def test_overview_starts_the_demo_at_one_click(empty, monkeypatch):

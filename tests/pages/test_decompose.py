@@ -17,7 +17,14 @@ from pages.components.decompose import prompt as prompt_choice
 from pages.components.decompose import what_if as what_if_panel
 from pages.components.decompose.edits_url import edits_text, read_edits
 from pages.components.decompose.terms import latents_of
-from tests.support.app import assert_no_failure, close_explorer, metrics, newest, open_page
+from tests.support.app import (
+    assert_no_failure,
+    close_explorer,
+    metrics,
+    newest,
+    open_page,
+    rows_of,
+)
 from tests.support.labels import add_labels
 from tests.support.swept_like import SweptLike
 from tests.support.tiny_models import save_tiny_model
@@ -354,12 +361,12 @@ def test_a_label_stands_for_its_latent_where_a_text_is_taken_apart(data, tiny_mo
     where = (run.run_id, latent, source["prompt_id"], int(source["position"]))
     add_labels(data / "labels.jsonl", [Label(*where, "a <b>label</b>")])
     app = open_page("decompose", run=run.run_id, text=TEXT)
-    shown = next(one.value for one in app.dataframe if "explains" in one.value)
+    shown = rows_of(app, "latents_of_text")
     assert shown.set_index("latent")["label"][latent] == "a <b>label</b>"
     assert (shown["label"] != "").sum() == 1
     position = int(result.positions[0])
     app = open_page("decompose", run=run.run_id, text=TEXT, token=str(position))
-    shown = next(one.value for one in app.dataframe if "percent_left" in one.value)
+    shown = rows_of(app, "terms")
     assert shown["label"].iloc[0] == "a <b>label</b>"
 
 

@@ -9,7 +9,7 @@ import pytest
 from itda_core.runs.labels import Label
 from itda_core.runs.run import list_runs
 from pages.components.explorer import explorer
-from tests.support.app import assert_no_failure, button, newest, open_page
+from tests.support.app import assert_no_failure, button, newest, open_page, rows_of
 from tests.support.labels import add_labels, read_labels
 
 WAR = "<b>war</b> & *peace*"
@@ -168,7 +168,7 @@ def test_a_text_taken_apart_shows_labels_from_elsewhere(own_data):
     )
     text = {"text": "The Senate will ratify the treaty with Spain."}
     app = open_page("decompose", run=here.run_id, **text)
-    table = next(one.value for one in app.dataframe if "explains" in one.value)
+    table = rows_of(app, "latents_of_text")
     assert table["label"].tolist() == [f"<i>{latent}" for latent in table["latent"]]
     assert set(table["label_from"]) == {"layer 2 · 0123abcd"}
     app = open_page("decompose", run=here.run_id, view="what-if", **text)

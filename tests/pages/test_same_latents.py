@@ -31,7 +31,7 @@ from pages.components.similarity.moved import construction_in_words, moved_pairs
 from pages.components.similarity.paired_uses import difference, paired_uses, with_partners
 from pages.components.similarity.same_choice import likely_pairs
 from pages.components.similarity.same_sentences import counts_in_words, sums_in_words
-from tests.support.app import assert_no_failure, close_explorer, newest, open_page
+from tests.support.app import assert_no_failure, close_explorer, newest, open_page, rows_of
 from tests.support.labels import add_labels
 from tests.support.tiny_models import save_tiny_model
 
@@ -482,7 +482,7 @@ def test_a_text_by_two_dictionaries_is_that_of_loops_over_both(compared):
     assert said in text_of(app).replace("*", "")
     first = int(tokens["position_a"].iloc[0])
     assert f"Token {first}:" in text_of(app)
-    [terms] = [one.value for one in app.dataframe if "is_common" in one.value]
+    terms = rows_of(app, "two_terms")
     row = results[0].positions.tolist().index(first)
     for side, result in zip("ab", results, strict=True):
         own = terms.dropna(subset=f"coefficient_{side}")
@@ -514,7 +514,7 @@ def test_a_locked_token_is_the_one_whose_terms_are_shown_by_two_dictionaries(com
     query = {"run": a.run_id, "view": "two", "second": b.run_id, "text": TEXT}
     app = open_page("decompose", token="4", l0="2", **query)
     assert "Token 4:" in text_of(app)
-    [terms] = [one.value for one in app.dataframe if "is_common" in one.value]
+    terms = rows_of(app, "two_terms")
     assert terms["coefficient_a"].notna().sum() <= 2
     assert terms["coefficient_b"].notna().sum() <= 2
     app = open_page("decompose", token="0", **query)

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
@@ -71,6 +72,11 @@ def drawn(app, key):
         json.loads(proto.json) for proto in _components(app.main) if proto.id.endswith(f"-{key}")
     ]
     return found[-1] if found else None
+
+
+def rows_of(app, key):
+    """The rows of a table of latents, by its key."""
+    return pd.DataFrame(drawn(app, key)["rows"])
 
 
 def _components(node):

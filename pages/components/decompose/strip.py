@@ -15,6 +15,8 @@ from pages.components.decompose.colours import (
     shading_of,
 )
 from pages.components.decompose.terms import lights_of, terms_text
+from pages.components.latent_rows.card import cards_of
+from pages.components.latent_rows.rows import open_place, place_of
 from pages.components.text import literal, quoted
 from pages.components.token_strip.strip import choose_token, show_rows, token_row
 from pages.components.url import choose, keep, number_below, write_url
@@ -47,7 +49,10 @@ def show_text(run, result: Decomposition, table: pd.DataFrame, latents: pd.DataF
     show_rows([legend], key="legend")
     lights = lights_of(run, table, latents, lit)
     row = _strip_row(result, shading)
-    locked = choose_token(row, lights, key, on_lit=lambda: _follow_light(key))
+    cards = cards_of(run, [light["latent"] for light in lights])
+    locked, named = choose_token(row, lights, key, cards, on_lit=lambda: _follow_light(key))
+    if named:
+        open_place(named["what"], place_of(run, named["latent"]))
     st.session_state["_locks"] = {key: dict(st.session_state[key])}
     write_url("token", locked)
     write_url("lit", lit)

@@ -8,6 +8,8 @@ from itda_core.analysis.decomposition import Decomposition
 from pages.components.charts.camera import picture_config
 from pages.components.charts.latent import pursuit_waterfall
 from pages.components.explorer import explorer
+from pages.components.latent_rows.card import cards_of
+from pages.components.latent_rows.rows import Column, place_of, show_latent_rows
 from pages.components.latents.elsewhere import origins
 from pages.components.run_names import words_of
 from pages.components.text import literal, quoted, shown, snippet, token_label
@@ -29,6 +31,10 @@ _ABOUT_TERMS = {
     "matching": "Terms in the order in which the pursuit took them. Each coefficient stays as it "
     "was taken, and an atom can be taken again.",
 }
+_EXPLAINS = (
+    "Share of what there is to explain, Σ‖x − o‖² over the text, that its steps took off when the "
+    "pursuit took them."
+)
 _MAX_LATENTS = 50
 _MAX_LIGHTS = 24
 
@@ -54,45 +60,25 @@ def show_token(run, result: Decomposition, row: int) -> None:
 
 
 def _show_terms(run, terms: pd.DataFrame) -> None:
-    word = words_of(run).source
-    event = st.dataframe(
-        terms,
-        column_order=[
-            *("step", "latent", "coefficient", "percent_left"),
-            *label_column(terms),
-            *("source_token", "context"),
-        ],
-        column_config={
-            "step": st.column_config.NumberColumn("step", width=45),
-            "latent": st.column_config.NumberColumn("latent", format="%d", width=60),
-            "coefficient": st.column_config.NumberColumn("coefficient", format="%+.3f", width=90),
-            "source_token": st.column_config.TextColumn(word, width=95),
-            "context": f"{word} in context",
-            "label_from": FROM,
-            "percent_left": st.column_config.NumberColumn("left", format="%.1f %%", width=60),
-        },
-        placeholder="–",
-        hide_index=True,
-        height=420,
-        on_select="rerun",
-        selection_mode="single-row",
-        key="terms",
-    )
-    _link_to_latent(run, terms, event)
-
-
-def _link_to_latent(run, table: pd.DataFrame, event) -> None:
-    """table: what is shown, with a column latent; event: what was chosen in it."""
-    rows = event["selection"]["rows"]
-    if rows and rows[0] < len(table):
-        latent = int(table.iloc[rows[0]]["latent"])
-        where = {"run": run.run_id, "latent": str(latent)}
-        if "coefficient" in table:  # of one token, which the latent's histogram marks
-            of_latent = table.loc[table["latent"] == latent, "coefficient"]
-            where["mark"] = f"{latent}:{of_latent.sum():+.4f}"
-        st.page_link("pages/latents.py", label=f"Open latent {latent}", query_params=where)
-    else:
-        st.caption("Choose a row to open its latent.")
+    """The terms of a token as rows that open their latents, which mark the coefficient in their
+    histograms. terms: of `with_context`, with percent_left."""
+    sums = terms.groupby("latent")["coefficient"].sum()
+    places = {
+        str(latent): place_of(run, int(latent), mark=f"{latent}:{size:+.4f}")
+        for latent, size in sums.items()
+    }
+    number = {"kind": "number", "digits": 1}
+    columns = [
+        Column("step", "step", "number"),
+        Column("source_token", words_of(run).source, "latent"),
+        *label_columns(terms),
+        Column("coefficient", "coefficient", "number", digits=3, sign=True),
+        Column("percent_left", "left", **number, unit=" %", help="Unexplained after the step"),
+        Column("latent", "no.", "number"),
+        Column("context", f"{words_of(run).source} in context", "quote"),
+    ]
+    rows = terms.assign(key=terms["latent"].astype(str))
+    show_latent_rows(rows, columns, cards_of(run, terms["latent"]), places, key="terms")
 
 
 def with_context(run, terms: pd.DataFrame) -> pd.DataFrame:
@@ -131,6 +117,12 @@ def label_column(terms: pd.DataFrame) -> list[str]:
     """The columns of labels and of where they are from, where there are any. terms: of
     `with_context`."""
     return [name for name in _LABEL_COLUMNS if terms[name].any()]
+
+
+def label_columns(terms: pd.DataFrame) -> list[Column]:
+    """The same for a table of rows."""
+    titles = {"label": Column("label", "label"), "label_from": Column("label_from", "from")}
+    return [titles[name] for name in label_column(terms)]
 
 
 def latents_of(result: Decomposition, table: pd.DataFrame) -> pd.DataFrame:
@@ -188,41 +180,26 @@ def _origin(label: dict | None) -> str:
     return f"labelled in {label['origin']}, " if label and label["origin"] else ""
 
 
-def show_summary(run, text: str, latents: pd.DataFrame) -> None:
+def show_summary(run, latents: pd.DataFrame) -> None:
     """The latents of the whole text, while no token is locked. latents: of `latents_of`."""
     if latents.empty:
         return
     st.markdown("##### Latents of this text")
     summary = latents.head(_MAX_LATENTS)
     rows = with_context(run, summary)
-    event = st.dataframe(
-        rows,
-        column_order=[
-            *("latent", *label_column(rows)),
-            *("source_token", "context", "tokens", "strongest", "explains"),
-        ],
-        column_config={
-            "latent": st.column_config.NumberColumn("latent", format="%d"),
-            "source_token": words_of(run).source,
-            "context": f"{words_of(run).source} in context",
-            "label_from": FROM,
-            "tokens": "tokens that use it",
-            "strongest": st.column_config.NumberColumn("strongest", format="%.2f"),
-            "explains": st.column_config.NumberColumn(
-                "explains",
-                format="%.1f %%",
-                help="Share of what there is to explain, Σ‖x − o‖² over the text, that its steps "
-                "took off when the pursuit took them.",
-            ),
-        },
-        placeholder="–",
-        hide_index=True,
-        height=400,
-        on_select="rerun",
-        selection_mode="single-row",
-        key=f"latents_of_text_{hash(text)}",
-    )
-    _link_to_latent(run, summary, event)
+    columns = [
+        Column("source_token", words_of(run).source, "latent"),
+        *label_columns(rows),
+        Column("tokens", "tokens", "number", help="Tokens of the text that use it"),
+        Column("strongest", "strongest", "number", digits=2, help="Largest |coefficient|"),
+        Column("explains", "explains", "number", digits=1, unit=" %", help=_EXPLAINS),
+        Column("latent", "no.", "number"),
+        Column("context", f"{words_of(run).source} in context", "quote"),
+    ]
+    places = {str(latent): place_of(run, latent) for latent in summary["latent"]}
+    cards = cards_of(run, summary["latent"])
+    rows = rows.assign(key=rows["latent"].astype(str))
+    show_latent_rows(rows, columns, cards, places, key="latents_of_text")
 
 
 def terms_text(count: int) -> str:

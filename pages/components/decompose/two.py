@@ -10,9 +10,11 @@ from itda_core.errors import ComparisonError
 from itda_core.similarity.source_sets import same_tokenizer
 from pages.components.cached import loaded_dictionary, loaded_run
 from pages.components.decompose.decomposed import decomposed, warn_of_another_model
-from pages.components.decompose.terms import label_column, with_context
+from pages.components.decompose.terms import label_columns, with_context
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
+from pages.components.latent_rows.card import cards_of
+from pages.components.latent_rows.rows import Column, place_of, show_latent_rows
 from pages.components.latents.list import select_rows
 from pages.components.reproduce import show_lines, side_by_side_lines
 from pages.components.run_names import choose_run, layer_of
@@ -180,34 +182,38 @@ def _show_terms(run, other, found: SideBySide, position: int) -> None:
         )
     )
     table = _with_sources(run, other, terms)
-    number = {"format": "%d", "width": 55}
-    size, percent = {"format": "%+.2f", "width": 70}, {"format": "%.1f %%", "width": 65}
-    st.dataframe(
-        table,
-        column_order=[
-            *("mark", "source_token", "coefficient_a", "coefficient_b", "percent_a", "percent_b"),
-            *label_column(table),
-            *("latent_a", "latent_b", "context"),
-        ],
-        column_config={
-            "mark": st.column_config.TextColumn("", width=25),
-            "source_token": st.column_config.TextColumn("source token", width=90),
-            "coefficient_a": st.column_config.NumberColumn("in A", **size),
-            "coefficient_b": st.column_config.NumberColumn("in B", **size),
-            "percent_a": st.column_config.NumberColumn("expl. A", help=_EXPLAINS, **percent),
-            "percent_b": st.column_config.NumberColumn("expl. B", help=_EXPLAINS, **percent),
-            "latent_a": st.column_config.NumberColumn("no. in A", **number),
-            "latent_b": st.column_config.NumberColumn("no. in B", **number),
-            "context": "source in context",
-        },
-        placeholder="–",
-        hide_index=True,
-        height=380,
-        on_select="rerun",
-        selection_mode="single-row",
-        key=f"two_terms_{position}",
+    size = {"kind": "number", "digits": 2, "sign": True}
+    percent = {"kind": "number", "digits": 1, "unit": " %", "help": _EXPLAINS}
+    columns = [
+        Column("mark", ""),
+        Column("source_token", "source token", "text"),
+        Column("coefficient_a", "in A", **size),
+        Column("coefficient_b", "in B", **size),
+        Column("percent_a", "expl. A", **percent),
+        Column("percent_b", "expl. B", **percent),
+        *label_columns(table),
+        Column("latent_a", "no. in A", "latent", key="key_a"),
+        Column("latent_b", "no. in B", "latent", key="key_b"),
+        Column("context", "source in context", "quote"),
+    ]
+    cards, places = {}, {}
+    for side, one in (("a", run), ("b", other)):
+        latents = table[f"latent_{side}"].dropna().astype(int)
+        cards |= {f"{side}{latent}": card for latent, card in cards_of(one, latents).items()}
+        places |= {f"{side}{latent}": place_of(one, latent) for latent in latents}
+    show_latent_rows(_with_keys(table), columns, cards, places, key="two_terms", height=380)
+
+
+def _with_keys(table: pd.DataFrame) -> pd.DataFrame:
+    """With key_a, key_b and key, by which a row's cards are found; a row opens its latent in A, or
+    in B where A has none."""
+    numbers = {side: table[f"latent_{side}"].astype("Int64") for side in "ab"}
+    keys = {side: side + of_side.astype("string") for side, of_side in numbers.items()}
+    return table.assign(
+        **{f"latent_{side}": of_side for side, of_side in numbers.items()},
+        **{f"key_{side}": of_side for side, of_side in keys.items()},
+        key=keys["a"].fillna(keys["b"]),
     )
-    _show_links(run, other, table, st.session_state[f"two_terms_{position}"]["selection"]["rows"])
 
 
 def _with_sources(run, other, terms: pd.DataFrame) -> pd.DataFrame:
@@ -228,19 +234,6 @@ def _with_sources(run, other, terms: pd.DataFrame) -> pd.DataFrame:
         percent_a=100 * table["explains_a"],
         percent_b=100 * table["explains_b"],
     )
-
-
-def _show_links(run, other, table: pd.DataFrame, rows: list[int]) -> None:
-    if not rows or rows[0] >= len(table):
-        st.caption("Choose a row for links to its latent.")
-        return
-    row = table.iloc[rows[0]]
-    for side, one in (("a", run), ("b", other)):
-        if pd.notna(row[f"latent_{side}"]):
-            latent = int(row[f"latent_{side}"])
-            where = {"run": one.run_id, "latent": str(latent)}
-            label = f"Open latent {latent} in {side.upper()}"
-            st.page_link("pages/latents.py", label=label, query_params=where)
 
 
 def _offer_files(

@@ -34,13 +34,17 @@ def show_histogram(
 
 
 def histogram_data(
-    coefficients: np.ndarray, marked: float | None, threshold: float | None = None
+    coefficients: np.ndarray,
+    marked: float | None,
+    threshold: float | None = None,
+    bins: int = _BINS,
 ) -> dict[str, Any]:
     """What the component draws: the least and the largest edge of bins of equal width, and how many
     coefficients are in each, those above and those below zero apart, and how many of them are
     strong, None without a threshold; `marked` is within them.
     coefficients: [n], any n."""
-    edges = _edges(np.append(coefficients, [] if marked is None else marked).astype(np.float64))
+    values = np.append(coefficients, [] if marked is None else marked).astype(np.float64)
+    edges = _edges(values, bins)
     positive, _ = np.histogram(coefficients[coefficients > 0], edges)
     negative, _ = np.histogram(coefficients[coefficients < 0], edges)
     strong = None
@@ -57,10 +61,10 @@ def histogram_data(
     }
 
 
-def _edges(values: np.ndarray) -> np.ndarray:
+def _edges(values: np.ndarray, bins: int) -> np.ndarray:
     """Of bins of equal width that hold all values. Where these differ by hardly more than the
     rounding of float32, bins are as wide as where all are equal."""
     low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
-    if high - low <= _BINS * np.finfo(np.float32).eps * max(abs(low), abs(high)):
+    if high - low <= bins * np.finfo(np.float32).eps * max(abs(low), abs(high)):
         low, high = low - 0.5, high + 0.5
-    return np.linspace(low, high, _BINS + 1)
+    return np.linspace(low, high, bins + 1)

@@ -13,6 +13,7 @@
 // data.locked: the token that is locked.
 // data.lights: [{latent, name, hover, tokens: [[number, value, coefficient]]}], drawn as buttons
 //   below the rows; hover shows the values on the tokens, a click sets the state `lit`.
+//   Its card in data.cards, by latent, is shown on hover; its links set the trigger `named`.
 // data.lit: the latent that is locked.
 export default function (component) {
   const { data, parentElement, setStateValue, setTriggerValue } = component;
@@ -21,6 +22,8 @@ export default function (component) {
   const tip = make("div", "tip");
   const lights = data.lights || [];
   const spans = [];
+  let stopCards = () => {};
+  root.stop?.(); // of the data before: Streamlit ends that one only with the page
   // What was locked here counts until the server has heard of it: keys can be faster.
   if (root.wanted && (root.wanted.index === data.locked || root.wanted.until < Date.now())) {
     root.wanted = null;
@@ -42,15 +45,14 @@ export default function (component) {
     span.classList.toggle("negative", Boolean(signed) && value < 0);
   };
 
-  const showTip = (element, text, below) => {
+  const showTip = (element, text) => {
     tip.textContent = text;
     tip.style.display = "block";
     const box = root.getBoundingClientRect();
     const at = element.getBoundingClientRect();
     const left = Math.min(at.left - box.left, Math.max(0, box.width - tip.offsetWidth));
     tip.style.left = `${left}px`;
-    const top = below ? at.bottom - box.top + 4 : at.top - box.top - tip.offsetHeight - 4;
-    tip.style.top = `${top}px`;
+    tip.style.top = `${at.top - box.top - tip.offsetHeight - 4}px`;
   };
 
   // A line in the histogram at a value of its x axis, or none.
@@ -59,10 +61,10 @@ export default function (component) {
     document.dispatchEvent(new CustomEvent("itda-mark", { detail }));
   };
 
-  const tell = (element, text, below) => {
+  const tell = (element, text) => {
     const hide = () => { tip.style.display = "none"; };
-    element.addEventListener("mouseenter", () => showTip(element, text, below));
-    element.addEventListener("focus", () => showTip(element, text, below));
+    element.addEventListener("mouseenter", () => showTip(element, text));
+    element.addEventListener("focus", () => showTip(element, text));
     element.addEventListener("mouseleave", hide);
     element.addEventListener("blur", hide);
     element.setAttribute("aria-label", text);
@@ -189,6 +191,8 @@ export default function (component) {
   };
 
   const drawLights = () => {
+    const cards = cardShower(root, (what, latent) => setTriggerValue("named", { what, latent }));
+    stopCards = cards.stop;
     const line = make("div", "lights");
     const lit = () => lights.find((one) => one.latent === data.lit);
     lights.forEach((one) => {
@@ -198,7 +202,9 @@ export default function (component) {
       button.setAttribute("aria-pressed", String(one.latent === data.lit));
       const sizes = one.tokens.slice(0, 8).map(([index, , size]) => `${index}: ${size}`);
       const more = one.tokens.length > 8 ? ", …" : "";
-      tell(button, `${one.hover}\ntokens ${sizes.join(", ")}${more}`, true);
+      const said = `${one.hover}\ntokens ${sizes.join(", ")}${more}`;
+      button.setAttribute("aria-label", said);
+      cards.attach(button, (data.cards || {})[one.latent], said, one.latent);
       ["mouseenter", "focus"].forEach((name) => button.addEventListener(name, () => shine(one)));
       ["mouseleave", "blur"].forEach((name) => button.addEventListener(name, () => shine(lit())));
       makePressable(button, () => setStateValue("lit", one.latent === data.lit ? null : one.latent));
@@ -229,10 +235,10 @@ export default function (component) {
       if (data.lit !== null && data.lit !== undefined) { setStateValue("lit", null); }
     }
   };
-  root.stop?.(); // of the data before: Streamlit ends that one only with the page
-  root.stop = undefined;
-  if (!data.clickable) { return undefined; }
-  document.addEventListener("keydown", listen);
-  root.stop = () => document.removeEventListener("keydown", listen);
+  if (data.clickable) { document.addEventListener("keydown", listen); }
+  root.stop = () => {
+    document.removeEventListener("keydown", listen);
+    stopCards();
+  };
   return root.stop;
 }

@@ -4,21 +4,22 @@ Text reaches the component as data and is drawn as text, never as HTML.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import streamlit as st
 
+from pages.components.latent_rows.card import CARD_CSS, CARD_JS, Card
 from pages.components.text import pieces, shown, visible
 
 _HERE = Path(__file__).parent
 _strip = st.components.v2.component(
     "itda.token_strip",
     html='<div class="strip"></div>',
-    css=(_HERE / "strip.css").read_text(),
-    js=(_HERE / "strip.js").read_text(),
+    css=CARD_CSS + (_HERE / "strip.css").read_text(),
+    js=CARD_JS + (_HERE / "strip.js").read_text(),
 )
 
 Row = dict[str, Any]
@@ -37,12 +38,17 @@ def show_rows(rows: Sequence[Row], key: str, histogram: str = "") -> int | None:
 
 
 def choose_token(
-    row: Row, lights: Sequence[Light], key: str, on_lit: Callable[[], None] = lambda: None
-) -> int | None:
+    row: Row,
+    lights: Sequence[Light],
+    key: str,
+    cards: Mapping[str, Card],
+    on_lit: Callable[[], None] = lambda: None,
+) -> tuple[int | None, dict[str, Any] | None]:
     """Draw one row whose tokens lock on a click, or one after another by the arrow keys, and below
     it the latents that light up the tokens that use them, on hover or, locked by a click, until
-    they are freed. on_lit: called when that happens. Returns the number of the locked token, if one
-    is."""
+    they are freed. cards: of the latents, by number, shown on hover; on_lit: called when one is
+    locked or freed. Returns the number of the locked token, if one is, and which link of a card was
+    just pressed, if one was: `what` and `latent`."""
     state = st.session_state.get(key) or {}
     result = _strip(
         data={
@@ -51,13 +57,15 @@ def choose_token(
             "locked": state.get("locked"),
             "lights": list(lights),
             "lit": state.get("lit"),
+            "cards": dict(cards),
         },
         default={"locked": None, "lit": None},
         on_locked_change=lambda: None,
         on_lit_change=on_lit,
+        on_named_change=lambda: None,
         key=key,
     )
-    return result.locked
+    return result.locked, result.named
 
 
 def light(

@@ -1,0 +1,134 @@
+// The short card of a latent, for the components that name latents. All text is drawn with
+// textContent.
+//
+// card: {latent, run, title, source, of, label, score: [sentence], used, strong,
+//   uses: [{coefficient, text}], histogram: {low, high, positive, negative, strong}}
+const CARD_DELAY = 120;
+
+function cardPart(kind, name, text) {
+  const element = document.createElement(kind);
+  element.className = name;
+  if (text) { element.textContent = text; }
+  return element;
+}
+
+// Bars of all uses; where there is a threshold, those below it are pale.
+function cardHistogram(histogram) {
+  const space = "http://www.w3.org/2000/svg";
+  const svg = document.createElementNS(space, "svg");
+  const counts = histogram.positive.map((count, bin) => count + histogram.negative[bin]);
+  // Filler is many times as frequent as strong uses: the square root shows both.
+  const tallest = Math.sqrt(Math.max(...counts, 1));
+  svg.setAttribute("viewBox", `0 0 ${10 * counts.length} 44`);
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("aria-hidden", "true");
+  const draw = (bin, count, colour, opacity) => {
+    if (!count) { return; }
+    const height = 44 * Math.sqrt(count) / tallest;
+    const bar = document.createElementNS(space, "rect");
+    const values = { x: 10 * bin, y: 44 - height, width: 9, height, fill: colour, opacity };
+    Object.entries(values).forEach(([name, value]) => bar.setAttribute(name, value));
+    svg.append(bar);
+  };
+  counts.forEach((count, bin) => {
+    const middle = histogram.low + (bin + 0.5) * (histogram.high - histogram.low) / counts.length;
+    const colour = middle < 0 ? "#c85a14" : "#2f8fb8";
+    const strong = histogram.strong ? histogram.strong[bin] : count;
+    draw(bin, count, colour, histogram.strong ? 0.35 : 1);
+    if (histogram.strong) { draw(bin, strong, colour, 1); }
+  });
+  return svg;
+}
+
+function cardAddress(page, query) {
+  return `${page}?${new URLSearchParams(query).toString()}`;
+}
+
+// A link that goes where `go` says without loading the page anew; with a key held, the browser's own.
+function cardLink(text, address, go) {
+  const link = cardPart("a", "", text);
+  link.href = address;
+  link.addEventListener("click", (event) => {
+    event.stopPropagation();
+    if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) { return; }
+    event.preventDefault();
+    go();
+  });
+  return link;
+}
+
+function fillCard(holder, card, said, go) {
+  const shortNumber = (value) => Number(value.toPrecision(3)).toString();
+  holder.replaceChildren();
+  if (said) { holder.append(cardPart("div", "said", said)); }
+  if (!card) { return; }
+  holder.append(cardPart("div", "name", card.title));
+  if (card.label) { holder.append(cardPart("div", "label", card.label)); }
+  holder.append(cardPart("div", "quote", card.source));
+  holder.append(cardPart("div", "about", `latent ${card.latent} · ${card.of} · ${card.used}`));
+  card.score.forEach((sentence) => holder.append(cardPart("div", "sentence", sentence)));
+  if (card.strong) { holder.append(cardPart("div", "about", card.strong)); }
+  card.uses.forEach((use) => {
+    const line = cardPart("div", "use");
+    line.append(cardPart("span", "size", use.coefficient), cardPart("span", "", use.text));
+    holder.append(line);
+  });
+  if (card.uses.length) {
+    holder.append(cardHistogram(card.histogram));
+    const { low, high } = card.histogram;
+    holder.append(cardPart("div", "about",
+      `coefficients from ${shortNumber(low)} to ${shortNumber(high)}, height √count`));
+  }
+  const links = cardPart("div", "links");
+  const of = { run: card.run, latent: card.latent };
+  links.append(
+    cardLink("Open", cardAddress("latents", of), () => go("open")),
+    cardLink("Steer with it",
+      cardAddress("decompose", { run: card.run, view: "steer", steer: card.latent }),
+      () => go("steer")),
+  );
+  holder.append(links);
+}
+
+// One card for a component, in the browser's top layer, so that nothing cuts it. Returns what makes
+// an element show it. go(what, key): follows one of its links; key: as it was attached with.
+function cardShower(root, go) {
+  const holder = cardPart("div", "tip card");
+  holder.popover = "manual";
+  root.append(holder);
+  let timer = null;
+  const later = (act, wait) => { clearTimeout(timer); timer = setTimeout(act, wait); };
+  const hide = () => { clearTimeout(timer); if (holder.isConnected) { holder.hidePopover(); } };
+  const show = (anchor, card, said, key, beside) => {
+    if (!holder.isConnected || !anchor.isConnected) { return; }
+    fillCard(holder, card, said, (what) => { hide(); go(what, key); });
+    holder.style.left = "0px";
+    holder.showPopover();
+    const at = anchor.getBoundingClientRect();
+    const { offsetWidth: width, offsetHeight: height } = holder;
+    const isBeside = beside && at.left >= width + 8; // so that the other rows stay free
+    const fits = at.bottom + 6 + height <= window.innerHeight;
+    const below = fits ? at.bottom + 6 : Math.max(4, at.top - height - 6);
+    const level = Math.max(4, Math.min(at.top - 8, window.innerHeight - height - 4));
+    const left = isBeside ? at.left - width - 4 : Math.min(at.left, window.innerWidth - width - 4);
+    holder.style.left = `${Math.max(4, left)}px`;
+    holder.style.top = `${isBeside ? level : below}px`;
+  };
+  holder.addEventListener("mouseenter", () => clearTimeout(timer));
+  holder.addEventListener("mouseleave", () => later(hide, CARD_DELAY));
+  window.addEventListener("scroll", hide, { capture: true, passive: true });
+  // beside: it stands on the left of the element where there is room.
+  const attach = (element, card, said, key, beside = false) => {
+    const tell = () => show(element, card, said, key, beside);
+    element.addEventListener("mouseenter", () => later(tell, CARD_DELAY));
+    element.addEventListener("mouseleave", () => later(hide, 2 * CARD_DELAY));
+    element.addEventListener("focus", () => { if (element.matches(":focus-visible")) { tell(); } });
+    element.addEventListener("blur", () => later(hide, CARD_DELAY));
+    element.addEventListener("keydown", (event) => { if (event.key === "Escape") { hide(); } });
+  };
+  const stop = () => {
+    hide();
+    window.removeEventListener("scroll", hide, { capture: true });
+  };
+  return { attach, stop };
+}

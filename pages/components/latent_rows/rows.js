@@ -1,0 +1,131 @@
+// A table whose rows name latents: hover shows a latent's card, a click opens it. Text is drawn with
+// textContent.
+//
+// data.columns: [{name, title, kind, digits, sign, unit, help}]
+//   kind: "number", "text", "quote" (of a text), "latent" (a link; `key`: the field of a row that
+//   names its card and place) or "actions" (buttons of data.actions)
+// data.rows: [{key, …}] a value by the name of each column; key: of the card, and what it opens
+// data.cards: {key: card}, see card.js; data.places: {key: query of its page}
+// data.actions: [{name, title}]; row.pressed: the name of the one that is in force
+// data.height: in pixels, at most
+// Sets the triggers `opened` to {what, key} and `acted` to {action, key}.
+export default function (component) {
+  const { data, parentElement, setTriggerValue } = component;
+  const root = parentElement.querySelector(".rows");
+  root.stop?.();
+  root.replaceChildren();
+  root.style.maxHeight = `${data.height}px`;
+  const go = (what, key) => setTriggerValue("opened", { what, key });
+  const cards = cardShower(root, go);
+  root.stop = cards.stop;
+  // Another table begins unsorted and at its top.
+  const kind = data.columns.map((column) => column.name).join();
+  if (root.sorted && root.sorted.kind !== kind) { root.sorted = null; }
+  const sort = root.sorted;
+
+  const withNumber = (column, value) => {
+    if (value === null || value === undefined) { return "–"; }
+    const text = Math.abs(value).toLocaleString("en", {
+      minimumFractionDigits: column.digits, maximumFractionDigits: column.digits,
+      useGrouping: column.digits > 0, // the number of a latent is a name
+    });
+    const sign = value < 0 ? "−" : column.sign ? "+" : "";
+    return `${sign}${text}${column.unit || ""}`;
+  };
+
+  const drawActions = (cell, row) => {
+    data.actions.forEach((action) => {
+      const button = cardPart("button", row.pressed === action.name ? "pressed" : "", action.title);
+      button.setAttribute("aria-label", `${action.help} ${row.named}`);
+      button.setAttribute("aria-pressed", String(row.pressed === action.name));
+      button.addEventListener("click", (event) => {
+        event.stopPropagation();
+        setTriggerValue("acted", { action: action.name, key: row.key });
+      });
+      cell.append(button);
+    });
+  };
+
+  const drawCell = (column, row) => {
+    const cell = cardPart("td", column.kind);
+    const value = row[column.name];
+    if (column.kind === "actions") {
+      drawActions(cell, row);
+    } else if (column.kind === "number") {
+      cell.textContent = withNumber(column, value);
+    } else if (column.kind === "latent") {
+      const key = row[column.key || "key"];
+      if (value === null || value === undefined || value === "") {
+        cell.textContent = "–";
+      } else {
+        const address = cardAddress("latents", data.places[key] || {});
+        cell.append(cardLink(String(value), address, () => go("open", key)));
+      }
+    } else {
+      cell.textContent = value ?? "";
+    }
+    return cell;
+  };
+
+  const drawRow = (row) => {
+    const line = cardPart("tr", "");
+    line.tabIndex = 0;
+    data.columns.forEach((column) => line.append(drawCell(column, row)));
+    const open = () => go("open", row.key);
+    line.addEventListener("click", open);
+    line.addEventListener("keydown", (event) => {
+      if (event.target === line && event.key === "Enter") { open(); }
+    });
+    cards.attach(line, data.cards[row.key], "", row.key, true);
+    return line;
+  };
+
+  const inOrder = () => {
+    if (!root.sorted) { return data.rows; }
+    const { name, down } = root.sorted;
+    const isLess = (a, b) => (typeof a === "number" ? a - b : String(a).localeCompare(String(b)));
+    return [...data.rows].sort((a, b) => {
+      const [one, other] = [a[name] ?? null, b[name] ?? null];
+      if (one === null || other === null) { return (one === null) - (other === null); }
+      return down ? isLess(other, one) : isLess(one, other);
+    });
+  };
+
+  const table = cardPart("table", "");
+  const head = cardPart("tr", "");
+  const body = cardPart("tbody", "");
+  const marks = new Map();
+  const fill = () => {
+    body.replaceChildren(...inOrder().map(drawRow));
+    marks.forEach((cell, column) => {
+      const isIt = root.sorted && root.sorted.name === column.name;
+      cell.textContent = column.title + (isIt ? (root.sorted.down ? " ↓" : " ↑") : "");
+    });
+  };
+  data.columns.forEach((column) => {
+    const cell = cardPart("th", column.kind, column.title);
+    if (column.help) { cell.title = column.help; }
+    if (column.kind !== "actions") {
+      marks.set(column, cell);
+      cell.tabIndex = 0;
+      const turn = () => {
+        const before = root.sorted && root.sorted.name === column.name ? root.sorted : null;
+        const first = column.kind === "number";
+        root.sorted = before && before.down !== first ? null
+          : { kind, name: column.name, down: before ? !before.down : first };
+        fill();
+      };
+      cell.addEventListener("click", turn);
+      cell.addEventListener("keydown", (event) => { if (event.key === "Enter") { turn(); } });
+    }
+    head.append(cell);
+  });
+  fill();
+  const top = cardPart("thead", "");
+  top.append(head);
+  table.append(top, body);
+  root.prepend(table);
+  if (!sort && root.drawn !== data.of) { root.scrollTop = 0; }
+  root.drawn = data.of;
+  return root.stop;
+}
