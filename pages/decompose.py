@@ -5,6 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from itda_core.analysis.decomposition import Decomposition
+from itda_core.analysis.what_if import Edit
 from itda_core.errors import InputError
 from itda_core.glossary import GLOSSARY
 from pages.components.charts.camera import ask_for_format
@@ -13,14 +14,16 @@ from pages.components.decompose.decomposed import (
     tables_of,
     warn_of_another_model,
 )
+from pages.components.decompose.edits import edited_row, edits_scope
 from pages.components.decompose.edits_url import follow_edits
 from pages.components.decompose.prompt import choose_text
 from pages.components.decompose.prompts_table import show_prompts
 from pages.components.decompose.steering import show_steering
 from pages.components.decompose.strip import show_text
 from pages.components.decompose.terms import show_summary, show_token, with_labels
+from pages.components.decompose.tries import take_back_a_try
 from pages.components.decompose.two import show_two
-from pages.components.decompose.what_if import edits_scope, show_what_if
+from pages.components.decompose.what_if import show_edits, show_what_if
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
 from pages.components.frame import nothing_yet, page
@@ -44,6 +47,7 @@ def show() -> None:
         which, terms = st.columns([3, 1], gap="medium")
     with which:
         run = choose_run(runs)
+    take_back_a_try(run)
     text = choose_text()
     if not text:
         st.info("Type or upload a text, or take one of the starters.")
@@ -108,42 +112,41 @@ def _show_result(run, result: Decomposition) -> None:
     with text:
         locked = show_text(run, result, table, latents)
     row = _row_of(result, locked)
-    follow_edits(edits_scope(run, result, row), int(run.atoms), is_shown=view == "what-if")
+    scope = edits_scope(run, result, edited_row(row))
+    follow_edits(scope, int(run.atoms), is_shown=view == "what-if")
     with beside:
-        _show_view(view, run, result, latents, row, locked)
+        edits = _show_beside(view, run, result, latents, row)
+    if edits is not None:
+        show_what_if(run, result, edits, latents, row)
+    elif view == "two":
+        show_two(run, result, locked)
     _show_files(run, result, table)
 
 
 def _places(view: str) -> tuple:
     """Of the text, and of what is said of it: beside it, and in sight while the text scrolls."""
-    if view != "terms":
+    if view not in ("terms", "what-if"):
         return st.container(), st.container()
     with st.container(key="sides"):
         return st.columns([1, 1], gap="medium")
 
 
-def _show_view(
-    view: str,
-    run,
-    result: Decomposition,
-    latents: pd.DataFrame,
-    row: int | None,
-    locked: int | None,
-) -> None:
-    """row: of the locked token in the result, None where none is decomposed; locked: its
-    position."""
+def _show_beside(
+    view: str, run, result: Decomposition, latents: pd.DataFrame, row: int | None
+) -> tuple[Edit, ...] | None:
+    """What stands beside the text, or begins below it; returns the edits of “What if”. row: of the
+    locked token in the result, None where none is decomposed."""
     if view == "what-if":
-        show_what_if(run, result, latents, row)
-    elif view == "steer":
+        return show_edits(run, result, latents, row)
+    if view == "steer":
         show_steering(run, result, latents, row)
-    elif view == "two":
-        show_two(run, result, locked)
     elif view == "prompts":
         show_prompts(run)
-    elif row is None:
+    elif view == "terms" and row is None:
         show_summary(run, latents)
-    else:
+    elif view == "terms":
         show_token(run, result, row)
+    return None
 
 
 def _row_of(result: Decomposition, locked: int | None) -> int | None:

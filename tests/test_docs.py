@@ -229,8 +229,8 @@ WORDS = {"five": 5, "ten": 10, "twenty": 20}
         (r"are the (\S+) that explain most of the text", "decompose/terms.py", "LIGHTS"),
         (r"the (\S+) latents that explain most", "decompose/terms.py", "LATENTS"),
         (
-            r"of the (\S+) that explain most of the text\. \*\*factor",
-            "decompose/what_if.py",
+            r"the (\S+) that explain most of the text\. \*\*×0",
+            "decompose/edits.py",
             "LATENTS",
         ),
         (r"up to (\S+) characters", "decompose/prompt.py", "CHARACTERS"),

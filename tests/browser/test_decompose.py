@@ -54,7 +54,7 @@ def test_hovering_a_latent_lights_its_tokens_and_a_click_keeps_them_lit(address,
 
 def test_a_latent_shows_its_card_on_hover_and_opens_from_row_and_card(address, page, problems):
     decompose(page, address, "&token=4")
-    row = page.locator("tbody tr").nth(1)
+    row = page.locator(".rows tbody tr").nth(1)
     number = row.locator("td.number").last.inner_text()
     row.hover()
     card = page.locator(".card:popover-open")
@@ -219,6 +219,7 @@ def test_a_factor_typed_into_the_table_changes_the_prediction(address, page, pro
     decompose(page, address, "&token=4&view=what-if&after=5")
     edit = page.get_by_test_id("stMetric").filter(has_text="KL of the edit")
     expect(edit).to_contain_text("0.0000")
+    page.get_by_text("Any factor, or another latent instead").click()
     settled(page)
     factors = {"x": 60 + 95 + 30, "y": 35 + 17}  # the third column of the first row
     page.locator("[data-testid=stDataFrame] .dvn-scroller").first.click(position=factors)
@@ -233,6 +234,35 @@ def test_a_factor_typed_into_the_table_changes_the_prediction(address, page, pro
     shown = again.get_by_test_id("stMetric").filter(has_text="KL of the edit")
     expect(shown).to_have_text(edit.inner_text(), use_inner_text=True)
     context.close()
+    assert_nothing_failed(page)
+    assert problems == []
+
+
+def test_buttons_at_a_term_edit_it_and_kept_edits_come_back(address, page, problems):
+    decompose(page, address, "&token=4&view=what-if")
+    edit = page.get_by_test_id("stMetric").filter(has_text="KL of the edit")
+    expect(edit).to_contain_text("0.0000")
+    settled(page)
+    first = page.locator(".rows tbody tr").first
+    first.get_by_role("button", name=re.compile("^Remove ")).click()
+    page.wait_for_url(re.compile(r"edits=\d+(\*|%2A)0(&|$)"))
+    expect(edit).not_to_contain_text("0.0000")
+    expect(first.locator("button.pressed")).to_have_text("×0")
+    removed = re.search(r"edits=([^&]*)", page.url)[1]
+    settled(page)
+    page.locator(".rows tbody tr").nth(1).get_by_role("button", name=re.compile("^Turn")).click()
+    page.wait_for_url(re.compile("edits=.*(,|%2C)"))
+    expect(page.get_by_text("Edits of this text so far")).to_be_visible()
+    settled(page)
+    for _ in range(2):  # one button takes back what it did
+        page.locator("button.pressed").last.click()
+        settled(page)
+    assert "edits=" not in page.url
+    kept = page.locator(".rows tbody tr", has_text=":").filter(has_not_text=",")
+    kept.last.click()
+    page.wait_for_url(re.compile("edits="))
+    settled(page)
+    assert removed in page.url
     assert_nothing_failed(page)
     assert problems == []
 

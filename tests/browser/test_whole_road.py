@@ -150,7 +150,7 @@ def change_and_steer(page: Page) -> None:
     edits = ",".join(f"{latent}*0" for latent in of_treaty[:2])
     page.goto(f"{here}&token=6&view=what-if&edits={edits}")
     expect(page.get_by_text("KL of the edit")).to_be_visible()
-    below_the_bar(page, "Change a factor")
+    below_the_bar(page, "×0 removes a latent")
     picture(page, "what-if", documented=True)
     page.goto(f"{here}&view=steer&steer={of_treaty[0]}&strength=0.5&tokens=40")
     page.get_by_role("button", name="Generate", exact=True).click()

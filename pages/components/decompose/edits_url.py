@@ -59,8 +59,7 @@ def follow_edits(scope: tuple, n_latents: int, is_shown: bool) -> None:
     wanted = st.query_params.get("edits", "")
     if wanted and wanted != st.session_state.get("_written_edits"):
         edits, senseless = _read(wanted, n_latents)
-        _remember(scope, edits)
-        st.session_state["_edits_number"] = st.session_state.get("_edits_number", 0) + 1
+        put_edits(scope, edits)
         if senseless:
             st.warning(literal(f"The link has edits that make no sense: {', '.join(senseless)}."))
     elif wanted and st.session_state.get("_edits_of", scope) != scope:
@@ -76,6 +75,14 @@ def follow_edits(scope: tuple, n_latents: int, is_shown: bool) -> None:
     write_url("edits", text or None)
     if edits and not is_shown:
         st.caption(literal(f"What if has {len(edits):,} edits here, which are in the link: {text}"))
+
+
+def put_edits(scope: tuple, edits: Edits) -> None:
+    """Take edits that did not come from the table of factors, which is then drawn anew."""
+    _remember(scope, edits)
+    st.session_state["_edits_number"] = st.session_state.get("_edits_number", 0) + 1
+    st.session_state["_edits_of"] = scope
+    write_url("edits", _text(edits) or None)
 
 
 def edits_of(scope: tuple) -> Edits:

@@ -1,6 +1,5 @@
 """What if: terms changed in a table, and what the model predicts then, on the Decompose page."""
 
-import dataclasses
 import functools
 
 import numpy as np
@@ -14,116 +13,62 @@ from pages.components.charts.camera import picture_config
 from pages.components.charts.what_if import divergence_by_token
 from pages.components.computed import Kept, computed, is_asked_for
 from pages.components.decompose.decomposed import OF_TEXT
-from pages.components.decompose.edits_url import (
-    LARGEST,
-    editor_key,
-    edits_of,
-    first_edits,
-    write_edits,
-)
-from pages.components.decompose.terms import FROM, label_column, with_context
+from pages.components.decompose.edits import as_dicts, ask_for_edits
+from pages.components.decompose.tries import remember_try, show_tries
 from pages.components.downloads import offer_downloads
 from pages.components.reproduce import show_lines, what_if_lines
-from pages.components.run_names import words_of
 from pages.components.text import literal, token_label
 from pages.components.url import choose, follow_url, write_url
 
-_MAX_LATENTS = 20
+_MOST_CHANGED = 5
 _MOST_KEPT = 2**24
 """Numbers of a text's predictions, tokens × vocabulary: 64 MiB, kept twice while it is edited"""
 _ONTO = {"activation": "the activation", "reconstruction": "the reconstruction"}
 
 
-def show_what_if(run, result: Decomposition, latents: pd.DataFrame, row: int | None) -> None:
-    """The terms of the locked token, or the latents of the whole text, to be changed; then the next
-    token before and after. latents: of
-    `latents_of`; row: of the locked token."""
+def show_edits(
+    run, result: Decomposition, latents: pd.DataFrame, row: int | None
+) -> tuple[Edit, ...] | None:
+    """Beside the text: the terms of the locked token, or the latents of the whole text, to be
+    changed. None where a sentence says why the model can't be edited. latents: of `latents_of`;
+    row: of the locked token."""
     model = loaded_model(loaded_run(run.directory).config.model)
     if reason := model.why_not("splicing"):
         st.info(literal(reason))
-        return
+        return None
     st.caption(
-        "Change a factor: 0 removes a latent, 2 doubles it, −1 turns it round. “Instead” gives its "
-        "coefficient to another latent. "
-        + ("Lock a token above to change its terms alone." if row is None else "")
+        "×0 removes a latent, ×2 doubles it, −1 turns it round; the same again takes it back. "
+        + ("Lock a token to change its terms alone." if row is None else "")
     )
+    return ask_for_edits(run, result, latents, row)
+
+
+def show_what_if(
+    run, result: Decomposition, edits: tuple[Edit, ...], latents: pd.DataFrame, row: int | None
+) -> None:
+    """Below the text: the next token before and after. edits: of `show_edits`; latents: of
+    `latents_of`; row: of the locked token."""
     left, right = st.columns([3, 2], gap="large")
-    with left:
-        edits = _ask_for_edits(run, result, latents, row)
     with right:
         position, onto = _ask_where(result, row)
         outcome = _computed(run.directory, result, edits, position, onto)
-        if outcome is None:
-            return
-        _show_divergences(outcome, position, onto)
-    _show_next_tokens(result, outcome, position)
-    st.plotly_chart(
-        divergence_by_token(
-            outcome, [token_label(result.token_text(n)) for n in range(len(result.spans()))]
-        ),
-        config=picture_config(f"what-if-{run.run_id}"),
-        key="divergence",
-    )
-    _offer_files(run, result, edits, position, onto, outcome)
-
-
-def edits_scope(run, result: Decomposition, row: int | None) -> tuple:
-    """What edits are made to: all tokens of a text, or the locked one."""
-    return run.run_id, result.text, None if row is None else int(result.positions[row])
-
-
-def _ask_for_edits(run, result: Decomposition, latents: pd.DataFrame, row: int | None) -> tuple:
-    """What was changed in the table of latents, as edits."""
-    scope = edits_scope(run, result, row)
-    if row is None:
-        # What is changed already has its row, however little it explains.
-        others = latents[_MAX_LATENTS:]
-        is_changed = others["latent"].isin(edits_of(scope))
-        latents = pd.concat([latents.head(_MAX_LATENTS), others[is_changed]])
-        size = "strongest"
-    else:
-        latents, size = result.terms(row), "coefficient"
-        latents = latents.drop_duplicates("latent")
-    editor = editor_key(scope, latents["latent"].tolist())
-    first = first_edits(scope, editor)
-    pairs = [first.get(latent, (1.0, None)) for latent in latents["latent"]]
-    shown = with_context(run, latents).assign(factor=[factor for factor, _ in pairs])
-    shown["instead"] = pd.array([instead for _, instead in pairs], dtype="Int64")
-    word = words_of(run).source
-    edited = st.data_editor(
-        shown[
-            ["latent", *label_column(shown), "source_token", "factor", "instead", size, "context"]
-        ],
-        column_config={
-            "latent": st.column_config.NumberColumn("latent", format="%d", width=60),
-            "label_from": FROM,
-            "source_token": st.column_config.TextColumn(word, width=95),
-            "context": f"{word} in context",
-            size: st.column_config.NumberColumn(size, format="%+.2f", width=90),
-            "factor": st.column_config.NumberColumn(
-                "factor", min_value=-LARGEST, max_value=LARGEST, step=0.1, format="%.2f", width=80
+        if outcome is not None:
+            _show_divergences(outcome, position, onto)
+            _show_most_changed(result, outcome)
+    if outcome is not None:
+        names = {row.latent: token_label(row.source_token) for row in latents.itertuples()}
+        remember_try(run, result, edits, onto, outcome, names)
+        with left:
+            _show_next_tokens(result, outcome, position)
+        st.plotly_chart(
+            divergence_by_token(
+                outcome, [token_label(result.token_text(n)) for n in range(len(result.spans()))]
             ),
-            "instead": st.column_config.NumberColumn(
-                "instead", min_value=0, max_value=int(run.atoms) - 1, step=1, width=90
-            ),
-        },
-        disabled=["latent", "label", "label_from", "source_token", "context", size],
-        hide_index=True,
-        key=editor,
-    )
-    where = None if row is None else (int(result.positions[row]),)
-    edits = tuple(
-        Edit(
-            int(one.latent),
-            1.0 if pd.isna(one.factor) else float(one.factor),
-            None if pd.isna(one.instead) else int(one.instead),
-            where,
+            config=picture_config(f"what-if-{run.run_id}"),
+            key="divergence",
         )
-        for one in edited.itertuples()
-        if pd.notna(one.instead) or (pd.notna(one.factor) and one.factor != 1)
-    )
-    write_edits(scope, edits, set(latents["latent"].tolist()))
-    return edits
+        _offer_files(run, result, edits, position, onto, outcome)
+    show_tries(run, result)
 
 
 def _ask_where(result: Decomposition, row: int | None) -> tuple[int, str]:
@@ -207,11 +152,30 @@ def _show_divergences(outcome: WhatIf, position: int, onto: str) -> None:
     st.caption(_verdict(outcome, position))
 
 
+def _show_most_changed(result: Decomposition, outcome: WhatIf) -> None:
+    """The tokens after which the predictions changed most; one that is pressed is looked at."""
+    order = np.argsort(-outcome.kl_edit, kind="stable")[:_MOST_CHANGED]
+    order = [int(n) for n in order if outcome.kl_edit[n] > 0]
+    if not order:
+        return
+    st.caption("The edit changes most after")
+    with st.container(horizontal=True):
+        for number in order:
+            name = literal(
+                f"{token_label(result.token_text(number))} {outcome.kl_edit[number]:.3f}"
+            )
+            st.button(name, on_click=_look_after, args=[number], key=f"most_changed_{number}")
+
+
+def _look_after(number: int) -> None:
+    st.session_state["after"] = number
+
+
 def _verdict(outcome: WhatIf, position: int) -> str:
     """What the two divergences after a token say of the edit."""
     effect, error = outcome.kl_edit[position], outcome.kl_reconstruction[position]
     if not outcome.changed.size:
-        return "Nothing is changed yet: set a factor in the table."
+        return "Nothing is changed yet: press ×0 at a latent."
     if position < outcome.changed.min():
         return (
             f"The first changed token is {int(outcome.changed.min())}: predictions before it "
@@ -235,6 +199,8 @@ def _show_next_tokens(result: Decomposition, outcome: WhatIf, position: int) -> 
         change=100 * (outcome.next_tokens["edited"] - outcome.next_tokens["plain"]),
         **{name: 100 * outcome.next_tokens[name] for name in columns},
     )
+    if outcome.changed.size:  # what the edit changed most stands first
+        shown = shown.iloc[np.argsort(-shown["change"].abs(), kind="stable")]
     largest = float(np.max(shown[list(columns)].to_numpy()))
     bar = {"format": "%.1f %%", "min_value": 0.0, "max_value": max(largest, 1e-6)}
     st.dataframe(
@@ -258,7 +224,7 @@ def _offer_files(
 ) -> None:
     l0 = result.codes.l0
     about = {"run": run.run_id, "l0": l0, "prompt": result.text, "after_token": position}
-    about |= {"onto": onto, "edits": [dataclasses.asdict(edit) for edit in edits]}
+    about |= {"onto": onto, "edits": as_dicts(edits)}
     files, reproduced = st.columns(2)
     with files.popover("Export the predictions", width="stretch"):
         offer_downloads(outcome.next_tokens, about, f"what-if-{run.run_id}", "what_if_file")

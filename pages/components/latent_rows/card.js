@@ -119,6 +119,7 @@ function cardShower(root, go) {
   window.addEventListener("scroll", hide, { capture: true, passive: true });
   // beside: it stands on the left of the element where there is room.
   const attach = (element, card, said, key, beside = false) => {
+    if (!card && !said) { return; }
     const tell = () => show(element, card, said, key, beside);
     element.addEventListener("mouseenter", () => later(tell, CARD_DELAY));
     element.addEventListener("mouseleave", () => later(hide, 2 * CARD_DELAY));

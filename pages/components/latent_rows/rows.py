@@ -65,8 +65,9 @@ def show_latent_rows(
 ) -> tuple[str, str] | None:
     """Draw it; a click on a row opens the page of its latent. rows: with the columns of `columns`,
     `key`, which names a row's card and place, and where there are actions `named` and `pressed`
-    (the name of the one in force, or ""); height: in pixels, at most. Returns the action that was
-    just pressed and the key of its row."""
+    (the name of the one in force, or ""); places: what the page of each row's latent is asked for;
+    height: in pixels, at most. Returns the action that was just pressed, or "open" for a click on
+    a row without a place, and the key of the row."""
     names = list(
         dict.fromkeys(
             ["key", *(one.name for one in columns if one.kind != "actions")]
@@ -89,7 +90,10 @@ def show_latent_rows(
         key=key,
     )
     if result.opened:
-        open_place(result.opened["what"], places[str(result.opened["key"])])
+        opened = str(result.opened["key"])
+        if opened not in places:
+            return "open", opened
+        open_place(result.opened["what"], places[opened])
     return (result.acted["action"], str(result.acted["key"])) if result.acted else None
 
 

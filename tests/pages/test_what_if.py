@@ -1,0 +1,131 @@
+"""What if, pressed at each term: at one token or at all, and the edits that are kept."""
+
+import numpy as np
+import pytest
+
+from itda_core.analysis.decomposition import decompose
+from itda_core.analysis.what_if import Edit, what_if
+from pages.components.decompose import edits as edits_panel
+from pages.components.decompose import tries as tries_panel
+from pages.components.decompose.edits import _with_action, edits_in_words
+from tests.support.app import assert_no_failure, button, metrics, newest, open_page, rows_of
+
+TEXT = "The Senate will ratify the treaty."
+
+
+def press(app, monkeypatch, action, latent):
+    """A button of a row: AppTest knows no components of the project's own."""
+    shown, pressed = edits_panel.show_latent_rows, [(action, str(latent))]
+
+    def show(*arguments, **options):
+        shown(*arguments, **options)
+        return pressed.pop() if pressed else None
+
+    monkeypatch.setattr(edits_panel, "show_latent_rows", show)
+    app.run()
+    monkeypatch.setattr(edits_panel, "show_latent_rows", shown)
+    assert_no_failure(app)
+    assert not pressed
+
+
+@pytest.fixture
+def opened(data, tiny_model):
+    """The page with a token locked, its run, and the text taken apart."""
+    run = newest(data, 2)
+    result = decompose(run.dictionary(), tiny_model, TEXT, run.config)
+    position = int(result.positions[2])
+    query = {"run": run.run_id, "text": TEXT, "view": "what-if", "token": str(position)}
+    return open_page("decompose", **query), run, result, position
+
+
+@pytest.mark.parametrize(
+    ("before", "action", "after"),
+    [
+        ({}, "0", {5: (0.0, None)}),
+        ({5: (0.0, None)}, "0", {}),
+        ({5: (0.0, None)}, "-1", {5: (-1.0, None)}),
+        ({5: (2.0, 7), 6: (3.0, None)}, "2", {5: (1.0, 7), 6: (3.0, None)}),
+        ({5: (1.0, 7)}, "0", {5: (0.0, 7)}),
+    ],
+)
+def test_a_button_changes_its_latent_and_takes_its_own_change_back(before, action, after):
+    assert _with_action(before, action, "5") == after
+
+
+def test_edits_are_told_in_words():
+    edits = (Edit(5, 0.0), Edit(6, -1.0, 7), Edit(8, 1.0, 5))
+    assert edits_in_words(edits, {5: "war", 8: "sea"}) == "war (5) ×0, 6 ×−1 → 7, sea (8) → war (5)"
+
+
+def test_a_button_edits_the_locked_token_alone_or_all(opened, tiny_model, monkeypatch):
+    app, run, result, position = opened
+    latent = int(result.codes.latents[2, 0])
+    press(app, monkeypatch, "0", latent)
+    assert app.query_params["edits"] in (f"{latent}*0", [f"{latent}*0"])
+    rows = rows_of(app, "edit_rows").set_index("latent")
+    assert rows.loc[latent, ["factor", "pressed"]].tolist() == [0, "0"]
+    assert (rows.drop(latent)["factor"] == 1).all()
+    of = tiny_model, run.dictionary(), result
+    here = what_if(*of, [Edit(latent, 0.0, None, (position,))], position)
+    shown = metrics(app)["KL of the edit"]
+    assert float(shown) == pytest.approx(here.kl_edit[position], abs=1e-4)
+    app.segmented_control(key="at").set_value("all").run()
+    assert_no_failure(app)
+    assert "edits" not in app.query_params  # nothing was changed at all tokens yet
+    press(app, monkeypatch, "2", latent)
+    everywhere = what_if(*of, [Edit(latent, 2.0)], position)
+    shown = metrics(app)["KL of the edit"]
+    assert float(shown) == pytest.approx(everywhere.kl_edit[position], abs=1e-4)
+    assert app.query_params["at"] in ("all", ["all"])
+    again = open_page("decompose", **{name: app.query_params[name] for name in app.query_params})
+    assert metrics(again)["KL of the edit"] == shown
+
+
+def test_rows_are_ordered_by_what_the_edit_changed_most(opened, tiny_model, monkeypatch):
+    app, run, result, position = opened
+    latent = int(result.codes.latents[2, 0])
+    press(app, monkeypatch, "0", latent)
+    table = next(one.value for one in app.dataframe if "edited" in one.value)
+    assert table["change"].abs().is_monotonic_decreasing
+    found = what_if(
+        tiny_model, run.dictionary(), result, [Edit(latent, 0.0, None, (position,))], position
+    )
+    order = np.argsort(-found.kl_edit)
+    name = f"most_changed_{order[1]}"
+    app.button(key=name).click().run()
+    assert app.selectbox(key="after").value == order[1]
+    assert float(metrics(app)["KL of the edit"]) == pytest.approx(found.kl_edit[order[1]], abs=1e-4)
+
+
+def test_edits_are_kept_with_what_they_changed_and_come_back(opened, tiny_model, monkeypatch):
+    app, run, result, position = opened
+    latents = [int(latent) for latent in result.codes.latents[2, :2]]
+    for latent in latents:
+        press(app, monkeypatch, "0", latent)
+    kept = rows_of(app, "tries")
+    of = tiny_model, run.dictionary(), result
+    expected = [
+        what_if(*of, [Edit(n, 0.0, None, (position,)) for n in latents[:count]], position)
+        for count in (1, 2)
+    ]
+    largest = sorted((float(one.kl_edit.max()) for one in expected), reverse=True)
+    assert kept["kl"].tolist() == pytest.approx(largest, abs=1e-5)
+    assert all(name.startswith(f"{position}: ") for name in kept["at"])
+    hidden = tiny_model.logits(result.tokens)[0].argmax(1)
+    strongest = max(expected, key=lambda one: one.kl_edit.max())
+    after = int(strongest.kl_edit.argmax())
+    before = tiny_model.tokenizer.decode([int(hidden[after])]).strip()
+    assert kept["next"].iloc[0].startswith(before)
+    first = next(n for n, name in enumerate(kept["edits"]) if "," not in name)
+    shown, clicked = tries_panel.show_latent_rows, [("open", str(first))]
+
+    def show(*arguments, **options):
+        return clicked.pop() if clicked else shown(*arguments, **options)
+
+    monkeypatch.setattr(tries_panel, "show_latent_rows", show)
+    app.run()
+    assert_no_failure(app)
+    assert app.query_params["edits"] in (f"{latents[0]}*0", [f"{latents[0]}*0"])
+    button(app, "Forget the others").click().run()
+    left = rows_of(app, "tries")
+    assert left["kl"].tolist() == pytest.approx([float(expected[0].kl_edit.max())], abs=1e-5)
