@@ -1,10 +1,12 @@
 """Steering: a latent's atom is added to a layer's activations while the model writes on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
+from itda_core.analysis.surprise import log_probabilities
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError, ModelError
 from itda_core.model.model import Model
@@ -56,6 +58,42 @@ def steering_vector(
     return strength * norm * dictionary.atoms[latent]
 
 
+def steering_sum(
+    dictionary: Dictionary, weights: Mapping[int, float], strength: float, norm: float
+) -> torch.Tensor:
+    """strength × norm × Σ weight · atom, [d_model]: several latents at once, as `steering_vector`.
+    weights: by latent. Raises InputError for a latent that there is not, and where there is none.
+    """
+    if not weights:
+        raise InputError("No latent is given to steer with. Choose at least one.")
+    return sum(
+        weight * steering_vector(dictionary, latent, strength, norm)
+        for latent, weight in weights.items()
+    )
+
+
+def judged(
+    model: Model, text: str, writing: Writing, written: Sequence[WrittenToken]
+) -> np.ndarray:
+    """log p of each written token by the model as it is, given `text` and those written before it,
+    [n] float64, nats: what steering breaks down shows here, while the steered model finds its own
+    repetitions likely. writing: as the text was written with, which says how much of it was read.
+    Raises ModelError where the model predicts no next tokens.
+    """
+    before = _read_ids(model, text, writing)
+    ids = torch.tensor([[token.token_id for token in written]], dtype=torch.int64)
+    whole, n_read = torch.cat([before, ids], 1), before.shape[1]
+    model.abilities.require(model.name, "next_tokens")
+    logits = model.run(whole, torch.ones_like(whole), use_cache=False).logits[0].float()
+    known = log_probabilities(logits[n_read - 1 : -1], whole[0, n_read:])
+    return known.double().numpy()
+
+
+def perplexity(known: np.ndarray) -> float:
+    """exp(−mean log p) of some tokens; NaN for none. known: log p of each, nats."""
+    return float(np.exp(-known.mean())) if len(known) else float("nan")
+
+
 def usual_norm(model: Model, dictionary: Dictionary, text: str) -> float:
     """The norm of a usual activation: the median over the training tokens, or, where the dictionary
     doesn't know it, over the tokens of `text` but the first."""
@@ -93,10 +131,7 @@ def write_on(
     """
     if model.is_swept:
         raise ModelError(why_not_written_on(model))
-    room = max(1, model.context_length - writing.max_tokens)
-    ids = model.tokenize([text], model.context_length).ids[:, -room:]
-    if not ids.numel():
-        raise InputError("The text has no token. Type a few words.")
+    ids = _read_ids(model, text, writing)
     if added:
         added = (added[0], added[1].to(model.device))
     generator = torch.Generator().manual_seed(writing.seed)
@@ -114,6 +149,15 @@ def write_on(
             float(logits.log_softmax(0)[token]),
         )
         ids = torch.tensor([[token]], dtype=torch.int64)
+
+
+def _read_ids(model: Model, text: str, writing: Writing) -> torch.Tensor:
+    """What is read of a text, [1, n] int64, cut on its left where the context has no room."""
+    room = max(1, model.context_length - writing.max_tokens)
+    ids = model.tokenize([text], model.context_length).ids[:, -room:]
+    if not ids.numel():
+        raise InputError("The text has no token. Type a few words.")
+    return ids
 
 
 def _draw(logits: torch.Tensor, temperature: float, generator: torch.Generator) -> int:

@@ -5,7 +5,15 @@ import dataclasses
 import pytest
 import torch
 
-from itda_core.analysis.steering import Writing, steering_vector, usual_norm, write_on
+from itda_core.analysis.steering import (
+    Writing,
+    judged,
+    perplexity,
+    steering_sum,
+    steering_vector,
+    usual_norm,
+    write_on,
+)
 from itda_core.config import ModelSpec
 from itda_core.errors import InputError, ModelError
 from itda_core.model.loading import load_model
@@ -20,6 +28,11 @@ DECODERS = [family for family in FAMILIES if family != "bert"]
 def model(request, tmp_path_factory):
     folder = save_tiny_model(tmp_path_factory.mktemp("model"), request.param, seed=2)
     return load_model(ModelSpec(str(folder), dtype="float32"))
+
+
+@pytest.fixture
+def run_dictionary(runs_folder):
+    return list_runs(runs_folder)[0].dictionary()
 
 
 def written_slowly(model, text, count, layer=None, vector=None):
@@ -134,3 +147,34 @@ def test_no_text_no_latent_and_an_encoder_are_refused(tiny_model, runs_folder, t
     encoder = load_model(ModelSpec(str(save_tiny_model(tmp_path / "encoder", "bert"))))
     with pytest.raises(ModelError, match="predicts no next token"):
         next(write_on(encoder, TEXT, Writing(3)))
+
+
+def test_several_latents_are_added_by_their_weights(run_dictionary):
+    atoms = run_dictionary.atoms
+    found = steering_sum(run_dictionary, {3: 1.0, 5: -0.5}, 0.25, 40.0)
+    torch.testing.assert_close(found, 10.0 * atoms[3] - 5.0 * atoms[5])
+    alone = steering_sum(run_dictionary, {3: 1.0}, 2.0, 7.0)
+    torch.testing.assert_close(alone, steering_vector(run_dictionary, 3, 2.0, 7.0))
+    with pytest.raises(InputError, match="There is no latent 99999"):
+        steering_sum(run_dictionary, {3: 1.0, 99_999: 1.0}, 1.0, 1.0)
+    with pytest.raises(InputError, match="Choose at least one"):
+        steering_sum(run_dictionary, {}, 1.0, 1.0)
+
+
+def test_a_plain_text_is_judged_as_it_was_written_and_a_steered_one_by_the_model_as_it_is(
+    model, monkeypatch
+):
+    without_ends(monkeypatch, model)
+    writing = Writing(6)
+    plain = list(write_on(model, TEXT, writing))
+    found = judged(model, TEXT, writing, plain)
+    assert found == pytest.approx([one.log_probability for one in plain], abs=1e-3)
+    assert perplexity(found) == pytest.approx(torch.tensor(-found).mean().exp().item())
+    vector = 5 * torch.ones(model.d_model, dtype=torch.float32)
+    steered = list(write_on(model, TEXT, writing, (0, vector)))
+    found, ids = judged(model, TEXT, writing, steered), model.tokenize([TEXT]).ids
+    for value, token in zip(found, steered, strict=True):
+        with torch.no_grad():
+            last = model.module(input_ids=ids).logits[0, -1].double()
+        assert value == pytest.approx(float(last.log_softmax(0)[token.token_id]), abs=1e-3)
+        ids = torch.cat([ids, torch.tensor([[token.token_id]], dtype=torch.int64)], 1)

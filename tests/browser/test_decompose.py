@@ -195,8 +195,9 @@ def test_a_text_is_written_plain_and_steered_side_by_side(address, page, problem
     expect(page.get_by_text("Strength +2")).to_be_visible()
     expect(page.get_by_role("button", name="Export the texts")).to_be_visible()
     picture(page, "steer")
-    page.get_by_role("button", name="Strengths from −2 to 2").click()
-    expect(page.get_by_text("mean log-probability")).to_have_count(5)
+    page.get_by_role("button", name="Strengths from −1 to 1").click()
+    expect(page.get_by_text("by the model as it is", exact=False)).not_to_have_count(2)
+    expect(page.locator(".stMarkdown", has_text="mean log-probability")).to_have_count(9)
     assert_nothing_failed(page)
     assert problems == []
 

@@ -380,14 +380,14 @@ def test_the_median_token_stands_beside_the_share_of_all(data, tiny_model):
     assert metrics(app)["of the median token"] == f"{expected:.1%}"
 
 
-def test_strengths_stand_in_a_row_from_minus_two_to_two(data):
+def test_strengths_stand_in_columns_from_minus_one_to_one_in_quarters(data):
     run = newest(data, 2)
     app = open_page("decompose", run=run.run_id, text=TEXT, view="steer")
     app.slider(key="tokens").set_value(5).run()
     app.button(key="write_row").click().run()
     assert_no_failure(app)
     written = app.session_state["written"].texts
-    assert list(written) == [-2.0, -1.0, 0.0, 1.0, 2.0]
+    assert list(written) == [-1, -0.75, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1]
     assert all(len(tokens) <= 5 for tokens in written.values())
 
 

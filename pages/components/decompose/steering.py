@@ -1,10 +1,7 @@
 """Steer: a latent's atom added while the model writes on, plain and steered side by side."""
 
-import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -13,40 +10,30 @@ from itda_core.analysis.steering import (
     LONGEST,
     Writing,
     WrittenToken,
-    steering_vector,
+    steering_sum,
     usual_norm,
     why_not_written_on,
     write_on,
 )
 from itda_core.settings import MAX_SEED, RESID_POST, Setting
 from pages.components.cached import loaded_model, loaded_run, model_and_dictionary
-from pages.components.downloads import offer_downloads
+from pages.components.decompose.steered_latents import (
+    Weights,
+    ask_for_others,
+    find_latents,
+    take_chosen,
+)
+from pages.components.decompose.written import Written, judge, offer_written, read_with, show_text
 from pages.components.explorer import explorer
+from pages.components.frame import scrolling
 from pages.components.number_field import linked_number_field, read_numbers
 from pages.components.run_names import layer_of
-from pages.components.text import escaped, literal, quoted, snippet, visible
-from pages.components.token_strip.strip import show_rows, token_row
+from pages.components.text import escaped, literal, snippet
 from pages.components.url import follow_url_number, keep, write_url
 
 _SEED = Setting("seed", "Seed", min=0, max=MAX_SEED)
-_STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
-_ROW_TOKENS = 20
-"""Tokens of each text where several strengths stand in a row"""
-
-
-@dataclass
-class _Written:
-    """What was written for one set of choices; grows while the model writes."""
-
-    run_id: str
-    text: str
-    """what the model went on from"""
-    latent: int
-    writing: Writing
-    texts: dict[float, list[WrittenToken]] = field(default_factory=dict)
-    """by strength; 0 is the model as it is"""
-    is_whole: bool = False
-    """whether the model has ended each of them, or nobody has stopped it"""
+_STRENGTHS = tuple(quarter / 4 for quarter in range(-4, 5))
+_COLUMN_PIXELS = 190
 
 
 def show_steering(run, result: Decomposition, latents: pd.DataFrame, row: int | None) -> None:
@@ -60,11 +47,14 @@ def show_steering(run, result: Decomposition, latents: pd.DataFrame, row: int | 
         f"{'the output of ' if run.site == RESID_POST else ''}{layer_of(run)} at every token but "
         "the first. Strengths count in usual norms there (the median)."
     )
+    take_chosen()
     asked = _ask(run, result, latents, row)
+    find_latents(run)
+    others = ask_for_others(run, asked[0]) if asked else {}
     write, in_a_row, stop = st.columns([1, 1, 1])
     options = {"width": "stretch", "disabled": asked is None}
     is_pair = write.button("Generate", type="primary", key="write", **options)
-    is_row = in_a_row.button("Strengths from −2 to 2", key="write_row", **options)
+    is_row = in_a_row.button("Strengths from −1 to 1", key="write_row", **options)
     stop.button(
         "Stop", width="stretch", help="What was generated so far stays.", key="stop_writing"
     )
@@ -73,10 +63,10 @@ def show_steering(run, result: Decomposition, latents: pd.DataFrame, row: int | 
     latent, strength, writing = asked
     texts = _STRENGTHS if is_row else (0.0, strength) if is_pair else None
     if texts:
-        st.session_state["written"] = _Written(run.run_id, result.text, latent, writing)
+        st.session_state["written"] = Written(run.run_id, result.text, latent, writing, others)
         _write(run, result.text, texts, writing)
     else:
-        _show_written(run, result.text, latent, strength, writing)
+        _show_written(run, result.text, (latent, writing, others), strength)
 
 
 def _ask(
@@ -169,9 +159,8 @@ def _write(run, text: str, strengths: tuple[float, ...], writing: Writing) -> No
     for strength, place in places.items():  # a sign of life, before the model has read the text
         written.texts[strength] = []
         with place.container():
-            _show_text([], strength, is_final=False)
-    if len(strengths) > 2:
-        writing = Writing(min(_ROW_TOKENS, writing.max_tokens), writing.temperature, writing.seed)
+            show_text([], strength, is_final=False)
+    writing = read_with(writing, len(strengths))
     writers = _writers(run, text, strengths, writing)
     while writers:
         for strength, writer in list(writers.items()):
@@ -181,12 +170,13 @@ def _write(run, text: str, strengths: tuple[float, ...], writing: Writing) -> No
                 continue
             written.texts[strength].append(token)
             with places[strength].container():
-                _show_text(written.texts[strength], strength, is_final=False)
+                show_text(written.texts[strength], strength, is_final=False)
     written.is_whole = True
+    judge(run, written)
     for strength, place in places.items():
         with place.container():
-            _show_text(written.texts[strength], strength)
-    _offer_download(written)
+            show_text(written.texts[strength], strength, written.judged[strength])
+    offer_written(written)
 
 
 def _writers(
@@ -196,8 +186,9 @@ def _writers(
     model, dictionary = model_and_dictionary(run.directory)
     model = model.at(run.site)
     latent, norm = st.session_state["written"].latent, usual_norm(model, dictionary, text)
+    weights = {latent: 1.0, **st.session_state["written"].others}
     vectors = {
-        strength: (run.layer, steering_vector(dictionary, latent, strength, norm))
+        strength: (run.layer, steering_sum(dictionary, weights, strength, norm))
         for strength in strengths
     }
     return {
@@ -206,79 +197,29 @@ def _writers(
     }
 
 
-def _show_written(run, text: str, latent: int, strength: float, writing: Writing) -> None:
-    """What was written last of this text, also where it was stopped."""
+def _show_written(run, text: str, asked: tuple[int, Writing, Weights], strength: float) -> None:
+    """What was written last of this text, also where it was stopped. asked: latent, how to write
+    and the other latents."""
     written = st.session_state.get("written")
     if not written or (written.run_id, written.text) != (run.run_id, text):
         return
     is_row = len(written.texts) > 2
-    if (written.latent, written.writing) != (latent, writing) or not (
+    if (written.latent, written.writing, written.others) != asked or not (
         is_row or strength in written.texts
     ):
         st.caption("Generated with other settings than those above. Generate again to use them.")
+    judge(run, written)
     for place, (strength, tokens) in zip(
         _places(tuple(written.texts)), written.texts.items(), strict=True
     ):
         with place:
-            _show_text(tokens, strength, is_whole=written.is_whole)
-    _offer_download(written)
+            show_text(tokens, strength, written.judged[strength], is_whole=written.is_whole)
+    offer_written(written)
 
 
 def _places(strengths: tuple[float, ...]) -> list:
-    """Two texts stand side by side, more below each other."""
+    """A column each; where there are many, they scroll sideways."""
     if len(strengths) == 2:
         return [column.container() for column in st.columns(2, gap="medium")]
-    return [st.container() for _ in strengths]
-
-
-def _show_text(
-    tokens: list[WrittenToken], strength: float, is_final: bool = True, is_whole: bool = True
-) -> None:
-    name = "As the model is" if not strength else f"Strength {strength:+g}"
-    mean = np.mean([token.log_probability for token in tokens]) if tokens else float("nan")
-    likelihood = f" · mean log-probability {mean:.2f} nats" if tokens else ""
-    st.markdown(f"**{name}**{likelihood}")
-    text = "".join(token.text for token in tokens)
-    if not is_final:
-        st.text("\n".join(map(visible, text.split("\n"))) if tokens else "Generating …")
-    elif not text.strip():
-        st.caption("The model ends the text at once." if is_whole else "Stopped at once.")
-    else:
-        show_rows([_row(tokens, text)], key=f"written_{strength}")
-
-
-def _row(tokens: list[WrittenToken], text: str) -> dict:
-    """Tokens coloured by how unlikely each was, on a scale to a chance of 1 in 1,000."""
-    ends = list(itertools.accumulate(len(token.text) for token in tokens))
-    spans = list(zip([0, *ends], ends, strict=False))
-    unlikely = [min(1.0, -token.log_probability / np.log(1_000)) for token in tokens]
-    hovers = [
-        f"{quoted(token.text)}\nprobability {np.exp(token.log_probability):.1%}, "
-        f"{token.log_probability:.2f} nats"
-        for token in tokens
-    ]
-    return token_row(text, spans, [-value for value in unlikely], hovers, breaks=True)
-
-
-def _offer_download(written: _Written) -> None:
-    table = pd.DataFrame(
-        [
-            {
-                "strength": strength,
-                "step": step,
-                "token_id": token.token_id,
-                "text": token.text,
-                "log_probability": token.log_probability,
-            }
-            for strength, tokens in written.texts.items()
-            for step, token in enumerate(tokens)
-        ]
-    )
-    st.caption(
-        f"Latent {written.latent}. The stronger the colour, the less likely was the token, by the "
-        "model as it wrote: a steered text is judged by the steered model, which repeats itself "
-        "with little surprise. Hover for the probability."
-    )
-    about = {"run": written.run_id, "latent": written.latent, "prompt": written.text}
-    with st.popover("Export the texts"):
-        offer_downloads(table, about, f"steered-{written.latent}", "steered_file")
+    with scrolling("strengths", _COLUMN_PIXELS * len(strengths)):
+        return [column.container() for column in st.columns(len(strengths), gap="small")]

@@ -1,0 +1,149 @@
+"""Which latents a text is steered with: the first by its number, found by word or label, and others
+beside it, each with a weight."""
+
+import pandas as pd
+import streamlit as st
+
+from itda_core.analysis.what_if import Edit
+from itda_core.store.latent_search import LatentSearch
+from pages.components.decompose.edits_url import edits_text, read_edits
+from pages.components.explorer import explorer
+from pages.components.latent_rows.card import cards_of
+from pages.components.latent_rows.rows import Action, Column, place_of, show_latent_rows
+from pages.components.run_names import words_of
+from pages.components.text import escaped, literal, shown, snippet, token_label
+from pages.components.url import keep, write_url
+
+Weights = dict[int, float]
+"""By latent"""
+_MOST_FOUND = 12
+_MOST_OTHERS = 8
+_LARGEST = 3.0
+_ACTIONS = (
+    Action("take", "Steer with it", "Steer with"),
+    Action("add", "Add it", "Add to the others"),
+)
+
+
+def take_chosen() -> None:
+    """Before the field of the first latent is drawn: what was chosen among those found."""
+    latent = st.session_state.pop("_steer_found", None)
+    if latent is not None:
+        st.session_state["steer"] = str(latent)
+
+
+def find_latents(run) -> None:
+    """A field for a word or a label, and what is found by it. run: a row of Store.runs.table()."""
+    keep("steer_word")
+    word = st.text_input(
+        "Find a latent by word or label",
+        key="steer_word",
+        placeholder="such as war",
+        help="Latents whose source token is the word come first, then those with the word in "
+        "their label, then those whose token holds it.",
+    ).strip()
+    if not word:
+        return
+    found = _found(run.run_id, word)
+    if not found:
+        st.caption(
+            f"No latent of this dictionary has {literal(repr(word))} in its "
+            f"{words_of(run).source} or label."
+        )
+        return
+    table = explorer().store.latents.table(run.run_id, found).set_index("latent").loc[found]
+    _show_found(run, table.reset_index())
+
+
+def _found(run_id: str, word: str) -> list[int]:
+    """Numbers: of latents whose token is the word, in whose label it stands, whose token holds
+    it."""
+    latents = explorer().store.latents
+    searches = (("token", "word"), ("label", "text"), ("token", "text"))
+    numbers = [
+        number
+        for place, way in searches
+        for number in latents.numbers(run_id, LatentSearch(word, place, way), "match")
+    ]
+    return list(dict.fromkeys(numbers))[:_MOST_FOUND]
+
+
+def _show_found(run, table: pd.DataFrame) -> None:
+    rows = table.assign(
+        key=table["latent"].astype(str),
+        token=table["token"].map(token_label),
+        label=table["label"].map(shown),
+        percent=100 * table["strong_density"],
+        context=[snippet(row.text, row.start, row.end, 28) for row in table.itertuples()],
+        pressed="",
+    )
+    rows["named"] = rows["token"]
+    columns = [
+        Column("actions", "", "actions"),
+        Column("token", words_of(run).source, "latent"),
+        *[Column("label", "label")] * bool(rows["label"].any()),
+        Column("percent", "used on", "number", digits=2, unit=" %"),
+        Column("latent", "no.", "number"),
+        Column("context", f"{words_of(run).source} in context", "quote"),
+    ]
+    places = {str(latent): place_of(run, latent) for latent in table["latent"]}
+    cards = cards_of(run, table["latent"])
+    acted = show_latent_rows(rows, columns, cards, places, "steer_found", 220, _ACTIONS)
+    if acted:
+        action, latent = acted[0], int(acted[1])
+        if action == "take":
+            st.session_state["_steer_found"] = latent
+        else:
+            _others(run).setdefault(latent, 1.0)
+        st.rerun()
+
+
+def ask_for_others(run, first: int) -> Weights:
+    """The other latents and their weights, which may be changed; they follow the link. first: the
+    latent that has the weight 1."""
+    _follow_link(run)
+    others = _others(run)
+    others.pop(first, None)
+    while len(others) > _MOST_OTHERS:
+        others.pop(next(iter(others)))
+    if others:
+        sources = explorer().store.latents.table(run.run_id, list(others)).set_index("latent")
+    for latent in list(others):
+        name, weight, away = st.columns([3, 1.2, 0.8], vertical_alignment="bottom")
+        name.caption(f"and latent {latent}: {escaped(token_label(sources.loc[latent, 'token']))}")
+        key = f"weight_{run.run_id}_{latent}"
+        st.session_state.setdefault(key, others[latent])
+        others[latent] = weight.number_input(
+            "Weight", -_LARGEST, _LARGEST, step=0.25, key=key, label_visibility="collapsed",
+            help="Beside the first latent, which has the weight 1",
+        )  # fmt: skip
+        away.button("Remove", key=f"remove_{latent}", on_click=others.pop, args=[latent, None])
+    write_url("with", _as_text(others) or None)
+    return dict(others)
+
+
+def _others(run) -> Weights:
+    """Those of one dictionary, to be changed."""
+    return st.session_state.setdefault("_steer_with", {}).setdefault(run.run_id, {})
+
+
+def _follow_link(run) -> None:
+    wanted = st.query_params.get("with", "")
+    if not wanted or wanted == st.session_state.get("_written_with"):
+        return
+    found = read_edits(wanted, int(run.atoms))
+    weights = {latent: weight for latent, (weight, _) in found.items() if abs(weight) <= _LARGEST}
+    if len(weights) < len(wanted.split(",")):
+        st.warning(f"Of the latents {literal(wanted)} of the link some make no sense: left out.")
+    for latent, weight in weights.items():
+        st.session_state[f"weight_{run.run_id}_{latent}"] = weight
+    _others(run).clear()
+    _others(run).update(weights)
+
+
+def _as_text(weights: Weights) -> str:
+    """What `read_edits` reads, in whose form they are in the link: "12*0.5,40*-1"."""
+    return ",".join(
+        f"{latent}*1" if weight == 1 else edits_text([Edit(latent, weight)])
+        for latent, weight in weights.items()
+    )

@@ -1,0 +1,122 @@
+"""What a model wrote, plain and steered: shown, judged by the model as it is, and exported."""
+
+import itertools
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from itda_core.analysis.steering import Writing, WrittenToken, judged, perplexity
+from pages.components.cached import loaded_model, loaded_run
+from pages.components.decompose.steered_latents import Weights
+from pages.components.downloads import offer_downloads
+from pages.components.text import quoted, visible
+from pages.components.token_strip.strip import show_rows, token_row
+
+_ROW_TOKENS = 20
+"""Tokens of each text where several strengths stand in a row"""
+
+
+@dataclass
+class Written:
+    """What was written for one set of choices; grows while the model writes."""
+
+    run_id: str
+    text: str
+    """what the model went on from"""
+    latent: int
+    writing: Writing
+    others: Weights = field(default_factory=dict)
+    """steered with beside the latent, by weight"""
+    texts: dict[float, list[WrittenToken]] = field(default_factory=dict)
+    """by strength; 0 is the model as it is"""
+    judged: dict[float, np.ndarray] = field(default_factory=dict)
+    """log p of each token by the model as it is, nats, by strength"""
+    is_whole: bool = False
+    """whether the model has ended each of them, or nobody has stopped it"""
+
+
+def read_with(writing: Writing, n_texts: int) -> Writing:
+    """Shorter texts where several strengths stand in a row."""
+    if n_texts <= 2:
+        return writing
+    return Writing(min(_ROW_TOKENS, writing.max_tokens), writing.temperature, writing.seed)
+
+
+def judge(run, written: Written) -> None:
+    """Have the model as it is judge what it has not yet: one pass a text."""
+    model = loaded_model(loaded_run(run.directory).config.model)
+    writing = read_with(written.writing, len(written.texts))
+    for strength, tokens in written.texts.items():
+        if len(written.judged.get(strength, ())) != len(tokens) or not tokens:
+            known = judged(model, written.text, writing, tokens) if tokens else np.zeros(0)
+            written.judged[strength] = known
+
+
+def show_text(
+    tokens: list[WrittenToken],
+    strength: float,
+    known: np.ndarray | None = None,
+    is_final: bool = True,
+    is_whole: bool = True,
+) -> None:
+    """known: log p of each token by the model as it is, once it is known."""
+    name = "As the model is" if not strength else f"Strength {strength:+g}".replace("-", "−")
+    mean = np.mean([token.log_probability for token in tokens]) if tokens else float("nan")
+    likelihood = f" · mean log-probability {mean:.2f} nats" if tokens else ""
+    st.markdown(f"**{name}**{likelihood}")
+    text = "".join(token.text for token in tokens)
+    if not is_final:
+        st.text("\n".join(map(visible, text.split("\n"))) if tokens else "Generating …")
+    elif not text.strip():
+        st.caption("The model ends the text at once." if is_whole else "Stopped at once.")
+    else:
+        st.caption(f"perplexity {perplexity(known):,.3g} by the model as it is")
+        show_rows([_row(tokens, text, known)], key=f"written_{strength}")
+
+
+def _row(tokens: list[WrittenToken], text: str, known: np.ndarray) -> dict:
+    """Tokens coloured by how unlikely each is by the model as it is, on a scale to a chance of 1 in
+    1,000."""
+    ends = list(itertools.accumulate(len(token.text) for token in tokens))
+    spans = list(zip([0, *ends], ends, strict=False))
+    unlikely = np.minimum(1.0, -known / np.log(1_000)).tolist()
+    hovers = [
+        f"{quoted(token.text)}\nprobability {np.exp(token.log_probability):.1%} as it was "
+        f"written, {np.exp(plain):.1%} by the model as it is"
+        for token, plain in zip(tokens, known, strict=True)
+    ]
+    return token_row(text, spans, [-value for value in unlikely], hovers, breaks=True)
+
+
+def _latents_in_words(written: Written) -> str:
+    others = "".join(f" + {weight:g} × {latent}" for latent, weight in written.others.items())
+    return f"Latent {written.latent}{others}"
+
+
+def offer_written(written: Written) -> None:
+    table = pd.DataFrame(
+        [
+            {
+                "strength": strength,
+                "step": step,
+                "token_id": token.token_id,
+                "text": token.text,
+                "log_probability": token.log_probability,
+                "log_probability_unsteered": float(written.judged[strength][step]),
+            }
+            for strength, tokens in written.texts.items()
+            for step, token in enumerate(tokens)
+        ]
+    )
+    st.caption(
+        f"{_latents_in_words(written)}. The stronger the colour, the less likely is the token by "
+        "the model as it is, which reads each text anew: where steering breaks it down, its "
+        "perplexity rises. The mean log-probability is that of the model as it generated it, which finds "
+        "its own repetitions likely. Hover for both."
+    )
+    about = {"run": written.run_id, "latent": written.latent, "prompt": written.text}
+    about["others"] = {str(latent): weight for latent, weight in written.others.items()}
+    with st.popover("Export the texts"):
+        offer_downloads(table, about, f"steered-{written.latent}", "steered_file")

@@ -1,0 +1,106 @@
+"""Steer: latents found by word or label, several at once, and the model as it is that judges."""
+
+import numpy as np
+import pytest
+
+from itda_core.analysis.steering import Writing, judged, steering_vector, usual_norm, write_on
+from itda_core.runs.labels import Label
+from pages.components.decompose import steered_latents
+from tests.support.app import assert_no_failure, newest, open_page, rows_of
+from tests.support.labels import add_labels
+
+TEXT = "The Senate will ratify the treaty."
+
+
+@pytest.fixture
+def data(own_data):
+    return own_data
+
+
+def told(app):
+    return " ".join(one.value for one in [*app.markdown, *app.caption]).replace("\\", "")
+
+
+def press(app, monkeypatch, action, latent):
+    """A button of a row of those found."""
+    shown, pressed = steered_latents.show_latent_rows, [(action, str(latent))]
+
+    def show(*arguments, **options):
+        return pressed.pop() if pressed else shown(*arguments, **options)
+
+    monkeypatch.setattr(steered_latents, "show_latent_rows", show)
+    app.run()
+    assert_no_failure(app)
+
+
+def test_latents_are_found_by_their_token_and_by_their_label(data):
+    run = newest(data, 2)
+    sources = run.dictionary().sources
+    word = next(token.strip() for token in sources["token"] if token.strip().isalpha())
+    labelled = next(n for n, token in enumerate(sources["token"]) if token.strip() != word)
+    source = sources.iloc[labelled]
+    where = (run.run_id, labelled, source["prompt_id"], int(source["position"]))
+    add_labels(data / "labels.jsonl", [Label(*where, f"about {word}")])
+    app = open_page("decompose", run=run.run_id, text=TEXT, view="steer")
+    app.text_input(key="steer_word").set_value(word).run()
+    assert_no_failure(app)
+    found = rows_of(app, "steer_found")
+    tokens = sources["token"].str.strip().str.lower()
+    same = tokens.index[tokens == word.lower()].tolist()
+    assert found["latent"].tolist()[: len(same)] == same[: len(found)]
+    if len(same) < 12:
+        assert found["latent"].iloc[len(same)] == labelled
+    app.text_input(key="steer_word").set_value("zzzz<b>").run()
+    assert "No latent of this dictionary has 'zzzz<b>'" in told(app)
+
+
+def test_a_found_latent_is_steered_with_or_added_to_the_others(data, tiny_model, monkeypatch):
+    run = newest(data, 2)
+    dictionary = run.dictionary()
+    word = dictionary.sources["token"].iloc[3].strip()
+    app = open_page("decompose", run=run.run_id, text=TEXT, view="steer", steer="7", tokens="8")
+    app.text_input(key="steer_word").set_value(word).run()
+    press(app, monkeypatch, "take", 3)
+    assert app.text_input(key="steer").value == "3"
+    press(app, monkeypatch, "add", 5)
+    assert app.query_params["with"] in ("5*1", ["5*1"])
+    app.number_input(key=f"weight_{run.run_id}_5").set_value(-0.5).run()
+    assert app.query_params["with"] in ("5*-0.5", ["5*-0.5"])
+    app.slider(key="strength").set_value(2.0).run()
+    app.button(key="write").click().run()
+    assert_no_failure(app)
+    norm = usual_norm(tiny_model, dictionary, TEXT)
+    vector = steering_vector(dictionary, 3, 2.0, norm) - 0.5 * steering_vector(
+        dictionary, 5, 2.0, norm
+    )
+    written = app.session_state["written"]
+    expected = list(write_on(tiny_model, TEXT, Writing(8), (2, vector)))
+    assert [one.token_id for one in written.texts[2.0]] == [one.token_id for one in expected]
+    assert "Latent 3 + -0.5 × 5" in told(app)
+    app.button(key="remove_5").click().run()
+    assert "with" not in app.query_params
+    assert "Generated with other settings" in told(app)
+
+
+def test_a_link_has_the_other_latents_with_their_weights(data):
+    run = newest(data, 2)
+    link = {"run": run.run_id, "text": TEXT, "view": "steer", "steer": "3"}
+    app = open_page("decompose", **link, **{"with": "5*0.5,9*-1,3*1,99999*1,x"})
+    assert app.number_input(key=f"weight_{run.run_id}_5").value == 0.5
+    assert app.number_input(key=f"weight_{run.run_id}_9").value == -1
+    assert "make no sense" in app.warning[0].value
+    assert app.query_params["with"] in ("5*0.5,9*-1", ["5*0.5,9*-1"])
+
+
+def test_the_model_as_it_is_judges_every_text(data, tiny_model):
+    run = newest(data, 2)
+    app = open_page("decompose", run=run.run_id, text=TEXT, view="steer", steer="3", tokens="8")
+    app.slider(key="strength").set_value(2.0).run()
+    app.button(key="write").click().run()
+    written = app.session_state["written"]
+    own = [one.log_probability for one in written.texts[0.0]]
+    np.testing.assert_allclose(written.judged[0.0], own, atol=1e-3)
+    for strength, tokens in written.texts.items():
+        known = judged(tiny_model, TEXT, Writing(8), tokens)
+        np.testing.assert_allclose(written.judged[strength], known, atol=1e-4)
+        assert f"perplexity {np.exp(-known.mean()):,.3g} by the model as it is" in told(app)
