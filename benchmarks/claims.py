@@ -2,6 +2,7 @@
 
 .venv/bin/python -m benchmarks.claims
 .venv/bin/python -m benchmarks.claims --only moving    its rows alone; the others stay as they are
+.venv/bin/python -m benchmarks.claims --only interpretability
 
 The figures come from the results of the benchmarks that `make claims` has run before, and from the
 curves that ship in benchmarks/curves.
@@ -27,11 +28,11 @@ _PAPER, _OURS = "The paper's claims", "This project's claims"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", choices=["moving"], help="rows that are written anew")
-    if parser.parse_args().only:
-        text = with_rows(DOCUMENT.read_text(encoding="utf-8"), moves())
-    else:
-        text = whole()
+    parts = {"moving": moves, "interpretability": interpretability.claims}
+    parser.add_argument("--only", choices=[*parts], help="rows that are written anew")
+    only = parser.parse_args().only
+    known = DOCUMENT.read_text(encoding="utf-8") if only else ""
+    text = with_rows(known, parts[only]()) if only else whole()
     DOCUMENT.write_text(text, encoding="utf-8")
     print(f"written: {DOCUMENT.relative_to(DOCUMENT.parent.parent)}")
 

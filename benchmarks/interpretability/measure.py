@@ -2,6 +2,7 @@
 autoencoders of the same size, made from the same tokens.
 
 .venv/bin/python -m benchmarks.interpretability.measure [--quick | --only-report] [--against NAME]
+.venv/bin/python -m benchmarks.interpretability.measure --only detection    the rest stays as it is
 
 What .cache/benchmarks/interpretability holds is not made again, so that a stopped run goes on where
 it was; remove that folder to measure anew.
@@ -9,6 +10,7 @@ it was; remove that folder to measure anew.
 
 import argparse
 import json
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -31,6 +33,7 @@ from benchmarks.interpretability.runs import (
     settings,
     titled_by_strongest,
 )
+from benchmarks.interpretability.strong import strong_uses
 from benchmarks.versus_sae.sae_grid import CURVES, SMOLLM2
 from itda_core.evaluation.batch import held_out_prompts
 from itda_core.evaluation.detection import EMBEDDER, detect
@@ -42,6 +45,11 @@ from itda_core.runs.run import Run
 
 FOUND = CURVES / "interpretability.json"
 FOLDER = CACHE / "interpretability"
+PARTS = {
+    "detection": ("strong", "detection", "by_strongest", "by_share"),
+    "probing": ("probing",),
+}
+"""What can be measured alone, with its entries"""
 _QUICK = Sizes(tokens=4_096, explored=4_096, probed=8_192, latents=40, atoms=512, epochs=2.0)
 
 
@@ -53,7 +61,10 @@ def main() -> None:
     )
     autoencoders = [name for name in METHODS if name != ITDA]
     options.add_argument("--against", choices=autoencoders, action="append", help="default: all")
+    options.add_argument("--only", choices=[*PARTS], help="what is measured anew")
     chosen = options.parse_args()
+    if chosen.only and chosen.against:
+        options.error("--only measures it of every method that the file has: leave --against out.")
     one_quiet_thread()
     use_cache()
     methods = [ITDA, *(chosen.against or autoencoders)]
@@ -63,7 +74,9 @@ def main() -> None:
         reporting.tables(found)
         return
     if not chosen.only_report:
-        found = measure(methods, Sizes(), FOLDER)
+        found = measure(methods, Sizes(), FOLDER, chosen.only)
+        if chosen.only:
+            found = merged(json.loads(FOUND.read_text(encoding="utf-8")), found)
         FOUND.write_text(json.dumps(found, indent=1), encoding="utf-8")
     reporting.report(json.loads(FOUND.read_text(encoding="utf-8")))
 
@@ -73,9 +86,14 @@ def claims() -> list[dict[str, object]]:
     return reporting.claims(json.loads(FOUND.read_text(encoding="utf-8")))
 
 
-def measure(methods: Sequence[str], sizes: Sizes, folder: Path) -> dict[str, Any]:
-    """Everything that the report needs, as JSON types."""
-    model = Remembering(load_model(SMOLLM2))
+def measure(
+    methods: Sequence[str], sizes: Sizes, folder: Path, only: str | None = None
+) -> dict[str, Any]:
+    """Everything that the report needs, or one of PARTS of it, as JSON types."""
+    model, found = Remembering(load_model(SMOLLM2)), {}
+    for name in methods:
+        share = found[ITDA]["strong"]["squares"] if ITDA in found and only != "probing" else None
+        found[name] = _measured(name, sizes, folder, model, share, only)
     return {
         "purpose": "interpretability",
         "model": SMOLLM2,
@@ -83,25 +101,61 @@ def measure(methods: Sequence[str], sizes: Sizes, folder: Path) -> dict[str, Any
         "corpus": CORPUS,
         "embedder": EMBEDDER,
         "sizes": asdict(sizes),
-        "methods": {name: _measured(name, sizes, folder, model) for name in methods},
+        "methods": found,
         "machine": {**machine(), "model's dtype": model.dtype},
     }
 
 
-def _measured(method: str, sizes: Sizes, folder: Path, model: "Remembering") -> dict[str, Any]:
+def merged(known: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """What is known with what was measured anew in place of it; the machine is that of the rest.
+    Ends the program where the new is of other sizes or runs."""
+    same = known["sizes"] == new["sizes"] and [*known["methods"]] == [*new["methods"]]
+    both = [(one["about"], known["methods"].get(name)) for name, one in new["methods"].items()]
+    if not same or not all(_is_alike(about, old["about"]) for about, old in both):
+        raise SystemExit(f"{FOUND.name} is of other runs: measure everything, without --only.")
+    methods = {name: {**old, **new["methods"][name]} for name, old in known["methods"].items()}
+    return {**known, "methods": methods}
+
+
+def _is_alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two are of the same run, made again: rounding may differ."""
+    return one["made"] == other["made"] and math.isclose(one["fvu"], other["fvu"], rel_tol=1e-6)
+
+
+def _measured(
+    method: str,
+    sizes: Sizes,
+    folder: Path,
+    model: "Remembering",
+    share: float | None,
+    only: str | None,
+) -> dict[str, Any]:
+    """share: see `strong_uses`."""
     run = make_run(method, sizes, folder)
     parts = {
-        "detection": lambda: _detected(run, sizes),
+        "strong": lambda: strong_uses(run, share),
+        "detection": lambda: _detected(run, sizes, share),
         "probing": lambda: _probed(run, sizes, model),
     }
     if method == ITDA:
         shadow = folder / "strongest"
         parts["by_strongest"] = lambda: _detected(titled_by_strongest(run, shadow), sizes)
+        parts["by_share"] = lambda: _by_share(run, sizes, found["strong"]["squares"])
     found = {"about": _about(method, run, sizes)}
     for name, make in parts.items():
-        found[name] = _kept(folder / f"{method}-{name}.json", make)
-        print(f"{method}: {name} is measured", flush=True)
+        if only is None or name in PARTS[only]:
+            found[name] = _kept(folder / f"{method}-{name}.json", make)
+            print(f"{method}: {name} is measured", flush=True)
     return found
+
+
+def _by_share(run: Run, sizes: Sizes, share: float) -> dict[str, Any]:
+    """The dictionary's strong uses told as those of an autoencoder are."""
+    scores = _detected(run, sizes, share)
+    return {
+        "strong": strong_uses(run, share),
+        "detection": [row for row in scores if row["uses"] == "strong"],
+    }
 
 
 def _about(method: str, run: Run, sizes: Sizes) -> dict[str, Any]:
@@ -112,8 +166,8 @@ def _about(method: str, run: Run, sizes: Sizes) -> dict[str, Any]:
     return {"made": how, **measures}
 
 
-def _detected(run: Run, sizes: Sizes) -> list[dict[str, Any]]:
-    *_, last = detect(run, load_model(EMBEDDER), sizes.latents)
+def _detected(run: Run, sizes: Sizes, share: float | None = None) -> list[dict[str, Any]]:
+    *_, last = detect(run, load_model(EMBEDDER), sizes.latents, strong_share=share)
     return last.scores
 
 

@@ -8,39 +8,28 @@ Paulo et al. (2025), with a token for the explanation and a cosine for the judge
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from itda_core.errors import RunError
+from itda_core.evaluation.detection_examples import (
+    MIN_USES,
+    Examples,
+    draw_examples,
+    draw_latents,
+)
 from itda_core.evaluation.intervals import resampled_interval
 from itda_core.model.model import Model
-from itda_core.runs.latent_uses import CodeTable, ReadTokens, Survey, read_tokens, title_tokens
+from itda_core.runs.latent_uses import CodeTable, ReadTokens, read_tokens, title_tokens
 from itda_core.runs.run import Run
 
 EMBEDDER = "minilm-l6"
 SAMPLE = 200
-MIN_USES = 20
-QUARTERS = ("weakest", "weaker", "stronger", "strongest")
-"""Quarters of a latent's uses by |coefficient|."""
-DRAWN = 20
-"""Uses drawn of each kind, and tokens that do not use the latent"""
 AGAINST = ("any token", "same token")
 _EMBED_TOGETHER = 64
-
-
-class Examples(NamedTuple):
-    """Tokens drawn for each of n_latents latents; −1 where there are no more."""
-
-    uses: dict[str, np.ndarray]
-    """by kind, [n_latents, n]: all (the quarters together), the quarters, positive and negative
-    coefficients, and leading: the latent is the token's largest term"""
-    alike: dict[str, np.ndarray]
-    """by kind, [n_latents, n]: beside each use a token of the same text that is none"""
-    others: np.ndarray
-    """[n_latents, DRAWN], any tokens that do not use the latent"""
 
 
 @dataclass
@@ -55,9 +44,17 @@ class Detection:
     """latent, title, uses (outside the title's prompt), auroc, by auroc"""
 
 
-def detect(run: Run, embedder: Model, sample: int = SAMPLE, seed: int = 0) -> Iterator[Detection]:
+def detect(
+    run: Run,
+    embedder: Model,
+    sample: int = SAMPLE,
+    seed: int = 0,
+    strong_share: float | None = None,
+) -> Iterator[Detection]:
     """Score `sample` of a run's latents, drawn by `seed` from those that at least MIN_USES
-    explored tokens use outside the prompt of their title.
+    explored tokens use outside the prompt of their title. Strong uses are told by the signs of the
+    coefficients, or with `strong_share` are the largest positive ones that hold this share, in
+    (0, 1], of the latent's squared coefficients.
 
     Only the run's files are read, not its model. Yields after each batch of prompts that the
     embedder reads; the last is the result. Raises RunError where no latent has that many uses.
@@ -74,7 +71,7 @@ def detect(run: Run, embedder: Model, sample: int = SAMPLE, seed: int = 0) -> It
             f"No latent of {run.run_id} is used by {MIN_USES} explored tokens. Explore more tokens."
         )
     uses = codes.uses_of(latents)
-    examples = draw_examples(latents, uses, titles[latents], tokens, survey, seed)
+    examples = draw_examples(latents, uses, titles[latents], tokens, survey, seed, strong_share)
     needed = np.unique(np.concatenate([titles[latents], *map(np.ravel, _drawn(examples))]))
     needed = needed[needed >= 0]
     result = Detection(len(np.unique(tokens.prompts[needed])))
@@ -88,91 +85,6 @@ def detect(run: Run, embedder: Model, sample: int = SAMPLE, seed: int = 0) -> It
     table = table.rename(columns={"token": "title"})[["latent", "title", "uses", "auroc"]]
     result.latents = table.dropna().sort_values("auroc", ascending=False).to_dict("records")
     yield result
-
-
-# What is drawn
-
-
-def draw_latents(uses: np.ndarray, sample: int, seed: int) -> np.ndarray:
-    """Up to `sample` latents with at least MIN_USES uses, in an order drawn by `seed`."""
-    return np.random.default_rng(seed).permutation(np.flatnonzero(uses >= MIN_USES))[:sample]
-
-
-def draw_examples(
-    latents: np.ndarray,
-    uses: dict[int, pd.DataFrame],
-    titles: np.ndarray,
-    tokens: ReadTokens,
-    survey: Survey,
-    seed: int,
-) -> Examples:
-    """Draw uses of every kind and tokens that are none, outside the prompt of each title.
-
-    latents, titles: [n_latents]; uses: token and coefficient by latent. Each latent has a generator
-    of its own, so that what is drawn does not depend on the others.
-    """
-    by_word = pd.Series(np.arange(len(tokens.words))[survey.explored & (tokens.words >= 0)])
-    by_word = {
-        word: tokens_of_kind.to_numpy()
-        for word, tokens_of_kind in by_word.groupby(tokens.words[by_word])
-    }
-    drawn, alike, others = [], [], []
-    for latent, title in zip(latents.tolist(), titles.tolist(), strict=True):
-        draw = np.random.default_rng([seed, latent])
-        allowed = survey.explored & (tokens.words >= 0)
-        allowed &= tokens.prompts != tokens.prompts[title]
-        table = uses[latent][allowed[uses[latent]["token"]]]
-        allowed[uses[latent]["token"]] = False
-        others.append(_some(np.flatnonzero(allowed), DRAWN, draw))
-        drawn.append(_draw_kinds(table, survey.largest, draw))
-        alike.append(
-            {
-                kind: _draw_alike(tokens_of_kind, tokens.words, by_word, allowed, draw)
-                for kind, tokens_of_kind in drawn[-1].items()
-            }
-        )
-    return Examples(_stacked(drawn), _stacked(alike), np.stack(others))
-
-
-def _draw_kinds(
-    table: pd.DataFrame, largest: np.ndarray, draw: np.random.Generator
-) -> dict[str, np.ndarray]:
-    """Tokens of each kind of use, padded with −1. table: token, coefficient of a latent's uses."""
-    used, coefficients = table["token"].to_numpy(), table["coefficient"].to_numpy()
-    order = np.argsort(np.abs(coefficients), kind="stable")
-    quarters = zip(QUARTERS, np.array_split(used[order], len(QUARTERS)), strict=True)
-    kinds = {name: _some(quarter, DRAWN // len(QUARTERS), draw) for name, quarter in quarters}
-    kinds = {"all": np.concatenate([*kinds.values()]), **kinds}
-    kinds["positive"] = _some(used[coefficients > 0], DRAWN, draw)
-    kinds["negative"] = _some(used[coefficients < 0], DRAWN, draw)
-    kinds["leading"] = _some(used[np.abs(coefficients) >= largest[used]], DRAWN, draw)
-    return kinds
-
-
-def _draw_alike(
-    used: np.ndarray,
-    words: np.ndarray,
-    by_word: dict[int, np.ndarray],
-    allowed: np.ndarray,
-    draw: np.random.Generator,
-) -> np.ndarray:
-    """For each use one of the `allowed` tokens with its text, −1 where there is none."""
-    drawn = np.full(len(used), -1)
-    for place, token in enumerate(used.tolist()):
-        if token >= 0:
-            alike = by_word[words[token]]
-            drawn[place] = _some(alike[allowed[alike]], 1, draw)[0]
-    return drawn
-
-
-def _some(tokens: np.ndarray, count: int, draw: np.random.Generator) -> np.ndarray:
-    """`count` of the tokens, each once, padded with −1."""
-    drawn = draw.choice(tokens, min(count, len(tokens)), replace=False) if len(tokens) else []
-    return np.concatenate([drawn, np.full(count - len(drawn), -1)]).astype(np.int64)
-
-
-def _stacked(drawn: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {kind: np.stack([of_latent[kind] for of_latent in drawn]) for kind in drawn[0]}
 
 
 def _drawn(examples: Examples) -> list[np.ndarray]:

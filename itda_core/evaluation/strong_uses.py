@@ -14,6 +14,8 @@ import numpy as np
 MIN_USES = 20
 """With fewer, a latent has no threshold"""
 POSITIVE_FOR_EACH_NEGATIVE = 10
+_ROUNDING = 1e-9
+"""Of sums of squares, so that all of them hold a share of 1"""
 FEW, UNSIGNED, NONE = "too few uses", "no negative coefficients", "the largest use is negative"
 
 
@@ -46,6 +48,29 @@ def strong_thresholds(latents: np.ndarray, coefficients: np.ndarray, n_latents: 
     filler[found] = np.minimum(1.0, (1 + cuts.others[found]) / cuts.wanted[found])
     why[found] = ""
     return Thresholds(threshold, filler, why)
+
+
+def share_thresholds(
+    latents: np.ndarray, coefficients: np.ndarray, share: float, n_latents: int
+) -> np.ndarray:
+    """The largest coefficient of each latent from which up positive uses hold at least `share`, in
+    (0, 1], of the squares of all its coefficients, [n_latents] float32; NaN where they hold less.
+
+    What uses of an autoencoder, whose signs say nothing, are told by where they stand beside strong
+    ones. latents, coefficients: as in `strong_thresholds`.
+    """
+    squares = coefficients.astype(np.float64) ** 2
+    wanted = share * (1 - _ROUNDING) * np.bincount(latents, squares, n_latents)
+    order = np.lexsort((-coefficients, latents))
+    order = order[coefficients[order] > 0]
+    owners, held = latents[order], np.cumsum(squares[order])
+    starts = np.searchsorted(owners, np.arange(n_latents))
+    held -= np.concatenate([[0.0], held])[starts][owners]
+    places = np.flatnonzero(held >= wanted[owners])
+    found, first = np.unique(owners[places], return_index=True)
+    cuts = np.full(n_latents, np.nan, np.float32)
+    cuts[found] = coefficients[order][places[first]]
+    return cuts
 
 
 class Cuts(NamedTuple):

@@ -14,6 +14,7 @@ from benchmarks.interpretability.runs import (
     titled_by_strongest,
     write_saelens,
 )
+from benchmarks.interpretability.strong import strong_uses
 from benchmarks.versus_sae.sae_training import Autoencoder
 from itda_core.config import HookPoint
 from itda_core.exchange.saelens import read_saelens
@@ -34,28 +35,36 @@ def probed(features, k, accuracy):
     }  # fmt: skip
 
 
-def method(everything, leading, latents, made):
+def method(everything, leading, strong, latents, made):
     scores = [
         score(uses, against, auroc)
-        for uses, auroc in (("all", everything), ("leading", leading), ("negative", None))
+        for uses, auroc in (
+            ("all", everything),
+            ("leading", leading),
+            ("negative", None),
+            ("strong", strong),
+        )
         for against in ("any token", "same token")
     ]
     results = [probed("latents", 5, latents), probed("activations", 5, 0.7)]
     about = {"made": made, "atoms": 2_048, "fvu": 0.2, "unused_share": 0.0}
     return {
         "about": about, "detection": scores, "probing": {"tokens": 1_000, "results": results},
+        "strong": {"by": "share", "latents": 2_031, "uses": 0.097, "squares": 0.534},
     }  # fmt: skip
 
 
 @pytest.fixture
 def found():
-    ours = method(0.6, 0.95, 0.7, "coverage")
+    ours = method(0.6, 0.95, 0.85, 0.7, "coverage")
     ours["by_strongest"] = copy.deepcopy(ours["detection"])
+    ours["by_share"] = copy.deepcopy({name: ours[name] for name in ("strong", "detection")})
+    ours["strong"]["by"] = "signs"
     return {
         "model": "smollm2-135m", "layer": 15, "corpus": "sotu", "embedder": "minilm-l6",
         "sizes": {"tokens": 40_960, "explored": 16_384, "latents": 200, "atoms": 2_048},
         "methods": {
-            "ITDA": ours, "TopK SAE": method(0.7, 0.9, 0.75, {"lr": 0.002, "epochs": 8.0}),
+            "ITDA": ours, "TopK SAE": method(0.7, 0.9, 0.8, 0.75, {"lr": 0.002, "epochs": 8.0}),
         },
         "machine": {"processor": "one of them"},
     }  # fmt: skip
@@ -63,16 +72,29 @@ def found():
 
 def test_claims_hold_where_the_dictionary_is_as_good_and_only_there(found):
     rows = reporting.claims(found)
-    assert [row["holds"] for row in rows] == [True, False, True, True, False]
+    assert [row["holds"] for row in rows] == [True, False, True, True, True, True, False]
     assert rows[0]["figure"] == "0.950 (0.940–0.960)"
     assert rows[1]["figure"] == "AUROC 0.600 (0.590–0.610) against 0.700 (0.690–0.710) (TopK SAE)"
-    assert rows[3]["figure"] == "party 0.700 (0.400–0.900) against 0.700 (0.400–0.900)"
-    assert rows[4]["figure"] == "party 0.700 (0.400–0.900) against 0.750 (0.400–0.900)"
+    assert rows[5]["figure"] == "party 0.700 (0.400–0.900) against 0.700 (0.400–0.900)"
+    assert rows[6]["figure"] == "party 0.700 (0.400–0.900) against 0.750 (0.400–0.900)"
 
 
 def test_a_claim_against_autoencoders_has_to_hold_against_each_of_them(found):
-    found["methods"]["BatchTopK SAE"] = method(0.5, 0.96, 0.6, {"lr": 0.002, "epochs": 8.0})
-    assert [row["holds"] for row in reporting.claims(found)] == [True, False, False, True, False]
+    found["methods"]["BatchTopK SAE"] = method(0.5, 0.96, 0.9, 0.6, {"lr": 0.002, "epochs": 8.0})
+    holds = [row["holds"] for row in reporting.claims(found)]
+    assert holds == [True, False, False, False, False, True, False]
+
+
+def test_strong_uses_have_to_be_told_as_well_by_either_rule(found):
+    rows = reporting.claims(found)
+    both = "AUROC 0.850 (0.840–0.860) by the signs, 0.850 (0.840–0.860) by the share against"
+    assert rows[3]["figure"] == f"{both} 0.800 (0.790–0.810) (TopK SAE)"
+    assert "from any token" in rows[3]["claim"]
+    assert "from a token of the same text" in rows[4]["claim"]
+    for row in found["methods"]["ITDA"]["by_share"]["detection"]:
+        if row["uses"] == "strong" and row["against"] == "same token":
+            row["auroc"] = 0.79
+    assert [row["holds"] for row in reporting.claims(found)][3:5] == [True, False]
 
 
 def test_the_document_holds_every_claim_and_table(found, tmp_path, monkeypatch):
@@ -88,8 +110,46 @@ def test_the_document_holds_every_claim_and_table(found, tmp_path, monkeypatch):
     for block in saved["blocks"]:
         assert block.get("table", "") in text
     assert "| negative | – | – | – |" in text
+    assert "| ITDA | signs | 2031 | 0.097 | 0.534 | 0.850 (0.840–0.860) |" in text
+    assert "| ITDA | share of squares | 2031 | 0.097 | 0.534 | 0.850 (0.840–0.860) |" in text
+    assert "| TopK SAE | share of squares | 2031 | 0.097 | 0.534 | 0.800 (0.790–0.810) |" in text
     assert "| party: Republican or Democratic | 5 | 10 | 0.700 (0.400–0.900) | 0.750" in text
     assert "- processor: one of them" in text
+
+
+def test_what_is_measured_anew_takes_the_place_of_what_was_there(found):
+    new = copy.deepcopy(found)
+    for one in new["methods"].values():
+        del one["probing"]
+        one["strong"]["uses"] = 0.2
+        one["about"]["fvu"] *= 1 + 1e-8  # made again
+    both = interpretability.merged(found, new)
+    for name, one in both["methods"].items():
+        assert one["strong"]["uses"] == 0.2
+        assert one["probing"] == found["methods"][name]["probing"]
+    new["methods"]["ITDA"]["about"]["fvu"] = 0.21
+    with pytest.raises(SystemExit, match="of other runs"):
+        interpretability.merged(found, new)
+
+
+def test_strong_uses_hold_the_share_that_was_asked_for(tmp_path):
+    """Of latent 1's squares 16 and 9 outside its own prompt, and of latent 0's one use."""
+    run = Run(tmp_path, {}, {})
+    spans = {"starts": [[0, 3, 7], [0, 3]], "ends": [[2, 6, 9], [2, 6]]}
+    prompts = {"prompt_id": ["a", "b"], "text": ["of all in", "is not"], **spans}
+    pd.DataFrame(prompts).to_parquet(tmp_path / "prompts.parquet")
+    codes = [(0, "a", 0, 0, 9.0), (0, "b", 0, 0, 2.0), (1, "a", 1, 0, 4.0), (1, "a", 2, 0, 3.0)]
+    columns = ["latent", "prompt_id", "position", "step", "coefficient"]
+    pd.DataFrame(codes, columns=columns).to_parquet(tmp_path / "codes.parquet")
+    sources = [(0, "a", 0), (1, "b", 1)]
+    columns = ["latent", "prompt_id", "position"]
+    pd.DataFrame(sources, columns=columns).to_parquet(tmp_path / "sources.parquet")
+    found = strong_uses(run, 0.5)
+    assert found["by"] == "share"
+    assert found["latents"] == 2
+    assert found["uses"] == pytest.approx(2 / 3)
+    assert found["squares"] == pytest.approx((4 + 16) / (4 + 16 + 9))
+    assert strong_uses(run)["latents"] == 0  # too few uses to tell by their signs
 
 
 def test_the_results_that_ship_give_rows_for_the_claims():

@@ -13,31 +13,34 @@ from itda_core.cli.parser import make_parser
 from itda_core.errors import RunError
 from itda_core.evaluation.detection import (
     AGAINST,
-    DRAWN,
     EMBEDDER,
-    MIN_USES,
-    QUARTERS,
     SAMPLE,
-    Examples,
     Nearness,
     auroc,
     best_threshold,
     detect,
     detection_scores,
-    draw_examples,
-    draw_latents,
     embed,
     mean_interval,
     shares,
     threshold_accuracy,
 )
+from itda_core.evaluation.detection_examples import (
+    DRAWN,
+    MIN_USES,
+    QUARTERS,
+    Examples,
+    draw_examples,
+    draw_latents,
+)
 from itda_core.model.loading import load_model
 from itda_core.runs.latent_uses import CodeTable, read_tokens, title_tokens
 from itda_core.runs.run import Run, list_runs
+from tests.support.slow_thresholds import slow_threshold
 from tests.support.tiny_models import save_tiny_model
 from tests.support.trained_runs import shared_runs
 
-KINDS = ["all", *QUARTERS, "positive", "negative", "leading"]
+KINDS = ["all", *QUARTERS, "positive", "negative", "leading", "strong"]
 
 
 @pytest.fixture(scope="module")
@@ -352,6 +355,46 @@ def test_what_is_drawn_is_what_it_is_said_to_be(drawn):
         assert np.abs(leading) == pytest.approx(survey.largest[led[led >= 0]])
 
 
+def elsewhere(drawn, row):
+    """Coefficients of a latent's uses outside the prompt of its title, by token."""
+    latents, uses, titles, tokens, *_ = drawn
+    table = uses[latents[row]]
+    return {
+        token: np.float32(coefficient)
+        for token, coefficient in zip(table["token"], table["coefficient"], strict=True)
+        if tokens.prompts[token] != tokens.prompts[titles[row]]
+    }
+
+
+def test_strong_uses_are_those_above_the_threshold_of_the_signs(drawn):
+    for row, some in enumerate(drawn[-1].uses["strong"]):
+        coefficients = elsewhere(drawn, row)
+        expected = slow_threshold([*map(float, coefficients.values())])
+        strong = {token for token, c in coefficients.items() if expected and c >= expected[0]}
+        usable = {token for token in strong if drawn[3].words[token] >= 0}
+        assert {*some[some >= 0].tolist()} <= usable
+        assert (some >= 0).sum() == min(DRAWN, len(usable))
+
+
+def test_strong_uses_by_a_share_hold_it_and_the_others_stay_as_they_are(drawn):
+    *arguments, examples = drawn
+    found = draw_examples(*arguments, seed=0, strong_share=0.3)
+    for row, some in enumerate(found.uses["strong"]):
+        coefficients = elsewhere(drawn, row)
+        held, total, cut = 0.0, sum(float(c) ** 2 for c in coefficients.values()), np.inf
+        for c in sorted((float(c) for c in coefficients.values() if c > 0), reverse=True):
+            if held < 0.3 * total:
+                held, cut = held + c**2, c
+        is_held = held >= 0.3 * total
+        wanted = {token for token, c in coefficients.items() if is_held and c >= cut}
+        assert {*some[some >= 0].tolist()} <= wanted
+        some_of_it = {token for token in wanted if arguments[3].words[token] >= 0}
+        assert (some >= 0).sum() == min(DRAWN, len(some_of_it))
+    for kind in KINDS[:-1]:
+        assert found.uses[kind].tolist() == examples.uses[kind].tolist()
+        assert found.alike[kind].tolist() == examples.alike[kind].tolist()
+
+
 def test_quarters_run_from_the_weakest_uses_to_the_strongest(drawn):
     latents, uses, _, _, _, examples = drawn
     for row, latent in enumerate(latents):
@@ -479,7 +522,7 @@ def test_a_latent_used_by_its_titles_word_is_told_and_one_used_anywhere_is_not(t
 
 def test_detecting_yields_progress_and_rows_that_json_can_hold(run, tiny_bert, monkeypatch):
     monkeypatch.setattr("itda_core.evaluation.detection._EMBED_TOGETHER", 8)
-    monkeypatch.setattr("itda_core.evaluation.detection.MIN_USES", 12)
+    monkeypatch.setattr("itda_core.evaluation.detection_examples.MIN_USES", 12)
     steps = [(step.prompts, step.total_prompts) for step in detect(run, tiny_bert, 20)]
     assert steps == sorted(steps)
     assert steps[-1][0] == steps[-1][1]
@@ -501,7 +544,8 @@ def test_detecting_yields_progress_and_rows_that_json_can_hold(run, tiny_bert, m
 
 
 def test_a_run_with_too_few_uses_is_refused(run, tiny_bert, monkeypatch):
-    monkeypatch.setattr("itda_core.evaluation.detection.MIN_USES", 10_000)
+    for module in ("detection", "detection_examples"):
+        monkeypatch.setattr(f"itda_core.evaluation.{module}.MIN_USES", 10_000)
     with pytest.raises(RunError, match="10000 explored tokens"):
         last(detect(run, tiny_bert))
 

@@ -3,20 +3,15 @@
 import numpy as np
 import pytest
 
-from itda_core.evaluation.strong_uses import FEW, MIN_USES, NONE, UNSIGNED, strong_thresholds
-
-
-def slow_threshold(coefficients):
-    """The rule as docs/method.md has it, one candidate after another: threshold and filler."""
-    if len(coefficients) < MIN_USES:
-        return None
-    found = None
-    for t in sorted({c for c in coefficients if c > 0}, reverse=True):
-        positive = sum(c >= t for c in coefficients)
-        negative = sum(c <= -t for c in coefficients)
-        if 10 * negative <= positive:
-            found = t, min(1.0, (negative + 1) / positive)
-    return found
+from itda_core.evaluation.strong_uses import (
+    FEW,
+    MIN_USES,
+    NONE,
+    UNSIGNED,
+    share_thresholds,
+    strong_thresholds,
+)
+from tests.support.slow_thresholds import slow_threshold
 
 
 def thresholds(*coefficients):
@@ -97,3 +92,22 @@ def test_no_use_at_all_is_too_few():
     assert found.why.tolist() == [FEW, FEW]
     assert thresholds(np.array([-1.0] + [2.0] * (MIN_USES - 2))).why[0] == FEW
     assert thresholds(np.array([-1.0] + [2.0] * (MIN_USES - 1))).why[0] == ""
+
+
+def test_a_share_is_held_by_the_largest_positive_uses():
+    """Squares of latent 0: 16, 9, 4, 1 and 6.25 of a negative use, 36.25 in all; of latent 1 most
+    is negative; latent 2 has no use; latent 3 has one."""
+    latents = np.array([0, 0, 0, 0, 0, 1, 1, 3])
+    coefficients = np.array([1, 4, -2.5, 2, 3, 1, -5, 7], np.float32)
+    for share, expected in ((0.4, 4), (0.45, 3), (0.68, 3), (0.7, 2), (0.82, 1), (0.83, np.nan)):
+        found = share_thresholds(latents, coefficients, share, 4)
+        np.testing.assert_array_equal(found, [expected, np.nan, np.nan, 7])
+
+
+def test_a_share_of_one_takes_all_uses_of_an_autoencoder():
+    draw = np.random.default_rng(0)
+    latents = draw.integers(0, 50, 5_000)
+    coefficients = draw.exponential(size=5_000).astype(np.float32) + np.float32(0.01)
+    found = share_thresholds(latents, coefficients, 1.0, 50)
+    for latent in range(50):
+        assert found[latent] == coefficients[latents == latent].min()
