@@ -89,26 +89,37 @@ def lowest_cuts(
 ) -> Cuts:
     """The smallest size of a wanted use at and above which there are at least `for_each` wanted
     uses for each other one. latents, sizes (not negative), is_wanted: [n_uses]."""
-    order = np.argsort(_descending(latents, sizes.astype(np.float32), is_wanted))
-    owners, wanted = latents[order], is_wanted[order]
-    starts = np.searchsorted(owners, np.arange(n_latents))
-    counted = np.cumsum(wanted)
-    counted -= np.concatenate([[0], counted])[starts][owners]
-    others = np.arange(1, len(order) + 1) - starts[owners] - counted
-    holds = wanted & (for_each * others <= counted)
-    last = np.full(n_latents, -1)
-    np.maximum.at(last, owners[holds], np.flatnonzero(holds))
-    found = np.flatnonzero(last >= 0)
+    if (latents[1:] < latents[:-1]).any():
+        order = np.argsort(latents, kind="stable")
+        latents, sizes, is_wanted = latents[order], sizes[order], is_wanted[order]
+    keys = _from_the_largest(sizes.astype(np.float32), is_wanted)
+    starts = np.searchsorted(latents, np.arange(n_latents + 1, dtype=latents.dtype))
     cuts = Cuts(np.full(n_latents, np.nan, np.float32), *np.zeros((2, n_latents), np.int64))
-    cuts.cut[found] = sizes[order][last[found]]
-    cuts.wanted[found], cuts.others[found] = counted[last[found]], others[last[found]]
+    for latent in np.flatnonzero(np.diff(starts)):
+        own = keys[starts[latent] : starts[latent + 1]]
+        own.sort()
+        wanted = (own & 1).astype(bool)
+        counted = np.cumsum(wanted)  # int64
+        others = np.arange(1, len(own) + 1) - counted
+        places = np.flatnonzero(wanted & (for_each * others <= counted))
+        if len(places):
+            last = places[-1]
+            cuts.cut[latent] = _size_of(own[last])
+            cuts.wanted[latent], cuts.others[latent] = counted[last], others[last]
     return cuts
 
 
-def _descending(latents: np.ndarray, sizes: np.ndarray, is_wanted: np.ndarray) -> np.ndarray:
-    """[n] uint64 that are in the order of latents, then of sizes from the largest, then of uses
-    that are not wanted: sorting one key takes a third of the time of three. The bits of floats that
-    are not negative are in the order of the floats."""
-    from_largest = np.uint64(0xFFFFFFFF) - sizes.view(np.uint32).astype(np.uint64)
-    owners = latents.astype(np.uint64) << np.uint64(33)
-    return owners | (from_largest << np.uint64(1)) | is_wanted.astype(np.uint64)
+_LARGEST = np.uint32(0x7FFFFFFF)
+"""As bits of a size: none is larger"""
+
+
+def _from_the_largest(sizes: np.ndarray, is_wanted: np.ndarray) -> np.ndarray:
+    """[n] uint32 that are in the order of sizes from the largest, then of uses that are not wanted,
+    and hold both, so that a latent's are sorted where they lie, in the processor's cache, and
+    nothing else has to be brought into their order. The bits of floats that are not negative are in
+    the order of the floats."""
+    return (_LARGEST - sizes.view(np.uint32)) << np.uint32(1) | is_wanted.astype(np.uint32)
+
+
+def _size_of(key: np.uint32) -> np.float32:
+    return (_LARGEST - (key >> np.uint32(1))).view(np.float32)

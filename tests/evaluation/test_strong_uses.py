@@ -71,6 +71,19 @@ def test_the_threshold_is_that_of_the_rule_told_slowly(seed):
             assert found.why[number] == ""
 
 
+def test_uses_may_come_in_any_order():
+    draw = np.random.default_rng(7)
+    latents, coefficients = draw.integers(0, 30, 3_000), draw.normal(1, 3, 3_000).round(1)
+    coefficients[coefficients == 0] = 0.1
+    in_order = np.argsort(latents, kind="stable")
+    found = strong_thresholds(latents, coefficients, 31)
+    expected = strong_thresholds(latents[in_order], coefficients[in_order], 31)
+    for one, other in zip(found[:2], expected[:2], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert found.why[30] == FEW
+    assert (~np.isnan(found.threshold)).sum() > 20
+
+
 def test_signs_by_chance_leave_next_to_nothing_strong():
     """Of 200 latents of nothing but filler, a use in forty at most is called strong."""
     draw = np.random.default_rng(3)
