@@ -143,7 +143,10 @@ def ids(runs_folder):
 
 
 @pytest.fixture
-def cli(capsys):
-    """Runs one command in this process; gives its exit code, standard output and error."""
+def cli(capsys, monkeypatch):
+    """Runs one command in this process; gives its exit code, standard output and error. What it
+    trains is not scored: that takes longer than most of the tests' trainings."""
+    for module in ("commands", "train_list"):
+        monkeypatch.setattr(f"itda_core.cli.{module}.score_trained", lambda runs, options: None)
     with signal_handlers_kept():
         yield lambda *arguments: run_command(capsys, *arguments)

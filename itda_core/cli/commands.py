@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itda_core.cli.console import corpus_spec, follow, refuse, show, trained
+from itda_core.cli.scoring import score_trained
 from itda_core.config import ModelSpec, TrainConfig, data_directory
 from itda_core.errors import InputError, first_line
 from itda_core.progress import Progress
@@ -22,7 +23,9 @@ from itda_core.training.as_said import SAID_BY_FOLDER, TRAIN_OPTIONS, config_as_
 if TYPE_CHECKING:
     from itda_core.model.model import Model
 
-_OF_ANY_TRAINING = ("command", "runs", "json", "progress", "device", "memory", "ray", "workers")
+_OF_ANY_TRAINING = (
+    "command", "runs", "json", "progress", "device", "memory", "ray", "workers", "no_scores",
+)  # fmt: skip
 """Options of `train` that say nothing of what is trained"""
 
 
@@ -40,6 +43,7 @@ def train(options: argparse.Namespace) -> int:
         return train_list(options)
     last = follow(_training_steps(options), options, can_resume=True, remedy=_go_on(options))
     runs = [read_run(options.runs / name) for name in last.finished]
+    score_trained(runs, options)
     show(options, {"runs": [trained(run) for run in runs]}, "runs")
     return 0
 
@@ -96,6 +100,7 @@ def move(options: argparse.Namespace) -> int:
     steps = move(run, model, layers, options.runs, site, options.device, options.memory)
     last = follow(steps, options, can_resume=True, remedy="the same command.")
     runs = [read_run(options.runs / name) for name in last.finished]
+    score_trained(runs, options)
     rows = [
         {**trained(one), "moved_from": run.run_id, "left_out": len(one.about["moved"]["left_out"])}
         for one in runs

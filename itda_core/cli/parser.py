@@ -197,9 +197,15 @@ def _add_train(train: argparse.ArgumentParser) -> None:
         help="train on a Ray cluster: auto, or host:port",
     )
     _add_number(train, _WORKERS, None)
+    _add_no_scores(train)
     _add_device(train)
     _add_memory(train)
     _add_progress(train)
+
+
+def _add_no_scores(command: argparse.ArgumentParser) -> None:
+    about = "leave out the scores of the latents, which `score` finds later"
+    command.add_argument("--no-scores", action="store_true", help=about)
 
 
 def _add_move(move: argparse.ArgumentParser) -> None:
@@ -211,6 +217,7 @@ def _add_move(move: argparse.ArgumentParser) -> None:
     move.add_argument("--layer", type=layers, help="one or several, such as 7,15 (the run's own)")
     move.add_argument(site.option, choices=site.choices, help=f"{site.help} (the run's own)")
     move.add_argument("--dtype", choices=DTYPES, default=DTYPES[0], help=SETTINGS["dtype"].help)
+    _add_no_scores(move)
     _add_device(move)
     _add_memory(move)
     _add_progress(move)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from itda_core.cli.console import follow, show, trained
+from itda_core.cli.scoring import score_trained
 from itda_core.config import layers_in_words
 from itda_core.progress import Progress
 from itda_core.runs.run import Run, read_run
@@ -18,6 +19,7 @@ def train_list(options: argparse.Namespace) -> int:
     listed = read_list(options.list)
     last = follow(_steps(listed, options), options, can_resume=True, remedy="the same command.")
     runs = [read_run(options.runs / name) for name in last.finished]
+    score_trained(runs, options)
     failed = [row for row in last.trainings if row["state"] == "failed"]
     failures = [
         {"training": row["number"], "title": row["title"], "error": row["error"]} for row in failed

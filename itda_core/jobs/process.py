@@ -19,6 +19,8 @@ LIST_FILE = "list.toml"
 """Of a job that trains a list; JSON too, since its reader looks at the content"""
 _WITH_A_MODEL = ("train", "move", "evaluate", "probe", "score", "measure", "compare-latents")
 """Commands that take --device and --memory"""
+_SCORED_BY_THE_QUEUE = ("train", "move")
+"""Commands whose runs get their scores by a job of their own, after them"""
 
 
 def begin(job: Job, directory: Path, runs: Path) -> subprocess.Popen:
@@ -29,6 +31,7 @@ def begin(job: Job, directory: Path, runs: Path) -> subprocess.Popen:
         command += ["--config", str(directory / "config.json")]
     if (directory / LIST_FILE).exists():
         command += ["--list", str(directory / LIST_FILE)]
+    command += ["--no-scores"] if job.command in _SCORED_BY_THE_QUEUE else []
     command += ["--ray", job.ray] if job.ray else []
     if job.command in _WITH_A_MODEL:
         command += ["--device", job.place] if job.place and not job.ray else []

@@ -64,7 +64,7 @@ def address(data):
 
 def _train(folder) -> None:
     command = [sys.executable, "-m", "itda_core", "train", "--model", "tiny-6x128-0", "--layers"]
-    sizes = ["--max-tokens", "6000", "--max-atoms", "300", "--l0", "8"]
+    sizes = ["--max-tokens", "6000", "--max-atoms", "300", "--l0", "8", "--no-scores"]
     subprocess.run(
         [*command, "2,4", *sizes, "--runs", str(folder / "runs")], cwd=REPOSITORY, check=True
     )

@@ -228,7 +228,7 @@ def test_every_option_of_a_training_is_refused_where_its_settings_are_settled(fa
     runs = ["--runs", tmp_path / "runs"]
     settled = {"config": tmp_path / "config.json", "resume": "tiny-6x128-0-00000000"}
     refused = []
-    where = ("runs", "json", "progress", "device", "memory", "ray", "workers")
+    where = ("runs", "json", "progress", "device", "memory", "ray", "workers", "no_scores")
     for name, option in told_apart("train"):
         if name in (*where, *settled):
             continue

@@ -113,8 +113,8 @@ def offer_written(written: Written) -> None:
     st.caption(
         f"{_latents_in_words(written)}. The stronger the colour, the less likely is the token by "
         "the model as it is, which reads each text anew: where steering breaks it down, its "
-        "perplexity rises. The mean log-probability is that of the model as it generated it, which finds "
-        "its own repetitions likely. Hover for both."
+        "perplexity rises. The mean log-probability is that of the model as it generated it, which "
+        "finds its own repetitions likely. Hover for both."
     )
     about = {"run": written.run_id, "latent": written.latent, "prompt": written.text}
     about["others"] = {str(latent): weight for latent, weight in written.others.items()}
