@@ -58,7 +58,7 @@ def show() -> None:
         st.warning(literal(error))
     busy = watch_active_jobs()
     runs = here.store.runs.table()
-    runs = runs.assign(name=runs["run_id"].map(names).fillna(""))
+    runs = runs.assign(name=[names.get(run_id, "") for run_id in runs["run_id"]])
     if runs.empty:
         if not busy:
             _offer_demo(here)
