@@ -13,6 +13,7 @@ from pages.components.frame import page
 from pages.components.job_panel import watch_active_jobs
 from pages.components.name_field import ask_for_name
 from pages.components.overview.export import show_exchange
+from pages.components.overview.first_minute import explain, show_examples
 from pages.components.text import bytes_text, literal
 from pages.components.train.moving import offer_move, show_origin
 
@@ -47,11 +48,6 @@ _LABEL_COLUMNS = {
 
 def show() -> None:
     st.title("ITDA explorer")
-    st.markdown(
-        "Dictionaries made of a language model's own activations. Every latent *is* the "
-        "activation of a token in a text, so it can be read at once; every other activation is "
-        "written as a short sum of them."
-    )
     here = explorer()
     names = here.names
     for error in filter(None, (here.import_error, here.names_error)):
@@ -59,10 +55,15 @@ def show() -> None:
     busy = watch_active_jobs()
     runs = here.store.runs.table()
     runs = runs.assign(name=[names.get(run_id, "") for run_id in runs["run_id"]])
+    explained, example = st.columns(2, gap="large") if not runs.empty else (st.container(), None)
+    with explained:
+        explain()
     if runs.empty:
         if not busy:
             _offer_demo(here)
         return
+    with example:
+        show_examples(runs)
     _show_runs(runs)
     _show_next(runs)
 

@@ -30,6 +30,8 @@ _KINDS_OF = {
     tuple[str, ...]: (tuple,),
 }
 """What JSON has for a field's type"""
+_SHORT = ("map", "score")
+"""Commands that take seconds"""
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,16 @@ class Job:
     """bytes that its model may use; None is what goes without saying"""
     ray: str = ""
     """address of the Ray cluster that it runs on; empty where this machine does"""
+    then: tuple[str, ...] = ()
+    """of a training: the commands that follow it, on what it has made"""
 
     @classmethod
     def from_dict(cls, said: Any) -> "Job":
         """What a job's file says. Raises InputError where it says something else than a job."""
         if not isinstance(said, dict):
             raise InputError("A job is a JSON object.")
-        said = {**said, "arguments": tuple(_words(said.get("arguments", [])))}
+        lists = {name: tuple(_words(said.get(name, []))) for name in ("arguments", "then")}
+        said = {**said, **lists}
         kinds = {field.name: _KINDS_OF[field.type] for field in fields(cls)}
         unknown = set(said) - set(kinds)
         lacking = {"job_id", "state", "title", "created"} - set(said)
@@ -79,6 +84,11 @@ class Job:
         if said["state"] not in STATES:
             raise InputError(f"A job can't be {said['state']!r:.60}.")
         return cls(**said)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it takes seconds, and so goes ahead of those that take minutes."""
+        return self.command in _SHORT
 
     @property
     def kind(self) -> str:

@@ -47,7 +47,8 @@ then one job runs, on the device that goes without saying."""
 
 
 class JobQueue:
-    """The jobs of one data folder. One runs at a time on each device; the others wait in order.
+    """The jobs of one data folder. One runs at a time on each device; the others wait, short
+    ones (maps, scores) first.
 
     A job may name its device: "any" (one of the fastest kind, or the one that ITDA_DEVICE says), a
     kind such as "cuda", or one such as "cuda:1".
@@ -76,15 +77,23 @@ class JobQueue:
         self._thread.start()
 
     def submit(
-        self, config: TrainConfig, device: str = ANY, memory: int | None = None, ray: str = ""
+        self,
+        config: TrainConfig,
+        device: str = ANY,
+        memory: int | None = None,
+        ray: str = "",
+        then: Sequence[str] = (),
     ) -> Job:
         """Queue a training. The same training, interrupted before, goes on where it stopped.
         memory: bytes that its model may use; ray: the cluster that trains, in place of a device
-        here. Raises SettingError where it can't be trained."""
+        here; then: what is queued of its runs once they are there, "map" or "evaluate". Raises
+        SettingError where it can't be trained."""
         config.check()
         title = f"{config.model.name} on {Path(config.corpus.name).name}, "
         title += layers_in_words(config.layers, config.site)
-        return self.enqueue("train", (), title, config, device, memory, ray)
+        where = {"device": device, "memory": memory, "ray": ray}
+        job = Job("", "queued", title, time.time(), then=tuple(then), **where)
+        return self._enqueue(job, config)
 
     def submit_list(
         self, text: str, device: str = ANY, memory: int | None = None, ray: str = ""
@@ -261,12 +270,16 @@ class JobQueue:
             return 0
         others = [one for one in self.jobs() if not one.ray and one.job_id != job.job_id]
         active = [one for one in others if one.state == "running" or _is_stopping(one)]
-        waiting = [one for one in others if one.state == "queued"]
-        before = [*active, *(one for one in waiting if one.job_id < job.job_id)]
+        waiting = in_turn([one for one in others if one.state == "queued"] + [job])
+        before = [*active, *waiting[: waiting.index(job)]]
         if self._places is None:
             return len(before)
         wanted = set(self._places.allowed(job))
         return sum(bool(wanted & self._may_have(one)) for one in before)
+
+    def _waiting(self) -> list[Job]:
+        """The jobs that wait, in the order in which they start."""
+        return in_turn([job for job in self.jobs() if job.state == "queued"])
 
     def _may_have(self, job: Job) -> set[str]:
         """The device that a job has, or those that it may get."""
@@ -289,7 +302,7 @@ class JobQueue:
         kind; a training goes on from its checkpoint. Raises InputError where its settings can't be
         used."""
         job = again(self._get(job_id))
-        names = ("command", "arguments", "device", "place", "memory", "ray")
+        names = ("command", "arguments", "device", "place", "memory", "ray", "then")
         kept = {name: getattr(job, name) for name in names}
         anew = Job("", "queued", job.title, time.time(), **kept)
         return self._enqueue(anew, self._read_config(job), self._list(job))
@@ -346,7 +359,7 @@ class JobQueue:
                 if code is not None:
                     self._tell()  # first its runs, then its end: a page may look in between
                     self._finish(job, code)
-            waiting = [job for job in self.jobs() if job.state == "queued"]
+            waiting = self._waiting()
             self._start_on_clusters([job for job in waiting if job.ray], running)
             if places is not None:
                 asked = {job.job_id for job in queued}
@@ -446,20 +459,25 @@ class JobQueue:
             lines = [line for line in self.log(job).splitlines() if line.strip()]
             state, error = "failed", (lines[-1] if lines else f"It ended with code {code}.")
         self._save(replace(job, state=state, error=error, ended=time.time(), pid=None))
-        self._score_what_came(job, state)
+        self._go_on_with_what_came(job, state)
 
-    def _score_what_came(self, job: Job, state: str) -> None:
-        """Queue the scores of what a training has made, but for runs that have some."""
-        if not (self._scores and state == "done" and job.kind in ("training", "move")):
+    def _go_on_with_what_came(self, job: Job, state: str) -> None:
+        """Queue the scores of what a training has made, but for runs that have some, and what else
+        it was asked to be followed by."""
+        if state != "done" or job.kind not in ("training", "move"):
             return
-        names = (self.progress(job) or {}).get("finished", [])
-        made = [self.runs / name for name in names if not (self.runs / name / SCORES_FILE).exists()]
         runs = []
-        for directory in made:
+        for name in (self.progress(job) or {}).get("finished", []):
             with contextlib.suppress(RunError):  # deleted meanwhile
-                runs.append(read_run(directory))
-        if runs:
-            self.submit_scores(runs)
+                runs.append(read_run(self.runs / name))
+        unscored = [run for run in runs if not (run.directory / SCORES_FILE).exists()]
+        if self._scores and unscored:
+            self.submit_scores(unscored)
+        if "map" in job.then:
+            for run in runs:
+                self.submit_map(run)
+        if "evaluate" in job.then and runs:
+            self.submit_evaluation(runs, job.device)
 
     def _exit_code(self, job: Job) -> int | None:
         """None while the process lives; a process of an earlier app leaves no code to read."""
@@ -478,7 +496,7 @@ class JobQueue:
             done = (self.progress(job) or {}).get("stage") == "done"
             state = "done" if done else "interrupted" if job.state == "running" else job.state
             self._save(replace(job, state=state, ended=time.time(), pid=None))
-            self._score_what_came(job, state)
+            self._go_on_with_what_came(job, state)
 
     def _get(self, job_id: str) -> Job:
         for job in self.jobs():
@@ -492,6 +510,12 @@ class JobQueue:
 
     def _save(self, job: Job) -> None:
         write_json(self.folder / job.job_id / "job.json", asdict(job))
+
+
+def in_turn(waiting: Sequence[Job]) -> list[Job]:
+    """Jobs in the order in which they start: short ones first, each in the order in which they were
+    queued, so that the map of a dictionary need not wait for the training of another."""
+    return sorted(waiting, key=lambda job: (not job.is_short, job.job_id))
 
 
 def _listed(text: str) -> list["ListedTraining"]:

@@ -66,9 +66,10 @@ class Explorer:
         self.store.close()
 
     def start_demo(self) -> None:
-        """Train SmolLM2 on the built-in corpus, the first layer on its own."""
+        """Train SmolLM2 on the built-in corpus, the first layer on its own; maps and evaluations
+        follow, so that every page has something to show."""
         for layers in DEMO_LAYERS:
-            self.queue.submit(demo_config(layers))
+            self.queue.submit(demo_config(layers), then=("map", "evaluate"))
 
     def keep_changes(self, changes: list[Change]) -> None:
         """Keep what was written about latents, in the file first, with where their sources stand

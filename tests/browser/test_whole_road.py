@@ -85,7 +85,8 @@ def build_the_demo(page: Page) -> None:
     page.wait_for_timeout(2_000)
     picture(page, "progress")
     expect(page.get_by_text("What to do next")).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_role("button", name="Cancel")).to_have_count(0, timeout=PATIENCE)
+    # Scores, maps and evaluations follow the trainings.
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0, timeout=8 * PATIENCE)
     assert_nothing_failed(page)
     picture(page, "overview", documented=True)
 
@@ -168,7 +169,6 @@ def below_the_bar(page: Page, text: str) -> None:
 def map_latents(page: Page) -> None:
     here = page.url
     page.goto(f"{here.partition('/decompose')[0]}/latents?view=map&search=treaty&colour=hits")
-    page.get_by_role("button", name="Make the map").click()
     expect(page.get_by_text("Click a point to open its latent")).to_be_visible(timeout=PATIENCE)
     page.wait_for_timeout(3_000)
     picture(page, "map", documented=True)
@@ -257,14 +257,15 @@ def compare_by_activations(page: Page) -> None:
 
 
 def evaluate_dictionaries(page: Page) -> None:
-    """Only the last layer, which is the quickest, unless the picture is for the documentation."""
+    """The demo's evaluation is there; another one begins by a click and is cancelled."""
     page.get_by_role("link", name="Evaluate", exact=True).click()
     for layer in () if PICTURES else (7, 15):
         page.get_by_role("button", name=re.compile(f"Remove .*layer {layer} ")).click()
         settled(page)
-    page.get_by_role("button", name="Evaluate (about").click()
+    expect(page.get_by_text("One dictionary")).to_be_visible()
+    page.get_by_role("button", name="Evaluate again").click()
     expect(page.get_by_role("progressbar").first).to_be_visible()
-    expect(page.get_by_text("One dictionary")).to_be_visible(timeout=4 * PATIENCE)
+    page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_role("button", name="Cancel")).to_have_count(0, timeout=PATIENCE)
     points = page.locator(".js-plotly-plot").first.locator(".scatterlayer .point")
     expect(points.nth(3)).to_be_attached()

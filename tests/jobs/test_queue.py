@@ -277,6 +277,42 @@ def test_the_runs_of_a_training_that_ends_are_scored_but_for_those_that_are(
     assert len(queue.jobs()) == 3  # and scores are not scored
 
 
+def test_short_jobs_go_ahead_of_long_ones(open_queue, config, monkeypatch):
+    monkeypatch.setattr(JobQueue, "_watch", lambda _queue: None)  # nothing is started
+    queue = open_queue()
+    first, second = queue.submit(config), queue.submit(replace(config, layers=(0,)))
+    evaluation, score, drawn = (
+        queue.enqueue(command, ["a"], command) for command in ("evaluate", "score", "map")
+    )
+    order = jobs_module.in_turn(queue.jobs())
+    assert [job.job_id for job in order] == [
+        job.job_id for job in (score, drawn, first, second, evaluation)
+    ]
+    assert [queue.ahead(job) for job in (score, drawn, first, second, evaluation)] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
+
+
+def test_a_training_is_followed_by_what_was_asked_for_and_so_when_it_is_resumed(
+    open_queue, config, tmp_path, runs_folder
+):
+    shutil.copytree(runs_folder, tmp_path / "runs")
+    first, second, _ = list_runs(tmp_path / "runs")
+    script = SAYS_FINISHED.replace("NAMES", f'"{first.run_id}", "{second.run_id}"')
+    queue = open_queue(script, scores=True)
+    cancelled = queue.submit(config, then=("map", "evaluate"))
+    queue.cancel(cancelled.job_id)
+    job = queue.resume(cancelled.job_id)
+    wait_until(lambda: ended(queue, job))
+    following = wait_until(lambda: len(queue.jobs()) == 6 and queue.jobs()[2:])
+    assert [one.command for one in following] == ["score", "map", "map", "evaluate"]
+    assert following[-1].run_ids == (first.run_id, second.run_id)
+
+
 # After a crash of the app
 
 

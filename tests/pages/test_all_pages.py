@@ -31,6 +31,7 @@ from tests.support.app import (
     SPECIAL,
     assert_no_failure,
     close_explorer,
+    dictionaries,
     newest,
     open_page,
     rows_of,
@@ -65,7 +66,7 @@ def test_a_database_of_an_older_version_is_made_anew_and_nothing_is_lost(
     try:
         app = open_page("overview")
         expected = {run.run_id for run in list_runs(folder / "runs")}
-        assert set(app.dataframe[0].value["run_id"]) == expected
+        assert set(dictionaries(app)["run_id"]) == expected
     finally:
         close_explorer()
 
@@ -92,7 +93,7 @@ def test_every_page_works_when_it_is_opened_alone(data, name):
 
 
 def test_overview_lists_each_dictionary_with_its_measured_fvu(data):
-    table = open_page("overview").dataframe[0].value
+    table = dictionaries(open_page("overview"))
     expected = {run.run_id: run.metrics["fvu"] for run in list_runs(data / "runs")}
     assert dict(zip(table["run_id"], table["fvu"], strict=True)) == pytest.approx(expected)
 
@@ -462,10 +463,9 @@ def test_the_train_page_lists_the_method_of_each_dictionary(data):
 
 
 def test_an_imported_autoencoder_is_named_as_one_wherever_it_is_shown(autoencoder):
-    mean = f"L0 {autoencoder.metrics['mean_l0']:.1f} on average"
     app = open_page("latents", run=autoencoder.run_id, latent="3")
     [label] = [name for name in app.selectbox(key="run").options if "SAE" in name]
-    assert f"Standard SAE · {N_LATENTS} latents · {mean}" in label
+    assert "layer 1 · Standard SAE · texts.jsonl" in label
     assert any("strongest token" in caption.value for caption in app.caption)
     assert not any("source token" in caption.value for caption in app.caption)
     app = open_page("similarity", view="models")

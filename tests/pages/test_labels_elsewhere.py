@@ -9,7 +9,14 @@ import pytest
 from itda_core.runs.labels import Label
 from itda_core.runs.run import list_runs
 from pages.components.explorer import explorer
-from tests.support.app import assert_no_failure, button, newest, open_page, rows_of
+from tests.support.app import (
+    assert_no_failure,
+    button,
+    dictionaries,
+    newest,
+    open_page,
+    rows_of,
+)
 from tests.support.labels import add_labels, read_labels
 
 WAR = "<b>war</b> & *peace*"
@@ -142,7 +149,7 @@ def test_labels_from_elsewhere_are_found_by_filters_and_in_other_pages(shared):
         app = open_page("latents", run=here.run_id, kind="all", **filters)
         assert app.session_state["latent"] == latent
     app = open_page("overview")
-    counts = app.dataframe[0].value.set_index("run_id")
+    counts = dictionaries(app).set_index("run_id")
     assert counts.loc[here.run_id, ["own", "elsewhere"]].tolist() == [0, 1]
     assert counts.loc[label.run_id, ["own", "elsewhere"]].tolist() == [1, 0]
     app = open_page("similarity", row="1", column="2")

@@ -5,7 +5,7 @@ import json
 from pages.components import explorer as explorer_module
 from pages.components.run_names import full_labels
 from tests.pages.test_evaluate import rows_of
-from tests.support.app import newest, open_page
+from tests.support.app import dictionaries, newest, open_page
 
 
 def test_a_dictionary_is_called_by_model_layer_and_corpus():
@@ -22,6 +22,8 @@ def test_those_that_would_read_alike_are_told_apart_by_what_differs():
     }
     rows = rows_of(tokens=[1_000, 2_000])
     assert full_labels(rows, {})["r1"] == "m · layer 7 · sotu · 2,000 tokens"
+    rows = rows_of(kind=["sae"] * 2, method=["Standard SAE"] * 2, mean_l0=[0.44, 16.0])
+    assert full_labels(rows, {})["r0"] == "m · layer 7 · Standard SAE · sotu · L0 0.4 on average"
     rows = rows_of(training_id=["m-1", "m-2"])
     assert full_labels(rows, {})["r1"] == "m · layer 7 · sotu · 2"
     rows = rows_of(model=["a/m", "b/m"])
@@ -51,14 +53,14 @@ def test_a_name_is_given_on_overview_and_stands_on_every_page(own_data):
         options = open_page(page).selectbox(key="run").options
         assert [one for one in options if one.startswith("“War study” · ")]
     assert any("War study" in one for one in open_page("evaluate").multiselect[0].options)
-    assert "War study" in open_page("overview").dataframe[0].value["name"].tolist()
+    assert "War study" in dictionaries(open_page("overview"))["name"].tolist()
 
 
 def test_a_damaged_file_of_names_is_told_and_costs_nothing_else(own_data):
     (own_data / "names.json").write_text("{")
     app = open_page("overview")
     assert "names.json is damaged" in app.warning[0].value.replace("\\", "")
-    assert len(app.dataframe[0].value) == 2
+    assert len(dictionaries(app)) == 2
     assert explorer_module.explorer().names == {}
 
 

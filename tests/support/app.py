@@ -84,3 +84,8 @@ def _components(node):
         if getattr(child, "type", "") == "bidi_component":
             yield child.proto
         yield from _components(child)
+
+
+def dictionaries(app):
+    """The table of dictionaries on Overview."""
+    return next(one.value for one in app.dataframe if "run_id" in one.value)

@@ -1,0 +1,136 @@
+"""What a newcomer needs in the first minute: four words, a picture, and one of each, live."""
+
+import pandas as pd
+import streamlit as st
+
+from itda_core.store.latent_search import LatentSearch
+from pages.components.explorer import explorer
+from pages.components.latents.score import strong_in_words, threshold_of
+from pages.components.run_names import run_label, words_of
+from pages.components.text import literal, shown, snippet, token_label
+
+_WORDS = (
+    "A **source** is a token of a real text, and the model's activation there, scaled to length 1, "
+    "is an **atom**; the **latent** that goes with it is titled by its source, so it can be read "
+    "at once. Every other activation is written as a short sum of atoms, each with a coefficient. "
+    "**L0** is the number of terms in that sum: more terms explain more, fewer are easier to read."
+)
+_PICTURE = """
+<svg viewBox="0 0 580 180" role="img" xmlns="http://www.w3.org/2000/svg"
+ font-family="sans-serif" font-size="14"
+ fill="currentColor">
+<title>A source becomes an atom; another activation is a sum of three atoms, so L0 is 3</title>
+<text x="6" y="20" font-weight="600">source: a token in a text</text>
+<text x="6" y="46">…ratify the</text>
+<rect x="80" y="30" width="50" height="23" rx="4" fill="#4a90b8" fill-opacity="0.35"/>
+<text x="85" y="46">treaty</text><text x="136" y="46">with Spain…</text>
+<path d="M240 41h58m-8-5 8 5-8 5" fill="none" stroke="currentColor" stroke-width="1.5"/>
+<text x="310" y="20" font-weight="600">atom: its activation, length 1</text>
+<g fill="#4a90b8"><rect x="312" y="32" width="14" height="18" fill-opacity="0.9"/>
+<rect x="328" y="32" width="14" height="18" fill-opacity="0.3"/>
+<rect x="344" y="32" width="14" height="18" fill-opacity="0.6"/>
+<rect x="360" y="32" width="14" height="18" fill-opacity="0.15"/>
+<rect x="376" y="32" width="14" height="18" fill-opacity="0.75"/></g>
+<text x="400" y="46">= latent 812, “treaty”</text>
+<text x="6" y="98" font-weight="600">another activation, as a sum of L0 = 3 terms</text>
+<text x="6" y="128">…the Senate and</text>
+<rect x="112" y="112" width="66" height="23" rx="4" fill="#d9863b" fill-opacity="0.35"/>
+<text x="117" y="128">commerce</text>
+<text x="190" y="128">≈ 31 × trade + 12 × treaty − 4 × war</text>
+<text x="190" y="152" opacity="0.75">such as these: coefficient × latent;</text>
+<text x="190" y="172" opacity="0.75">what is left over is the error.</text>
+</svg>"""
+_LATENTS = 200
+"""The best by score, among which one is shown"""
+_MIN_STRONG = 20
+_AROUND = 5
+"""Tokens on each side of the one that uses the latent"""
+
+
+def explain() -> None:
+    """The four words, and a picture of them."""
+    st.markdown(_WORDS)
+    ink = "#e6e6e6" if st.context.theme.type == "dark" else "#222222"
+    st.image(_PICTURE.replace("currentColor", ink).strip(), width="stretch")
+
+
+def show_examples(runs: pd.DataFrame) -> None:
+    """One latent of the newest dictionary, and a sentence that uses it. runs: rows of
+    Store.runs.table()."""
+    run = next(runs.sort_values(["created", "layer"]).tail(1).itertuples())
+    latent = _example(run)
+    if latent is None:
+        return
+    store = explorer().store
+    with st.container(border=True):
+        st.caption(f"From the newest dictionary, {literal(run_label(run))}")
+        st.markdown(f"**Latent {latent.latent}: {literal(token_label(latent.token))}**")
+        st.caption(
+            f"{words_of(run).source.capitalize()}: "
+            + literal(snippet(latent.text, latent.start, latent.end))
+        )
+        if threshold_of(latent) is not None:
+            st.markdown(literal(strong_in_words(latent)))
+        st.page_link(
+            "pages/latents.py",
+            label="Open this latent",
+            query_params={"run": run.run_id, "latent": str(latent.latent)},
+        )
+        uses = store.known(store.uses.strongest, run.run_id, int(latent.latent), _USES)
+        uses = uses[uses["prompt_id"] != latent.prompt_id]
+        if not uses.empty:
+            _show_sentence(run, uses.iloc[0])
+
+
+_USES = 5
+"""Of which the first from another text than the source's is shown"""
+
+
+def _example(run) -> pd.Series | None:
+    """A latent to begin with: a word with many strong uses that its source tells well, of those
+    the one whose strong uses are on that word most often; without scores the strongest."""
+    store = explorer().store
+    order = "auroc" if store.known(store.latents.judged, run.run_id) else "strength"
+    numbers = store.latents.page(run.run_id, LatentSearch(kind="usual"), -1, _LATENTS, order)
+    table = store.known(store.latents.table, run.run_id, tuple(numbers.numbers))
+    table = table[table["tokens"] > 0]
+    words = table[table["token"].str.strip().str.fullmatch(r"[^\W\d_]{6,}")]
+    good = words[words["strong"].fillna(0) >= _MIN_STRONG]
+    for some, by in ((good, "strong_on_word"), (words, "strongest"), (table, "strongest")):
+        if not some.empty:
+            return some.sort_values(by, ascending=False).iloc[0]
+    return None
+
+
+def _show_sentence(run, use: pd.Series) -> None:
+    """A few tokens of a text that uses the latent, each with the largest of its terms."""
+    store, prompt_id = explorer().store, str(use["prompt_id"])
+    terms = store.known(store.uses.strongest_terms, run.run_id, prompt_id)
+    near = terms[(terms["position"] - int(use["position"])).abs() <= _AROUND]
+    text = store.runs.prompt_text(prompt_id) or ""
+    st.markdown("**A sentence taken apart**")
+    st.caption("Each token with the largest of its terms.")
+    st.dataframe(
+        pd.DataFrame(
+            {
+                "token": [token_label(text[row.start : row.end]) for row in near.itertuples()],
+                "latent": near["latent"].tolist(),
+                "source": [shown(token_label(token)) for token in near["source"]],
+                "coefficient": near["coefficient"].tolist(),
+            }
+        ),
+        column_config={
+            "latent": st.column_config.NumberColumn("latent", format="%d"),
+            "source": words_of(run).source,
+            "coefficient": st.column_config.NumberColumn("coefficient", format="%+.1f"),
+        },
+        placeholder="–",
+        hide_index=True,
+        height="content",
+        key="first_sentence",
+    )
+    st.page_link(
+        "pages/decompose.py",
+        label="Take this text apart",
+        query_params={"run": run.run_id, "prompt": prompt_id, "token": str(int(use["position"]))},
+    )
