@@ -34,11 +34,11 @@ _PICTURE = """
 <text x="400" y="46">= latent 812, “treaty”</text>
 <text x="6" y="98" font-weight="600">another activation, as a sum of L0 = 3 terms</text>
 <text x="6" y="128">…the Senate and</text>
-<rect x="112" y="112" width="66" height="23" rx="4" fill="#d9863b" fill-opacity="0.35"/>
-<text x="117" y="128">commerce</text>
-<text x="190" y="128">≈ 31 × trade + 12 × treaty − 4 × war</text>
-<text x="190" y="152" opacity="0.75">such as these: coefficient × latent;</text>
-<text x="190" y="172" opacity="0.75">what is left over is the error.</text>
+<rect x="118" y="112" width="76" height="23" rx="4" fill="#d9863b" fill-opacity="0.35"/>
+<text x="123" y="128">commerce</text>
+<text x="204" y="128">≈ 31 × trade + 12 × treaty − 4 × war</text>
+<text x="204" y="152" opacity="0.75">such as these: coefficient × latent;</text>
+<text x="204" y="172" opacity="0.75">what is left over is the error.</text>
 </svg>"""
 _LATENTS = 200
 """The best by score, among which one is shown"""
