@@ -93,8 +93,11 @@ def _restore(key: str) -> None:
 
 
 def _lock_from_link(result: Decomposition, key: str) -> None:
-    wanted = st.query_params.get("token", "")
-    if not wanted or wanted == st.session_state.get("_written_token"):
+    wanted, written = st.query_params.get("token", ""), st.session_state.get("_written_token")
+    locked = _state(key)["locked"]
+    if locked is not None and str(locked) != written:
+        return  # locked just now: by quick keys the browser tells of an address that is behind
+    if not wanted or wanted == written:
         return
     number = number_below(wanted, len(result.spans()))
     if number is None:

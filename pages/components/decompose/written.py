@@ -113,7 +113,7 @@ def offer_written(written: Written) -> None:
     st.caption(
         f"{_latents_in_words(written)}. The stronger the colour, the less likely is the token by "
         "the model as it is, which reads each text anew: where steering breaks it down, its "
-        "perplexity rises. The mean log-probability is that of the model as it generated it, which "
+        "perplexity rises. What stands beside the strength is by the model as it generated, which "
         "finds its own repetitions likely. Hover for both."
     )
     about = {"run": written.run_id, "latent": written.latent, "prompt": written.text}

@@ -103,6 +103,7 @@ function cardShower(root, go) {
     if (!holder.isConnected || !anchor.isConnected) { return; }
     fillCard(holder, card, said, (what) => { hide(); go(what, key); });
     holder.style.left = "0px";
+    document.dispatchEvent(new CustomEvent("itda-card", { detail: holder }));
     holder.showPopover();
     const at = anchor.getBoundingClientRect();
     const { offsetWidth: width, offsetHeight: height } = holder;
@@ -117,6 +118,8 @@ function cardShower(root, go) {
   holder.addEventListener("mouseenter", () => clearTimeout(timer));
   holder.addEventListener("mouseleave", () => later(hide, CARD_DELAY));
   window.addEventListener("scroll", hide, { capture: true, passive: true });
+  const giveWay = (event) => { if (event.detail !== holder) { hide(); } }; // one on the page
+  document.addEventListener("itda-card", giveWay);
   // beside: it stands on the left of the element where there is room.
   const attach = (element, card, said, key, beside = false) => {
     if (!card && !said) { return; }
@@ -130,6 +133,7 @@ function cardShower(root, go) {
   const stop = () => {
     hide();
     window.removeEventListener("scroll", hide, { capture: true });
+    document.removeEventListener("itda-card", giveWay);
   };
   return { attach, stop };
 }

@@ -24,11 +24,12 @@ export default function (component) {
   const spans = [];
   let stopCards = () => {};
   root.stop?.(); // of the data before: Streamlit ends that one only with the page
-  // What was locked here counts until the server has heard of it: keys can be faster.
-  if (root.wanted && (root.wanted.index === data.locked || root.wanted.until < Date.now())) {
-    root.wanted = null;
-  }
-  let locked = root.wanted ? root.wanted.index : data.locked ?? null;
+  // What was locked here counts until the server has heard of all of it: keys can be faster.
+  const told = data.locked ?? null;
+  const sent = root.sent || [];
+  const isBehind = sent.length && sent.at(-1) !== told && sent.includes(told);
+  if (!isBehind) { root.sent = []; }
+  let locked = isBehind ? sent.at(-1) : told;
 
   function make(kind, name, text) {
     const element = document.createElement(kind);
@@ -100,8 +101,8 @@ export default function (component) {
   };
 
   const lock = (index) => {
+    root.sent = root.sent.length ? [...root.sent, index] : [locked, index];
     locked = index;
-    root.wanted = { index, until: Date.now() + 3000 };
     spans.forEach(([span], number) => {
       span.classList.toggle("locked", number === locked);
       if (data.clickable) { span.setAttribute("aria-pressed", String(number === locked)); }
