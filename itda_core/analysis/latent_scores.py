@@ -30,6 +30,8 @@ uses that must be"""
 _IN_SHORT = (
     "strong_squares", "auroc", "same_auroc", "strong_first", "strong_on_token", "strong_on_word",
 )  # fmt: skip
+CHANCE = 0.5
+"""The AUROC of a source that tells nothing"""
 _TOGETHER = 512
 """Latents whose cosines are in memory at once"""
 
@@ -110,8 +112,9 @@ def score_latents(
 
 def in_short(table: dict[str, np.ndarray]) -> dict[str, Any]:
     """What the scores of a run come to: how many latents have a threshold, the share of all uses
-    that are strong, and medians over latents, which a massive activation does not move; None where
-    there is nothing to count."""
+    that are strong, medians over latents, which a massive activation does not move, and of what
+    share of the latents with an AUROC the interval lies above chance; None where there is nothing
+    to count."""
     has = ~np.isnan(table["threshold"])
     n_uses = int(table["uses"].sum())
     return {
@@ -119,7 +122,15 @@ def in_short(table: dict[str, np.ndarray]) -> dict[str, Any]:
         "with_threshold": int(has.sum()),
         "strong_share": float(np.nansum(table["strong"]) / n_uses) if n_uses else None,
         **{f"median_{name}": _median(table[name]) for name in _IN_SHORT},
+        "auroc_above_chance": _above_chance(table["auroc_low"]),
+        "same_auroc_above_chance": _above_chance(table["same_low"]),
     }
+
+
+def _above_chance(low: np.ndarray) -> float | None:
+    """The share of intervals that begin above chance, of those that there are."""
+    low = low[~np.isnan(low)]
+    return float((low > CHANCE).mean()) if len(low) else None
 
 
 def _median(values: np.ndarray) -> float | None:

@@ -126,8 +126,9 @@ def score(options: argparse.Namespace) -> int:
     runs = [find_run(name, options.runs) for name in options.run]
     results = follow(score_runs(runs, options.device, options.memory), options).results
     columns = ("run_id", "latents", "with_threshold", "strong_share")
-    medians = [name for name in results[0] if name.startswith("median_")]
-    rows = [{name: result[name] for name in (*columns, *medians)} for result in results]
+    columns += tuple(name for name in results[0] if name.startswith("median_"))
+    columns += ("auroc_above_chance", "same_auroc_above_chance")
+    rows = [{name: result[name] for name in columns} for result in results]
     show(options, {"runs": results}, rows)
     return 0
 

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from itda_core.analysis import latent_scores
 from itda_core.analysis.judged_tokens import DRAWN, ReadRun, draw
-from itda_core.analysis.latent_scores import score_latents, score_runs
+from itda_core.analysis.latent_scores import in_short, score_latents, score_runs
 from itda_core.analysis.nearness import Judge
 from itda_core.cli.main import main
 from itda_core.errors import ModelError
@@ -19,7 +19,7 @@ from itda_core.evaluation.strong_uses import FEW, MIN_USES, NONE, UNSIGNED
 from itda_core.model.loading import load_model
 from itda_core.runs.latent_scores import SCORE_COLUMNS, SCORES_FILE, read_scores
 from itda_core.runs.run import list_runs
-from tests.evaluation.test_strong_uses import slow_threshold
+from tests.support.slow_thresholds import slow_threshold
 from tests.support.tiny_models import save_tiny_model
 from tests.support.trained_runs import tiny_config, trained
 
@@ -221,6 +221,15 @@ def test_scores_are_kept_with_each_run_and_made_the_same_again(runs, bert, monke
     )
     list(score_runs(runs))
     assert read_scores(runs[1]).latents.equals(kept[1].latents)
+
+
+def test_in_short_it_is_said_of_how_many_latents_the_interval_lies_above_chance():
+    nothing = np.full(4, np.nan)
+    table = dict.fromkeys(SCORE_COLUMNS, nothing)
+    table |= {"uses": np.array([9, 9, 9, 9]), "auroc_low": np.array([0.6, 0.5, 0.51, np.nan])}
+    found = in_short(table)
+    assert found["auroc_above_chance"] == pytest.approx(2 / 3)
+    assert found["same_auroc_above_chance"] is None
 
 
 def test_without_the_judge_the_rest_is_scored_and_it_is_said(runs, monkeypatch, capsys):

@@ -91,6 +91,13 @@ def test_how_well_a_source_tells_its_uses_is_said_with_the_interval():
     )
     both = latent(same_auroc=0.6, same_low=0.4, same_high=0.8)
     assert "and from the same token elsewhere 0.60 (0.40–0.80)" in how_well_told(both)
+    may_be_chance = " From the same token elsewhere it may be chance: the interval holds 0.5."
+    assert how_well_told(both).endswith(may_be_chance)
+    sure = latent(same_auroc=0.7, same_low=0.51, same_high=0.8)
+    assert "may be chance" not in how_well_told(sure)
+    neither = latent(auroc=0.5, auroc_low=0.3, auroc_high=0.7, same_auroc=0.6, same_low=0.5,
+                     same_high=0.9)  # fmt: skip
+    assert " From any token and from the same token elsewhere it may be" in how_well_told(neither)
     assert how_well_told(latent(auroc=np.nan)) == ""
     assert threshold_of(latent(threshold=np.nan)) is None
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from itda_core.analysis.latent_scores import CHANCE
 from itda_core.glossary import GLOSSARY
 from itda_core.runs.latent_uses import word_at
 from pages.components.cached import loaded_run
@@ -81,18 +82,24 @@ def strong_in_words(latent: pd.Series) -> str:
 
 
 def how_well_told(latent: pd.Series) -> str:
-    """How well its source tells its uses from other tokens; "" where that was not judged."""
+    """How well its source tells its uses from other tokens, and where the interval is too wide to
+    say that it does; "" where it was not judged."""
+    told = {
+        "any token": (latent.auroc, latent.auroc_low, latent.auroc_high),
+        "the same token elsewhere": (latent.same_auroc, latent.same_low, latent.same_high),
+    }
+    told = {against: one for against, one in told.items() if not np.isnan(one[0])}
+    if not told:
+        return ""
     parts = [
         f"{against} {value:.2f} ({low:.2f}–{high:.2f})"
-        for against, value, low, high in (
-            ("any token", latent.auroc, latent.auroc_low, latent.auroc_high),
-            ("the same token elsewhere", latent.same_auroc, latent.same_low, latent.same_high),
-        )
-        if not np.isnan(value)
+        for against, (value, low, high) in told.items()
     ]
-    if not parts:
-        return ""
-    return (
+    unsure = [against for against, (_, low, high) in told.items() if low <= CHANCE <= high]
+    text = (
         f"Its source tells them from {' and from '.join(parts)}: AUROC by {int(latent.drawn)} "
         "uses, 0.5 is chance."
     )
+    if unsure:
+        text += f" From {' and from '.join(unsure)} it may be chance: the interval holds 0.5."
+    return text
