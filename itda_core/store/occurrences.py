@@ -86,7 +86,7 @@ def find_text(
 ) -> tuple[Read, Occurrences]:
     """The prompts of a run, and where they say a text: upper and lower case are one, and so is
     white space. is_whole: only where no letter or digit is beside it."""
-    words = text.split()
+    words = text.split() or [text]
     longest = max(words, key=len)
     table = database.query_table(_PLAIN, run=run_id, pattern=re.escape(longest))
     texts = table.column("text").to_pylist()

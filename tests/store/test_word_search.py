@@ -188,6 +188,7 @@ def test_a_word_is_not_found_in_another_and_white_space_is_one():
     assert sources("WÄR") == [21]
     assert sources("W[AÄ]R$", "regex") == [4, 14, 22]
     assert sources("zebra") == []
+    assert sources(" ") == []  # no token here has white space
     store.close()
 
 

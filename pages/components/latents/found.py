@@ -17,7 +17,8 @@ def why_found(run_id: str, search: LatentSearch) -> dict[int, str]:
         return {}
     store = explorer().store
     is_strong = search.of_strong and store.known(store.latents.judged, run_id) == "strong"
-    sought = f"“{search.text[:_LONG]}{'…' if len(search.text) > _LONG else ''}”"
+    dots = "…" if len(search.text) > _LONG else ""
+    sought = "a match" if search.way == "regex" else f"“{search.text.strip()[:_LONG]}{dots}”"
     return {
         row.latent: shown(in_words(row, sought, "strong uses" if is_strong else "uses"))
         for row in store.latents.found(run_id, search).itertuples()
