@@ -94,15 +94,13 @@ def build_the_demo(page: Page) -> None:
 def end_what_follows(page: Page) -> None:
     """Scores and maps follow the trainings, then evaluations, which take minutes: these are
     cancelled, since the road makes one itself."""
-    expect(page.get_by_text(re.compile("^(Scores|Map) of"))).to_have_count(0, timeout=PATIENCE)
-    cancel, evaluations = (
-        page.get_by_role("button", name="Cancel"),
-        page.get_by_text(re.compile("^Evaluation of")),
-    )
-    while count := evaluations.count():
+    for others in ("on sotu, layer", "^(Scores|Map) of"):  # what follows comes as a training ends
+        jobs = page.get_by_text(re.compile(others))
+        expect(jobs).to_have_count(0, timeout=PATIENCE)
+    cancel = page.get_by_role("button", name="Cancel")
+    while cancel.count():
         cancel.first.click()
-        expect(evaluations).to_have_count(count - 1)
-    expect(cancel).to_have_count(0, timeout=PATIENCE)
+        page.wait_for_timeout(3_000)
 
 
 def browse_latents(page: Page) -> None:

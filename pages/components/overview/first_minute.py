@@ -51,7 +51,7 @@ def explain() -> None:
     """The four words, and a picture of them."""
     st.markdown(_WORDS)
     ink = "#e6e6e6" if st.context.theme.type == "dark" else "#222222"
-    st.image(_PICTURE.replace("currentColor", ink).strip(), width="stretch")
+    st.image(_PICTURE.replace("currentColor", ink).strip(), width=560)
 
 
 def show_examples(runs: pd.DataFrame) -> None:
