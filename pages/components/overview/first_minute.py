@@ -126,7 +126,7 @@ def _show_sentence(run, use: pd.Series) -> None:
         },
         placeholder="–",
         hide_index=True,
-        height="content",
+        height=38 + 35 * min(len(near), 5),
         key="first_sentence",
     )
     st.page_link(
