@@ -4,7 +4,7 @@ dictionaries of a small trained model."""
 import pytest
 from playwright.sync_api import expect
 
-from tests.support.browser import assert_nothing_failed, settled
+from tests.support.browser import assert_nothing_failed, settled, to_next
 from tests.support.labels import read_labels
 from tools.browser_setup import find_browser
 
@@ -38,7 +38,7 @@ def test_the_back_button_goes_to_the_latent_before(address, page, problems):
     page.goto(f"{address}/latents?latent=5&kind=all")
     expect(page.get_by_text("latent 5 ·")).to_be_visible()
     settled(page)
-    page.get_by_role("button", name="Next").click()
+    to_next(page).click()
     expect(page.get_by_text("latent 6 ·")).to_be_visible()
     page.go_back()
     expect(page.get_by_text("latent 5 ·")).to_be_visible()
@@ -50,14 +50,14 @@ def test_going_through_latents_writes_no_labels(address, data, page, problems):
     page.goto(f"{address}/latents?latent=5&kind=all")
     for number in range(6, 12):
         page.wait_for_timeout(500)
-        page.get_by_role("button", name="Next").click()
+        to_next(page).click()
         expect(page.get_by_text(f"latent {number} ·")).to_be_visible()
     page.wait_for_timeout(500)
     assert not (data / "labels.jsonl").exists()
     page.get_by_role("textbox", name="Label").fill("a <b>label</b>")
     page.get_by_role("button", name="Previous").click()
     expect(page.get_by_text("latent 10 ·")).to_be_visible()
-    page.get_by_role("button", name="Next").click()
+    to_next(page).click()
     expect(page.get_by_role("textbox", name="Label")).to_have_value("a <b>label</b>")
     assert len((data / "labels.jsonl").read_text().splitlines()) == 1
     assert problems == []
@@ -106,7 +106,7 @@ def test_a_token_is_marked_in_the_histogram_of_its_latent(address, page, problem
     page.goto(f"{address}/latents?latent=5&kind=all&mark=5:{strongest}")
     told = page.locator(".histogram .told")
     expect(told).to_have_text(f"decomposed token {strongest:+.2f}")
-    page.get_by_role("button", name="Next").click()
+    to_next(page).click()
     expect(page.get_by_text("latent 6 ·")).to_be_visible()
     expect(told).to_have_count(0)
     assert "mark" not in page.url

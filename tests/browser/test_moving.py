@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from itda_core.runs.run import list_runs
-from tests.support.browser import assert_nothing_failed, picture, settled
+from tests.support.browser import assert_nothing_failed, picture, settled, to_next
 from tools.browser_setup import find_browser
 
 LABELS = {number: f"name <{number}> of $x$" for number in range(40, 45)}
@@ -41,7 +41,7 @@ def label_latents(page: Page, address: str, run_id: str) -> None:
         page.get_by_role("textbox", name="Label").fill(label)
         page.keyboard.press("Enter")
         expect(page.get_by_text(f"Saved: label of latent {number}.")).to_be_visible()
-        page.get_by_role("button", name="Next").click()
+        to_next(page).click()
 
 
 def move(page: Page, address: str, run_id: str) -> None:
@@ -67,7 +67,7 @@ def see_labels(page: Page, address: str, run_id: str) -> None:
         expect(page.get_by_text(f"latent {number} ·")).to_be_visible()
         expect(page.get_by_text(f"“{label}”", exact=True)).to_be_visible()
         expect(page.get_by_role("link", name="from tiny-6x128-0 layer 4")).to_be_visible()
-        page.get_by_role("button", name="Next").click()
+        to_next(page).click()
 
 
 def compare(page: Page, address: str, left: str, right: str) -> None:

@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.support.browser import PATIENCE, PICTURES, assert_nothing_failed, picture, settled
+from tests.support.browser import (
+    PATIENCE,
+    PICTURES,
+    assert_nothing_failed,
+    picture,
+    settled,
+    to_next,
+)
 from tools.browser_setup import find_browser, running_app
 
 DEMO_TOKENS = "8192"
@@ -114,7 +121,7 @@ def browse_latents(page: Page) -> None:
     expect(page.get_by_text("Strongest uses")).to_be_visible()
     settled(page)
     first = page.url
-    page.get_by_role("button", name="Next").click()
+    to_next(page).click()
     page.wait_for_url(lambda url: url != first)
     page.locator("h1").click()
     page.keyboard.press("ArrowLeft")

@@ -1,9 +1,10 @@
 """What the browser tests look at and keep pictures of."""
 
 import os
+import re
 import shutil
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tools.browser_setup import REPOSITORY
 
@@ -55,3 +56,8 @@ def picture(page: Page, name: str, documented: bool = False, height: int = 900) 
         folder = REPOSITORY / PICTURES
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(SCREENSHOTS / f"{name}.png", folder / f"{name}.png")
+
+
+def to_next(page: Page) -> Locator:
+    """The button that goes to the next latent, beside the one that turns the list's page."""
+    return page.get_by_role("button", name=re.compile("^Next(?! page)"))
