@@ -7,6 +7,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_NAMED = 20
+"""Errors that one message names"""
+
+
 class ItdaError(Exception):
     """Something failed; the message names the remedy. The command line exits with 1."""
 
@@ -93,7 +97,10 @@ def together(errors: "Sequence[ItdaError]") -> ItdaError | None:
     none. It is a StoreError where one of them is."""
     if len(errors) < 2:
         return errors[0] if errors else None
-    lines = "\n".join(f"- {message}" for message in dict.fromkeys(map(str, errors)))
+    messages = [*dict.fromkeys(map(str, errors))]
+    more = len(messages) - _NAMED
+    lines = "\n".join(f"- {message}" for message in messages[:_NAMED])
+    lines += f"\n- and {more:,} more" if more > 0 else ""
     kind = StoreError if any(isinstance(one, StoreError) for one in errors) else RunError
     return kind(f"{len(errors):,} things can't be taken in; all others are there.\n{lines}")
 

@@ -17,6 +17,7 @@ _LINE = {
     "tokens": int, "total_tokens": int, "asked_tokens": int, "tokens_per_second": _NUMBER,
     "fraction": _NUMBER, "seconds_left": (*_NUMBER, _MAYBE), "atoms": dict, "max_atoms": int,
     "mean_error": dict, "skipped": dict, "finished": list, "trainings": list, "states": dict,
+    "time": str,
 }  # fmt: skip
 """What a line of a progress file says, and of which kind"""
 MAX_ROWS = 20

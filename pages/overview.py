@@ -51,7 +51,7 @@ def show() -> None:
     here = explorer()
     names = here.names
     for error in filter(None, (here.import_error, here.names_error)):
-        st.warning(literal(error))
+        st.warning("  \n".join(map(literal, error.split("\n"))))
     busy = watch_active_jobs()
     runs = here.store.runs.table()
     runs = runs.assign(name=[names.get(run_id, "") for run_id in runs["run_id"]])

@@ -66,7 +66,8 @@ def follow(
 
     A line goes to standard error, rewritten in place on a terminal, and to the file of --progress,
     which the queue reads. With `can_resume` SIGTERM and SIGINT stop the work where its state is
-    whole: ItdaError. remedy: what goes on with it.
+    whole: ItdaError. remedy: what goes on with it; "" where
+    nothing does.
     """
     stopped: list[int] = []
     if can_resume:
@@ -82,7 +83,8 @@ def follow(
             steps.close()
             end_status()
             go_on = f" Go on with: {remedy.format(training_id=progress.training_id)}"
-            raise ItdaError(f"Stopped.{go_on if progress.tokens or progress.block else ''}")
+            is_begun = remedy and (progress.tokens or progress.block)
+            raise ItdaError(f"Stopped.{go_on if is_begun else ''}")
     end_status()
     return progress
 

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 
 from itda_core.cli.console import follow
-from itda_core.errors import ItdaError
 from itda_core.runs.latent_scores import SCORES_FILE
 from itda_core.runs.run import Run
 
@@ -23,9 +22,9 @@ def score_trained(runs: Sequence[Run], options: argparse.Namespace) -> None:
         return
     quietly = copy.copy(options)
     quietly.progress = None
-    later = f"score {' '.join(run.run_id for run in left)}"
+    later = f"score {' '.join(str(run.directory) for run in left)}"
     try:
         steps = score_runs(left, options.device, options.memory)
-        follow(steps, quietly, can_resume=True, remedy=later)
-    except ItdaError as error:
+        follow(steps, quietly, can_resume=True, remedy="")
+    except Exception as error:  # what was trained is told of, whatever becomes of its scores
         print(f"Not scored: {error} Later: python -m itda_core {later}", file=sys.stderr)

@@ -1,7 +1,6 @@
 """What jobs took on this machine, from which the next ones are estimated."""
 
 import contextlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +10,7 @@ from statistics import median
 
 from itda_core.files import newest_lines
 from itda_core.jobs.job import Job
+from itda_core.progress import Progress
 
 NEWEST = 5
 """Jobs that are measured by, the newest: what a machine does beside changes"""
@@ -41,11 +41,13 @@ def measured(job: Job, folder: Path) -> Measured | None:
         return None
     try:
         with (folder / "progress.jsonl").open("rb") as file:
-            lines = [json.loads(line) for line in islice(file, _FIRST_LINES)]
-        last = json.loads(newest_lines(folder / "progress.jsonl")[-1])
-        first = next(line for line in lines if line["stage"] not in _PREPARING)
+            lines = filter(None, map(Progress.read_line, islice(file, _FIRST_LINES)))
+            first = next((line for line in lines if line["stage"] not in _PREPARING), None)
+        last = Progress.read_line(newest_lines(folder / "progress.jsonl")[-1])
+        if first is None or last is None:
+            return None
         began, ended = (datetime.fromisoformat(line["time"]).timestamp() for line in (first, last))
-    except (OSError, ValueError, KeyError, TypeError, IndexError, StopIteration):
+    except (OSError, ValueError, KeyError, IndexError, OverflowError):
         return None
     tokens, total, rate = (first.get(name) or 0 for name in _OF_FIRST)
     if last["stage"] != "done" or (total and tokens > _MAX_FIRST_SHARE * total):

@@ -5,13 +5,12 @@ directory, so that a run stays what its training wrote, and to no database, so t
 nothing.
 """
 
-import json
 import re
 import threading
 from pathlib import Path
 
 from itda_core.errors import InputError
-from itda_core.files import disk_errors_as_sentences, why_unreadable, write_json
+from itda_core.files import disk_errors_as_sentences, read_json, why_unreadable, write_json
 
 NAMES_FILE = "names.json"
 LONGEST_NAME = 60
@@ -30,14 +29,14 @@ def read_names(file: Path) -> dict[str, str]:
     if not file.exists():
         return {}
     try:
-        content = json.loads(file.read_bytes())
+        content = read_json(file)
         if not isinstance(content, dict) or content.get("version") != _VERSION:
             raise ValueError(f"it is not of version {_VERSION}")
         names = content.get("names")
-        if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        if not isinstance(names, dict):
             raise ValueError("it has no names by run")
-        return names
-    except (OSError, ValueError) as error:
+        return {run_id: _checked(name) for run_id, name in names.items()}
+    except (OSError, ValueError, InputError) as error:
         raise why_unreadable(
             file, error, "Mend it, or delete it to be without given names."
         ) from error
@@ -46,14 +45,22 @@ def read_names(file: Path) -> dict[str, str]:
 def keep_name(file: Path, run_id: str, name: str) -> None:
     """Call a dictionary so; an empty name takes its name away. Raises InputError for a name that
     can't be kept, RunError where the file can't be read: then it is left as it is."""
-    name = " ".join(name.split())
-    if len(name) > LONGEST_NAME:
-        raise InputError(f"A name has at most {LONGEST_NAME} characters, got {len(name)}.")
-    if _HALF.search(name):
-        raise InputError("The name holds half a character (a lone surrogate).")
+    name = _checked(name)
     with _writing, disk_errors_as_sentences(file.parent):
         names = read_names(file)
         if names.get(run_id, "") == name:
             return
         names = {**names, run_id: name} if name else {k: v for k, v in names.items() if k != run_id}
         write_json(file, {"version": _VERSION, "names": names})
+
+
+def _checked(name: object) -> str:
+    """A name as it is kept, without white space around it."""
+    if not isinstance(name, str):
+        raise InputError("A name is text.")
+    name = " ".join(name.split())
+    if len(name) > LONGEST_NAME:
+        raise InputError(f"A name has at most {LONGEST_NAME} characters, got {len(name)}.")
+    if _HALF.search(name):
+        raise InputError("The name holds half a character (a lone surrogate).")
+    return name

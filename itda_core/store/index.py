@@ -268,10 +268,9 @@ def rebuild(path: Path, runs: Path) -> int:
 
     The old file is replaced only when the new one is whole. Raises StoreError where the old one
     is open in another process or of a newer version, and RunError after all other runs are in
-    where one can't be; where none can, the old file stays.
+    where one can't be; where none can, an old file that can be used stays.
     """
-    if path.exists():
-        _check_replaceable(path)
+    is_current = path.exists() and _is_current(path)
     temporary = path.with_name(f".{path.name}-rebuild")
     temporary.unlink(missing_ok=True)
     database, damaged = Database(temporary), None
@@ -282,7 +281,7 @@ def rebuild(path: Path, runs: Path) -> int:
     finally:
         count = len(database.query("SELECT run FROM runs"))
         database.close()
-    if damaged and not count:
+    if damaged and not count and is_current:
         temporary.unlink()
         raise damaged
     temporary.replace(path)
@@ -292,14 +291,17 @@ def rebuild(path: Path, runs: Path) -> int:
     return count
 
 
-def _check_replaceable(path: Path) -> None:
-    """A database that another process holds or that a newer version wrote is left alone."""
+def _is_current(path: Path) -> bool:
+    """Whether a database can be used as it is: one that is damaged or of an older version can't,
+    which is what a rebuild is for. Raises StoreNotOursError where another process holds it or a
+    newer version wrote it: it is left alone."""
     try:
         Database(path).close()
     except StoreNotOursError:
         raise
-    except StoreError:  # damaged, or of an older version: that is what a rebuild is for
-        return
+    except StoreError:
+        return False
+    return True
 
 
 def _existing(directories: dict[str, str]) -> list[str]:

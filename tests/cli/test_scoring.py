@@ -59,9 +59,10 @@ def test_scores_are_left_out_where_it_is_said(scoring, training, tmp_path):
     assert (tmp_path / "runs" / moved["run_id"] / SCORES_FILE).exists()
 
 
-def test_runs_that_are_not_scored_are_told_as_ever(scoring, training, tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [RunError, RuntimeError])
+def test_runs_that_are_not_scored_are_told_as_ever(scoring, training, tmp_path, monkeypatch, error):
     def fails(*_args, **_options):
-        raise RunError("There is no room.")
+        raise error("There is no room.")
         yield
 
     monkeypatch.setattr(latent_scores, "score_runs", fails)
@@ -69,7 +70,7 @@ def test_runs_that_are_not_scored_are_told_as_ever(scoring, training, tmp_path, 
     runs = list_runs(tmp_path / "runs")
     assert code == 0
     assert all(run.run_id in out for run in runs)
-    later = " ".join(run.run_id for run in runs)
+    later = " ".join(str(run.directory) for run in runs)
     assert err.splitlines()[-1] == (
         f"Not scored: There is no room. Later: python -m itda_core score {later}"
     )

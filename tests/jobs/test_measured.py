@@ -63,6 +63,15 @@ def test_what_tells_nothing_of_a_rate_is_left_out(tmp_path, job, lines):
     assert measured(job, tmp_path) is None
 
 
+@pytest.mark.parametrize("line", [b"[" * 100_000, b'{"tokens": 5}', b'{"stage": 5}', b"\xff", b"1"])
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_a_line_that_is_none_costs_no_other_job(tmp_path, line, place):
+    lines = [json.dumps(one).encode() for one in TRAINED]
+    lines[place] = line
+    (tmp_path / "progress.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    assert (measured(DONE, tmp_path) is None) == (place > 0)  # without its first the rest tells
+
+
 def test_the_newest_jobs_of_a_kind_and_device_count(tmp_path):
     jobs = [replace(DONE, job_id=f"{n:05d}") for n in range(8)]
     jobs[7] = replace(jobs[7], command="evaluate")

@@ -31,8 +31,13 @@ def test_a_name_that_cannot_be_kept_is_refused(tmp_path, name, told):
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", '{"version": 2, "names": {}}', '{"version": 1, "names": {"a": 1}}']
-)
+    "content",
+    [
+        "{", "[]", "[" * 100_000, '{"version": 2, "names": {}}',
+        '{"version": 1, "names": {"a": 1}}', '{"version": 1, "names": {"a": "\\ud800"}}',
+    ],
+    ids=range(6),
+)  # fmt: skip
 def test_a_file_that_cannot_be_used_is_named_and_left_as_it_is(tmp_path, content):
     file = tmp_path / "names.json"
     file.write_text(content)

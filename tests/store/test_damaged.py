@@ -111,3 +111,21 @@ def test_a_folder_that_can_not_be_looked_into_is_told(folder, monkeypatch):
         f"{folder} can't be read (Permission denied). What is in it is left as it is: make it "
         "readable."
     )
+
+
+def test_an_old_database_makes_room_though_no_run_can_be_taken_in(folder, tmp_path):
+    """Else the explorer, which can't open the old one, could not start at all."""
+    path = tmp_path / "explorer.duckdb"
+    rebuild(path, folder)
+    for run in list_runs(folder):
+        (run.directory / "config.json").write_text("{")
+    before = path.read_bytes()
+    with pytest.raises(RunError, match="3 things"):
+        rebuild(path, folder)
+    assert path.read_bytes() == before
+    path.write_bytes(b"no database")
+    with pytest.raises(RunError, match="3 things"):
+        rebuild(path, folder)
+    database = Database(path)
+    assert database.query("SELECT run FROM runs").empty
+    database.close()

@@ -43,7 +43,7 @@ _PICTURE = """
 _LATENTS = 200
 """The best by score, among which one is shown"""
 _MIN_STRONG = 20
-_AROUND = 5
+_AROUND = 2
 """Tokens on each side of the one that uses the latent"""
 
 
@@ -126,7 +126,7 @@ def _show_sentence(run, use: pd.Series) -> None:
         },
         placeholder="–",
         hide_index=True,
-        height=38 + 35 * min(len(near), 5),
+        height="content",
         key="first_sentence",
     )
     st.page_link(
