@@ -45,6 +45,8 @@ from itda_core.runs.run import Run
 
 FOUND = CURVES / "interpretability.json"
 FOLDER = CACHE / "interpretability"
+_SHAPE = 2
+"""Of what is kept of a part, in its file's name: files of an earlier shape are not read"""
 PARTS = {
     "detection": ("strong", "detection", "by_strongest", "by_share"),
     "probing": ("probing",),
@@ -144,7 +146,10 @@ def _measured(
     found = {"about": _about(method, run, sizes)}
     for name, make in parts.items():
         if only is None or name in PARTS[only]:
-            found[name] = _kept(folder / f"{method}-{name}.json", make)
+            path = folder / f"{method}-{name}-{_SHAPE}.json"
+            if only:  # asked for anew
+                path.unlink(missing_ok=True)
+            found[name] = _kept(path, make)
             print(f"{method}: {name} is measured", flush=True)
     return found
 
