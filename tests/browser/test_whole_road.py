@@ -325,7 +325,7 @@ def train_a_second_dictionary(page: Page) -> None:
 
 def dictionary_made_here(page: Page) -> Locator:
     """Its entry among the dictionaries; the training that made it links to it by the same name."""
-    return page.locator("summary").get_by_text("layer 7 · 700 atoms")
+    return page.locator("summary").get_by_text("700 latents")
 
 
 def delete_a_dictionary(page: Page) -> None:

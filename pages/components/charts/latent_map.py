@@ -54,7 +54,7 @@ def latent_map(
         height=620,
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
         showlegend=False,
-        dragmode="lasso",
+        dragmode="pan",  # while the lasso is on, Streamlit takes no clicks
         uirevision="map",
         xaxis={"visible": False},
         yaxis={"visible": False},

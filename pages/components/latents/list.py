@@ -180,14 +180,18 @@ def show_list(run, listing: Listing, shown_page: LatentPage) -> None:
 
     table = explorer().store.known(_rows, listing, tuple(shown_page.numbers))
     table["from"] = origins(run, table["label_from"])
-    written = [name for name in ("found", "label", "from") if table[name].any()]
+    written = [name for name in ("label", "found", "from") if table[name].any()]
     measured, behind = ["cosine"] if listing.similarities else ["percent", "strongest"], []
-    if table["why"].notna().any():
-        measured = [*measured[:1], "auroc"]
+    is_scored = bool(table["why"].notna().any())
+    if is_scored:
+        measured = measured[:1]
         behind = [*["with_filler"] * listing.asked.of_strong, "strongest"]
     st.dataframe(
         table,
-        column_order=["latent", "token", *written, *measured, "source", *behind],
+        column_order=[
+            *("latent", "token", *["auroc"] * is_scored),  # how far to trust it comes first
+            *(*written, *measured, "source", *behind),
+        ],
         column_config={
             "latent": st.column_config.NumberColumn("no.", width=50, format="%d"),
             "token": st.column_config.TextColumn("token", width=80),

@@ -59,8 +59,8 @@ def show_map(run, listing: Listing, chosen: int) -> None:
     )
     st.caption(
         f"All {len(table):,} latents {_MADE_BY[method]}. Words stand where sources read so more "
-        "often than elsewhere on the map. Click a point to open its latent, draw around some to "
-        "list them alone; the buttons above the map zoom and move it."
+        "often than elsewhere on the map. Click a point to open its latent; with the lasso of the "
+        "buttons above the map draw around some to list them alone."
     )
     with export.popover("Export the map", width="stretch"):
         about = {"run": run.run_id, "method": method}

@@ -75,10 +75,12 @@ def strong_in_words(latent: pd.Series) -> str:
     )
     if not np.isnan(latent.word_above):
         alone = max(latent.word_above, latent.threshold)
-        return f"{word} above {alone:.3g}; mixed below. {from_up}: {strong}."
+        mixed = "; mixed below" if alone > latent.threshold else ""
+        return f"{word} above {alone:.3g}{mixed}. {from_up}: {strong}."
     if np.isnan(latent.strong_on_word):
         return f"{from_up}: {strong}."
-    return f"{from_up}: {strong}, {latent.strong_on_word:.0%} of them on {word}."
+    # The share leaves out the prompt of the source, which can't speak for itself.
+    return f"{from_up}: {strong}; in other prompts {latent.strong_on_word:.0%} of them on {word}."
 
 
 def how_well_told(latent: pd.Series) -> str:
