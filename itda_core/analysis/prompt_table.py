@@ -126,22 +126,33 @@ def _table(
     return PromptTable(prompts, found.reset_index(drop=True))
 
 
+def with_tokens(table: PromptTable, rows: Sequence[int]) -> list[int]:
+    """Those of some prompts of which a token was decomposed, each once, in their order. rows: of
+    `table.prompts`."""
+    tokens = table.prompts["tokens"]
+    return [row for row in dict.fromkeys(rows) if tokens[row] > 0]
+
+
 def compare_groups(table: PromptTable, a: Sequence[int], b: Sequence[int]) -> pd.DataFrame:
     """On which latents two groups of prompts differ, by the mean share of the prompts' squares.
 
     latent, mean_a, mean_b, difference (mean_a − mean_b), low and high (its 95 % percentile
     interval, the prompts of each group drawn anew 1,000 times), prompts_a, prompts_b (that use it).
     First those whose interval leaves out 0, the largest |difference| first. a, b: rows of
-    `table.prompts`. Raises InputError where a group has fewer than two prompts, or they share one.
+    `table.prompts`; those without a decomposed token have no shares and are left out. Raises
+    InputError where a group has fewer than two prompts then, or they share one.
     """
-    a, b = list(dict.fromkeys(a)), list(dict.fromkeys(b))
-    if min(len(a), len(b)) < 2:
-        raise InputError(
-            f"Group A has {len(a):,} and group B {len(b):,} prompts: an interval over prompts "
-            "needs two of each at least."
-        )
     if set(a) & set(b):
         raise InputError("A prompt is in both groups. Leave it in one.")
+    given = len(set(a)) + len(set(b))
+    a, b = with_tokens(table, a), with_tokens(table, b)
+    if min(len(a), len(b)) < 2:
+        left_out = given - len(a) - len(b)
+        of = " with a decomposed token" if left_out else ""
+        raise InputError(
+            f"Group A has {len(a):,} and group B {len(b):,} prompts{of}: an interval over prompts "
+            "needs two of each at least."
+        )
     matrix = table.matrix()
     of_a, of_b = matrix.loc[a].to_numpy(), matrix.loc[b].to_numpy()
     low, high = _intervals(of_a, of_b)

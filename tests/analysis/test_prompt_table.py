@@ -1,6 +1,7 @@
 """Prompts as a table: each against its own decomposition, groups against one latent at a time."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from itda_core.analysis.decomposition import decompose
@@ -100,6 +101,16 @@ def test_groups_are_compared_as_one_latent_at_a_time(table_of):
     assert any(is_sure)
     assert not all(is_sure)
     assert found["difference"].abs()[: sum(is_sure)].is_monotonic_decreasing
+
+
+def test_a_prompt_without_a_decomposed_token_is_in_no_group(table_of):
+    table, a, b = table_of(), [0, 1, 3], [4, 5, 6]
+    assert table.prompts["tokens"][2] == 0
+    expected = compare_groups(table, a, b)
+    pd.testing.assert_frame_equal(compare_groups(table, [2, *a], b), expected)
+    pd.testing.assert_frame_equal(compare_groups(table, a, [*b, 2, 2]), expected)
+    with pytest.raises(InputError, match="has 1 and group B 3 prompts with a decomposed token"):
+        compare_groups(table, [0, 2], b)
 
 
 def test_groups_that_are_none_and_an_empty_list_are_refused(table_of):

@@ -68,6 +68,16 @@ def test_the_groups_of_a_link_are_compared(data, expected):
     assert any("needs two of each" in one.value for one in app.info)
 
 
+def test_a_prompt_without_a_decomposed_token_is_counted_out_of_the_groups(data):
+    app = opened(data, prompts_as="groups", group_a="1,3")
+    app.session_state["prompts"] = [*PROMPTS, "x"]
+    app.query_params["group_a"] = "1,3"
+    app.run()
+    assert_no_failure(app)
+    said = "A: 2 prompts, B: 3; 1 prompt has no decomposed token and is left out."
+    assert any(one.value.startswith(said) for one in app.caption)
+
+
 def test_a_link_finds_the_list_again(data):
     name = opened(data).query_params["prompts"]
     app = open_page("decompose", run=newest(data, 2).run_id, view="prompts", prompts=name)

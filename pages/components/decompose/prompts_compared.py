@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from itda_core.analysis.prompt_table import PromptTable, compare_groups
+from itda_core.analysis.prompt_table import PromptTable, compare_groups, with_tokens
 from itda_core.errors import InputError
 from pages.components.cached import loaded_dictionary
 from pages.components.decompose.terms import label_column, with_context
@@ -80,9 +80,10 @@ def show_groups(run, table: PromptTable, group_a: list[int]) -> pd.DataFrame | N
         st.info(f"{literal(str(error))} Choose the rows of group A in *Table*; the others are B.")
         return None
     is_sure = found["low"] * found["high"] > 0
+    n_a, n_b = len(with_tokens(table, group_a)), len(with_tokens(table, group_b))
     st.caption(
-        f"A: {len(group_a):,} prompts, B: {len(group_b):,}. {int(is_sure.sum()):,} of "
-        f"{len(found):,} latents have a 95 % interval (over prompts, drawn anew 1,000 times) that "
+        f"A: {n_a:,} prompts, B: {n_b:,}{_left_out(len(table.prompts) - n_a - n_b)}. "
+        f"{int(is_sure.sum()):,} of {len(found):,} latents have a 95 % interval (over prompts, drawn anew 1,000 times) that "
         f"leaves out 0; some {_BY_CHANCE * len(found):.0f} may by chance. With few prompts the "
         "intervals are too narrow."
     )
@@ -108,6 +109,13 @@ def show_groups(run, table: PromptTable, group_a: list[int]) -> pd.DataFrame | N
     )
     columns = ["source_token", "label", "source_prompt_id", "source_position"]
     return pd.concat([found, sources[columns].reset_index(drop=True)], axis=1)
+
+
+def _left_out(count: int) -> str:
+    if not count:
+        return ""
+    prompts = "1 prompt has" if count == 1 else f"{count:,} prompts have"
+    return f"; {prompts} no decomposed token and {'is' if count == 1 else 'are'} left out"
 
 
 def _described(run, latents: np.ndarray) -> pd.DataFrame:
