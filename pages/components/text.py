@@ -1,5 +1,6 @@
 """Text made safe and short for showing. Pure functions."""
 
+import html
 import re
 from collections.abc import Sequence
 
@@ -31,6 +32,12 @@ def visible(text: str) -> str:
 def shown(text: str) -> str:
     """The same among other words, which keep their place whatever the text's direction."""
     return isolated(visible(text))
+
+
+def in_chart(text: str) -> str:
+    """What Plotly, which takes text for a kind of HTML, shows as text that is made to be shown
+    already. It has no name for quotation marks."""
+    return html.escape(text, quote=False)
 
 
 def quoted(text: str) -> str:

@@ -222,6 +222,14 @@ def test_each_dictionary_has_a_colour_and_a_shape_of_its_own_and_clicks_name_it(
     assert figure.layout.yaxis.title.text == "FVU (lower is better)"
 
 
+def test_a_name_reaches_the_curves_as_text():
+    given = '<a href="//x">a</a>\n&lt;b'
+    [line] = pareto(POINTS[:2].assign(label=given), "FVU", "lower", None).data
+    # Plotly knows these three names of signs and no &quot;, and a line break would end the line.
+    expected = '&lt;a href="//x"&gt;a&lt;/a&gt;↵&amp;lt;b'
+    assert [line.name, *(one[2] for one in line.customdata)] == [expected] * 3
+
+
 def test_a_bar_says_which_tokens_it_stands_for():
     edges = [(0, 0), (1, 9), (10, 99), (100, 999), (1_000, 9_999), (133.67, 149.98), (0.5, 0.123)]
     bins = [

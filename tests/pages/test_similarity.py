@@ -525,6 +525,21 @@ def drawn(values, **look):
     return charts_similarity.matrix(values, names, names, ("", ""), hovers, full)
 
 
+def test_names_of_models_reach_the_charts_as_text():
+    name, safe = '<b>"m"</b> · layer 1', '&lt;b&gt;"m"&lt;/b&gt; · layer 1'
+    values, names = ALIKE, [f"{name}{n}" for n in range(4)]
+    hovers = [[f"{name}\n{name}"] * 4 for _ in range(4)]
+    look = Look(0.0, 1.0, "", sides=(f"A: {name}",))
+    figure = charts_similarity.matrix(values, names, names, ("", ""), hovers, look)
+    assert list(figure.layout.yaxis.ticktext) == [f"{safe}{n}" for n in range(4)]
+    below = [text.replace("<br>", " · ") for text in figure.layout.xaxis.ticktext]
+    assert below == [f"{safe}{n}" for n in range(4)]
+    assert figure.layout.title.text == f"A: {safe}"
+    assert set(figure.data[0].hovertext) == {f"{safe}<br>{safe}"}
+    tree = dendrogram(values, names)
+    assert sorted(tree.layout.yaxis.ticktext) == [f"{safe}{n}" for n in range(4)]
+
+
 def test_values_are_printed_where_they_can_be_read():
     small, large = np.full((16, 16), 0.5), np.full((17, 17), 0.5)
     assert sum(len(trace.text) for trace in drawn(small).data if trace.mode == "text") == 256

@@ -1,10 +1,13 @@
 """What if, pressed at each term: at one token or at all, and the edits that are kept."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from itda_core.analysis.decomposition import decompose
 from itda_core.analysis.what_if import Edit, what_if
+from pages.components.charts.what_if import divergence_by_token
 from pages.components.decompose import edits as edits_panel
 from pages.components.decompose import tries as tries_panel
 from pages.components.decompose.edits import _with_action, edits_in_words
@@ -55,6 +58,14 @@ def test_a_button_changes_its_latent_and_takes_its_own_change_back(before, actio
 def test_edits_are_told_in_words():
     edits = (Edit(5, 0.0), Edit(6, -1.0, 7), Edit(8, 1.0, 5))
     assert edits_in_words(edits, {5: "war", 8: "sea"}) == "war (5) ×0, 6 ×−1 → 7, sea (8) → war (5)"
+
+
+def test_names_of_tokens_reach_the_chart_as_text():
+    outcome = SimpleNamespace(kl_reconstruction=np.ones(2), kl_edit=np.ones(2))
+    figure = divergence_by_token(outcome, ['<b>"', "&lt;"])
+    expected = ['&lt;b&gt;"', "&amp;lt;"]
+    assert list(figure.layout.xaxis.ticktext) == expected
+    assert all(list(line.customdata) == expected for line in figure.data)
 
 
 def test_a_button_edits_the_locked_token_alone_or_all(opened, tiny_model, monkeypatch):

@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from pages.components.charts.latent import BLUE, ORANGE
+from pages.components.text import in_chart, visible
 
 _COLOURS = (BLUE, ORANGE, "#3d9a68", "#a05fae", "#a8851c", "#c4507a", "#71808a", "#6470d2")
 """Dark enough for a white page and light enough for a black one."""
@@ -50,15 +51,16 @@ def pareto(points: pd.DataFrame, y_title: str, better: str, chosen: tuple | None
 
 def _line(rows: pd.DataFrame, number: int, sizes: list[int]) -> go.Scatter:
     first = rows.iloc[0]
+    name = in_chart(visible(first["label"]))
     shape = _SHAPES[number] + ("-open" if first["is_sae"] else "")
     return go.Scatter(
         x=rows["mean_l0"],
         y=rows["value"],
-        name=first["label"],
+        name=name,
         mode="lines+markers",
         line={"color": _COLOURS[number], "dash": "dot" if first["is_sae"] else "solid"},
         marker={"symbol": shape, "size": sizes, "opacity": 1.0, "color": _COLOURS[number]},
-        customdata=rows[["run_id", "l0", "label"]].to_numpy(),
+        customdata=rows[["run_id", "l0"]].assign(name=name).to_numpy(),
         hovertemplate="%{customdata[2]}<br>L0 %{customdata[1]}, %{x:.2f} terms used<br>%{y:.4f}"
         "<extra></extra>",
         # A chosen point must not fade the others.

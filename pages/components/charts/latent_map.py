@@ -1,14 +1,12 @@
 """The map of latents: a pure function from a table to a plotly figure."""
 
-import html
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from pages.components.charts.latent import BLUE, GREY, ORANGE
 from pages.components.charts.map_regions import map_regions
-from pages.components.text import token_label, visible
+from pages.components.text import in_chart, token_label, visible
 
 COLOURS = {
     "density": "How often they are used",
@@ -73,7 +71,7 @@ def _words(regions: pd.DataFrame, is_dark: bool) -> list[dict]:
         {
             "x": row.x,
             "y": row.y,
-            "text": html.escape(visible(row.words)),
+            "text": in_chart(visible(row.words)),
             "showarrow": False,
             "font": {"size": 13, "color": colour},
             "bgcolor": ground,
@@ -114,8 +112,6 @@ def _marker(table: pd.DataFrame, colour: str, listed: set[int]) -> dict:
 
 def _hover(row) -> str:
     """Plotly takes what it shows for a kind of HTML."""
-    before, token, after = (
-        html.escape(visible(text)) for text in (row.before, row.token, row.after)
-    )
-    about = f"latent {row.latent} · {html.escape(token_label(row.token))} · {row.density:.2%}"
+    before, token, after = (in_chart(visible(text)) for text in (row.before, row.token, row.after))
+    about = f"latent {row.latent} · {in_chart(token_label(row.token))} · {row.density:.2%}"
     return f"{about}<br>…{before}<b>⟦{token}⟧</b>{after}…"

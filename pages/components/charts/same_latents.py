@@ -1,13 +1,11 @@
 """Figures of the same latents in two models: pure functions from a table to a plotly figure."""
 
-import html
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from pages.components.charts.latent import BLUE, GREY, ORANGE
-from pages.components.text import token_label, visible
+from pages.components.text import in_chart, token_label, visible
 
 _MARGIN = {"l": 10, "r": 10, "t": 34, "b": 10}
 _HEIGHT = 360
@@ -134,9 +132,9 @@ def _axis(lowest: float, highest: float) -> dict:
 
 def _hover(row) -> str:
     """Plotly takes what it shows for a kind of HTML."""
-    name = html.escape(token_label(row.token))
+    name = in_chart(token_label(row.token))
     lines = [f"latent {row.latent_a} · {name}"]
-    lines += [html.escape(f"“{visible(row.label)}”")] if row.label else []
+    lines += [in_chart(f"“{visible(row.label)}”")] if row.label else []
     lines += [f"used on {row.density_a:.2%} in A, {row.density_b:.2%} in B"]
     known = row.correlation == row.correlation
     lines += [f"correlation {row.correlation:+.3f}" if known else "no correlation"]

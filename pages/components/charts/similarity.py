@@ -1,6 +1,6 @@
 """Figures of the Similarity page: pure functions from arrays to a plotly figure."""
 
-import html
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ from scipy.cluster.hierarchy import dendrogram as scipy_dendrogram
 
 from pages.components.charts.latent import BLUE, GREY, ORANGE
 from pages.components.charts.ordering import best_cells, model_linkage
+from pages.components.text import in_chart, visible
 
 _MOST_PRINTED = 16
 """Rows or columns of a matrix whose values are printed; beyond, they are too small to read and
@@ -84,6 +85,14 @@ def matrix(
     return figure
 
 
+def _as_it_is(text: str) -> str:
+    return in_chart(visible(text))
+
+
+def _lines(texts: Iterable[str]) -> str:
+    return "<br>".join(map(_as_it_is, texts))
+
+
 def _square_pixels(cells_a_side: int) -> int:
     """The width of a cell; the 30 layers of a model fit beside another chart on a laptop."""
     if cells_a_side <= 8:
@@ -127,7 +136,7 @@ def _cells(
         },
         # Lists: of an array the browser sends back {"0": row, "1": column}.
         customdata=np.stack([y, x], axis=1).tolist(),
-        hovertext=[text.replace("\n", "<br>") for line in hovers for text in line],
+        hovertext=[_lines(text.split("\n")) for line in hovers for text in line],
         hovertemplate="%{hovertext}<extra></extra>",
         # A chosen cell must not fade the others: their colours are the content.
         selected={"marker": {"opacity": 1.0}},
@@ -234,7 +243,7 @@ def _lay_out_matrix(
     )
     figure.update_yaxes(
         tickvals=list(range(len(rows))),
-        ticktext=rows,
+        ticktext=[_as_it_is(row) for row in rows],
         title={"text": titles[0], "standoff": 10},
         range=[len(rows) - 0.4, -0.6],
         **axis,
@@ -253,7 +262,7 @@ def _name_sides(figure: go.Figure, sides: tuple[str, ...]) -> None:
         height=layout.height + head,
         margin={"t": layout.margin.t + head, "r": layout.margin.r + lacking},
         title={
-            "text": "<br>".join(map(html.escape, sides)),
+            "text": _lines(sides),
             "font": {"size": 13},
             "x": 0,
             "xanchor": "left",
@@ -274,8 +283,8 @@ def _column_labels(columns: list[str], cell: int) -> tuple[list[str], bool, int]
     stacked = [column.split(" · ") for column in columns]
     widest = max((len(part) for parts in stacked for part in parts), default=0)
     if 6.5 * widest <= cell + (10 if cell > 40 else -1):
-        return ["<br>".join(parts) for parts in stacked], False, 16 * max(map(len, stacked))
-    return columns, True, int(5.5 * max(map(len, columns)))
+        return [_lines(parts) for parts in stacked], False, 16 * max(map(len, stacked))
+    return [_as_it_is(column) for column in columns], True, int(5.5 * max(map(len, columns)))
 
 
 def match_path(
@@ -338,7 +347,7 @@ def dendrogram(values: np.ndarray, names: list[str]) -> go.Figure:
         xaxis={"title": "mean similarity", "autorange": "reversed"},
         yaxis={
             "tickvals": [5 + 10 * place for place in range(len(names))],
-            "ticktext": tree["ivl"],
+            "ticktext": [_as_it_is(name) for name in tree["ivl"]],
             "showgrid": False,
             "zeroline": False,
             "automargin": True,

@@ -4,6 +4,7 @@ import plotly.graph_objects as go
 
 from itda_core.analysis.what_if import WhatIf
 from pages.components.charts.latent import GREY, ORANGE
+from pages.components.text import in_chart
 
 _MOST_NAMED = 40
 """Tokens that there is room to name on the axis; of more only the numbers are there"""
@@ -11,8 +12,8 @@ _MOST_NAMED = 40
 
 def divergence_by_token(outcome: WhatIf, names: list[str]) -> go.Figure:
     """KL of the next token after each token: of the edit, and of the reconstruction alone. names:
-    [n_tokens]."""
-    figure = go.Figure()
+    [n_tokens], made to be shown."""
+    figure, names = go.Figure(), [in_chart(name) for name in names]
     numbers = list(range(len(names)))
     for name, values, colour, dash in (
         ("reconstruction alone", outcome.kl_reconstruction, GREY, "dot"),

@@ -83,9 +83,9 @@ def show_groups(run, table: PromptTable, group_a: list[int]) -> pd.DataFrame | N
     n_a, n_b = len(with_tokens(table, group_a)), len(with_tokens(table, group_b))
     st.caption(
         f"A: {n_a:,} prompts, B: {n_b:,}{_left_out(len(table.prompts) - n_a - n_b)}. "
-        f"{int(is_sure.sum()):,} of {len(found):,} latents have a 95 % interval (over prompts, drawn anew 1,000 times) that "
-        f"leaves out 0; some {_BY_CHANCE * len(found):.0f} may by chance. With few prompts the "
-        "intervals are too narrow."
+        f"{int(is_sure.sum()):,} of {len(found):,} latents have a 95 % interval (over prompts, "
+        f"drawn anew 1,000 times) that leaves out 0; some {_BY_CHANCE * len(found):.0f} may by "
+        "chance. With few prompts the intervals are too narrow."
     )
     sources = _described(run, found["latent"].to_numpy())
     names = ("mean_a", "mean_b", "difference", "low", "high")
