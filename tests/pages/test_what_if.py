@@ -58,6 +58,7 @@ def test_a_button_changes_its_latent_and_takes_its_own_change_back(before, actio
 def test_edits_are_told_in_words():
     edits = (Edit(5, 0.0), Edit(6, -1.0, 7), Edit(8, 1.0, 5))
     assert edits_in_words(edits, {5: "war", 8: "sea"}) == "war (5) ×0, 6 ×−1 → 7, sea (8) → war (5)"
+    assert edits_in_words((Edit(5, -0.5, 6),), {5: "-", 6: "so-so"}) == "- (5) ×−0.5 → so-so (6)"
 
 
 def test_names_of_tokens_reach_the_chart_as_text():

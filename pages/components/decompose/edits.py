@@ -171,10 +171,10 @@ def edits_in_words(edits: tuple[Edit, ...], names: dict[int, str]) -> str:
 
     parts = []
     for edit in edits:
-        factor = f" ×{edit.factor:g}" if edit.factor != 1 else ""
+        factor = f" ×{edit.factor:g}".replace("-", "−") if edit.factor != 1 else ""
         instead = "" if edit.instead is None else f" → {name(edit.instead)}"
         parts.append(f"{name(edit.latent)}{factor}{instead}")
-    return ", ".join(parts).replace("-", "−")
+    return ", ".join(parts)
 
 
 def as_dicts(edits: tuple[Edit, ...]) -> list[dict]:
