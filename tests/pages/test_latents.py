@@ -362,6 +362,23 @@ def test_a_link_to_a_latent_is_not_hidden_by_an_earlier_search(data):
     assert app.session_state["latent"] == 7
 
 
+def test_a_link_to_a_latent_shows_all_its_uses_after_an_earlier_search_of_uses(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, latent="5", kind="all")
+    app.text_input(key="in_uses").set_value("zebrafish").run()
+    assert any("None of these uses has" in one.value for one in app.caption)
+    app.query_params.clear()
+    app.query_params["run"], app.query_params["latent"] = run.run_id, "7"
+    app.run()
+    assert_no_failure(app)
+    assert app.session_state["latent"] == 7
+    assert app.text_input(key="in_uses").value == ""
+    assert not any("None of these uses has" in one.value for one in app.caption)
+    app.query_params["latent"], app.query_params["in_uses"] = "6", "zebrafish"
+    app.run()
+    assert app.text_input(key="in_uses").value == "zebrafish"
+
+
 def test_a_wrong_expression_is_answered_in_place_with_a_way_back(data):
     run = newest(data, 2)
     app = open_page("latents", run=run.run_id, search="(", match="regex")

@@ -204,11 +204,14 @@ def show_everything() -> None:
 
 
 def _follow_link() -> None:
-    """A link to a latent that says nothing of a search is not to be hidden by an earlier one."""
+    """A link to a latent that says nothing of a search, among latents or among its uses, is not to
+    be hidden by an earlier one."""
     wanted = st.query_params.get("latent")
     is_new = wanted is not None and wanted != st.session_state.get("_written_latent")
     if is_new and not any(key in st.query_params for key in _KEYS):
         forget_search()
+    if is_new and "in_uses" not in st.query_params:
+        st.session_state.pop("in_uses", None)
     text = st.query_params.get("search")
     if text is not None and text != st.session_state.get("_written_search"):
         st.session_state["search"] = text
