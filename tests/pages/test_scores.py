@@ -14,7 +14,7 @@ from itda_core.progress import Progress
 from itda_core.runs.latent_scores import save_scores, scored_digest
 from pages.components.histogram.histogram import histogram_data
 from pages.components.latents.score import how_well_told, strong_in_words, threshold_of
-from tests.support.app import assert_no_failure, button, metrics, newest, open_page
+from tests.support.app import assert_no_failure, button, drawn, metrics, newest, open_page
 
 
 @pytest.fixture
@@ -129,6 +129,26 @@ def test_all_uses_has_the_card_count_filler_too(data):
     shown = next(one.value for one in app.dataframe if "percent" in one.value)
     uses = pd.Series(table["uses"]).reindex(shown["latent"]).to_numpy()
     assert shown["percent"].to_numpy() == pytest.approx(100 * uses / explored)
+
+
+def test_the_short_card_says_how_often_as_the_list_and_the_page_do(data):
+    run, text = newest(data, 2), "The Senate will ratify the treaty."
+    table, explored = scored(run), run.metrics["explored_tokens"]
+    app = open_page("decompose", run=run.run_id, text=text)
+    cards = drawn(app, f"strip_{hash(text)}")["cards"]
+    latents = [int(latent) for latent in cards]
+    assert 0 < np.isnan(table["threshold"][latents]).mean() < 1
+    for latent in latents:
+        strong, uses = table["strong"][latent], table["uses"][latent]
+        count, start = (uses, "used") if np.isnan(strong) else (strong, "strongly used")
+        expected = f"{start} on {count / explored:.2%} of the explored tokens"
+        assert cards[str(latent)]["used"] == expected
+    app.session_state["all_uses"] = True
+    app.run()
+    cards = drawn(app, f"strip_{hash(text)}")["cards"]
+    for latent in latents:
+        expected = f"used on {table['uses'][latent] / explored:.2%} of the explored tokens"
+        assert cards[str(latent)]["used"] == expected
 
 
 def test_a_card_lists_strong_uses_until_all_are_asked_for(data):

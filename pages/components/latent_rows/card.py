@@ -11,6 +11,7 @@ from pages.components.explorer import explorer
 from pages.components.histogram.histogram import histogram_data
 from pages.components.latents.elsewhere import origins
 from pages.components.latents.score import how_well_told, strong_in_words, threshold_of
+from pages.components.latents.search import wants_strong
 from pages.components.run_names import words_of
 from pages.components.text import shown, snippet, token_label
 
@@ -26,7 +27,8 @@ Card = dict[str, Any]
 
 
 class _KeptCards:
-    """The cards of one dictionary that were made since something was written last."""
+    """The cards of one dictionary, of strong uses or of all, that were made since something was
+    written last."""
 
     def __init__(self) -> None:
         self.cards: dict[int, Card] = {}
@@ -36,7 +38,7 @@ def cards_of(run, latents: Collection[int]) -> dict[str, Card]:
     """By latent, as text: those that are not known yet are made together, in three queries. run: a
     row of Store.runs.table()."""
     store = explorer().store
-    kept = store.known(_no_cards, run.run_id)
+    kept = store.known(_no_cards, run.run_id, wants_strong())
     wanted = dict.fromkeys(map(int, latents))
     missing = [latent for latent in wanted if latent not in kept.cards]
     if missing:
@@ -47,7 +49,7 @@ def cards_of(run, latents: Collection[int]) -> dict[str, Card]:
     return {str(latent): kept.cards[latent] for latent in wanted if latent in kept.cards}
 
 
-def _no_cards(_run_id: str) -> _KeptCards:
+def _no_cards(_run_id: str, _of_strong: bool) -> _KeptCards:
     return _KeptCards()
 
 
@@ -74,7 +76,7 @@ def _card(run, latent: pd.Series, uses) -> Card:
         "of": shown(latent.title or "") or f"{words_of(run).source} in prompt {latent.prompt_id}",
         "label": _label(latent),
         "score": _score(latent),
-        "used": f"used on {latent.density:.2%} of the explored tokens",
+        "used": _used(latent, threshold is not None and wants_strong()),
         "strong": strong if len(uses.strongest) else "",
         "uses": [
             {
@@ -85,6 +87,12 @@ def _card(run, latent: pd.Series, uses) -> Card:
         ],
         "histogram": histogram_data(uses.coefficients, None, threshold, _BINS),
     }
+
+
+def _used(latent: pd.Series, is_strong: bool) -> str:
+    """In the words of the page of the latent."""
+    share = f"{latent.strong_density if is_strong else latent.density:.2%}"
+    return f"{'strongly ' * is_strong}used on {share} of the explored tokens"
 
 
 def _label(latent: pd.Series) -> str:
