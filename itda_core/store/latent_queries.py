@@ -182,7 +182,7 @@ class LatentQueries:
 
     def rank(self, run_id: str, latent: int, of_strong: bool = False) -> int:
         """The place of a latent among those of its dictionary by the tokens that use it, from 1.
-        of_strong: as in `overview`."""
+        of_strong: by strong uses, or all of a latent without a threshold."""
         counts = self._database.known(self._token_counts, run_id, of_strong)
         return 1 + int((counts > counts[latent]).sum())
 

@@ -47,8 +47,8 @@ def judged(database: "Database", run_id: str) -> str:
 
 def uses_of(database: "Database", run_id: str, of_strong: bool, where: str = "") -> str:
     """The query for the uses of a run's latents, once each: run, latent, prompt, position and
-    coefficient; it names $run. of_strong: strong ones alone, where scores tell them; where: a join
-    that says which of the uses c."""
+    coefficient; it names $run. of_strong: strong ones alone, where scores tell them, and
+    all of a latent without a threshold; where: a join that says which of the uses c."""
     if of_strong and database.known(judged, database, run_id) == "strong":
         return _STRONG.format(where)
     select = _SUMMED if database.known(_repeats, database, run_id) else _CODES

@@ -290,7 +290,7 @@ class UseQueries:
         latent, both (tokens that use both), tokens (that use it), and lift: both over what chance
         gives, tokens × those of the latent / explored tokens. The largest lift first, of those that
         share at least `min_shared` tokens. of_strong: strong uses alone, where the run's scores
-        tell them.
+        tell them, and all of a latent without a threshold.
         """
         is_strong = of_strong and self._database.known(judged, self._database, run_id) == "strong"
         uses = "strong_uses" if is_strong else "codes"

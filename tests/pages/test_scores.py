@@ -12,7 +12,10 @@ from itda_core.jobs.job import Job
 from itda_core.jobs.queue import JobQueue
 from itda_core.progress import Progress
 from itda_core.runs.latent_scores import save_scores, scored_digest
+from itda_core.store.latent_queries import LatentQueries
+from itda_core.store.latent_search import LatentSearch
 from pages.components.histogram.histogram import histogram_data
+from pages.components.latents.found import why_found
 from pages.components.latents.score import how_well_told, strong_in_words, threshold_of
 from tests.support.app import assert_no_failure, button, drawn, metrics, newest, open_page
 
@@ -22,12 +25,16 @@ def data(own_data):
     return own_data
 
 
-def scored(run):
-    """The run's own scores, with an AUROC of 0.9, 0.89, … for the latents in order."""
+def scored(run, without=slice(0)):
+    """The run's own scores, with an AUROC of 0.9, 0.89, … for the latents in order; without: of
+    which the thresholds are taken away."""
     *_, (_, found) = score_latents(ReadRun.of(run))
     n = run.metrics["atoms"]
     values = np.maximum(0.3, 0.9 - np.arange(n) / 100)
     table = found.table | {"auroc": values, "auroc_low": values - 0.1, "auroc_high": values + 0.05}
+    for name, nothing in (("threshold", np.nan), ("strong", np.nan), ("why", "too few uses")):
+        table[name] = table[name].copy()
+        table[name][without] = nothing
     about = {"run_id": run.run_id, "digest": scored_digest(run), "judged": found.judged,
              "embedder": "minilm-l6", "seed": 0, "tokens": 600, "seconds": 1.5}  # fmt: skip
     save_scores(run, about, table)
@@ -149,6 +156,37 @@ def test_the_short_card_says_how_often_as_the_list_and_the_page_do(data):
     for latent in latents:
         expected = f"used on {table['uses'][latent] / explored:.2%} of the explored tokens"
         assert cards[str(latent)]["used"] == expected
+
+
+def test_all_uses_of_a_latent_without_a_threshold_are_not_called_strong(data, monkeypatch):
+    run = newest(data, 2)
+    table = scored(run, without=slice(None, None, 2))
+    is_without = np.isnan(table["threshold"])
+    open_page("latents", run=run.run_id)
+    latents = [int(np.flatnonzero(is_without == without)[0]) for without in (True, False)]
+    by_uses = {"latent": latents, "by": "uses", "on": 0.5, "near": 0.0, "uses": 9}
+    monkeypatch.setattr(LatentQueries, "found", lambda *_: pd.DataFrame(by_uses))
+    found = why_found(run.run_id, LatentSearch("war", "meaning", "word", of_strong=True))
+    assert [found[latent].strip("\u2068\u2069") for latent in latents] == [
+        "50% of its uses on “war”", "50% of its strong uses on “war”"
+    ]  # fmt: skip
+    for without in (True, False):
+        uses = np.where(is_without == without, np.nan_to_num(table["strong"], nan=table["uses"]), 0)
+        latent = int(uses.argmax())
+        app = open_page("latents", run=run.run_id, latent=str(latent), kind="all")
+        assert (
+            any("without a threshold, by all uses" in one.value for one in app.caption) != without
+        )
+        app.session_state["related"], app.session_state["relations"] = True, "Used together"
+        app.run()
+        assert_no_failure(app)
+        said = next(one.value for one in app.caption if "by lift" in one.value)
+        assert said.startswith("Latents on the same" if without else "Latents strongly on the same")
+        lift = next(one.value for one in app.dataframe if "lift" in one.value)
+        whole = [n for n in [latent, *lift["latent"]] if is_without[n]]
+        named = "latent" if len(whole) == 1 else "latents"
+        expected = f" Of {named} {', '.join(map(str, whole))}, without a threshold, all uses count."
+        assert said.endswith(expected) if whole else "threshold" not in said
 
 
 def test_a_card_lists_strong_uses_until_all_are_asked_for(data):

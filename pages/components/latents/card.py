@@ -14,7 +14,7 @@ from pages.components.charts.camera import ask_for_format, picture_format
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
 from pages.components.histogram.histogram import show_histogram
-from pages.components.latents.score import show_score, threshold_of
+from pages.components.latents.score import show_score, threshold_of, thresholds_of
 from pages.components.latents.search import wants_strong
 from pages.components.latents.uses import (
     chosen_uses,
@@ -100,7 +100,7 @@ def show_histogram_of_uses(
     place = f"rank {rank:,} of {int(run.atoms):,}"
     if is_strong:
         said = f"Strongly used on {int(latent.strong):,} of {tokens:,} tokens "
-        said += f"({latent.strong_density:.2%}), {place}. With filler on {uses:,} "
+        said += f"({latent.strong_density:.2%}), {place}{_by_all(run)}. With filler on {uses:,} "
         said += f"({latent.density:.2%}), negative on {negative:,}."
     else:
         said = f"Used on {uses:,} of {tokens:,} tokens ({latent.density:.2%}), {place}; negative "
@@ -108,6 +108,12 @@ def show_histogram_of_uses(
     st.caption(said)
     file_name = f"coefficients-{run.run_id}-{number}"
     show_histogram(coefficients, marked, file_name, picture_format(), key, threshold_of(latent))
+
+
+def _by_all(run) -> str:
+    """Of how many latents a rank by strong uses takes all. run: a row of Store.runs.table()."""
+    count = int(np.isnan(thresholds_of(run, of_strong=True)).sum())
+    return f" ({count:,} of them, without a threshold, by all uses)" if count else ""
 
 
 def _marked(latent: int) -> float | None:

@@ -1,5 +1,7 @@
 """Why a latent is in the list of a search, in a few words."""
 
+import numpy as np
+
 from itda_core.store.latent_search import LatentSearch
 from itda_core.store.word_search import CONTEXT, SOURCE
 from pages.components.explorer import explorer
@@ -17,12 +19,18 @@ def why_found(run_id: str, search: LatentSearch) -> dict[int, str]:
         return {}
     store = explorer().store
     is_strong = search.of_strong and store.known(store.latents.judged, run_id) == "strong"
+    thresholds = store.known(store.latents.thresholds, run_id) if is_strong else None
     dots = "…" if len(search.text) > _LONG else ""
     sought = "a match" if search.way == "regex" else f"“{search.text.strip()[:_LONG]}{dots}”"
     return {
-        row.latent: shown(in_words(row, sought, "strong uses" if is_strong else "uses"))
+        row.latent: shown(in_words(row, sought, _uses(row.latent, thresholds)))
         for row in store.latents.found(run_id, search).itertuples()
     }
+
+
+def _uses(latent: int, thresholds: np.ndarray | None) -> str:
+    """What the uses that were counted are called: all, where no threshold tells strong ones."""
+    return "uses" if thresholds is None or np.isnan(thresholds[latent]) else "strong uses"
 
 
 def in_words(row, sought: str, uses: str) -> str:

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -13,6 +14,7 @@ from pages.components.cached import loaded_dictionary, loaded_model, loaded_run
 from pages.components.computed import Kept, computed, is_asked_for
 from pages.components.explorer import explorer
 from pages.components.latents.other_models import show_other_models
+from pages.components.latents.score import threshold_of, thresholds_of
 from pages.components.latents.search import wants_strong
 from pages.components.run_names import layer_of, run_label, words_of
 from pages.components.text import literal, snippet, token_label
@@ -59,14 +61,16 @@ def _show_company(run, latent: pd.Series) -> None:
     store = explorer().store
     is_strong = wants_strong() and store.known(store.latents.judged, run.run_id) == "strong"
     companions = store.uses.together(run.run_id, number, _MIN_SHARED, _COUNT, is_strong)
-    strongly = " strongly" * is_strong
+    strongly = " strongly" * (is_strong and threshold_of(latent) is not None)
     if companions.empty:
         more = " *All uses*, above, has those of filler too." * is_strong
-        st.caption(f"No other latent shares {_MIN_SHARED} tokens{strongly} with it.{more}")
+        whole = _counted_whole(run, [number]) if is_strong else ""
+        st.caption(f"No other latent shares {_MIN_SHARED} tokens{strongly} with it.{whole}{more}")
         return
     st.caption(
         f"Latents{strongly} on the same tokens, by lift: how many times more often than by "
         f"chance, of those that share at least {_MIN_SHARED} tokens."
+        + (_counted_whole(run, [number, *companions["latent"]]) if is_strong else "")
     )
     columns = {
         "lift": st.column_config.NumberColumn("lift", format="%.1f×", width=60),
@@ -75,6 +79,17 @@ def _show_company(run, latent: pd.Series) -> None:
     sources = loaded_dictionary(run.directory).sources.set_index("latent", drop=False)
     sources = sources.loc[companions["latent"]].drop(columns="latent").reset_index(drop=True)
     _choose_latent(run, pd.concat([companions, sources], axis=1), columns, "company")
+
+
+def _counted_whole(run, latents: list[int]) -> str:
+    """Of which of some latents all uses count, since nothing tells their strong ones; "" of none.
+    run: a row of Store.runs.table()."""
+    thresholds = thresholds_of(run, of_strong=True)
+    names = [f"{latent}" for latent in latents if np.isnan(thresholds[latent])]
+    if not names:
+        return ""
+    of = f"latent {names[0]}" if len(names) == 1 else f"latents {', '.join(names)}"
+    return f" Of {of}, without a threshold, all uses count."
 
 
 def _show_next_tokens(run, latent: pd.Series) -> None:

@@ -152,8 +152,8 @@ def describe(search: LatentSearch) -> str:
     if search.text:
         parts.append(f"“{search.text}” as {_WAYS[search.way]} in: {_PLACES[search.place]}")
     if (search.min_density, search.max_density) != (0.0, 1.0):
-        strongly = " strongly" * search.of_strong
-        parts.append(f"used{strongly} on {search.min_density:.2%} to {search.max_density:.2%}")
+        uses = " (strong uses where there is a threshold)" * search.of_strong
+        parts.append(f"used on {search.min_density:.2%} to {search.max_density:.2%}{uses}")
     if search.min_auroc > 0:
         parts.append(f"with a score of at least {search.min_auroc:g}")
     if search.kind not in ("usual", "all"):
