@@ -52,8 +52,8 @@ class WhatIf:
     """[n_tokens] float64: KL(model as it is ‖ edited)"""
     next_tokens: pd.DataFrame
     """After one token: token_id, token, and the probabilities plain, reconstruction and edited. The
-    most likely ones of each and those that the edit changes most, the most likely of the model as
-    it is first."""
+    most likely ones of each and those that the edit changes most, against the same as in `kl_edit`;
+    the most likely of the model as it is first."""
     likeliest: dict[str, list[str]]
     """"before" and "after" the edit: the likeliest next token after each token, [n_tokens]; before
     it is the model as it is, or, with edits of the reconstruction, the reconstruction"""
@@ -233,7 +233,9 @@ def _outcome(
         kl_reconstruction=before.divergence,
         kl_edit=kl_edit,
         kl_total=kl_edit if is_added else _kl(before.plain, after),
-        next_tokens=_next_tokens(model, *(one[position] for one in predictions)),
+        next_tokens=_next_tokens(
+            model, compared[position], *(one[position] for one in predictions)
+        ),
         likeliest={
             name: [model.tokenizer.decode([item]) for item in one.argmax(1).tolist()]
             for name, one in (("before", compared), ("after", after))
@@ -267,10 +269,11 @@ def _divergences(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     return (p.exp() * (p - q)).sum(1)
 
 
-def _next_tokens(model: Model, *predictions: torch.Tensor) -> pd.DataFrame:
-    """predictions: log-probabilities, [n_vocabulary] each."""
+def _next_tokens(model: Model, compared: torch.Tensor, *predictions: torch.Tensor) -> pd.DataFrame:
+    """predictions: log-probabilities, [n_vocabulary] each; compared: that which the last one is the
+    edit of."""
     predictions = [item.cpu() for item in predictions]
-    moved = (predictions[-1].exp() - predictions[0].exp()).abs()
+    moved = (predictions[-1].exp() - compared.cpu().exp()).abs()
     told = [*predictions, *[moved] * bool(moved.any())]
     likely = torch.cat([item.topk(min(TOP, len(item))).indices for item in told]).unique()
     order = predictions[0][likely].argsort(descending=True)

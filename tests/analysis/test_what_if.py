@@ -108,6 +108,29 @@ def test_onto_the_reconstruction_the_edit_is_told_apart_from_its_error(taken_apa
         assert row.edited == pytest.approx(float(expected[row.token_id]), abs=1e-4)
 
 
+def test_the_next_tokens_that_an_edit_of_the_reconstruction_changes_most_are_against_it(
+    taken_apart, tiny_model
+):
+    dictionary, result = taken_apart
+    rows = torch.from_numpy(result.positions)
+    hidden = tiny_model.hidden(result.tokens, 1).clone()
+    hidden[0, rows] = dictionary.decode(result.codes)
+
+    edits = [Edit(most_used(result), 0.5)]
+    changed = hidden.clone()
+    changed[0, rows] += edited_terms(dictionary, result, edits)
+    plain = tiny_model.logits(result.tokens)[0].softmax(1)
+    rebuilt, edited = (
+        tiny_model.logits_after(result.tokens, 1, stream)[0].softmax(1)
+        for stream in (hidden, changed)
+    )
+    told = (plain, rebuilt, edited, (edited - rebuilt).abs())
+    for position in range(9, len(plain)):
+        found = what_if(tiny_model, dictionary, result, edits, position, onto="reconstruction")
+        expected = {token for one in told for token in one[position].topk(10).indices.tolist()}
+        assert set(found.next_tokens["token_id"]) == expected
+
+
 @pytest.mark.parametrize("onto", ["activation", "reconstruction"])
 def test_an_edit_after_others_is_the_edit_by_itself(taken_apart, tiny_model, onto):
     dictionary, result = taken_apart

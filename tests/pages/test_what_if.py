@@ -109,6 +109,22 @@ def test_rows_are_ordered_by_what_the_edit_changed_most(opened, tiny_model, monk
     assert float(metrics(app)["KL of the edit"]) == pytest.approx(found.kl_edit[order[1]], abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("onto", "compared", "title"),
+    [("activation", "plain", "as it is"), ("reconstruction", "reconstruction", "reconstruction")],
+)
+def test_the_change_is_that_of_the_edit_alone(opened, monkeypatch, onto, compared, title):
+    app, _, result, _ = opened
+    press(app, monkeypatch, "0", int(result.codes.latents[2, 0]))
+    app.segmented_control(key="onto").set_value(onto).run()
+    assert_no_failure(app)
+    shown = next(one for one in app.dataframe if "edited" in one.value)
+    table = shown.value
+    np.testing.assert_allclose(table["change"], table["edited"] - table[compared], atol=1e-4)
+    assert table["change"].abs().is_monotonic_decreasing
+    assert f'"edit \\u2212 {title}"' in shown.proto.columns
+
+
 def test_edits_are_kept_with_what_they_changed_and_come_back(opened, tiny_model, monkeypatch):
     app, run, result, position = opened
     latents = [int(latent) for latent in result.codes.latents[2, :2]]

@@ -24,6 +24,11 @@ _MOST_CHANGED = 5
 _MOST_KEPT = 2**24
 """Numbers of a text's predictions, tokens × vocabulary: 64 MiB, kept twice while it is edited"""
 _ONTO = {"activation": "the activation", "reconstruction": "the reconstruction"}
+_COMPARED = {
+    "activation": ("plain", "edit − as it is"),
+    "reconstruction": ("reconstruction", "edit − reconstruction"),
+}
+"""What an edit is compared with: the column of its next tokens, and the title of the change"""
 
 
 def show_edits(
@@ -59,7 +64,7 @@ def show_what_if(
         names = {row.latent: token_label(row.source_token) for row in latents.itertuples()}
         remember_try(run, result, edits, onto, outcome, names)
         with left:
-            _show_next_tokens(result, outcome, position)
+            _show_next_tokens(result, outcome, position, onto)
         st.plotly_chart(
             divergence_by_token(
                 outcome, [token_label(result.token_text(n)) for n in range(len(result.spans()))]
@@ -191,12 +196,13 @@ def _verdict(outcome: WhatIf, position: int) -> str:
     )
 
 
-def _show_next_tokens(result: Decomposition, outcome: WhatIf, position: int) -> None:
+def _show_next_tokens(result: Decomposition, outcome: WhatIf, position: int, onto: str) -> None:
     st.markdown(f"##### What comes after {literal(repr(result.token_text(position)))}")
     columns = ("plain", "reconstruction", "edited")
+    compared, title = _COMPARED[onto]
     shown = outcome.next_tokens.assign(
         token=outcome.next_tokens["token"].map(token_label),
-        change=100 * (outcome.next_tokens["edited"] - outcome.next_tokens["plain"]),
+        change=100 * (outcome.next_tokens["edited"] - outcome.next_tokens[compared]),
         **{name: 100 * outcome.next_tokens[name] for name in columns},
     )
     if outcome.changed.size:  # what the edit changed most stands first
@@ -211,7 +217,7 @@ def _show_next_tokens(result: Decomposition, outcome: WhatIf, position: int) -> 
             "plain": st.column_config.ProgressColumn("as it is", **bar),
             "reconstruction": st.column_config.ProgressColumn("reconstruction alone", **bar),
             "edited": st.column_config.ProgressColumn("with the edit", **bar),
-            "change": st.column_config.NumberColumn("edit − as it is", format="%+.2f points"),
+            "change": st.column_config.NumberColumn(title, format="%+.2f points"),
         },
         placeholder="–",
         hide_index=True,
