@@ -27,10 +27,13 @@ def evaluate(options: argparse.Namespace) -> int:
     """Every measure by L0; with --save it is kept with the run."""
     from itda_core.evaluation.batch import EvaluationTask, measure_runs
 
-    task = EvaluationTask(**_task_options(options), l0s=options.l0s)
+    asked = {name: getattr(options, name) for name in ("l0s", "quick", "replace")}
+    task = EvaluationTask(**_task_options(options), **asked)
     results = _with_site(task.runs, follow(measure_runs(task), options).results)
     rows = _rows(results, "by_l0")
     show(options, {"runs": results}, rows)
+    for result in results if options.quick else ():
+        print(f"{result['run_id']}: a quick run, {result['tokens']:,} tokens.", file=sys.stderr)
     for reason in dict.fromkeys(result.get("why_no_losses") for result in results):
         if reason:
             print(f"No CE loss score and no KL. {reason}", file=sys.stderr)

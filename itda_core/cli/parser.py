@@ -101,6 +101,10 @@ def _add_measuring(command: Command) -> None:
         _add_progress(measuring)
     about = "such as 8,32; by default 1, 2, 4 … and the run's own"
     evaluate.add_argument("--l0s", type=number_list("--l0s"), help=about)
+    about = "in about a minute: at most 1,024 tokens, at a quarter of the run's own L0 and at it"
+    evaluate.add_argument("--quick", action="store_true", help=about)
+    about = "save a quick run in place of a full evaluation"
+    evaluate.add_argument("--replace", action="store_true", help=about)
     detect = command("detect", "Tell a latent's uses from its title.")
     detect.add_argument("run", nargs="+", help="run id or directory")
     _add_number(detect, _LATENTS, 200)

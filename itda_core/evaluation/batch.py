@@ -14,14 +14,20 @@ import pandas as pd
 from itda_core.config import CorpusSpec
 from itda_core.corpus.corpus import Corpus, Prompt, load_corpus
 from itda_core.dictionary.dictionary import Dictionary
-from itda_core.errors import CorpusError, InputError, ItdaError
-from itda_core.evaluation.by_l0 import EVALUATION_TOKENS, Evaluation, evaluate_together
+from itda_core.errors import CorpusError, InputError, ItdaError, RunError
+from itda_core.evaluation.by_l0 import (
+    EVALUATION_TOKENS,
+    QUICK_TOKENS,
+    Evaluation,
+    evaluate_together,
+    quick_l0s,
+)
 from itda_core.evaluation.sparse_probing import PROBE_TOKENS, Probing, probe
 from itda_core.evaluation.token_errors import token_frequencies
 from itda_core.model.loading import load_model
 from itda_core.model.model import Model
 from itda_core.progress import Progress
-from itda_core.runs.results import save_evaluation, save_probing
+from itda_core.runs.results import read_evaluation, save_evaluation, save_probing
 from itda_core.runs.run import Run
 
 
@@ -89,6 +95,10 @@ class Task(Protocol):
         self, run: Run, model: Model, prompts: Sequence[Prompt], loaded: Loaded
     ) -> Iterator[Measured]: ...
 
+    def check(self, run: Run) -> None:
+        """Raises InputError where a run's result could not be kept."""
+        ...
+
     def keep(self, run: Run, result: dict[str, Any]) -> Path: ...
 
 
@@ -104,6 +114,10 @@ class EvaluationTask:
     save: bool = False
     device: str | None = None
     memory: int | None = None
+    quick: bool = False
+    """at most QUICK_TOKENS, and by default `quick_l0s`"""
+    replace: bool = False
+    """keep a quick result in place of a full one"""
 
     def steps(
         self, run: Run, model: Model, prompts: Sequence[Prompt], loaded: Loaded
@@ -114,13 +128,17 @@ class EvaluationTask:
         started, dictionary = time.monotonic(), run.dictionary()
         others = self._beside(run, dictionary, model)
         dictionaries = [dictionary, *others.values()]
-        of_all = model, prompts, run.config, self.max_tokens, self.l0s
+        tokens = min(self.max_tokens, QUICK_TOKENS) if self.quick else self.max_tokens
+        of_all = model, prompts, run.config, tokens, self._l0s(dictionary)
         for found in evaluate_together(dictionaries, *of_all, loaded.frequencies(run, model)):
             yield found[0]
         seconds = time.monotonic() - started
         loaded.shared |= {
             name: Shared(result, seconds) for name, result in zip(others, found[1:], strict=True)
         }
+
+    def _l0s(self, dictionary: Dictionary) -> tuple[int, ...] | None:
+        return quick_l0s(dictionary.l0) if self.quick and self.l0s is None else self.l0s
 
     def _beside(self, run: Run, own: Dictionary, model: Model) -> dict[str, Dictionary]:
         """The dictionaries of later runs that are measured together with a run's, by run: those of
@@ -135,11 +153,21 @@ class EvaluationTask:
                 except ItdaError:  # which is said when its own turn comes
                     continue
                 is_same = dictionary.hook_point.site == own.hook_point.site
+                is_same &= self._l0s(dictionary) == self._l0s(own)
                 if is_same and max(self.l0s or [0]) <= dictionary.l0:
                     found[other.run_id] = dictionary
         return found
 
+    def check(self, run: Run) -> None:
+        """A quick result does not replace a full one unasked."""
+        if self.quick and self.save and not self.replace and _is_fully_evaluated(run):
+            raise InputError(
+                f"{run.run_id} has a full evaluation, which a quick run does not replace: leave "
+                "out --save, or add --replace."
+            )
+
     def keep(self, run: Run, result: dict[str, Any]) -> Path:
+        self.check(run)  # it may have come meanwhile
         return save_evaluation(run, result)
 
 
@@ -159,8 +187,19 @@ class ProbingTask:
     ) -> Iterator[Probing]:
         yield from probe(run.dictionary(), model, prompts, run.config, self.max_tokens)
 
+    def check(self, run: Run) -> None:
+        """A probing replaces the one before."""
+
     def keep(self, run: Run, result: dict[str, Any]) -> Path:
         return save_probing(run, result)
+
+
+def _is_fully_evaluated(run: Run) -> bool:
+    try:
+        found = read_evaluation(run)
+    except RunError:  # what can't be read may be replaced
+        return False
+    return found is not None and not found.get("quick")
 
 
 def measure_runs(task: Task) -> Iterator[Progress]:
@@ -195,6 +234,7 @@ def _measure_run(
 ) -> Iterator[Progress]:
     """Load, check, read the prompts, measure, keep. before: the fraction of the task that is
     done."""
+    task.check(run)
     progress.stage = "loading"
     yield progress
     model = loaded.model(run.config.model)
@@ -218,6 +258,7 @@ def _measure_run(
     result = {
         "run_id": run.run_id,
         **step.to_dict(),
+        **({"quick": True} if getattr(task, "quick", False) else {}),
         "measured_on": _measured_on(run, task.corpus, step),
         "dtype": model.dtype,
         "seconds": seconds,

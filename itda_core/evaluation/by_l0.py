@@ -19,6 +19,7 @@ from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError
 from itda_core.evaluation.cost import blocks_run
 from itda_core.evaluation.metrics import ReconstructionSums, SparsitySums, density_histogram
+from itda_core.evaluation.pca import MAX_WIDTH, PcaErrors, pca_errors
 from itda_core.evaluation.splicing import (
     Losses,
     Rebuilt,
@@ -32,8 +33,15 @@ from itda_core.model.steps_of_work import Step
 from itda_core.pursuit.codes import Codes
 
 EVALUATION_TOKENS = 4_096
+QUICK_TOKENS = 1_024
+"""Of a quick run"""
 _KEPT_BYTES = 4
 """Of each component of a token, as the model gives it, at most"""
+
+
+def _number(value: float) -> float | None:
+    """None, which JSON can say, in place of NaN."""
+    return None if math.isnan(value) else value
 
 
 @dataclass
@@ -66,8 +74,9 @@ class AtL0:
             "norm_ratio": self.everything.norm_ratio,
             "ce_loss_score": self.spliced.score(plain, zeroed) if has_losses else math.nan,
             "kl": self.spliced.kl,
+            "cross_entropy": self.spliced.mean_cross_entropy,
         }
-        return {name: None if math.isnan(value) else value for name, value in measures.items()}
+        return {name: _number(value) for name, value in measures.items()}
 
 
 @dataclass
@@ -95,6 +104,8 @@ class Evaluation:
     """why there is no cross-entropy; empty where there is"""
     errors: TokenErrors | None = None
     """at the dictionary's own L0; there once all tokens are measured"""
+    pca: PcaErrors | None = None
+    """of the same tokens; there once all are measured, where it is cheap"""
     stage = "evaluating"
 
     @property
@@ -113,7 +124,7 @@ class Evaluation:
 
     def by_l0(self) -> list[dict[str, float | int | None]]:
         """l0 and each measure of metrics.py for each L0; None where there is no next token, or
-        no variance. kl is in nats."""
+        no variance. kl and cross_entropy (with the reconstruction put in) are in nats."""
         return [{"l0": l0, **sums.to_dict(self.plain, self.zeroed)} for l0, sums in self.at.items()]
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,6 +134,9 @@ class Evaluation:
             "tokens": self.tokens,
             "prompts": self.prompts,
             "by_l0": self.by_l0(),
+            "model_cross_entropy": _number(self.plain.mean_cross_entropy),
+            "zeros_cross_entropy": _number(self.zeroed.mean_cross_entropy),
+            "pca": self.pca.to_dict() if self.pca else {},
             "median_norm": self.median_norm,
             "massive_tokens": self.massive_tokens,
             "unused_share": sparsity.unused_share,
@@ -236,6 +250,11 @@ def nested_l0s(l0: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys([*powers, l0]))
 
 
+def quick_l0s(l0: int) -> tuple[int, ...]:
+    """What a quick run measures: a quarter of `l0`, and `l0` itself."""
+    return tuple(dict.fromkeys([max(1, l0 // 4), l0]))
+
+
 def _checked_l0s(l0s: Sequence[int], max_l0: int) -> tuple[int, ...]:
     if not l0s or min(l0s) < 1 or max(l0s) > max_l0:
         raise InputError(f"L0 is from 1 to the dictionary's {max_l0}, got {list(l0s)}.")
@@ -302,6 +321,12 @@ class _Measuring:
             None if frequencies is None else frequencies[ids],
             self.result.median_norm,
         )
+        if len(self._dictionary.offset) <= MAX_WIDTH:
+            self.result.pca = pca_errors(
+                lambda: (batch.activations for batch in self.batches),
+                self._is_massive,
+                max(self.result.at),
+            )
 
 
 def _losses(model: Model, layer: int, measuring: Sequence[_Measuring]) -> Iterator[Step[None]]:

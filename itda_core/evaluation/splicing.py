@@ -55,6 +55,11 @@ class Losses:
         spliced, in nats; `kl_div_with_sae` in SAEBench. NaN without predictions."""
         return float(self.divergence) / self.predictions if self.predictions else float("nan")
 
+    @property
+    def mean_cross_entropy(self) -> float:
+        """Mean over predictions of −log p(next token), in nats; NaN without predictions."""
+        return float(self.cross_entropy) / self.predictions if self.predictions else float("nan")
+
     def score(self, plain: "Losses", zeroed: "Losses") -> float:
         """The CE loss score; NaN without predictions."""
         return ce_loss_score(*(float(of.cross_entropy) for of in (plain, zeroed, self)))

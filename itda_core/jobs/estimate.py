@@ -17,7 +17,7 @@ from itda_core.config import TrainConfig
 from itda_core.corpus.reading import TEXT_ENDINGS
 from itda_core.devices import best_device, free_memory, is_out_of_memory, kind_of
 from itda_core.errors import InputError
-from itda_core.evaluation.by_l0 import EVALUATION_TOKENS, nested_l0s
+from itda_core.evaluation.by_l0 import EVALUATION_TOKENS, QUICK_TOKENS, nested_l0s, quick_l0s
 from itda_core.evaluation.cost import blocks_run
 from itda_core.jobs.device_memory import DeviceMemory, device_memory
 from itda_core.jobs.sweep_cost import SweepCost, reading_speed, sweep_cost
@@ -206,16 +206,19 @@ def evaluation_seconds(
     dictionaries: Sequence[tuple[TrainConfig, int]],
     tokens: int = EVALUATION_TOKENS,
     device: str | None = None,
+    quick: bool = False,
 ) -> float | None:
     """Seconds to evaluate dictionaries, each given by its training and its layer; device: as in
-    `estimate`. None where a model's shape is not known without loading it."""
+    `estimate`; quick: as in a quick run. None where a model's shape is not known without loading
+    it."""
     device, is_read = device or best_device(), set()
     speed, seconds = _Speed(device), START_SECONDS
+    l0s_of, tokens = (quick_l0s, min(tokens, QUICK_TOKENS)) if quick else (nested_l0s, tokens)
     for config, layer in dictionaries:
         shape = model_shape(config.model)
         if shape is None:
             return None
-        passes = len(nested_l0s(config.max_terms)) + 2  # as it is, and zeroed
+        passes = len(l0s_of(config.max_terms)) + 2  # as it is, and zeroed
         by_block = is_swept(config.model, resolved_dtype(config.model.dtype, device), device)
         after = blocks_run(config.site, layer, shape.n_layers, passes, bool(by_block))
         blocks = layer + 1 + after

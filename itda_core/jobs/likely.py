@@ -43,7 +43,10 @@ def likely_estimate(
 
 
 def likely_evaluation_seconds(
-    queue: JobQueue, dictionaries: Sequence[tuple[TrainConfig, int]], device: str
+    queue: JobQueue,
+    dictionaries: Sequence[tuple[TrainConfig, int]],
+    device: str,
+    quick: bool = False,
 ) -> float | None:
     """`evaluation_seconds`, likewise by the evaluations that the queue has done."""
 
@@ -52,10 +55,11 @@ def likely_evaluation_seconds(
             runs = [read_run(Path(name)) for name in _directories(job)]
         except RunError:  # deleted since
             return None
-        found = evaluation_seconds([(run.config, run.layer) for run in runs], device=device)
+        of_runs, was_quick = [(run.config, run.layer) for run in runs], "--quick" in job.arguments
+        found = evaluation_seconds(of_runs, device=device, quick=was_quick)
         return None if found is None or not runs else (runs[0].config.model.name, found)
 
-    seconds = evaluation_seconds(dictionaries, device=device)
+    seconds = evaluation_seconds(dictionaries, device=device, quick=quick)
     if seconds is None:
         return None
     model = dictionaries[0][0].model.name

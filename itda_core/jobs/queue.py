@@ -126,6 +126,12 @@ class JobQueue:
         title = f"Evaluation of {_in_words(runs)}"
         return self.enqueue("evaluate", [*_directories(runs), "--save"], title, device=device)
 
+    def submit_quick_evaluation(self, runs: Sequence[Run], device: str = ANY) -> Job:
+        """Queue a quick run of evaluations, each kept with its run where that has no full one."""
+        arguments = [*_directories(runs), "--save", "--quick"]
+        title = f"Quick evaluation of {_in_words(runs)}"
+        return self.enqueue("evaluate", arguments, title, device=device)
+
     def submit_probing(self, runs: Sequence[Run], device: str = ANY) -> Job:
         """Queue sparse probing of held-out prompts; each result is kept with its run."""
         title = f"Probing {_in_words(runs)}"

@@ -23,7 +23,7 @@ from itda_core.store.namesake_tables import NAMESAKE_TABLES
 from itda_core.store.score_tables import SCORE_TABLES
 from itda_core.store.strong_tables import STRONG_OF_ALL_RUNS, STRONG_TABLES
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 FILE_NAME = "explorer.duckdb"
 _KNOWN_ANSWERS = 128
 CLOSES = """"end" > "start" AND (unicode(right(token, 1)) < 128 OR ends[position + 2] <> "end")"""
@@ -71,11 +71,16 @@ _UPGRADES = {
         ALTER TABLE shared_labels ADD COLUMN IF NOT EXISTS root_digest VARCHAR""",
     7: SCORE_TABLES,
     8: f"{STRONG_TABLES}{STRONG_OF_ALL_RUNS}",
+    9: """ALTER TABLE evaluations ADD COLUMN cross_entropy DOUBLE;
+        ALTER TABLE evaluations ADD COLUMN model_cross_entropy DOUBLE;
+        ALTER TABLE evaluations ADD COLUMN zeros_cross_entropy DOUBLE;
+        ALTER TABLE evaluations ADD COLUMN quick BOOLEAN DEFAULT false""",
 }
 """What makes a file of a version one of the next, where that is sure: before there were sites, all
 runs were of one; no dictionary was moved, and there were no comparisons of latents; labels are
 taken in anew from their file; what `closes` is of a text's last token was not open, and
-comparisons did not keep chance; latents had no scores; strong uses had no table"""
+comparisons did not keep chance; latents had no scores; strong uses had no table; evaluations
+kept no cross-entropies, and none was quick"""
 
 _SCHEMA = f"""
 CREATE TABLE meta (version INTEGER);
@@ -100,7 +105,8 @@ CREATE TABLE codes (run INTEGER, latent INTEGER, prompt INTEGER, position INTEGE
 CREATE TABLE evaluations (run INTEGER, l0 INTEGER, mean_l0 DOUBLE, mean_latents DOUBLE, fvu DOUBLE,
     fvu_without_massive DOUBLE, explained_variance DOUBLE, cosine DOUBLE, norm_ratio DOUBLE,
     ce_loss_score DOUBLE, kl DOUBLE, unused_share DOUBLE, massive_tokens BIGINT, tokens BIGINT,
-    prompts BIGINT, corpus VARCHAR, held_out BOOLEAN, created VARCHAR);
+    prompts BIGINT, corpus VARCHAR, held_out BOOLEAN, created VARCHAR, cross_entropy DOUBLE,
+    model_cross_entropy DOUBLE, zeros_cross_entropy DOUBLE, quick BOOLEAN DEFAULT false);
 CREATE TABLE comparisons (measure VARCHAR, a VARCHAR, b VARCHAR, value DOUBLE, reason VARCHAR,
     tokens BIGINT, unit VARCHAR, created VARCHAR);
 CREATE TABLE labels (run_id VARCHAR, latent INTEGER, prompt_id VARCHAR, position INTEGER,

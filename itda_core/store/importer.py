@@ -28,6 +28,7 @@ _MEASURES = (
     "norm_ratio",
     "ce_loss_score",
     "kl",
+    "cross_entropy",
 )
 """Columns of `evaluations` that each row of an evaluation gives, where it knows them"""
 _OPEN = dict.fromkeys(("offset", "pursuit", "budget"))
@@ -266,6 +267,9 @@ def _evaluation_values(evaluation: dict[str, Any], row: dict[str, Any]) -> dict[
     return {
         "l0": row["l0"],
         **{name: row.get(name) for name in _MEASURES},
+        "model_cross_entropy": evaluation.get("model_cross_entropy"),
+        "zeros_cross_entropy": evaluation.get("zeros_cross_entropy"),
+        "quick": bool(evaluation.get("quick", False)),
         "unused_share": evaluation.get("unused_share"),
         "massive_tokens": evaluation.get("massive_tokens"),
         "tokens": evaluation["tokens"],

@@ -134,6 +134,29 @@ def test_evaluate_keeps_what_it_prints_where_asked(cli, tmp_path, runs_folder, i
     assert lines[-1]["fraction"] == 1
 
 
+def test_a_quick_run_says_so_and_replaces_no_full_evaluation_unasked(
+    cli, tmp_path, runs_folder, ids
+):
+    copy = Path(shutil.copytree(runs_folder, tmp_path / "quick"))
+    quick = ["evaluate", ids[0], "--runs", copy, "--quick", "--save", "--json"]
+    code, out, err = cli(*quick)
+    [told] = json.loads(out)["runs"]
+    assert (code, told["quick"], [row["l0"] for row in told["by_l0"]]) == (0, True, [1, 4])
+    assert f"{ids[0]}: a quick run, {told['tokens']:,} tokens." in err
+    kept = copy / ids[0] / "evaluation.json"
+    assert json.loads(kept.read_text())["quick"] is True
+    assert cli(*quick)[0] == 0  # another quick one may be replaced,
+    assert cli("evaluate", ids[0], "--runs", copy, "--save")[0] == 0  # and by a full one
+    full = kept.read_bytes()
+    assert "quick" not in json.loads(full)
+    code, _, err = cli(*quick)
+    assert code == 2
+    assert "has a full evaluation, which a quick run does not replace" in err
+    assert kept.read_bytes() == full
+    assert cli(*quick, "--replace")[0] == 0
+    assert json.loads(kept.read_text())["quick"] is True
+
+
 def test_evaluate_counts_the_tokens_of_the_training_part(
     cli, tmp_path, runs_folder, ids, tiny_model, tiny_texts
 ):

@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.decomposition import PCA
 from torch.nn.functional import cross_entropy
 
 from itda_core.config import HookPoint
 from itda_core.corpus.corpus import Prompt, prompt_id
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import CorpusError, InputError
-from itda_core.evaluation.by_l0 import evaluate, nested_l0s
+from itda_core.evaluation.by_l0 import evaluate, nested_l0s, quick_l0s
+from itda_core.evaluation.pca import pca_errors, pca_fvu
 from itda_core.model.loading import load_model
 from tests.support.reference import slow_pursuit
 from tests.support.tiny_models import save_tiny_model
@@ -97,6 +99,7 @@ def slow_evaluation(dictionary, model, texts, context_length, l0s, median_norm=N
                 "ce_loss_score": (entropy["zero"] - entropy[l0])
                 / (entropy["zero"] - entropy["model"]),
                 "kl": divergence[l0] / count,
+                "cross_entropy": entropy[l0] / count,
             }
         )
     return len(x), rows
@@ -253,6 +256,66 @@ def test_a_dictionary_at_right_angles_to_everything_is_as_bad_as_zero(run, promp
     assert row["kl"] > 0
     expected = x.square().sum() / (x - x.mean(0)).square().sum()
     assert row["fvu"] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_the_cross_entropies_of_the_model_and_of_zeros_are_means_over_predictions(
+    run, prompts, tiny_model
+):
+    sums, count = {None: 0.0, 0.0: 0.0}, 0
+    layer = run.dictionary().hook_point.layer
+    for prompt in prompts:
+        ids = tiny_model.tokenizer(prompt.text)["input_ids"][:32]
+        if len(ids) < 3:
+            continue
+        count += len(ids) - 2
+        for put_in in sums:
+            logits, _ = forward(tiny_model, ids, layer, put_in)
+            targets = torch.tensor(ids[2:])
+            sums[put_in] += float(cross_entropy(logits[1:-1], targets, reduction="sum"))
+    told = last(evaluate(run.dictionary(), tiny_model, prompts, run.config)).to_dict()
+    assert told["model_cross_entropy"] == pytest.approx(sums[None] / count, rel=1e-5)
+    assert told["zeros_cross_entropy"] == pytest.approx(sums[0.0] / count, rel=1e-5)
+    for row in told["by_l0"]:
+        lost = row["cross_entropy"] - told["model_cross_entropy"]
+        whole = told["zeros_cross_entropy"] - told["model_cross_entropy"]
+        assert row["ce_loss_score"] == pytest.approx(1 - lost / whole, rel=1e-5)
+
+
+def test_components_leave_what_scikit_learns_leave(run, prompts, tiny_model):
+    result = last(evaluate(run.dictionary(), tiny_model, prompts, run.config))
+    layer, x = run.dictionary().hook_point.layer, []
+    for prompt in prompts:
+        ids = tiny_model.tokenizer(prompt.text)["input_ids"][:32]
+        if len(ids) > 1:
+            x.append(forward(tiny_model, ids, layer)[1][1:].double().numpy())
+    explained = PCA().fit(np.concatenate(x)).explained_variance_ratio_.cumsum()
+    assert result.pca.fvu[0] == 1.0
+    assert result.pca.fvu[1:] == pytest.approx(1 - explained[:4], rel=1e-5)
+    assert len(result.pca.fvu) == 1 + max(result.at)
+
+
+def test_components_without_massive_activations_are_fitted_to_the_others():
+    x = torch.randn(50, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    is_massive = torch.zeros(50, dtype=torch.bool)
+    is_massive[[3, 40]] = True
+    x[is_massive] *= 1_000
+    batches, marks = x.split(30), is_massive.split(30)
+    found = pca_errors(lambda: iter(batches), marks, 6)
+    for values, kept in ((found.fvu, x), (found.fvu_without_massive, x[~is_massive])):
+        explained = PCA().fit(kept.numpy()).explained_variance_ratio_.cumsum()
+        assert values[1:] == pytest.approx(1 - explained, abs=1e-9)
+    assert pca_fvu([torch.ones(5, 3)], 2) == pca_fvu([], 2) == []
+    assert pca_fvu([torch.eye(2, dtype=torch.float64)], 4) == pytest.approx([1, 0, 0, 0, 0])
+
+
+def test_no_components_are_found_of_wide_models(run, prompts, tiny_model, monkeypatch):
+    monkeypatch.setattr("itda_core.evaluation.by_l0.MAX_WIDTH", 15)
+    assert last(evaluate(run.dictionary(), tiny_model, prompts, run.config)).to_dict()["pca"] == {}
+
+
+@pytest.mark.parametrize(("l0", "expected"), [(1, (1,)), (3, (1, 3)), (32, (8, 32))])
+def test_a_quick_run_measures_a_quarter_of_the_l0_and_all_of_it(l0, expected):
+    assert quick_l0s(l0) == expected
 
 
 def test_more_terms_never_explain_less(run, prompts, tiny_model):

@@ -121,6 +121,7 @@ def test_more_to_evaluate_is_estimated_to_take_longer():
     assert evaluation_seconds([(CONFIG, 1)]) > one > evaluation_seconds([(CONFIG, 22)])
     assert evaluation_seconds([(dataclasses.replace(CONFIG, l0=64), 7)]) > one
     assert evaluation_seconds([]) < one
+    assert evaluation_seconds([(CONFIG, 7)], quick=True) < one
 
 
 def test_what_is_put_in_within_a_block_takes_all_blocks_for_every_l0():

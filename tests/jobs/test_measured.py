@@ -146,6 +146,22 @@ def test_an_evaluation_is_estimated_by_those_of_its_model(
     assert (same, two) == (pytest.approx(69.0), pytest.approx(129.0))  # 9 s of start, 60 of work
 
 
+def test_a_quick_evaluation_that_was_done_tells_of_full_ones_by_its_own_work(
+    queue, tmp_path_factory, tiny_model_folder, tiny_corpus_file
+):
+    [run, *_] = list_runs(shared_runs(tmp_path_factory, tiny_model_folder, tiny_corpus_file))
+    job = queue.submit_quick_evaluation([run])
+    assert job.arguments[-2:] == ("--save", "--quick")
+    write(queue.folder / job.job_id, at(104, "loading"), at(109, "evaluating"), at(169, "done"))
+    queue._save(replace(job, state="done", started=100.0, ended=169.0))
+    quick, full = (
+        likely_evaluation_seconds(queue, [(run.config, run.layer)], "cpu", quick=quick)
+        for quick in (True, False)
+    )
+    assert quick == pytest.approx(69.0)
+    assert full > 4 * quick
+
+
 def test_an_evaluation_whose_runs_are_gone_is_left_out(queue):
     job = queue.enqueue("evaluate", ["/gone", "--save"], "A")
     write(queue.folder / job.job_id, at(104, "evaluating"), at(164, "done"))

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from itda_core.errors import RunError
@@ -126,6 +127,24 @@ def test_measures_that_a_version_did_not_know_are_left_open(store, evaluated_cop
     row = store.runs.evaluations().iloc[0]
     assert (row["l0"], row["fvu"]) == (4, 0.5)
     assert row[["kl", "cosine", "ce_loss_score"]].isna().all()
+
+
+def test_evaluations_of_a_version_before_have_no_cross_entropy_and_none_is_quick(
+    tmp_path, evaluated
+):
+    path = tmp_path / "explorer.duckdb"
+    rebuild(path, evaluated)
+    with duckdb.connect(str(path)) as database:
+        for column in ("cross_entropy", "model_cross_entropy", "zeros_cross_entropy", "quick"):
+            database.execute(f"ALTER TABLE evaluations DROP COLUMN {column}")
+        database.execute("UPDATE meta SET version = 9")
+    store = Store(path)
+    rows = store.runs.evaluations()
+    assert len(rows) and not rows["quick"].any()
+    entropies = ["cross_entropy", "model_cross_entropy", "zeros_cross_entropy"]
+    assert rows[entropies].isna().all(axis=None)
+    assert rows["fvu"].notna().all()
+    store.close()
 
 
 def test_evaluations_are_forgotten_with_their_run_and_come_back_by_a_rebuild(evaluated, tmp_path):

@@ -403,6 +403,12 @@ def make_version(path, version):
         database.execute("UPDATE meta SET version = ?", [version])
 
 
+def without_cross_entropies(database):
+    """As versions before 10 wrote evaluations."""
+    for column in ("cross_entropy", "model_cross_entropy", "zeros_cross_entropy", "quick"):
+        database.execute(f"ALTER TABLE evaluations DROP COLUMN {column}")
+
+
 def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path):
     path = tmp_path / "explorer.duckdb"
     make_version(path, SCHEMA_VERSION + 1)
@@ -439,6 +445,7 @@ def test_a_database_from_before_there_were_sites_is_brought_up_to_date(tmp_path,
         database.execute("DROP TABLE latent_comparisons")
         for table in ("namesakes", "scored", "latent_scores", "strong_uses"):
             database.execute(f"DROP TABLE {table}")
+        without_cross_entropies(database)
         database.execute("UPDATE meta SET version = 4")
     store = Store(path)
     for name, table in store.runs.contents().items():
@@ -476,6 +483,7 @@ def test_a_database_of_the_format_before_is_brought_up_to_date(tmp_path):
             )
         for table in ("scored", "latent_scores", "strong_uses"):
             database.execute(f"DROP TABLE {table}")
+        without_cross_entropies(database)
     Store(path).close()
     with duckdb.connect(str(path)) as database:
         told = database.execute("SELECT closes FROM latents ORDER BY latent").fetchall()
@@ -494,6 +502,7 @@ def test_a_database_from_before_there_were_scores_is_brought_up_to_date(tmp_path
     with duckdb.connect(str(path)) as database:
         for table in ("scored", "latent_scores", "strong_uses"):
             database.execute(f"DROP TABLE {table}")
+        without_cross_entropies(database)
         database.execute("UPDATE meta SET version = 7")
     store = Store(path)
     run_id = store.runs.table()["run_id"][0]

@@ -222,6 +222,8 @@ def test_strong_uses_come_and_go_with_the_scores_and_an_older_file_gets_them(fol
     store.close()
     with duckdb.connect(str(path)) as database:
         database.execute("DROP TABLE strong_uses")
+        for column in ("cross_entropy", "model_cross_entropy", "zeros_cross_entropy", "quick"):
+            database.execute(f"ALTER TABLE evaluations DROP COLUMN {column}")
         database.execute("UPDATE meta SET version = 8")
     store = Store(path)
     kept(store)
