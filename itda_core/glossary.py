@@ -51,6 +51,9 @@ GLOSSARY = {
     "CE loss score": "What is left of the layer's help in predicting the next token when the "
     "reconstruction takes its place: 1 is all of it, 0 is as bad as zeros.",
     "KL (nats)": "How far the predictions move from those of the model as it is, mean.",
+    "cross-entropy, model": "−log p of the next token by the model as it is, in nats, mean.",
+    "cross-entropy, reconstruction": "The same with the reconstruction in the activations' place.",
+    "cross-entropy, zeros": "The same with zeros in the activations' place.",
     "terms used": "Terms that a token really uses, mean.",
     "latents used": "Different latents that a token uses, mean: a pursuit may take one again.",
     "dead share": "Share of the latents that no evaluated token uses, at the largest L0.",

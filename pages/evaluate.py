@@ -1,31 +1,42 @@
 """Evaluate: what dictionaries explain and what they cost the model, by L0, side by side."""
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from itda_core.evaluation.token_errors import COUNTED_TOKENS
-from itda_core.jobs.job import ANY
-from itda_core.jobs.likely import likely_evaluation_seconds
 from itda_core.runs.results import read_evaluation
+from itda_core.runs.run import Run
 from pages.components.cached import loaded_run
 from pages.components.charts.camera import picture_config
-from pages.components.charts.evaluation import density_histogram, error_bars, pareto
-from pages.components.device_choice import ask_for_device, likely_device
+from pages.components.charts.evaluation import (
+    Reference,
+    density_histogram,
+    error_bars,
+    pareto,
+)
 from pages.components.downloads import offer_downloads
 from pages.components.evaluate.columns import COLUMNS, MASSIVE_HELP, columns, shown
+from pages.components.evaluate.offer import EVALUATION, offer_evaluation, submit
 from pages.components.evaluate.probing import show_probing
+from pages.components.evaluate.references import about, autoencoders_of, references
+from pages.components.evaluate.verdict import NOT_KEPT, beside, quick_note, verdict
 from pages.components.explorer import explorer
 from pages.components.frame import nothing_yet, page
-from pages.components.job_offer import JobOffer, job_button
 from pages.components.job_panel import show_ended_jobs, watch_active_jobs
-from pages.components.run_names import is_made_elsewhere, run_label, short_labels
+from pages.components.run_names import run_label, short_labels
 from pages.components.text import literal
 from pages.components.url import follow_url, follow_url_list, write_url
 
 _MAX_AT_FIRST = 8
-_EVALUATION = JobOffer("evaluation")
+_METRICS = (
+    ("fvu", "cosine", "norm_ratio", "mean_latents"),
+    ("ce_loss_score", "model_cross_entropy", "cross_entropy", "zeros_cross_entropy", "kl"),
+)
+"""The numbers of a point: of the reconstruction, and of what it costs the model"""
 
 
 def show() -> None:
@@ -46,8 +57,8 @@ def show() -> None:
         return
     evaluations = evaluated[evaluated["run_id"].isin(chosen["run_id"])]
     is_evaluated = chosen["run_id"].isin(evaluations["run_id"])
-    _offer_evaluation(chosen[~is_evaluated])
-    _EVALUATION.show_last_failure()
+    offer_evaluation(chosen[~is_evaluated])
+    EVALUATION.show_last_failure()
     if not evaluations.empty:
         _show_evaluations(chosen[is_evaluated], evaluations)
     _show_ended()
@@ -59,7 +70,9 @@ def _choose_runs(runs: pd.DataFrame, evaluated: pd.DataFrame) -> pd.DataFrame:
     evaluated_ids = set(evaluated["run_id"])
     first = [run_id for run_id in ids if run_id in evaluated_ids] or ids
     follow_url_list("compare", ids, first[:_MAX_AT_FIRST])
+    quick_ids = set(evaluated[evaluated["quick"]]["run_id"])
     labels = {row.run_id: run_label(row) for row in runs.itertuples()}
+    labels |= {run_id: f"{labels[run_id]} · quick run" for run_id in quick_ids}
     chosen = st.multiselect(
         "Dictionaries",
         ids,
@@ -77,56 +90,22 @@ def _choose_runs(runs: pd.DataFrame, evaluated: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["run_id"].isin(chosen)]
 
 
-def _offer_evaluation(missing: pd.DataFrame) -> None:
-    """A button for the dictionaries that have no evaluation and are in no job."""
-    in_jobs = [run_id for job in _EVALUATION.active() for run_id in job.run_ids]
-    not_in_jobs = missing[~missing["run_id"].isin(in_jobs)]["directory"]
-    directories = [path for path in not_in_jobs if not is_made_elsewhere(loaded_run(path))]
-    if len(directories) < len(not_in_jobs):
-        st.info(
-            "Some of these dictionaries were made elsewhere, and what was held out of their texts "
-            "can't be told here. Give other texts: evaluate RUN --save --corpus FILE on the "
-            "command line."
-        )
-    if not directories:
-        return
-    with st.container(border=True):
-        text, button = st.columns([3, 1], vertical_alignment="center")
-        count = len(directories)
-        text.markdown(
-            f"**{count} of the chosen dictionaries {'is' if count == 1 else 'are'} not evaluated "
-            "yet.** An evaluation runs in the background; you can leave this page."
-        )
-        device = ask_for_device("evaluation_device")
-        likely = likely_device(device)
-        seconds = None if likely.trouble else _seconds(tuple(directories), likely.name)
-        with button:
-            is_clicked = job_button("Evaluate", seconds, type="primary", width="stretch")
-        if is_clicked:
-            _submit(directories, device)
-
-
-def _submit(directories: list[str], device: str = ANY) -> None:
-    explorer().queue.submit_evaluation([loaded_run(path) for path in directories], device)
-    st.rerun()
-
-
-@st.cache_data(ttl=300, show_spinner=False)
-def _seconds(directories: tuple[str, ...], device: str) -> float | None:
-    runs = [loaded_run(directory) for directory in directories]
-    dictionaries = [(run.config, run.layer) for run in runs]
-    return likely_evaluation_seconds(explorer().queue, dictionaries, device)
-
-
 def _show_evaluations(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:
-    labels = short_labels(runs, explorer().names)
+    quick_ids = set(evaluations[evaluations["quick"]]["run_id"])
+    labels = {
+        run_id: label + (" · quick run" if run_id in quick_ids else "")
+        for run_id, label in short_labels(runs, explorer().names).items()
+    }
     saes = runs[runs["kind"] == "sae"]["run_id"]
     evaluations = evaluations.assign(
         dictionary=evaluations["run_id"].map(labels), is_sae=evaluations["run_id"].isin(saes)
     ).reset_index(drop=True)
     _follow_point(evaluations)
-    _show_pareto(runs, evaluations)
-    _show_point(evaluations)
+    directories = dict(zip(runs["run_id"], runs["directory"], strict=True))
+    run = loaded_run(directories[st.session_state["run"]])
+    result = read_evaluation(run) or {}
+    fvu = _show_pareto(runs, evaluations, run, result)
+    _show_point(evaluations, run, result, fvu)
     _show_table(runs, evaluations)
     _show_details(runs, labels)
     show_probing(loaded_run(runs[runs["run_id"] == st.session_state["run"]].iloc[0]["directory"]))
@@ -146,7 +125,10 @@ def _look_at(run_id: str, l0: int) -> None:
     st.session_state["run"], st.session_state["at_l0"] = run_id, int(l0)
 
 
-def _show_pareto(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:
+def _show_pareto(
+    runs: pd.DataFrame, evaluations: pd.DataFrame, run: Run, result: dict[str, Any]
+) -> str:
+    """run, result: the dictionary that is looked at, and its evaluation. Which FVU is shown."""
     st.subheader("What each L0 gives")
     fvu = "fvu"
     if (evaluations["massive_tokens"] > 0).any():
@@ -154,17 +136,30 @@ def _show_pareto(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:
             "FVU without massive activations", value=True, key="without", help=MASSIVE_HELP
         )
         fvu = "fvu_without_massive" if without else "fvu"
+    name = evaluations[evaluations["run_id"] == run.run_id].iloc[0]["dictionary"]
+    others = autoencoders_of(run, result) if result else []
+    grey = {of: references(of, result, others, name) for of in (fvu, "ce_loss_score")}
     left, right = st.columns(2, gap="large")
     with left:
-        _show_curve(evaluations, fvu, "FVU: variance unexplained", "lower")
+        _show_curve(evaluations, fvu, "FVU: variance unexplained", "lower", grey[fvu])
     with right:
         if not evaluations["ce_loss_score"].isna().all():
-            _show_curve(evaluations, "ce_loss_score", "CE loss score", "higher")
+            title, of = "CE loss score", "ce_loss_score"
+            _show_curve(evaluations, of, title, "higher", grey[of])
         for reason in _why_no_losses(tuple(runs["directory"]), evaluations["created"].max()):
             st.info(f"No CE loss score. {literal(reason)}")
+    if result:
+        st.caption(literal(about(result, others)))
+    return fvu
 
 
-def _show_curve(evaluations: pd.DataFrame, measure: str, title: str, better: str) -> None:
+def _show_curve(
+    evaluations: pd.DataFrame,
+    measure: str,
+    title: str,
+    better: str,
+    beside_them: Sequence[Reference],
+) -> None:
     points = evaluations.rename(columns={measure: "value", "dictionary": "label"})
     points = points[["run_id", "label", "is_sae", "l0", "mean_l0", "value"]].dropna()
     point = (st.session_state["run"], st.session_state["at_l0"])
@@ -172,12 +167,12 @@ def _show_curve(evaluations: pd.DataFrame, measure: str, title: str, better: str
 
     def choose() -> None:
         clicked = st.session_state[key]["selection"]["points"]
-        if clicked:
+        if clicked and "customdata" in clicked[0]:  # what dictionaries are compared with has none
             run_id, l0, _ = clicked[0]["customdata"]
             _look_at(run_id, l0)
 
     st.plotly_chart(
-        pareto(points, title, better, point),
+        pareto(points, title, better, point, beside_them),
         on_select=choose,
         selection_mode="points",
         config=picture_config(f"{measure}-by-l0"),
@@ -185,18 +180,27 @@ def _show_curve(evaluations: pd.DataFrame, measure: str, title: str, better: str
     )
 
 
-def _show_point(evaluations: pd.DataFrame) -> None:
-    """The point that is looked at: its numbers, and where to go with it."""
+def _show_point(evaluations: pd.DataFrame, run: Run, result: dict[str, Any], fvu: str) -> None:
+    """The point that is looked at: what it says, its numbers, and where to go with it."""
     run_id, l0 = st.session_state["run"], st.session_state["at_l0"]
     row = evaluations[(evaluations["run_id"] == run_id) & (evaluations["l0"] == l0)].iloc[0]
     with st.container(border=True):
         head, browse, decompose = st.columns([4, 1, 1], vertical_alignment="center")
-        head.markdown(f"**{literal(row['dictionary'])}** at L0 {l0}")
+        head.markdown(f"**{literal(row['dictionary'])}**")
         browse.page_link("pages/latents.py", label="Browse latents", query_params={"run": run_id})
         decompose.page_link("pages/decompose.py", label="Decompose", query_params={"run": run_id})
-        names = ["fvu", "ce_loss_score", "kl", "cosine", "norm_ratio", "mean_latents"]
-        for place, name in zip(st.columns(len(names)), names, strict=True):
-            place.metric(COLUMNS[name].label, shown(name, row[name]), help=COLUMNS[name].help)
+        st.markdown(literal(verdict(row, fvu == "fvu_without_massive")))
+        if row["quick"]:
+            st.markdown(f":orange[{literal(quick_note(int(row['tokens'])))}]")
+        pca = result.get("pca", {}).get(fvu, [])
+        others = autoencoders_of(run, result) if result else []
+        if said := beside(l0, row["mean_l0"], pca, others, fvu):
+            st.markdown(literal(said[0].upper() + said[1:]))
+        for names in _METRICS:
+            for place, name in zip(st.columns(len(names)), names, strict=True):
+                place.metric(COLUMNS[name].label, shown(name, row[name]), help=COLUMNS[name].help)
+        if pd.isna(row["cross_entropy"]) and not pd.isna(row["ce_loss_score"]):
+            st.caption(NOT_KEPT)
         st.caption("Click a point of the curves, or choose a row below, to look at another.")
 
 
@@ -267,7 +271,7 @@ def _show_details(runs: pd.DataFrame, labels: dict[str, str]) -> None:
     )
     directory = runs[runs["run_id"] == run_id].iloc[0]["directory"]
     if again.button("Evaluate again", width="stretch"):
-        _submit([directory])
+        submit([directory])
     result = read_evaluation(loaded_run(directory))
     if result is None:
         st.info("Its evaluation has just been removed.")
@@ -290,6 +294,7 @@ def _show_measured_on(result: dict) -> None:
     on = result["measured_on"]
     prompts = f"{on['prompts']:,} {'held-out ' if on['held_out'] else ''}prompts of {on['corpus']}"
     parts = [
+        *(["quick run"] if result.get("quick") else []),
         f"{result['tokens']:,} tokens of {prompts}",
         f"{result['massive_tokens']:,} of them massive activations",
         f"{result['unused_share']:.1%} of the latents dead",

@@ -7,11 +7,18 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from itda_core.evaluation.autoencoders import topk_autoencoders
 from itda_core.runs.results import read_evaluation, save_evaluation
 from itda_core.runs.run import list_runs
 from pages.components import explorer as explorer_module
-from pages.components.charts.evaluation import density_histogram, error_bars, pareto
+from pages.components.charts.evaluation import (
+    Reference,
+    density_histogram,
+    error_bars,
+    pareto,
+)
 from pages.components.evaluate.columns import shown
+from pages.components.evaluate.verdict import beside, verdict
 from pages.components.run_names import short_labels
 from pages.components.text import literal
 from tests.support.app import assert_no_failure, button, newest, numbers, open_page
@@ -35,10 +42,22 @@ def figures(app):
     return [json.loads(element.proto.spec) for element in app.get("plotly_chart")]
 
 
+def lines_of(figure):
+    """Of dictionaries: what they are compared with can't be clicked."""
+    return [line for line in figure["data"] if "customdata" in line]
+
+
+def grey(figure):
+    """What dictionaries are compared with: {name: ([x, …], [y, …])}."""
+    others = [line for line in figure["data"] if "customdata" not in line]
+    return {line["name"]: (numbers(line["x"]), numbers(line["y"])) for line in others}
+
+
 def curves(app):
     """The lines of the two Pareto plots: {name: values} each."""
     return [
-        {line["name"]: numbers(line["y"]) for line in figure["data"]} for figure in figures(app)[:2]
+        {line["name"]: numbers(line["y"]) for line in lines_of(figure)}
+        for figure in figures(app)[:2]
     ]
 
 
@@ -182,7 +201,7 @@ def test_an_imported_autoencoder_is_marked(data):
     about = newest(data, 2).directory / "config.json"
     imported = {"kind": "sae", "architecture": "topk"}
     about.write_text(json.dumps({**json.loads(about.read_text()), **imported}))
-    lines = figures(open_page("evaluate"))[0]["data"]
+    lines = lines_of(figures(open_page("evaluate"))[0])
     assert [line["name"] for line in lines] == ["layer 1", "layer 2 · TopK SAE"]
     assert [line["marker"]["symbol"] for line in lines] == ["circle", "square-open"]
 
@@ -193,6 +212,144 @@ def test_a_damaged_evaluation_is_a_sentence(data):
     assert app.multiselect(key="compare").value == [newest(data, 1).run_id]
     app = open_page("overview")
     assert any("evaluation.json is damaged" in one.value.replace("\\", "") for one in app.warning)
+
+
+# How good a number is
+
+
+def evaluated_as(run, **changes):
+    """The run's evaluation, changed; its newest row with `row`."""
+    result, row = read_evaluation(run), changes.pop("row", {})
+    last = {**result["by_l0"][-1], **row}
+    save_evaluation(run, {**result, "by_l0": [*result["by_l0"][:-1], last], **changes})
+    return last["l0"]
+
+
+PCA = [1.0, 0.9, 0.8, 0.7, 0.65, 0.6, 0.56, 0.54, 0.52]
+
+
+def texts(app):
+    return [element.value.replace("\\", "") for element in (*app.markdown, *app.caption)]
+
+
+def test_a_point_says_in_a_sentence_what_it_leaves_and_costs(data):
+    run = newest(data, 1)
+    row = {"fvu": 0.171, "fvu_without_massive": 0.171, "cross_entropy": 3.28}
+    entropies = {"model_cross_entropy": 3.2, "zeros_cross_entropy": 11.2}
+    evaluated_as(run, row=row, pca={"fvu": PCA}, **entropies)
+    app = open_page("evaluate", compare=run.run_id)
+    said = texts(app)
+    assert (
+        "At L0 8 it leaves 17.1 % of the variance unexplained and costs the model 0.08 nats of "
+        "3.20 a prediction, 1.0 % of the 8.00 that zeros cost." in said
+    )
+    fitted = "8 principal components, which are fitted to these very tokens, leave 52.0 %."
+    assert fitted in said
+    values = {metric.label: metric.value for metric in app.metric}
+    assert values["cross-entropy, model"] == "3.200"
+    assert values["cross-entropy, reconstruction"] == "3.280"
+    assert values["cross-entropy, zeros"] == "11.200"
+    assert grey(figures(app)[0]) == {"PCA, for layer 1": ([*range(1, 9)], PCA[1:])}
+    assert grey(figures(app)[1]) == {}
+    assert not any("TopK" in one for one in said)
+
+
+def test_an_evaluation_of_an_earlier_version_has_dashes_and_says_why(data):
+    run = newest(data, 1)
+    result = read_evaluation(run)
+    for name in ("model_cross_entropy", "zeros_cross_entropy", "pca"):
+        del result[name]
+    for row in result["by_l0"]:
+        del row["cross_entropy"]
+    save_evaluation(run, result)
+    app = open_page("evaluate", compare=run.run_id)
+    assert_no_failure(app)
+    values = {metric.label: metric.value for metric in app.metric}
+    assert values["cross-entropy, model"] == "–" != values["CE loss score"]
+    said = texts(app)
+    assert any("which kept no cross-entropies: evaluate it again" in one for one in said)
+    assert any("No line of PCA" in one for one in said)
+    left = f"At L0 8 it leaves {100 * result['by_l0'][-1]['fvu']:.1f} % of the variance unexplained"
+    assert f"{left}." in said
+    assert grey(figures(app)[0]) == {}
+
+
+def test_a_quick_run_is_marked_wherever_its_numbers_stand(data):
+    run = newest(data, 1)
+    evaluated_as(run, quick=True)
+    app = open_page("evaluate")
+    assert set(curves(app)[0]) == {"layer 1 · quick run", "layer 2"}
+    assert set(app.dataframe[0].value["dictionary"]) == {"layer 1 · quick run", "layer 2"}
+    assert any("A quick run: " in one for one in texts(app))
+    assert any(one.startswith("quick run · ") for one in texts(app))
+    assert [" · quick run" in one for one in app.multiselect(key="compare").options] == [
+        True,
+        False,
+    ]
+    app = open_page("evaluate", run=newest(data, 2).run_id)
+    assert not any("A quick run: " in one for one in texts(app))
+
+
+def test_a_quick_run_is_offered_beside_the_full_one(data, monkeypatch):
+    asked = []
+    submit = lambda self, runs, _device: asked.append([run.run_id for run in runs])  # noqa: E731
+    monkeypatch.setattr(explorer_module.JobQueue, "submit_quick_evaluation", submit)
+    run = newest(data, 2)
+    (run.directory / "evaluation.json").unlink()
+    app = open_page("evaluate")
+    assert not any(one.label.startswith("Quick run") for one in app.button)  # it has a full one
+    app = open_page("evaluate", compare=run.run_id)
+    button(app, "Quick run").click().run()
+    assert_no_failure(app)
+    assert asked == [[run.run_id]]
+
+
+ROW = {
+    "l0": 32, "mean_l0": 31.97, "fvu": 0.171, "fvu_without_massive": 0.25, "massive_tokens": 3,
+    "cross_entropy": 3.28, "model_cross_entropy": 3.2, "zeros_cross_entropy": 11.2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "without_massive", "says"),
+    [
+        ({}, True, "leaves 25.0 % of the variance unexplained but for massive activations and"),
+        ({}, False, "leaves 17.1 % of the variance unexplained and costs the model 0.08 nats"),
+        ({"massive_tokens": 0}, True, "leaves 25.0 % of the variance unexplained and costs"),
+        ({"cross_entropy": 3.15}, False, "spares the model 0.05 nats of 3.20 a prediction"),
+        ({"cross_entropy": 3.204}, False, "by less than 0.01 nats of 3.20 a prediction, 0.1 %"),
+        ({"zeros_cross_entropy": 3.1}, False, "0.08 nats of 3.20 a prediction."),
+        ({"cross_entropy": float("nan")}, False, "leaves 17.1 % of the variance unexplained."),
+    ],
+)
+def test_a_verdict_follows_from_the_numbers_alone(changes, without_massive, says):
+    assert says in verdict({**ROW, **changes}, without_massive)
+
+
+def test_autoencoders_stand_beside_dictionaries_of_their_l0_alone():
+    sotu = {"corpus": "sotu", "held_out": True}
+    others = topk_autoencoders("smollm2-135m", 15, "resid_post", sotu)
+    pca = [1.0, *([0.5] * 32)]
+    said = beside(32, 31.97, pca, others, "fvu")
+    # docs/comparison.md: 0.3395, 0.2127 and 0.1901
+    assert said == (
+        "32 principal components, which are fitted to these very tokens, leave 50.0 %; a TopK "
+        "autoencoder with 2,048 latents and L0 32 leaves 33.9 %, 21.3 % and 19.0 % where it was "
+        "trained on 4,096, 40,960 and 409,600 tokens of sotu."
+    )
+    assert "TopK" not in beside(8, 8.0, pca, others, "fvu")
+    one = beside(1, 1.0, pca, others, "fvu")
+    assert one == "1 principal component, which is fitted to these very tokens, leaves 50.0 %."
+    assert beside(64, 64.0, pca, [], "fvu") == ""
+
+
+def test_what_dictionaries_are_compared_with_is_grey_and_behind_none_of_their_numbers():
+    others = [Reference("PCA", [1, 2], [0.9, 0.8], ["1", "2"], "dash")]
+    others.append(Reference("SAE", [32], [0.19], ["SAE"], ""))
+    line, points = pareto(POINTS, "FVU", "lower", None, others).data[2:]
+    assert (line.mode, points.mode) == ("lines", "markers")
+    assert line.customdata is None is points.customdata
+    assert line.line.color == points.marker.color
 
 
 # Figures and labels

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from pages.components.charts.latent import BLUE, ORANGE
+from pages.components.charts.latent import BLUE, GREY, ORANGE
 from pages.components.text import in_chart, visible
 
 _COLOURS = (BLUE, ORANGE, "#3d9a68", "#a05fae", "#a8851c", "#c4507a", "#71808a", "#6470d2")
@@ -18,19 +19,40 @@ _MARGIN = {"l": 10, "r": 10, "t": 34, "b": 10}
 Bins = Sequence[dict[str, float | int | None]]
 
 
-def pareto(points: pd.DataFrame, y_title: str, better: str, chosen: tuple | None) -> go.Figure:
+@dataclass(frozen=True)
+class Reference:
+    """What dictionaries are compared with: no dictionary of this explorer."""
+
+    name: str
+    l0: Sequence[int]
+    values: Sequence[float]
+    hovers: Sequence[str]
+    dash: str
+    """of the line; empty where there are points alone"""
+
+
+def pareto(
+    points: pd.DataFrame,
+    y_title: str,
+    better: str,
+    chosen: tuple | None,
+    references: Sequence[Reference] = (),
+) -> go.Figure:
     """L0 against a measure, one line a dictionary, in colours and shapes of their own.
 
     points: run_id, label, is_sae, l0, mean_l0, value; better: "lower" or "higher"; chosen: the
-    (run_id, l0) to draw larger. A point's customdata is [run_id, l0].
+    (run_id, l0) to draw larger; references: drawn in grey. A point's customdata is [run_id, l0,
+    label]; those of references have none.
     """
     figure = go.Figure()
     for number, (run_id, rows) in enumerate(points.groupby("run_id", sort=False)):
         sizes = [15 if chosen == (run_id, l0) else 9 for l0 in rows["l0"]]
         figure.add_trace(_line(rows, number % len(_COLOURS), sizes))
+    for reference in references:
+        figure.add_trace(_grey(reference))
     ticks = sorted(set(points["l0"].tolist()))
     figure.update_layout(
-        height=360 + 22 * points["run_id"].nunique(),
+        height=360 + 22 * len(figure.data),
         margin={**_MARGIN, "t": 10},
         clickmode="event+select",
         dragmode=False,
@@ -64,6 +86,21 @@ def _line(rows: pd.DataFrame, number: int, sizes: list[int]) -> go.Scatter:
         hovertemplate="%{customdata[2]}<br>L0 %{customdata[1]}, %{x:.2f} terms used<br>%{y:.4f}"
         "<extra></extra>",
         # A chosen point must not fade the others.
+        selected={"marker": {"opacity": 1.0}},
+        unselected={"marker": {"opacity": 1.0}},
+    )
+
+
+def _grey(reference: Reference) -> go.Scatter:
+    return go.Scatter(
+        x=list(reference.l0),
+        y=list(reference.values),
+        name=reference.name,
+        mode="lines" if reference.dash else "markers",
+        line={"color": GREY, "dash": reference.dash or None},
+        marker={"symbol": "x-thin-open", "size": 10, "color": GREY, "line": {"width": 2}},
+        text=list(reference.hovers),
+        hovertemplate="%{text}<br>%{y:.4f}<extra></extra>",
         selected={"marker": {"opacity": 1.0}},
         unselected={"marker": {"opacity": 1.0}},
     )

@@ -1,0 +1,68 @@
+"""The evaluations that can be asked for: of dictionaries that have none, or once more."""
+
+import pandas as pd
+import streamlit as st
+
+from itda_core.evaluation.by_l0 import QUICK_TOKENS
+from itda_core.jobs.job import ANY
+from itda_core.jobs.likely import likely_evaluation_seconds
+from pages.components.cached import loaded_run
+from pages.components.device_choice import ask_for_device, likely_device
+from pages.components.explorer import explorer
+from pages.components.job_offer import JobOffer, job_button
+from pages.components.run_names import is_made_elsewhere
+
+EVALUATION = JobOffer("evaluation")
+QUICK_HELP = (
+    f"{QUICK_TOKENS:,} held-out tokens at two L0s, a quarter of the dictionary's own and its own. "
+    "Its numbers are marked as a quick run's, and a full evaluation replaces them."
+)
+
+
+def offer_evaluation(missing: pd.DataFrame) -> None:
+    """A button for the dictionaries that have no evaluation and are in no job."""
+    in_jobs = [run_id for job in EVALUATION.active() for run_id in job.run_ids]
+    not_in_jobs = missing[~missing["run_id"].isin(in_jobs)]["directory"]
+    directories = [path for path in not_in_jobs if not is_made_elsewhere(loaded_run(path))]
+    if len(directories) < len(not_in_jobs):
+        st.info(
+            "Some of these dictionaries were made elsewhere, and what was held out of their texts "
+            "can't be told here. Give other texts: evaluate RUN --save --corpus FILE on the "
+            "command line."
+        )
+    if not directories:
+        return
+    with st.container(border=True):
+        text, button = st.columns([3, 1], vertical_alignment="center")
+        count = len(directories)
+        text.markdown(
+            f"**{count} of the chosen dictionaries {'is' if count == 1 else 'are'} not evaluated "
+            "yet.** An evaluation runs in the background; you can leave this page."
+        )
+        device = ask_for_device("evaluation_device")
+        likely = likely_device(device)
+        seconds, quick_seconds = (
+            None if likely.trouble else _seconds(tuple(directories), likely.name, quick)
+            for quick in (False, True)
+        )
+        with button:
+            is_clicked = job_button("Evaluate", seconds, type="primary", width="stretch")
+            is_quick = job_button("Quick run", quick_seconds, help=QUICK_HELP, width="stretch")
+        if is_quick:
+            runs = [loaded_run(path) for path in directories]
+            explorer().queue.submit_quick_evaluation(runs, device)
+            st.rerun()
+        if is_clicked:
+            submit(directories, device)
+
+
+def submit(directories: list[str], device: str = ANY) -> None:
+    explorer().queue.submit_evaluation([loaded_run(path) for path in directories], device)
+    st.rerun()
+
+
+@st.cache_data(ttl=300, show_spinner=False)
+def _seconds(directories: tuple[str, ...], device: str, quick: bool) -> float | None:
+    runs = [loaded_run(directory) for directory in directories]
+    dictionaries = [(run.config, run.layer) for run in runs]
+    return likely_evaluation_seconds(explorer().queue, dictionaries, device, quick)
