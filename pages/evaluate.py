@@ -23,7 +23,7 @@ from pages.components.evaluate.columns import COLUMNS, MASSIVE_HELP, columns, sh
 from pages.components.evaluate.offer import EVALUATION, offer_evaluation, submit
 from pages.components.evaluate.probing import show_probing
 from pages.components.evaluate.references import about, autoencoders_of, references
-from pages.components.evaluate.verdict import NOT_KEPT, beside, quick_note, verdict
+from pages.components.evaluate.verdict import NOT_KEPT, beside, quick_note, says, verdict
 from pages.components.explorer import explorer
 from pages.components.frame import nothing_yet, page
 from pages.components.job_panel import show_ended_jobs, watch_active_jobs
@@ -201,7 +201,19 @@ def _show_point(evaluations: pd.DataFrame, run: Run, result: dict[str, Any], fvu
                 place.metric(COLUMNS[name].label, shown(name, row[name]), help=COLUMNS[name].help)
         if pd.isna(row["cross_entropy"]) and not pd.isna(row["ce_loss_score"]):
             st.caption(NOT_KEPT)
+        _show_others(evaluations, run_id, l0, fvu)
         st.caption("Click a point of the curves, or choose a row below, to look at another.")
+
+
+def _show_others(evaluations: pd.DataFrame, run_id: str, l0: int, fvu: str) -> None:
+    """The same sentence of the other dictionaries that were measured at this L0."""
+    others = evaluations[(evaluations["run_id"] != run_id) & (evaluations["l0"] == l0)]
+    if others.empty:
+        return
+    with st.expander("The other dictionaries at this L0"):
+        for _, row in others.iterrows():
+            sentence = literal(says(row, fvu == "fvu_without_massive"))
+            st.markdown(f"**{literal(row['dictionary'])}** {sentence}")
 
 
 def _show_table(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:

@@ -254,6 +254,20 @@ def test_a_point_says_in_a_sentence_what_it_leaves_and_costs(data):
     assert not any("TopK" in one for one in said)
 
 
+def test_the_others_at_that_l0_are_judged_in_the_same_words(data):
+    row = {"fvu": 0.09, "fvu_without_massive": 0.09, "cross_entropy": 2.5}
+    entropies = {"model_cross_entropy": 2.4, "zeros_cross_entropy": 7.4}
+    evaluated_as(newest(data, 2), row=row, **entropies)
+    said = texts(open_page("evaluate", run=newest(data, 1).run_id))
+    assert (
+        "**layer 2** leaves 9.0 % of the variance unexplained and costs the model 0.10 nats of "
+        "2.40 a prediction, 2.0 % of the 5.00 that zeros cost." in said
+    )
+    assert not any(one.startswith("**layer 1** leaves") for one in said)
+    alone = open_page("evaluate", compare=newest(data, 1).run_id)
+    assert not any("The other dictionaries" in one.label for one in alone.expander)
+
+
 def test_an_evaluation_of_an_earlier_version_has_dashes_and_says_why(data):
     run = newest(data, 1)
     result = read_evaluation(run)

@@ -15,10 +15,14 @@ NOT_KEPT = (
 
 def verdict(row: Mapping[str, Any], without_massive: bool) -> str:
     """What one L0 of a dictionary leaves and costs. row: of `Store.runs.evaluations`."""
+    return f"At L0 {row['l0']} it {says(row, without_massive)}"
+
+
+def says(row: Mapping[str, Any], without_massive: bool) -> str:
+    """The same, without the L0: "leaves …"."""
     fvu = row["fvu_without_massive" if without_massive else "fvu"]
-    at = f"At L0 {row['l0']}"
     about = " but for massive activations" if without_massive and row["massive_tokens"] else ""
-    left = f"{at} it leaves {_percent(fvu)} of the variance unexplained{about}"
+    left = f"leaves {_percent(fvu)} of the variance unexplained{about}"
     if _is_missing(row["cross_entropy"]):
         return f"{left}."
     return f"{left} and {_cost(row)}."
