@@ -18,8 +18,8 @@ def ask_for_name(run_id: str) -> None:
         key=key,
         max_chars=LONGEST_NAME,
         placeholder="What you call it",
-        help="Stands before model, layer and corpus wherever this dictionary is named. It is kept "
-        "in names.json of the data folder.",
+        help="Stands before model, layer and corpus in lists and choices of dictionaries. It is "
+        "kept in names.json of the data folder.",
         on_change=_keep,
         args=(run_id, key),
         width=420,

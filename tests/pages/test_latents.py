@@ -304,7 +304,7 @@ def test_a_search_says_of_each_latent_why_it_is_there(data):
             }[row.by]
         )
         if row.by == "uses" and row.on >= 0.05:
-            assert said.startswith(f"{row.on:.0%} of its uses on “the”")
+            assert said.startswith(f"{row.on:.0%} by weight of its uses on “the”")
     assert any("no scores: all uses count" in one.value for one in app.caption)
     app.toggle(key="whole_word").set_value(False).run()
     assert app.query_params["match"] == "text"

@@ -168,7 +168,7 @@ def test_all_uses_of_a_latent_without_a_threshold_are_not_called_strong(data, mo
     monkeypatch.setattr(LatentQueries, "found", lambda *_: pd.DataFrame(by_uses))
     found = why_found(run.run_id, LatentSearch("war", "meaning", "word", of_strong=True))
     assert [found[latent].strip("\u2068\u2069") for latent in latents] == [
-        "50% of its uses on “war”", "50% of its strong uses on “war”"
+        "50% by weight of its uses on “war”", "50% by weight of its strong uses on “war”"
     ]  # fmt: skip
     for without in (True, False):
         uses = np.where(is_without == without, np.nan_to_num(table["strong"], nan=table["uses"]), 0)

@@ -41,10 +41,10 @@ def in_words(row, sought: str, uses: str) -> str:
         return f"{sought} is near its source"
     on, near = row.on >= _WORTH_SAYING, row.near >= _WORTH_SAYING
     if not near:
-        return f"{row.on:.0%} of its {uses} on {sought}"
+        return f"{row.on:.0%} by weight of its {uses} on {sought}"
     if not on:
-        return f"{row.near:.0%} of its {uses} near {sought}"
-    return f"{row.on:.0%} of its {uses} on {sought}, {row.near:.0%} near"
+        return f"{row.near:.0%} by weight of its {uses} near {sought}"
+    return f"{row.on:.0%} by weight of its {uses} on {sought}, {row.near:.0%} near"
 
 
 def says_that_all_count(run, search: LatentSearch) -> str:

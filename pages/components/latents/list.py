@@ -43,7 +43,7 @@ _SCORE = (
 )
 _WITH_FILLER = "Share of the explored tokens that use it at all."
 _FOUND = (
-    "Shares are of the squared coefficients of its uses; near is at most 20 characters away. Then "
+    "By weight: of the squared coefficients of its uses. Near is at most 20 characters away. Then "
     "come those whose source it is, and those with it around their source."
 )
 
