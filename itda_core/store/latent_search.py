@@ -171,11 +171,25 @@ def _condition(search: LatentSearch) -> tuple[str, dict[str, Any]]:
 def _match(search: LatentSearch) -> str:
     if search.way == "text":
         return f"contains(lower({_TEXTS[search.place]}), lower($text))"
-    return f"regexp_matches({_TEXTS[search.place]}, $text, 'i')"
+    if search.way == "regex":
+        return f"regexp_matches({_TEXTS[search.place]}, $text, 'i')"
+    text = f"' ' || {_TEXTS[search.place]} || ' '"
+    if search.place == "context":
+        text = with_edges("p.text", _LEFT, f'l."end" + {_CONTEXT} - {_LEFT}')
+    return f"regexp_matches({text}, $text, 'i')"
 
 
 def text_pattern(text: str, way: str) -> str:
-    """The regular expression of RE2 that a text is, one of the ways of LatentSearch."""
+    """The regular expression of RE2 that a text is, one of the ways of LatentSearch; a whole word
+    is searched for in text with a character on each side."""
     if way == "regex":
         return text
-    return re.escape(text) if way == "text" else f"(^|{_EDGE}){re.escape(text)}($|{_EDGE})"
+    return re.escape(text) if way == "text" else f"{_EDGE}{re.escape(text)}{_EDGE}"
+
+
+def with_edges(text: str, first: str, length: str) -> str:
+    """SQL for a part of a text with the character on each side of it, a space where the text has
+    none, so that a word that the part cuts is not taken for a whole one. first: from 0."""
+    return f"""rpad(CASE WHEN {first} > 0 THEN '' ELSE ' ' END
+        || substr({text}, greatest({first}, 1), {length} + 1 + ({first} > 0)::INTEGER),
+        ({length} + 2)::INTEGER, ' ')"""

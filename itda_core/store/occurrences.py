@@ -15,6 +15,9 @@ NEAR = 20
 """Characters between a token and what was searched for where it is near, at most"""
 AROUND = 40
 """The same of a source whose context it is"""
+_BEYOND = 200
+"""Characters that are read further, so that what begins in a context is whole, and what the end of
+the reading makes of a word or an expression is in none"""
 _GAP = 1_000
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 """Two of the code points that Unicode keeps from texts"""
@@ -28,8 +31,8 @@ _TEXTS = f"""WITH sources AS (
     texts AS (
         SELECT prompt, coalesce(explored, false) AS explored, coalesce(starts, []) AS starts,
             coalesce(ends, []) AS ends,
-            left(text, greatest(coalesce(list_max(ends), 0), coalesce(s."end", 0)) + {AROUND})
-                AS text
+            left(text, greatest(coalesce(list_max(ends), 0), coalesce(s."end", 0))
+                + {AROUND + _BEYOND}) AS text
         FROM read FULL JOIN sources s USING (prompt) JOIN prompts USING (prompt)
         WHERE regexp_matches(text, $pattern, 'i'))"""
 _PLAIN = f"{_TEXTS} SELECT * FROM texts ORDER BY prompt"

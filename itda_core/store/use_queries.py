@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from itda_core.store.database import Database
-from itda_core.store.latent_search import text_pattern
+from itda_core.store.latent_search import text_pattern, with_edges
 from itda_core.store.occurrences import AROUND
 from itda_core.store.score_tables import SCORED
 from itda_core.store.strong_tables import judged
@@ -165,6 +165,11 @@ class UseQueries:
         columns of `strongest`, and uses, how many there are in all. way: one of those of
         LatentSearch; sign, least: as in `of_card`. Raises InputError for an expression that is
         none."""
+        first = f'greatest(0, "from" - {AROUND})'
+        length = f'"to" + {AROUND} - {first}'
+        around = f"substr(text, {first} + 1, {length})"
+        if way == "word":
+            around = with_edges("text", first, length)
         try:
             return self._database.query(
                 f"""WITH uses AS ({_USES}),
@@ -174,8 +179,7 @@ class UseQueries:
                     FROM uses u JOIN prompts p USING (prompt) JOIN run_prompts rp
                         USING (run, prompt))
                 SELECT * EXCLUDE ("from", "to"), count(*) OVER () AS uses FROM placed
-                WHERE regexp_matches(substr(text, greatest(0, "from" - {AROUND}) + 1,
-                    "to" + {AROUND} - greatest(0, "from" - {AROUND})), $pattern, 'i')
+                WHERE regexp_matches({around}, $pattern, 'i')
                 ORDER BY abs(coefficient) DESC, prompt_id, position LIMIT $limit""",
                 run=run_id, latent=latent, sign=sign, least=least, limit=limit,
                 pattern=text_pattern(text, way),

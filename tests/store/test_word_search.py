@@ -246,7 +246,11 @@ def test_the_uses_of_a_latent_are_searched_in_what_is_around_them(store, folder,
     for use in uses[(uses["latent"] == latent) & (uses["coefficient"] >= least)].itertuples():
         row = prompts.loc[use.prompt_id]
         start, end = row.starts[use.position], row.ends[use.position]
-        if pattern.search(row.text[max(0, start - AROUND) : end + AROUND]):
+        low, high = max(0, start - AROUND), end + AROUND
+        spans = [one.span() for one in pattern.finditer(row.text)]
+        inside = any(low <= span[0] and span[1] <= high for span in spans)
+        # An expression sees what is around a use alone.
+        if inside if way == "word" else pattern.search(row.text[low:high]):
             expected.append((-abs(use.coefficient), use.prompt_id, use.position))
     found = store.uses.saying(run.run_id, latent, text, way, limit=7, least=least)
     assert len(expected) > 3
@@ -256,6 +260,37 @@ def test_the_uses_of_a_latent_are_searched_in_what_is_around_them(store, folder,
     assert set(found["uses"]) == {len(expected)}
     with pytest.raises(InputError, match="is no regular expression"):
         store.uses.saying(run.run_id, latent, "(", "regex")
+
+
+def test_a_word_that_the_edge_of_a_context_cuts_is_no_whole_word():
+    store = Store()
+    store.database.query("INSERT INTO runs (run, run_id, explored_tokens) VALUES (1, 'r', 9)")
+    # The source "x" and what is 40 characters from it: "war" with and without another letter.
+    texts = [f"x{'.' * 37}wars", f"x{'.' * 37}war s", f"x{'.' * 37}war",
+             f"x{'.' * 38}war", f"awar{'.' * 37}x", f"a war{'.' * 37}x", f"war{'.' * 37}x",
+             f"war{'.' * 38}x"]  # fmt: skip
+    for number, text in enumerate(texts):
+        start = text.index("x")
+        store.database.query("INSERT INTO prompts VALUES (?, ?, ?, '')", number, str(number), text)
+        row = "INSERT INTO run_prompts VALUES (1, ?, true, ?, ?)"
+        store.database.query(row, number, [start], [start + 1])
+        store.database.query(
+            """INSERT INTO latents (run, latent, prompt, position, "start", "end", tokens)
+            VALUES (1, ?, ?, 0, ?, ?, 1)""", number, number, start, start + 1,
+        )  # fmt: skip
+        store.database.query(
+            """INSERT INTO codes (run, latent, prompt, position, step, coefficient)
+            VALUES (1, 0, ?, 0, 0, 1.0)""", number,
+        )  # fmt: skip
+    found = store.uses.saying("r", 0, "war", "word")
+    assert sorted(found["prompt_id"]) == ["1", "2", "5", "6"]
+    assert store.latents.numbers("r", LatentSearch("war", "context", "word", kind="all")) == [
+        1, 2, 5, 6
+    ]  # fmt: skip
+    # By meaning a word counts that begins in the context.
+    by_meaning = store.latents.found("r", LatentSearch("war", "meaning", "word"))
+    assert sorted(by_meaning["latent"]) == [1, 2, 3, 5, 6, 7]
+    store.close()
 
 
 def test_companions_and_places_of_strong_uses_are_counted_one_by_one(store, folder):
