@@ -239,6 +239,22 @@ def test_a_factor_typed_into_the_table_changes_the_prediction(address, page, pro
     assert problems == []
 
 
+def test_selecting_text_in_a_row_does_not_open_its_latent(address, page, problems):
+    decompose(page, address, "&token=4")
+    settled(page)
+    quote = page.locator(".rows tbody tr").nth(1).locator("td.quote")
+    box = quote.bounding_box()
+    page.mouse.move(box["x"] + 4, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 60, box["y"] + box["height"] / 2, steps=5)
+    page.mouse.up()
+    page.wait_for_timeout(1_000)
+    assert "/decompose" in page.url
+    page.mouse.click(box["x"] + 100, box["y"] + box["height"] / 2)
+    page.wait_for_url(re.compile("/latents"))
+    assert problems == []
+
+
 def test_buttons_at_a_term_edit_it_and_kept_edits_come_back(address, page, problems):
     decompose(page, address, "&token=4&view=what-if")
     edit = page.get_by_test_id("stMetric").filter(has_text="KL of the edit")

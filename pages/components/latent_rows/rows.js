@@ -67,12 +67,19 @@ export default function (component) {
     return cell;
   };
 
+  // Text was selected in it, to be copied: no click.
+  const isSelected = (line) => {
+    const around = line.getRootNode();
+    const selection = (around.getSelection ? around : document).getSelection();
+    return Boolean(String(selection)) && line.contains(selection.anchorNode);
+  };
+
   const drawRow = (row) => {
     const line = cardPart("tr", "");
     line.tabIndex = 0;
     data.columns.forEach((column) => line.append(drawCell(column, row)));
     const open = () => go("open", row.key);
-    line.addEventListener("click", open);
+    line.addEventListener("click", () => { if (!isSelected(line)) { open(); } });
     line.addEventListener("keydown", (event) => {
       if (event.target === line && event.key === "Enter") { open(); }
     });
