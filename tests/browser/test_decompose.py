@@ -239,6 +239,29 @@ def test_a_factor_typed_into_the_table_changes_the_prediction(address, page, pro
     assert problems == []
 
 
+def test_the_card_of_a_row_leaves_the_text_and_its_row_free(address, page, problems):
+    decompose(page, address, "&token=4")
+    rows, card = page.locator(".rows"), page.locator(".card:popover-open")
+    for width, height in ((1280, 900), (390, 844)):
+        page.set_viewport_size({"width": width, "height": height})
+        settled(page)
+        for number in (0, 2, 5):
+            row = rows.locator("tbody tr").nth(number)
+            row.scroll_into_view_if_needed()
+            row.hover(position={"x": 12, "y": 8})
+            latent = row.locator("td.number").last.inner_text()
+            expect(card).to_contain_text(f"latent {latent} ·")
+            column, at, line = rows.bounding_box(), card.bounding_box(), row.bounding_box()
+            assert column["x"] - 1 <= at["x"]
+            assert at["x"] + at["width"] <= column["x"] + column["width"] + 1
+            is_below = at["y"] >= line["y"] + line["height"]
+            assert is_below or at["y"] + at["height"] <= line["y"]
+            picture(page, f"card-of-row-{width}-{number}")
+            page.mouse.move(2, 2)
+            expect(card).to_have_count(0)
+    assert problems == []
+
+
 def test_selecting_text_in_a_row_does_not_open_its_latent(address, page, problems):
     decompose(page, address, "&token=4")
     settled(page)

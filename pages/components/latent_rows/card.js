@@ -99,31 +99,34 @@ function cardShower(root, go) {
   let timer = null;
   const later = (act, wait) => { clearTimeout(timer); timer = setTimeout(act, wait); };
   const hide = () => { clearTimeout(timer); if (holder.isConnected) { holder.hidePopover(); } };
-  const show = (anchor, card, said, key, beside) => {
+  const show = (anchor, card, said, key, within) => {
     if (!holder.isConnected || !anchor.isConnected) { return; }
     fillCard(holder, card, said, (what) => { hide(); go(what, key); });
+    const at = anchor.getBoundingClientRect();
+    const column = root.getBoundingClientRect();
+    const toRight = Math.min(column.right, window.innerWidth - 4);
+    // The beginnings of the other rows stay free.
+    const widest = within ? 0.75 * (toRight - Math.max(column.left, 0)) : window.innerWidth;
+    const [above, under] = [at.top - 10, window.innerHeight - at.bottom - 10];
     holder.style.left = "0px";
+    holder.style.maxWidth = `min(30rem, 92vw, ${widest}px)`;
+    holder.style.maxHeight = `${Math.max(above, under)}px`;
     document.dispatchEvent(new CustomEvent("itda-card", { detail: holder }));
     holder.showPopover();
-    const at = anchor.getBoundingClientRect();
     const { offsetWidth: width, offsetHeight: height } = holder;
-    const isBeside = beside && at.left >= width + 8; // so that the other rows stay free
-    const fits = at.bottom + 6 + height <= window.innerHeight;
-    const below = fits ? at.bottom + 6 : Math.max(4, at.top - height - 6);
-    const level = Math.max(4, Math.min(at.top - 8, window.innerHeight - height - 4));
-    const left = isBeside ? at.left - width - 4 : Math.min(at.left, window.innerWidth - width - 4);
+    const left = within ? toRight - width : Math.min(at.left, window.innerWidth - width - 4);
     holder.style.left = `${Math.max(4, left)}px`;
-    holder.style.top = `${isBeside ? level : below}px`;
+    holder.style.top = `${height <= under ? at.bottom + 6 : Math.max(4, at.top - height - 6)}px`;
   };
   holder.addEventListener("mouseenter", () => clearTimeout(timer));
   holder.addEventListener("mouseleave", () => later(hide, CARD_DELAY));
   window.addEventListener("scroll", hide, { capture: true, passive: true });
   const giveWay = (event) => { if (event.detail !== holder) { hide(); } }; // one on the page
   document.addEventListener("itda-card", giveWay);
-  // beside: it stands on the left of the element where there is room.
-  const attach = (element, card, said, key, beside = false) => {
+  // within: it stands no wider than the component, on its right, below the element or above it.
+  const attach = (element, card, said, key, within = false) => {
     if (!card && !said) { return; }
-    const tell = () => show(element, card, said, key, beside);
+    const tell = () => show(element, card, said, key, within);
     element.addEventListener("mouseenter", () => later(tell, CARD_DELAY));
     element.addEventListener("mouseleave", () => later(hide, 2 * CARD_DELAY));
     element.addEventListener("focus", () => { if (element.matches(":focus-visible")) { tell(); } });
