@@ -237,7 +237,7 @@ def _outcome(
             model, compared[position], *(one[position] for one in predictions)
         ),
         likeliest={
-            name: [model.tokenizer.decode([item]) for item in one.argmax(1).tolist()]
+            name: [model.tokenizer.decode([item]) for item in one.argmax(1).cpu().tolist()]
             for name, one in (("before", compared), ("after", after))
         },
     )
@@ -277,7 +277,7 @@ def _next_tokens(model: Model, compared: torch.Tensor, *predictions: torch.Tenso
     told = [*predictions, *[moved] * bool(moved.any())]
     likely = torch.cat([item.topk(min(TOP, len(item))).indices for item in told]).unique()
     order = predictions[0][likely].argsort(descending=True)
-    ids = likely[order].tolist()
+    ids = likely[order].cpu().tolist()
     columns = dict(zip(("plain", "reconstruction", "edited"), predictions, strict=True))
     return pd.DataFrame(
         {

@@ -4,7 +4,7 @@ dictionaries of a small trained model."""
 import pytest
 from playwright.sync_api import expect
 
-from tests.support.browser import assert_nothing_failed, settled, to_next
+from tests.support.browser import assert_nothing_failed, settled, to_next, to_previous
 from tests.support.labels import read_labels
 from tools.browser_setup import find_browser
 
@@ -55,7 +55,7 @@ def test_going_through_latents_writes_no_labels(address, data, page, problems):
     page.wait_for_timeout(500)
     assert not (data / "labels.jsonl").exists()
     page.get_by_role("textbox", name="Label").fill("a <b>label</b>")
-    page.get_by_role("button", name="Previous").click()
+    to_previous(page).click()
     expect(page.get_by_text("latent 10 ·")).to_be_visible()
     to_next(page).click()
     expect(page.get_by_role("textbox", name="Label")).to_have_value("a <b>label</b>")

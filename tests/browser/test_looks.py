@@ -52,12 +52,26 @@ def test_a_copied_link_shows_the_same_in_a_fresh_browser(address, browser, name)
     assert told[0] == told[1]
 
 
+_PLACE_OF = """number => {
+  const plot = document.querySelector('.js-plotly-plot'), {xaxis, yaxis} = plot._fullLayout;
+  const {left, top} = plot.getBoundingClientRect(), points = plot._fullData[0];
+  const x = xaxis._offset + xaxis.c2p(points.x[number]);
+  return [left + x, top + yaxis._offset + yaxis.c2p(points.y[number])];
+}"""
+"""Where a point of the map stands on the page"""
+
+
 def test_a_map_is_made_and_a_point_opens_its_latent(address, page, problems):
     page.goto(f"{address}/latents?view=map&latent=5&kind=all")
     page.get_by_role("button", name="Make the map").click()
     expect(page.get_by_text("Click a point to open its latent")).to_be_visible(timeout=180_000)
     settled(page)
     picture(page, "map")
+    page.mouse.click(*page.evaluate(_PLACE_OF, 123))
+    page.wait_for_url(re.compile("latent=123"))
+    expect(page.get_by_text("latent 123 ·")).to_be_visible()
+    settled(page)
+    page.locator('[data-title="Lasso Select"]').click()
     box = page.locator(".js-plotly-plot").first.bounding_box()
     left, top = box["x"] + 0.2 * box["width"], box["y"] + 0.2 * box["height"]
     right, bottom = left + 0.6 * box["width"], top + 0.6 * box["height"]

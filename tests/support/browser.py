@@ -61,3 +61,8 @@ def picture(page: Page, name: str, documented: bool = False, height: int = 900) 
 def to_next(page: Page) -> Locator:
     """The button that goes to the next latent, beside the one that turns the list's page."""
     return page.get_by_role("button", name=re.compile("^Next(?! page)"))
+
+
+def to_previous(page: Page) -> Locator:
+    """The same of the latent before."""
+    return page.get_by_role("button", name=re.compile("^Previous(?! page)"))
