@@ -234,13 +234,18 @@ def _outcome(
         kl_edit=kl_edit,
         kl_total=kl_edit if is_added else _kl(before.plain, after),
         next_tokens=_next_tokens(
-            model, compared[position], *(one[position] for one in predictions)
+            model, 0 if is_added else 1, torch.stack([one[position] for one in predictions]).cpu()
         ),
-        likeliest={
-            name: [model.tokenizer.decode([item]) for item in one.argmax(1).cpu().tolist()]
-            for name, one in (("before", compared), ("after", after))
-        },
+        likeliest=_likeliest(model, compared, after),
     )
+
+
+def _likeliest(model: Model, before: torch.Tensor, after: torch.Tensor) -> dict[str, list[str]]:
+    """The likeliest next token after each token. before, after: log-probabilities, [n_tokens,
+    n_vocabulary] each."""
+    found = torch.stack([one.argmax(1) for one in (before, after)]).cpu()
+    texts = [[model.tokenizer.decode([item]) for item in one] for one in found.tolist()]
+    return dict(zip(("before", "after"), texts, strict=True))
 
 
 def _predictions(
@@ -269,15 +274,14 @@ def _divergences(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     return (p.exp() * (p - q)).sum(1)
 
 
-def _next_tokens(model: Model, compared: torch.Tensor, *predictions: torch.Tensor) -> pd.DataFrame:
-    """predictions: log-probabilities, [n_vocabulary] each; compared: that which the last one is the
-    edit of."""
-    predictions = [item.cpu() for item in predictions]
-    moved = (predictions[-1].exp() - compared.cpu().exp()).abs()
+def _next_tokens(model: Model, compared: int, predictions: torch.Tensor) -> pd.DataFrame:
+    """predictions: log-probabilities on the host, [3, n_vocabulary]: plain, of the reconstruction,
+    edited; compared: the row that the last one is the edit of."""
+    moved = (predictions[-1].exp() - predictions[compared].exp()).abs()
     told = [*predictions, *[moved] * bool(moved.any())]
     likely = torch.cat([item.topk(min(TOP, len(item))).indices for item in told]).unique()
     order = predictions[0][likely].argsort(descending=True)
-    ids = likely[order].cpu().tolist()
+    ids = likely[order].tolist()
     columns = dict(zip(("plain", "reconstruction", "edited"), predictions, strict=True))
     return pd.DataFrame(
         {
