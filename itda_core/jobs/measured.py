@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -34,9 +35,13 @@ class Measured:
     """that a training has read; 0 of other jobs"""
 
 
+@lru_cache(4_096)
 def measured(job: Job, folder: Path) -> Measured | None:
     """What a job took; None where that can't be told: it is not done, an earlier version ran it,
-    it went on from a checkpoint, or it was over at once. folder: of the job, with its progress."""
+    it went on from a checkpoint, or it was over at once. folder: of the job, with its progress.
+
+    Known once asked for: a page asks of all jobs each time it is drawn, and what is done stays.
+    """
     if job.state != "done" or job.started is None:
         return None
     try:

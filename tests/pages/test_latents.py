@@ -25,7 +25,7 @@ from pages.components.explorer import explorer
 from pages.components.latents.label_editor import keep_change, left_out
 from pages.components.latents.search import what_to_change
 from pages.components.token_strip.strip import fold_twins, token_row
-from tests.support.app import assert_no_failure, close_explorer, newest, open_page
+from tests.support.app import assert_no_failure, close_explorer, newest, open_page, table_with
 from tests.support.labels import add_labels, read_labels
 from tests.support.tiny_models import save_tiny_model
 from tests.support.trained_runs import tiny_config, trained
@@ -45,10 +45,6 @@ def open_tab(name, run, latent):
     app.run()
     assert_no_failure(app)
     return app
-
-
-def table_with(app, column):
-    return next(one.value for one in app.dataframe if column in one.value)
 
 
 def told(app):

@@ -6,7 +6,7 @@ import pytest
 from itda_core.analysis.prompt_table import compare_groups, prompt_table_steps
 from itda_core.model.steps_of_work import last_value
 from pages.components.reproduce import prompt_table_lines
-from tests.support.app import assert_no_failure, newest, open_page
+from tests.support.app import assert_no_failure, newest, open_page, table_with
 
 PROMPTS = ["The senate met to ratify the treaty", "war and *peace*", "The people asked for land",
            "a cat sat on the mat", "My fellow citizens"]  # fmt: skip
@@ -26,10 +26,6 @@ def opened(data, **query):
     app.run()
     assert_no_failure(app)
     return app
-
-
-def table_with(app, column):
-    return next(one.value for one in app.dataframe if column in one.value)
 
 
 def test_an_empty_list_says_where_prompts_are_added(data):

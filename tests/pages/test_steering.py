@@ -23,12 +23,12 @@ def told(app):
 
 def press(app, monkeypatch, action, latent):
     """A button of a row of those found."""
-    shown, pressed = steered_latents.show_latent_rows, [(action, str(latent))]
+    shown, pressed = steered_latents.show_rows_of, [(action, str(latent))]
 
     def show(*arguments, **options):
         return pressed.pop() if pressed else shown(*arguments, **options)
 
-    monkeypatch.setattr(steered_latents, "show_latent_rows", show)
+    monkeypatch.setattr(steered_latents, "show_rows_of", show)
     app.run()
     assert_no_failure(app)
 

@@ -18,15 +18,15 @@ TEXT = "The Senate will ratify the treaty."
 
 def press(app, monkeypatch, action, latent):
     """A button of a row: AppTest knows no components of the project's own."""
-    shown, pressed = edits_panel.show_latent_rows, [(action, str(latent))]
+    shown, pressed = edits_panel.show_rows_of, [(action, str(latent))]
 
     def show(*arguments, **options):
         shown(*arguments, **options)
         return pressed.pop() if pressed else None
 
-    monkeypatch.setattr(edits_panel, "show_latent_rows", show)
+    monkeypatch.setattr(edits_panel, "show_rows_of", show)
     app.run()
-    monkeypatch.setattr(edits_panel, "show_latent_rows", shown)
+    monkeypatch.setattr(edits_panel, "show_rows_of", shown)
     assert_no_failure(app)
     assert not pressed
 

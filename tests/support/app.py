@@ -86,6 +86,11 @@ def _components(node):
         yield from _components(child)
 
 
+def table_with(app, column):
+    """The first table that has a column."""
+    return next(one.value for one in app.dataframe if column in one.value)
+
+
 def dictionaries(app):
     """The table of dictionaries on Overview."""
-    return next(one.value for one in app.dataframe if "run_id" in one.value)
+    return table_with(app, "run_id")

@@ -18,8 +18,7 @@ from pages.components.decompose.edits_url import (
     write_edits,
 )
 from pages.components.decompose.terms import FROM, label_column, label_columns, with_context
-from pages.components.latent_rows.card import cards_of
-from pages.components.latent_rows.rows import Action, Column, place_of, show_latent_rows
+from pages.components.latent_rows.rows import Action, Column, show_rows_of
 from pages.components.run_names import words_of
 from pages.components.url import choose, follow_url, keep
 
@@ -89,7 +88,6 @@ def _show_buttons(run, shown: pd.DataFrame, size: str, scope: tuple) -> None:
     factors = [edits.get(latent, (1.0, None))[0] for latent in shown["latent"]]
     instead = [edits.get(latent, (1.0, None))[1] for latent in shown["latent"]]
     rows = shown.assign(
-        key=shown["latent"].astype(str),
         named=shown["source_token"],
         factor=factors,
         instead=pd.array(instead, dtype="Int64"),
@@ -105,9 +103,7 @@ def _show_buttons(run, shown: pd.DataFrame, size: str, scope: tuple) -> None:
         Column("latent", "no.", "number"),
         Column("context", f"{words_of(run).source} in context", "quote"),
     ]
-    places = {str(latent): place_of(run, latent) for latent in shown["latent"]}
-    cards = cards_of(run, shown["latent"])
-    acted = show_latent_rows(rows, columns, cards, places, "edit_rows", 380, _ACTIONS)
+    acted = show_rows_of(run, rows, columns, "edit_rows", 380, _ACTIONS)
     if acted:
         put_edits(scope, _with_action(edits, *acted))
         st.rerun()

@@ -8,8 +8,7 @@ from itda_core.analysis.what_if import Edit
 from itda_core.store.latent_search import LatentSearch
 from pages.components.decompose.edits_url import edits_text, read_edits
 from pages.components.explorer import explorer
-from pages.components.latent_rows.card import cards_of
-from pages.components.latent_rows.rows import Action, Column, place_of, show_latent_rows
+from pages.components.latent_rows.rows import Action, Column, show_rows_of
 from pages.components.run_names import words_of
 from pages.components.text import escaped, literal, shown, snippet, token_label
 from pages.components.url import keep, write_url
@@ -70,7 +69,6 @@ def _found(run_id: str, word: str) -> list[int]:
 
 def _show_found(run, table: pd.DataFrame) -> None:
     rows = table.assign(
-        key=table["latent"].astype(str),
         token=table["token"].map(token_label),
         label=table["label"].map(shown),
         percent=100 * table["strong_density"],
@@ -86,9 +84,7 @@ def _show_found(run, table: pd.DataFrame) -> None:
         Column("latent", "no.", "number"),
         Column("context", f"{words_of(run).source} in context", "quote"),
     ]
-    places = {str(latent): place_of(run, latent) for latent in table["latent"]}
-    cards = cards_of(run, table["latent"])
-    acted = show_latent_rows(rows, columns, cards, places, "steer_found", 220, _ACTIONS)
+    acted = show_rows_of(run, rows, columns, "steer_found", 220, _ACTIONS)
     if acted:
         action, latent = acted[0], int(acted[1])
         if action == "take":

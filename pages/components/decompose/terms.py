@@ -8,8 +8,7 @@ from itda_core.analysis.decomposition import Decomposition
 from pages.components.charts.camera import picture_config
 from pages.components.charts.latent import pursuit_waterfall
 from pages.components.explorer import explorer
-from pages.components.latent_rows.card import cards_of
-from pages.components.latent_rows.rows import Column, place_of, show_latent_rows
+from pages.components.latent_rows.rows import Column, place_of, show_rows_of
 from pages.components.latents.elsewhere import origins
 from pages.components.run_names import words_of
 from pages.components.text import literal, quoted, shown, snippet, token_label
@@ -77,8 +76,7 @@ def _show_terms(run, terms: pd.DataFrame) -> None:
         Column("latent", "no.", "number"),
         Column("context", f"{words_of(run).source} in context", "quote"),
     ]
-    rows = terms.assign(key=terms["latent"].astype(str))
-    show_latent_rows(rows, columns, cards_of(run, terms["latent"]), places, key="terms")
+    show_rows_of(run, terms, columns, "terms", places=places)
 
 
 def with_context(run, terms: pd.DataFrame) -> pd.DataFrame:
@@ -196,10 +194,7 @@ def show_summary(run, latents: pd.DataFrame) -> None:
         Column("latent", "no.", "number"),
         Column("context", f"{words_of(run).source} in context", "quote"),
     ]
-    places = {str(latent): place_of(run, latent) for latent in summary["latent"]}
-    cards = cards_of(run, summary["latent"])
-    rows = rows.assign(key=rows["latent"].astype(str))
-    show_latent_rows(rows, columns, cards, places, key="latents_of_text")
+    show_rows_of(run, rows, columns, "latents_of_text")
 
 
 def terms_text(count: int) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from pages.components.latent_rows.card import CARD_CSS, CARD_JS, Card
+from pages.components.latent_rows.card import CARD_CSS, CARD_JS, Card, cards_of
 
 _HERE = Path(__file__).parent
 _rows = st.components.v2.component(
@@ -52,6 +52,24 @@ class Action:
 def place_of(run, latent: int, **more: str) -> dict[str, str]:
     """What the page of a latent is asked for. run: a row of Store.runs.table()."""
     return {"run": run.run_id, "latent": str(latent), **more}
+
+
+def show_rows_of(
+    run,
+    rows: pd.DataFrame,
+    columns: Sequence[Column],
+    key: str,
+    height: int = 420,
+    actions: Sequence[Action] = (),
+    places: Mapping[str, Mapping[str, str]] | None = None,
+) -> tuple[str, str] | None:
+    """`show_latent_rows` of one dictionary: rows have a column latent, which is their key, and open
+    its page; places: where they open it otherwise. run: a row of Store.runs.table()."""
+    latents = rows["latent"]
+    rows = rows.assign(key=latents.astype(str))
+    if places is None:
+        places = {str(latent): place_of(run, latent) for latent in latents}
+    return show_latent_rows(rows, columns, cards_of(run, latents), places, key, height, actions)
 
 
 def show_latent_rows(
