@@ -1,13 +1,9 @@
-"""How long a training or an evaluation will take and how much room it needs, before it starts."""
+"""How long a training will take and how much room it needs, before it starts."""
 
-import functools
 import os
 import sys
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 
 import torch
 
@@ -15,11 +11,9 @@ from itda_core.activations.folder_index import read_index
 from itda_core.activations.pool import sample_size
 from itda_core.config import TrainConfig
 from itda_core.corpus.reading import TEXT_ENDINGS
-from itda_core.devices import best_device, free_memory, is_out_of_memory, kind_of
-from itda_core.errors import InputError
-from itda_core.evaluation.by_l0 import EVALUATION_TOKENS, QUICK_TOKENS, nested_l0s, quick_l0s
-from itda_core.evaluation.cost import blocks_run
+from itda_core.devices import best_device, free_memory, kind_of
 from itda_core.jobs.device_memory import DeviceMemory, device_memory
+from itda_core.jobs.operations import START_SECONDS, Speed, pursuit_operations
 from itda_core.jobs.sweep_cost import SweepCost, reading_speed, sweep_cost
 from itda_core.model.loading import (
     ModelShape,
@@ -33,37 +27,16 @@ from itda_core.model.loading import (
 from itda_core.pursuit.gram import gram_bytes
 from itda_core.runs.run import Run
 from itda_core.selection.coverage import CANDIDATES_PER_ATOM, COMPONENTS, JUDGES, ROUNDS
-from itda_core.settings import MOVED, RESID_POST
-from itda_core.similarity.same_latents import COMPARED_TOKENS
+from itda_core.settings import MOVED
 from itda_core.training.moving import tokens_read
 
-_PROBE_SIZE = 1_024
-_GPU_PROBE_SIZE = 4_096
-"""Enough to keep a GPU busy: some milliseconds there"""
-_SMALLEST_PROBE = 64
-_FORWARD_EFFICIENCY = 0.45
-"""Share of a plain product's speed that a transformer's forward pass reaches."""
-_BFLOAT16_GAIN = 2.0
-"""How much faster a forward pass is in bfloat16 on a CPU, where that is taken; 2 to 4 were seen."""
-_PURSUIT_FLOPS_SHARE = 0.15
-"""Share of a plain product's speed that a pursuit's row updates reach."""
-_LOSS_COST = 2.0
-"""Logits, their cross-entropy and KL, in units of the product that makes the logits."""
-_PURSUIT_COSTS = {"matching": 1.0, "refit": 3.3, "orthogonal": 3.7}
-"""Time of a pursuit against plain matching pursuit's, with 2,048 atoms and L0 32."""
-START_SECONDS = 12.0
-"""Starting the process, importing, loading the model."""
 _BYTES_PER_CODE = 8
-_LABELLED_TOKENS = 137_000
-"""Of the held-out prompts of the built-in corpus, which probing reads."""
 _BYTES_PER_PLANNED_TOKEN = 22
 """Of texts, ids and spans that a plan keeps; measured on the built-in corpus."""
 _BYTES_PER_TOKEN = 3.0
 """Of text that makes a token: English has four to five, the first tokens of prompts included"""
 _BYTES_OF_CORPORA = {"sotu": 9_640_000}
 
-_REGRESSIONS_SECONDS = 10.0
-"""The regressions of a probing, on some thousand prompts and latents."""
 _HELD_OUT_SHARE = 1.1
 """Tokens that go through the model for each that is chosen from: the first of each prompt, and
 those of the held-out prompts"""
@@ -97,7 +70,7 @@ def estimate(
         return None
     config = replace(config, max_tokens=min(config.max_tokens, _likely_tokens(config)))
     device, disk = device or best_device(), _disk(config, shape)
-    speed = _Speed(device)
+    speed = Speed(device)
     found = Estimate(_seconds(config, shape, speed), _memory(config, shape), disk)
     if kind_of(device) != "cpu":
         needed = device_memory(config, shape, device, _sample(config))
@@ -120,7 +93,7 @@ def estimate_move(
 
 
 def _swept(
-    found: Estimate, config: TrainConfig, shape: ModelShape, speed: "_Speed", dtype: torch.dtype
+    found: Estimate, config: TrainConfig, shape: ModelShape, speed: "Speed", dtype: torch.dtype
 ) -> Estimate:
     """The estimate of a model that is loaded as one that is read block by block: its weights are
     not in memory together, one block is read while another computes, and hidden states lie on the
@@ -171,147 +144,18 @@ def _bytes_of_texts(name: str) -> int | None:
     return os.path.getsize(path) if is_text else None  # noqa: PTH202
 
 
-class _Speed:
-    """Floating-point operations a second of a device."""
-
-    def __init__(self, device: str):
-        self._device = device
-        self.product = _product_speed(device)
-        """of a plain product in float32"""
-        self._product = functools.cache(functools.partial(_product_speed, device))
-
-    def forward(self, config: TrainConfig) -> float:
-        """Of a forward pass, in the data type that it is made in."""
-        if kind_of(self._device) == "cpu":
-            return self.product * _FORWARD_EFFICIENCY * _gain(config, self._device)
-        dtype = resolved_dtype(config.model.dtype, self._device)
-        return _FORWARD_EFFICIENCY * self._product(dtype)
-
-
-def _seconds(config: TrainConfig, shape: ModelShape, speed: _Speed) -> float:
+def _seconds(config: TrainConfig, shape: ModelShape, speed: Speed) -> float:
     """Forward passes to the last layer; for each layer the selection, and one pursuit for each
     explored token."""
     blocks = 0 if config.activations else max(config.layers) + 1
     forward = 2 * shape.block_weights * blocks * config.max_tokens
     explored = min(config.explored_tokens, config.max_tokens)
-    pursuit = _pursuit_operations(
+    pursuit = pursuit_operations(
         explored, config.max_atoms, shape.d_model, config.max_terms, config.pursuit
     )
     per_layer = pursuit + _selection_operations(config, shape.d_model, pursuit)
     layers = len(config.layers) * per_layer / speed.product
     return START_SECONDS + forward / speed.forward(config) + layers
-
-
-def evaluation_seconds(
-    dictionaries: Sequence[tuple[TrainConfig, int]],
-    tokens: int = EVALUATION_TOKENS,
-    device: str | None = None,
-    quick: bool = False,
-) -> float | None:
-    """Seconds to evaluate dictionaries, each given by its training and its layer; device: as in
-    `estimate`; quick: as in a quick run. None where a model's shape is not known without loading
-    it."""
-    device, is_read = device or best_device(), set()
-    speed, seconds = _Speed(device), START_SECONDS
-    l0s_of, tokens = (quick_l0s, min(tokens, QUICK_TOKENS)) if quick else (nested_l0s, tokens)
-    for config, layer in dictionaries:
-        shape = model_shape(config.model)
-        if shape is None:
-            return None
-        passes = len(l0s_of(config.max_terms)) + 2  # as it is, and zeroed
-        by_block = is_swept(config.model, resolved_dtype(config.model.dtype, device), device)
-        after = blocks_run(config.site, layer, shape.n_layers, passes, bool(by_block))
-        blocks = layer + 1 + after
-        forward = 2 * shape.block_weights * blocks * tokens
-        unembedding = 2 * shape.vocabulary * shape.d_model * passes * tokens
-        computing = forward / speed.forward(config) + _LOSS_COST * unembedding / speed.product
-        # Dictionaries of one layer and site are evaluated together where each evaluation reads the
-        # model.
-        place = config.model, layer, config.site
-        reading = (
-            _reading_seconds(config, layer, device) if by_block and place not in is_read else 0
-        )
-        is_read.add(place)
-        seconds += max(computing, reading)
-    return seconds
-
-
-def _reading_seconds(config: TrainConfig, layer: int, device: str) -> float:
-    """Of a model that is read block by block: up to the layer, and from where something is put in.
-    That is after the layer's block, before it, or where it is put in within it, at the first one,
-    with the embeddings again."""
-    parts, dtype = model_parts(config.model), resolved_dtype(config.model.dtype, device)
-    first = {RESID_POST: layer + 1, "resid_pre": layer}.get(config.site, 0)
-    outside = (1 if first else 2) * parts.largest_outside
-    numbers = sum(parts.blocks[: layer + 1]) + sum(parts.blocks[first:]) + outside
-    rate, _ = reading_speed(weights_folder(config.model))
-    return dtype.itemsize * numbers / rate
-
-
-def _passing_seconds(config: TrainConfig, layer: int, device: str) -> float:
-    """To read a model up to a layer block by block; 0 for one that is loaded."""
-    dtype = resolved_dtype(config.model.dtype, device)
-    if not is_swept(config.model, dtype, device):
-        return 0.0
-    parts = model_parts(config.model)
-    rate, _ = reading_speed(weights_folder(config.model))
-    return dtype.itemsize * (sum(parts.blocks[: layer + 1]) + parts.largest_outside) / rate
-
-
-def probing_seconds(
-    config: TrainConfig, layer: int, atoms: int, device: str | None = None
-) -> float | None:
-    """Seconds to probe a dictionary on the held-out prompts of the built-in corpus; device: as in
-    `estimate`. None where the model's shape is not known without loading it."""
-    shape = model_shape(config.model)
-    if shape is None:
-        return None
-    speed = _Speed(device or best_device())
-    forward = 2 * shape.block_weights * (layer + 1) * _LABELLED_TOKENS
-    pursuit = _pursuit_operations(
-        _LABELLED_TOKENS, atoms, shape.d_model, config.max_terms, config.pursuit
-    )
-    seconds = forward / speed.forward(config) + pursuit / speed.product
-    return START_SECONDS + _REGRESSIONS_SECONDS + seconds
-
-
-def latent_comparison_seconds(
-    dictionaries: Sequence[tuple[TrainConfig, int, int]],
-    tokens: int = COMPARED_TOKENS,
-    device: str | None = None,
-) -> float | None:
-    """Seconds to compare the latents of two dictionaries, each given by its training, its layer
-    and its atoms; device: as in `estimate`. None where a model's shape is not known without loading
-    it."""
-    device, is_read = device or best_device(), set()
-    speed, seconds = _Speed(device), START_SECONDS
-    for config, _, atoms in dictionaries:
-        shape = model_shape(config.model)
-        if shape is None:
-            return None
-        last = max(one for other, one, _ in dictionaries if other.model == config.model)
-        forward = 2 * shape.block_weights * (last + 1) * tokens / speed.forward(config)
-        if (config.model, config.site) not in is_read:  # its layers are read together
-            seconds += max(forward, _passing_seconds(config, last, device))
-            is_read.add((config.model, config.site))
-        pursuit = (tokens, atoms, shape.d_model, config.max_terms, config.pursuit)
-        seconds += _pursuit_operations(*pursuit) / speed.product
-    return seconds
-
-
-def _gain(config: TrainConfig, device: str) -> float:
-    """How much faster than in float32 a CPU's forward pass is with the data type it is made in."""
-    chosen, fastest = (resolved_dtype(name, device) for name in (config.model.dtype, "auto"))
-    gains = chosen is torch.bfloat16 and fastest is torch.bfloat16
-    return _BFLOAT16_GAIN if gains else 1.0
-
-
-def _pursuit_operations(
-    tokens: int, atoms: int, d_model: int, terms: int, pursuit: str = "matching"
-) -> float:
-    """A pursuit's work, counted in operations of a plain product."""
-    row = 2 * atoms * (d_model + terms / _PURSUIT_FLOPS_SHARE)
-    return _PURSUIT_COSTS[pursuit] * row * tokens
 
 
 def _selection_operations(config: TrainConfig, d_model: int, pursuit: float) -> float:
@@ -325,7 +169,7 @@ def _selection_operations(config: TrainConfig, d_model: int, pursuit: float) -> 
     components = min(COMPONENTS, d_model)
     principal = 2 * sample * d_model * (d_model + components)
     nearest = 2 * ROUNDS * sample * centres * components
-    judging = _pursuit_operations(min(JUDGES, sample), centres, d_model, config.l0, "orthogonal")
+    judging = pursuit_operations(min(JUDGES, sample), centres, d_model, config.l0, "orthogonal")
     return principal + nearest + judging
 
 
@@ -363,47 +207,3 @@ def _disk(config: TrainConfig, shape: ModelShape) -> int:
     rows = 4 * (explored + _sample(config)) * shape.d_model
     per_layer = rows + 2 * explored * config.max_terms * _BYTES_PER_CODE
     return len(config.layers) * (per_layer + 8 * config.max_atoms * shape.d_model)
-
-
-_DRAWS: dict[tuple[str, torch.dtype], list[tuple[float, float]]] = {}
-"""By device and data type: when a product was timed, and what came out, oldest first"""
-_DRAWS_KEPT = 15
-_DRAWN_AFTER_SECONDS = 20.0
-"""What a machine does beside makes one draw four times another: draws are collected, so that an
-estimate neither jumps between two clicks nor holds to one bad moment"""
-
-
-def _product_speed(device: str, dtype: torch.dtype = torch.float32) -> float:
-    """Floating-point operations a second of a plain product on a device: the median of the draws
-    of the last minutes. Raises InputError where there is no room for one at all."""
-    draws, now = _DRAWS.setdefault((device, dtype), []), time.monotonic()
-    if not draws or now - draws[-1][0] > _DRAWN_AFTER_SECONDS:
-        draws.append((now, _drawn_speed(device, dtype)))
-        del draws[:-_DRAWS_KEPT]
-    return median(speed for _, speed in draws)
-
-
-def _drawn_speed(device: str, dtype: torch.dtype) -> float:
-    """One draw; of a smaller product where the device's memory is nearly full."""
-    size = _PROBE_SIZE if kind_of(device) == "cpu" else _GPU_PROBE_SIZE
-    while True:
-        try:
-            return 2 * size**3 / _product_seconds(size, device, dtype)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            if size <= _SMALLEST_PROBE:
-                raise InputError(
-                    f"The memory of {device} is full. End what fills it, or choose another device."
-                ) from error
-            size //= 2
-
-
-def _product_seconds(size: int, device: str, dtype: torch.dtype) -> float:
-    a = torch.ones(size, size, device=device, dtype=dtype)
-    best = float("inf")
-    for _ in range(4):
-        started = time.perf_counter()
-        float((a @ a)[0, 0])  # reading a value waits for the device
-        best = min(best, time.perf_counter() - started)
-    return best

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from itda_core.config import TrainConfig
 from itda_core.errors import InputError, RunError
-from itda_core.jobs.estimate import START_SECONDS, Estimate, estimate, evaluation_seconds
+from itda_core.jobs.estimate import Estimate, estimate
 from itda_core.jobs.job import Job
+from itda_core.jobs.measure_seconds import evaluation_seconds
 from itda_core.jobs.measured import Measured, by_measured, measured_jobs
+from itda_core.jobs.operations import START_SECONDS
 from itda_core.jobs.queue import JobQueue
 from itda_core.model.loading import weights_folder
 from itda_core.runs.run import read_run

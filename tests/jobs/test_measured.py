@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 import pytest
 
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
-from itda_core.jobs import estimate as estimate_module
 from itda_core.jobs import likely as likely_module
-from itda_core.jobs.estimate import START_SECONDS, estimate
+from itda_core.jobs import operations
+from itda_core.jobs.estimate import estimate
 from itda_core.jobs.job import Job
 from itda_core.jobs.likely import likely_estimate, likely_evaluation_seconds
+from itda_core.jobs.measure_seconds import evaluation_seconds
 from itda_core.jobs.measured import Measured, by_measured, measured, measured_jobs
+from itda_core.jobs.operations import START_SECONDS
 from itda_core.jobs.queue import JobQueue
 from itda_core.runs.run import list_runs
 from tests.support.trained_runs import shared_runs
@@ -108,7 +110,7 @@ def test_one_job_alone_says_what_the_same_work_takes():
 @pytest.fixture
 def queue(tmp_path, monkeypatch):
     monkeypatch.setattr(JobQueue, "_watch", lambda _queue: None)  # nothing is started
-    monkeypatch.setattr(estimate_module, "_product_speed", lambda *_about: 5e10)
+    monkeypatch.setattr(operations, "product_speed", lambda *_about: 5e10)
     monkeypatch.setattr(likely_module, "weights_folder", lambda _spec: tmp_path)  # unpacked
     queue = JobQueue(tmp_path / "jobs", tmp_path / "runs")
     yield queue
@@ -166,5 +168,5 @@ def test_an_evaluation_whose_runs_are_gone_is_left_out(queue):
     job = queue.enqueue("evaluate", ["/gone", "--save"], "A")
     write(queue.folder / job.job_id, at(104, "evaluating"), at(164, "done"))
     queue._save(replace(job, state="done", started=100.0, ended=164.0))
-    plain = estimate_module.evaluation_seconds([(CONFIG, 7)], device="cpu")
+    plain = evaluation_seconds([(CONFIG, 7)], device="cpu")
     assert likely_evaluation_seconds(queue, [(CONFIG, 7)], "cpu") == plain

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
-from itda_core.jobs import estimate as estimate_module
+from itda_core.jobs import operations
 from itda_core.model import loading
 from itda_core.model.sites import Sites
 from itda_core.pursuit import gram
@@ -28,7 +28,7 @@ def nothing_starts(monkeypatch):
 def two_gpus(monkeypatch, nothing_starts):
     """Without bfloat16, 20 and 22 GiB free, and a speed for each."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _name: (7, 5))
-    monkeypatch.setattr(estimate_module, "_product_speed", lambda *_about: 1e13)
+    monkeypatch.setattr(operations, "product_speed", lambda *_about: 1e13)
     loading._is_bfloat16_faster.cache_clear()
     yield pretend_gpus(monkeypatch)
     loading._is_bfloat16_faster.cache_clear()

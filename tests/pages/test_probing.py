@@ -132,7 +132,7 @@ def test_without_a_result_the_page_offers_to_probe(labelled, submitted):
 def test_a_probing_takes_the_device_that_is_chosen(labelled, monkeypatch):
     pretend_gpus(monkeypatch)
     monkeypatch.setattr(explorer_module.JobQueue, "_start", lambda self, job: None)
-    monkeypatch.setattr("itda_core.jobs.estimate._product_speed", lambda *_about: 1e13)
+    monkeypatch.setattr("itda_core.jobs.operations.product_speed", lambda *_about: 1e13)
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda _name: (7, 5))
     app = open_page("evaluate", run=newest(labelled, 2).run_id)
     app.selectbox(key="probing_device").set_value("cuda:0").run()

@@ -7,7 +7,7 @@ import streamlit as st
 
 from itda_core.corpus.corpus import LABELLED
 from itda_core.errors import RunError
-from itda_core.jobs.estimate import probing_seconds
+from itda_core.jobs.measure_seconds import probing_seconds
 from itda_core.runs.results import PROBING_FILE, read_probing
 from itda_core.runs.run import Run
 from pages.components.cached import loaded_run

@@ -108,7 +108,7 @@ def offer_comparison_of_latents(pair: RunPair) -> None:
 
 
 def _show_button(pair: RunPair) -> None:
-    from itda_core.jobs.estimate import latent_comparison_seconds
+    from itda_core.jobs.measure_seconds import latent_comparison_seconds
 
     device = ask_for_device("latents_device")
     runs = pair.runs
