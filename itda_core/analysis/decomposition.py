@@ -52,6 +52,11 @@ class Decomposition:
         gives a token fewer, or where it is explained whole."""
         return used_terms(self.codes).sum(1).numpy()
 
+    def explained_worst(self, count: int) -> np.ndarray:
+        """Rows of the tokens of which the largest share is left, the worst first, [≤ count] int64;
+        of equal shares the token that comes first."""
+        return np.argsort(-self.shares_left, kind="stable")[:count]
+
     @property
     def is_cut(self) -> bool:
         """Whether the text goes on after its last token."""

@@ -64,6 +64,15 @@ def test_the_terms_are_those_of_matching_pursuit(decomposed, dictionary, tiny_mo
         np.testing.assert_allclose(terms["coefficient"], coefficients[row], rtol=1e-3, atol=1e-4)
 
 
+def test_of_equal_shares_the_first_token_is_explained_worst(decomposed):
+    result = decomposed(TEXT)
+    residuals = np.ones((5, 2), np.float32)
+    residuals[:, 1] = [0.5, 0.9, 0.1, 0.9, 0.7]  # shares 0.25, 0.81, 0.01, 0.81, 0.49
+    made = dataclasses.replace(result, positions=np.arange(1, 6), residuals=residuals)
+    assert made.explained_worst(4).tolist() == [1, 3, 4, 0]
+    assert made.explained_worst(9).tolist() == [1, 3, 4, 0, 2]
+
+
 def test_the_terms_add_up_and_what_is_left_is_what_is_missing(decomposed, dictionary, tiny_model):
     result = decomposed(TEXT)
     x = activations(tiny_model, TEXT)

@@ -52,6 +52,27 @@ def test_hovering_a_latent_lights_its_tokens_and_a_click_keeps_them_lit(address,
     assert problems == []
 
 
+def test_a_token_explained_worst_is_named_in_sight_and_locked_by_a_click(address, page, problems):
+    decompose(page, address)
+    line = page.locator(".jumps")
+    expect(line).to_contain_text("Explained worst")
+    shares = [float(one.rstrip("%")) for one in line.locator(".count").all_inner_texts()]
+    assert len(shares) == 5 and shares == sorted(shares, reverse=True)
+    worst = line.locator(".jump").first
+    position = worst.inner_text().split(":")[0]
+    worst.hover()
+    expect(page.locator(".token.pointed")).to_have_count(1)
+    worst.click()
+    expect(page.get_by_text(f"Token {position}:")).to_be_visible()
+    page.wait_for_url(re.compile(f"token={position}(&|$)"))
+    expect(page.locator(".token.locked")).to_have_count(1)
+    expect(line.locator(".locked")).to_have_count(1)
+    line.locator(".locked").click()
+    expect(page.get_by_text("Latents of this text")).to_be_visible()
+    assert_nothing_failed(page)
+    assert problems == []
+
+
 def test_a_latent_shows_its_card_on_hover_and_opens_from_row_and_card(address, page, problems):
     decompose(page, address, "&token=4")
     row = page.locator(".rows tbody tr").nth(1)

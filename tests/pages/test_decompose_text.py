@@ -83,6 +83,22 @@ def test_tokens_are_coloured_by_what_is_left_of_them_and_others_are_marked(data,
     assert f"norm {result.residuals[0, 0]:.1f}" in shown[first]["hover"]
 
 
+def test_the_tokens_explained_worst_are_named_with_what_is_left_of_them(data, tiny_model):
+    run = newest(data, 2)
+    dictionary = run.dictionary()
+    x = tiny_model.capture(tiny_model.tokenize([TEXT]), [2])[2]  # position 0 is left out
+    left = (x - dictionary.decode(dictionary.encode(x))).square().sum(1)
+    shares = (left / (x - dictionary.offset).square().sum(1)).tolist()
+    worst = sorted(range(len(shares)), key=lambda row: -shares[row])[:5]
+    jumps = strip(open_page("decompose", run=run.run_id, text=TEXT))["jumps"]
+    assert [position for position, _, _ in jumps["tokens"]] == [row + 1 for row in worst]
+    assert [share for _, _, share in jumps["tokens"]] == [f"{shares[row]:.0%}" for row in worst]
+    texts = tiny_model.tokenizer.convert_ids_to_tokens(tiny_model.tokenizer(TEXT)["input_ids"])
+    for row, (position, told, _) in zip(worst, jumps["tokens"], strict=True):
+        assert told.startswith(f"{position}: ")
+        assert texts[row + 1].lstrip("Ġ") in told
+
+
 def test_a_link_says_by_what_the_text_is_coloured(data, tiny_model):
     run = newest(data, 2)
     result = decompose(run.dictionary(), tiny_model, TEXT, run.config)

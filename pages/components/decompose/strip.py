@@ -18,7 +18,13 @@ from pages.components.decompose.terms import lights_of, terms_text
 from pages.components.latent_rows.card import cards_of
 from pages.components.latent_rows.rows import open_place, place_of
 from pages.components.text import literal, quoted
-from pages.components.token_strip.strip import choose_token, show_rows, token_row
+from pages.components.token_strip.strip import (
+    Jumps,
+    choose_token,
+    jumps_to,
+    show_rows,
+    token_row,
+)
 from pages.components.url import choose, keep, number_below, write_url
 
 _HELP = (
@@ -27,6 +33,13 @@ _HELP = (
     "in bits. Norm: ‖x − o‖, where o is what is subtracted first (the mean activation, or nothing)."
     " The scale goes from the 5 % of tokens with the smallest values to the 5 % with the largest. "
     "Hatched tokens are not decomposed: the first position of a text carries no content."
+)
+
+_WORST = 5
+_WORST_HELP = (
+    "The tokens of this text of which the terms leave the largest share of the squared norm, "
+    "‖x − x̂‖² / ‖x − o‖², where o is what is subtracted first (the mean activation, or nothing). "
+    "Hatched tokens are not decomposed and not counted."
 )
 
 
@@ -50,17 +63,35 @@ def show_text(run, result: Decomposition, table: pd.DataFrame, latents: pd.DataF
     lights = lights_of(run, table, latents, lit)
     row = _strip_row(result, shading)
     cards = cards_of(run, [light["latent"] for light in lights])
-    locked, named = choose_token(row, lights, key, cards, on_lit=lambda: _follow_light(key))
+    locked, named = choose_token(
+        row, lights, key, cards, _explained_worst(result), on_lit=lambda: _follow_light(key)
+    )
     if named:
         open_place(named["what"], place_of(run, named["latent"]))
     st.session_state["_locks"] = {key: dict(st.session_state[key])}
     write_url("token", locked)
     write_url("lit", lit)
     st.caption(
-        "Click a token for its terms, or go from one to the next with ← and →; Esc lets it go. "
+        "Click a token, in the text or among those explained worst, for its terms, or go from one "
+        "to the next with ← and →; Esc lets it go. "
         "The latents below the text light up the tokens that use them."
     )
     return locked
+
+
+def _explained_worst(result: Decomposition) -> Jumps:
+    """The tokens of which the largest share of the squared norm is left; those that are not
+    decomposed have none."""
+    shares = result.shares_left
+    worst = [
+        (int(result.positions[row]), quoted(result.token_text(result.positions[row])), shares[row])
+        for row in result.explained_worst(_WORST)
+    ]
+    return jumps_to(
+        "Explained worst",
+        _WORST_HELP,
+        [(position, f"{position}: {text}", f"{share:.0%}") for position, text, share in worst],
+    )
 
 
 def _choose_colour(key: str, latents: pd.DataFrame) -> str:

@@ -11,6 +11,8 @@
 // data.clickable: a click on a token sets the state `locked` to its number, a second frees it, and
 //   the arrow keys go from one to the next.
 // data.locked: the token that is locked.
+// data.jumps: {title, help, tokens: [[number, text, value]]}, drawn as buttons above the rows; a click
+//   locks the token, as one on the token itself.
 // data.lights: [{latent, name, hover, tokens: [[number, value, coefficient]]}], drawn as buttons
 //   below the rows; hover shows the values on the tokens, a click sets the state `lit`.
 //   Its card in data.cards, by latent, is shown on hover; its links set the trigger `named`.
@@ -22,6 +24,7 @@ export default function (component) {
   const tip = make("div", "tip");
   const lights = data.lights || [];
   const spans = [];
+  const jumps = [];
   let stopCards = () => {};
   root.stop?.(); // of the data before: Streamlit ends that one only with the page
   // What was locked here counts until the server has heard of all of it: keys can be faster.
@@ -93,20 +96,22 @@ export default function (component) {
     }
     if (data.clickable && !token.dim) {
       span.classList.add("clickable");
-      span.classList.toggle("locked", index === locked);
-      span.setAttribute("aria-pressed", String(index === locked));
+      markLocked(span, index);
       makePressable(span, () => lock(index === locked ? null : index));
     }
     return span;
   };
 
+  const markLocked = (element, index) => {
+    element.classList.toggle("locked", index === locked);
+    element.setAttribute("aria-pressed", String(index === locked));
+  };
+
   const lock = (index) => {
     root.sent = root.sent.length ? [...root.sent, index] : [locked, index];
     locked = index;
-    spans.forEach(([span], number) => {
-      span.classList.toggle("locked", number === locked);
-      if (data.clickable) { span.setAttribute("aria-pressed", String(number === locked)); }
-    });
+    if (data.clickable) { spans.forEach(([span], number) => markLocked(span, number)); }
+    jumps.forEach(([button, number]) => markLocked(button, number));
     setStateValue("locked", index);
   };
 
@@ -183,6 +188,29 @@ export default function (component) {
     root.append(button, ...folded);
   };
 
+  // Buttons that lock a token each; under the mouse they show where it is.
+  const drawJumps = ({ title, help, tokens }) => {
+    const line = make("div", "jumps");
+    const name = make("span", "chip", title);
+    tell(name, help);
+    line.append(name);
+    tokens.forEach(([index, text, value]) => {
+      const button = make("span", "jump", `${text} `);
+      button.append(make("span", "count", value));
+      const point = (isOn) => spans[index]?.[0].classList.toggle("pointed", isOn);
+      ["mouseenter", "focus"].forEach((kind) => button.addEventListener(kind, () => point(true)));
+      ["mouseleave", "blur"].forEach((kind) => button.addEventListener(kind, () => point(false)));
+      markLocked(button, index);
+      makePressable(button, () => {
+        lock(index === locked ? null : index);
+        spans[index][0].scrollIntoView({ block: "nearest" });
+      });
+      jumps.push([button, index]);
+      line.append(button);
+    });
+    root.append(line);
+  };
+
   // The values of one latent on its tokens, or of none: then each token's own.
   const shine = (one) => {
     const values = new Map(one ? one.tokens.map(([index, value]) => [index, value]) : []);
@@ -216,6 +244,7 @@ export default function (component) {
   };
 
   if (data.histogram) { drawMark(0); } // of the token that was under the mouse before
+  if (data.jumps) { drawJumps(data.jumps); }
   drawRows();
   if (lights.length) { drawLights(); }
   root.append(tip);

@@ -24,6 +24,7 @@ _strip = st.components.v2.component(
 
 Row = dict[str, Any]
 Light = dict[str, Any]
+Jumps = dict[str, Any]
 
 
 def show_rows(rows: Sequence[Row], key: str, histogram: str = "") -> int | None:
@@ -42,13 +43,15 @@ def choose_token(
     lights: Sequence[Light],
     key: str,
     cards: Mapping[str, Card],
+    jumps: Jumps,
     on_lit: Callable[[], None] = lambda: None,
 ) -> tuple[int | None, dict[str, Any] | None]:
     """Draw one row whose tokens lock on a click, or one after another by the arrow keys, and below
     it the latents that light up the tokens that use them, on hover or, locked by a click, until
-    they are freed. cards: of the latents, by number, shown on hover; on_lit: called when one is
-    locked or freed. Returns the number of the locked token, if one is, and which link of a card was
-    just pressed, if one was: `what` and `latent`."""
+    they are freed. cards: of the latents, by number, shown on hover; jumps: buttons above the row
+    that lock a token each; on_lit: called when a latent is locked or freed. Returns the number of
+    the locked token, if one is, and which link of a card was just pressed, if one was: `what` and
+    `latent`."""
     state = st.session_state.get(key) or {}
     result = _strip(
         data={
@@ -58,6 +61,7 @@ def choose_token(
             "lights": list(lights),
             "lit": state.get("lit"),
             "cards": dict(cards),
+            "jumps": jumps,
         },
         default={"locked": None, "lit": None},
         on_locked_change=lambda: None,
@@ -81,6 +85,12 @@ def light(
         "hover": hover,
         "tokens": [[int(n), round(value, 3), f"{size:+.3f}"] for n, value, size in tokens],
     }
+
+
+def jumps_to(title: str, help: str, tokens: Sequence[tuple[int, str, str]]) -> Jumps:
+    """Buttons that lock a token each. help: on hover of the title; tokens: position, text and what
+    stands beside it, made to be shown."""
+    return {"title": title, "help": help, "tokens": [list(one) for one in tokens]}
 
 
 def fold_twins(rows: Sequence[Row]) -> list[Row]:
