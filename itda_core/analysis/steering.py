@@ -15,6 +15,8 @@ from itda_core.model.steps_of_work import last_value
 
 LONGEST = 200
 """Tokens that may be written at once"""
+NGRAM = 4
+"""Tokens of a sequence that counts as repeated"""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,17 @@ def judged(
 def perplexity(known: np.ndarray) -> float:
     """exp(−mean log p) of some tokens; NaN for none. known: log p of each, nats."""
     return float(np.exp(-known.mean())) if len(known) else float("nan")
+
+
+def repetition(ids: Sequence[int], n: int = NGRAM) -> float:
+    """How much of a text repeats itself: 1 − different n-grams / n-grams, in [0, 1]; 0 where no
+    token sequence of length n comes twice, NaN for fewer than n tokens.
+
+    This is seq-rep-n of Welleck et al. 2020, "Neural Text Generation with Unlikelihood Training".
+    ids: of the tokens of one text.
+    """
+    grams = [tuple(ids[first : first + n]) for first in range(len(ids) - n + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else float("nan")
 
 
 def usual_norm(model: Model, dictionary: Dictionary, text: str) -> float:

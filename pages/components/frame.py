@@ -96,6 +96,19 @@ def scrolling(name: str, pixels: int):
         yield
 
 
+@contextmanager
+def tiled(name: str, pixels: int):
+    """A place whose parts stand side by side, as many in a row as have so much room, and the others
+    below them. pixels: of a part, at least."""
+    st.html(
+        f"<style>.st-key-{name} {{ display: grid; align-items: start; "
+        f"grid-template-columns: repeat(auto-fill, minmax(min({int(pixels)}px, 100%), 1fr)); }} "
+        f".st-key-{name} > * {{ min-width: 0; }}</style>"
+    )
+    with st.container(key=name):
+        yield
+
+
 def _show_links() -> None:
     """Navigation for a page that Streamlit runs without app.py.
 

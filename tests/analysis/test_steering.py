@@ -1,6 +1,7 @@
 """What a model writes, plain and steered, against slow loops without a cache."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from itda_core.analysis.steering import (
     Writing,
     judged,
     perplexity,
+    repetition,
     steering_sum,
     steering_vector,
     usual_norm,
@@ -178,3 +180,20 @@ def test_a_plain_text_is_judged_as_it_was_written_and_a_steered_one_by_the_model
             last = model.module(input_ids=ids).logits[0, -1].double()
         assert value == pytest.approx(float(last.log_softmax(0)[token.token_id]), abs=1e-3)
         ids = torch.cat([ids, torch.tensor([[token.token_id]], dtype=torch.int64)], 1)
+
+
+@pytest.mark.parametrize(
+    ("ids", "n", "expected"),
+    [
+        ([1, 2, 3, 4, 5, 6], 4, 0.0),  # 3 sequences, all different
+        ([7] * 8, 4, 0.8),  # 5 sequences, 1 of them different
+        ([1, 2, 1, 2, 1, 2], 2, 0.6),  # 12 21 12 21 12: 2 of 5 are different
+        ([1, 2, 3, 4, 1, 2, 3, 4], 4, 0.2),  # 5 sequences, the last is the first
+    ],
+)
+def test_repetition_is_the_share_of_sequences_that_came_before(ids, n, expected):
+    assert repetition(ids, n) == pytest.approx(expected)
+
+
+def test_a_text_too_short_for_a_sequence_has_no_repetition():
+    assert math.isnan(repetition([1, 2, 3]))

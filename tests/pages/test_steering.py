@@ -1,11 +1,16 @@
 """Steer: latents found by word or label, several at once, and the model as it is that judges."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 
+from itda_core.analysis.decomposition import decompose
 from itda_core.analysis.steering import Writing, judged, steering_vector, usual_norm, write_on
 from itda_core.runs.labels import Label
-from pages.components.decompose import steered_latents
+from pages.components.decompose import proposal, steered_latents
+from pages.components.decompose.terms import latents_of
 from tests.support.app import assert_no_failure, newest, open_page, rows_of
 from tests.support.labels import add_labels
 
@@ -104,3 +109,66 @@ def test_the_model_as_it_is_judges_every_text(data, tiny_model):
         known = judged(tiny_model, TEXT, Writing(8), tokens)
         np.testing.assert_allclose(written.judged[strength], known, atol=1e-4)
         assert f"perplexity {np.exp(-known.mean()):,.3g} by the model as it is" in told(app)
+
+
+def test_a_text_that_loops_is_said_to_loop_though_its_perplexity_is_low(data):
+    run = newest(data, 2)
+    app = open_page("decompose", run=run.run_id, text=TEXT, view="steer", steer="3", tokens="25")
+    app.button(key="write").click().run()
+    written = app.session_state["written"].texts
+    for tokens in written.values():
+        grams = ["-".join(str(one.token_id) for one in tokens[n : n + 4]) for n in range(22)]
+        share = 1 - len(dict.fromkeys(grams)) / 22
+        loops = ": it loops" if share >= 0.5 else ""
+        assert f"{share:.0%} of the 4-token sequences repeated{loops}" in told(app)
+    assert "Where it loops, the perplexity is low" in told(app)
+
+
+@pytest.fixture
+def latents():
+    """Sources in the order of what they explain: token, strong uses, filler, AUROC from."""
+    rows = [
+        (0, ".", 900.0, 0.0, 0.9),
+        (1, " the", 500.0, 0.0, 0.9),
+        (2, " river", 5.0, 0.0, 0.9),  # too few strong uses
+        (3, " ratif", 50.0, 0.0, 0.9),  # a piece of a word
+        (4, " treaty", 50.0, 0.5, 0.9),  # half of them may be filler
+        (5, " senate", 50.0, 0.1, 0.4),  # may be chance
+        (6, " peace", 50.0, 0.1, 0.6),
+        (7, " war", 90.0, 0.0, 0.9),
+    ]
+    table = pd.DataFrame(rows, columns=["latent", "token", "strong", "filler", "auroc_low"])
+    return table.assign(
+        text=[f"a{token}{'y' * (token == ' ratif')} of" for token in table["token"]],
+        start=1,
+        end=1 + table["token"].str.len(),
+    )
+
+
+def proposed(monkeypatch, table):
+    """By a store that gives the table in the order of the numbers."""
+    latents = SimpleNamespace(table=None)
+    store = SimpleNamespace(latents=latents, known=lambda _, run_id, numbers: table)
+    monkeypatch.setattr(proposal, "explorer", lambda: SimpleNamespace(store=store))
+    return proposal.proposed_latent(SimpleNamespace(run_id="run"), table)
+
+
+def test_a_latent_is_proposed_that_means_something(latents, monkeypatch):
+    assert proposed(monkeypatch, latents) == 6
+
+
+def test_without_scores_the_first_whole_word_is_proposed(latents, monkeypatch):
+    scores = ["strong", "filler", "auroc_low"]
+    assert proposed(monkeypatch, latents.assign(**dict.fromkeys(scores, float("nan")))) == 2
+    assert proposed(monkeypatch, latents.head(2)) == 0
+
+
+def test_the_latent_proposed_at_first_is_a_word_of_the_text(data, tiny_model):
+    run = newest(data, 2)
+    app = open_page("decompose", run=run.run_id, text=TEXT, view="steer")
+    assert_no_failure(app)
+    result = decompose(run.dictionary(), tiny_model, TEXT, run.config)
+    order = latents_of(result, result.table())
+    tokens = order["source_token"].str.strip()
+    words = order[tokens.str.fullmatch("[A-Za-z]{3,}") & ~tokens.str.lower().isin({"the", "and"})]
+    assert int(app.text_input(key="steer").value) in words["latent"].tolist()

@@ -17,6 +17,7 @@ from itda_core.analysis.steering import (
 )
 from itda_core.settings import MAX_SEED, RESID_POST, Setting
 from pages.components.cached import loaded_model, loaded_run, model_and_dictionary
+from pages.components.decompose.proposal import RULE, proposed_latent
 from pages.components.decompose.steered_latents import (
     Weights,
     ask_for_others,
@@ -25,7 +26,7 @@ from pages.components.decompose.steered_latents import (
 )
 from pages.components.decompose.written import Written, judge, offer_written, read_with, show_text
 from pages.components.explorer import explorer
-from pages.components.frame import scrolling
+from pages.components.frame import tiled
 from pages.components.number_field import linked_number_field, read_numbers
 from pages.components.run_names import layer_of
 from pages.components.text import escaped, literal, snippet
@@ -33,11 +34,11 @@ from pages.components.url import follow_url_number, keep, write_url
 
 _SEED = Setting("seed", "Seed", min=0, max=MAX_SEED)
 _STRENGTHS = tuple(quarter / 4 for quarter in range(-4, 5))
-_COLUMN_PIXELS = 190
+_TEXT_PIXELS = 220
 
 
 def show_steering(run, result: Decomposition, latents: pd.DataFrame, row: int | None) -> None:
-    """latents: of `latents_of`; row: of the locked token, whose first latent is proposed."""
+    """latents: of `latents_of`; row: of the locked token, of whose latents one is proposed."""
     model = loaded_model(loaded_run(run.directory).config.model)
     if reason := why_not_written_on(model):
         st.info(literal(reason))
@@ -73,8 +74,7 @@ def _ask(
     run, result: Decomposition, latents: pd.DataFrame, row: int | None
 ) -> tuple[int, float, Writing] | None:
     """Latent, strength and how to write; None where a sentence says what is wrong with them."""
-    latents = latents if row is None else result.terms(row)
-    proposed = int(latents["latent"].iloc[0]) if len(latents) else 0
+    proposed = proposed_latent(run, latents if row is None else result.terms(row))
     left, middle, right = st.columns([2, 2, 2], gap="medium")
     _fit_to_dictionary(run, proposed)
     keep("steer")
@@ -87,14 +87,13 @@ def _ask(
         help="What you or a link chose stays when the text changes; the button proposes another.",
     )
     source = left.empty()
-    of_what = "explains most of this text" if row is None else "is the first of the locked token"
     left.button(
         f"Take latent {proposed}",
         on_click=_take,
         args=[proposed],
         disabled=latent_text == str(proposed),
         key="take_proposed",
-        help=f"It {of_what}.",
+        help=RULE,
     )
     strength = _number(middle.slider, "Strength", "strength", (-3.0, 3.0, 0.5, 0.25))
     count = _number(middle.slider, "Tokens", "tokens", (5, LONGEST, 40, 5))
@@ -218,8 +217,8 @@ def _show_written(run, text: str, asked: tuple[int, Writing, Weights], strength:
 
 
 def _places(strengths: tuple[float, ...]) -> list:
-    """A column each; where there are many, they scroll sideways."""
+    """One for each text; where there are many, as many in a row as have room."""
     if len(strengths) == 2:
         return [column.container() for column in st.columns(2, gap="medium")]
-    with scrolling("strengths", _COLUMN_PIXELS * len(strengths)):
-        return [column.container() for column in st.columns(len(strengths), gap="small")]
+    with tiled("strengths", _TEXT_PIXELS):
+        return [st.container() for _ in strengths]

@@ -7,13 +7,22 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from itda_core.analysis.steering import Writing, WrittenToken, judged, perplexity
+from itda_core.analysis.steering import (
+    NGRAM,
+    Writing,
+    WrittenToken,
+    judged,
+    perplexity,
+    repetition,
+)
 from pages.components.cached import loaded_model, loaded_run
 from pages.components.decompose.steered_latents import Weights
 from pages.components.downloads import offer_downloads
 from pages.components.text import quoted, visible
 from pages.components.token_strip.strip import show_rows, token_row
 
+_LOOPS = 0.5
+"""Share of repeated sequences from which a text is said to loop"""
 _ROW_TOKENS = 20
 """Tokens of each text where several strengths stand in a row"""
 
@@ -62,9 +71,9 @@ def show_text(
     is_whole: bool = True,
 ) -> None:
     """known: log p of each token by the model as it is, once it is known."""
-    name = "As the model is" if not strength else f"Strength {strength:+g}".replace("-", "−")
+    name = f"Strength {_signed(strength, '+g')}" if strength else "As the model is"
     mean = np.mean([token.log_probability for token in tokens]) if tokens else float("nan")
-    likelihood = f" · mean log-probability {mean:.2f} nats" if tokens else ""
+    likelihood = f" · mean log-probability {_signed(mean)} nats" if tokens else ""
     st.markdown(f"**{name}**{likelihood}")
     text = "".join(token.text for token in tokens)
     if not is_final:
@@ -72,8 +81,21 @@ def show_text(
     elif not text.strip():
         st.caption("The model ends the text at once." if is_whole else "Stopped at once.")
     else:
-        st.caption(f"perplexity {perplexity(known):,.3g} by the model as it is")
+        st.caption(f"perplexity {perplexity(known):,.3g} by the model as it is{_repeated(tokens)}")
         show_rows([_row(tokens, text, known)], key=f"written_{strength}")
+
+
+def _signed(value: float, digits: str = ".2f") -> str:
+    return format(value, digits).replace("-", "−")
+
+
+def _repeated(tokens: list[WrittenToken]) -> str:
+    """How much of a text repeats itself, as the end of a sentence; "" for a text too short."""
+    share = repetition([token.token_id for token in tokens])
+    if np.isnan(share):
+        return ""
+    loops = ": it loops" if share >= _LOOPS else ""
+    return f" · {share:.0%} of the {NGRAM}-token sequences repeated{loops}"
 
 
 def _row(tokens: list[WrittenToken], text: str, known: np.ndarray) -> dict:
@@ -112,11 +134,18 @@ def offer_written(written: Written) -> None:
     )
     st.caption(
         f"{_latents_in_words(written)}. The stronger the colour, the less likely is the token by "
-        "the model as it is, which reads each text anew: where steering breaks it down, its "
-        "perplexity rises. What stands beside the strength is by the model as it generated, which "
-        "finds its own repetitions likely. Hover for both."
+        "the model as it is, which reads each text anew. Steering breaks a text down in two ways. "
+        "Where it falls apart, the perplexity is high. Where it loops, the perplexity is low, as a "
+        "repetition is easy to foresee, and sequences are repeated: of all sequences of "
+        f"{NGRAM} tokens, the share that came before, 1 − different / all (seq-rep-{NGRAM} of "
+        "Welleck et al. 2020). What stands beside the strength is by the model as it generated. "
+        "Hover for both."
     )
     about = {"run": written.run_id, "latent": written.latent, "prompt": written.text}
+    about["repetition"] = {
+        str(strength): repetition([token.token_id for token in tokens])
+        for strength, tokens in written.texts.items()
+    }
     about["others"] = {str(latent): weight for latent, weight in written.others.items()}
     with st.popover("Export the texts"):
         offer_downloads(table, about, f"steered-{written.latent}", "steered_file")
