@@ -18,7 +18,7 @@ from itda_core.evaluation.metrics import used_terms
 from itda_core.model.model import Activations, Model
 from itda_core.model.steps_of_work import Step
 
-_TOGETHER = 32
+_TOGETHER = 16
 """Prompts in a batch"""
 _PERCENTILES = (0.025, 0.975)
 _SEED = 0
@@ -46,46 +46,72 @@ class PromptTable:
         return table[sorted(table.columns, key=lambda latent: (-sums[latent], latent))]
 
 
+def prompt_table(
+    dictionary: Dictionary,
+    model: Model,
+    texts: Sequence[str],
+    config: TrainConfig,
+    thresholds: np.ndarray | None = None,
+) -> PromptTable:
+    """Decompose every token of each text but those that training leaves out.
+
+    thresholds: [n_latents], of strong uses, which alone are in `uses` then (shares are of all
+    squares); NaN where every use of a latent is. A text is cut as `decompose` cuts it. Raises
+    InputError without texts, for activations that are not finite, and where memory is full.
+    """
+    steps = prompt_table_steps(dictionary, model, texts, config, thresholds)
+    return joined([step.value for step in steps if step.value is not None])
+
+
 def prompt_table_steps(
     dictionary: Dictionary,
     model: Model,
     texts: Sequence[str],
     config: TrainConfig,
     thresholds: np.ndarray | None = None,
+    after: int = 0,
 ) -> Iterator[Step[PromptTable]]:
-    """Decompose every token of each text but those that training leaves out; the last step has the
-    table.
-
-    thresholds: [n_latents], of strong uses, which alone are in `uses` then (shares are of all
-    squares); NaN where every use of a latent is. A text is cut as `decompose` cuts it. Raises
-    InputError without texts, for activations that are not finite, and where memory is full.
+    """`prompt_table` batch by batch: the values are the tables of some prompts each, in their
+    order, of which `joined` makes one. after: how many prompts were read before and are left out.
     """
     if not len(texts):
         raise InputError("There is no prompt. Add some to the list.")
     layer, model = dictionary.hook_point.layer, model.at(dictionary.hook_point.site)
-    parts: list[tuple[pd.DataFrame, pd.DataFrame]] = []
     with full_memory_as_sentence(model.device, NO_ROOM_FOR_TEXT):
         dictionary = dictionary.to(model.device)
-        firsts = range(0, len(texts), _TOGETHER)
-        batches = [model.tokenize(list(texts[first : first + _TOGETHER])) for first in firsts]
+        parts = [
+            list(texts[first : first + _TOGETHER]) for first in range(after, len(texts), _TOGETHER)
+        ]
+        batches = [model.tokenize(part) for part in parts]
         for step in model.capture_each(batches, [layer], config.skip_first):
-            if step.value is not None:
-                first = firsts[step.number]
-                parts.append(_part(dictionary, step.value, layer, first))
-            yield Step(step.fraction)
-    tokens, terms = (pd.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True))
-    yield Step(1.0, 0, _table(list(texts), tokens, terms, thresholds))
+            if step.value is None:
+                yield Step(step.fraction)
+                continue
+            tokens, uses = _part(dictionary, step.value, layer, after + step.number * _TOGETHER)
+            table = _table(parts[step.number], tokens, uses, thresholds)
+            yield Step(step.fraction, step.number, table)
+
+
+def joined(tables: Sequence[PromptTable]) -> PromptTable:
+    """One table of the prompts of several, one after another. tables: at least one."""
+    ends = np.cumsum([0, *(len(table.prompts) for table in tables)])
+    uses = [
+        table.uses.assign(prompt=table.uses["prompt"] + first)
+        for table, first in zip(tables, ends, strict=False)
+    ]
+    prompts = pd.concat([table.prompts for table in tables], ignore_index=True)
+    return PromptTable(prompts, pd.concat(uses, ignore_index=True))
 
 
 def _part(
     dictionary: Dictionary, activations: Activations, layer: int, first: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Of one batch: prompt, whole and left (squares) of each token; prompt, position, latent and
-    coefficient of each use. first: the number of its first prompt."""
-    x, prompts = activations[layer], activations.prompts + first
+    """Of one batch: prompt (its row there), whole and left (squares) of each token; prompt,
+    position, latent and coefficient of each use. first: how many prompts come before it."""
+    x, prompts = activations[layer], activations.prompts
     finite = torch.isfinite(x).all(1).cpu().numpy()
     if not finite.all():
-        number = int(prompts[~finite][0]) + 1
+        number = first + int(prompts[~finite][0]) + 1
         raise InputError(f"The model gives activations that are not finite for prompt {number:,}.")
     codes = dictionary.encode(x)
     norms = dictionary.coder.residual_norms(x, codes).double().cpu().numpy()

@@ -88,15 +88,14 @@ print(compare_groups(table, a, b).head(20).to_string())
 from pathlib import Path
 
 from itda_core import load_model, read_run
-from itda_core.analysis.prompt_table import compare_groups, prompt_table_steps
+from itda_core.analysis.prompt_table import compare_groups, prompt_table
 from itda_core.runs.latent_scores import read_scores
 
 run = read_run(Path({directory!r}))
 dictionary, model = run.dictionary(), load_model(run.config.model)
 prompts = {list(prompts)!r}
 thresholds = {thresholds if of_strong else None}
-*_, last = prompt_table_steps(dictionary, model, prompts, run.config, thresholds)
-table = last.value
+table = prompt_table(dictionary, model, prompts, run.config, thresholds)
 print(table.prompts.to_string())
 print(table.uses.groupby("prompt").head(3).to_string())
 {groups}"""

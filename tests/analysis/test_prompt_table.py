@@ -5,10 +5,14 @@ import pandas as pd
 import pytest
 
 from itda_core.analysis.decomposition import decompose
-from itda_core.analysis.prompt_table import compare_groups, prompt_table_steps
+from itda_core.analysis.prompt_table import (
+    compare_groups,
+    joined,
+    prompt_table,
+    prompt_table_steps,
+)
 from itda_core.errors import InputError
 from itda_core.evaluation.intervals import resampled_interval
-from itda_core.model.steps_of_work import last_value
 from itda_core.runs.run import list_runs
 from tests.support.trained_runs import shared_runs
 
@@ -32,10 +36,22 @@ def table_of(run, tiny_model):
     dictionary = run.dictionary()
 
     def make(thresholds=None, texts=TEXTS):
-        steps = prompt_table_steps(dictionary, tiny_model, texts, run.config, thresholds)
-        return last_value(steps)
+        return prompt_table(dictionary, tiny_model, texts, run.config, thresholds)
 
     return make
+
+
+def test_what_is_read_behind_others_goes_on_where_they_end(run, table_of, tiny_model):
+    steps = prompt_table_steps(run.dictionary(), tiny_model, TEXTS, run.config)
+    before = [next(steps).value, next(steps).value]
+    steps.close()
+    n_read = sum(len(table.prompts) for table in before)
+    assert 0 < n_read < len(TEXTS)
+    rest = prompt_table_steps(run.dictionary(), tiny_model, TEXTS, run.config, after=n_read)
+    table, whole = joined([*before, *(step.value for step in rest)]), table_of()
+    assert table.prompts["text"].tolist() == TEXTS
+    pd.testing.assert_frame_equal(table.prompts, whole.prompts)
+    pd.testing.assert_frame_equal(table.uses, whole.uses)
 
 
 @pytest.mark.parametrize("is_strong", [False, True])

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import streamlit as st
 
-from itda_core.analysis.prompt_table import compare_groups, prompt_table_steps
-from itda_core.model.steps_of_work import last_value
+from itda_core.analysis.prompt_table import compare_groups, prompt_table, prompt_table_steps
+from pages.components.decompose import prompts_reading
 from pages.components.reproduce import prompt_table_lines
 from tests.support.app import assert_no_failure, newest, open_page, table_with
 
@@ -15,7 +16,7 @@ PROMPTS = ["The senate met to ratify the treaty", "war and *peace*", "The people
 @pytest.fixture
 def expected(data, tiny_model):
     run = newest(data, 2)
-    return last_value(prompt_table_steps(run.dictionary(), tiny_model, PROMPTS, run.config))
+    return prompt_table(run.dictionary(), tiny_model, PROMPTS, run.config)
 
 
 def opened(data, **query):
@@ -91,3 +92,62 @@ def test_the_lines_print_the_numbers_of_the_table(data, expected, capsys):
         assert f"{left:.5f}"[:6] in said
     first = compare_groups(expected, [0, 2], [1, 3, 4]).iloc[0]
     assert f"{first.difference:.5f}"[:6] in said
+
+
+MANY = [f"The people of state {number} asked for land and water" for number in range(40)]
+
+
+def test_cancelled_prompts_keep_what_was_read_and_go_on(data, tiny_model, monkeypatch):
+    run, asked = newest(data, 2), []
+
+    def press_cancel_after_two_batches(*arguments, after):
+        """What a click on Cancel does to a run of the page: its callback, and then an end between
+        two batches."""
+        asked.append(after)
+        for number, step in enumerate(prompt_table_steps(*arguments, after=after)):
+            if len(asked) == 1 and number == 2:
+                key = (str(run.directory), tuple(MANY), "")
+                st.session_state[prompts_reading._CANCELLED] = key
+                st.rerun()
+            yield step
+
+    monkeypatch.setattr(prompts_reading, "prompt_table_steps", press_cancel_after_two_batches)
+    app = open_page("decompose", run=run.run_id, view="prompts")
+    app.session_state["prompts"] = list(MANY)
+    app.query_params["group_a"] = "1,39"
+    app.run()
+    assert_no_failure(app)
+    assert any("Cancelled: 32 of 40 prompts were read." in one.value for one in app.info)
+    assert len(table_with(app, "strongest_latents")) == 32
+    app.button(key="read_on").click().run()
+    assert_no_failure(app)
+    assert asked == [0, 32]
+    assert not app.info
+    shown = table_with(app, "strongest_latents")
+    whole = prompt_table(run.dictionary(), tiny_model, MANY, run.config)
+    assert shown["tokens"].tolist() == whole.prompts["tokens"].tolist()
+    np.testing.assert_allclose(shown["left"], 100 * whole.prompts["left"], rtol=1e-3)
+    assert app.query_params["group_a"] in ("1,39", ["1,39"])
+    assert shown["group"].tolist()[38] == "A"
+
+
+def test_a_run_that_is_superseded_ends_between_two_batches(data, monkeypatch):
+    """And what it has read is there for the next one."""
+    run, ended = newest(data, 2), []
+
+    def click_elsewhere(*arguments, after):
+        try:
+            for number, step in enumerate(prompt_table_steps(*arguments, after=after)):
+                yield step
+                if not ended and number == 0:
+                    st.rerun()
+        finally:
+            ended.append(after)
+
+    monkeypatch.setattr(prompts_reading, "prompt_table_steps", click_elsewhere)
+    app = open_page("decompose", run=run.run_id, view="prompts")
+    app.session_state["prompts"] = list(MANY)
+    app.run()
+    assert_no_failure(app)
+    assert ended == [0, 16]
+    assert len(table_with(app, "strongest_latents")) == 40

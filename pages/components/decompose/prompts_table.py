@@ -1,19 +1,17 @@
 """The prompts of the list side by side: a table, latents × prompts, and two groups compared."""
 
-import functools
-import hashlib
 import json
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from itda_core.analysis.prompt_table import PromptTable, prompt_table_steps
+from itda_core.analysis.prompt_table import PromptTable
 from itda_core.errors import ItdaError
 from itda_core.runs.texts import keep_text, kept_text, texts_folder
-from pages.components.cached import loaded_dictionary, loaded_run, model_and_dictionary
-from pages.components.computed import Kept, computed, is_asked_for
+from pages.components.cached import loaded_dictionary
 from pages.components.decompose.prompts_compared import groups_of, show_groups, show_matrix
+from pages.components.decompose.prompts_reading import read_prompts
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
 from pages.components.latents.list import select_rows
@@ -45,6 +43,8 @@ def show_prompts(run) -> None:
     looks = {"required": True, "label_visibility": "collapsed"}
     look = choose(st.segmented_control, "Prompts as", _LOOKS, "prompts_as", **looks)
     group_a = _follow_group(len(prompts))
+    prompts = table.prompts["text"].tolist()  # fewer where reading them was cancelled
+    group_a = [row for row in group_a if row < len(prompts)]
     shows = {"table": _show_table, "matrix": show_matrix, "groups": show_groups}
     exported = shows[look](run, table, group_a)
     files, reproduced = st.columns(2)
@@ -94,7 +94,7 @@ def _is_of_strong(run) -> bool:
 
 
 def _computed(run, prompts: list[str]) -> PromptTable | None:
-    """None while a model that is read block by block was not asked."""
+    """Of the prompts that were read; None while there is none, as `read_prompts` says."""
     follow_url("prompts_all", [False, True])
     if thresholds_of(run, of_strong=True) is not None:
         of_all = st.toggle(
@@ -104,22 +104,7 @@ def _computed(run, prompts: list[str]) -> PromptTable | None:
         )
         write_url("prompts_all", of_all or None)
     thresholds = thresholds_of(run, not st.session_state["prompts_all"])
-    model, dictionary = model_and_dictionary(run.directory)
-    kept = _kept(run.directory, tuple(prompts), _digest(thresholds))
-    if not is_asked_for(model, kept, "Read the prompts", "the blocks up to the layer", "read_all"):
-        return None
-    config = loaded_run(run.directory).config
-    steps = functools.partial(prompt_table_steps, dictionary, model, prompts, config, thresholds)
-    return computed(kept, model, steps, range(dictionary.hook_point.layer + 1))
-
-
-def _digest(thresholds: np.ndarray | None) -> str:
-    return "" if thresholds is None else hashlib.blake2b(thresholds.tobytes()).hexdigest()
-
-
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _kept(directory: str, prompts: tuple[str, ...], thresholds: str) -> Kept[PromptTable]:
-    return Kept(directory, prompts, thresholds)
+    return read_prompts(run, prompts, thresholds)
 
 
 def _follow_group(n_prompts: int) -> list[int]:
