@@ -61,7 +61,9 @@ GLOSSARY = {
     "tokens, 0 for none in common.",
     "chance": "What two sets of these sizes would share if they were drawn from the candidate "
     "pool.",
-    "log-odds": "How much more frequent a word is among the sources of one dictionary than of the "
-    "other, with a prior that keeps rare words from standing out by chance.",
+    "log-odds": "ln of the odds of a word among the sources of one dictionary over those among the "
+    "other's. Both counts are shrunk: the word's count in the two together is added to each, so "
+    "that a rare word does not stand out by chance. A word that only one of two lists of equal "
+    "length has comes to about ln 2 ≈ 0.69, however rare it is; z says how sure it is.",
 }
 """Term by term, what it means, in a sentence or two"""

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 COLUMN = "score"
-"""Added to lists of sources: the more, the sooner it is shown"""
+"""Added to lists of sources: the more, the sooner its word is shown"""
+_STABLE = {"kind": "stable", "ignore_index": True}
 
 
 def word_of(tokens: pd.Series) -> pd.Series:
@@ -46,18 +47,29 @@ def by_log_odds(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """The three lists in order, with the column `score`.
 
-    What one side has alone is as distinctive as its word is more frequent there than in what the
-    other has alone (z of `word_counts`). What is shared is as distinctive as its word is rare: −ln
-    of its share among the sources of both, since of frequent words chance shares many. Ties keep
-    their order.
+    What one side has alone begins with one source of each word, the words by their log-odds
+    (`word_counts`), largest first: those that only this side has, then those of which it has more.
+    Then come their second sources, and so on, and last those of words that the other side has as
+    often. What is shared is as distinctive as its word is rare: −ln of its share among the sources
+    of both, since of frequent words chance shares many. Ties keep their order.
     """
-    z = word_counts(only_a, only_b).set_index("word")["z"]
+    log_odds = word_counts(only_a, only_b).set_index("word")["log_odds"]
     everything = pd.concat([shared["token"], shared["token"], only_a["token"], only_b["token"]])
     surprise = -np.log(word_of(everything).value_counts(normalize=True))
-    return _sorted(shared, surprise), _sorted(only_a, z), _sorted(only_b, -z)
+    return (
+        _scored(shared, surprise).sort_values(COLUMN, ascending=False, **_STABLE),
+        _in_turn(_scored(only_a, log_odds)),
+        _in_turn(_scored(only_b, -log_odds)),
+    )
 
 
-def _sorted(table: pd.DataFrame, scores: pd.Series) -> pd.DataFrame:
-    values = word_of(table["token"]).map(scores).astype(np.float64).to_numpy()
-    order = np.argsort(-values, kind="stable")
-    return table.assign(**{COLUMN: values}).iloc[order].reset_index(drop=True)
+def _scored(table: pd.DataFrame, scores: pd.Series) -> pd.DataFrame:
+    return table.assign(**{COLUMN: word_of(table["token"]).map(scores).astype(np.float64)})
+
+
+def _in_turn(table: pd.DataFrame) -> pd.DataFrame:
+    """One row of each word after another, so that no word fills the beginning. table: of
+    `_scored`."""
+    turn = table.groupby(word_of(table["token"])).cumcount()
+    order = np.lexsort((-table[COLUMN], turn, table[COLUMN] <= 0))
+    return table.iloc[order].reset_index(drop=True)

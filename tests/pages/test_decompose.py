@@ -116,7 +116,7 @@ def test_edits_of_another_text_leave_the_link_in_every_view_and_come_back(data, 
     app = open_page("decompose", run=run.run_id, text=TEXT, view="terms", edits=f"{latent}*0,x")
     assert_no_failure(app)
     assert "make no sense" in app.warning[0].value
-    assert "What if has 1 edits here" in told(app)
+    assert "“What if” holds 1 edit of this text" in told(app)
     assert app.query_params["edits"] in (f"{latent}*0", [f"{latent}*0"])
     app.text_area(key="text").set_value("Another text entirely.").run()
     assert "were made to another text" in told(app)

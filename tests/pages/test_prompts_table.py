@@ -71,8 +71,8 @@ def test_a_prompt_without_a_decomposed_token_is_counted_out_of_the_groups(data):
     app.query_params["group_a"] = "1,3"
     app.run()
     assert_no_failure(app)
-    said = "A: 2 prompts, B: 3; 1 prompt has no decomposed token and is left out."
-    assert any(one.value.startswith(said) for one in app.caption)
+    said = "Group A has 2 prompts, group B 3 prompts; 1 prompt has no decomposed token"
+    assert any(one.value.startswith(f"{said} and is left out. Of ") for one in app.caption)
 
 
 def test_a_link_finds_the_list_again(data):

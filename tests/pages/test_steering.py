@@ -121,7 +121,7 @@ def test_a_text_that_loops_is_said_to_loop_though_its_perplexity_is_low(data):
         share = 1 - len(dict.fromkeys(grams)) / 22
         loops = ": it loops" if share >= 0.5 else ""
         assert f"{share:.0%} of the 4-token sequences repeated{loops}" in told(app)
-    assert "Where it loops, the perplexity is low" in told(app)
+    assert "Where it loops, the perplexity may be low" in told(app)
 
 
 @pytest.fixture

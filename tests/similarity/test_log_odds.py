@@ -38,16 +38,26 @@ def test_words_that_tell_the_lists_apart_come_first_and_common_ones_last():
     assert (mirrored == -found.set_index("word")["z"][mirrored.index]).all()
 
 
-def test_lists_start_with_the_most_telling_and_ties_keep_their_order():
+def test_lists_take_one_source_of_each_word_in_turn_and_ties_keep_their_order():
     a = listed("the", " war", "the", "war", "war", " peace")
-    b = listed("The", " law", "law", "LAW")
+    b = listed("The", " law", "law", "LAW", "the")
     shared, only_a, only_b = by_log_odds(listed(" a", " a", "treaty"), a, b)
-    assert only_a["latent"].tolist()[:3] == [1, 3, 4]
-    assert only_a["token"].tolist()[-2:] == ["the", "the"]
-    assert only_b["token"].tolist() == [" law", "law", "LAW", "The"]
+    # Of 6 and 5 sources: war 3 to 0, peace 1 to 0 and, as the other side has it more often, the.
+    assert only_a["token"].tolist() == [" war", " peace", "war", "war", "the", "the"]
+    assert only_a["latent"].tolist() == [1, 5, 3, 4, 0, 2]
+    assert only_b["token"].tolist() == [" law", "The", "law", "the", "LAW"]
     assert shared["token"].tolist() == ["treaty", " a", " a"]
-    # "treaty" is twice, "a" four times among the 3 + 3 + 6 + 4 sources of both.
-    assert shared["score"].tolist() == pytest.approx([math.log(16 / 2)] + 2 * [math.log(16 / 4)])
+    # "treaty" is twice, "a" four times among the 3 + 3 + 6 + 5 sources of both.
+    assert shared["score"].tolist() == pytest.approx([math.log(17 / 2)] + 2 * [math.log(17 / 4)])
+
+
+def test_a_frequent_word_of_which_a_side_has_a_few_more_comes_behind_what_only_it_has():
+    common = [f"w{number}" for number in range(1_000)]
+    a = listed(*["the"] * 300, *common, *["tax"] * 8)
+    b = listed(*["the"] * 200, *common, *["law"] * 108)
+    words = word_counts(a, b).set_index("word")
+    assert words["z"]["the"] > words["z"]["tax"]
+    assert by_log_odds(listed().astype({"token": object}), a, b)[1]["token"].iloc[0] == "tax"
 
 
 def test_nothing_on_a_side_is_no_trouble():

@@ -74,7 +74,8 @@ def follow_edits(scope: tuple, n_latents: int, is_shown: bool) -> None:
     text = _text(edits)
     write_url("edits", text or None)
     if edits and not is_shown:
-        st.caption(literal(f"What if has {len(edits):,} edits here, which are in the link: {text}"))
+        count = "1 edit" if len(edits) == 1 else f"{len(edits):,} edits"
+        st.caption(literal(f"“What if” holds {count} of this text, also in the link: {text}"))
 
 
 def put_edits(scope: tuple, edits: Edits) -> None:

@@ -82,10 +82,11 @@ def show_groups(run, table: PromptTable, group_a: list[int]) -> pd.DataFrame | N
     is_sure = found["low"] * found["high"] > 0
     n_a, n_b = len(with_tokens(table, group_a)), len(with_tokens(table, group_b))
     st.caption(
-        f"A: {n_a:,} prompts, B: {n_b:,}{_left_out(len(table.prompts) - n_a - n_b)}. "
-        f"{int(is_sure.sum()):,} of {len(found):,} latents have a 95 % interval (over prompts, "
-        f"drawn anew 1,000 times) that leaves out 0; some {_BY_CHANCE * len(found):.0f} may by "
-        "chance. With few prompts the intervals are too narrow."
+        f"Group A has {_prompts(n_a)}, group B {_prompts(n_b)}"
+        f"{_left_out(len(table.prompts) - n_a - n_b)}. Of {len(found):,} latents that they use, "
+        f"{int(is_sure.sum()):,} differ: their 95 % interval (over prompts, drawn anew 1,000 "
+        f"times) leaves out 0. By chance some {_BY_CHANCE * len(found):.0f} would. "
+        "With few prompts the intervals are too narrow."
     )
     sources = _described(run, found["latent"].to_numpy())
     names = ("mean_a", "mean_b", "difference", "low", "high")
@@ -111,11 +112,15 @@ def show_groups(run, table: PromptTable, group_a: list[int]) -> pd.DataFrame | N
     return pd.concat([found, sources[columns].reset_index(drop=True)], axis=1)
 
 
+def _prompts(count: int) -> str:
+    return "1 prompt" if count == 1 else f"{count:,} prompts"
+
+
 def _left_out(count: int) -> str:
     if not count:
         return ""
-    prompts = "1 prompt has" if count == 1 else f"{count:,} prompts have"
-    return f"; {prompts} no decomposed token and {'is' if count == 1 else 'are'} left out"
+    have, are = ("has", "is") if count == 1 else ("have", "are")
+    return f"; {_prompts(count)} {have} no decomposed token and {are} left out"
 
 
 def _described(run, latents: np.ndarray) -> pd.DataFrame:

@@ -135,8 +135,8 @@ def offer_written(written: Written) -> None:
     st.caption(
         f"{_latents_in_words(written)}. The stronger the colour, the less likely is the token by "
         "the model as it is, which reads each text anew. Steering breaks a text down in two ways. "
-        "Where it falls apart, the perplexity is high. Where it loops, the perplexity is low, as a "
-        "repetition is easy to foresee, and sequences are repeated: of all sequences of "
+        "Where it falls apart, the perplexity is high. Where it loops, the perplexity may be low, "
+        "as a repetition is easy to foresee, and sequences are repeated: of all sequences of "
         f"{NGRAM} tokens, the share that came before, 1 − different / all (seq-rep-{NGRAM} of "
         "Welleck et al. 2020). What stands beside the strength is by the model as it generated. "
         "Hover for both."

@@ -5,6 +5,7 @@ import dataclasses
 import pandas as pd
 import streamlit as st
 
+from itda_core.glossary import GLOSSARY
 from itda_core.similarity.dictionaries import Comparison, word_counts
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
@@ -24,8 +25,8 @@ _MOST_USES = 6
 _ORDERED = {
     "shared": "Rare words first: of frequent ones chance shares many. Choose a row for its latents "
     "in both.",
-    "only_a": "First those whose word this side has most clearly more of. Choose a row for its "
-    "latent.",
+    "only_a": "One source of each word in turn: first of the words that only this side has, then "
+    "of those that it has more of, by log-odds. Choose a row for its latent.",
 }
 _ORDERED["only_b"] = _ORDERED["only_a"]
 
@@ -109,7 +110,9 @@ def _show_words(row: Item, column: Item, comparison: Comparison) -> None:
             "word": "word",
             "only_a": st.column_config.NumberColumn(f"only {row.name}", format="%d"),
             "only_b": st.column_config.NumberColumn(f"only {column.name}", format="%d"),
-            "log_odds": st.column_config.NumberColumn("log-odds", format="%+.2f"),
+            "log_odds": st.column_config.NumberColumn(
+                "log-odds", format="%+.2f", help=GLOSSARY["log-odds"]
+            ),
             "z": st.column_config.NumberColumn("z", format="%+.2f"),
         },
         placeholder="–",
