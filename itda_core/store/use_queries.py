@@ -240,28 +240,6 @@ class UseQueries:
             list(prompt_ids),
         )
 
-    def strongest_terms(self, run_id: str, prompt_id: str) -> pd.DataFrame:
-        """Of each explored token of a prompt the term with the largest coefficient: position,
-        latent, coefficient, its source token as `source`, and the token's start and end in the
-        text."""
-        return self._database.query(
-            """WITH sums AS (
-                SELECT c.run, c.prompt, c.position, c.latent, sum(c.coefficient) AS coefficient
-                FROM codes c JOIN runs r USING (run) JOIN prompts p USING (prompt)
-                WHERE r.run_id = ? AND p.prompt_id = ? GROUP BY ALL),
-            first AS (
-                SELECT run, prompt, position, arg_max(latent, abs(coefficient)) AS latent,
-                    arg_max(coefficient, abs(coefficient))::FLOAT AS coefficient
-                FROM sums GROUP BY ALL)
-            SELECT f.position, f.latent, f.coefficient, l.token AS source,
-                rp.starts[f.position + 1] AS "start", rp.ends[f.position + 1] AS "end"
-            FROM first f JOIN latents l USING (run, latent)
-            JOIN run_prompts rp ON rp.run = f.run AND rp.prompt = f.prompt
-            ORDER BY f.position""",
-            run_id,
-            prompt_id,
-        )
-
     def all(self, run_id: str, latent: int) -> pd.DataFrame:
         """Every use of a latent in the order of prompts: prompt_id, title, position, coefficient,
         and the token's start and end in the prompt's text."""

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pandas as pd
+import torch
 
 from pages.components.explorer import explorer
-from pages.components.text import shown, token_label
+from pages.components.overview import first_minute
+from pages.components.overview.first_minute import SENTENCES
 from tests.pages.test_scores import scored
 from tests.support.app import newest, open_page
 
@@ -32,23 +34,41 @@ def test_one_latent_and_one_sentence_of_the_newest_dictionary_are_shown(own_data
         app = open_page("overview")
         assert not app.exception
         assert "From the newest dictionary" in texts(app)
-        table = next(one.value for one in app.dataframe if "source" in one.value)
-        assert 1 <= len(table) <= 11
-        sources = pd.read_parquet(run.directory / "sources.parquet").set_index("latent")["token"]
-        for row in table.itertuples():
-            assert row.source == shown(token_label(sources[row.latent]))
+        assert "A sentence taken apart" in texts(app)
 
 
-def test_the_largest_term_of_each_token_is_that_of_the_codes(data):
-    run = newest(data, 2)
-    codes = pd.read_parquet(run.directory / "codes.parquet").astype({"prompt_id": str})
-    prompt_id = codes["prompt_id"].value_counts().index[0]
-    open_page("overview")
-    found = explorer().store.uses.strongest_terms(run.run_id, prompt_id)
-    own = codes[codes["prompt_id"] == prompt_id]
-    sums = own.groupby(["position", "latent"])["coefficient"].sum()
-    expected = sums.abs().groupby("position").max()
-    np.testing.assert_array_equal(found["position"], expected.index)
-    np.testing.assert_allclose(found["coefficient"].abs(), expected, rtol=1e-6)
-    signed = [sums[row.position, row.latent] for row in found.itertuples()]
-    np.testing.assert_allclose(found["coefficient"], signed, rtol=1e-6)
+def test_the_sentence_taken_apart_is_none_of_the_texts_of_a_dictionary(own_data, tiny_model):
+    run = max(
+        (newest(own_data, layer) for layer in (1, 2)),
+        key=lambda run: (run.about["created"], run.layer),
+    )
+    app = open_page("overview")
+    prompts = pd.read_parquet(run.directory / "prompts.parquet")["text"].tolist()
+    assert SENTENCES[0] not in prompts
+    assert SENTENCES[0] in texts(app)
+    app.button(key="first_sentence_apart").click().run()
+    assert not app.exception
+    table = next(one.value for one in app.dataframe if "coefficient" in one.value)
+    dictionary = run.dictionary()
+    x = tiny_model.capture(tiny_model.tokenize([SENTENCES[0]]), [run.layer])[run.layer]
+    codes = dictionary.encode(x)
+    whole = torch.zeros(len(x), len(dictionary))
+    whole.scatter_add_(1, codes.latents.long(), codes.coefficients)
+    assert table["latent"].tolist() == whole.abs().argmax(1).tolist()
+    np.testing.assert_allclose(
+        table["coefficient"].abs(), whole.abs().max(1).values.numpy(), rtol=1e-4
+    )
+    left = (x - dictionary.decode(codes)).square().sum(1)
+    shares = 100 * left / (x - dictionary.offset).square().sum(1)
+    np.testing.assert_allclose(table["left"], shares.numpy(), rtol=1e-2, atol=1e-2)
+
+
+def test_a_sentence_that_is_a_prompt_gives_its_place_to_the_next(own_data, monkeypatch):
+    run = newest(own_data, 2)
+    prompt = pd.read_parquet(run.directory / "prompts.parquet")["text"].iloc[0]
+    monkeypatch.setattr(first_minute, "SENTENCES", (prompt, "An own sentence."))
+    app = open_page("overview")
+    assert "An own sentence." in texts(app)
+    monkeypatch.setattr(first_minute, "SENTENCES", (prompt,))
+    app.run()
+    assert "A sentence taken apart" not in texts(app)

@@ -3,8 +3,10 @@
 import pandas as pd
 import streamlit as st
 
+from itda_core.corpus.corpus import prompt_id
 from itda_core.store.latent_search import LatentSearch
 from pages.components.explorer import explorer
+from pages.components.frame import errors_as_sentences
 from pages.components.latents.score import strong_in_words, threshold_of
 from pages.components.run_names import run_label, words_of
 from pages.components.text import literal, shown, snippet, token_label
@@ -43,8 +45,11 @@ _PICTURE = """
 _LATENTS = 200
 """The best by score, among which one is shown"""
 _MIN_STRONG = 20
-_AROUND = 2
-"""Tokens on each side of the one that uses the latent"""
+SENTENCES = (
+    "The Senate will ratify the treaty with Spain, and commerce will flow again.",
+    "The cat sat on the mat while the rain fell on the roof.",
+)
+"""Of which the first that is no prompt of any dictionary here is taken apart"""
 
 
 def explain() -> None:
@@ -61,7 +66,6 @@ def show_examples(runs: pd.DataFrame) -> None:
     latent = _example(run)
     if latent is None:
         return
-    store = explorer().store
     with st.container(border=True):
         st.caption(f"From the newest dictionary, {literal(run_label(run))}")
         st.markdown(f"**Latent {latent.latent}: {literal(token_label(latent.token))}**")
@@ -76,14 +80,7 @@ def show_examples(runs: pd.DataFrame) -> None:
             label="Open this latent",
             query_params={"run": run.run_id, "latent": str(latent.latent)},
         )
-        uses = store.known(store.uses.strongest, run.run_id, int(latent.latent), _USES)
-        uses = uses[uses["prompt_id"] != latent.prompt_id]
-        if not uses.empty:
-            _show_sentence(run, uses.iloc[0])
-
-
-_USES = 5
-"""Of which the first from another text than the source's is shown"""
+        _show_sentence(run)
 
 
 def _example(run) -> pd.Series | None:
@@ -102,35 +99,71 @@ def _example(run) -> pd.Series | None:
     return None
 
 
-def _show_sentence(run, use: pd.Series) -> None:
-    """A few tokens of a text that uses the latent, each with the largest of its terms."""
-    store, prompt_id = explorer().store, str(use["prompt_id"])
-    terms = store.known(store.uses.strongest_terms, run.run_id, prompt_id)
-    near = terms[(terms["position"] - int(use["position"])).abs() <= _AROUND]
-    text = store.runs.prompt_text(prompt_id) or ""
-    st.markdown("**A sentence taken apart**")
-    st.caption("Each token with the largest of its terms.")
+@st.fragment
+def _show_sentence(run) -> None:
+    """A sentence of this page's own, which no dictionary was made from, each token with the largest
+    of its terms once it is asked for: that takes the model."""
+    with errors_as_sentences():
+        text = _unread_sentence()
+        if text is None:
+            return
+        st.markdown("**A sentence taken apart**")
+        st.caption(
+            f"“{literal(text)}” It was written for this page and is none of the texts that the "
+            "dictionary was chosen from, which it would explain better."
+        )
+        asked = st.session_state.setdefault("_apart", set())
+        if run.run_id not in asked:
+            ask = {"on_click": asked.add, "args": [run.run_id]}
+            st.button("Take it apart", key="first_sentence_apart", **ask)
+            return
+        _show_terms(run, text)
+        st.page_link(
+            "pages/decompose.py",
+            label="See all of its terms",
+            query_params={"run": run.run_id, "text": text},
+        )
+
+
+def _unread_sentence() -> str | None:
+    """The first of the sentences that is no stored prompt."""
+    store = explorer().store
+    ids = {prompt_id(text): text for text in SENTENCES}
+    known = store.runs.prompt_texts(list(ids))
+    return next((text for one, text in ids.items() if one not in known), None)
+
+
+def _show_terms(run, text: str) -> None:
+    from pages.components.decompose.decomposed import decomposed  # brings torch, which is slow
+
+    result = decomposed(run.directory, text)
+    terms = result.table()
+    sums = terms.groupby(["position", "latent"], as_index=False)["coefficient"].sum()
+    largest = sums.loc[sums["coefficient"].abs().groupby(sums["position"]).idxmax()]
+    sources = result.sources.set_index("latent")["token"].loc[largest["latent"]]
+    left = pd.Series(result.shares_left, index=result.positions).loc[largest["position"]]
+    st.caption(
+        f"Each token with the largest of its {result.codes.l0} terms. *left* is the share of its "
+        "squared norm that all of them leave unexplained."
+    )
     st.dataframe(
         pd.DataFrame(
             {
-                "token": [token_label(text[row.start : row.end]) for row in near.itertuples()],
-                "latent": near["latent"].tolist(),
-                "source": [shown(token_label(token)) for token in near["source"]],
-                "coefficient": near["coefficient"].tolist(),
+                "token": [token_label(result.token_text(one)) for one in largest["position"]],
+                "latent": largest["latent"].to_numpy(),
+                "source": [shown(token_label(token)) for token in sources],
+                "coefficient": largest["coefficient"].to_numpy(),
+                "left": 100 * left.to_numpy(),
             }
         ),
         column_config={
             "latent": st.column_config.NumberColumn("latent", format="%d"),
             "source": words_of(run).source,
             "coefficient": st.column_config.NumberColumn("coefficient", format="%+.1f"),
+            "left": st.column_config.NumberColumn("left", format="%.0f %%"),
         },
         placeholder="–",
         hide_index=True,
         height="content",
         key="first_sentence",
-    )
-    st.page_link(
-        "pages/decompose.py",
-        label="Take this text apart",
-        query_params={"run": run.run_id, "prompt": prompt_id, "token": str(int(use["position"]))},
     )
