@@ -100,6 +100,22 @@ def test_a_latent_shows_its_card_on_hover_and_opens_from_row_and_card(address, p
     assert problems == []
 
 
+def test_on_a_narrow_page_the_latent_of_a_row_stays_while_its_columns_are_scrolled(
+    address, page, problems
+):
+    page.set_viewport_size({"width": 390, "height": 900})
+    decompose(page, address, "&token=4&view=what-if")
+    rows = page.locator(".rows")
+    expect(rows.locator("td.actions").first).to_be_visible()
+    box = rows.bounding_box()
+    assert box["x"] + box["width"] <= 390
+    rows.evaluate("one => { one.scrollLeft = 300; }")
+    held = rows.locator("td.latent").first.bounding_box()
+    assert abs(held["x"] - box["x"]) < 3
+    assert rows.locator("td.actions").first.bounding_box()["x"] < box["x"] - 100
+    assert problems == []
+
+
 def test_a_token_is_locked_by_the_keyboard_alone_and_freed_by_escape(address, page, problems):
     decompose(page, address)
     token = page.locator(".token.clickable").nth(3)
@@ -218,7 +234,13 @@ def test_a_text_is_written_plain_and_steered_side_by_side(address, page, problem
     picture(page, "steer")
     page.get_by_role("button", name="Strengths from −1 to 1").click()
     expect(page.get_by_text("by the model as it is", exact=False)).not_to_have_count(2)
-    expect(page.locator(".stMarkdown", has_text="mean log-probability")).to_have_count(9)
+    texts = page.locator(".stMarkdown", has_text="mean log-probability")
+    expect(texts).to_have_count(9)
+    for width in (1280, 390):  # in as many rows as they need: nothing runs off the page
+        page.set_viewport_size({"width": width, "height": 900})
+        settled(page)
+        boxes = [texts.nth(number).bounding_box() for number in range(9)]
+        assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
     assert_nothing_failed(page)
     assert problems == []
 

@@ -19,8 +19,8 @@ from itda_core.runs.labels import BadLine, Label
 from itda_core.runs.run import NEAR_MISS_FILE, list_runs
 from itda_core.store.latent_search import LatentSearch
 from pages.components.cached import loaded_model
-from pages.components.charts.latent_map import latent_map
-from pages.components.charts.map_regions import map_regions
+from pages.components.charts.latent_map import latent_map, narrow_pages
+from pages.components.charts.map_regions import map_regions, without_overlaps
 from pages.components.explorer import explorer
 from pages.components.latents.label_editor import keep_change, left_out
 from pages.components.latents.search import what_to_change
@@ -542,6 +542,30 @@ def test_regions_of_the_map_are_named_by_the_words_that_only_they_have():
         assert np.allclose((row.x, row.y), spots[row.words], atol=0.6)
     few = pd.DataFrame(rows[:10], columns=["x", "y", "token"])
     assert map_regions(few).empty
+
+
+def test_words_that_would_cover_those_of_a_larger_region_are_left_out():
+    points = pd.DataFrame({"x": [0.0, 100.0], "y": [0.0, 100.0]})
+    regions = pd.DataFrame(
+        [
+            (50.0, 50.0, "treaty · war"),
+            (52.0, 50.0, "peace"),  # beside it: 20 px of 1,000
+            (52.0, 56.0, "gold"),  # above it: 36 of 600
+            (70.0, 50.0, "tax"),  # beside it: 200 of 1,000, 52 of 260
+        ],
+        columns=["x", "y", "words"],
+    )
+    assert without_overlaps(regions, points, (1000, 600)) == [0, 2, 3]
+    assert without_overlaps(regions, points, (260, 600)) == [0, 2]
+
+
+def test_a_narrow_page_hides_the_words_that_have_no_room_on_it():
+    points = pd.DataFrame({"x": [0.0, 100.0], "y": [0.0, 100.0]})
+    rows = [(50.0, 50.0, "treaty · war"), (70.0, 50.0, "tax"), (50.0, 90.0, "gold")]
+    regions = pd.DataFrame(rows, columns=["x", "y", "words"])
+    style = narrow_pages(regions, points, ".place")
+    assert style.count("@media") == 1
+    assert '@media (max-width: 640px) { .place .annotation:is([data-index="1"])' in style
 
 
 def test_uses_that_read_the_same_are_folded():

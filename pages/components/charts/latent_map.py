@@ -5,7 +5,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from pages.components.charts.latent import BLUE, GREY, ORANGE
-from pages.components.charts.map_regions import map_regions
+from pages.components.charts.map_regions import map_regions, without_overlaps
 from pages.components.text import in_chart, token_label, visible
 
 COLOURS = {
@@ -14,6 +14,10 @@ COLOURS = {
     "layers": "Other layers with the same source",
     "hits": "What the list holds",
 }
+_HEIGHT = 620
+_WIDTHS = {None: 1000, 1100: 560, 640: 260}
+"""Pixels that the points have at least, beside the scale of the colours, by the widest page of
+which that is so"""
 _PERCENTS = [digit * 10.0**n for n in range(-3, 3) for digit in (1, 1.5, 2, 3, 5, 7)]
 _SCALE = [[0, "#9ecae1"], [1, BLUE]]
 _LINE = {"width": 0.5, "color": "#808080"}
@@ -21,11 +25,17 @@ _LINE = {"width": 0.5, "color": "#808080"}
 
 
 def latent_map(
-    table: pd.DataFrame, colour: str, listed: set[int], chosen: int, is_dark: bool = False
+    table: pd.DataFrame,
+    colour: str,
+    listed: set[int],
+    chosen: int,
+    is_dark: bool = False,
+    regions: pd.DataFrame | None = None,
 ) -> go.Figure:
     """A point a latent, and words where they tell a region from all others. table: latent, x, y,
     token, density, strongest, layers, before, after; colour: one of COLOURS; listed: the latents
-    that the list holds; chosen: the one that is ringed; is_dark: the page's ground is black.
+    that the list holds; chosen: the one that is ringed; is_dark: the page's ground is black;
+    regions: of `named_regions`, which are found where they are not given.
     """
     figure = go.Figure(
         go.Scattergl(
@@ -49,7 +59,7 @@ def latent_map(
         hoverinfo="skip",
     )
     figure.update_layout(
-        height=620,
+        height=_HEIGHT,
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
         showlegend=False,
         dragmode="pan",  # while the lasso is on, Streamlit takes no clicks
@@ -57,9 +67,35 @@ def latent_map(
         xaxis={"visible": False},
         yaxis={"visible": False},
         hoverlabel={"align": "left"},
-        annotations=_words(map_regions(table), is_dark),
+        annotations=_words(named_regions(table) if regions is None else regions, is_dark),
     )
     return figure
+
+
+def named_regions(table: pd.DataFrame) -> pd.DataFrame:
+    """The regions whose words have room on a wide page, as `map_regions` gives them."""
+    regions = map_regions(table)
+    return regions.iloc[_shown(regions, table, None)].reset_index(drop=True)
+
+
+def _shown(regions: pd.DataFrame, table: pd.DataFrame, page: int | None) -> list[int]:
+    return without_overlaps(regions, table, (_WIDTHS[page], _HEIGHT))
+
+
+def narrow_pages(regions: pd.DataFrame, table: pd.DataFrame, place: str) -> str:
+    """Style that hides on narrow pages the words which would cover others there: how wide a page is
+    only the browser knows. regions: of `named_regions`; table: as of `latent_map`; place: selects
+    what the map is in."""
+    rules = []
+    for page in filter(None, _WIDTHS):
+        hidden = sorted(set(range(len(regions))) - set(_shown(regions, table, page)))
+        if hidden:
+            which = ", ".join(f'[data-index="{number}"]' for number in hidden)
+            rules.append(
+                f"@media (max-width: {page}px) "
+                f"{{ {place} .annotation:is({which}) {{ display: none; }} }}"
+            )
+    return "\n".join(rules)
 
 
 def _words(regions: pd.DataFrame, is_dark: bool) -> list[dict]:

@@ -141,7 +141,7 @@ def _show_table(run, table: PromptTable, group_a: list[int]) -> pd.DataFrame:
         ),
         column_order=["number", "text", "tokens", "left", "strongest_latents", "group"],
         column_config={
-            "number": st.column_config.NumberColumn("no.", width=45),
+            "number": st.column_config.NumberColumn("no.", width=45, pinned=True),
             "text": st.column_config.TextColumn("prompt", width="large"),
             "tokens": st.column_config.NumberColumn("tokens", width=60),
             "left": st.column_config.NumberColumn(

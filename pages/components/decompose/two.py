@@ -150,8 +150,8 @@ def _choose_token(tokens: pd.DataFrame, text: str, locked: int | None) -> int:
         ),
         column_order=["position_a", "token", "common", "latents_both", "percent_a", "percent_b"],
         column_config={
-            "position_a": st.column_config.NumberColumn("no.", format="%d", width=45),
-            "token": st.column_config.TextColumn("token", width=90),
+            "position_a": st.column_config.NumberColumn("no.", format="%d", width=45, pinned=True),
+            "token": st.column_config.TextColumn("token", width=90, pinned=True),
             "common": st.column_config.NumberColumn("common", help=_MEASURE, **percent),
             "latents_both": st.column_config.NumberColumn(
                 "shared", format="%d", width=60, help="Latents that both use with one sign"

@@ -213,7 +213,7 @@ def _show_next_tokens(result: Decomposition, outcome: WhatIf, position: int, ont
         shown,
         column_order=["token", "plain", "reconstruction", "edited", "change"],
         column_config={
-            "token": "next token",
+            "token": st.column_config.TextColumn("next token", pinned=True),
             "plain": st.column_config.ProgressColumn("as it is", **bar),
             "reconstruction": st.column_config.ProgressColumn("reconstruction alone", **bar),
             "edited": st.column_config.ProgressColumn("with the edit", **bar),

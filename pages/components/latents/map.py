@@ -7,7 +7,7 @@ from itda_core.analysis.latent_map import MAP_FILE, read_map, usual_method
 from itda_core.errors import RunError
 from pages.components.cached import loaded_run
 from pages.components.charts.camera import picture_config
-from pages.components.charts.latent_map import COLOURS, latent_map
+from pages.components.charts.latent_map import COLOURS, latent_map, named_regions, narrow_pages
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
 from pages.components.frame import is_dark
@@ -48,19 +48,22 @@ def show_map(run, listing: Listing, chosen: int) -> None:
     store, is_strong = explorer().store, listing.asked.of_strong
     overview = store.known(store.latents.overview, run.run_id, _AROUND, is_strong)
     table = points.merge(overview, on="latent")
+    regions = _regions(run.directory, _written(run.directory), table)
     listed = set(listing.numbers()) if colour == "hits" else set()
     key = f"map_{run.run_id}"
-    st.plotly_chart(
-        latent_map(table, colour, listed, chosen, is_dark()),
-        key=key,
-        on_select=lambda: _take_selection(key),
-        selection_mode=("points", "lasso"),
-        config=picture_config(f"map-{run.run_id}", modeBarButtons=_BUTTONS),
-    )
+    with st.container(key="latent_map"):
+        st.html(f"<style>{narrow_pages(regions, table, '.st-key-latent_map')}</style>")
+        st.plotly_chart(
+            latent_map(table, colour, listed, chosen, is_dark(), regions),
+            key=key,
+            on_select=lambda: _take_selection(key),
+            selection_mode=("points", "lasso"),
+            config=picture_config(f"map-{run.run_id}", modeBarButtons=_BUTTONS),
+        )
     st.caption(
         f"All {len(table):,} latents {_MADE_BY[method]}. Words stand where sources read so more "
-        "often than elsewhere on the map. Click a point to open its latent; with the lasso of the "
-        "buttons above the map draw around some to list them alone."
+        "often than elsewhere on the map and cover no others. Click a point to open its latent; "
+        "with the lasso of the buttons above the map draw around some to list them alone."
     )
     with export.popover("Export the map", width="stretch"):
         about = {"run": run.run_id, "method": method}
@@ -88,6 +91,12 @@ def _written(directory: str) -> int | None:
 @st.cache_data(max_entries=16, show_spinner=False)
 def _read(directory: str, written: int | None) -> tuple[pd.DataFrame, str] | None:  # noqa: ARG001
     return read_map(loaded_run(directory))
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _regions(directory: str, written: int | None, _table: pd.DataFrame) -> pd.DataFrame:  # noqa: ARG001
+    """The same for every look at a map. _table: as of `latent_map`."""
+    return named_regions(_table)
 
 
 def _offer(run) -> None:
