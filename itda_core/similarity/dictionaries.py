@@ -51,8 +51,9 @@ class Comparison:
     jaccard: float
     """|A ∩ B| / |A ∪ B|, in [0, 1]"""
     shared: pd.DataFrame
-    """sources in both: A's columns, `score`, and, as `latent_b`, B's latent; by word there may be
-    several latents of a side for one word, of which the first stands here"""
+    """sources in both: A's columns, `layer` and `score`, and, as `latent_b` and `layer_b`, B's
+    latent; by word there may be several latents of a side for one word, of which the first stands
+    here"""
     only_a: pd.DataFrame
     only_b: pd.DataFrame
     union: int
@@ -174,7 +175,8 @@ def _lists(
         _table(side, its_keys, unchosen) for side, its_keys in zip((a, b), keys, strict=True)
     )
     in_b, in_a = table_a.index.isin(table_b.index), table_b.index.isin(table_a.index)
-    shared = table_a[in_b].assign(latent_b=table_b["latent"].reindex(table_a.index[in_b]))
+    others = table_b[["latent", "layer"]].reindex(table_a.index[in_b])
+    shared = table_a[in_b].assign(latent_b=others["latent"], layer_b=others["layer"])
     return shared, table_a[~in_b], table_b[~in_a]
 
 
@@ -182,5 +184,7 @@ def _table(
     side: Mapping[int, Dictionary], keys: Mapping[int, np.ndarray], unchosen: set[int]
 ) -> pd.DataFrame:
     """Sources indexed by key, the first of each key."""
-    table = pd.concat([side[layer].sources.set_axis(keys[layer], axis=0) for layer in keys])
+    table = pd.concat(
+        [side[layer].sources.set_axis(keys[layer], axis=0).assign(layer=layer) for layer in keys]
+    )
     return table[~table.index.duplicated() & ~table.index.isin(list(unchosen))]

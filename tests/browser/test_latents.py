@@ -75,12 +75,32 @@ def test_what_is_typed_and_not_entered_is_saved_by_a_pause_and_by_a_click_on_ano
     expect(page.get_by_text("Saved: label of latent 20.")).to_be_visible()
     expect(label).to_be_focused()
     page.keyboard.type(" and more")
-    table = page.get_by_test_id("stDataFrame").first.bounding_box()
-    page.mouse.click(table["x"] + 15, table["y"] + 35 * 1.5)  # the first row of its page
+    page.locator(".rows tbody tr").first.locator("td.quote").click()  # anywhere in the row
     expect(page.get_by_text("latent 15 ·")).to_be_visible()
     kept, bad = read_labels((data / "labels.jsonl").read_bytes())
     assert {one.latent: one.label for one in kept}[20] == "a pause and more"
     assert bad == 0
+    assert problems == []
+
+
+def test_a_row_of_the_list_shows_its_card_and_opens_its_latent(address, page, problems):
+    page.goto(f"{address}/latents?latent=5&kind=all")
+    expect(page.get_by_text("latent 5 ·")).to_be_visible()
+    settled(page)
+    row, card = page.locator(".rows tbody tr").nth(7), page.locator(".card:popover-open")
+    row.locator("td.latent").hover()
+    expect(card).to_contain_text("latent 7 ·")
+    expect(page.locator(".rows tr.chosen td").first).to_have_text("5")
+    row.locator("td").first.click()
+    expect(page.get_by_text("latent 7 ·").first).to_be_visible()
+    expect(page.locator(".rows tr.chosen td").first).to_have_text("7")
+    assert "latent=7" in page.url
+    page.get_by_text("Related", exact=True).click()
+    near = page.locator("[class*=st-key-related_latents] tbody tr").nth(1)
+    number = near.locator("td").nth(1).inner_text()
+    near.locator("td.quote").click()
+    expect(page.get_by_text(f"latent {number} ·").first).to_be_visible()
+    assert_nothing_failed(page)
     assert problems == []
 
 

@@ -88,12 +88,10 @@ def most_changed(data) -> list[int]:
 
 
 def open_most_changed(page: Page, numbers: list[int]) -> None:
-    table = page.locator("[class*=st-key-same_list]").get_by_test_id("stDataFrame")
+    table = page.locator("[class*=st-key-same_list] tbody tr")
     for place, number in enumerate(numbers):
         if place:  # the first is open
-            table.scroll_into_view_if_needed()
-            box = table.bounding_box()
-            page.mouse.click(box["x"] + 15, box["y"] + 35 * (place + 1.5))
+            table.nth(place).locator("td.quote").click()
         expect(page).to_have_url(re.compile(rf"same={number}\b"))
         for side in "AB":
             card = page.get_by_text(re.compile(rf"^{side}: tiny-6x128-\d · layer 4 · latent"))

@@ -16,6 +16,7 @@ from tests.support.app import (
     newest,
     open_page,
     rows_of,
+    table_with,
 )
 from tests.support.labels import add_labels, read_labels
 
@@ -53,8 +54,8 @@ def field(app, kind, label):
 
 
 def listed(app, latent):
-    table = next(one.value for one in app.dataframe if "percent" in one.value)
-    return table.set_index("latent").loc[latent]
+    table = table_with(app, "percent")  # without a column of which there is nothing to say
+    return {"label": "", "from": ""} | table.set_index("latent").loc[latent].to_dict()
 
 
 def links(app):
@@ -80,8 +81,7 @@ def test_a_label_is_shown_as_from_where_it_was_given_and_taken_over_by_a_click(s
     assert (own.latent, own.prompt_id, own.position) == (latent, *label.source[2:])
     assert own.fields == label.fields
     assert kept(data, label.run_id)[0].fields == label.fields
-    assert (listed(app, latent)["label"], "from" in app.dataframe[0].value) == (f"★ {WAR}", True)
-    assert listed(app, latent)["from"] == ""
+    assert (listed(app, latent)["label"], listed(app, latent)["from"]) == (f"★ {WAR}", "")
     assert "Copied: label, note, bookmark, lists of latent" in text_of(app)
 
 
@@ -153,7 +153,7 @@ def test_labels_from_elsewhere_are_found_by_filters_and_in_other_pages(shared):
     assert counts.loc[here.run_id, ["own", "elsewhere"]].tolist() == [0, 1]
     assert counts.loc[label.run_id, ["own", "elsewhere"]].tolist() == [1, 0]
     app = open_page("similarity", row="1", column="2")
-    listed_there = next(one.value for one in app.dataframe if "text" in one.value)
+    listed_there = table_with(app, "text")
     assert set(listed_there["text"]) - {""} == {WAR}
     assert WAR in text_of(app)  # at the head of the cards below, once from the other
     assert f"“{WAR}” from layer 1" in text_of(app)

@@ -7,6 +7,7 @@ import streamlit as st
 from itda_core.analysis.decomposition import decompose
 from itda_core.runs.labels import Label
 from pages.components.explorer import explorer
+from pages.components.latent_rows import rows
 from pages.components.latent_rows.card import cards_of
 from pages.components.latent_rows.rows import open_place
 from tests.support.app import assert_no_failure, drawn, newest, open_page, rows_of
@@ -93,3 +94,72 @@ def test_a_place_is_opened_or_steered_with(monkeypatch):
         ("pages/latents.py", place),
         ("pages/decompose.py", {"run": "r", "view": "steer", "steer": "5"}),
     ]
+
+
+@pytest.mark.parametrize(
+    ("event", "chosen"),
+    [
+        ({"what": "row", "key": "5"}, ["5"]),
+        ({"what": "row", "key": "6"}, ["6"]),
+        ({"what": "open", "key": "5"}, []),  # its card leads to its own page
+        ({"what": "open", "key": "6"}, ["6"]),
+        ({"what": "steer", "key": "6"}, []),
+        (None, []),
+    ],
+)
+def test_a_click_on_a_row_chooses_and_its_card_opens_where_it_has_a_place(
+    monkeypatch, event, chosen
+):
+    told = []
+    monkeypatch.setattr(st, "session_state", {"rows": {"opened": event}})
+    rows.tell("rows", {"5": {"run": "r", "latent": "5"}}, told.append)
+    assert told == chosen
+
+
+def test_the_list_of_latents_has_a_card_for_each_row_and_marks_the_open_one(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, latent="3", kind="all")
+    shown = drawn(app, "latent_list")
+    assert [row["latent"] for row in shown["rows"]] == list(range(15))
+    assert [card["latent"] for card in shown["cards"].values()] == list(range(15))
+    assert (shown["chosen"], shown["places"]) == ("3", {})
+
+
+def test_a_related_latent_has_its_card(data):
+    app = open_page("latents", run=newest(data, 2).run_id, latent="5")
+    app.session_state["related"], app.session_state["relations"] = True, "Nearest atoms"
+    app.run()
+    shown = drawn(app, "related_latents")
+    assert [row["key"] for row in shown["rows"]] == [*shown["cards"]]
+
+
+def test_the_sources_of_a_cell_have_the_cards_of_both_sides_a_page_at_a_time(data):
+    app = open_page("similarity", row="1", column="2")
+    shown = drawn(app, "sources_shared")
+    assert shown["rows"]
+    for row in shown["rows"]:
+        ours, theirs = (shown["cards"][row[name]] for name in ("key", "key_b"))
+        assert (ours["latent"], theirs["latent"]) == (row["latent"], row["latent_b"])
+        assert ours["run"] == newest(data, 1).run_id
+        assert theirs["run"] == newest(data, 2).run_id
+        assert shown["places"][row["key_b"]] == {
+            "run": theirs["run"], "latent": str(theirs["latent"])
+        }  # fmt: skip
+    assert shown["chosen"] == shown["rows"][0]["key"]
+
+
+def test_a_page_of_the_sources_of_one_side_goes_on_where_the_one_before_ended(data):
+    app = open_page("similarity", row="1", column="2")
+    label = next(tab.label for tab in app.tabs if tab.label.startswith("Only"))
+    app.session_state["tab_1_2"] = label
+    app.run()
+    first = drawn(app, "sources_only_a")["rows"]
+    app.button(key="only_a_Next page").click().run()
+    assert_no_failure(app)
+    second = drawn(app, "sources_only_a")
+    names = ("prompt_id", "position")
+    places = [tuple(row[name] for name in names) for row in [*first, *second["rows"]]]
+    total = int(label.partition("(")[2].rstrip("\\)").replace(",", ""))
+    assert len(first) == 25
+    assert len(set(places)) == len(places) == min(50, total)
+    assert second["chosen"] == second["rows"][0]["key"]

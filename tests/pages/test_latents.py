@@ -25,7 +25,14 @@ from pages.components.explorer import explorer
 from pages.components.latents.label_editor import keep_change, left_out
 from pages.components.latents.search import what_to_change
 from pages.components.token_strip.strip import fold_twins, token_row
-from tests.support.app import assert_no_failure, close_explorer, newest, open_page, table_with
+from tests.support.app import (
+    assert_no_failure,
+    close_explorer,
+    drawn,
+    newest,
+    open_page,
+    table_with,
+)
 from tests.support.labels import add_labels, read_labels
 from tests.support.tiny_models import save_tiny_model
 from tests.support.trained_runs import tiny_config, trained
@@ -101,10 +108,12 @@ def test_the_source_is_followed_into_the_other_layers_and_their_places(data):
     )
     app = open_tab("In other layers", run, latent)
     shown = table_with(app, "coefficient")
-    assert run.run_id not in set(shown["run_id"])
     assert {(1, "resid_post"), (1, "mlp_out")} <= {*zip(shown["layer"], shown["site"], strict=True)}
-    [table] = [one.proto for one in app.dataframe if "coefficient" in one.value]
-    assert "site" in table.column_order
+    opened = drawn(app, "elsewhere")
+    runs = {place["run"] for place in opened["places"].values()}
+    assert runs == {card["run"] for card in opened["cards"].values()}
+    assert {newest(data, 1).run_id, copy.name} <= runs
+    assert run.run_id not in runs
 
 
 def test_uses_of_the_whole_range_are_shown_by_quarter_and_those_of_one_sign_alone(data):
@@ -435,7 +444,7 @@ def test_a_density_that_is_none_is_refused_and_nothing_is_listed_by_another(data
     app.text_input(key="least").set_value(typed).run()
     assert app.error[0].value.replace("\\", "").startswith("Used on at least, % must be ")
     assert typed in app.error[0].value.replace("\\", "")
-    assert not app.dataframe
+    assert drawn(app, "latent_list") is None
     assert app.toggle(key="bookmarked") is not None  # the other filters stay
     app.text_input(key="least").set_value("0").run()
     assert_no_failure(app)

@@ -31,7 +31,14 @@ from pages.components.similarity.moved import construction_in_words, moved_pairs
 from pages.components.similarity.paired_uses import difference, paired_uses, with_partners
 from pages.components.similarity.same_choice import likely_pairs
 from pages.components.similarity.same_sentences import counts_in_words, sums_in_words
-from tests.support.app import assert_no_failure, close_explorer, newest, open_page, rows_of
+from tests.support.app import (
+    assert_no_failure,
+    close_explorer,
+    newest,
+    open_page,
+    rows_of,
+    table_with,
+)
 from tests.support.labels import add_labels
 from tests.support.tiny_models import save_tiny_model
 
@@ -52,10 +59,9 @@ def test_the_other_models_are_listed_beside_a_latent(compared):
     a, b = both(compared)
     script = AppTest.from_function(_other_models, args=(a.run_id, 3), default_timeout=60).run()
     assert_no_failure(script)
-    [table] = [one.value for one in script.dataframe]
-    assert set(table["run_id"]) >= {b.run_id}
-    over = table.set_index("run_id")["over"]
-    assert [*over.dropna()] == ["400 tokens"] * int(table["correlation"].notna().sum())
+    table = table_with(script, "over")
+    assert f"3@{b.run_id}" in set(table["key"])
+    assert [*table["over"].dropna()] == ["400 tokens"] * int(table["correlation"].notna().sum())
 
 
 def _other_models(run_id, latent):
@@ -103,7 +109,7 @@ def text_of(app):
 
 
 def listed(app):
-    return next(one.value for one in app.dataframe if "correlation" in one.value)
+    return table_with(app, "correlation")
 
 
 def test_the_comparison_is_offered_with_how_long_it_takes(not_compared, monkeypatch):

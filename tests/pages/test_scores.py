@@ -17,7 +17,15 @@ from itda_core.store.latent_search import LatentSearch
 from pages.components.histogram.histogram import histogram_data
 from pages.components.latents.found import why_found
 from pages.components.latents.score import how_well_told, strong_in_words, threshold_of
-from tests.support.app import assert_no_failure, button, drawn, metrics, newest, open_page
+from tests.support.app import (
+    assert_no_failure,
+    button,
+    drawn,
+    metrics,
+    newest,
+    open_page,
+    table_with,
+)
 
 
 @pytest.fixture
@@ -133,7 +141,7 @@ def test_all_uses_has_the_card_count_filler_too(data):
     assert any(one.value.startswith(start) for one in app.caption)
     kinds = next(one for one in app.button_group if one.key == "kind_of_all_uses")
     assert kinds.value in (0, [0])
-    shown = next(one.value for one in app.dataframe if "percent" in one.value)
+    shown = table_with(app, "percent")
     uses = pd.Series(table["uses"]).reindex(shown["latent"]).to_numpy()
     assert shown["percent"].to_numpy() == pytest.approx(100 * uses / explored)
 
@@ -182,7 +190,7 @@ def test_all_uses_of_a_latent_without_a_threshold_are_not_called_strong(data, mo
         assert_no_failure(app)
         said = next(one.value for one in app.caption if "by lift" in one.value)
         assert said.startswith("Latents on the same" if without else "Latents strongly on the same")
-        lift = next(one.value for one in app.dataframe if "lift" in one.value)
+        lift = table_with(app, "lift")
         whole = [n for n in [latent, *lift["latent"]] if is_without[n]]
         named = "latent" if len(whole) == 1 else "latents"
         expected = f" Of {named} {', '.join(map(str, whole))}, without a threshold, all uses count."
@@ -233,7 +241,7 @@ def test_the_list_shows_scores_is_sorted_by_them_and_filtered(data):
     run = newest(data, 2)
     table = scored(run)
     app = open_page("latents", run=run.run_id, order="auroc", kind="all")
-    shown = next(one.value for one in app.dataframe if "auroc" in one.value)
+    shown = table_with(app, "auroc")
     assert shown["latent"].tolist() == list(range(15))
     assert shown["auroc"].tolist() == pytest.approx([0.9 - n / 100 for n in range(15)])
     strong = np.where(np.isnan(table["strong"]), table["uses"], table["strong"])
@@ -242,7 +250,7 @@ def test_the_list_shows_scores_is_sorted_by_them_and_filtered(data):
     expected = 100 * table["uses"][:15] / run.metrics["explored_tokens"]
     assert shown["with_filler"].tolist() == pytest.approx(expected.tolist())
     app = open_page("latents", run=run.run_id, kind="all", score="0.885", of_strong="True")
-    shown = next(one.value for one in app.dataframe if "auroc" in one.value)
+    shown = table_with(app, "auroc")
     assert shown["latent"].tolist() == [0, 1]
 
 

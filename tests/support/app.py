@@ -87,8 +87,13 @@ def _components(node):
 
 
 def table_with(app, column):
-    """The first table that has a column."""
-    return next(one.value for one in app.dataframe if column in one.value)
+    """The first table that has a column, drawn by Streamlit or by the project's own component."""
+    tables = [one.value for one in app.dataframe]
+    for proto in _components(app.main):
+        data = json.loads(proto.json or "null")
+        if isinstance(data, dict) and data.get("rows") and "columns" in data:
+            tables.append(pd.DataFrame(data["rows"]))
+    return next(table for table in tables if column in table)
 
 
 def dictionaries(app):

@@ -5,10 +5,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from itda_core.store.card_queries import ShortUses
 from pages.components.explorer import explorer
-from pages.components.histogram.histogram import histogram_data
 from pages.components.latents.elsewhere import origins
 from pages.components.latents.score import how_well_told, strong_in_words, threshold_of
 from pages.components.latents.search import wants_strong
@@ -57,15 +58,14 @@ def _made(run, latents: list[int]) -> dict[int, Card]:
     store = explorer().store
     table = store.latents.table(run.run_id, latents)
     table["origin_words"] = origins(run, table["label_from"])
-    thresholds = {int(row.latent): threshold_of(row) for _, row in table.iterrows()}
-    uses = store.cards.uses(run.run_id, thresholds, _STRONGEST)
+    uses = store.cards.uses(run.run_id, table["latent"].tolist(), _STRONGEST, _BINS)
     return {
         int(latent.latent): _card(run, latent, uses[int(latent.latent)])
-        for _, latent in table.iterrows()
+        for latent in table.itertuples()
     }
 
 
-def _card(run, latent: pd.Series, uses) -> Card:
+def _card(run, latent, uses: ShortUses) -> Card:
     threshold = threshold_of(latent)
     strong = "strong uses" if threshold is not None else "strongest uses"
     return {
@@ -81,27 +81,30 @@ def _card(run, latent: pd.Series, uses) -> Card:
         "uses": [
             {
                 "coefficient": f"{use.coefficient:+.2f}",
-                "text": snippet(use.text, int(use.start), int(use.end), 34),
+                "text": snippet(use.text, use.start, use.end, 34),
             }
-            for use in uses.strongest.dropna(subset="text").itertuples()
+            for use in uses.strongest
         ],
-        "histogram": histogram_data(uses.coefficients, None, threshold, _BINS),
+        "histogram": {
+            name: bins.tolist() if isinstance(bins, np.ndarray) else bins
+            for name, bins in vars(uses.bins).items()
+        },
     }
 
 
-def _used(latent: pd.Series, is_strong: bool) -> str:
+def _used(latent, is_strong: bool) -> str:
     """In the words of the page of the latent."""
     share = f"{latent.strong_density if is_strong else latent.density:.2%}"
     return f"{'strongly ' * is_strong}used on {share} of the explored tokens"
 
 
-def _label(latent: pd.Series) -> str:
+def _label(latent) -> str:
     if not latent.label:
         return ""
     return shown(latent.label) + (f" (from {latent.origin_words})" if latent.origin_words else "")
 
 
-def _score(latent: pd.Series) -> list[str]:
+def _score(latent) -> list[str]:
     """What is known of how far to trust it, a sentence each; none without scores."""
     if pd.isna(latent.why):
         return []

@@ -1,14 +1,16 @@
 // A table whose rows name latents: hover shows a latent's card, a click opens it. Text is drawn with
 // textContent.
 //
-// data.columns: [{name, title, kind, digits, sign, unit, help}]
+// data.columns: [{name, title, kind, digits, sign, unit, help, width}]
 //   kind: "number", "text", "quote" (of a text), "latent" (a link; `key`: the field of a row that
-//   names its card and place) or "actions" (buttons of data.actions)
+//   names its card and place) or "actions" (buttons of data.actions); width: in pixels, at most
 // data.rows: [{key, …}] a value by the name of each column; key: of the card, and what it opens
 // data.cards: {key: card}, see card.js; data.places: {key: query of its page}
+// data.chosen: the key of the row that is open, or ""
 // data.actions: [{name, title}]; row.pressed: the name of the one that is in force
 // data.height: in pixels, at most
-// Sets the triggers `opened` to {what, key} and `acted` to {action, key}.
+// Sets the triggers `opened` to {what, key}, where what is "row", or "open" or "steer" for a link of
+// a card, and `acted` to {action, key}.
 export default function (component) {
   const { data, parentElement, setTriggerValue } = component;
   const root = parentElement.querySelector(".rows");
@@ -46,9 +48,16 @@ export default function (component) {
     });
   };
 
+  const addressOf = (key) => {
+    const card = data.cards[key];
+    return cardAddress("latents", data.places[key]
+      || (card ? { run: card.run, latent: card.latent } : {}));
+  };
+
   const drawCell = (column, row) => {
     const cell = cardPart("td", column.kind);
     const value = row[column.name];
+    if (column.width) { cell.style.maxWidth = `${column.width}px`; }
     if (column.kind === "actions") {
       drawActions(cell, row);
     } else if (column.kind === "number") {
@@ -58,11 +67,13 @@ export default function (component) {
       if (value === null || value === undefined || value === "") {
         cell.textContent = "–";
       } else {
-        const address = cardAddress("latents", data.places[key] || {});
-        cell.append(cardLink(String(value), address, () => go("open", key)));
+        cell.append(cardLink(String(value), addressOf(key), () => go("row", key)));
+        // Another latent than the row's has its own card.
+        if (key !== row.key) { cards.attach(cell, data.cards[key], "", key, true); }
       }
     } else {
       cell.textContent = value ?? "";
+      if (column.width) { cell.title = cell.textContent; }
     }
     return cell;
   };
@@ -75,10 +86,12 @@ export default function (component) {
   };
 
   const drawRow = (row) => {
-    const line = cardPart("tr", "");
+    const isChosen = Boolean(data.chosen) && row.key === data.chosen;
+    const line = cardPart("tr", isChosen ? "chosen" : "");
     line.tabIndex = 0;
+    if (isChosen) { line.setAttribute("aria-current", "true"); }
     data.columns.forEach((column) => line.append(drawCell(column, row)));
-    const open = () => go("open", row.key);
+    const open = () => go("row", row.key);
     line.addEventListener("click", () => { if (!isSelected(line)) { open(); } });
     line.addEventListener("keydown", (event) => {
       if (event.target === line && event.key === "Enter") { open(); }
@@ -134,5 +147,11 @@ export default function (component) {
   root.prepend(table);
   if (!sort && root.drawn !== data.of) { root.scrollTop = 0; }
   root.drawn = data.of;
+  const open = body.querySelector(".chosen");
+  if (open) { // in sight within the table, which must not move the page
+    const [first, last] = [open.offsetTop - top.offsetHeight, open.offsetTop + open.offsetHeight];
+    const seen = root.scrollTop + root.clientHeight;
+    if (first < root.scrollTop || last > seen) { root.scrollTop = first; }
+  }
   return root.stop;
 }

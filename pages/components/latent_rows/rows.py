@@ -1,7 +1,7 @@
 """A table whose rows name latents, drawn by a component of the project's own: hover shows the card
 of a latent, a click anywhere in a row opens it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ class Column:
     """whether positive numbers have one"""
     unit: str = ""
     help: str = ""
+    width: int = 0
+    """of a text in pixels, at most; 0: as long as it is"""
     key: str = "key"
     """of a link: the column of the rows that says what it opens"""
 
@@ -62,14 +64,38 @@ def show_rows_of(
     height: int = 420,
     actions: Sequence[Action] = (),
     places: Mapping[str, Mapping[str, str]] | None = None,
+    **choosing,
 ) -> tuple[str, str] | None:
     """`show_latent_rows` of one dictionary: rows have a column latent, which is their key, and open
-    its page; places: where they open it otherwise. run: a row of Store.runs.table()."""
+    its page; places: where they open it otherwise. run: a row of Store.runs.table(); choosing:
+    `chosen` and `choose`."""
     latents = rows["latent"]
     rows = rows.assign(key=latents.astype(str))
     if places is None:
         places = {str(latent): place_of(run, latent) for latent in latents}
-    return show_latent_rows(rows, columns, cards_of(run, latents), places, key, height, actions)
+    cards = cards_of(run, latents)
+    return show_latent_rows(rows, columns, cards, places, key, height, actions, **choosing)
+
+
+def show_rows_of_runs(
+    runs: Mapping[str, Any], rows: pd.DataFrame, columns: Sequence[Column], key: str, **options
+) -> tuple[str, str] | None:
+    """`show_latent_rows` of several dictionaries: rows have columns run_id and latent, and open
+    the page of that latent. runs: rows of Store.runs.table() by their ids; options: others of
+    `show_latent_rows`."""
+    keys = [key_of(row.run_id, row.latent) for row in rows.itertuples()]
+    cards, places = {}, {}
+    for run_id, latents in rows.groupby("run_id")["latent"]:
+        run, of_run = runs[run_id], {key_of(run_id, latent): latent for latent in latents}
+        made = cards_of(run, latents)
+        cards |= {one: made[str(latent)] for one, latent in of_run.items() if str(latent) in made}
+        places |= {one: place_of(run, latent) for one, latent in of_run.items()}
+    return show_latent_rows(rows.assign(key=keys), columns, cards, places, key, **options)
+
+
+def key_of(run_id: str, latent: int) -> str:
+    """The key of a row where several dictionaries are in one table."""
+    return f"{int(latent)}@{run_id}"
 
 
 def show_latent_rows(
@@ -80,12 +106,19 @@ def show_latent_rows(
     key: str,
     height: int = 420,
     actions: Sequence[Action] = (),
+    chosen: str = "",
+    choose: Callable[[str], None] | None = None,
 ) -> tuple[str, str] | None:
     """Draw it; a click on a row opens the page of its latent. rows: with the columns of `columns`,
     `key`, which names a row's card and place, and where there are actions `named` and `pressed`
     (the name of the one in force, or ""); places: what the page of each row's latent is asked for;
-    height: in pixels, at most. Returns the action that was just pressed, or "open" for a click on
-    a row without a place, and the key of the row."""
+    height: in pixels, at most; chosen: the key of the row that is marked as open. Returns the
+    action that was just pressed, or "open" for a click on a row without a place, and the key of the
+    row.
+
+    choose: a callback for the key of a row that is clicked, which then opens nothing by itself;
+    only its card does, where the row has a place.
+    """
     names = list(
         dict.fromkeys(
             ["key", *(one.name for one in columns if one.kind != "actions")]
@@ -102,21 +135,41 @@ def show_latent_rows(
             "actions": [vars(action) for action in actions],
             "height": height,
             "of": key,
+            "chosen": chosen,
         },
-        on_opened_change=lambda: None,
+        on_opened_change=lambda: tell(key, places, choose),
         on_acted_change=lambda: None,
         key=key,
     )
     if result.opened:
-        opened = str(result.opened["key"])
-        if opened not in places:
+        what, opened = str(result.opened["what"]), str(result.opened["key"])
+        if opened in places and not (choose and what == "row"):
+            open_place(what, places[opened])
+        elif choose and what == "steer":
+            open_place(what, place_of_card(cards[opened]))
+        elif not choose:
             return "open", opened
-        open_place(result.opened["what"], places[opened])
     return (result.acted["action"], str(result.acted["key"])) if result.acted else None
 
 
+def tell(
+    key: str, places: Mapping[str, Mapping[str, str]], choose: Callable[[str], None] | None
+) -> None:
+    """Before the page is run anew: what was clicked is chosen, unless its card opens it."""
+    event = st.session_state[key]["opened"]
+    if choose is None or not event or event["what"] == "steer":
+        return
+    if event["what"] == "row" or str(event["key"]) not in places:
+        choose(str(event["key"]))
+
+
+def place_of_card(card: Card) -> dict[str, str]:
+    """`place_of` the latent of a card."""
+    return {"run": card["run"], "latent": str(card["latent"])}
+
+
 def open_place(what: str, place: Mapping[str, str]) -> None:
-    """Go to a latent's page, or steer with it. what: "open" or "steer"."""
+    """Go to a latent's page, or steer with it. what: "row" or "open", or "steer"."""
     if what == "steer":
         steer = {"run": place["run"], "view": "steer", "steer": place["latent"]}
         st.switch_page("pages/decompose.py", query_params=steer)

@@ -12,6 +12,7 @@ from itda_core.store.latent_search import LatentPage, LatentSearch
 from pages.components.cached import loaded_dictionary
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
+from pages.components.latent_rows.rows import Column, show_rows_of
 from pages.components.latents.elsewhere import origins
 from pages.components.latents.found import says_that_all_count, why_found
 from pages.components.latents.search import (
@@ -25,7 +26,7 @@ from pages.components.run_names import words_of
 from pages.components.text import context, literal, shown, snippet, token_label
 from pages.components.url import follow_url, keep, number_below, write_url
 
-_ROWS = 15  # as many as are seen at once, so that the chosen one is
+_ROWS, _HEIGHT = 15, 560  # as many as are seen at once, so that the chosen one is
 _ORDERS = {
     "match": "Best match",
     "number": "Number",
@@ -170,58 +171,52 @@ def show_list(run, listing: Listing, shown_page: LatentPage) -> None:
     _show_count(run, listing, shown_page)
     if not shown_page.numbers:
         return
-    key = f"list_{run.run_id}_{hash((listing.order, *shown_page.numbers))}"
-    select_rows(key, [] if shown_page.place is None else [shown_page.place - shown_page.first])
-
-    def choose() -> None:
-        rows = st.session_state[key]["selection"]["rows"]
-        if rows:
-            st.session_state["latent"] = shown_page.numbers[rows[0]]
-
     table = explorer().store.known(_rows, listing, tuple(shown_page.numbers))
     table["from"] = origins(run, table["label_from"])
-    written = [name for name in ("label", "found", "from") if table[name].any()]
-    measured, behind = ["cosine"] if listing.similarities else ["percent", "strongest"], []
-    is_scored = bool(table["why"].notna().any())
-    if is_scored:
-        measured = measured[:1]
-        behind = [*["with_filler"] * listing.asked.of_strong, "strongest"]
-    st.dataframe(
-        table,
-        column_order=[
-            *("latent", "token", *["auroc"] * is_scored),  # how far to trust it comes first
-            *(*written, *measured, "source", *behind),
-        ],
-        column_config={
-            "latent": st.column_config.NumberColumn("no.", width=50, format="%d"),
-            "token": st.column_config.TextColumn("token", width=80),
-            "source": f"{words_of(run).source} in context",
-            "percent": st.column_config.NumberColumn(
-                "used on",
-                format="%.2f %%",
-                width=70,
-                help=USED_ON if listing.asked.of_strong else OF_ALL,
-            ),
-            "found": st.column_config.TextColumn("found by", width=215, help=_FOUND),
-            "with_filler": st.column_config.NumberColumn(
-                "with filler", format="%.2f %%", width=70, help=_WITH_FILLER
-            ),
-            "strongest": st.column_config.NumberColumn("strongest", format="%.1f", width=70),
-            "auroc": st.column_config.NumberColumn("score", format="%.2f", width=60, help=_SCORE),
-            "cosine": st.column_config.NumberColumn("cosine", format="%+.3f", width=70),
-            "label": st.column_config.TextColumn("label", width=90),
-            "from": st.column_config.TextColumn(
-                "from", width=80, help="The dictionary in which the same source was given the label"
-            ),
-        },
-        placeholder="–",
-        hide_index=True,
-        height="content",
-        on_select=choose,
-        selection_mode="single-row",
-        key=key,
+    chosen = "" if shown_page.place is None else str(shown_page.numbers[_row_of(shown_page)])
+    columns = _columns(run, listing, table)
+    show_rows_of(
+        run, table, columns, "latent_list", _HEIGHT, places={}, chosen=chosen, choose=_choose
     )
     _show_pager(listing, shown_page)
+
+
+def _row_of(shown_page: LatentPage) -> int:
+    return shown_page.place - shown_page.first
+
+
+def _choose(latent: str) -> None:
+    st.session_state["latent"] = int(latent)
+
+
+def _columns(run, listing: Listing, table: pd.DataFrame) -> list[Column]:
+    """Those that have something to say: how far to trust a latent comes first."""
+    is_strong, percent = listing.asked.of_strong, {"kind": "number", "digits": 2, "unit": " %"}
+    columns = {
+        "number": Column("latent", "no.", "number"),
+        "token": Column("token", "token", "latent", width=130),
+        "auroc": Column("auroc", "score", "number", digits=2, help=_SCORE),
+        "label": Column("label", "label", width=180),
+        "found": Column("found", "found by", width=215, help=_FOUND),
+        "from": Column(
+            "from", "from", width=110,
+            help="The dictionary in which the same source was given the label",
+        ),
+        "cosine": Column("cosine", "cosine", "number", digits=3, sign=True),
+        "percent": Column("percent", "used on", help=USED_ON if is_strong else OF_ALL, **percent),
+        "source": Column("source", f"{words_of(run).source} in context", "quote"),
+        "with_filler": Column("with_filler", "with filler", help=_WITH_FILLER, **percent),
+        "strongest": Column("strongest", "strongest", "number", digits=1),
+    }  # fmt: skip
+    is_scored = bool(table["why"].notna().any())
+    is_left_out = {
+        "auroc": not is_scored,
+        "cosine": not listing.similarities,
+        "percent": bool(listing.similarities),
+        "with_filler": not (is_scored and is_strong),
+        "strongest": bool(listing.similarities) and not is_scored,
+    } | {name: not table[name].any() for name in ("label", "found", "from")}
+    return [column for name, column in columns.items() if not is_left_out.get(name)]
 
 
 def _show_count(run, listing: Listing, shown_page: LatentPage) -> None:
@@ -278,8 +273,8 @@ def _star(row) -> str:
 
 
 def select_rows(key: str, rows: list[int]) -> None:
-    """Mark the chosen rows. The table stays the same element, so that the browser need not build
-    it anew."""
+    """Mark the chosen rows of a table. It stays the same element, so that the browser need not
+    build it anew."""
     if (st.session_state.get(key) or {}).get("selection", {}).get("rows") != rows:
         st.session_state[key] = {"selection": {"rows": rows, "columns": [], "cells": []}}
 

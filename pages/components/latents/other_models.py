@@ -4,14 +4,17 @@ import pandas as pd
 import streamlit as st
 
 from pages.components.explorer import explorer
+from pages.components.latent_rows.rows import Action, Column, show_rows_of_runs
 from pages.components.latents.search import OF_ALL, USED_ON, wants_strong
 from pages.components.run_names import layer_of, run_label
-from pages.components.text import literal, shown, visible
+from pages.components.text import shown, visible
+
+_BOTH = Action("both", "Side by side", "Show side by side with this one")
 
 
 def show_other_models(run, latent: pd.Series) -> None:
-    """A row for each; choosing one gives links to the latent there and to both side by side. run: a
-    row of Store.runs.table(); latent: a row of Store.latents.table()."""
+    """A row for each, which opens the latent there; a button shows both side by side. run: a row of
+    Store.runs.table(); latent: a row of Store.latents.table()."""
     store = explorer().store
     found = store.known(store.latents.elsewhere, run.run_id, int(latent.latent), wants_strong())
     if found.empty:
@@ -26,40 +29,33 @@ def show_other_models(run, latent: pd.Series) -> None:
     )
     runs = {row.run_id: row for row in store.runs.table().itertuples()}
     table = _in_words(found[found["run_id"].isin(runs)].reset_index(drop=True), runs)
-    event = st.dataframe(
-        table,
-        column_order=[
-            *("model", "place", "latent", "percent"),
-            *["correlation", "over"] * bool(table["correlation"].notna().any()),
-            *["label"] * bool(table["label"].any()),
-            "dictionary",
-        ],
-        column_config={
-            "model": st.column_config.TextColumn("model", width=110),
-            "place": st.column_config.TextColumn("layer", width=80),
-            "latent": st.column_config.NumberColumn("latent", format="%d", width=60),
-            "percent": st.column_config.NumberColumn(
-                "used on", format="%.2f %%", width=70, help=USED_ON if wants_strong() else OF_ALL
-            ),
-            "correlation": st.column_config.NumberColumn("corr.", format="%+.2f", width=60),
-            "over": st.column_config.TextColumn(
-                "over",
-                width=100,
-                help="What was compared. Correlations over few tokens say little.",
-            ),
-            "label": st.column_config.TextColumn("label there", width=110),
-        },
-        placeholder="–",
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
-        key=f"other_models_{run.run_id}_{latent.latent}",
+    acted = show_rows_of_runs(
+        runs, table, _columns(table), f"other_models_{run.run_id}", actions=[_BOTH]
     )
-    rows = event["selection"]["rows"]
-    if rows and rows[0] < len(table):
-        _show_links(run, int(latent.latent), table.iloc[rows[0]])
-    else:
-        st.caption("Choose a row for links to it.")
+    if acted:
+        pair = {"left": run.run_id, "right": acted[1].partition("@")[2]}
+        both = {"view": "latents", **pair, "same": str(latent.latent)}
+        st.switch_page("pages/similarity.py", query_params=both)
+
+
+def _columns(table: pd.DataFrame) -> list[Column]:
+    columns = [
+        Column("model", "model", "latent", width=160),
+        Column("place", "layer"),
+        Column("latent", "latent", "number"),
+        Column(
+            "percent", "used on", "number", digits=2, unit=" %",
+            help=USED_ON if wants_strong() else OF_ALL,
+        ),
+    ]  # fmt: skip
+    if table["correlation"].notna().any():
+        told = "What was compared. Correlations over few tokens say little."
+        columns += [
+            Column("correlation", "corr.", "number", digits=2, sign=True),
+            Column("over", "over", help=told),
+        ]
+    columns += [Column("label", "label there", width=180)] * bool(table["label"].any())
+    return [*columns, Column("actions", "", "actions"), Column("dictionary", "dictionary")]
 
 
 def _in_words(found: pd.DataFrame, runs: dict) -> pd.DataFrame:
@@ -71,6 +67,8 @@ def _in_words(found: pd.DataFrame, runs: dict) -> pd.DataFrame:
         over=[_compared_in_words(row) for row in found.itertuples()],
         label=found["label"].map(shown),
         dictionary=[run_label(row) for row in rows],
+        named=[f"latent {row.latent}" for row in found.itertuples()],
+        pressed="",
     )
 
 
@@ -79,13 +77,3 @@ def _compared_in_words(row) -> str | None:
     if pd.isna(row.correlation):
         return None
     return f"{row.compared_tokens:,.0f} {'tokens' if row.compared_unit == 'token' else 'words'}"
-
-
-def _show_links(run, latent: int, other: pd.Series) -> None:
-    st.page_link(
-        "pages/latents.py",
-        label=f"Open latent {other.latent} of {literal(other.model)} {other.place}",
-        query_params={"run": other.run_id, "latent": str(other.latent)},
-    )
-    both = {"view": "latents", "left": run.run_id, "right": other.run_id, "same": str(latent)}
-    st.page_link("pages/similarity.py", label="Both side by side", query_params=both)

@@ -1,7 +1,7 @@
 """What a latent has to do with others: near atoms, company, next tokens, layers and models."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,10 +13,11 @@ from itda_core.settings import RESID_POST
 from pages.components.cached import loaded_dictionary, loaded_model, loaded_run
 from pages.components.computed import Kept, computed, is_asked_for
 from pages.components.explorer import explorer
+from pages.components.latent_rows.rows import Column, show_rows_of, show_rows_of_runs
 from pages.components.latents.other_models import show_other_models
 from pages.components.latents.score import threshold_of, thresholds_of
 from pages.components.latents.search import wants_strong
-from pages.components.run_names import layer_of, run_label, words_of
+from pages.components.run_names import run_label, words_of
 from pages.components.text import literal, snippet, token_label
 
 _COUNT = 10
@@ -52,8 +53,7 @@ def _show_lists(run, latent: pd.Series) -> None:
 def _show_nearest(run, latent: pd.Series) -> None:
     atoms = nearest_atoms(loaded_dictionary(run.directory), int(latent.latent), _COUNT)
     st.caption("Atoms by their cosine to this one; a negative one points the other way.")
-    column = st.column_config.NumberColumn("cosine", format="%+.3f", width=70)
-    _choose_latent(run, atoms, {"cosine": column}, "nearest")
+    _choose_latent(run, atoms, [Column("cosine", "cosine", "number", digits=3, sign=True)])
 
 
 def _show_company(run, latent: pd.Series) -> None:
@@ -72,13 +72,13 @@ def _show_company(run, latent: pd.Series) -> None:
         f"chance, of those that share at least {_MIN_SHARED} tokens."
         + (_counted_whole(run, [number, *companions["latent"]]) if is_strong else "")
     )
-    columns = {
-        "lift": st.column_config.NumberColumn("lift", format="%.1f×", width=60),
-        "both": st.column_config.NumberColumn("shared", format="%d", width=60),
-    }
+    columns = [
+        Column("lift", "lift", "number", digits=1, unit="×"),
+        Column("both", "shared", "number"),
+    ]
     sources = loaded_dictionary(run.directory).sources.set_index("latent", drop=False)
     sources = sources.loc[companions["latent"]].drop(columns="latent").reset_index(drop=True)
-    _choose_latent(run, pd.concat([companions, sources], axis=1), columns, "company")
+    _choose_latent(run, pd.concat([companions, sources], axis=1), columns)
 
 
 def _counted_whole(run, latents: list[int]) -> str:
@@ -146,44 +146,20 @@ def _show_other_layers(run, latent: pd.Series) -> None:
     st.caption(
         f"How the same {words_of(run).source} is read elsewhere: the latent with the largest "
         "coefficient there. ● marks a latent whose own source it is; where the token is not "
-        "among the explored ones it has no coefficient. Choose a row for a link."
+        "among the explored ones it has no coefficient."
     )
     shown = _with_sources(layers, siblings)
-    place = ["site"] if set(shown["site"]) != {RESID_POST} else []
-    event = st.dataframe(
-        shown,
-        column_order=[
-            "layer",
-            *place,
-            "own",
-            "latent",
-            "token",
-            "coefficient",
-            "context",
-            "dictionary",
-        ],
-        column_config={
-            "layer": st.column_config.NumberColumn("layer", width=50),
-            "own": st.column_config.TextColumn("own", width=40),
-            "latent": st.column_config.NumberColumn("latent", format="%d", width=60),
-            "token": st.column_config.TextColumn("source token", width=95),
-            "coefficient": st.column_config.NumberColumn("coefficient", format="%+.2f", width=90),
-            "context": "source in context",
-        },
-        placeholder="–",
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
-        key="elsewhere",
-    )
-    rows = event["selection"]["rows"]
-    if rows and rows[0] < len(shown):
-        row = shown.iloc[rows[0]]
-        st.page_link(
-            "pages/latents.py",
-            label=f"Open latent {row.latent} of {layer_of(row)}",
-            query_params={"run": row.run_id, "latent": str(row.latent)},
-        )
+    columns = [
+        Column("layer", "layer", "number"),
+        *[Column("site", "place")] * (set(shown["site"]) != {RESID_POST}),
+        Column("own", "own"),
+        Column("latent", "latent", "number"),
+        Column("token", "source token", "latent", width=130),
+        Column("coefficient", "coefficient", "number", digits=2, sign=True),
+        Column("context", "source in context", "quote"),
+        Column("dictionary", "dictionary"),
+    ]
+    show_rows_of_runs(siblings, shown, columns, "elsewhere")
 
 
 def _with_sources(layers: pd.DataFrame, siblings: dict) -> pd.DataFrame:
@@ -204,34 +180,26 @@ def _with_sources(layers: pd.DataFrame, siblings: dict) -> pd.DataFrame:
     )
 
 
-def _choose_latent(run, table: pd.DataFrame, columns: dict, name: str) -> None:
-    """Latents with their sources; choosing a row opens its latent. columns: what else is shown."""
+def _choose_latent(run, table: pd.DataFrame, columns: Sequence[Column]) -> None:
+    """Latents with their sources; a click on a row opens its latent. columns: what else is
+    shown."""
     texts = explorer().store.runs.prompt_texts(table["prompt_id"].unique().tolist())
     contexts = [
         snippet(texts.get(row.prompt_id, ""), row.start, row.end, around=40, before=10)
         for row in table.itertuples()
     ]
-    # Another list is another table, in which nothing is chosen yet.
-    key = f"relations_{name}_{'_'.join(map(str, table['latent']))}"
+    source = words_of(run).source
+    columns = [
+        *columns,
+        Column("latent", "latent", "number"),
+        Column("token", source, "latent", width=130),
+        Column("context", f"{source} in context", "quote"),
+    ]
+    rows = table.assign(context=contexts, token=table["token"].map(token_label))
+    show_rows_of(run, rows, columns, "related_latents", places={}, choose=_jump)
 
-    def choose() -> None:
-        rows = st.session_state[key]["selection"]["rows"]
-        if rows:
-            st.session_state["latent"] = int(table.iloc[rows[0]]["latent"])
-            st.session_state["_jumps"] = True
 
-    st.dataframe(
-        table.assign(context=contexts, token=table["token"].map(token_label)),
-        column_order=[*columns, "latent", "token", "context"],
-        column_config={
-            **columns,
-            "latent": st.column_config.NumberColumn("latent", format="%d", width=60),
-            "token": st.column_config.TextColumn(words_of(run).source, width=95),
-            "context": f"{words_of(run).source} in context",
-        },
-        placeholder="–",
-        hide_index=True,
-        on_select=choose,
-        selection_mode="single-row",
-        key=key,
-    )
+def _jump(latent: str) -> None:
+    """To a latent of the same dictionary, from a fragment, which alone would keep the card."""
+    st.session_state["latent"] = int(latent)
+    st.session_state["_jumps"] = True

@@ -1,6 +1,8 @@
 """The tokens behind one cell: shared and exclusive sources, their words, and their latents."""
 
 import dataclasses
+from collections.abc import Hashable
+from dataclasses import dataclass
 
 import pandas as pd
 import streamlit as st
@@ -10,23 +12,26 @@ from itda_core.similarity.dictionaries import Comparison, word_counts
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
 from pages.components.frame import errors_as_sentences
+from pages.components.latent_rows.card import cards_of
+from pages.components.latent_rows.rows import Column, place_of, show_latent_rows
 from pages.components.latents.card import show_card
 from pages.components.latents.elsewhere import label_text, labels_of_side
 from pages.components.run_names import run_label
 from pages.components.similarity.choice import Choice, Item
 from pages.components.similarity.matrix import about
-from pages.components.similarity.overlaps import compare_sides, find_latent, source_key
+from pages.components.similarity.overlaps import compare_sides
 from pages.components.text import literal, snippet, token_label
 
-_MAX_ROWS = 500
+_MOST_WORDS = 500
+_ROWS, _HEIGHT = 25, 420
 _MOST_USES = 6
 """Of each latent: two of them stand side by side below a list"""
 
 _ORDERED = {
-    "shared": "Rare words first: of frequent ones chance shares many. Choose a row for its latents "
+    "shared": "Rare words first: of frequent ones chance shares many. Click a row for its latents "
     "in both.",
     "only_a": "One source of each word in turn: first of the words that only this side has, then "
-    "of those that it has more of, by log-odds. Choose a row for its latent.",
+    "of those that it has more of, by log-odds. Click a row for its latent.",
 }
 _ORDERED["only_b"] = _ORDERED["only_a"]
 
@@ -72,25 +77,71 @@ def _with_common_layers(row: Item, column: Item) -> tuple[Item, Item]:
 
 
 def _show_list(choice: Choice, row: Item, column: Item, name: str, table: pd.DataFrame) -> None:
+    """A page of the list, and the latents of its open row."""
     if table.empty:
         st.caption("No source token.")
         return
-    shown = table.head(_MAX_ROWS)
-    listed, cards = st.columns([1, 1], gap="medium") if name != "shared" else (st, st)
-    with listed.container():
+    sides = {"shared": (row, column), "only_a": (row,), "only_b": (column,)}[name]
+    listed = _Listed(sides, name, (row.side, column.side, choice.key, choice.seeds), len(table))
+    beside = st.columns([1, 1], gap="medium") if name != "shared" else (st, st)
+    with beside[0].container():
         st.caption(_ORDERED[name])
-        of_side = column if name == "only_b" else row
-        picked = _source_table(_with_labels(of_side, shown), name)
-        if len(table) > _MAX_ROWS:
-            st.caption(f"The first {_MAX_ROWS:,} of {len(table):,}; the download has all of them.")
-    source = shown.iloc[min(picked, len(shown) - 1)]
-    with cards.container():
-        sides = {"shared": (row, column), "only_a": (row,), "only_b": (column,)}[name]
-        prompt_id, position = source["prompt_id"], int(source["position"])
-        second = source_key(sides[0].side, prompt_id, position, choice.key)
+        _show_page(listed, table)
+    source = table.iloc[listed.place]
+    with beside[1].container():
         for number, place in enumerate(st.columns(len(sides), gap="medium")):
             with place:
-                _show_latent(sides[number], source, second, choice.key, f"{name}_{number}")
+                _show_latent(listed, number, source)
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """A list of sources, and which of them is open."""
+
+    sides: tuple[Item, ...]
+    """whose latents are named in it"""
+    name: str
+    of: Hashable
+    """what is compared: in another list nothing is chosen yet"""
+    total: int
+
+    @property
+    def place(self) -> int:
+        """Of the open source in the whole list."""
+        of, place = st.session_state.get(f"_source_{self.name}", (self.of, 0))
+        return min(place, self.total - 1) if of == self.of else 0
+
+    def choose(self, place: int) -> None:
+        """For a callback."""
+        st.session_state[f"_source_{self.name}"] = self.of, place
+
+    def run_of(self, number: int, source: pd.Series):
+        """The row of Store.runs.table() in which a side has a source; number: of the side."""
+        layer = source["layer_b" if number else "layer"]
+        directory = dict(self.sides[number].side)[layer]
+        runs = explorer().store.known(explorer().store.runs.table)
+        return next(runs[runs["directory"] == directory].itertuples(), None)
+
+
+def _show_page(listed: _Listed, table: pd.DataFrame) -> None:
+    first = listed.place // _ROWS * _ROWS
+    pages = -(-listed.total // _ROWS)
+    sources = "1 source" if listed.total == 1 else f"{listed.total:,} sources"
+    st.caption(f"{sources} · page {first // _ROWS + 1:,} of {pages:,}")
+    _show_sources(listed, table.iloc[first : first + _ROWS])
+    before, after = st.columns(2)
+    for button, label, target in (
+        (before, "Previous page", first - _ROWS),
+        (after, "Next page", first + _ROWS),
+    ):
+        button.button(
+            label,
+            on_click=listed.choose,
+            args=[target],
+            disabled=not 0 <= target < listed.total,
+            width="stretch",
+            key=f"{listed.name}_{label}",
+        )
 
 
 def _show_words(row: Item, column: Item, comparison: Comparison) -> None:
@@ -105,7 +156,7 @@ def _show_words(row: Item, column: Item, comparison: Comparison) -> None:
         "z says how sure that is: below 2 either way it may be chance."
     )
     st.dataframe(
-        counts.head(_MAX_ROWS).assign(word=counts["word"].map(token_label)),
+        counts.head(_MOST_WORDS).assign(word=counts["word"].map(token_label)),
         column_config={
             "word": "word",
             "only_a": st.column_config.NumberColumn(f"only {row.name}", format="%d"),
@@ -130,68 +181,76 @@ def _with_labels(item: Item, sources: pd.DataFrame) -> pd.DataFrame:
     return found.fillna(dict.fromkeys(columns, "")).set_index(sources.index)
 
 
-def _source_table(shown: pd.DataFrame, name: str) -> int:
-    """The list; returns the number of the chosen row, at first 0. shown: of `_with_labels`."""
-    texts = explorer().store.runs.prompt_texts(shown["prompt_id"].unique().tolist())
+def _show_sources(listed: _Listed, sources: pd.DataFrame) -> None:
+    """Each with the cards of its latents; a click on a row opens them below or beside. sources:
+    rows of the whole list, by their places in it."""
+    rows = _with_labels(listed.sides[0], sources)
+    texts = explorer().store.runs.prompt_texts(rows["prompt_id"].unique().tolist())
     contexts = [
-        snippet(texts.get(source.prompt_id, ""), source.start, source.end, 60)
-        for source in shown.itertuples()
+        snippet(texts.get(source.prompt_id, ""), source.start, source.end, 60, before=30)
+        for source in rows.itertuples()
     ]
-    event = st.dataframe(
-        shown.assign(context=contexts, token=shown["token"].map(token_label)),
-        column_order=[
-            "token",
-            *["text"] * bool(shown["text"].any()),
-            "context",
-            "latent",
-            "latent_b",
-            "prompt_id",
-            "position",
-        ],
-        column_config={
-            "token": st.column_config.TextColumn("source token", width=110),
-            "text": st.column_config.TextColumn("label", width=140),
-            "context": st.column_config.TextColumn("source in context", width=620),
-            "latent": st.column_config.NumberColumn("latent", format="%d", width=70),
-            "latent_b": st.column_config.NumberColumn("latent in B", format="%d", width=80),
-            "prompt_id": st.column_config.TextColumn("prompt", width=90),
-            "position": st.column_config.NumberColumn("position", format="%d", width=70),
-        },
-        placeholder="–",
-        hide_index=True,
-        height=320,
-        on_select="rerun",
-        selection_mode="single-row",
-        key=f"sources_{name}",
-    )
-    picked = event["selection"]["rows"]
-    return picked[0] if picked else 0
+    keys, cards, places = _named_latents(listed, sources)
+    rows = rows.assign(context=contexts, token=rows["token"].map(token_label), **keys)
+    layers = [side.side for side in listed.sides if len(side.side) > 1]
+    columns = [
+        Column("token", "source token", "latent", width=130),
+        *[Column("text", "label", width=180)] * bool(rows["text"].any()),
+        Column("context", "source in context", "quote"),
+        *[Column("layer", "layer", "number")] * bool(layers),
+        Column("latent", "latent", "latent"),
+    ]
+    if len(listed.sides) == 2:
+        columns += [Column("layer_b", "layer of B", "number")] * bool(layers)
+        columns += [Column("latent_b", "latent in B", "latent", key="key_b")]
+    columns += [Column("prompt_id", "prompt"), Column("position", "position", "number")]
+    place_of_key = {key: place for of in keys.values() for place, key in of.items()}
+    show_latent_rows(
+        rows, columns, cards, places, f"sources_{listed.name}", _HEIGHT,
+        chosen=keys["key"].get(listed.place, ""),
+        choose=lambda key: listed.choose(int(place_of_key[key])),
+    )  # fmt: skip
 
 
-def _show_latent(item: Item, source: pd.Series, second: int, key: str, name: str) -> None:
-    """The card of the latent that a source is in one side."""
-    place = find_latent(item.side, source["prompt_id"], second, key)
-    if place is None:
+def _named_latents(listed: _Listed, sources: pd.DataFrame) -> tuple[dict[str, pd.Series], ...]:
+    """The keys of the rows for each side (key, and key_b with a second one), and by key the cards
+    of latents and the places of their pages."""
+    keys, cards, places = {}, {}, {}
+    for number in range(len(listed.sides)):
+        end = "_b" if number else ""
+        of_side = pd.Series("", index=sources.index, dtype=object)
+        for _, part in sources.groupby(f"layer{end}"):
+            run = listed.run_of(number, part.iloc[0])
+            if run is None:
+                continue
+            made = cards_of(run, part[f"latent{end}"])
+            for place, latent in part[f"latent{end}"].items():
+                of_side[place] = key = f"{number}:{place}"
+                places[key] = place_of(run, latent)
+                cards |= {key: made[str(latent)]} if str(latent) in made else {}
+        keys[f"key{end}"] = of_side
+    return keys, cards, places
+
+
+def _show_latent(listed: _Listed, number: int, source: pd.Series) -> None:
+    """The card of the latent that a source is in one side. number: of the side."""
+    item, run = listed.sides[number], listed.run_of(number, source)
+    latent = int(source["latent_b" if number else "latent"])
+    table = explorer().store.latents.table(run.run_id, [latent]) if run else pd.DataFrame()
+    if table.empty:
         st.caption("This source is no longer in any dictionary of this side.")
         return
-    directory, number = place
-    store = explorer().store
-    run = next(run for run in store.runs.table().itertuples() if run.directory == directory)
-    table = store.latents.table(run.run_id, [number])
-    if table.empty:
-        return
-    latent = table.iloc[0]
     with st.container(border=True):
-        st.markdown(f"**{literal(item.name)}** · latent {number}")
+        st.markdown(f"**{literal(item.name)}** · latent {latent}")
         st.caption(literal(run_label(run)))
-        if label := label_text(run, latent):
+        if label := label_text(run, table.iloc[0]):
             st.markdown(label)
         st.page_link(
             "pages/latents.py",
             label="Open it on the Latents page",
-            query_params={"run": run.run_id, "latent": str(number)},
+            query_params={"run": run.run_id, "latent": str(latent)},
         )
-        show_card(run, latent, f"{name}_", _MOST_USES)
+        show_card(run, table.iloc[0], f"{listed.name}_{number}_", _MOST_USES)
 
 
 def _offer_lists(choice: Choice, row: Item, column: Item, comparison: Comparison) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Iterable
 
-import numpy as np
 import streamlit as st
 
 from itda_core.dictionary.dictionary import Dictionary
@@ -77,36 +76,3 @@ def have_one_tokenizer(directories: list[str]) -> bool:
 def _loaded_sources(directory: str) -> SourceSet:
     """A few hundred KB that stay in memory, so that a matrix doesn't crowd out dictionaries."""
     return SourceSet.of(Dictionary.load(directory))
-
-
-def find_latent(side: RunSide, prompt_id: str, second: int, key: str) -> tuple[str, int] | None:
-    """The run directory and the latent of a source in one side, which may have several layers.
-
-    second: from `source_key`. By word it is the first latent with a source in that word.
-    """
-    for _, directory in side:
-        dictionary = loaded_dictionary(directory)
-        sources = dictionary.sources
-        here = (sources["prompt_id"] == prompt_id).to_numpy() & (_keys(dictionary, key) == second)
-        if here.any():
-            return directory, int(sources["latent"].to_numpy()[here][0])
-    return None
-
-
-def source_key(side: RunSide, prompt_id: str, position: int, key: str) -> int | None:
-    """What calls a source of this side within its prompt: its position, or where its word is."""
-    for _, directory in side:
-        dictionary = loaded_dictionary(directory)
-        sources = dictionary.sources
-        here = (sources["prompt_id"] == prompt_id) & (sources["position"] == position)
-        if here.any():
-            return int(_keys(dictionary, key)[here.to_numpy()][0])
-    return None
-
-
-def _keys(dictionary: Dictionary, key: str) -> np.ndarray:
-    """[n_atoms] int64: token positions, or characters where words begin; special tokens belong to
-    no word and stay apart."""
-    positions = dictionary.sources["position"].to_numpy()
-    words = dictionary.word_starts()
-    return positions if key == "token" else np.where(words >= 0, words, -1 - positions)

@@ -49,7 +49,7 @@ def show_same_latents(runs: pd.DataFrame) -> None:
     listing = ask_for_listing(pair)
     chosen = chosen_same_latent(listing, int(about["atoms_a"]))
     show_charts(listing, about, chosen)
-    show_same_list(listing, chosen)
+    show_same_list(pair, listing, chosen)
     _offer_files(pair, listing, about)
     if chosen is not None:
         _show_chosen(pair, chosen)

@@ -9,12 +9,17 @@ from itda_core.runs.labels import LONGEST_LABEL
 from pages.components.charts.camera import picture_config
 from pages.components.charts.same_latents import correlation_histogram, density_scatter
 from pages.components.explorer import explorer
-from pages.components.latents.list import select_rows
+from pages.components.latent_rows.card import cards_of
+from pages.components.latent_rows.rows import Column, key_of, place_of, show_latent_rows
 from pages.components.similarity.same_choice import RunPair
 from pages.components.text import literal, shown, snippet, token_label
 from pages.components.url import choose, follow_url_text, number_below, write_url
 
-_ROWS = 12
+_ROWS, _HEIGHT = 12, 460
+_RANK = (
+    "Rank of B's latent among all of B's by the correlation with A's: 1 where no other latent of B "
+    "is used as much like A's. The open latent has the rank of A's among all of A's too."
+)
 _ORDERS = {
     "most_changed": "Most changed",
     "most_alike": "Most alike",
@@ -144,7 +149,7 @@ def _take_point(key: str) -> None:
         st.session_state["_same_clicks"] = st.session_state.get("_same_clicks", 0) + 1
 
 
-def show_same_list(listing: SameListing, chosen: int | None) -> None:
+def show_same_list(pair: RunPair, listing: SameListing, chosen: int | None) -> None:
     """The page of the list that holds the chosen latent, else the first."""
     numbers = listing.numbers()
     if not numbers:
@@ -158,15 +163,7 @@ def show_same_list(listing: SameListing, chosen: int | None) -> None:
         f"{latents} · page {first // _ROWS + 1:,} of {-(-len(numbers) // _ROWS):,}"
         + ("" if place is not None or chosen is None else " · the open one is not in this list")
     )
-    key = f"same_list_{hash((listing, *seen))}"
-    select_rows(key, [] if place is None else [place - first])
-
-    def choose_row() -> None:
-        rows = st.session_state[key]["selection"]["rows"]
-        if rows:
-            st.session_state["_same"] = seen[rows[0]]
-
-    _draw(_page(listing, seen), choose_row, key)
+    _draw(pair, _page(listing, seen), chosen)
     before, after = st.columns(2)
     for button, label, target in (
         (before, "Previous page", first - _ROWS),
@@ -200,39 +197,36 @@ def _page(listing: SameListing, numbers: list[int]) -> pd.DataFrame:
     ).drop(columns=["text", "lists"])
 
 
-def _draw(table: pd.DataFrame, choose_row, key: str) -> None:
+def _draw(pair: RunPair, table: pd.DataFrame, chosen: int | None) -> None:
+    """A click opens the latent in both; each side's latent has its own card."""
     differ = (table["latent_a"] != table["latent_b"]).any()
-    columns = ["latent_a", *["latent_b"] * bool(differ), "token"]
-    columns += ["label"] * bool(table["label"].any())
-    percent = {"format": "%.2f %%", "width": 75}
-    st.dataframe(
-        table,
-        column_order=[*columns, "correlation", "rank_a", "percent_a", "percent_b", "source"],
-        column_config={
-            "latent_a": st.column_config.NumberColumn("no.", width=50, format="%d"),
-            "latent_b": st.column_config.NumberColumn("in B", width=50, format="%d"),
-            "token": st.column_config.TextColumn("token", width=90),
-            "label": st.column_config.TextColumn("label", width=120),
-            "correlation": st.column_config.NumberColumn("corr.", format="%+.2f", width=60),
-            "rank_a": st.column_config.NumberColumn(
-                "rank",
-                format="%d",
-                width=55,
-                help="Rank of B's latent among all of B's by the correlation with A's: 1 where no "
-                "other latent of B is used as much like A's. The open latent has the rank of A's "
-                "among all of A's too.",
-            ),
-            "percent_a": st.column_config.NumberColumn("used in A", **percent),
-            "percent_b": st.column_config.NumberColumn("used in B", **percent),
-            "source": "source in context",
-        },
-        placeholder="–",
-        hide_index=True,
-        height="content",
-        on_select=choose_row,
-        selection_mode="single-row",
-        key=key,
-    )
+    percent = {"kind": "number", "digits": 2, "unit": " %"}
+    columns = [
+        Column("token", "token", "latent", width=130),
+        *[Column("label", "label", width=200)] * bool(table["label"].any()),
+        Column("correlation", "corr.", "number", digits=2, sign=True),
+        Column("rank_a", "rank", "number", help=_RANK),
+        Column("percent_a", "used in A", **percent),
+        Column("percent_b", "used in B", **percent),
+        Column("latent_a", "no. in A" if differ else "in A", "latent"),
+        Column("latent_b", "no. in B" if differ else "in B", "latent", key="key_b"),
+        Column("source", "source in context", "quote"),
+    ]
+    cards, places, keys = {}, {}, {}
+    for side, run in zip("ab", (pair.a, pair.b), strict=True):
+        latents = table[f"latent_{side}"]
+        keys[side] = [key_of(run.run_id, latent) for latent in latents]
+        made = cards_of(run, latents)
+        for key, latent in zip(keys[side], latents, strict=True):
+            places[key] = place_of(run, latent)
+            cards |= {key: made[str(latent)]} if str(latent) in made else {}
+    open_key = "" if chosen is None else key_of(pair.a.run_id, chosen)
+    rows = table.assign(key=keys["a"], key_b=keys["b"])
+    of_rows = dict(zip([*keys["a"], *keys["b"]], [*table["latent_a"]] * 2, strict=True))
+    show_latent_rows(
+        rows, columns, cards, places, "same_list", _HEIGHT, chosen=open_key,
+        choose=lambda key: _go_to(int(of_rows[key])),
+    )  # fmt: skip
 
 
 def _say_that_none_fits(listing: SameListing) -> None:
