@@ -33,7 +33,11 @@ class CardUses:
     coefficients: np.ndarray
     """[n_tokens that use it] float32, of each of them"""
     strongest: pd.DataFrame
-    """as `UseQueries.strongest` gives them"""
+    """as `UseQueries.strongest` gives them, from place `first` on"""
+    first: int
+    """of all that were asked for; 0 is the strongest"""
+    total: int
+    """how many these are"""
     beside: pd.DataFrame
     """every use in the prompts of `strongest`, as `UseQueries.in_prompts` gives them"""
     source_spans: list[tuple[int, int]]
@@ -75,15 +79,19 @@ class UseQueries:
         limit: int = 20,
         sign: int = 0,
         least: float = _ALL,
+        first: int = 0,
     ) -> CardUses:
         """`strongest`, `in_prompts`, `coefficients` and the spans of the source at once, in two
         queries: planning them takes longer than answering them. source: its prompt_id; least: of
-        the coefficients of `strongest`, as that of strong uses is."""
+        the coefficients of `strongest`, as that of strong uses is; first: leaves out so many of the
+        strongest, or, where there are no more, begins with the last `limit`th of them."""
         uses = self._database.query(_USES, run=run_id, latent=latent, sign=0, least=_ALL)
         shown = uses[np.sign(uses["coefficient"]) == sign] if sign else uses
         shown = shown[shown["coefficient"] >= least]
         order = [shown["position"], shown["prompt"], -shown["coefficient"].abs()]
-        shown = shown.iloc[np.lexsort(order)[:limit]]
+        total = len(shown)
+        first = max(0, min(first, (total - 1) // limit * limit))
+        shown = shown.iloc[np.lexsort(order)[first : first + limit]]
         prompts = self._prompts(run_id, shown["prompt"].unique().tolist(), source)
         read = prompts.set_index("prompt")
         beside = uses[uses["prompt"].isin(shown["prompt"])]
@@ -93,6 +101,8 @@ class UseQueries:
         return CardUses(
             uses["coefficient"].to_numpy(),
             shown.join(read, on="prompt")[[*columns, "starts", "ends"]].reset_index(drop=True),
+            first,
+            total,
             beside.sort_values(["prompt_id", "position"])[
                 ["prompt_id", "position", "coefficient"]
             ].reset_index(drop=True),
@@ -159,17 +169,17 @@ class UseQueries:
 
     def saying(
         self, run_id: str, latent: int, text: str, way: str, limit: int = 20, sign: int = 0,
-        least: float = _ALL,
+        least: float = _ALL, first: int = 0,
     ) -> pd.DataFrame:  # fmt: skip
         """The uses of a latent with a text in the 40 characters around them, strongest first: the
         columns of `strongest`, and uses, how many there are in all. way: one of those of
-        LatentSearch; sign, least: as in `of_card`. Raises InputError for an expression that is
-        none."""
-        first = f'greatest(0, "from" - {AROUND})'
-        length = f'"to" + {AROUND} - {first}'
-        around = f"substr(text, {first} + 1, {length})"
+        LatentSearch; sign, least: as in `of_card`; first: leaves out so many of the strongest.
+        Raises InputError for an expression that is none."""
+        left = f'greatest(0, "from" - {AROUND})'
+        length = f'"to" + {AROUND} - {left}'
+        around = f"substr(text, {left} + 1, {length})"
         if way == "word":
-            around = with_edges("text", first, length)
+            around = with_edges("text", left, length)
         try:
             return self._database.query(
                 f"""WITH uses AS ({_USES}),
@@ -180,8 +190,9 @@ class UseQueries:
                         USING (run, prompt))
                 SELECT * EXCLUDE ("from", "to"), count(*) OVER () AS uses FROM placed
                 WHERE regexp_matches({around}, $pattern, 'i')
-                ORDER BY abs(coefficient) DESC, prompt_id, position LIMIT $limit""",
-                run=run_id, latent=latent, sign=sign, least=least, limit=limit,
+                ORDER BY abs(coefficient) DESC, prompt_id, position
+                LIMIT $limit OFFSET $first""",
+                run=run_id, latent=latent, sign=sign, least=least, limit=limit, first=first,
                 pattern=text_pattern(text, way),
             )  # fmt: skip
         except duckdb.InvalidInputException as error:

@@ -355,6 +355,39 @@ def test_the_uses_of_a_latent_are_searched_on_its_card(data):
     assert "in_uses" not in app.query_params
 
 
+def chips(app):
+    """The coefficients of the uses that are listed."""
+    return [row["chip"] for row in drawn(app, "uses")["rows"]]
+
+
+def test_more_uses_are_shown_twenty_at_a_time_and_the_link_says_which(data):
+    run = newest(data, 2)
+    latent = most_used(run)
+    codes = pd.read_parquet(run.directory / "codes.parquet")
+    sizes = codes[codes["latent"] == latent].groupby(["prompt_id", "position"])["coefficient"].sum()
+    expected = sizes.loc[sizes.abs().sort_values(ascending=False).index]
+    app = open_page("latents", run=run.run_id, latent=str(latent), kind="all")
+    assert f"1 to 20 of {len(sizes):,} uses, strongest first" in told(app)
+    assert "uses_from" not in app.query_params
+    app.button(key="more_uses").click().run()
+    assert_no_failure(app)
+    assert f"21 to {min(40, len(sizes))} of {len(sizes):,} uses" in told(app)
+    assert app.query_params["uses_from"] == "21"
+    assert chips(app) == [f"{size:+.2f}" for size in expected[20:40]]
+    again = open_page("latents", run=run.run_id, latent=str(latent), kind="all", uses_from="21")
+    assert chips(again) == chips(app)
+    again.button(key="stronger_uses").click().run()
+    assert chips(again) == [f"{size:+.2f}" for size in expected[:20]]
+    app.button_group(key="sign").set_value(1).run()  # others are listed: from the strongest on
+    assert_no_failure(app)
+    assert chips(app)[0] == f"{expected[expected > 0].iloc[0]:+.2f}"
+    assert "uses_from" not in app.query_params
+    for wrong in ("9999999", "many"):
+        odd = open_page("latents", run=run.run_id, latent=str(latent), uses_from=wrong)
+        assert_no_failure(odd)
+        assert chips(odd)
+
+
 def test_a_link_to_a_latent_is_not_hidden_by_an_earlier_search(data):
     run = newest(data, 2)
     app = open_page("latents", run=run.run_id, latent="5")

@@ -314,6 +314,24 @@ def test_tokens_are_put_into_context_in_the_order_given(store, run):
     ]
 
 
+def test_uses_go_on_where_the_twenty_before_ended(store, run):
+    source = run.dictionary().sources.set_index("latent")["prompt_id"]
+    latent = int(busiest(run)[0])
+    everything = store.uses.strongest(run.run_id, latent, 10_000)
+    seen, firsts = [], range(0, len(everything), 7)
+    for first in firsts:
+        found = store.uses.of_card(run.run_id, latent, source[latent], 7, first=first)
+        assert (found.first, found.total) == (first, len(everything))
+        seen.append(found.strongest)
+    pd.testing.assert_frame_equal(pd.concat(seen, ignore_index=True), everything)
+    beyond = store.uses.of_card(run.run_id, latent, source[latent], 7, first=7_000)
+    assert beyond.first == firsts[-1]
+    pd.testing.assert_frame_equal(beyond.strongest, seen[-1])
+    said = store.uses.saying(run.run_id, latent, "", "text", 10_000)
+    page = store.uses.saying(run.run_id, latent, "", "text", 3, first=2)
+    pd.testing.assert_frame_equal(page, said.iloc[2:5].reset_index(drop=True))
+
+
 @pytest.mark.parametrize("sign", [0, 1, -1])
 def test_what_a_card_asks_for_at_once_is_what_is_asked_for_one_by_one(store, run, sign):
     sources = run.dictionary().sources.set_index("latent")["prompt_id"]

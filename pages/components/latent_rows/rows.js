@@ -9,8 +9,8 @@
 // data.chosen: the key of the row that is open, or ""
 // data.actions: [{name, title}]; row.pressed: the name of the one that is in force
 // data.height: in pixels, at most
-// Sets the triggers `opened` to {what, key}, where what is "row", or "open" or "steer" for a link of
-// a card, and `acted` to {action, key}.
+// Sets the triggers `opened` to {what, key}, where what is "row", or "open" or "steer" for a link
+// in it or in a card, and `acted` to {action, key}.
 export default function (component) {
   const { data, parentElement, setTriggerValue } = component;
   const root = parentElement.querySelector(".rows");
@@ -67,7 +67,7 @@ export default function (component) {
       if (value === null || value === undefined || value === "") {
         cell.textContent = "–";
       } else {
-        cell.append(cardLink(String(value), addressOf(key), () => go("row", key)));
+        cell.append(cardLink(String(value), addressOf(key), () => go("open", key)));
         // Another latent than the row's has its own card.
         if (key !== row.key) { cards.attach(cell, data.cards[key], "", key, true); }
       }

@@ -117,7 +117,7 @@ def show_latent_rows(
     row.
 
     choose: a callback for the key of a row that is clicked, which then opens nothing by itself;
-    only its card does, where the row has a place.
+    only its links and those of its card do, where the row has a place.
     """
     names = list(
         dict.fromkeys(

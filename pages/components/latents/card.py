@@ -16,6 +16,7 @@ from pages.components.explorer import explorer
 from pages.components.histogram.histogram import show_histogram
 from pages.components.latents.score import show_score, threshold_of, thresholds_of
 from pages.components.latents.search import wants_strong
+from pages.components.latents.use_pages import USES_SHOWN, first_use
 from pages.components.latents.uses import (
     chosen_uses,
     histogram_key,
@@ -23,6 +24,7 @@ from pages.components.latents.uses import (
     show_near_misses,
     show_strongest_uses,
     special_names,
+    what_is_listed,
 )
 from pages.components.reproduce import latent_lines, show_lines
 from pages.components.run_names import words_of
@@ -40,15 +42,16 @@ _NOTHING_EXPLORED = (
 
 
 def show_card(
-    run, latent: pd.Series, key: str = "", most_uses: int = 20, is_page: bool = False
+    run, latent: pd.Series, key: str = "", most_uses: int = USES_SHOWN, is_page: bool = False
 ) -> None:
     """The whole card. run: a row of Store.runs.table(); latent: a row of Store.latents.table();
-    key: sets the cards of one page apart; most_uses: how many are listed; is_page: whether it is
-    the page of the latent, where more can be asked for: other uses, files, and how to have the
-    same numbers."""
+    key: sets the cards of one page apart; most_uses: how many are listed at a time; is_page:
+    whether it is the page of the latent, where more can be asked for: other uses, files, and how to
+    have the same numbers."""
     sign, least = chosen_uses(latent, is_page)
+    first = first_use(what_is_listed(run, latent)) if is_page else 0
     asked = explorer().store.uses.of_card(
-        run.run_id, int(latent.latent), latent.prompt_id, most_uses, sign, least
+        run.run_id, int(latent.latent), latent.prompt_id, most_uses, sign, least, first
     )
     show_source(latent, asked.source_spans, key=f"{key}source")
     show_numbers(run, latent)

@@ -1,6 +1,8 @@
 """The tokens that use a latent in their texts: the strongest, some of the whole range, and those
 that are near misses of it."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -12,6 +14,12 @@ from pages.components.cached import loaded_run
 from pages.components.explorer import explorer
 from pages.components.latents.score import threshold_of
 from pages.components.latents.search import wants_strong
+from pages.components.latents.use_pages import (
+    USES_SHOWN,
+    first_use,
+    show_use_pages,
+    write_first_use,
+)
 from pages.components.run_names import words_of
 from pages.components.text import literal, quoted
 from pages.components.token_strip.strip import fold_twins, show_rows, strength, token_row
@@ -48,6 +56,14 @@ def chosen_uses(latent: pd.Series, is_page: bool = True) -> tuple[int, float]:
     usual = next(iter(kinds))
     kind = st.session_state.get(key, usual) if is_page else usual
     return (0, threshold) if kind == _STRONG else (kind, -np.inf)
+
+
+def what_is_listed(run, latent: pd.Series) -> tuple:
+    """What `first_use` and `show_use_pages` are told of the strongest uses on a latent's page. run:
+    a row of Store.runs.table()."""
+    sought = st.session_state.get("in_uses", "").strip()
+    way = st.session_state.get("match", "word") if sought else ""
+    return run.run_id, int(latent.latent), *chosen_uses(latent), sought, way
 
 
 def _kinds() -> tuple[str, dict[int, str]]:
@@ -98,8 +114,11 @@ def show_chosen_uses(run, latent: pd.Series, asked: CardUses, key: str) -> None:
         title.markdown("##### Strongest uses")
         uses = asked.strongest
         _show_uses(run, latent, uses, asked.beside, key, "uses")
+        of, called = what_is_listed(run, latent), _called(sign, least)
+        show_use_pages(of, called, asked.first, len(uses), asked.total)
     else:
         title.markdown("##### Uses by quartile")
+        write_first_use(0)
         uses = store.uses.banded(run.run_id, number, _BANDS, _OF_EACH_BAND, sign, least)
         _show_bands(run, latent, uses, _beside(run, latent, uses), key)
     if uses.empty:
@@ -125,11 +144,14 @@ def _ask_for_text() -> str:
 
 
 def _show_saying(run, latent: pd.Series, text: str, sign: int, least: float, key: str) -> None:
-    way = st.session_state.get("match", "word")
+    way, of = st.session_state.get("match", "word"), what_is_listed(run, latent)
+    asked = {"sign": sign, "least": least, "limit": USES_SHOWN}
+    ask = functools.partial(explorer().store.uses.saying, run.run_id, int(latent.latent), text, way)
     try:
-        uses = explorer().store.uses.saying(
-            run.run_id, int(latent.latent), text, way, sign=sign, least=least
-        )
+        first = first_use(of)
+        uses = ask(first=first, **asked)
+        if uses.empty and first:  # a link to a place behind the last
+            first, uses = 0, ask(**asked)
     except InputError as error:
         st.warning(literal(str(error)))
         return
@@ -141,9 +163,16 @@ def _show_saying(run, latent: pd.Series, text: str, sign: int, least: float, key
         return
     n_uses = int(uses["uses"][0])
     counted = "1 use has" if n_uses == 1 else f"{n_uses:,} uses have"
-    cut = f"; the strongest {len(uses)} are shown" if n_uses > len(uses) else ""
-    st.caption(f"{counted} {literal(f'“{text}”')} in the 40 characters around it{cut}.")
+    st.caption(f"{counted} {literal(f'“{text}”')} in the 40 characters around it.")
     _show_uses(run, latent, uses, _beside(run, latent, uses), key, "uses_saying")
+    show_use_pages(of, "such uses", first, len(uses), n_uses)
+
+
+def _called(sign: int, least: float) -> str:
+    """What the uses that are listed are called."""
+    if np.isfinite(least):
+        return "strong uses"
+    return {0: "uses", 1: "positive uses", -1: "negative uses"}[sign]
 
 
 def show_near_misses(run, latent: pd.Series, key: str, sign: int = 0) -> None:
