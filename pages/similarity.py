@@ -42,7 +42,7 @@ def show() -> None:
     if view == "latents":
         show_same_latents(runs)
         return
-    groups = groups_of(runs)
+    groups = groups_of(runs, explorer().names)
     choice = ask(groups, view, right)
     watch_active_jobs()
     if choice is None:

@@ -35,6 +35,15 @@ class LabelQueries:
         """All that is written of the source of a latent, its own first (is_own), then what others
         say, the newest first: run_id, latent (its number there), label, note, bookmarked, lists,
         alone, changed; and model, layer and site of the run, missing where it is gone."""
+        if not self._database.known(self._is_anything_written):  # the same of every latent
+            return self._database.known(self._of_latent, run_id, -1)
+        return self._of_latent(run_id, latent)
+
+    def _is_anything_written(self) -> bool:
+        select = """SELECT EXISTS (FROM labels) OR EXISTS (FROM shared_labels) AS "is" """
+        return bool(self._database.query(select)["is"][0])
+
+    def _of_latent(self, run_id: str, latent: int) -> pd.DataFrame:
         columns = "run_id, latent, label, note, bookmarked, lists"
         of_label = ", ".join(f"b.{name}" for name in columns.split(", "))
         of_other = of_label.replace("b.", "o.")

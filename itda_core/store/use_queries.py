@@ -86,26 +86,36 @@ class UseQueries:
         the coefficients of `strongest`, as that of strong uses is; first: leaves out so many of the
         strongest, or, where there are no more, begins with the last `limit`th of them."""
         uses = self._database.query(_USES, run=run_id, latent=latent, sign=0, least=_ALL)
-        shown = uses[np.sign(uses["coefficient"]) == sign] if sign else uses
-        shown = shown[shown["coefficient"] >= least]
-        order = [shown["position"], shown["prompt"], -shown["coefficient"].abs()]
-        total = len(shown)
+        # Plain arrays: pandas would take longer with them than the database does to find them.
+        prompt, position, size = (
+            uses[name].to_numpy() for name in ("prompt", "position", "coefficient")
+        )
+        asked = np.flatnonzero((size >= least) & ((np.sign(size) == sign) | (sign == 0)))
+        total = len(asked)
         first = max(0, min(first, (total - 1) // limit * limit))
-        shown = shown.iloc[np.lexsort(order)[first : first + limit]]
-        prompts = self._prompts(run_id, shown["prompt"].unique().tolist(), source)
-        read = prompts.set_index("prompt")
-        beside = uses[uses["prompt"].isin(shown["prompt"])]
-        beside = beside.assign(prompt_id=read["prompt_id"].reindex(beside["prompt"]).to_numpy())
-        columns = ["prompt_id", "title", "text", "position", "step", "coefficient"]
-        of_source = prompts[prompts["prompt_id"] == source]
+        order = np.lexsort([position[asked], prompt[asked], -np.abs(size[asked])])
+        shown = asked[order[first : first + limit]]
+        prompts = self._prompts(run_id, np.unique(prompt[shown]).tolist(), source)
+        rows = pd.Index(prompts["prompt"]).get_indexer(prompt)
+        read = prompts.drop(columns="prompt").iloc[rows[shown]].reset_index(drop=True)
+        here = {name: uses[name].iloc[shown].array for name in ("position", "step", "coefficient")}
+        columns = [*("prompt_id", "title", "text"), *here, "starts", "ends"]
+        prompt_ids = prompts["prompt_id"].to_numpy(object)
+        beside = np.flatnonzero(np.isin(prompt, prompt[shown]))
+        beside = beside[np.lexsort([position[beside], prompt_ids[rows[beside]].astype(str)])]
+        of_source = prompts[prompt_ids == source]
         return CardUses(
-            uses["coefficient"].to_numpy(),
-            shown.join(read, on="prompt")[[*columns, "starts", "ends"]].reset_index(drop=True),
+            size,
+            read.assign(**here)[columns],
             first,
             total,
-            beside.sort_values(["prompt_id", "position"])[
-                ["prompt_id", "position", "coefficient"]
-            ].reset_index(drop=True),
+            pd.DataFrame(
+                {
+                    "prompt_id": pd.array(prompt_ids[rows[beside]], prompts["prompt_id"].dtype),
+                    "position": position[beside],
+                    "coefficient": size[beside],
+                }
+            ),
             [
                 span
                 for row in of_source.itertuples()
@@ -118,8 +128,10 @@ class UseQueries:
         return self._database.query(
             """SELECT p.prompt, p.prompt_id, p.title, p.text, rp.starts, rp.ends
             FROM run_prompts rp JOIN prompts p USING (prompt) JOIN runs r USING (run)
-            WHERE r.run_id = $run
-                AND (list_contains($prompts::INTEGER[], p.prompt) OR p.prompt_id = $prompt_id)""",
+            SEMI JOIN (
+                SELECT unnest($prompts::INTEGER[]) AS prompt
+                UNION ALL SELECT prompt FROM prompts WHERE prompt_id = $prompt_id) USING (prompt)
+            WHERE r.run_id = $run""",
             run=run_id,
             prompts=prompts,
             prompt_id=prompt_id,

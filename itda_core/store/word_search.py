@@ -1,5 +1,5 @@
-"""Latents by what was searched for: how much of their uses is on it or near it, then their sources,
-then what is around these."""
+"""Latents by what was searched for: those that a person labelled with it, then by how much of their
+uses is on it or near it, then by their sources, then by what is around these."""
 
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from itda_core.errors import InputError
 from itda_core.store.database import Database
+from itda_core.store.latent_search import LatentSearch, listing
 from itda_core.store.occurrences import (
     AROUND,
     NEAR,
@@ -20,7 +21,7 @@ from itda_core.store.occurrences import (
 )
 from itda_core.store.strong_tables import uses_of
 
-USES, SOURCE, CONTEXT = "uses", "source", "context"
+LABEL, USES, SOURCE, CONTEXT = "label", "uses", "source", "context"
 MIN_SHARE = 0.2
 """Share of a latent's squared coefficients that is on what was searched for, those near it half,
 from which a latent is found by its uses"""
@@ -49,19 +50,18 @@ class Sought(NamedTuple):
 
 
 def find_latents(database: Database, run_id: str, sought: Sought) -> pd.DataFrame:
-    """The latents that are found, best first: by their uses, then by sources, then by context; of
-    plain text all that is found as a whole word before the rest.
+    """The latents that are found, best first: by their labels, then by their uses, by sources, and
+    by context; of plain text all that is found as a whole word before the rest.
 
-    latent; by, one of USES, SOURCE and CONTEXT; on, near: share of its squared coefficients on
-    tokens that share a character with what was searched for, and on those at most NEAR characters
-    from it; uses: how many these are. Raises InputError for an expression that is none.
+    latent; by, one of LABEL, USES, SOURCE and CONTEXT; on, near: share of its squared coefficients
+    on tokens that share a character with what was searched for, and on those at most NEAR
+    characters from it; uses: how many these are. Raises InputError for an expression that is none.
     """
     read, occurrences = _occurrences(database, run_id, sought)
-    parts = [occurrences]
+    parts = [(sought.way, occurrences)]
     if sought.way == "text":
-        is_whole = occurrences.is_whole
-        parts = [Occurrences(occurrences.spans[is_whole], is_whole[is_whole]), occurrences]
-    found = [_found(database, run_id, sought.of_strong, read, part) for part in parts]
+        parts = [("word", occurrences.whole()), *parts]
+    found = [_found(database, run_id, sought._replace(way=way), read, part) for way, part in parts]
     return pd.concat(found).drop_duplicates("latent").reset_index(drop=True)
 
 
@@ -82,8 +82,23 @@ def no_expression(text: str, error: duckdb.Error) -> InputError:
     )
 
 
+def _labelled(database: Database, run_id: str, sought: Sought) -> list[int]:
+    """Those whose label or note has it, here or where the same source is an atom; of an expression
+    that an empty text matches, which says nothing, none."""
+    if sought.way == "regex":
+        select = "SELECT regexp_matches('', ?, 'i') AS is_empty"
+        if database.query(select, sought.text)["is_empty"][0]:
+            return []
+    listed, values = listing(LatentSearch(sought.text, "label", sought.way))
+    return database.query(listed, run=run_id, **values)["latent"].tolist()
+
+
 def _found(
-    database: Database, run_id: str, of_strong: bool, read: Read, occurrences: Occurrences
+    database: Database,
+    run_id: str,
+    sought: Sought,
+    read: Read,
+    occurrences: Occurrences,
 ) -> pd.DataFrame:
     distances = occurrences.distance(read.spans)
     touched = distances <= NEAR
@@ -94,14 +109,15 @@ def _found(
             "is_on": distances[touched] == 0,
         }
     )
-    uses = uses_of(database, run_id, of_strong, "SEMI JOIN given USING (prompt, position)")
+    uses = uses_of(database, run_id, sought.of_strong, "SEMI JOIN given USING (prompt, position)")
     touching = database.query_beside(given, _TOUCHED.format(uses), run=run_id)
-    totals = database.known(_totals, database, run_id, of_strong)
+    totals = database.known(_totals, database, run_id, sought.of_strong)
     shares = touching.merge(totals, on="latent")
     shares = shares.assign(**{name: shares[name] / shares["total"] for name in ("on", "near")})
     sources = _sources(database, run_id, read, occurrences)
     table = sources.merge(shares, on="latent", how="left").fillna({"on": 0, "near": 0, "uses": 0})
     table["uses"] = table["uses"].astype(int)
+    table["is_labelled"] = table["latent"].isin(_labelled(database, run_id, sought))
     return _ranked(table, _by_chance(database, run_id, read, distances))
 
 
@@ -135,10 +151,12 @@ def _source_table(database: Database, run_id: str) -> pd.DataFrame:
 def _ranked(table: pd.DataFrame, by_chance: float) -> pd.DataFrame:
     share = table["on"] + table["near"] / 2
     by_uses = share >= max(MIN_SHARE, TIMES_CHANCE * by_chance)
-    kinds = [by_uses, table["distance"] == 0, table["distance"] <= AROUND]
-    tier = np.select(kinds, [0, 1, 2], 3)
+    kinds = [
+        table["is_labelled"], by_uses, table["distance"] == 0, table["distance"] <= AROUND
+    ]  # fmt: skip
+    tier = np.select(kinds, [0, 1, 2, 3], 4)
     strength = share * table["uses"] / (table["uses"] + FEW_USES)
     order = np.lexsort([table["latent"], -strength, tier])
-    table = table.assign(by=np.array([USES, SOURCE, CONTEXT, ""], object)[tier])
+    table = table.assign(by=np.array([LABEL, USES, SOURCE, CONTEXT, ""], object)[tier])
     columns = ["latent", "by", "on", "near", "uses"]
-    return table.iloc[order[: int((tier < 3).sum())]][columns]
+    return table.iloc[order[: int((tier < 4).sum())]][columns]

@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import dataclasses
+import functools
 import os
 import sys
 import traceback
@@ -136,7 +137,13 @@ def demo_config(layers: tuple[int, ...]) -> TrainConfig:
 
 def explorer() -> Explorer:
     """The explorer of this process and data folder, opened on first use."""
-    return _open_explorer(str(data_directory().resolve()))
+    return _open_explorer(_resolved(str(data_directory()), str(Path.cwd())))
+
+
+@functools.lru_cache(8)
+def _resolved(folder: str, here: str) -> str:
+    """Pages ask for the explorer twenty times at a click, and each look at the disk costs."""
+    return str((Path(here) / folder).resolve())
 
 
 @st.cache_resource(show_spinner="Opening the database …")

@@ -61,9 +61,12 @@ def is_made_elsewhere(run: Run) -> bool:
 def run_label(run) -> str:
     """What a dictionary is called wherever it is named alone: the name that a person gave it,
     model, layer and corpus; and what differs, where two would read alike."""
-    here = explorer()
-    labels = here.store.known(_labels, tuple(sorted(here.names.items())))
-    return labels.get(run.run_id) or _joined(_parts(run, here.names), _ALWAYS)
+    names = explorer().names
+    return _known_labels(names).get(run.run_id) or _joined(_parts(run, names), _ALWAYS)
+
+
+def _known_labels(names: dict[str, str]) -> dict[str, str]:
+    return explorer().store.known(_labels, tuple(sorted(names.items())))
 
 
 def _labels(names: tuple[tuple[str, str], ...]) -> dict[str, str]:
@@ -121,7 +124,8 @@ def choose_run(runs: pd.DataFrame, label: str = "Dictionary", name: str = "run")
     rows = {row.run_id: row for row in runs.itertuples()}
     keep(name)
     follow_url(name, [*rows])
-    labels = {run_id: run_label(row) for run_id, row in rows.items()}
+    known = _known_labels(explorer().names)
+    labels = {run_id: known.get(run_id) or run_label(row) for run_id, row in rows.items()}
     chosen = st.selectbox(label, [*rows], format_func=labels.get, key=name)
     write_url(name, chosen)
     return rows[chosen]

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
+from itda_core.runs.given_names import keep_name, names_file
 from itda_core.runs.run import list_runs
 from itda_core.similarity.dictionaries import compare, model_comparison, word_counts
 from itda_core.similarity.measures import ALL_MEASURES, MEASURES, Measure
@@ -592,3 +593,17 @@ def test_a_dictionary_from_a_folder_is_told_from_that_of_the_model(monkeypatch):
     ]  # fmt: skip
     names = [group.name for group in model_groups.groups_of(pd.DataFrame(rows)).values()]
     assert names == ["tiny-6x128-0", "tiny-6x128-0 · from a folder of activations"]
+
+
+def test_dictionaries_are_called_what_people_call_them(data):
+    ids = run_ids(data, 64)
+    keep_name(names_file(data / "runs"), ids[2], "war & <b>peace</b>")
+    app = open_pair(row="2", column="1")
+    assert any("“war & <b>peace</b>”" in label for label in app.selectbox(key="a").options)
+    [heading] = [one.value.replace("\\", "") for one in app.subheader]
+    assert heading == "A layer 2 “war & <b>peace</b>” and B layer 1"
+    assert any("Only A layer 2 “war" in tab.label.replace("\\", "") for tab in app.tabs)
+    app = open_page("similarity", view="models")
+    named = [label for label in app.multiselect(key="models").options if label.startswith("“war")]
+    assert len(named) == 1
+    keep_name(names_file(data / "runs"), ids[2], "")

@@ -11,7 +11,7 @@ from itda_core.analysis.steering import Writing, judged, steering_vector, usual_
 from itda_core.runs.labels import Label
 from pages.components.decompose import proposal, steered_latents
 from pages.components.decompose.terms import latents_of
-from tests.support.app import assert_no_failure, newest, open_page, rows_of
+from tests.support.app import assert_no_failure, newest, open_page, rows_of, table_with
 from tests.support.labels import add_labels
 
 TEXT = "The Senate will ratify the treaty."
@@ -38,7 +38,7 @@ def press(app, monkeypatch, action, latent):
     assert_no_failure(app)
 
 
-def test_latents_are_found_by_their_token_and_by_their_label(data):
+def test_latents_are_found_by_their_label_and_as_on_the_latents_page(data):
     run = newest(data, 2)
     sources = run.dictionary().sources
     word = next(token.strip() for token in sources["token"] if token.strip().isalpha())
@@ -50,11 +50,11 @@ def test_latents_are_found_by_their_token_and_by_their_label(data):
     app.text_input(key="steer_word").set_value(word).run()
     assert_no_failure(app)
     found = rows_of(app, "steer_found")
-    tokens = sources["token"].str.strip().str.lower()
-    same = tokens.index[tokens == word.lower()].tolist()
-    assert found["latent"].tolist()[: len(same)] == same[: len(found)]
-    if len(same) < 12:
-        assert found["latent"].iloc[len(same)] == labelled
+    assert found["latent"].iloc[0] == labelled
+    assert found["found"].iloc[0] == f"its label or note has “{word}”"
+    latents = open_page("latents", run=run.run_id, search=word, match="text", kind="all")
+    as_there = table_with(latents, "found").head(len(found))  # one search, one order
+    assert found[["latent", "found"]].equals(as_there[["latent", "found"]])
     app.text_input(key="steer_word").set_value("zzzz<b>").run()
     assert "No latent of this dictionary has 'zzzz<b>'" in told(app)
 

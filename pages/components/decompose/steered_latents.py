@@ -9,6 +9,8 @@ from itda_core.store.latent_search import LatentSearch
 from pages.components.decompose.edits_url import edits_text, read_edits
 from pages.components.explorer import explorer
 from pages.components.latent_rows.rows import Action, Column, show_rows_of
+from pages.components.latents.found import why_found
+from pages.components.latents.search import wants_strong
 from pages.components.run_names import words_of
 from pages.components.text import escaped, literal, shown, snippet, token_label
 from pages.components.url import keep, write_url
@@ -38,40 +40,31 @@ def find_latents(run) -> None:
         "Find a latent by word or label",
         key="steer_word",
         placeholder="such as war",
-        help="Latents whose source token is the word come first, then those with the word in "
-        "their label, then those whose token holds it.",
+        help="As the search on the Latents page: latents with the word in their label come first, "
+        "then those with much of their strong uses on it or near it, then those whose source it "
+        "is, and those with it around their source.",
     ).strip()
     if not word:
         return
-    found = _found(run.run_id, word)
+    search = LatentSearch(word, "meaning", "text", of_strong=wants_strong())
+    found = explorer().store.latents.numbers(run.run_id, search, "match")[:_MOST_FOUND]
     if not found:
         st.caption(
-            f"No latent of this dictionary has {literal(repr(word))} in its "
-            f"{words_of(run).source} or label."
+            f"No latent of this dictionary has {literal(repr(word))} in its label, on or near its "
+            f"uses, or around its {words_of(run).source}."
         )
         return
     table = explorer().store.latents.table(run.run_id, found).set_index("latent").loc[found]
-    _show_found(run, table.reset_index())
+    _show_found(run, table.reset_index(), why_found(run.run_id, search))
 
 
-def _found(run_id: str, word: str) -> list[int]:
-    """Numbers: of latents whose token is the word, in whose label it stands, whose token holds
-    it."""
-    latents = explorer().store.latents
-    searches = (("token", "word"), ("label", "text"), ("token", "text"))
-    numbers = [
-        number
-        for place, way in searches
-        for number in latents.numbers(run_id, LatentSearch(word, place, way), "match")
-    ]
-    return list(dict.fromkeys(numbers))[:_MOST_FOUND]
-
-
-def _show_found(run, table: pd.DataFrame) -> None:
+def _show_found(run, table: pd.DataFrame, why: dict[int, str]) -> None:
+    """why: each is there, by latent."""
     rows = table.assign(
         token=table["token"].map(token_label),
         label=table["label"].map(shown),
         percent=100 * table["strong_density"],
+        found=[why[latent] for latent in table["latent"]],
         context=[snippet(row.text, row.start, row.end, 28) for row in table.itertuples()],
         pressed="",
     )
@@ -80,6 +73,7 @@ def _show_found(run, table: pd.DataFrame) -> None:
         Column("actions", "", "actions"),
         Column("token", words_of(run).source, "latent"),
         *[Column("label", "label")] * bool(rows["label"].any()),
+        Column("found", "found by"),
         Column("percent", "used on", "number", digits=2, unit=" %"),
         Column("latent", "no.", "number"),
         Column("context", f"{words_of(run).source} in context", "quote"),

@@ -56,7 +56,7 @@ def _no_cards(_run_id: str, _of_strong: bool) -> _KeptCards:
 
 def _made(run, latents: list[int]) -> dict[int, Card]:
     store = explorer().store
-    table = store.latents.table(run.run_id, latents)
+    table = store.known(store.latents.table, run.run_id, tuple(sorted(latents)))  # as a list has it
     table["origin_words"] = origins(run, table["label_from"])
     uses = store.cards.uses(run.run_id, table["latent"].tolist(), _STRONGEST, _BINS)
     return {

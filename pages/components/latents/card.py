@@ -50,9 +50,11 @@ def show_card(
     have the same numbers."""
     sign, least = chosen_uses(latent, is_page)
     first = first_use(what_is_listed(run, latent)) if is_page else 0
-    asked = explorer().store.uses.of_card(
-        run.run_id, int(latent.latent), latent.prompt_id, most_uses, sign, least, first
-    )
+    store = explorer().store
+    asked = store.known(
+        store.uses.of_card,
+        run.run_id, int(latent.latent), latent.prompt_id, most_uses, sign, least, first,
+    )  # fmt: skip
     show_source(latent, asked.source_spans, key=f"{key}source")
     show_numbers(run, latent)
     show_score(run, latent, is_page)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from itda_core.store.latent_search import LatentSearch
-from itda_core.store.word_search import CONTEXT, SOURCE
+from itda_core.store.word_search import CONTEXT, LABEL, SOURCE
 from pages.components.explorer import explorer
 from pages.components.text import shown
 
@@ -35,6 +35,8 @@ def _uses(latent: int, thresholds: np.ndarray | None) -> str:
 
 def in_words(row, sought: str, uses: str) -> str:
     """row: of `LatentQueries.found`; sought: as it is called; uses: what its uses are called."""
+    if row.by == LABEL:
+        return f"its label or note has {sought}"
     if row.by == SOURCE:
         return f"its source is {sought}"
     if row.by == CONTEXT:

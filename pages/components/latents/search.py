@@ -12,7 +12,7 @@ from pages.components.text import shown
 from pages.components.url import choose, follow_url, keep, number_below, write_url
 
 _PLACES = {
-    "meaning": "uses, then source, then around it",
+    "meaning": "label, uses, then source, then around it",
     "context": "around the source",
     "token": "source token",
     "prompt": "whole prompt",
@@ -64,7 +64,8 @@ def _ask_for_search(field, ways, switch) -> LatentSearch:
         SEARCH_LABEL,
         key="search",
         placeholder="a word, such as treaty",
-        help="Press / to come here. First come latents with much of their strong uses on the word "
+        help="Press / to come here. First come latents with it in their label or note, then those "
+        "with much of their strong uses on the word "
         "or at most 20 characters from it, by their squared coefficients; then those whose source "
         "it is, and those with it in the 40 characters around their source.",
     )
@@ -125,9 +126,10 @@ def _ask_for_filters(text: str, way: str, of_strong: bool) -> LatentSearch:
     low, high = st.columns(2)
     least = linked_number_field(low, _LEAST, "least", 0.0, writes_default=False)
     most = linked_number_field(high, _MOST, "most", 100.0, writes_default=False)
+    store = explorer().store
     names = {
         _ANY: "any or none",
-        **{name: shown(name) for name in explorer().store.latents.list_names()},
+        **{name: shown(name) for name in store.known(store.latents.list_names)},
     }
     in_list = choose(st.selectbox, "List", names, "list")
     score = linked_number_field(st, _LEAST_SCORE, "score", 0.0, writes_default=False)

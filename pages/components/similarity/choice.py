@@ -105,12 +105,12 @@ def _layer_items(group: Group, letter: str) -> tuple[Item, ...]:
         Item(
             layer,
             str(layer),
-            f"{letter} {layer_in_words(layer, group.config.site)}",
+            " ".join(filter(None, [letter, layer_in_words(layer, group.config.site), given])),
             ((0, directory),),
             (run_id,),
         )
-        for layer, directory, run_id in zip(
-            group.layers, group.directories, group.run_ids, strict=True
+        for layer, directory, run_id, given in zip(
+            group.layers, group.directories, group.run_ids, group.given, strict=True
         )
     )
 

@@ -1,6 +1,7 @@
 """Models as the Similarity page sees them: dictionaries that differ in nothing but the layer."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -20,7 +21,8 @@ class Group:
     group_id: str
     """stands in links"""
     name: str
-    """short, by what tells it from the other groups"""
+    """short: the names that people gave its dictionaries, the model, and what tells it from the
+    other groups"""
     title: str
     """all its settings"""
     config: TrainConfig
@@ -32,12 +34,16 @@ class Group:
     """one for each layer"""
     run_ids: tuple[str, ...]
     """one for each layer"""
+    given: tuple[str, ...]
+    """the name that a person gave to each of these dictionaries in quotation marks, made to be
+    shown; "" without one"""
 
     @property
     def long_name(self) -> str:
-        """Model, layers, then what tells most."""
+        """Given names, model, layers, then what tells most."""
         model, *settings = self.title.split(" · ")
-        return " · ".join([model, layers_text(self.layers), *settings])
+        named = [_together(self.given)] * bool(_together(self.given))
+        return " · ".join([*named, model, layers_text(self.layers), *settings])
 
     @property
     def side(self) -> RunSide:
@@ -50,21 +56,30 @@ class Group:
         return self.config.selection not in (IMPORTED, MOVED) and not self.config.activations
 
 
-def groups_of(runs: pd.DataFrame) -> dict[str, Group]:
-    """All groups by id, the oldest first. runs: rows of Store.runs.table().
+def groups_of(runs: pd.DataFrame, names: Mapping[str, str] | None = None) -> dict[str, Group]:
+    """All groups by id, the oldest first. runs: rows of Store.runs.table(); names: those that
+    people gave to dictionaries, by run id.
 
     Of several dictionaries for one layer the newest counts.
     """
+    names = names or {}
     members: dict[tuple[TrainConfig, str], list] = {}
     for run in runs.sort_values("created").itertuples():
         config = loaded_run(run.directory).config.but(layers=(0,))
         members.setdefault((config, run.method), []).append(run)
     parts = [_parts(config, method) for config, method in members]
-    names = _short_names(parts)
+    tables = [
+        pd.DataFrame(rows).drop_duplicates("layer", keep="last").sort_values("layer")
+        for rows in members.values()
+    ]
+    given = [
+        tuple(f"“{visible(names[one])}”" if one in names else "" for one in table["run_id"])
+        for table in tables
+    ]
+    shorts = _short_names(parts, [_together(one) for one in given])
     groups = {}
-    for (config, method), name, part in zip(members, names, parts, strict=True):
-        table = pd.DataFrame(members[config, method]).drop_duplicates("layer", keep="last")
-        table = table.sort_values("layer")
+    of_groups = zip(members, shorts, parts, tables, given, strict=True)
+    for (config, method), name, part, table, given_names in of_groups:
         group = Group(
             group_id=_group_id(config, method),
             name=name,
@@ -74,6 +89,7 @@ def groups_of(runs: pd.DataFrame) -> dict[str, Group]:
             layers=tuple(int(layer) for layer in table["layer"]),
             directories=tuple(table["directory"]),
             run_ids=tuple(table["run_id"]),
+            given=given_names,
         )
         groups[group.group_id] = group
     return groups
@@ -107,16 +123,22 @@ def _parts(config: TrainConfig, method: str) -> dict[str, str]:
     }
 
 
-def _short_names(parts: list[dict[str, str]]) -> list[str]:
-    """The model with its place in the block where that is not the usual one, what differs between
-    groups, and a number where that is nothing."""
+def _together(given: Sequence[str]) -> str:
+    """The names of several dictionaries as one, each once."""
+    return ", ".join(dict.fromkeys(filter(None, given)))
+
+
+def _short_names(parts: list[dict[str, str]], given: list[str]) -> list[str]:
+    """What people call them, the model with its place in the block where that is not the usual one,
+    what differs between groups, and a number where that is nothing."""
     shown = [
         name
         for name in (parts[0] if parts else {})
         if name == "site" or (name != "model" and len({part[name] for part in parts}) > 1)
     ]
     names = [
-        " · ".join(filter(None, [part["model"], *(part[name] for name in shown)])) for part in parts
+        " · ".join(filter(None, [called, part["model"], *(part[name] for name in shown)]))
+        for part, called in zip(parts, given, strict=True)
     ]
     return [
         f"{name} ({names[:number].count(name) + 1})" if names.count(name) > 1 else name

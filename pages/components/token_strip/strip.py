@@ -3,6 +3,7 @@
 Text reaches the component as data and is drawn as text, never as HTML.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -132,12 +133,15 @@ def token_row(
     """
     printed = pieces(text, list(spans))
     names = names if len(names) else [""] * len(printed)
+    # Most texts can be shown as they are, which is sooner seen of the whole than token by token.
+    show = str if visible(text) == text else functools.partial(_shown, breaks=breaks)
     tokens = [
-        {"text": _shown(own or name, breaks)} for (_, own), name in zip(printed, names, strict=True)
+        {"text": show(own) if own else _shown(name, breaks)}
+        for (_, own), name in zip(printed, names, strict=True)
     ]
     # What is empty need not travel: a card sends thousands of tokens to the browser.
     for key, of_tokens in {
-        "before": [_shown(before, breaks) if before else "" for before, _ in printed],
+        "before": [show(before) if before else "" for before, _ in printed],
         "value": np.round(np.asarray(values, np.float64), 3).tolist(),
         "hover": hovers,
         "mark": np.round(np.asarray(marks, np.float64), 4).tolist(),
