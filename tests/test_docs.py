@@ -235,7 +235,7 @@ WORDS = {"five": 5, "ten": 10, "twenty": 20}
         ),
         (r"up to (\S+) characters", "decompose/prompt.py", "CHARACTERS"),
         (r"add the first (\S+) to the list", "decompose/prompt.py", "PROMPTS"),
-        (r"(\S+) rows are shown, and the download", "similarity/drilldown.py", "ROWS"),
+        (r"(\S+) rows are shown at a time", "similarity/drilldown.py", "ROWS"),
         (r"printed up to (\S+) rows", "charts/similarity.py", "PRINTED"),
     ],
     ids=lambda one: one if one.isupper() else "",

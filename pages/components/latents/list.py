@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from itda_core.analysis.neighbours import cosines_to
+from itda_core.glossary import GLOSSARY
 from itda_core.settings import Setting
 from itda_core.store.latent_search import LatentPage, LatentSearch
 from pages.components.cached import loaded_dictionary
@@ -26,7 +27,8 @@ from pages.components.run_names import words_of
 from pages.components.text import context, literal, shown, snippet, token_label
 from pages.components.url import follow_url, keep, number_below, write_url
 
-_ROWS, _HEIGHT = 15, 560  # as many as are seen at once, so that the chosen one is
+_HEIGHT = 560
+_ROWS = 15  # as many as are seen at once, so that the chosen one is
 _ORDERS = {
     "match": "Best match",
     "number": "Number",
@@ -42,7 +44,7 @@ _SCORE = (
     "How well its source tells its strong uses from any token: AUROC, 0.5 is chance. The card has "
     "the interval. – where it has too few strong uses to tell."
 )
-_WITH_FILLER = "Share of the explored tokens that use it at all."
+_WITH_FILLER = f"{GLOSSARY['density']} {GLOSSARY['filler']}"
 _FOUND = (
     "By weight: of the squared coefficients of its uses. Near is at most 20 characters away. Then "
     "come those whose source it is, and those with it around their source."

@@ -4,6 +4,7 @@ import dataclasses
 
 import streamlit as st
 
+from itda_core.glossary import GLOSSARY
 from itda_core.settings import Setting
 from itda_core.store.latent_search import LatentSearch
 from pages.components.explorer import explorer
@@ -32,8 +33,8 @@ _MOST = Setting("most", "and at most, %", "number", min=0, max=100)
 _LEAST_SCORE = Setting("score", "Score at least", "number", min=0, max=1)
 _ANY = ""
 _FILTERS = ("in", "kind", "least", "most", "list", "bookmarked", "labelled", "score")
-USED_ON = "Share of the explored tokens: of strong uses, or of all where there is no threshold."
-OF_ALL = "Share of the explored tokens that use it, filler too."
+OF_ALL = GLOSSARY["density"]
+USED_ON = f"{OF_ALL} Of strong uses, or of all where there is no threshold."
 SEARCH_LABEL = "Search the latents"
 _KEYS = ("search", "match", "all_uses", "as_text", "among", *_FILTERS)
 _MAX_IN_LINK = 200
@@ -74,7 +75,8 @@ def _ask_for_search(field, ways, switch) -> LatentSearch:
     of_strong = not _switch(
         switch, "All uses", "all_uses",
         help="Densities, searches and companions are of strong uses, where the dictionary has "
-        "scores; with this switch filler counts as well.",
+        f"scores; with this switch filler counts as well. {GLOSSARY['strong use']} "
+        f"{GLOSSARY['filler']}",
     )  # fmt: skip
     with switch.popover(_filters_label(), width="stretch"):
         return _ask_for_filters(text, way, of_strong)

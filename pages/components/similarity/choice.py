@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from itda_core.config import layer_in_words
+from itda_core.glossary import GLOSSARY
 from itda_core.similarity.measures import ALL_MEASURES, JACCARD, Measure
 from pages.components.similarity.model_groups import Group
 from pages.components.similarity.overlaps import RunSide, have_one_tokenizer
@@ -132,8 +133,8 @@ def _ask_for_kind(place) -> Measure:
         list(all_kinds),
         format_func=lambda name: all_kinds[name].title,
         key="measure",
-        help="The Jaccard index is there at once, since latents are tokens. Other measures are "
-        "computed from activations, in the background.",
+        help=f"Jaccard index: {GLOSSARY['Jaccard index']} It is there at once, since latents are "
+        "tokens. Other measures are computed from activations, in the background.",
     )
     write_url("measure", name)
     return all_kinds[name]
@@ -221,8 +222,8 @@ def _ask_how(kind: Measure, chosen: list[Group]) -> tuple[str, bool, str, bool]:
             switches,
             "Count the first d_model atoms",
             "seeds",
-            "The published method takes the first tokens of the corpus as its first d_model atoms, "
-            "whatever the model, which lifts every value. They are left out unless this is on.",
+            f"{GLOSSARY['seed atoms']} They are the same whatever the model, which lifts every "
+            "value. They are left out unless this is on.",
         )
     return key, seeds, order, stretch
 

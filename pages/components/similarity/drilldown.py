@@ -23,7 +23,8 @@ from pages.components.similarity.overlaps import compare_sides
 from pages.components.text import literal, snippet, token_label
 
 _MOST_WORDS = 500
-_ROWS, _HEIGHT = 25, 420
+_ROWS = 25
+_HEIGHT = 420
 _MOST_USES = 6
 """Of each latent: two of them stand side by side below a list"""
 

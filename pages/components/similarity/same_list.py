@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
+from itda_core.glossary import GLOSSARY
 from itda_core.runs.labels import LONGEST_LABEL
 from pages.components.charts.camera import picture_config
 from pages.components.charts.same_latents import correlation_histogram, density_scatter
@@ -15,7 +16,9 @@ from pages.components.similarity.same_choice import RunPair
 from pages.components.text import literal, shown, snippet, token_label
 from pages.components.url import choose, follow_url_text, number_below, write_url
 
-_ROWS, _HEIGHT = 12, 460
+_ROWS = 12
+_HEIGHT = 460
+_DENSITY = f"{GLOSSARY['density']} Here of the tokens that were compared."
 _RANK = (
     "Rank of B's latent among all of B's by the correlation with A's: 1 where no other latent of B "
     "is used as much like A's. The open latent has the rank of A's among all of A's too."
@@ -200,7 +203,7 @@ def _page(listing: SameListing, numbers: list[int]) -> pd.DataFrame:
 def _draw(pair: RunPair, table: pd.DataFrame, chosen: int | None) -> None:
     """A click opens the latent in both; each side's latent has its own card."""
     differ = (table["latent_a"] != table["latent_b"]).any()
-    percent = {"kind": "number", "digits": 2, "unit": " %"}
+    percent = {"kind": "number", "digits": 2, "unit": " %", "help": _DENSITY}
     columns = [
         Column("token", "token", "latent", width=130),
         *[Column("label", "label", width=200)] * bool(table["label"].any()),
