@@ -31,7 +31,7 @@ from pages.components.latents.search import (
     what_to_change,
 )
 from pages.components.run_names import choose_run, layer_of, words_of
-from pages.components.text import escaped, literal, token_label
+from pages.components.text import escaped, literal, shown, token_label
 from pages.components.url import choose_view
 
 _VIEWS = {"list": "List", "map": "Map and list"}
@@ -102,9 +102,11 @@ def _show_head(run, listing: Listing, shown_page: LatentPage, latent: pd.Series)
     outside = "" if shown_page.place is not None else " · not in this list"
     origin = "" if latent.origin == latent.latent else f" (latent {latent.origin} where it is from)"
     st.caption(
-        literal(f"{run.model} · {layer_of(run)} · latent {latent.latent}{origin} · ")
-        + literal(latent.title or "prompt")
-        + f" · prompt {latent.prompt_id}, {words_of(run).source} {latent.position}{outside}"
+        literal(
+            f"{run.model} · {layer_of(run)} · latent {latent.latent}{origin} · "
+            f"{shown(latent.title or 'prompt')} · prompt {latent.prompt_id}, "
+            f"{words_of(run).source} {latent.position}{outside}"
+        )
     )
     previous, following, any_one, links = st.columns([1, 1, 1, 1.4], vertical_alignment="center")
     options = {"disabled": not shown_page.total, "width": "stretch"}

@@ -78,7 +78,7 @@ def _offer_demo(here: Explorer) -> None:
             "needs no network. The first one can be browsed after one to two minutes."
         )
         if not is_installed(DEMO_MODEL):
-            st.info(f"The demo's model {DEMO_MODEL} is {how_to_install(DEMO_MODEL)}.")
+            st.info(literal(f"The demo's model {DEMO_MODEL} is {how_to_install(DEMO_MODEL)}."))
         start, own, _ = st.columns([1, 1, 2])
         is_missing = not is_installed(DEMO_MODEL)
         if start.button("Start the demo", type="primary", width="stretch", disabled=is_missing):

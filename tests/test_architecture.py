@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import itda_core
+from tests.support.shown_text import Pages
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CORE = REPOSITORY / "itda_core"
@@ -279,3 +280,54 @@ def test_the_check_for_html_finds_it(text):
 @pytest.mark.parametrize("text", ["a < b and b > c", "<|endoftext|>", "run <run_id>", "x<0.1"])
 def test_the_check_for_html_lets_prose_pass(text):
     assert not HTML.search(text)
+
+
+NO_TEXT_OF_OTHERS = {
+    "pd.concat([latents.head(_MAX_LATENTS), others[is_changed]])": "rows; a column is named alone",
+    "pd.concat([terms, latents[is_elsewhere]], ignore_index=True)": "the same",
+    "result.terms(row).drop_duplicates('latent')": "the same",
+    "table.drop(columns=['text', 'lists'])": "the same",
+    "table.drop(columns='text').assign(run=self.run_id)": "the method of another class",
+    "st.session_state": "a number by then, or a text field's default",
+    "visible": "of st.text, which reads no Markdown",
+    "text.split('\\n')": "the same",
+    "with_signs(text)": "the same",
+    "found.unmatched_a": "a number",
+    "found.unmatched_b": "a number",
+    "written.others": "numbers",
+    "options": "the help that pages write",
+    "item.side": "a number",
+    "pair.a": "beside the letter of a side",
+    "pair.b": "the same",
+    "listing.order": "one of the orders of the list",
+    "isolated(visible(text))": "by `literal` all the same",
+}
+"""What the search can't tell, and why it is no text of a person or a file"""
+
+
+def test_what_a_person_or_a_file_supplied_is_shown_as_it_is():
+    """By `literal` and its kin, in everything that Streamlit reads as Markdown."""
+    pages = [*REPOSITORY.glob("*.py"), *sorted((REPOSITORY / "pages").rglob("*.py"))]
+    unknown = [found for found in Pages(pages).unsafe() if found.text not in NO_TEXT_OF_OTHERS]
+    assert not unknown, [f"{found.where}: {found.text} in {found.shown_by}" for found in unknown]
+
+
+def test_the_search_for_shown_text_finds_what_is_not_literal(tmp_path):
+    page = tmp_path / "page.py"
+    page.write_text(
+        "def show(run, latent: int):\n"
+        "    parts = [f'{latent} of', literal(run.name)]\n"
+        "    st.caption(' '.join(parts))\n"
+        "    st.caption(f'{run.atoms:,} {literal(run.name)}')\n"
+        "    st.button('Go', help=run.name)\n"
+        "    parts.append(run.title)\n"
+        "    st.markdown(told(run))\n"
+        "    st.radio('One', [run.model])\n"
+        "def told(run):\n"
+        "    return f'on {run.corpus}'\n"
+    )
+    found = {(one.text, one.shown_by) for one in Pages([page]).unsafe()}
+    assert found == {
+        ("run.title", "caption"), ("run.name", "button"), ("run.corpus", "markdown"),
+        ("run.model", "radio"),
+    }  # fmt: skip

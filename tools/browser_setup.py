@@ -30,15 +30,15 @@ def find_browser() -> str | None:
 
 
 @contextmanager
-def running_app(data: Path, **variables: str) -> Iterator[str]:
+def running_app(data: Path, script: str = "app.py", **variables: str) -> Iterator[str]:
     """The app on a data folder, in its own process, with further environment variables; gives
-    its address."""
+    its address. script: another page than the app, in this repository."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {**os.environ, "ITDA_DATA": str(data), "OMP_WAIT_POLICY": "passive", **variables}
     environment.pop("ITDA_DEMO", None)
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless", "true"]
+    command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless", "true"]
     process = subprocess.Popen(
         [*command, "--server.port", str(port)], cwd=REPOSITORY, env=environment
     )

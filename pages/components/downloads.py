@@ -12,14 +12,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import streamlit as st
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes a cell for a formula by, or for nothing before one"""
 
-def as_csv(table: pd.DataFrame) -> bytes:
+
+def as_csv(table: pd.DataFrame, for_spreadsheets: bool = True) -> bytes:
     """The rows alone: settings beside them would take the place of columns of the same name. A list
-    in a cell is JSON."""
+    in a cell is JSON.
+
+    for_spreadsheets: text that a spreadsheet would calculate gets an apostrophe before it, which
+    says there that it is text; numbers stay as they are. Else all text is as it was.
+    """
     lists = [name for name in table if table[name].map(_is_list).any()]
     flat = {name: table[name].map(lambda cell: json.dumps(_plain(cell))) for name in lists}
+    table = table.assign(**flat)
+    if for_spreadsheets:
+        texts = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
+        table = table.assign(**{name: table[name].astype(object).map(_as_text) for name in texts})
+        table = table.rename(columns=_as_text)
     # With these ends of lines, those of RFC 4180, a lone CR within a text is quoted as well.
-    return table.assign(**flat).to_csv(index=False, lineterminator="\r\n").encode()
+    return table.to_csv(index=False, lineterminator="\r\n").encode()
+
+
+def _as_text(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
 def as_settings(about: dict[str, Any]) -> bytes:
@@ -67,7 +83,7 @@ def _plain(value: Any) -> Any:
 
 
 _FORMATS = {
-    "CSV": ("csv", "text/csv", lambda table, _: as_csv(table)),
+    "CSV": ("csv", "text/csv", None),
     "Parquet": ("parquet", "application/vnd.apache.parquet", as_parquet),
     "JSON": ("json", "application/json", as_json),
 }
@@ -78,11 +94,20 @@ def offer_downloads(
 ) -> None:
     """A button for each format and one for the settings, which CSV has no place for. table: the
     rows, or what makes them once they are asked for; stem: the file's name without its ending."""
-
-    def content(write: Callable[..., bytes]) -> bytes:
-        return write(table() if callable(table) else table, about)
-
     places = st.columns(len(_FORMATS))
+    for_spreadsheets = st.checkbox(
+        "CSV for spreadsheets",
+        value=True,
+        key=f"{key}_spreadsheets",
+        help="Text that begins with =, +, -, @, a tab or a carriage return gets an apostrophe "
+        "before it, since a spreadsheet would run it as a formula. For programs, switch it off or "
+        "take Parquet or JSON, which have every text as it is.",
+    )
+
+    def content(write: Callable[..., bytes] | None) -> bytes:
+        rows = table() if callable(table) else table
+        return write(rows, about) if write else as_csv(rows, for_spreadsheets)
+
     for place, (name, (ending, mime, write)) in zip(places, _FORMATS.items(), strict=True):
         place.download_button(
             name,

@@ -55,10 +55,15 @@ h2, h3 { font-size: 1.25rem !important; }
 [data-testid="stBaseButton-primary"]:enabled, [data-tag] {
   color: light-dark(#fff, #1b1b1b) !important;
 }
+[data-testid="stElementToolbarButton"]:has([aria-label^="Download as CSV"]) { display: none; }
+:not(pre) > code {
+  all: unset !important; white-space: break-spaces !important; overflow-wrap: anywhere !important;
+}
 .js-plotly-plot :is(.xtick, .ytick, .bars, .infolayer) text { fill: currentColor !important; }
 """
 """Streamlit's own margins leave a third of a laptop's screen empty, and some of its text is too
-pale for WCAG AA."""
+pale for WCAG AA. Code spans are how text is shown as it is (`text.literal`): they look like the
+text around them. Streamlit's own CSV of a table has formulas in it: `downloads.py` makes them."""
 
 
 @contextmanager

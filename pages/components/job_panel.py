@@ -107,7 +107,9 @@ def _queued(job: Job) -> str:
     """ "Queued: 1 ahead", and what it waits for where it is more than its turn."""
     queue = explorer().queue
     ahead, waits_for = queue.ahead(job), queue.waits_for(job)
-    return f"Queued: {ahead:,} ahead" + (f", waiting for {waits_for}." if waits_for else ".")
+    return f"Queued: {ahead:,} ahead" + (
+        f", waiting for {literal(waits_for)}." if waits_for else "."
+    )
 
 
 def _headline(progress: dict, job: Job) -> str:
@@ -126,8 +128,7 @@ def _headline(progress: dict, job: Job) -> str:
 
 def _on(job: Job) -> str:
     """ " on cuda:1", or the cluster; empty where it goes without saying."""
-    where = literal(job.where) if job.ray else job.where
-    return f" on {where}" if where else ""
+    return f" on {literal(job.where)}" if job.where else ""
 
 
 def _details(progress: dict) -> str:

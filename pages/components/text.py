@@ -11,7 +11,8 @@ from itda_core.signs import isolated, with_signs
 
 _MANY_CHARACTERS = re.compile("[^\x00-\u02ff\u2010-\u2027\u2030-\u205e]|\r\n")
 """Where a sign may be more than one character: not in European text with its quotes and dashes"""
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&=^])")
+_ICON = re.compile("(?<=:material)/")
+"""Streamlit rewrites this before it reads Markdown, in code spans too"""
 
 
 def literal(text: str) -> str:
@@ -20,8 +21,22 @@ def literal(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Markdown that shows text as it is that is made to be shown already."""
-    return _MARKDOWN.sub(r"\\\1", text)
+    """Markdown that shows text as it is that is made to be shown already.
+
+    It is a code span, which the frame of the pages styles as the text around it: backslashes do
+    not keep Streamlit from making links of addresses, arrows of "->" and emoji of ":smile:", which
+    it looks for when they are gone. Two of these need something between them.
+    """
+    return "/".join(_code_span(part) for part in _ICON.split(text)) if text else ""
+
+
+def _code_span(text: str) -> str:
+    """CommonMark, 6.1: as many backticks as the text nowhere has in a row; one space at each end
+    is dropped where there is one at both and something between."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    if text.strip(" ") and (text[0] in " `" or text[-1] in " `"):
+        text = f" {text} "
+    return f"{fence}{text}{fence}" if text else ""
 
 
 def visible(text: str) -> str:

@@ -3,6 +3,7 @@
 import functools
 import io
 import json
+from csv import reader as csv_rows
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from tests.support.app import assert_no_failure, newest, open_page
 from tests.support.labels import add_labels
 
 TEXT = "The Senate will ratify the treaty."
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @pytest.fixture
@@ -63,7 +65,8 @@ def assert_equal(table, rows, csv):
             elif value is None or value is pd.NA or value != value:
                 assert (plain, text) == (None, "")
             elif isinstance(value, str):
-                assert plain == text == value
+                assert plain == value
+                assert text == (f"'{value}" if value.startswith(FORMULA) else value)
             elif isinstance(value, bool | np.bool_):
                 assert (plain, text) == (bool(value), str(bool(value)))
             else:
@@ -122,6 +125,26 @@ def test_the_list_of_latents_holds_what_was_written_and_its_filters_stay_setting
     assert row["source"] == prompt[max(0, row["start"] - 40) : row["end"] + 40]
     assert (settings["bookmarked"], settings["kind"]) == (False, "all")
     assert len(table) == run.metrics["atoms"]
+
+
+@pytest.mark.parametrize("begin", FORMULA)
+def test_no_text_of_a_csv_is_a_formula_and_numbers_stay_numbers(begin):
+    text = f"{begin}HYPERLINK(1)"
+    table = pd.DataFrame({text: [text, "1 - 1"], "n": [-1, 2], "x": [-0.5, 1.0]})
+    table["kind"] = pd.Categorical([text, "b"])
+    about = {"text": text}
+    made = as_csv(table).decode()
+    with io.StringIO(made, newline="") as file:
+        rows = list(csv_rows(file))
+    assert rows == [
+        [f"'{text}", "n", "x", "kind"], [f"'{text}", "-1", "-0.5", f"'{text}"],
+        ["1 - 1", "2", "1.0", "b"],
+    ]  # fmt: skip
+    with io.StringIO(as_csv(table, for_spreadsheets=False).decode(), newline="") as file:
+        assert next(csv_rows(file))[0] == text
+    assert json.loads(as_json(table, about))["rows"][0][text] == text
+    found = pq.read_table(io.BytesIO(as_parquet(table, about))).to_pandas()
+    assert found[text].tolist() == table[text].tolist()
 
 
 def test_numbers_keep_their_digits_and_columns_their_names():

@@ -111,7 +111,7 @@ def write_edits(scope: tuple, edits: Sequence[Edit], shown: Collection[int]) -> 
     edits of others can't do anything here, which is said."""
     unused = [latent for latent in edits_of(scope) if latent not in shown]
     if unused:
-        named = ", ".join(map(str, unused))
+        named = ", ".join(f"{latent:d}" for latent in unused)
         st.info(f"Edits of latents that are not used here are dropped: {named}.")
     _remember(scope, {edit.latent: (edit.factor, edit.instead) for edit in edits})
     write_url("edits", edits_text(edits) or None)

@@ -45,7 +45,7 @@ def show_matrix(run, table: PromptTable, group_a: list[int]) -> pd.DataFrame | N
         sources["latent"].tolist(),
         {
             name: st.column_config.NumberColumn(
-                f"{name} {groups[int(name) - 1]}".strip(),
+                f"{int(name)} {groups[int(name) - 1]}".strip(),
                 format="%.1f",
                 width=50,
                 help=literal(table.prompts["text"][int(name) - 1][:300]),

@@ -100,7 +100,7 @@ def ask_for_others(run, first: int) -> Weights:
         sources = explorer().store.latents.table(run.run_id, list(others)).set_index("latent")
     for latent in list(others):
         name, weight, away = st.columns([3, 1.2, 0.8], vertical_alignment="bottom")
-        name.caption(f"and latent {latent}: {escaped(token_label(sources.loc[latent, 'token']))}")
+        name.caption(f"and latent {latent:d}: {escaped(token_label(sources.loc[latent, 'token']))}")
         key = f"weight_{run.run_id}_{latent}"
         st.session_state.setdefault(key, others[latent])
         others[latent] = weight.number_input(

@@ -124,7 +124,9 @@ def _fit_to_dictionary(run, proposed: int) -> None:
     if not str(chosen).isdecimal() or was == run.run_id:
         return
     if int(chosen) < run.atoms:
-        st.info(f"Latent {chosen} was chosen in another dictionary; here it has another source.")
+        st.info(
+            f"Latent {int(chosen)} was chosen in another dictionary; here it has another source."
+        )
     else:
         st.session_state["steer"] = proposed
         st.info(f"There is no latent {chosen} in this dictionary: latent {proposed} is proposed.")

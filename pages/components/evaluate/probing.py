@@ -94,8 +94,10 @@ def _show_chosen(run: Run, row: dict[str, Any]) -> None:
             "pages/latents.py",
             label=f"{escaped(token_label(latent['token']))} → {literal(answer)}",
             query_params={"run": run.run_id, "latent": str(latent["feature"])},
-            help=f"Latent {latent['feature']}: mean coefficient of {row['positive']} less that of "
-            f"{row['negative']} {latent['difference']:+.3g}.",
+            help=literal(
+                f"Latent {latent['feature']}: mean coefficient of {row['positive']} less that of "
+                f"{row['negative']} {latent['difference']:+.3g}."
+            ),
         )
 
 
@@ -114,8 +116,8 @@ def _offer(offer: JobOffer, run: Run, is_again: bool) -> None:
         if not is_again:
             st.info(
                 "This dictionary was made elsewhere, and what was held out of its texts can't be "
-                f"told here. On the command line `probe RUN --save --corpus {name}` takes all "
-                "prompts."
+                "told here. On the command line "
+                f"{literal(f'probe RUN --save --corpus {name}')} takes all prompts."
             )
         return
     if offer.active():

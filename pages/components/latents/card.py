@@ -90,7 +90,9 @@ def show_numbers(run, latent: pd.Series) -> None:
         )
     strongest.metric("strongest coefficient", f"{latent.strongest:.2f}")
     site = "" if run.site == RESID_POST else f" {run.site}"
-    where.metric("layer", f"{run.layer} of {run.n_layers - 1}{site}", help=literal(run.model))
+    where.metric(
+        "layer", literal(f"{run.layer} of {run.n_layers - 1}{site}"), help=literal(run.model)
+    )
 
 
 def show_histogram_of_uses(

@@ -28,7 +28,7 @@ def label_text(run, latent: pd.Series) -> str:
     if not latent.label:
         return ""
     [origin] = origins(run, pd.Series([latent.label_from]))
-    return literal(f"“{latent.label}”") + (literal(f" from {origin}") if origin else "")
+    return literal(f"“{latent.label}”" + (f" from {origin}" if origin else ""))
 
 
 def labels_of_side(directories: list[str]) -> pd.DataFrame:

@@ -85,7 +85,7 @@ def _counted_whole(run, latents: list[int]) -> str:
     """Of which of some latents all uses count, since nothing tells their strong ones; "" of none.
     run: a row of Store.runs.table()."""
     thresholds = thresholds_of(run, of_strong=True)
-    names = [f"{latent}" for latent in latents if np.isnan(thresholds[latent])]
+    names = [f"{latent:d}" for latent in latents if np.isnan(thresholds[latent])]
     if not names:
         return ""
     of = f"latent {names[0]}" if len(names) == 1 else f"latents {', '.join(names)}"

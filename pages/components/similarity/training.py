@@ -69,7 +69,7 @@ def _ask(groups: dict[str, Group], template: Group) -> TrainConfig | None:
         "Layers", missing, default=wanted, key=f"train_layers_{template.group_id}_{model}"
     )
     if there:
-        st.caption(f"There already: layers {', '.join(map(str, sorted(there)))}.")
+        st.caption(f"There already: layers {', '.join(f'{layer:d}' for layer in sorted(there))}.")
     if not layers:
         return None
     return template.config.but(model=model, layers=tuple(layers))

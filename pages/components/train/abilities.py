@@ -60,7 +60,7 @@ def _show(model: ModelSpec, abilities: Abilities, device: str, is_own: bool) -> 
         st.dataframe(rows, placeholder="–", hide_index=True)
         if is_own:
             dtype = str(resolved_dtype(model.dtype, device)).removeprefix("torch.")
-            st.caption(f"{_ABOUT} Its weights are used in {dtype}.")
+            st.caption(f"{_ABOUT} Its weights are used in {literal(dtype)}.")
         else:
             st.caption(
                 f"{_ABOUT} That was a tiny model of the same type; this one proves itself when it "

@@ -98,4 +98,4 @@ def show_fewer_tokens(folder: ActivationFolder, config: TrainConfig) -> None:
     """A sentence where the folder has fewer tokens than the settings ask for."""
     there = folder.n_rows(held_out=False)
     if there < config.max_tokens:
-        st.caption(fewer_tokens(there, config))
+        st.caption(literal(fewer_tokens(there, config)))

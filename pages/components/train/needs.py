@@ -102,7 +102,7 @@ def fit(guess: Estimate, device: Device) -> str:
     needed = _needed(guess, device)
     if needed > _SHARE * device.free:
         return ""
-    where = "" if guess.on_device is None else f" on {device.name}"
+    where = "" if guess.on_device is None else f" on {literal(device.name)}"
     return f"It fits: {bytes_text(needed)} of {bytes_text(device.free)} free{where}."
 
 
