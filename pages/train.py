@@ -20,6 +20,7 @@ from itda_core.training.trainer import came_to
 from pages.components.cached import loaded_run
 from pages.components.device_choice import ask_for_device, ask_for_memory, show_only_device
 from pages.components.explorer import explorer
+from pages.components.exposure import check_no_path
 from pages.components.file_reading import ask_how_to_read
 from pages.components.frame import errors_as_sentences, page
 from pages.components.job_panel import show_ended_jobs, watch_active_jobs
@@ -167,6 +168,7 @@ def _ask_for_model() -> ModelSpec | None:
     )
     if not name or not name.strip():
         return None
+    check_no_path(name)
     more = {key: st.session_state.get(key) for key in ("revision", "dtype")}
     revision = (more["revision"] or "").strip() if name not in BUILT_IN else ""
     return ModelSpec(name, revision or None, more["dtype"] or "auto")
@@ -223,6 +225,7 @@ def _ask_for_corpus(model: ModelSpec | None) -> CorpusSpec | None:
         column = st.text_input(SETTINGS["column"].label, key="column")
         if not name.strip():
             return None
+        check_no_path(name)
         how = ask_how_to_read("corpus_how")
         return CorpusSpec(name, column or None, *dataclasses.astuple(how))
     name = st.selectbox(

@@ -9,10 +9,12 @@ from pathlib import Path
 from itda_core.config import code_directory, data_directory, is_checkout
 
 ADDRESS = "127.0.0.1"
+"""This machine alone; at others the pages ask for a token (pages/components/exposure.py)"""
 
 
 def app(options: argparse.Namespace) -> int:
-    """Serve the pages on this machine alone, until Ctrl+C; a first start trains the demo."""
+    """Serve the pages until Ctrl+C, on this machine alone where nothing else is said; a first start
+    trains the demo."""
     if os.environ.get("ITDA_DEVICE") and not options.device:
         from itda_core.devices import best_device
 
@@ -22,10 +24,13 @@ def app(options: argparse.Namespace) -> int:
 
         memory_setting()
     _check_folder()
-    print(f"The explorer opens at http://{ADDRESS}:{options.port}. Ctrl+C ends it.", flush=True)
+    print(
+        f"The explorer opens at http://{options.address}:{options.port}. Ctrl+C ends it.",
+        flush=True,
+    )
     # -P: a file in the folder where this is called must not be taken for a module.
     command = [sys.executable, "-P", "-m", "streamlit", "run", str(_script())]
-    command += ["--server.address", ADDRESS, "--server.port", str(options.port)]
+    command += ["--server.address", options.address, "--server.port", str(options.port)]
     environment = {**os.environ, "ITDA_DEMO": "1", "OMP_WAIT_POLICY": "passive"}
     if options.device:
         environment["ITDA_DEVICE"] = options.device

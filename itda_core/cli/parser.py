@@ -63,6 +63,12 @@ def make_parser(
 
     app = plain_command("app", "Open the explorer in a browser.")
     _add_number(app, _PORT, 8501)
+    app.add_argument(
+        "--address",
+        default="127.0.0.1",
+        help="where it is reached; any but this machine's own, such as 0.0.0.0, asks for a token "
+        "and turns local paths off (%(default)s)",
+    )
     _add_device(app, "for the pages' own model, and jobs that name none")
     _add_memory(app, "memory that the pages' own model may use, and jobs that say nothing else")
     _add_train(command("train", "Train a dictionary for each layer."))

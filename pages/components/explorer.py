@@ -148,4 +148,15 @@ def _resolved(folder: str, here: str) -> str:
 
 @st.cache_resource(show_spinner="Opening the database …")
 def _open_explorer(data: str) -> Explorer:
-    return Explorer(Path(data))
+    opened = Explorer(Path(data))
+    _opened.append(opened)
+    return opened
+
+
+_opened: list[Explorer] = []
+
+
+def close_opened() -> None:
+    """Stop the queues and let go of the databases that this process has opened."""
+    while _opened:
+        _opened.pop().close()

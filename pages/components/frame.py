@@ -9,6 +9,7 @@ from streamlit.errors import StreamlitAPIException
 
 from itda_core.errors import ItdaError
 from pages.components.explorer import explorer
+from pages.components.exposure import is_exposed
 from pages.components.history import keep_history
 from pages.components.text import literal, sentence
 from pages.components.url import restore_kept
@@ -76,6 +77,11 @@ def page(title: str):
     if not st.session_state.get("framed"):
         _show_links()
     is_whole = False
+    if is_exposed():
+        st.caption(
+            "Open to other machines, for those who have the token. Files and folders of this "
+            "machine can't be named here; texts can be uploaded."
+        )
     with errors_as_sentences():
         yield
         is_whole = True

@@ -109,7 +109,7 @@ def test_overview_offers_a_chosen_dictionary_to_other_programs(data):
     assert_no_failure(app)
     labels = [button.proto.label for button in app.get("download_button")]
     assert labels == ["SAELens folder (zip)", "Dictionary (safetensors)"]
-    assert "sae\\-lens finds them by plain matching pursuit" in app.caption[0].value
+    assert "sae-lens finds them by plain matching pursuit" in app.caption[0].value
 
 
 def test_a_damaged_dictionary_is_not_offered(data, monkeypatch):
@@ -512,8 +512,8 @@ def test_a_running_job_says_what_its_command_does(command, stage, said):
 def test_train_says_what_is_wrong_with_a_setting_and_does_not_start(empty):
     app = open_page("train")
     app.text_input(key="train_max_tokens").set_value("100").run()
-    assert "fewer atoms or more tokens" in app.warning[0].value.replace("\\", "")
-    assert "Atoms (2,048) is more than Tokens (100)" in app.warning[0].value.replace("\\", "")
+    assert "fewer atoms or more tokens" in app.warning[0].value.replace("`", "")
+    assert "Atoms (2,048) is more than Tokens (100)" in app.warning[0].value.replace("`", "")
     assert next(button for button in app.button if button.label == "Start training").disabled
 
 
@@ -523,7 +523,7 @@ def test_what_was_typed_stays_while_another_field_is_wrong(empty, monkeypatch):
     app = open_page("train")
     app.text_input(key="train_max_tokens").set_value("2000").run()
     app.text_input(key="layers_text").set_value("first").run()
-    assert "Layers are numbers such as 3,5" in app.warning[0].value.replace("\\", "")
+    assert "Layers are numbers such as 3,5" in app.warning[0].value.replace("`", "")
     assert app.text_input(key="train_max_tokens").value == "2000"
     app.text_input(key="layers_text").set_value("0").run()
     assert app.text_input(key="train_max_tokens").value == "2000"
@@ -568,7 +568,7 @@ def test_what_is_typed_is_refused_by_the_name_of_its_field_until_it_is_right(
     usual = app.text_input(key=f"train_{key}").value
     app.text_input(key=f"train_{key}").set_value(typed).run()
     assert_no_failure(app)
-    assert [warning.value.replace("\\", "") for warning in app.warning] == [words]
+    assert [warning.value.replace("`", "") for warning in app.warning] == [words]
     [start] = [button for button in app.button if button.label == "Start training"]
     assert start.disabled
     app.text_input(key=f"train_{key}").set_value(usual).run()
@@ -595,7 +595,7 @@ def test_an_empty_overview_says_why_the_newest_training_failed(empty):
     fields |= {"state": "failed", "error": "Error: There is no device 'x' here."}
     (job / "job.json").write_text(json.dumps(fields))
     app = open_page("overview")
-    shown = app.warning[0].value.replace("\\", "")
+    shown = app.warning[0].value.replace("`", "")
     assert shown == "The demo failed: There is no device 'x' here."
 
 
@@ -619,11 +619,11 @@ def test_a_training_whose_settings_cannot_be_used_closes_no_page_and_can_be_disc
     try:
         app = open_page("train")
         assert any(
-            "seed must be at least 0, got -1" in text.value.replace("\\", "")
+            "seed must be at least 0, got -1" in text.value.replace("`", "")
             for text in app.markdown
         )
         app.button(key="resume_00001").click().run()
-        assert "can't be used" in app.error[0].value.replace("\\", "")
+        assert "can't be used" in app.error[0].value.replace("`", "")
         app = open_page("train")
         app.button(key="discard_tiny-6x128-0-00000000").click().run()
         assert_no_failure(app)

@@ -263,7 +263,7 @@ def test_a_link_restores_the_settings_of_steering_within_their_limits(data):
     values = {name: app.session_state[name] for name in link}
     expected = {"steer": "7", "strength": 3.0, "tokens": 25, "temperature": 0.5, "seed": "x"}
     assert values == expected
-    strength, seed = (warning.value.replace("\\", "") for warning in app.warning)
+    strength, seed = (warning.value.replace("`", "") for warning in app.warning)
     assert strength == (
         "The link asks for strength 9, which is no number from -3 to 3: 3 is taken."
     )

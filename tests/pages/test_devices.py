@@ -157,7 +157,7 @@ def test_a_training_takes_any_gpu_or_the_one_that_is_chosen(train, two_gpus):
         next(one for one in app.selectbox(key="device").options if one.startswith("cpu: CPU")),
     ]  # fmt: skip
     # Most memory is free on the second one: 22 GiB are 23.6 GB.
-    assert "on cuda\\:1 \\(Fake GPU\\)" in captions(app)
+    assert "on `cuda:1 (Fake GPU)`" in captions(app)
     assert "of 23.6 GB free on cuda:1." in captions(app)
     button(app, "Start training").click().run()
     app.selectbox(key="device").set_value("cuda:0").run()
@@ -174,7 +174,7 @@ def test_what_does_not_fit_is_said_with_the_remedy(train, two_gpus, monkeypatch)
     monkeypatch.setattr(gram, "product_traffic", lambda *_: 1_000.0)
     app.run()
     assert "The Gram matrix of so many atoms" in app.warning[0].value
-    assert "14\\.4 GB" in app.warning[0].value
+    assert "14.4 GB" in app.warning[0].value
     for name, gpu in two_gpus.items():
         two_gpus[name] = replace(gpu, free=10**9)
     app.run()

@@ -211,7 +211,7 @@ def test_a_damaged_evaluation_is_a_sentence(data):
     app = open_page("evaluate")
     assert app.multiselect(key="compare").value == [newest(data, 1).run_id]
     app = open_page("overview")
-    assert any("evaluation.json is damaged" in one.value.replace("\\", "") for one in app.warning)
+    assert any("evaluation.json is damaged" in one.value.replace("`", "") for one in app.warning)
 
 
 # How good a number is
@@ -229,7 +229,7 @@ PCA = [1.0, 0.9, 0.8, 0.7, 0.65, 0.6, 0.56, 0.54, 0.52]
 
 
 def texts(app):
-    return [element.value.replace("\\", "") for element in (*app.markdown, *app.caption)]
+    return [element.value.replace("`", "") for element in (*app.markdown, *app.caption)]
 
 
 def test_a_point_says_in_a_sentence_what_it_leaves_and_costs(data):

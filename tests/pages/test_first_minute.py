@@ -12,7 +12,7 @@ from tests.support.app import newest, open_page
 
 
 def texts(app):
-    return "\n".join(one.value for one in [*app.markdown, *app.caption]).replace("\\", "")
+    return "\n".join(one.value for one in [*app.markdown, *app.caption]).replace("`", "")
 
 
 def test_an_empty_folder_explains_the_words_and_offers_the_demo(empty):

@@ -46,7 +46,7 @@ def kept(data, run_id):
 
 def text_of(app):
     said = [element.value for element in [*app.markdown, *app.caption]]
-    return " ".join(said).replace("\\", "")
+    return " ".join(said).replace("`", "")
 
 
 def field(app, kind, label):
@@ -59,7 +59,7 @@ def listed(app, latent):
 
 
 def links(app):
-    return {link.proto.label.replace("\\", ""): link.proto for link in app.get("page_link")}
+    return {link.proto.label.replace("`", ""): link.proto for link in app.get("page_link")}
 
 
 def test_a_label_is_shown_as_from_where_it_was_given_and_taken_over_by_a_click(shared):

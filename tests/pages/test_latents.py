@@ -226,7 +226,7 @@ def test_what_is_kept_is_said_and_what_takes_anothers_place_as_well(data, monkey
     run = newest(data, 2)
     one, other = (open_page("latents", run=run.run_id, latent="5") for _ in range(2))
     field(one, "text_input", "Label").set_value("war").run()
-    assert "Saved: label of latent 5" in told(one).replace("\\", "")
+    assert "Saved: label of latent 5" in told(one).replace("`", "")
     field(other, "text_input", "Label").set_value("peace").run()
     assert "It takes the place of “war”" in told(other)
     (data / "labels.jsonl").unlink()
@@ -256,7 +256,7 @@ def test_a_line_that_the_database_can_not_take_closes_no_page(data):
     for name in ("overview", "train", "latents", "decompose", "similarity", "evaluate"):
         app = open_page(name)
         if name == "overview":
-            said = app.warning[0].value.replace("\\", "")
+            said = app.warning[0].value.replace("`", "")
             assert re.search(r"2 lines of .*line 2 .*line 3 ", said)
     app = open_page("latents", run=run.run_id, latent="5")
     assert field(app, "text_input", "Label").value == "war"
@@ -475,8 +475,8 @@ def test_a_density_that_is_none_is_refused_and_nothing_is_listed_by_another(data
     run = newest(data, 2)
     app = open_page("latents", run=run.run_id, filters="1", least="3")
     app.text_input(key="least").set_value(typed).run()
-    assert app.error[0].value.replace("\\", "").startswith("Used on at least, % must be ")
-    assert typed in app.error[0].value.replace("\\", "")
+    assert app.error[0].value.replace("`", "").startswith("Used on at least, % must be ")
+    assert typed in app.error[0].value.replace("`", "")
     assert drawn(app, "latent_list") is None
     assert app.toggle(key="bookmarked") is not None  # the other filters stay
     app.text_input(key="least").set_value("0").run()
@@ -489,7 +489,7 @@ def test_a_latent_to_order_by_that_there_is_not_is_refused(data):
     app = open_page("latents", run=run.run_id, order="similarity", like="5", kind="all")
     assert table_with(app, "cosine")["latent"].iloc[0] == 5
     app.text_input(key="like").set_value("64").run()
-    assert "… latent must be at most 63, got 64" in app.error[0].value.replace("\\", "")
+    assert "… latent must be at most 63, got 64" in app.error[0].value.replace("`", "")
 
 
 def test_a_latent_outside_of_the_search_is_opened_by_its_link_and_the_next_is_the_lists_first(data):

@@ -35,7 +35,7 @@ def opened(data, other_model, monkeypatch):
 
 
 def told(page):
-    return " ".join(one.value for one in (*page.caption, *page.warning)).replace("\\", "")
+    return " ".join(one.value for one in (*page.caption, *page.warning)).replace("`", "")
 
 
 def test_the_form_says_what_it_costs_and_submits_where_to(opened, other_model):
@@ -65,7 +65,7 @@ def test_a_moved_dictionary_says_where_it_is_from(own_data, other_model):
     *_, last = move(first, ModelSpec(str(other_model), dtype="float32"), [2], runs)
     [moved] = [run for run in list_runs(runs) if run.run_id in last.finished]
     page = open_page("train")
-    links = [one.proto.label.replace("\\", "") for one in page.get("page_link")]
+    links = [one.proto.label.replace("`", "") for one in page.get("page_link")]
     assert f"Moved from {first.config.moved_from or 'tiny-llama layer 1'}" in links
     assert "moved from tiny-llama layer 1" in told(page)
     overview = open_page("overview")

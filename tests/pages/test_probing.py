@@ -98,7 +98,7 @@ def test_a_result_is_a_table_and_links_to_the_latents_that_were_taken(labelled, 
     save_probing(run, RESULT)
     app = open_page("evaluate", run=run.run_id)
     assert app.dataframe[1].value.equals(accuracies(ROWS))
-    assert any("1,200 held\\-out prompts of sotu" in one.value for one in app.caption)
+    assert any("1,200 held-out prompts of sotu" in one.value for one in app.caption)
     found = links(app)
     assert [link.label for link in found] == [
         f"word{one} → {'Republican' if one % 2 == 0 else 'Democratic'}" for one in (4, 7, 2, 9, 11)

@@ -59,7 +59,7 @@ def test_a_name_is_given_on_overview_and_stands_on_every_page(own_data):
 def test_a_damaged_file_of_names_is_told_and_costs_nothing_else(own_data):
     (own_data / "names.json").write_text("{")
     app = open_page("overview")
-    assert "names.json is damaged" in app.warning[0].value.replace("\\", "")
+    assert "names.json is damaged" in app.warning[0].value.replace("`", "")
     assert len(dictionaries(app)) == 2
     assert explorer_module.explorer().names == {}
 

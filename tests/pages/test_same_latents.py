@@ -105,7 +105,7 @@ def opened(folder, **query):
 
 def text_of(app):
     said = [*app.markdown, *app.caption, *app.info, *app.warning]
-    return " ".join(one.value for one in said).replace("\\", "")
+    return " ".join(one.value for one in said).replace("`", "")
 
 
 def listed(app):

@@ -230,7 +230,7 @@ def test_a_dictionary_without_scores_offers_to_find_them(data, monkeypatch):
                  error="Error: the disk is full.", arguments=(str(run.directory),))  # fmt: skip
     monkeypatch.setattr(JobQueue, "jobs", lambda _queue: [failed])
     app = open_page("latents", run=run.run_id, latent="3")
-    said = app.warning[0].value.replace("\\", "")
+    said = app.warning[0].value.replace("`", "")
     assert said == "The last scoring failed. the disk is full."
     monkeypatch.setattr(JobQueue, "jobs", lambda _queue: [replace(failed, state="running")])
     app = open_page("latents", run=run.run_id, latent="3")

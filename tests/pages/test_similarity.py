@@ -400,7 +400,7 @@ def test_other_places_in_a_block_are_named_and_compared_where_they_are_chosen(da
     assert re.search(
         "A: tiny-llama.*<br>B: tiny-llama · mlp_out", figure["layout"]["title"]["text"]
     )
-    assert "B layer 1 mlp_out" in told(app).replace("\\", "")
+    assert "B layer 1 mlp_out" in told(app).replace("`", "")
 
 
 def test_a_matrix_of_one_cell_is_a_sentence(data):

@@ -23,7 +23,7 @@ def data(own_data):
 
 
 def told(app):
-    return " ".join(one.value for one in [*app.markdown, *app.caption]).replace("\\", "")
+    return " ".join(one.value for one in [*app.markdown, *app.caption]).replace("`", "")
 
 
 def press(app, monkeypatch, action, latent):

@@ -18,7 +18,7 @@ def page(empty, monkeypatch):
 
 
 def texts(elements):
-    return " ".join(one.value.replace("\\", "") for one in elements)
+    return " ".join(one.value.replace("`", "") for one in elements)
 
 
 def test_a_training_goes_to_the_cluster_that_is_typed(page):

@@ -34,7 +34,7 @@ def test_the_page_shows_what_is_in_a_folder_and_trains_from_it(page, folder, mon
     monkeypatch.setattr(JobQueue, "submit", lambda _self, config, *_place: submitted.append(config))
     assert button(page, "Start training").disabled
     page.text_input(key="activations").input(str(folder)).run()
-    told = " ".join(caption.value for caption in page.caption).replace("\\", "")
+    told = " ".join(caption.value for caption in page.caption).replace("`", "")
     assert "tiny-llama on paragraphs.txt · layers 1, 2 of 4 · resid_post · d" in told
     assert "400 tokens, " in told
     assert "context length 32" in told

@@ -49,7 +49,7 @@ def test_what_was_taken_is_shown(uploaded):
     assert content_of(app)["texts"] == ["Hello, world", "Good bye"]
     [caption] = [one.value for one in app.caption]
     for word in ("semicolon", "names the columns", "UTF", "column text"):
-        assert word in caption.replace("\\", "")
+        assert word in caption.replace("`", "")
 
 
 def test_what_was_taken_can_be_changed_and_is_part_of_the_corpus(uploaded):
@@ -76,7 +76,7 @@ def test_what_is_unclear_is_asked_for_and_read_once_it_is_said(uploaded):
 def test_another_encoding_is_chosen_on_the_page(uploaded):
     sentence = "Сенат собрался и принял новый закон."
     app = uploaded("a.txt", "\n".join([sentence] * 9).encode("cp1251"))
-    assert "Windows-1251" in app.error[0].value.replace("\\", "")
+    assert "Windows-1251" in app.error[0].value.replace("`", "")
     box(app, "Encoding").set_value("cp1251").run()
     assert not app.error
     assert content_of(app)["texts"] == [sentence] * 9
@@ -93,7 +93,7 @@ def test_lines_that_a_quotation_mark_takes_in_are_counted_one_by_one(uploaded):
     rows = [f"{n},text {n}" for n in range(1, 101)]
     rows[95] = '96,"text 96'
     app = uploaded("a.csv", "\n".join(["id,text", *rows]).encode())
-    warning = app.warning[0].value.replace("\\", "")
+    warning = app.warning[0].value.replace("`", "")
     assert warning.startswith(
         "5 rows of a.csv were left out: the row of lines 97 to 101 is not CSV"
     )
@@ -102,7 +102,7 @@ def test_lines_that_a_quotation_mark_takes_in_are_counted_one_by_one(uploaded):
 
 def test_rows_that_are_left_out_are_named(uploaded):
     app = uploaded("a.jsonl", b'{"text": "One."}\n{"text": ["a"]}\n')
-    assert "line 2 has a list" in app.warning[0].value.replace("\\", "")
+    assert "line 2 has a list" in app.warning[0].value.replace("`", "")
     assert content_of(app)["texts"] == ["One."]
 
 
@@ -121,7 +121,7 @@ def test_a_wrong_way_of_reading_is_said_in_the_page_s_words_beside_its_open_fiel
     app = uploaded("My fruits.csv", content)
     if chosen:
         box(app, "Encoding").set_value(chosen).run()
-    message = app.error[0].value.replace("\\", "")
+    message = app.error[0].value.replace("`", "")
     assert words in message
     assert "My fruits.csv" in message
     assert "under “How the file is read”" in message

@@ -9,6 +9,7 @@ from itda_core.jobs.estimate import estimate
 from itda_core.model.built_in import BUILT_IN
 from itda_core.model.loading import known_models, model_shape
 from pages.components.explorer import explorer
+from pages.components.exposure import check_no_path
 from pages.components.frame import errors_as_sentences
 from pages.components.similarity.model_groups import Group
 from pages.components.text import literal, seconds_text
@@ -58,6 +59,8 @@ def _ask(groups: dict[str, Group], template: Group) -> TrainConfig | None:
         key="train_model",
         help="Type the name of a hub model, such as EleutherAI/pythia-70m, or a folder's path.",
     )
+    if name != own:
+        check_no_path(name)
     model = _spec(template, name, _ask_for_revision(name))
     there = _layers_there(groups, template, model)
     missing = [layer for layer in range(_depth(template, model)) if layer not in there]

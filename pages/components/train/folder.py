@@ -8,8 +8,10 @@ import streamlit as st
 from itda_core.activations.folder import ActivationFolder
 from itda_core.activations.folder_index import INDEX_FILE
 from itda_core.config import TrainConfig
+from itda_core.errors import InputError
 from itda_core.runs.training_context import fewer_tokens
 from itda_core.settings import SETTINGS
+from pages.components.exposure import PATHS_ARE_OFF, is_exposed
 from pages.components.text import bytes_text, literal
 
 _SOURCES = {
@@ -43,6 +45,8 @@ def ask_for_folder() -> ActivationFolder | None:
     )
     if not typed.strip():
         return None
+    if is_exposed():
+        raise InputError(PATHS_ARE_OFF)
     # pathlib's own tests raise for names that no folder can have, such as very long ones.
     path = Path(os.path.expanduser(typed.strip())).absolute()  # noqa: PTH111
     index = path / INDEX_FILE

@@ -10,6 +10,7 @@ from itda_core.errors import InputError
 from itda_core.jobs.estimate import Estimate, estimate
 from itda_core.training.training_list import ListedTraining, listed_trainings
 from pages.components.device_choice import likely_device
+from pages.components.exposure import check_no_path_in
 from pages.components.text import bytes_text, literal, seconds_text
 
 _EXAMPLE = """[defaults]
@@ -41,6 +42,8 @@ def ask_for_list() -> tuple[str, list[ListedTraining]] | None:
     if not text.strip():
         return None
     listed = listed_trainings(text, "The list")
+    for one in listed:
+        check_no_path_in(one.config)
     _show(listed)
     return text, listed
 

@@ -12,6 +12,7 @@ from itda_core.settings import SETTINGS
 from pages.components.cached import loaded_dictionary, loaded_run
 from pages.components.device_choice import ask_for_device, ask_for_memory
 from pages.components.explorer import explorer
+from pages.components.exposure import check_no_path
 from pages.components.text import literal, sentence
 
 _TITLE = "Move to another model or layer"
@@ -86,6 +87,8 @@ def _ask(run: Run) -> tuple[TrainConfig, tuple[str, int | None]]:
         disabled=name in BUILT_IN,
         help=SETTINGS["revision"].page_help,
     )
+    if name != own.name:
+        check_no_path(name)
     typed = "" if name in BUILT_IN else (revision or "").strip()
     model = moved_model(run, name, typed or None)
     layers = _ask_for_layers(run, model)

@@ -1,0 +1,32 @@
+"""From the server's start to its end: what is said, the browser, and the explorer's close."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from streamlit import config
+
+from pages.components.explorer import close_opened
+from pages.components.exposure import is_exposed, say_token, token
+
+
+@asynccontextmanager
+async def serving(_app: Any) -> AsyncIterator[None]:
+    """For `st.App`: the token is printed where there is one, and the browser opened unless the
+    server is headless. At the end the explorer is closed here, since a server that is told to end
+    by a signal ends by it, and nothing that waits for the interpreter's end runs."""
+    say_token()
+    if not config.get_option("server.headless"):
+        asyncio.get_running_loop().call_later(1, _open_browser)
+    yield
+    await asyncio.to_thread(close_opened)
+
+
+def _open_browser() -> None:
+    from streamlit.cli_util import open_browser
+
+    address = config.get_option("server.address") or "localhost"
+    host = "localhost" if address in ("0.0.0.0", "::") else address
+    query = f"?token={token()}" if is_exposed() else ""
+    open_browser(f"http://{host}:{config.get_option('server.port')}/{query}")
