@@ -11,11 +11,13 @@ from collections.abc import Callable
 
 from itda_core.cli.parser import parse
 from itda_core.errors import ItdaError, SettingError
+from itda_core.jobs.claim import claim_job
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     try:
+        claim_job()
         options = parse(arguments)
         return _function(options.command)(options)
     except SettingError as error:

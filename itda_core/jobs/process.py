@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from itda_core.config import code_directory, is_checkout
+from itda_core.jobs.claim import claiming
 from itda_core.jobs.job import Job
 
 PATIENCE_SECONDS = 30.0
@@ -37,7 +38,7 @@ def begin(job: Job, directory: Path, runs: Path) -> subprocess.Popen:
         command += ["--device", job.place] if job.place and not job.ray else []
         command += ["--memory", f"{job.memory}B"] if job.memory else []
     with (directory / "log.txt").open("ab") as log:
-        apart = {"env": _environment(), "start_new_session": True}
+        apart = {"env": _environment() | claiming(directory), "start_new_session": True}
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **apart
         )

@@ -27,6 +27,7 @@ from itda_core.files import (
     write_atomically,
     write_json,
 )
+from itda_core.jobs.claim import claimed_by, was_claimed
 from itda_core.jobs.job import ANY, Job
 from itda_core.jobs.places import Places, again, free_bytes, places_here
 from itda_core.jobs.process import LIST_FILE, PATIENCE_SECONDS, begin, is_of_job, terminate
@@ -442,6 +443,8 @@ class JobQueue:
 
     def _start(self, job: Job) -> None:
         directory = self.folder / job.job_id
+        if self._is_taken_up(job):
+            return
         self._save(job)  # a disk that is full shows here, before there is a process
         process = begin(job, directory, self.runs)
         try:
@@ -452,6 +455,18 @@ class JobQueue:
             process.kill()
             process.wait()
             raise
+
+    def _is_taken_up(self, job: Job) -> bool:
+        """Whether a living process does a job that this queue has not begun: one whose start an
+        earlier app could not note any more. It is noted now."""
+        pid = claimed_by(self.folder / job.job_id)
+        own = self._processes.get(job.job_id)
+        if pid is None or (own is not None and own.pid == pid):
+            return False
+        self._processes.pop(job.job_id, None)
+        started = job.started or time.time()
+        self._save(replace(job, state="running", started=started, pid=pid))
+        return True
 
     def _finish(self, job: Job, code: int) -> None:
         self._processes.pop(job.job_id, None)
@@ -488,7 +503,9 @@ class JobQueue:
     def _exit_code(self, job: Job) -> int | None:
         """None while the process lives; a process of an earlier app leaves no code to read."""
         if job.job_id in self._processes:
-            return self._processes[job.job_id].poll()
+            code = self._processes[job.job_id].poll()
+            # One that found the job under way has ended at once: the other one is watched on.
+            return None if code and self._is_taken_up(job) else code
         if is_of_job(job.pid, job.job_id):
             return None
         finished = self.progress(job) or {}
@@ -497,9 +514,11 @@ class JobQueue:
     def _take_over(self) -> None:
         """What an earlier app left: living processes are watched on, dead ones were interrupted."""
         for job in self.jobs():
-            if job.ended or job.state == "queued" or is_of_job(job.pid, job.job_id):
+            if job.ended or is_of_job(job.pid, job.job_id) or self._is_taken_up(job):
                 continue
             done = (self.progress(job) or {}).get("stage") == "done"
+            if job.state == "queued" and not (done and was_claimed(self.folder / job.job_id)):
+                continue
             state = "done" if done else "interrupted" if job.state == "running" else job.state
             self._save(replace(job, state=state, ended=time.time(), pid=None))
             self._go_on_with_what_came(job, state)

@@ -378,6 +378,81 @@ def test_a_process_that_lives_on_is_watched_by_the_next_app(open_queue, config, 
         assert wait_until(lambda: ended(queue, following)).state == "done"
 
 
+KILLED_BEFORE_THE_NOTE = """
+import os, signal, sys, time
+from pathlib import Path
+from itda_core.jobs import queue as jobs
+begin = jobs.begin
+def begin_and_die(job, directory, runs):
+    process = begin(job, directory, runs)
+    if sys.argv[2] == "claimed":
+        while not (directory / "claim.json").exists():
+            time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+jobs.begin = begin_and_die
+sys.executable = sys.argv[3]
+queue = jobs.JobQueue(Path(sys.argv[1]) / "jobs", Path(sys.argv[1]) / "runs")
+queue.enqueue("models", [], "Models")
+queue._thread.join()
+"""
+CLAIMS_AND_WAITS = """#!{python}
+import os, pathlib, sys, time
+from itda_core.jobs.claim import claim_job
+from itda_core.errors import ItdaError
+directory = pathlib.Path(sys.argv[sys.argv.index("--progress") + 1]).parent
+try:
+    claim_job()
+except ItdaError as error:
+    sys.exit(str(error))
+with (directory / "begun").open("a") as file:
+    file.write(f"{{os.getpid()}}\\n")
+while not (directory / "stop").exists():
+    time.sleep(0.02)
+with (directory / "progress.jsonl").open("a") as file:
+    file.write('{{"stage": "done"}}\\n')
+"""
+
+
+@pytest.mark.parametrize("when", ["claimed", "at once"])
+def test_a_job_whose_start_was_not_noted_any_more_is_run_once_and_is_done(
+    tmp_path, monkeypatch, when
+):
+    """The app is killed between the start of the process and its note; the process may have had no
+    time yet to say whose the job is."""
+    program = tmp_path / "stand-in"
+    program.write_text(CLAIMS_AND_WAITS.format(python=sys.executable))
+    program.chmod(0o755)
+    killed = [sys.executable, "-c", KILLED_BEFORE_THE_NOTE, str(tmp_path), when, str(program)]
+    subprocess.run(killed, check=False, timeout=120)
+    directory = tmp_path / "jobs" / "00001"
+    assert json.loads((directory / "job.json").read_text())["state"] == "queued"
+    monkeypatch.setattr(jobs_module.sys, "executable", str(program))
+    queue = JobQueue(tmp_path / "jobs", tmp_path / "runs")
+    try:
+        [job] = queue.jobs()
+        wait_until(lambda: (directory / "begun").exists())
+        living = int((directory / "begun").read_text())
+        assert wait_until(lambda: now(queue, job).state == "running" and now(queue, job)).pid
+        if when == "claimed":
+            assert now(queue, job).pid == living
+        time.sleep(1.0)  # a second one would have begun by now
+        assert (directory / "begun").read_text().split() == [str(living)]
+        assert wait_until(lambda: now(queue, job).pid == living)
+        (directory / "stop").touch()
+        assert wait_until(lambda: ended(queue, job)).state == "done"
+    finally:
+        (directory / "stop").touch()
+        queue.close()
+
+
+def test_what_was_done_before_its_start_was_noted_is_not_done_again(open_queue, config, tmp_path):
+    job = left_behind(tmp_path, config, state="queued", started=None, pid=None)
+    directory = tmp_path / "jobs" / job.job_id
+    (directory / "claim.json").write_text('{"pid": 4194305, "started": 1.0}')
+    (directory / "progress.jsonl").write_text('{"stage": "done"}\n')
+    assert now(open_queue("exit 1"), job).state == "done"
+
+
 def test_a_job_of_a_version_that_knew_trainings_only_is_a_training(open_queue, config, tmp_path):
     job = left_behind(tmp_path, config, state="failed", ended=3.0, pid=None, error="Error: no.")
     file = tmp_path / "jobs" / job.job_id / "job.json"

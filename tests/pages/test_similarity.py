@@ -394,8 +394,8 @@ def test_other_places_in_a_block_are_named_and_compared_where_they_are_chosen(da
     assert "several places in a block" in app.warning[0].value
     of_two_layers = next(name for name, group in _groups(app).items() if len(group.layers) == 2)
     app = open_page("similarity", a=of_two_layers, b=other)
-    assert "of resid\\_post, " in app.warning[0].value
-    assert "of mlp\\_out" in app.warning[0].value
+    assert "resid_post`, " in app.warning[0].value
+    assert "mlp_out`" in app.warning[0].value
     figure = json.loads(app.get("plotly_chart")[0].proto.spec)
     assert re.search(
         "A: tiny-llama.*<br>B: tiny-llama · mlp_out", figure["layout"]["title"]["text"]
