@@ -5,12 +5,12 @@ import errno
 import json
 import os
 import stat
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from itda_core.errors import ItdaError, RunError
+from itda_core.leftovers import temporary_name
 
 _NEWEST_BYTES = 2**18
 _MOST_JSON_BYTES = 2**26
@@ -20,7 +20,7 @@ _MOST_JSON_BYTES = 2**26
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` under a temporary name and rename: the file is there whole or not at all,
     after a loss of power as well."""
-    temporary = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
+    temporary = path.with_name(temporary_name(path.name))
     try:
         with temporary.open("wb") as file:
             file.write(content)

@@ -14,7 +14,7 @@ CORE = REPOSITORY / "itda_core"
 
 FLOORS = [
     "glossary", "signs", "errors", "devices", "digests", "settings", "memory", "hook_point",
-    "config", "files",
+    "config", "leftovers", "files",
     "progress", "corpus", "model",
     "activations", "pursuit",
     "dictionary", "runs", "selection", "evaluation", "analysis", "similarity", "training",

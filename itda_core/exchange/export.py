@@ -20,6 +20,7 @@ from itda_core.errors import ExchangeError, InputError
 from itda_core.exchange.published import published_files, published_note
 from itda_core.exchange.saelens import saelens_files, saelens_note
 from itda_core.files import disk_errors_as_sentences, rename_whole, why_unreadable
+from itda_core.leftovers import temporary_name
 from itda_core.runs.run import ALL_FILES, Run
 
 FORMATS = {
@@ -53,7 +54,7 @@ def export(run: Run, folder: Path, format: str) -> Exported:
         if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
             raise InputError(f"{folder} is there already. Choose a new folder.")
         files = export_files(run, format)
-        temporary = folder.with_name(f".writing-{folder.name}-{os.getpid()}")
+        temporary = folder.with_name(temporary_name(f"writing-{folder.name}"))
         try:
             for name, content in files.items():
                 path = temporary / name

@@ -16,6 +16,7 @@ from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled, Repo
 from itda_core.errors import ExchangeError, HubError, InputError, RunError
 from itda_core.exchange.model_card import model_card
 from itda_core.files import disk_errors_as_sentences
+from itda_core.leftovers import temporary_name
 from itda_core.runs.near_misses import near_misses
 from itda_core.runs.run import ALL_FILES, Run, new_run, read_run
 from itda_core.store.store import Store
@@ -65,10 +66,13 @@ def pull(
     download = download or snapshot_download
     with disk_errors_as_sentences(runs):
         runs.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".writing-pull-", dir=runs) as folder:
-            options = {"revision": revision, "allow_patterns": list(ALL_FILES), "local_dir": folder}
+        folder = runs / temporary_name("writing-pull")
+        options = {"revision": revision, "allow_patterns": list(ALL_FILES), "local_dir": folder}
+        try:
             downloaded = _asked(repository, lambda: download(repo_id=repository, **options))
             return _take(Path(downloaded), runs, repository)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _take(downloaded: Path, runs: Path, repository: str) -> Run:

@@ -5,7 +5,6 @@ import importlib.util
 import io
 import logging
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from itda_core.config import code_directory, data_directory, is_checkout
 from itda_core.errors import ModelError
 from itda_core.files import rename_whole
+from itda_core.leftovers import temporary_name
 
 DIGEST_PREFIX = "built-in-"
 """Of the digests of these models, before their version"""
@@ -131,7 +131,8 @@ def _converted(name: str, gguf: Path) -> Path:
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
+        temporary = folder.with_name(temporary_name(folder.name))
+        temporary.mkdir()
         try:
             _convert(gguf, temporary)
             _rename_unless_there(temporary, folder)

@@ -7,6 +7,7 @@ runs/.<training_id>/     a training under way: its lock, progress and newest che
 
 import contextlib
 import dataclasses
+import glob
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from itda_core.config import TrainConfig
 from itda_core.digests import digest
 from itda_core.errors import InputError, ItdaError, RunError, first_line
 from itda_core.files import disk_errors_as_sentences, read_json, rename_whole
+from itda_core.leftovers import temporary_name
 from itda_core.settings import RESID_POST
 
 if TYPE_CHECKING:
@@ -228,18 +230,18 @@ def find_run(name: str, folder: Path) -> Run:
 
 def delete_run(directory: Path) -> None:
     """Remove a run for good; it is out of sight at once, even if clearing it is interrupted."""
-    hidden = directory.with_name(f".deleted-{directory.name}")
-    shutil.rmtree(hidden, ignore_errors=True)
+    hidden = directory.with_name(temporary_name(f"deleted-{directory.name}"))
     with contextlib.suppress(FileNotFoundError):
         directory.rename(hidden)
-    shutil.rmtree(hidden, ignore_errors=True)
+    # What an earlier attempt left goes too, whoever made it: nobody writes there.
+    for left in directory.parent.glob(f".deleted-{glob.escape(directory.name)}.*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager
 def new_run(folder: Path, run_id: str) -> Iterator[Path]:
     """A directory to write a run into; it gets its name when the block ends without an error."""
-    temporary = folder / f".writing-{run_id}"
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = folder / temporary_name(f"writing-{run_id}")
     with disk_errors_as_sentences(folder):
         temporary.mkdir(parents=True)
         try:

@@ -20,6 +20,7 @@ from itda_core.config import TrainConfig
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError, TrainingHeld
 from itda_core.files import disk_errors_as_sentences, read_json, rename_whole, write_json
+from itda_core.leftovers import remove_leftovers
 from itda_core.runs.rows import RowFile
 
 _PATIENCE = 0.1
@@ -56,6 +57,7 @@ class Workspace:
         with disk_errors_as_sentences(self.runs):
             self.directory.mkdir(parents=True, exist_ok=True)
             with self._held():
+                remove_leftovers(self.runs, depth=2)
                 write_json(self.directory / "config.json", config.to_dict())
                 yield
 
@@ -184,6 +186,7 @@ def delete_interrupted(runs: Path, training_id: str) -> None:
     """Give up an interrupted training; what it has on disk is removed."""
     if training_id in interrupted_trainings(runs) or training_id in lost_trainings(runs):
         Workspace(runs, training_id).remove()
+        remove_leftovers(runs, depth=2)
 
 
 def this_process() -> str:

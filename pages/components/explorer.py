@@ -14,6 +14,7 @@ import streamlit as st
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig, data_directory
 from itda_core.errors import ItdaError, RunError, StoreError, StoreOutdatedError
 from itda_core.jobs.queue import JobQueue
+from itda_core.leftovers import remove_leftovers
 from itda_core.model.built_in import is_installed
 from itda_core.runs.given_names import keep_name, names_file, read_names
 from itda_core.runs.labels import Change, add_changes, labels_file
@@ -39,6 +40,7 @@ class Explorer:
         self.import_error = self.names_error = ""
         self._names: dict[str, str] = {}
         self._names_seen: tuple[int, int] | None = None
+        remove_leftovers(data)
         self.store = self._open_store(data / FILE_NAME)
         self._import_finished()
         self.queue = JobQueue(data / "jobs", self.runs_folder, self._import_finished, scores=True)

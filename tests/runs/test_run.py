@@ -9,6 +9,7 @@ import pytest
 from itda_core.config import CONFIG_VERSION
 from itda_core.errors import InputError, ItdaError, RunError
 from itda_core.files import write_json
+from itda_core.leftovers import temporary_name
 from itda_core.runs.run import RUN_FILES, delete_run, find_run, list_runs, new_run, read_run
 from itda_core.runs.workspace import delete_interrupted, interrupted_trainings
 from tests.support.trained_runs import shared_runs, tiny_config
@@ -51,14 +52,15 @@ def test_a_new_run_that_fails_leaves_nothing(tmp_path, error):
 
 
 def test_what_a_killed_writer_left_is_neither_listed_nor_in_the_way(tmp_path):
-    left = tmp_path / ".writing-a-L00"
+    left = tmp_path / temporary_name("writing-a-L00")
     left.mkdir()
     (left / "config.json").write_text("{}")
     assert listed(tmp_path) == []
     assert interrupted_trainings(tmp_path) == {}
     with new_run(tmp_path, "a-L00") as folder:
         assert list(folder.iterdir()) == []
-    assert [path.name for path in tmp_path.iterdir()] == ["a-L00"]
+        assert folder != left  # another process may still write there
+    assert {path.name for path in tmp_path.iterdir()} == {"a-L00", left.name}
 
 
 def test_json_is_replaced_whole_or_not_at_all(tmp_path):
@@ -183,7 +185,8 @@ def test_deleting_that_was_cut_short_leaves_nothing_in_sight(runs, monkeypatch):
     assert listed(runs) == [1, 2]
     assert interrupted_trainings(runs) == {}
     again = runs / first.run_id
-    shutil.copytree(runs / f".deleted-{first.run_id}", again)
+    [hidden] = runs.glob(f".deleted-{first.run_id}.*")
+    shutil.copytree(hidden, again)
     delete_run(read_run(again).directory)  # what the first one left is not in the way
     assert len(list(runs.iterdir())) == 2
 

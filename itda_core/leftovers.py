@@ -1,0 +1,109 @@
+"""Names for what is half written, by which the next start knows whether anybody still writes it.
+
+A temporary name ends with the machine, the process and when that began: `.writing-a-L07.` and
+`5f1d2c3a.4711.987654`. What no living process owns is removed; what another machine owns stays,
+since nobody here can ask for its processes.
+"""
+
+import contextlib
+import functools
+import hashlib
+import itertools
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+from filelock import FileLock
+
+_MARK = re.compile(r"\.[^/]*\.([0-9a-f]{8})\.(\d{1,10})\.(\d{1,20})(?:\.\d+)?")
+_UNMARKED = re.compile(r"\.writing-.+|\.deleted-.+")
+"""Of earlier versions, and what is being deleted: nobody's, once nothing was written for a day"""
+_SILENT_SECONDS = 86_400.0
+_numbers = itertools.count()
+
+
+def temporary_name(name: str) -> str:
+    """A hidden name for what will be `name`, which says who writes it; each time another."""
+    return f".{name}.{_machine()}.{os.getpid()}.{_begun(os.getpid())}.{next(_numbers)}"
+
+
+def remove_leftovers(folder: Path, depth: int = 4) -> list[Path]:
+    """Remove from a folder what was half written by processes that have ended, and return what that
+    was. Links are not followed; what can't be removed stays. depth: of folders that are looked
+    into, 1 for this one alone."""
+    removed = []
+    for path in _hidden(folder, depth):
+        if _is_leftover(path):
+            removed.append(path)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+    return removed
+
+
+def _hidden(folder: Path, depth: int) -> Iterator[Path]:
+    """Temporary names; nothing within what has one."""
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in found:
+        if _MARK.fullmatch(entry.name) or _UNMARKED.fullmatch(entry.name):
+            yield Path(entry.path)
+        elif depth > 1 and entry.is_dir(follow_symlinks=False):
+            yield from _hidden(Path(entry.path), depth - 1)
+
+
+def _is_leftover(path: Path) -> bool:
+    if (mark := _MARK.fullmatch(path.name)) is None:
+        has_lock = (path / "lock").exists()  # of a training that can't be resumed
+        return _is_free(path / "lock") if has_lock else _silent(path) > _SILENT_SECONDS
+    machine, pid, begun = mark.groups()
+    return machine == _machine() and _begun(int(pid)) != int(begun)
+
+
+def _is_free(lock: Path) -> bool:
+    try:
+        with FileLock(lock, timeout=0):
+            return True
+    except OSError:  # which a Timeout is, too
+        return False
+
+
+def _silent(path: Path) -> float:
+    """How many seconds ago anything of it was written."""
+    times = []
+    for one in [path, *path.rglob("*")]:
+        with contextlib.suppress(OSError):
+            times.append(one.lstat().st_mtime)
+    return time.time() - max(times, default=time.time())
+
+
+@functools.cache
+def _machine() -> str:
+    """A digest of its name. After a start anew other processes have the numbers, with other
+    beginnings."""
+    return hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
+
+
+def _begun(pid: int) -> int:
+    """When a process began, in a number that setting the clock does not change where the system has
+    one; 0 where it has ended."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        # proc(5): the 22nd field, ticks since the machine was started; names may hold spaces.
+        stat = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return 0 if stat[0] in (b"Z", b"X") else int(stat[19])
+    if os.path.isdir("/proc/self"):  # noqa: PTH112
+        return 0
+    try:
+        return round(psutil.Process(pid).create_time() * 100)
+    except psutil.Error:
+        return 0
