@@ -12,7 +12,7 @@ from typing import Any
 
 from itda_core.config import CorpusSpec
 from itda_core.errors import InputError, ItdaError
-from itda_core.files import disk_errors_as_sentences
+from itda_core.files import check_foreign, disk_errors_as_sentences
 from itda_core.progress import Progress
 from itda_core.runs.run import Run
 from itda_core.settings import RESID_POST
@@ -70,6 +70,7 @@ def follow(
     nothing does.
     """
     stopped: list[int] = []
+    _check_progress_file(getattr(options, "progress", None))
     if can_resume:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _frame: stopped.append(received))
@@ -150,6 +151,20 @@ def _describe_trainings(progress: Progress) -> str:
     if progress.seconds_left:
         parts.append(f"{progress.seconds_left:.0f} s left")
     return ", ".join(parts)
+
+
+def _check_progress_file(file: Path | None) -> None:
+    """Raises InputError where lines can't be added to it, before there is any work to lose."""
+    if file is None:
+        return
+    if not file.parent.is_dir():
+        raise InputError(f"--progress: there is no folder {file.parent}. Make it, or name another.")
+    try:
+        check_foreign(file)
+    except FileNotFoundError:
+        return
+    except ValueError as error:
+        raise InputError(f"--progress: {error}. Name another.") from error
 
 
 def _add_line(file: Path | None, progress: Progress) -> None:

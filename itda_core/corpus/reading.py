@@ -13,10 +13,13 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from itda_core.errors import CorpusError
+from itda_core.files import check_unfolding, open_foreign
 
 TEXT_ENDINGS = (".txt", ".csv", ".jsonl", ".tsv")
 PACKED_ENDINGS = (".gz", ".zst")
 FILE_ENDINGS = (".txt", ".csv", ".jsonl", ".parquet", ".tsv")
+_ALWAYS_UNPACKED_BYTES = 2**27
+"""However small the packed file is; it may be a line without an end, which memory has to hold"""
 MAX_UNPACKED_BYTES = 2_000_000_000
 """Of text that a packed file may come to: a small one can hold more than any memory does."""
 ENCODINGS = (
@@ -146,10 +149,15 @@ def whole_characters(text: str) -> str:
 @contextlib.contextmanager
 def open_bytes(path: Path) -> Iterator[BinaryIO]:
     """The bytes of a file, unpacked where its ending says that it is packed."""
+    try:
+        opened = open_foreign(path)
+    except ValueError as error:
+        raise CorpusError(f"{error}. Choose another.") from error
     if path.suffix.lower() not in PACKED_ENDINGS:
-        with path.open("rb") as file:
+        with opened as file:
             yield file
         return
+    opened.close()
     is_gzip = path.suffix.lower() == ".gz"
     with gzip.open(path, "rb") if is_gzip else pa.input_stream(str(path), "zstd") as file:
         yield io.BufferedReader(_Unpacked(file, path))
@@ -278,6 +286,7 @@ class _Unpacked(io.RawIOBase):
 
     def __init__(self, file: BinaryIO, path: Path):
         self._file, self._path, self._count = file, path, 0
+        self._packed = path.stat().st_size
 
     def readable(self) -> bool:
         return True
@@ -290,6 +299,10 @@ class _Unpacked(io.RawIOBase):
                 f"{self._path.name} is damaged: it can't be unpacked to its end. Make it anew."
             ) from error
         self._count += len(content)
+        try:
+            check_unfolding(self._path.name, self._packed, self._count, _ALWAYS_UNPACKED_BYTES)
+        except ValueError as error:
+            raise CorpusError(f"{error}. Use another file.") from error
         if self._count > MAX_UNPACKED_BYTES:
             raise CorpusError(
                 f"{self._path.name} holds more than {MAX_UNPACKED_BYTES / 1e9:g} GB unpacked. "

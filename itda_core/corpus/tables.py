@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from itda_core.corpus import reading
 from itda_core.corpus.reading import BadRow, is_whole, not_encoded, open_lines, whole_characters
 from itda_core.errors import CorpusError
+from itda_core.files import check_parquet
 
 _BATCH_ROWS = 4_096
 _KINDS = {
@@ -166,11 +167,18 @@ def _batches(path: Path, file: pq.ParquetFile, column: str) -> Iterator[pa.Recor
 
 def _parquet(path: Path) -> pq.ParquetFile:
     try:
+        check_parquet(path, path.name)
         return pq.ParquetFile(path)
+    except ValueError as error:
+        if isinstance(error, pa.ArrowException):
+            raise _no_parquet(path) from error
+        raise CorpusError(f"{error}. Use another file.") from error
     except (pa.ArrowException, OSError) as error:
-        raise CorpusError(
-            f"{path.name} is not a Parquet file, whatever its ending says."
-        ) from error
+        raise _no_parquet(path) from error
+
+
+def _no_parquet(path: Path) -> CorpusError:
+    return CorpusError(f"{path.name} is not a Parquet file, whatever its ending says.")
 
 
 def _schema(path: Path, file: pq.ParquetFile) -> pa.Schema:

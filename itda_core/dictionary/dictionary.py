@@ -22,7 +22,7 @@ from itda_core.dictionary.legacy import model_digest, reads_ends, remembered
 from itda_core.dictionary.sae_encoder import SaeEncoder
 from itda_core.digests import digest
 from itda_core.errors import RunError
-from itda_core.files import why_unreadable, write_atomically
+from itda_core.files import check_foreign, check_parquet, why_unreadable, write_atomically
 from itda_core.model.model import Model
 from itda_core.model.tokenizer import is_of_before
 from itda_core.pursuit.codes import Codes
@@ -195,6 +195,7 @@ class Dictionary:
         path = Path(path)
         file = path / FILE_NAME if path.is_dir() else path
         try:
+            check_foreign(file)
             with safetensors.safe_open(file, "pt") as opened:
                 header = json.loads((opened.metadata() or {}).get("itda", "null"))
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
@@ -214,7 +215,9 @@ class Dictionary:
 
     @classmethod
     def _from_tensors(cls, header: dict, tensors: dict[str, torch.Tensor]) -> "Dictionary":
-        table = pd.read_parquet(io.BytesIO(tensors["sources"].numpy().tobytes()))
+        packed = tensors["sources"].numpy().tobytes()
+        check_parquet(packed, "its table of sources")
+        table = pd.read_parquet(io.BytesIO(packed))
         prompt_ids = tensors["prompt_ids"].numpy().view(np.uint64)
         pool, encoder = CandidatePool.of_tensors(tensors), None
         if pool is not None and len(pool.counts) != len(prompt_ids):

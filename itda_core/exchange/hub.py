@@ -1,7 +1,6 @@
 """Runs on the Hugging Face hub: push one with a model card, pull one and check it."""
 
 import errno
-import json
 import re
 import shutil
 import tempfile
@@ -15,8 +14,9 @@ from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled, Repo
 
 from itda_core.errors import ExchangeError, HubError, InputError, RunError
 from itda_core.exchange.model_card import model_card
-from itda_core.files import disk_errors_as_sentences
+from itda_core.files import disk_errors_as_sentences, read_json
 from itda_core.leftovers import temporary_name
+from itda_core.runs.agreement import check_agreement
 from itda_core.runs.near_misses import near_misses
 from itda_core.runs.run import ALL_FILES, Run, new_run, read_run
 from itda_core.store.store import Store
@@ -102,7 +102,7 @@ def check_repository(name: str) -> None:
 def _name_of(folder: Path, repository: str) -> str:
     """The id that the downloaded run gives itself, once it is known to be no path."""
     try:
-        run_id = json.loads((folder / "config.json").read_text(encoding="utf-8"))["run_id"]
+        run_id = read_json(folder / "config.json")["run_id"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise ExchangeError(
             f"{repository} holds no run of this explorer: its config.json names none."
@@ -118,6 +118,7 @@ def _check(directory: Path, repository: str) -> None:
     try:
         run = read_run(directory)
         dictionary = run.dictionary()
+        check_agreement(run, dictionary)
         dictionary.decode(
             dictionary.encode(torch.ones(1, run.about["d_model"], dtype=torch.float32))
         )

@@ -24,6 +24,7 @@ import yaml
 
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ExchangeError
+from itda_core.files import check_foreign, read_foreign
 from itda_core.pursuit.orthogonal import PURSUITS
 from itda_core.runs.run import Run
 from itda_core.settings import RESID_POST
@@ -34,6 +35,7 @@ METADATA_FILE = "metadata.yaml"
 OFFSET_FILE = "offset.pt"
 PROMPTS_FILE = "prompts.jsonl"
 OUR_SECTION = "itda_explorer"
+_MOST_PROMPTS = 2**31
 _MAX_METADATA = 1 << 20
 
 
@@ -200,6 +202,7 @@ def _saved(tensor: torch.Tensor) -> bytes:
 
 def _read_tensor(path: Path) -> torch.Tensor:
     try:
+        check_foreign(path)
         tensor = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ExchangeError(
@@ -212,15 +215,18 @@ def _read_tensor(path: Path) -> torch.Tensor:
         ) from error
     if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
         raise ExchangeError(f"{path} holds {type(tensor).__name__}, and a tensor is needed.")
+    if tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
+        raise ExchangeError(
+            f"{path} holds a tensor of {tensor.numel():,} numbers that the file does not have: it "
+            "repeats some of them. Save its .contiguous() instead."
+        )
     return tensor.detach()
 
 
 def _read_metadata(folder: Path) -> dict[str, Any]:
     path = folder / METADATA_FILE
     try:
-        if path.stat().st_size > _MAX_METADATA:
-            raise ValueError("it is too long for a few settings")
-        metadata = yaml.safe_load(path.read_text(encoding="utf-8"))
+        metadata = yaml.safe_load(read_foreign(path, _MAX_METADATA).decode("utf-8"))
     except FileNotFoundError:
         raise ExchangeError(
             f"{folder} is no folder of the published code: it has no {METADATA_FILE}."
@@ -233,11 +239,15 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
     return metadata
 
 
+def _decoded(path: Path) -> str:
+    return read_foreign(path, _MOST_PROMPTS).decode("utf-8")
+
+
 def _read_prompts(path: Path) -> list[str] | None:
     if not path.exists():
         return None
     try:
-        texts = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        texts = [json.loads(line) for line in _decoded(path).split("\n") if line]
     except (OSError, ValueError, RecursionError) as error:
         raise ExchangeError(f"{path} can't be read: {error}.") from error
     if not all(isinstance(text, str) for text in texts):

@@ -21,6 +21,7 @@ import torch
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.dictionary.sae_encoder import ARCHITECTURES, SaeEncoder
 from itda_core.errors import ExchangeError
+from itda_core.files import check_foreign, read_foreign
 from itda_core.settings import RESID_POST, SITES
 
 CONFIG_FILE = "cfg.json"
@@ -214,7 +215,7 @@ def read_saelens(folder: Path) -> SaelensFolder:
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(read_foreign(path))
     except FileNotFoundError:
         raise ExchangeError(
             f"{folder} is no SAELens folder: it has no {CONFIG_FILE}. Give the folder that "
@@ -233,6 +234,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
     path = folder / WEIGHTS_FILE
     try:
+        check_foreign(path)
         weights = safetensors.torch.load_file(path)
     except FileNotFoundError:
         raise ExchangeError(f"{folder} is no SAELens folder: it has no {WEIGHTS_FILE}.") from None
@@ -304,7 +306,7 @@ def _input_scale(folder: Path, config: dict[str, Any]) -> float:
         )
     path = folder / SCALER_FILE
     try:
-        factor = json.loads(path.read_text(encoding="utf-8"))["scaling_factor"]
+        factor = json.loads(read_foreign(path))["scaling_factor"]
         if factor is None:  # folded into the weights at the end of training
             return 1.0
         if not 0 < float(factor) < float("inf"):

@@ -25,6 +25,7 @@ from itda_core.model.built_in import (
 )
 from itda_core.model.known_types import known_type
 from itda_core.model.model import Model
+from itda_core.model.plausible import check_counts, check_folder
 from itda_core.model.pretrained import (
     ENCODER,
     first_line,
@@ -290,10 +291,14 @@ def _local_config(spec: ModelSpec):
     if name in BUILT_IN:
         return None
     options = {"revision": spec.revision, "local_files_only": True, "trust_remote_code": False}
+    if os.path.isdir(name):  # noqa: PTH112
+        check_folder(Path(name))
     try:
-        return _auto_config().from_pretrained(name, **options)
+        config = _auto_config().from_pretrained(name, **options)
     except Exception as error:  # whatever is wrong with a file that somebody wrote
         raise ModelError(f"{name} has no configuration that can be read.") from error
+    check_counts(name, config.to_dict())
+    return config
 
 
 @functools.cache
@@ -382,6 +387,7 @@ def _resolve(spec: ModelSpec, unpack: bool = True) -> str:
     if os.path.isdir(path):  # noqa: PTH112
         if not (path / "config.json").exists():
             raise ModelError(f"The folder {path} holds no model: it has no config.json.")
+        check_folder(path)
         if not any(path.glob("*.safetensors")):
             raise ModelError(
                 f"The folder {path} has no safetensors weights. Other formats can run code when "

@@ -20,7 +20,13 @@ from typing import TYPE_CHECKING, Any
 from itda_core.config import TrainConfig
 from itda_core.digests import digest
 from itda_core.errors import InputError, ItdaError, RunError, first_line
-from itda_core.files import disk_errors_as_sentences, read_json, rename_whole
+from itda_core.files import (
+    check_foreign,
+    check_within,
+    disk_errors_as_sentences,
+    read_json,
+    rename_whole,
+)
 from itda_core.leftovers import temporary_name
 from itda_core.settings import RESID_POST
 
@@ -171,6 +177,9 @@ def read_run(directory: Path) -> Run:
     if missing:
         raise RunError(f"{directory} is not a whole run: it lacks {', '.join(missing)}.")
     try:
+        for name in RUN_FILES:
+            check_within(directory / name, directory)
+            check_foreign(directory / name)
         about = read_json(directory / "config.json")
         metrics = read_json(directory / "metrics.json")
         _check(about, metrics)

@@ -20,6 +20,7 @@ from typing import Any
 
 from itda_core.config import TrainConfig, layers_in_words
 from itda_core.errors import InputError, SettingError
+from itda_core.files import read_foreign
 from itda_core.settings import IMPORTED, MOVED, SELECTIONS
 from itda_core.training.as_said import SAID_BY_FOLDER, TRAIN_OPTIONS, WORDS, config_as_said
 
@@ -51,7 +52,7 @@ def read_list(file: Path) -> list[ListedTraining]:
     """The trainings of a file, in its order. Raises InputError, with the number of the table and
     the field, where one of them can't be trained."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_foreign(file).decode("utf-8")
     except (OSError, ValueError) as error:
         raise InputError(f"{file} can't be read: {error}.") from error
     return listed_trainings(text, str(file))

@@ -1,0 +1,47 @@
+"""Folders and configurations of models that can't be what they say, refused before use."""
+
+from pathlib import Path
+from typing import Any
+
+from itda_core.errors import ModelError
+from itda_core.files import check_foreign, read_json
+
+_MOST_LAYERS = 10_000
+_MOST_WIDE = 10_000_000
+"""Of a width, or a vocabulary: a thousand times, and thirty times, what there is today"""
+_WIDTHS = ("size", "dim", "d_model", "n_embd", "d_ff", "n_inner", "n_positions", "heads", "experts")
+
+
+def check_folder(folder: Path) -> None:
+    """Raises ModelError where a file that is read of a model's folder is none, or its
+    configuration can't be a model's."""
+    try:
+        for pattern in ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"):
+            for path in folder.glob(pattern):
+                check_foreign(path)
+        said = read_json(folder / "config.json")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The model in {folder} can't be read: {error}.") from error
+    check_counts(str(folder), said)
+
+
+def check_counts(name: str, config: Any) -> None:
+    """Raises ModelError where a configuration asks for more layers, or wider ones, than any model
+    has: they would be built before a weight is missed."""
+    for key, value in _numbers(config):
+        most = _MOST_LAYERS if "layer" in key else _MOST_WIDE if key.endswith(_WIDTHS) else None
+        if most is not None and not -1 <= value <= most:
+            raise ModelError(
+                f"{name} can't be used: its config.json asks for {key} = {value:,}, and at most "
+                f"{most:,} is read here. Get the model again."
+            )
+
+
+def _numbers(config: Any, depth: int = 6) -> list[tuple[str, int]]:
+    """The whole numbers of a configuration and its parts, by their names."""
+    found = []
+    for key, value in config.items() if isinstance(config, dict) and depth else ():
+        if isinstance(value, int) and not isinstance(value, bool):
+            found.append((str(key), value))
+        found += _numbers(value, depth - 1)
+    return found
