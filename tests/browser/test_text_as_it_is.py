@@ -26,7 +26,7 @@ _N_PLACES = 13
 """Of tests/support/shown_as_it_is.py, the hover's not counted"""
 _FOREIGN = """() => [...document.querySelectorAll("a, img, script, iframe")]
   .map((one) => one.href?.baseVal ?? one.href ?? one.src ?? "")
-  .filter((address) => address.includes("evil.example"))"""
+  .filter((address) => address && new URL(address, location).hostname.endsWith("evil.example"))"""
 _URL_TEXT = "http://evil.example/x www.evil.example -- :red[x] <b>y</b>"
 
 
