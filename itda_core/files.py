@@ -164,7 +164,7 @@ def check_parquet(file: Path | bytes, name: str) -> None:
             end = opened.read()
     else:
         size, end = len(file), file[-8:]
-    if int.from_bytes(end[:4], "little") > _LONGEST_FOOTER:
+    if _LONGEST_FOOTER < int.from_bytes(end[:4], "little") < size:
         raise ValueError(f"the footer of {name} is too long")
     about = pq.read_metadata(file if isinstance(file, Path) else io.BytesIO(file))
     if about.num_rows > _UNFOLDED_ROWS and about.num_rows > _ROWS_A_BYTE * size:

@@ -67,6 +67,7 @@ def pull(
     with disk_errors_as_sentences(runs):
         runs.mkdir(parents=True, exist_ok=True)
         folder = runs / temporary_name("writing-pull")
+        folder.mkdir()
         options = {"revision": revision, "allow_patterns": list(ALL_FILES), "local_dir": folder}
         try:
             downloaded = _asked(repository, lambda: download(repo_id=repository, **options))
