@@ -79,6 +79,10 @@ class StoreOutdatedError(StoreError):
     """An older version wrote the database; the run directories have all that is in it."""
 
 
+class StoreDamagedError(StoreError):
+    """The database can't be opened or read; a rebuild makes it anew."""
+
+
 class RunError(ItdaError):
     """A run directory is missing, incomplete, damaged or in use."""
 

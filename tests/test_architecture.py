@@ -14,11 +14,11 @@ CORE = REPOSITORY / "itda_core"
 
 FLOORS = [
     "glossary", "signs", "errors", "devices", "digests", "settings", "memory", "hook_point",
-    "config", "leftovers", "files",
+    "config", "leftovers", "files", "tables", "sealed",
     "progress", "corpus", "model",
     "activations", "pursuit",
     "dictionary", "runs", "selection", "evaluation", "analysis", "similarity", "training",
-    "cluster", "store", "jobs", "exchange", "cli",
+    "cluster", "store", "jobs", "exchange", "checkup", "cli",
 ]  # fmt: skip
 """Of itda_core: modules and packages, each importing only those before it."""
 

@@ -28,6 +28,7 @@ from itda_core.corpus.corpus import Prompt, prompt_id
 from itda_core.digests import digest, sample_of
 from itda_core.errors import ExchangeError, first_line
 from itda_core.model.tokens import TokenizedText, word_table
+from itda_core.tables import read_table
 
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 _OPTIONAL = ("cut", "first_start", "first_end")
@@ -249,7 +250,7 @@ class ActivationFolder:
         """A table with the columns of a schema. Raises ExchangeError where it has not, or a value
         is missing."""
         try:
-            table = pq.read_table(self.path / file)
+            table = read_table(self.path / file)
             for name in optional:
                 if name not in table.column_names:
                     empty = pa.nulls(len(table), schema.field(name).type)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save
 
@@ -19,6 +18,7 @@ from itda_core.errors import InputError
 from itda_core.files import write_atomically
 from itda_core.model.tokens import TokenizedText, word_table
 from itda_core.settings import RESID_POST
+from itda_core.tables import write_table
 
 STORED_DTYPES = ("auto", "float32", "bfloat16", "float16")
 TOKEN_SCHEMA = pa.schema(
@@ -149,5 +149,5 @@ def write_prompts(folder: Path, tables: Sequence[pd.DataFrame]) -> None:
 
 def _write_table(path: Path, table: pa.Table) -> None:
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    write_table(table, sink, "zstd")
     write_atomically(path, sink.getvalue().to_pybytes())

@@ -16,6 +16,7 @@ from itda_core.runs.latent_uses import (
     whole_words,
 )
 from itda_core.runs.run import Run
+from itda_core.tables import read_frame
 
 Fits = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Which of some tokens can stand beside the uses of some latents; all of one shape"""
@@ -44,8 +45,8 @@ class ReadRun:
     @classmethod
     def of(cls, run: Run) -> "ReadRun":
         file = run.directory / "prompts.parquet"
-        prompts, name = pd.read_parquet(file), digest(file.read_bytes())
-        sources = pd.read_parquet(run.directory / "sources.parquet").sort_values("latent")
+        prompts, name = read_frame(file), digest(file.read_bytes())
+        sources = read_frame(run.directory / "sources.parquet").sort_values("latent")
         tokens = read_tokens(prompts)
         titles = title_tokens(sources, prompts, tokens)
         uses = CodeTable(run.directory / "codes.parquet", prompts, tokens).all_uses()

@@ -13,16 +13,17 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from itda_core.devices import to_host
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError
 from itda_core.evaluation.batch import each_run
-from itda_core.files import disk_errors_as_sentences, why_unreadable, write_atomically
+from itda_core.files import disk_errors_as_sentences, why_unreadable
 from itda_core.progress import Progress
 from itda_core.runs.run import Run
+from itda_core.sealed import faults, write_sealed
+from itda_core.tables import read_table, write_table
 
 MAP_FILE = "map.parquet"
 _NEIGHBOURS = 15
@@ -60,9 +61,9 @@ def save_map(run: Run, points: pd.DataFrame, method: str) -> None:
     """Keep what `map_latents` gave; the file appears whole or not at all."""
     table = pa.Table.from_pandas(points, preserve_index=False)
     content = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({"method": method}), content)
+    write_table(table.replace_schema_metadata({"method": method}), content)
     with disk_errors_as_sentences(run.directory):
-        write_atomically(run.directory / MAP_FILE, content.getvalue())
+        write_sealed(run.directory / MAP_FILE, content.getvalue())
 
 
 def read_map(run: Run) -> tuple[pd.DataFrame, str] | None:
@@ -72,10 +73,12 @@ def read_map(run: Run) -> tuple[pd.DataFrame, str] | None:
     if not path.exists():
         return None
     try:
-        table = pq.read_table(path, columns=["latent", "x", "y"])
+        table = read_table(path, columns=["latent", "x", "y"])
         method = (table.schema.metadata or {})[b"method"].decode()
         if len(table) != run.metrics["atoms"]:
             raise ValueError("it is of other atoms")
+        for error in faults(run.directory, [MAP_FILE]).values():
+            raise error
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         remedy = f"Map it again: python -m itda_core map {run.run_id}"
         raise why_unreadable(path, error, remedy) from error

@@ -1,21 +1,17 @@
 """What the command line's commands do; see parser.py for their options."""
 
 import argparse
-import dataclasses
 import json
-import platform
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from itda_core.cli.console import corpus_spec, follow, refuse, show, trained
 from itda_core.cli.scoring import score_trained
 from itda_core.config import ModelSpec, TrainConfig, data_directory
-from itda_core.errors import InputError, first_line
+from itda_core.errors import InputError
 from itda_core.files import read_foreign
 from itda_core.progress import Progress
 from itda_core.runs.run import find_run, read_run
@@ -156,12 +152,16 @@ def import_runs(options: argparse.Namespace) -> int:
 def rebuild(options: argparse.Namespace) -> int:
     """Make the database anew."""
     from itda_core.store.store import FILE_NAME
-    from itda_core.store.store import rebuild as rebuilding
+    from itda_core.store.store import rebuild_all as rebuilding
 
     path = data_directory() / FILE_NAME
-    count = rebuilding(path, options.runs)
-    show(options, {"database": str(path), "runs": count}, [{"database": path, "runs": count}])
-    return 0
+    done = rebuilding(path, options.runs)
+    left_out = str(done.left_out).splitlines() if done.left_out else []
+    summary = {"database": str(path), "runs": done.runs, "kept_aside": done.kept_aside}
+    show(options, {**summary, "left_out": left_out, "notes": done.notes}, [summary])
+    for line in [*done.notes, *left_out]:
+        print(line, file=sys.stderr)
+    return 1 if left_out else 0
 
 
 def models(options: argparse.Namespace) -> int:
@@ -187,96 +187,6 @@ def models(options: argparse.Namespace) -> int:
 def _sites(model: "Model") -> list[dict[str, str]]:
     """The places in a block, a row each; none of a model that can't be read at all."""
     return [] if model.abilities.capture else model.sites.table()
-
-
-def doctor(options: argparse.Namespace) -> int:
-    """Versions, device, disk and what is installed; exit 1 where something is missing."""
-    from itda_core.model.built_in import BUILT_IN, how_to_install, is_installed
-
-    names = ["torch", "transformers", "streamlit", "duckdb", "plotly", "pandas", "numba"]
-    checks = [("Python", platform.python_version(), sys.version_info >= (3, 11))]
-    for name in names:
-        try:
-            checks.append((name, metadata.version(name), True))
-        except metadata.PackageNotFoundError:
-            checks.append((name, f"not installed: pip install {name}", False))
-    for name in BUILT_IN:
-        there = is_installed(name)
-        checks.append((f"model {name}", "installed" if there else how_to_install(name), there))
-    data = data_directory()
-    nearest = next(path for path in [data, *data.parents] if path.exists())
-    free = shutil.disk_usage(nearest).free / 1e9
-    devices = _devices()
-    checks += [*_device_checks(devices), _memory_check()]
-    checks.append(("data folder", str(data), True))
-    checks.append(("free disk", f"{free:.1f} GB", free > 2))
-    rows = [{"check": name, "found": value, "ok": ok} for name, value, ok in checks]
-    show(options, {"checks": rows, "devices": devices}, "checks")
-    return 0 if all(ok for *_, ok in checks) else 1
-
-
-def _devices() -> list[dict[str, Any]]:
-    """Each device with its memory, the data type that is fastest there, and its fast pursuit."""
-    from itda_core.devices import Device, devices
-    from itda_core.model.loading import resolved_dtype
-
-    def dtype(device: Device) -> str | None:
-        chosen = None if device.trouble else resolved_dtype("auto", device.name)
-        return chosen and str(chosen).removeprefix("torch.")
-
-    return [
-        {
-            **dataclasses.asdict(device),
-            "dtype": dtype(device),
-            "kernels": _with_version("numba") if device.kind == "cpu" else None,
-        }
-        for device in devices()
-    ]
-
-
-def _with_version(package: str) -> str | None:
-    """An installed package, such as "numba 0.61"; None where it is not."""
-    try:
-        return f"{package} {metadata.version(package)}"
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _device_checks(devices: list[dict[str, Any]]) -> list[tuple[str, str, bool]]:
-    """The device that computes where nothing is said, and a line on each."""
-    from itda_core.devices import best_device
-
-    try:
-        checks = [("device", best_device(), True)]
-    except InputError as error:  # ITDA_DEVICE names one that is not there
-        checks = [("device", str(error), False)]
-    for one in devices:
-        if one["trouble"]:
-            checks.append((f"device {one['name']}", f"can't be opened: {one['trouble']}", False))
-            continue
-        memory = f"{one['free'] / 1e9:.1f} of {one['total'] / 1e9:.1f} GB free"
-        kernels = one["kernels"] or "no compiled kernels"
-        about = ", ".join((one["title"], memory, one["dtype"], kernels))
-        checks.append((f"device {one['name']}", about, True))
-    return checks
-
-
-def _memory_check() -> tuple[str, str, bool]:
-    """How large a model is loaded as a whole."""
-    import torch
-
-    from itda_core.devices import best_device, numbered
-    from itda_core.memory import memory_setting, usable_memory
-
-    try:
-        usable = usable_memory(torch.device(numbered(best_device())))
-        whose = "what is free" if memory_setting() is None else "as ITDA_MEMORY says"
-    except InputError as error:  # one of the two settings can't be followed
-        return "memory", str(error), False
-    except (RuntimeError, AssertionError) as error:  # the device can't be opened
-        return "memory", f"not known: {first_line(error)}", False
-    loaded = f"weights of up to {usable / 1e9:.1f} GB ({whose})"
-    return "memory", f"{loaded}; larger models are read block by block", True
 
 
 def _train_config(options: argparse.Namespace) -> TrainConfig:

@@ -45,9 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _function(name: str) -> Callable[[argparse.Namespace], int]:
     """What does a command; imported once its options are right, so that --help is fast."""
-    from itda_core.cli import app, commands, latents
+    from itda_core.cli import app, commands, doctor, latents
     from itda_core.cli import exchange as exchange_commands
     from itda_core.cli import measure as measuring_commands
 
-    modules = (commands, exchange_commands, measuring_commands, latents, app)
+    modules = (commands, exchange_commands, measuring_commands, latents, app, doctor)
     return next(vars(module)[name] for module in modules if name in vars(module))

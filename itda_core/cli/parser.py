@@ -87,7 +87,11 @@ def make_parser(
     models.add_argument("--revision", help="revision of a hub model to check")
     models.add_argument("--dtype", choices=DTYPES, default="auto", help="data type to check it in")
     _add_device(models, "device to check it on")
-    command("doctor", "Check the installation.")
+    doctor = command("doctor", "Check the installation and all that is stored.")
+    about = "read every file of every run, and the whole database, and compare digests"
+    doctor.add_argument("--deep", action="store_true", help=about)
+    about = "give digests to runs that were written without, once they prove whole"
+    doctor.add_argument("--seal", action="store_true", help=about)
     return parser
 
 

@@ -27,6 +27,7 @@ from itda_core.model.model import Model
 from itda_core.model.tokenizer import is_of_before
 from itda_core.pursuit.codes import Codes
 from itda_core.pursuit.orthogonal import PURSUITS
+from itda_core.tables import read_frame, write_frame
 
 FORMAT_VERSION = 2
 """2: a file names its pursuit and may hold an autoencoder's encoder, which version 1 did not look
@@ -154,7 +155,7 @@ class Dictionary:
         if self.device.type != "cpu":
             return self.to("cpu").to_bytes()
         table = io.BytesIO()
-        self.source_table().to_parquet(table, index=False)
+        write_frame(self.source_table(), table, index=False)
         prompt_ids = np.array([int(name, 16) for name in self.prompt_ids], np.uint64)
         tensors = {
             "atoms": self.atoms.contiguous(),
@@ -217,7 +218,7 @@ class Dictionary:
     def _from_tensors(cls, header: dict, tensors: dict[str, torch.Tensor]) -> "Dictionary":
         packed = tensors["sources"].numpy().tobytes()
         check_parquet(packed, "its table of sources")
-        table = pd.read_parquet(io.BytesIO(packed))
+        table = read_frame(io.BytesIO(packed))
         prompt_ids = tensors["prompt_ids"].numpy().view(np.uint64)
         pool, encoder = CandidatePool.of_tensors(tensors), None
         if pool is not None and len(pool.counts) != len(prompt_ids):

@@ -13,6 +13,7 @@ from itda_core.activations.pool import CandidatePool, candidate_rows, count_seed
 from itda_core.config import TrainConfig
 from itda_core.errors import InputError
 from itda_core.model.tokens import word_table
+from itda_core.tables import read_frame
 
 _NO_TOKEN = np.iinfo(np.int32).max
 
@@ -34,7 +35,7 @@ def remembered(
         config = TrainConfig.of_finished(about["config"])
         if about.get("kind", "itda") != "itda" or "origin" in about:
             return None
-        prompts = pd.read_parquet(
+        prompts = read_frame(
             directory / "prompts.parquet", columns=["prompt_id", "text", "starts", "ends"]
         )
         n_seed_atoms = count_seed_atoms(config, d_model, len(sources))
@@ -55,14 +56,14 @@ def reads_ends(directory: Path) -> bool:
     not."""
     with contextlib.suppress(OSError, ValueError, KeyError):
         file = directory / "prompts.parquet"
-        spans = pd.read_parquet(file, columns=["starts", "ends"])
+        spans = read_frame(file, columns=["starts", "ends"])
         lengths = spans["starts"].map(len)
         cut = spans[lengths == lengths.max()]
         first = [starts[starts < ends].min(initial=_NO_TOKEN) for starts, ends in cut.to_numpy()]
         late = cut.index[np.array(first, np.int64) > 0]
         if not len(late):
             return False
-        texts = pd.read_parquet(file, columns=["text"])["text"]
+        texts = read_frame(file, columns=["text"])["text"]
         return any(_is_end(texts[number], *cut.loc[number]) for number in late)
     return False
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from itda_core.activations.centre import centre_of
@@ -27,6 +26,7 @@ from itda_core.model.model import Model
 from itda_core.model.tokenizer import is_of_before, may_be_same
 from itda_core.model.tokens import Tokens, padded
 from itda_core.pursuit.budget import smallest_worth
+from itda_core.tables import read_frame
 
 if TYPE_CHECKING:
     from itda_core.dictionary.dictionary import Dictionary
@@ -219,7 +219,7 @@ def texts_of(origin: "Dictionary") -> dict[str, str]:
     where there is none."""
     file = None if origin.directory is None else Path(origin.directory) / "prompts.parquet"
     try:
-        table = pd.read_parquet(file, columns=["prompt_id", "text"])
+        table = read_frame(file, columns=["prompt_id", "text"])
     except (TypeError, ValueError, OSError) as error:
         raise RunError(
             "The texts that hold the sources are not known: load the dictionary from its run "

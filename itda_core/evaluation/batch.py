@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import pandas as pd
 
 from itda_core.config import CorpusSpec
 from itda_core.corpus.corpus import Corpus, Prompt, load_corpus
@@ -29,6 +28,7 @@ from itda_core.model.model import Model
 from itda_core.progress import Progress
 from itda_core.runs.results import read_evaluation, save_evaluation, save_probing
 from itda_core.runs.run import Run
+from itda_core.tables import read_frame
 
 
 class Loaded:
@@ -313,9 +313,7 @@ def held_out_prompts(run: Run, load: Callable[[CorpusSpec], Corpus] = load_corpu
             f"The corpus of {run.run_id} has one prompt only, so none is held out. Give others "
             "with --corpus."
         )
-    read = set(
-        pd.read_parquet(run.directory / "prompts.parquet", columns=["prompt_id"])["prompt_id"]
-    )
+    read = set(read_frame(run.directory / "prompts.parquet", columns=["prompt_id"])["prompt_id"])
     if run.config.moved_from is not None:  # and what its sources were chosen from
         read.update(run.dictionary().prompt_ids)
     if n_read := sum(prompt.prompt_id in read for prompt in prompts):

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from itda_core.errors import RunError
@@ -25,6 +24,7 @@ from itda_core.evaluation.intervals import resampled_interval
 from itda_core.model.model import Model
 from itda_core.runs.latent_uses import CodeTable, ReadTokens, read_tokens, title_tokens
 from itda_core.runs.run import Run
+from itda_core.tables import read_frame
 
 EMBEDDER = "minilm-l6"
 SAMPLE = 200
@@ -59,8 +59,8 @@ def detect(
     Only the run's files are read, not its model. Yields after each batch of prompts that the
     embedder reads; the last is the result. Raises RunError where no latent has that many uses.
     """
-    prompts = pd.read_parquet(run.directory / "prompts.parquet")
-    sources = pd.read_parquet(run.directory / "sources.parquet").sort_values("latent")
+    prompts = read_frame(run.directory / "prompts.parquet")
+    sources = read_frame(run.directory / "sources.parquet").sort_values("latent")
     tokens = read_tokens(prompts)
     titles = title_tokens(sources, prompts, tokens)
     codes = CodeTable(run.directory / "codes.parquet", prompts, tokens)

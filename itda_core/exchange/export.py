@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from safetensors.torch import save
 
 from itda_core.dictionary.dictionary import Dictionary
@@ -21,7 +20,10 @@ from itda_core.exchange.published import published_files, published_note
 from itda_core.exchange.saelens import saelens_files, saelens_note
 from itda_core.files import disk_errors_as_sentences, rename_whole, why_unreadable
 from itda_core.leftovers import temporary_name
+from itda_core.runs.checks import by_digests
 from itda_core.runs.run import ALL_FILES, Run
+from itda_core.sealed import DIGESTS_FILE, digests_of
+from itda_core.tables import read_frame
 
 FORMATS = {
     "saelens": "cfg.json and sae_weights.safetensors, for SAE.load_from_disk of sae-lens",
@@ -76,11 +78,19 @@ def export_files(run: Run, format: str) -> dict[str, bytes]:
         return saelens_files(
             run.dictionary(), run.config.context_length, prepend_bos=_begins_with_mark(run)
         )
-    return {
-        f"{run.run_id}/{name}": (run.directory / name).read_bytes()
-        for name in ALL_FILES
-        if (run.directory / name).exists()
-    }
+    return {f"{run.run_id}/{name}": content for name, content in run_files(run).items()}
+
+
+def run_files(run: Run) -> dict[str, bytes]:
+    """The files of a run that go where it goes, with their digests. Raises RunError where one of
+    them is not what was written."""
+    for damaged in by_digests(run.directory):
+        if damaged.path.name in ALL_FILES:
+            raise damaged
+    names = [name for name in ALL_FILES if (run.directory / name).exists()]
+    names = [name for name in names if name != DIGESTS_FILE]
+    files = {name: (run.directory / name).read_bytes() for name in names}
+    return {**files, DIGESTS_FILE: digests_of(run.directory, names)}
 
 
 def atom_file(dictionary: Dictionary, latent: int, about: dict[str, Any]) -> bytes:
@@ -113,7 +123,7 @@ def _begins_with_mark(run: Run) -> bool:
     if before := run.about.get("put_in", {}).get("before"):
         return any(name not in _PREFIX_SPACES for name in before)
     try:
-        prompts = pd.read_parquet(run.directory / "prompts.parquet", columns=["ends"])
+        prompts = read_frame(run.directory / "prompts.parquet", columns=["ends"])
     except (OSError, ValueError) as error:
         path = run.directory / "prompts.parquet"
         raise ExchangeError(str(why_unreadable(path, error, "Train it again."))) from error

@@ -13,10 +13,12 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
 
 from itda_core.errors import ExchangeError, HubError, InputError, RunError
+from itda_core.exchange.export import run_files
 from itda_core.exchange.model_card import model_card
 from itda_core.files import disk_errors_as_sentences, read_json
 from itda_core.leftovers import temporary_name
 from itda_core.runs.agreement import check_agreement
+from itda_core.runs.checks import check_run
 from itda_core.runs.near_misses import near_misses
 from itda_core.runs.run import ALL_FILES, Run, new_run, read_run
 from itda_core.store.store import Store
@@ -36,9 +38,8 @@ def push(run: Run, repository: str, public: bool = False, api: HfApi | None = No
     check_repository(repository)
     api = api or HfApi()
     with tempfile.TemporaryDirectory() as folder, disk_errors_as_sentences(Path(folder)):
-        for name in ALL_FILES:
-            if (run.directory / name).exists():
-                shutil.copyfile(run.directory / name, Path(folder) / name)
+        for name, content in run_files(run).items():
+            (Path(folder) / name).write_bytes(content)
         (Path(folder) / CARD_FILE).write_text(model_card(run, repository), encoding="utf-8")
 
         def upload() -> str:
@@ -124,6 +125,8 @@ def _check(directory: Path, repository: str) -> None:
             dictionary.encode(torch.ones(1, run.about["d_model"], dtype=torch.float32))
         )
         near_misses(run, 0)
+        for damaged in check_run(run, deep=True):
+            raise damaged
         store.import_run(run)
         if not len(store.latents.numbers(run.run_id)) == len(dictionary) == len(dictionary.sources):
             raise RunError("some of its latents have no source among its prompts.")

@@ -28,6 +28,7 @@ from itda_core.files import check_foreign, read_foreign
 from itda_core.pursuit.orthogonal import PURSUITS
 from itda_core.runs.run import Run
 from itda_core.settings import RESID_POST
+from itda_core.tables import read_frame
 
 ATOMS_FILE = "atoms.pt"
 INDICES_FILE = "atom_indices.pt"
@@ -82,7 +83,7 @@ def published_files(run: Run) -> dict[str, bytes]:
             f"{run.run_id} is of {run.site}, and the published layout has no name for another "
             "place than a block's output. Export it as saelens."
         )
-    prompts = pd.read_parquet(run.directory / "prompts.parquet", columns=["prompt_id", "text"])
+    prompts = read_frame(run.directory / "prompts.parquet", columns=["prompt_id", "text"])
     numbers = pd.Index(prompts["prompt_id"]).get_indexer(dictionary.sources["prompt_id"])
     indices = np.stack([numbers, dictionary.sources["position"].to_numpy(np.int64)], axis=1)
     lines = [json.dumps(text, ensure_ascii=False) + "\n" for text in prompts["text"]]

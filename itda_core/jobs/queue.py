@@ -24,6 +24,7 @@ from itda_core.files import (
     disk_errors_as_sentences,
     newest_lines,
     read_json,
+    why_unreadable,
     write_atomically,
     write_json,
 )
@@ -198,14 +199,11 @@ class JobQueue:
 
     def jobs(self) -> list[Job]:
         """All jobs, in the order in which they were submitted."""
-        jobs = []
-        for path in sorted(self.folder.glob("*/job.json")):
-            try:
-                job = Job.from_dict(read_json(path))
-            except (InputError, ValueError, OSError):
-                continue
-            jobs += [job] if job.job_id == path.parent.name else []
-        return jobs
+        return listed_jobs(self.folder)[0]
+
+    def damaged(self) -> list[ItdaError]:
+        """Why jobs that are in the folder are not in the list."""
+        return listed_jobs(self.folder)[1]
 
     def config(self, job: Job) -> TrainConfig | None:
         """What a training trains; None for other commands, and where its settings can't be used:
@@ -535,6 +533,25 @@ class JobQueue:
 
     def _save(self, job: Job) -> None:
         write_json(self.folder / job.job_id / "job.json", asdict(job))
+
+
+def listed_jobs(folder: Path) -> tuple[list[Job], list[ItdaError]]:
+    """The jobs of a folder in the order in which they were submitted, and why each of the others
+    that is there can't be used."""
+    jobs: list[Job] = []
+    errors: list[ItdaError] = []
+    for path in sorted(folder.glob("*/job.json")):
+        try:
+            job = Job.from_dict(read_json(path))
+            if job.job_id != path.parent.name:
+                raise ValueError(f"it is the job {job.job_id!r:.60} under another name")
+            jobs.append(job)
+        except FileNotFoundError:  # forgotten meanwhile
+            continue
+        except Exception as error:  # whatever the file holds
+            remedy = f"What its command has written is not in it: move {path.parent} away."
+            errors.append(why_unreadable(path, error, remedy))
+    return jobs, errors
 
 
 def in_turn(waiting: Sequence[Job]) -> list[Job]:

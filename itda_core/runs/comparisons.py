@@ -17,7 +17,9 @@ import pyarrow as pa
 
 from itda_core.digests import digest
 from itda_core.errors import RunError
-from itda_core.files import disk_errors_as_sentences, why_unreadable, write_atomically
+from itda_core.files import disk_errors_as_sentences, why_unreadable
+from itda_core.sealed import faults, write_sealed
+from itda_core.tables import read_frame, write_frame
 
 COLUMNS = {
     "measure": "str", "a": "str", "b": "str", "value": "float64", "reason": "str",
@@ -38,10 +40,10 @@ def save_comparisons(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
     names = "\n".join(sorted(table["measure"] + table["a"] + table["b"]))
     path = folder / f"{digest(names)}.parquet"
     content = io.BytesIO()
-    table.to_parquet(content, index=False)
+    write_frame(table, content, index=False)
     with disk_errors_as_sentences(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content.getvalue())
+        write_sealed(path, content.getvalue(), begin=True)
     return path
 
 
@@ -51,7 +53,10 @@ def read_comparisons(folder: Path) -> tuple[pd.DataFrame, RunError | None]:
     tables, failed = [pd.DataFrame({name: [] for name in COLUMNS}).astype(COLUMNS)], None
     for path in sorted(folder.glob("*.parquet")):
         try:
-            tables.append(pd.read_parquet(path, columns=list(COLUMNS)).astype(COLUMNS))
+            table = read_frame(path, columns=list(COLUMNS)).astype(COLUMNS)
+            for error in faults(path.parent, [path.name]).values():
+                raise error
+            tables.append(table)
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             failed = failed or why_unreadable(path, error, "Delete it and compare again.")
     table = pd.concat(tables, ignore_index=True).sort_values("created", kind="stable")

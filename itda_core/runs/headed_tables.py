@@ -7,22 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from itda_core.errors import RunError
-from itda_core.files import write_atomically
+from itda_core.sealed import write_sealed
+from itda_core.tables import write_table
 
 _METADATA = b"itda"
 
 
 def write_headed_table(
-    path: Path, table: pa.Table, version: int, header: Mapping[str, Any]
+    path: Path, table: pa.Table, version: int, header: Mapping[str, Any], begin: bool = False
 ) -> None:
-    """The file appears whole or not at all. version: of what the header and the table hold."""
+    """The file appears whole or not at all. version: of what the header and the table hold;
+    begin: whether to begin the digests of a folder that has none."""
     said = json.dumps({"version": version, **header}, allow_nan=False)
     content = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({_METADATA: said}), content)
-    write_atomically(path, content.getvalue())
+    write_table(table.replace_schema_metadata({_METADATA: said}), content)
+    write_sealed(path, content.getvalue(), begin)
 
 
 def read_header(schema: pa.Schema, path: Path, version: int, what: str) -> dict[str, Any]:

@@ -183,6 +183,12 @@ def read_changes(content: bytes) -> tuple[list[Change], list[BadLine]]:
     return changes, bad
 
 
+def read_labels_file(file: Path) -> tuple[list[Change], list[BadLine]]:
+    """`read_changes` of a file; nothing where there is none. Raises OSError where it can't be
+    read."""
+    return read_changes(file.read_bytes() if file.exists() else b"")
+
+
 def kept_labels(changes: Iterable[Change]) -> list[KeptLabel]:
     """What counts of each latent and source, in the order of their last changes: of each field
     the newest, of two of one time the later line. Those that say nothing are left out."""

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from itda_core.config import CorpusSpec
 from itda_core.digests import digest
@@ -22,6 +21,8 @@ from itda_core.errors import InputError, RunError
 from itda_core.files import disk_errors_as_sentences, why_unreadable
 from itda_core.runs.comparisons import comparisons_folder
 from itda_core.runs.headed_tables import checked_fields, fits, read_header, write_headed_table
+from itda_core.sealed import faults
+from itda_core.tables import read_table
 
 FORMAT_VERSION = 1
 LATENT_COLUMNS = {
@@ -75,17 +76,19 @@ def save_latent_comparison(folder: Path, result: Mapping[str, Any]) -> Path:
     path = folder / f"{digest(chr(10).join(about[name] for name in names))}.parquet"
     with disk_errors_as_sentences(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        write_headed_table(path, table, FORMAT_VERSION, header)
+        write_headed_table(path, table, FORMAT_VERSION, header, begin=True)
     return path
 
 
 def read_latent_comparison(path: Path) -> LatentComparison:
     """Raises RunError where the file is damaged, foreign or of a newer version."""
     try:
-        table = pq.read_table(path)
+        table = read_table(path)
         header = read_header(table.schema, path, FORMAT_VERSION, "comparison of latents")
         about = checked_fields(header, ABOUT, may_lack=True)
         settings = _checked_settings(header.get("settings"))
+        for error in faults(path.parent, [path.name]).values():
+            raise error
         return LatentComparison(about, _checked_latents(table), settings)
     except (
         *(OSError, ValueError, KeyError, TypeError, AttributeError),

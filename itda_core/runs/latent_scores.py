@@ -21,6 +21,7 @@ from itda_core.errors import RunError
 from itda_core.files import disk_errors_as_sentences, why_unreadable
 from itda_core.runs.headed_tables import checked_fields, read_header, write_headed_table
 from itda_core.runs.run import Run
+from itda_core.tables import read_table
 
 SCORES_FILE = "scores.parquet"
 FORMAT_VERSION = 1
@@ -104,7 +105,7 @@ def read_scores(run: Run) -> LatentScores | None:
     if not path.exists():
         return None
     with _errors_as_sentences(run):
-        table = pq.read_table(path)
+        table = read_table(path)
         about = _about(table.schema, path)
         table = table.select(list(SCORE_COLUMNS)).cast(pa.schema(SCORE_COLUMNS))
         if table.column("latent").to_pylist() != list(range(run.metrics["atoms"])):

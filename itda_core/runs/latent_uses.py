@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
+
+from itda_core.tables import open_table
 
 
 class ReadTokens(NamedTuple):
@@ -157,7 +158,7 @@ class CodeTable:
 
     def _blocks(self) -> Iterator[pd.DataFrame]:
         """latent, token, step and coefficient of the terms of each row group."""
-        file = pq.ParquetFile(self._path, read_dictionary=["prompt_id"])
+        file = open_table(self._path, read_dictionary=["prompt_id"])
         for number in range(file.num_row_groups):
             columns = ["latent", "prompt_id", "position", "step", "coefficient"]
             block = file.read_row_group(number, columns).to_pandas()

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from itda_core.dictionary.dictionary import Dictionary
@@ -18,6 +17,7 @@ from itda_core.pursuit.codes import Codes
 from itda_core.pursuit.kernel_matching import ROUNDING
 from itda_core.pursuit.matching import matching_pursuit
 from itda_core.runs.run import NEAR_MISS_FILE, Run
+from itda_core.tables import read_table, write_table
 
 _READ = pa.schema(
     [("prompt_id", pa.string()), ("position", pa.int32()), ("coefficient", pa.float32())]
@@ -67,7 +67,7 @@ class NearMisses:
             "position": pa.array(positions[order]),
             "coefficient": pa.array(coefficients[order]),
         }
-        pq.write_table(pa.table(columns), folder / NEAR_MISS_FILE, compression="zstd")
+        write_table(pa.table(columns), folder / NEAR_MISS_FILE, "zstd")
 
 
 def terms_after(
@@ -104,6 +104,6 @@ def near_misses(run: Run, latent: int) -> pd.DataFrame | None:
         return None
     try:
         wanted = [("latent", "==", latent)]
-        return pq.read_table(path, columns=_READ.names, filters=wanted).cast(_READ).to_pandas()
+        return read_table(path, columns=_READ.names, filters=wanted).cast(_READ).to_pandas()
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise why_unreadable(path, error, "Delete it: the run is whole without it.") from error

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from itda_core.errors import RunError
-from itda_core.files import disk_errors_as_sentences, read_json, why_unreadable, write_json
+from itda_core.files import disk_errors_as_sentences, json_bytes, read_json, why_unreadable
 from itda_core.runs.run import Run
+from itda_core.sealed import faults, write_sealed
 
 EVALUATION_FILE = "evaluation.json"
 EVALUATION_VERSION = 1
@@ -54,7 +55,7 @@ def _save(run: Run, file: str, version: int, result: dict[str, Any]) -> Path:
     path = run.directory / file
     created = datetime.now(UTC).isoformat(timespec="microseconds")
     with disk_errors_as_sentences(run.directory):
-        write_json(path, {**result, "version": version, "created": created})
+        write_sealed(path, json_bytes({**result, "version": version, "created": created}))
     return path
 
 
@@ -77,6 +78,8 @@ def _read(
         if not isinstance(result["measured_on"], dict):
             raise ValueError("it does not say what was measured")
         check(result)
+        for error in faults(path.parent, [path.name]).values():
+            raise error
     except FileNotFoundError:
         return None
     except RunError:

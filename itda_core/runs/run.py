@@ -2,6 +2,7 @@
 
 runs/<run_id>/           config.json  progress.jsonl  dictionary.safetensors  sources.parquet
                          codes.parquet  prompts.parquet  metrics.json  nearly.parquet
+                         digests.json, of all of them
 runs/.<training_id>/     a training under way: its lock, progress and newest checkpoint
 """
 
@@ -26,8 +27,10 @@ from itda_core.files import (
     disk_errors_as_sentences,
     read_json,
     rename_whole,
+    why_unreadable,
 )
 from itda_core.leftovers import temporary_name
+from itda_core.sealed import DIGESTS_FILE, faults, seal
 from itda_core.settings import RESID_POST
 
 if TYPE_CHECKING:
@@ -42,7 +45,7 @@ RUN_FILES = (
     "metrics.json",
 )
 NEAR_MISS_FILE = "nearly.parquet"
-ALL_FILES = (*RUN_FILES, NEAR_MISS_FILE, "progress.jsonl")
+ALL_FILES = (*RUN_FILES, NEAR_MISS_FILE, "progress.jsonl", DIGESTS_FILE)
 """With those that a run is whole without: what is copied where a run goes."""
 _ARCHITECTURES = {"standard": "Standard", "topk": "TopK", "jumprelu": "JumpReLU"}
 _ABOUT = {"run_id", "training_id", "layer", "created", "d_model", "n_layers", "dtype", "config"}
@@ -187,7 +190,11 @@ def read_run(directory: Path) -> Run:
             raise ValueError(f"it is the run {about['run_id']!r} under another name")
         run = Run(directory, about, metrics)
         _ = run.config  # raises what is wrong with it
+        for name, error in faults(directory, ("config.json", "metrics.json")).items():
+            raise why_unreadable(directory / name, error, DAMAGED)
         return run
+    except RunError:
+        raise
     except ItdaError as error:
         raise RunError(f"{directory} can't be used. {error}") from error
     except OSError as error:
@@ -249,12 +256,14 @@ def delete_run(directory: Path) -> None:
 
 @contextmanager
 def new_run(folder: Path, run_id: str) -> Iterator[Path]:
-    """A directory to write a run into; it gets its name when the block ends without an error."""
+    """A directory to write a run into; it gets digests and its name when the block ends without an
+    error."""
     temporary = folder / temporary_name(f"writing-{run_id}")
     with disk_errors_as_sentences(folder):
         temporary.mkdir(parents=True)
         try:
             yield temporary
+            seal(temporary)
             rename_whole(temporary, folder / run_id)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -82,7 +82,7 @@ class TrainingContext:
                 f"{prompts} longer than the context length, {plan.context_length:,} tokens: what "
                 "comes after is left out."
             )
-        return [*notes, *(self.moved.notes if self.moved else [])]
+        return [*notes, *(self.moved.notes if self.moved else []), *self.workspace.notes]
 
     @property
     def asked_tokens(self) -> int:

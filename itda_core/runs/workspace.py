@@ -5,7 +5,6 @@ runs/.<training_id>/     a training under way
 
 import contextlib
 import errno
-import json
 import os
 import shutil
 import socket
@@ -13,15 +12,23 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from itda_core.config import TrainConfig
 from itda_core.dictionary.dictionary import Dictionary
-from itda_core.errors import InputError, TrainingHeld
-from itda_core.files import disk_errors_as_sentences, read_json, rename_whole, write_json
+from itda_core.errors import InputError, TrainingHeld, first_line
+from itda_core.files import (
+    disk_errors_as_sentences,
+    read_json,
+    rename_whole,
+    why_unreadable,
+    write_json,
+)
 from itda_core.leftovers import remove_leftovers
 from itda_core.runs.rows import RowFile
+from itda_core.sealed import faults, seal
 
 _PATIENCE = 0.1
 """Seconds to try for a lock: whoever asks only whether it is held has it for less, and whoever
@@ -36,6 +43,8 @@ class Workspace:
         self.runs = runs
         self.training_id = training_id
         self.directory = runs / (f".{training_id}" if can_resume else f".writing-{training_id}")
+        self.notes: list[str] = []
+        """What a person has to know of checkpoints that could not be used, a sentence each"""
         self._lock = _lock_of(self.directory)
         self._is_mine = False
 
@@ -95,8 +104,9 @@ class Workspace:
             )
 
     def save_checkpoint(self, number: int, dictionaries: dict[int, Dictionary], state: dict):
-        """Keep the dictionaries and the state after window `number`, then drop older ones. Raises
-        TrainingHeld as `check_mine` does."""
+        """Keep the dictionaries and the state after window `number`, with digests; then drop all
+        older ones but the one before, for when this one is damaged. Raises TrainingHeld as
+        `check_mine` does."""
         self.check_mine()
         target = self.directory / f"checkpoint-{number:09d}"
         if target.exists():
@@ -108,26 +118,47 @@ class Workspace:
             dictionary.save(temporary / f"{layer}.safetensors")
         arrays = {path.name: path.stat().st_size for path in self.directory.glob("*.f32")}
         write_json(temporary / "state.json", {**state, "arrays": arrays})
+        seal(temporary)
         older = self._checkpoints()
         rename_whole(temporary, target)
-        for path in older:
+        for path in older[:-1]:
             shutil.rmtree(path, ignore_errors=True)
 
     def load_checkpoint(self) -> tuple[dict[int, Dictionary], dict] | None:
-        """The newest checkpoint's dictionaries by layer and its state, if there is one."""
-        checkpoints = self._checkpoints()
-        if not checkpoints:
-            return None
-        newest = checkpoints[-1]
-        state = json.loads((newest / "state.json").read_text())
+        """The dictionaries by layer and the state of the newest checkpoint that is whole, if there
+        is one; those that are not are dropped, and `notes` says so."""
+        reasons = []
+        for checkpoint in reversed(self._checkpoints()):
+            try:
+                found = self._read_checkpoint(checkpoint)
+            except Exception as error:  # whatever is wrong with it, the training must go on
+                reasons.append(f"{checkpoint.name}: {first_line(error)}")
+                shutil.rmtree(checkpoint, ignore_errors=True)
+                continue
+            self._say_dropped(reasons, "It goes on from the one before.")
+            return found
+        self._say_dropped(reasons, "It starts anew.")
+        return None
+
+    def _read_checkpoint(self, checkpoint: Path) -> tuple[dict[int, Dictionary], dict]:
+        """Raises what is wrong with it."""
+        for name, error in faults(checkpoint).items():
+            raise why_unreadable(checkpoint / name, error, "")
+        state = read_json(checkpoint / "state.json")
+        _check_state(state)
         sizes = {path.name: path.stat().st_size for path in self.directory.glob("*.f32")}
-        if any(sizes.get(name, 0) < size for name, size in state["arrays"].items()):
-            shutil.rmtree(newest)  # without the activations kept so far there is no going on
-            return None
-        dictionaries = {
-            int(path.stem): Dictionary.load(path) for path in newest.glob("*.safetensors")
-        }
-        return dictionaries, state
+        lost = [name for name, size in state["arrays"].items() if sizes.get(name, 0) < size]
+        if lost:  # without the activations kept so far there is no going on
+            raise ValueError(f"activations that it needs are gone from {', '.join(lost)}")
+        files = checkpoint.glob("*.safetensors")
+        return {int(path.stem): Dictionary.load(path) for path in files}, state
+
+    def _say_dropped(self, reasons: list[str], how_on: str) -> None:
+        if reasons:
+            what = "A checkpoint" if len(reasons) == 1 else f"{len(reasons)} checkpoints"
+            self.notes.append(
+                f"{what} of this training could not be used ({'; '.join(reasons)}). {how_on}"
+            )
 
     def rows(self, name: str, length: int, width: int) -> RowFile:
         """Room for `length` rows in a file, found again after an interruption. Raises OSError
@@ -145,6 +176,20 @@ class Workspace:
 
     def _checkpoints(self) -> list[Path]:
         return sorted(self.directory.glob("checkpoint-*"))
+
+
+def _check_state(state: Any) -> None:
+    """Raises ValueError, KeyError or TypeError where it is none: a checkpoint of an earlier version
+    has no digests."""
+    by_layer = ["bad_rows", *(["windows", "rows"] if "windows" in state else [])]
+    counts = [state["parts"]] if "windows" in state else [state["window"], state["row"]]
+    for name in by_layer:
+        counts += [int(layer) for layer in state[name]] + list(state[name].values())
+    counts += state["arrays"].values()
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise ValueError("a count is none")
+    if type(state["seconds"]) not in (int, float):
+        raise ValueError("its seconds are no number")
 
 
 def interrupted_trainings(runs: Path) -> dict[str, TrainConfig]:

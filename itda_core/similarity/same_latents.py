@@ -35,6 +35,7 @@ from itda_core.similarity.correlations import coefficient_matrix
 from itda_core.similarity.measures import MIN_TOKENS
 from itda_core.similarity.namesakes import Namesakes, compare_namesakes
 from itda_core.similarity.same_sources import namesakes
+from itda_core.tables import read_frame
 
 COMPARED_TOKENS = 10_000
 MIN_USES = 20
@@ -163,7 +164,7 @@ def _read_by(run: Run) -> set[str]:
     """Of a moved run also what the run it is from was chosen from."""
     file = run.directory / "prompts.parquet"
     return {
-        *pd.read_parquet(file, columns=["prompt_id"])["prompt_id"],
+        *read_frame(file, columns=["prompt_id"])["prompt_id"],
         *run.dictionary().prompt_ids,
     }
 

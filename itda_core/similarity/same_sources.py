@@ -13,6 +13,7 @@ import pandas as pd
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ComparisonError
 from itda_core.similarity.source_sets import same_tokenizer, sentence
+from itda_core.tables import read_frame
 
 _NUMBER = ("number",)
 _PLACE = ("prompt_id", "position", "start", "end")
@@ -100,7 +101,7 @@ def _ends(dictionary: Dictionary, prompt_ids: pd.Series) -> dict[str, np.ndarray
     if dictionary.directory is None or not file.exists():
         return {}
     chosen = [("prompt_id", "in", sorted(set(prompt_ids)))]
-    table = pd.read_parquet(file, columns=["prompt_id", "ends"], filters=chosen)
+    table = read_frame(file, columns=["prompt_id", "ends"], filters=chosen)
     return dict(zip(table["prompt_id"], table["ends"], strict=True))
 
 

@@ -4,7 +4,6 @@ DuckDB locks the whole file to one process, so the app owns it: one connection, 
 each call.
 """
 
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
@@ -22,6 +21,7 @@ from itda_core.files import disk_errors_as_sentences
 from itda_core.store.namesake_tables import NAMESAKE_TABLES
 from itda_core.store.score_tables import SCORE_TABLES
 from itda_core.store.strong_tables import STRONG_OF_ALL_RUNS, STRONG_TABLES
+from itda_core.store.trouble import of_the_file, why_damaged, why_not_opened
 
 SCHEMA_VERSION = 10
 FILE_NAME = "explorer.duckdb"
@@ -125,7 +125,7 @@ class Database:
     def __init__(self, path: Path | str = ":memory:"):
         """Open or make the database. Raises StoreError where it is locked, damaged or newer."""
         self.path = path
-        self._connection = _connect(path)
+        self._connection = connect(path)
         self._writing = threading.Lock()
         self._known: OrderedDict[Hashable, tuple[int, Any]] = OrderedDict()
         """Answers by question, each with how often had been written when it was asked"""
@@ -141,22 +141,33 @@ class Database:
 
     def query(self, sql: str, *values: Any, **named: Any) -> pd.DataFrame:
         """The rows of a query as a table. values: of its question marks; named: of $names."""
-        with self._connection.cursor() as cursor:
+        with self._cursor() as cursor:
             return cursor.execute(sql, named or values).df()
 
     def query_table(self, sql: str, **named: Any) -> pa.Table:
         """`query` as Arrow has it, which is quicker for texts and lists."""
-        with self._connection.cursor() as cursor:
+        with self._cursor() as cursor:
             return cursor.sql(sql, params=named).to_arrow_table()
 
     def query_beside(self, table: pa.Table, sql: str, **named: Any) -> pd.DataFrame:
         """`query` that may also read a table from memory, by the name `given`."""
-        with self._connection.cursor() as cursor:
+        with self._cursor() as cursor:
             cursor.register("given", table)
             try:
                 return cursor.execute(sql, named).df()
             finally:
                 cursor.unregister("given")
+
+    @contextmanager
+    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """One call's own. Raises StoreError, with the remedy, where the file fails."""
+        try:
+            with self._connection.cursor() as cursor:
+                yield cursor
+        except duckdb.Error as error:
+            if failed := of_the_file(self.path, error):
+                raise failed from error
+            raise
 
     def known(self, ask: Callable[..., Any], *values: Hashable) -> Any:
         """`ask(*values)`, asked once and again only after something was written: most of what a
@@ -183,9 +194,7 @@ class Database:
                 cursor.execute(_SCHEMA)
                 cursor.execute("INSERT INTO meta VALUES (?)", [SCHEMA_VERSION])
             return
-        version = (
-            int(self.query("SELECT version FROM meta")["version"][0]) if "meta" in tables else 0
-        )
+        version = self._version() if "meta" in tables else 0
         if version > SCHEMA_VERSION:
             raise StoreNotOursError(
                 f"{self.path} was written by a newer version of the explorer (format {version}, "
@@ -198,6 +207,14 @@ class Database:
                 f"{self.path} is not in this version's format. Make it anew from the run "
                 "directories: python -m itda_core rebuild"
             )
+
+    def _version(self) -> int:
+        """Raises StoreError where the file does not say it."""
+        try:
+            [version] = self.query("SELECT version FROM meta")["version"]
+            return int(version)
+        except (duckdb.Error, ValueError, KeyError, TypeError) as error:
+            raise why_damaged(self.path, error) from error
 
     def _upgraded(self, version: int) -> int:
         """The version that a file of an earlier one now is; the same where it is not what it says
@@ -219,7 +236,8 @@ class Database:
             try:
                 yield cursor
             except BaseException:
-                cursor.execute("ROLLBACK")
+                with suppress(duckdb.Error):  # a file that fails rolls back no more
+                    cursor.execute("ROLLBACK")
                 raise
             try:
                 cursor.execute("COMMIT")
@@ -243,38 +261,21 @@ def check_not_taken(path: Path) -> None:
     if not path.exists():
         return
     try:
-        _connect(path).close()
+        connect(path).close()
     except StoreNotOursError:
         raise
     except StoreError:
         return
 
 
-def _connect(path: Path | str) -> duckdb.DuckDBPyConnection:
+def connect(path: Path | str, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    """Raises StoreError where the file can't be opened."""
     if path != ":memory:":
         folder = Path(path).parent
         with disk_errors_as_sentences(folder):
             folder.mkdir(parents=True, exist_ok=True)
     try:
         # A table that is missing must not be a variable that happens to have its name.
-        return duckdb.connect(str(path), config={"python_enable_replacements": False})
+        return duckdb.connect(str(path), read_only, config={"python_enable_replacements": False})
     except duckdb.Error as error:
-        raise _why_not_opened(path, str(error)) from error
-
-
-def _why_not_opened(path: Path | str, message: str) -> StoreError:
-    holder = re.search(r"PID (\d+)", message)
-    if holder:
-        return StoreNotOursError(
-            f"{path} is open in another process (pid {holder[1]}). Use the explorer that is "
-            "running, close it, or start this one with ITDA_DATA=another/folder."
-        )
-    if "serialized" in message or "newer version" in message or "version number" in message:
-        return StoreNotOursError(
-            f"{path} was written by a newer version of DuckDB. Update the explorer, or set "
-            "ITDA_DATA to another folder."
-        )
-    return StoreError(
-        f"{path} can't be opened as a database ({message.splitlines()[0]}). If it is damaged, make "
-        "it anew from the run directories: python -m itda_core rebuild"
-    )
+        raise why_not_opened(path, str(error)) from error

@@ -7,7 +7,6 @@ from typing import Any
 import duckdb
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from itda_core.errors import ItdaError, RunError, StoreError, first_line
 from itda_core.runs.comparisons import COLUMNS, comparisons_folder
@@ -17,6 +16,7 @@ from itda_core.runs.latent_scores import SCORES_FILE
 from itda_core.runs.results import EVALUATION_FILE, read_evaluation
 from itda_core.runs.run import DAMAGED, RUN_FILES, Run, read_run
 from itda_core.store.database import CLOSES
+from itda_core.tables import read_table
 
 _MEASURES = (
     "mean_l0",
@@ -199,7 +199,7 @@ def _damage_of(run: Run) -> str:
         if not name.endswith(".parquet"):
             continue
         try:
-            pq.read_table(run.directory / name, columns=_TABLES[name])
+            read_table(run.directory / name, columns=_TABLES[name])
         except OSError as error:
             if error.errno is None:  # of the content, not of the disk or of rights
                 return f"{name}: {first_line(error)}"

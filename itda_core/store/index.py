@@ -9,13 +9,12 @@ import duckdb
 from itda_core.errors import (
     ItdaError,
     RunError,
-    StoreError,
-    StoreNotOursError,
     first_line,
     together,
 )
+from itda_core.runs.checks import check_vital
 from itda_core.runs.comparisons import comparisons_folder, read_comparisons
-from itda_core.runs.labels import kept_labels, labels_file, read_changes
+from itda_core.runs.labels import kept_labels, labels_file, read_labels_file
 from itda_core.runs.latent_comparisons import (
     latent_comparisons_folder,
     read_latent_comparisons,
@@ -37,6 +36,7 @@ from itda_core.store.importer import (
     why_not_imported,
     why_refused,
 )
+from itda_core.store.kept_labels import write_back_labels
 from itda_core.store.label_import import insert_labels, share_labels
 from itda_core.store.namesake_tables import insert_latent_comparisons
 from itda_core.store.score_tables import insert_scores
@@ -71,6 +71,8 @@ class Index:
         self._database = database
         self._looks: dict[str, _Look] = {}
         """What was seen last of each part: runs, comparisons, latents (compared), labels"""
+        self.notes: list[str] = []
+        """What was mended, a sentence each"""
 
     def import_run(self, run: Run) -> bool:
         """Take in a run directory in one transaction, then its evaluation and scores; False where
@@ -78,13 +80,16 @@ class Index:
 
         Raises RunError where its files can't be read, StoreError where there is no space.
         """
-        is_new = self._import_dictionary(run)
+        is_new = self._import_dictionary(run, [])
         for name in _ADDED:
             self._import_added(run, name)
         return is_new
 
-    def _import_dictionary(self, run: Run) -> bool:
+    def _import_dictionary(self, run: Run, damaged: list[ItdaError]) -> bool:
+        """Take in a run once its files are known to be what was written. What is not, and is
+        needed by nothing else, is added to `damaged`."""
         try:
+            damaged += check_vital(run)
             with self._database.transaction() as cursor:
                 if is_new := insert_run(cursor, run):
                     share_labels(cursor)
@@ -187,10 +192,11 @@ class Index:
 
     def _import_all(self, listed: list[Run], taken: list[str]) -> list[ItdaError]:
         """Import what is new of `listed`, whose ids are added to `taken`; why some is not."""
-        errors, earlier = [], self._directories()
+        errors: list[ItdaError] = []
+        earlier = self._directories()
         for run in listed:
             try:
-                if run.run_id not in earlier and self._import_dictionary(run):
+                if run.run_id not in earlier and self._import_dictionary(run, errors):
                     taken.append(run.run_id)
             except ItdaError as error:
                 errors.append(error)
@@ -232,8 +238,12 @@ class Index:
         file = labels_file(folder)
         try:
             with self._database.transaction() as cursor:  # one reader after another
-                changes, bad = read_changes(file.read_bytes() if file.exists() else b"")
+                if said := write_back_labels(cursor, self._database.path, folder):
+                    self.notes.append(said)
+                changes, bad = read_labels_file(file)
                 insert_labels(cursor, kept_labels(changes))
+        except ItdaError as error:
+            return error
         except OSError as error:
             return RunError(
                 f"{file} can't be read ({error.strerror}); the labels shown may be older ones. "
@@ -261,47 +271,6 @@ class Index:
                 "DELETE FROM prompts WHERE prompt NOT IN (SELECT prompt FROM run_prompts)"
             )
             share_labels(cursor)
-
-
-def rebuild(path: Path, runs: Path) -> int:
-    """Make the database anew from the run directories; returns how many there are.
-
-    The old file is replaced only when the new one is whole. Raises StoreError where the old one
-    is open in another process or of a newer version, and RunError after all other runs are in
-    where one can't be; where none can, an old file that can be used stays.
-    """
-    is_current = path.exists() and _is_current(path)
-    temporary = path.with_name(f".{path.name}-rebuild")
-    temporary.unlink(missing_ok=True)
-    database, damaged = Database(temporary), None
-    try:
-        Index(database).import_new(runs)
-    except RunError as error:  # the others are in all the same
-        damaged = error
-    finally:
-        count = len(database.query("SELECT run FROM runs"))
-        database.close()
-    if damaged and not count and is_current:
-        temporary.unlink()
-        raise damaged
-    temporary.replace(path)
-    path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
-    if damaged:
-        raise damaged
-    return count
-
-
-def _is_current(path: Path) -> bool:
-    """Whether a database can be used as it is: one that is damaged or of an older version can't,
-    which is what a rebuild is for. Raises StoreNotOursError where another process holds it or a
-    newer version wrote it: it is left alone."""
-    try:
-        Database(path).close()
-    except StoreNotOursError:
-        raise
-    except StoreError:
-        return False
-    return True
 
 
 def _existing(directories: dict[str, str]) -> list[str]:

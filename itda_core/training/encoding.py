@@ -7,7 +7,6 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from itda_core.activations.massive import massive
@@ -18,6 +17,7 @@ from itda_core.pursuit.codes import Codes, tokens_together
 from itda_core.runs.near_misses import NearMisses, terms_after
 from itda_core.runs.rows import DeviceRows, RowFile
 from itda_core.runs.training_context import TrainingContext
+from itda_core.tables import table_writer
 from itda_core.training.held_out import HeldOutActivations
 
 _ENCODE_TOGETHER = 8_192
@@ -79,7 +79,7 @@ def write_codes(
     names = pa.array([prompt.prompt_id for prompt in context.plan.prompts])
     sums, is_used = ReconstructionSums(), np.zeros(len(dictionary), bool)
     near_misses, first = NearMisses(context.explored_rows), 0
-    with pq.ParquetWriter(folder / "codes.parquet", _CODE_SCHEMA, compression="zstd") as writer:
+    with table_writer(folder / "codes.parquet", _CODE_SCHEMA, "zstd") as writer:
         for block in blocks:
             yield
             if block is None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from itda_core.activations.plan import Plan, make_plan
 from itda_core.activations.source_places import Reading, SourcePlaces, find_sources
@@ -29,6 +28,7 @@ from itda_core.model.model import Model
 from itda_core.progress import Progress
 from itda_core.runs.run import Run, read_run
 from itda_core.settings import MOVED, RESID_POST
+from itda_core.tables import read_frame
 
 
 def move(
@@ -107,9 +107,9 @@ def check_elsewhere(run: Run, model: ModelSpec, layers: Sequence[int], site: str
 def tokens_read(run: Run) -> int:
     """About how many activations a move of `run` reads of each layer: the explored ones, and of
     other prompts with a source all up to the last."""
-    prompts = pd.read_parquet(run.directory / "prompts.parquet", columns=["prompt_id", "explored"])
+    prompts = read_frame(run.directory / "prompts.parquet", columns=["prompt_id", "explored"])
     explored = set(prompts["prompt_id"][prompts["explored"]])
-    sources = pd.read_parquet(run.directory / "sources.parquet", columns=["prompt_id", "position"])
+    sources = read_frame(run.directory / "sources.parquet", columns=["prompt_id", "position"])
     last = sources.groupby("prompt_id")["position"].max() + 1 - run.config.skip_first
     return int(run.metrics["explored_tokens"] + last[~last.index.isin(explored)].sum())
 
@@ -168,7 +168,7 @@ class Move:
 
     def prompts(self) -> list[Prompt]:
         """Those that the run read, in their order."""
-        table = pd.read_parquet(
+        table = read_frame(
             self.run.directory / "prompts.parquet", columns=["prompt_id", "text", "title"]
         )
         return [Prompt(*row) for row in table.itertuples(index=False)]

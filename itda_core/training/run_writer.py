@@ -15,6 +15,7 @@ from itda_core.files import write_json
 from itda_core.runs.rows import DeviceRows, RowFile
 from itda_core.runs.run import new_run
 from itda_core.runs.training_context import TrainingContext
+from itda_core.tables import write_frame
 from itda_core.training.encoding import Encoder, EncoderHere, write_codes
 from itda_core.training.held_out import HeldOutActivations
 
@@ -65,11 +66,11 @@ class RunWriter:
         with new_run(directory.parent, directory.name) as folder:
             dictionary = dictionary.to(self._context.device)
             dictionary.save(folder)
-            dictionary.source_table().to_parquet(folder / "sources.parquet")
+            write_frame(dictionary.source_table(), folder / "sources.parquet")
             encoder = self._encoder(layer, dictionary)
             blocks = encoder.blocks(explored)
             codes = yield from write_codes(folder, self._context, dictionary, blocks)
-            self._prompt_table.to_parquet(folder / "prompts.parquet")
+            write_frame(self._prompt_table, folder / "prompts.parquet")
             held_out = yield from encoder.held_out()
             metrics = {**facts, "atoms": len(dictionary), **codes, **held_out}
             write_json(folder / "metrics.json", metrics)

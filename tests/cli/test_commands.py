@@ -329,7 +329,10 @@ def test_import_and_rebuild_fill_the_database(cli, runs_folder, ids):
     told = one_json(cli("import", ids[0], "--runs", runs_folder, "--json"))
     assert told == {"runs": [{"run_id": ids[0], "imported": False}]}
     told = one_json(cli("rebuild", "--runs", runs_folder, "--json"))
-    assert told == {"database": str(data_directory() / "explorer.duckdb"), "runs": 3}
+    assert told == {
+        "database": str(data_directory() / "explorer.duckdb"), "runs": 3, "kept_aside": None,
+        "left_out": [], "notes": [],
+    }  # fmt: skip
     assert table(cli("rebuild"))[1][1] == "0"
 
 

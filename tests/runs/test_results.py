@@ -150,7 +150,7 @@ def test_a_folder_that_can_not_be_written_to_is_a_sentence(run, result, monkeypa
     def refuse(*_arguments):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("itda_core.runs.results.write_json", refuse)
+    monkeypatch.setattr("itda_core.runs.results.write_sealed", refuse)
     with pytest.raises(ItdaError, match="can't be written to"):
         save_evaluation(run, result)
 

@@ -12,6 +12,7 @@ from itda_core.files import write_json
 from itda_core.leftovers import temporary_name
 from itda_core.runs.run import RUN_FILES, delete_run, find_run, list_runs, new_run, read_run
 from itda_core.runs.workspace import delete_interrupted, interrupted_trainings
+from itda_core.sealed import seal
 from tests.support.trained_runs import shared_runs, tiny_config
 
 
@@ -78,6 +79,7 @@ def test_runs_are_listed_oldest_first_then_by_layer(runs):
     assert listed(runs) == [0, 1, 2]
     oldest = list_runs(runs)[2].directory / "config.json"
     oldest.write_text(json.dumps(json.loads(oldest.read_text()) | {"created": "1999-01-01"}))
+    seal(oldest.parent)
     assert listed(runs) == [2, 0, 1]
 
 

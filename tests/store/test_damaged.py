@@ -10,7 +10,8 @@ from itda_core.errors import RunError
 from itda_core.runs.results import EVALUATION_FILE
 from itda_core.runs.run import list_runs, survey
 from itda_core.store.database import Database
-from itda_core.store.index import Index, rebuild
+from itda_core.store.index import Index
+from itda_core.store.rebuilding import rebuild
 
 DEEP = "[" * 100_000
 VALUES = [None, True, -1, 10**400, 1e308, "", "x" * 10_000, "\ud800", [], [[]], {}, {"a": None}]

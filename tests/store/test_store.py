@@ -18,6 +18,7 @@ from itda_core.errors import RunError, StoreError
 from itda_core.runs.labels import Change, Label, add_changes, labels_file
 from itda_core.runs.latent_comparisons import latent_comparisons_folder
 from itda_core.runs.run import list_runs, survey
+from itda_core.sealed import seal
 from itda_core.store import importer as importer_module
 from itda_core.store import index as index_module
 from itda_core.store.store import SCHEMA_VERSION, Store, rebuild
@@ -120,7 +121,7 @@ def test_a_damaged_run_is_named_and_does_not_keep_the_others_out(
     shutil.copytree(runs_folder, copy)
     damaged = list_runs(copy)[1].directory
     (damaged / file).write_bytes(b"PAR1 this is no table")
-    with pytest.raises(RunError, match=rf"{damaged.name} is damaged .*delete it and train again"):
+    with pytest.raises(RunError, match=rf"{damaged.name}.* is damaged .*delete it and train again"):
         store.import_new(copy)
     assert store.runs.table()["layer"].tolist() == [0, 2]
     assert set(contents(store)["codes"]["run_id"]) == set(store.runs.table()["run_id"])
@@ -132,6 +133,7 @@ def test_a_run_with_whole_tables_is_not_to_be_deleted(store, runs_folder, tmp_pa
     shutil.copytree(runs_folder, copy)
     file = list_runs(copy)[1].directory / "metrics.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"tokens": 2**70}))
+    seal(file.parent)
     with pytest.raises(
         RunError, match=r"what the database can't hold .*left as they are"
     ) as failed:
@@ -296,7 +298,7 @@ def test_a_damaged_run_is_told_of_each_time_and_read_again_when_it_changes(
     damaged = list_runs(copied)[1].directory
     (damaged / "codes.parquet").write_bytes(b"PAR1 this is no table")
     for _ in range(3):
-        with pytest.raises(RunError, match=rf"{damaged.name} is damaged"):
+        with pytest.raises(RunError, match=rf"{damaged.name}.* is damaged"):
             store.import_new(copied)
     assert len(readings) == 1
     # Written in place, so that the directory itself stays as it was.

@@ -1,0 +1,234 @@
+"""Whether the files of a run are what was written: by their digests, and by what they say."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors import safe_open
+
+from itda_core.corpus.corpus import prompt_id
+from itda_core.errors import RunError
+from itda_core.files import disk_errors_as_sentences, read_json, why_unreadable
+from itda_core.runs.run import DAMAGED, NEAR_MISS_FILE, RUN_FILES, Run, read_run
+from itda_core.sealed import DIGESTS_FILE, faults, is_sealed, seal, sealed_names
+from itda_core.tables import open_table, read_frame, read_table
+
+_REMEDIES = {
+    "evaluation.json": "Evaluate it again: python -m itda_core evaluate {} --save",
+    "probing.json": "Probe it again: python -m itda_core probe {} --save",
+    "map.parquet": "Map it again: python -m itda_core map {}",
+    "scores.parquet": "Score it again: python -m itda_core score {}",
+    DIGESTS_FILE: "Move it away, and have the run checked and sealed: python -m itda_core doctor "
+    "--seal",
+}
+"""What makes a file again without which the run is whole"""
+_WHOLE_WITHOUT = (
+    "Bring back a copy of it. The run is whole without it: else move it away, and have its digest "
+    "forgotten: python -m itda_core doctor --seal"
+)
+_NOT_UNIT = 1e-4
+"""How far the length of an atom may be from 1: rounding is a thousandth of that"""
+_MOST_PROBLEMS = 5
+"""Of one run, that are named"""
+
+
+class DamagedFile(RunError):
+    """A file of a run is not what was written."""
+
+    def __init__(self, message: str, path: Path):
+        super().__init__(message)
+        self.path = path
+
+
+def by_digests(directory: Path, only_sizes: bool = False) -> list[DamagedFile]:
+    """Why files of a run are not what was written; none of a run without digests. only_sizes:
+    without reading them."""
+    found = faults(directory, only_sizes=only_sizes)
+    return [_error(directory / name, error) for name, error in found.items()]
+
+
+def is_vital(error: DamagedFile) -> bool:
+    """Whether one of `by_digests` or `by_content` is of a file without which there is no run."""
+    return error.path.name in RUN_FILES
+
+
+def _error(path: Path, error: Exception) -> DamagedFile:
+    remedy = DAMAGED if path.name in RUN_FILES else _REMEDIES.get(path.name, _WHOLE_WITHOUT)
+    sentence = why_unreadable(path, error, remedy.format(path.parent.name))
+    return DamagedFile(str(sentence), path)
+
+
+def by_content(run: Run) -> list[DamagedFile]:
+    """Why files of a run can't be what was written, by what they say themselves and of each other:
+    all that tells of a run without digests."""
+    found: list[DamagedFile] = []
+    for name, check in (
+        ("dictionary.safetensors", _dictionary),
+        ("sources.parquet", _sources),
+        ("prompts.parquet", _prompts),
+        ("codes.parquet", _codes),
+        ("progress.jsonl", _progress),
+        *((path.name, _any_file) for path in sorted(run.directory.glob("*.*"))),
+    ):
+        if name in (DIGESTS_FILE, "config.json") or (run.directory / name).is_dir():
+            continue
+        try:
+            for problem in check(run, run.directory / name):
+                raise ValueError(problem)
+        except Exception as error:  # whatever reading it raises says that it can't be read
+            if not isinstance(error, FileNotFoundError) or name in RUN_FILES:
+                found.append(_error(run.directory / name, error))
+    by_file = {error.path: error for error in reversed(found)}
+    return [*reversed(by_file.values())][:_MOST_PROBLEMS]
+
+
+def check_run(run: Run, deep: bool = False) -> list[DamagedFile]:
+    """What is wrong with the files of a run: by their digests, and without digests, or where it
+    should be looked at deeply, by their content."""
+    found = by_digests(run.directory)
+    if deep or not is_sealed(run.directory):
+        named = {error.path for error in found}
+        found += [error for error in by_content(run) if error.path not in named]
+    return found
+
+
+def check_vital(run: Run) -> list[DamagedFile]:
+    """Raises the first of `check_run` without whose file there is no run; returns the others."""
+    found = check_run(run)
+    for error in found:
+        if is_vital(error):
+            raise error
+    return found
+
+
+def seal_run(directory: Path) -> bool:
+    """Give a run digests that has none, and digests to files that came without one; forget those
+    of files that are gone and needed by nothing. Whether anything changed. Raises RunError where
+    something of the run is damaged: what is damaged is never sealed."""
+    run = read_run(directory)
+    problems = check_run(run, deep=True)
+    gone = {name for name in sealed_names_of(directory) if not (directory / name).exists()}
+    damaged = [error for error in problems if error.path.name not in gone - set(RUN_FILES)]
+    if damaged:
+        raise damaged[0]
+    there = {path.name for path in directory.iterdir() if not path.name.startswith(".")}
+    if there - {DIGESTS_FILE} == set(sealed_names_of(directory)):
+        return False
+    with disk_errors_as_sentences(directory):
+        seal(directory)
+    return True
+
+
+def sealed_names_of(directory: Path) -> list[str]:
+    """The files of a run that have digests. Raises RunError where these can't be read."""
+    try:
+        return sealed_names(directory)
+    except (OSError, ValueError) as error:
+        raise _error(directory / DIGESTS_FILE, error) from error
+
+
+# What each file says. Each check yields what is wrong with it.
+
+
+def _header(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    with safe_open(path, "np") as opened:
+        header = json.loads((opened.metadata() or {}).get("itda", "null"))
+        return header, {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+
+
+def _dictionary(run: Run, path: Path) -> Iterator[str]:
+    header, tensors = _header(path)
+    atoms, offset = tensors["atoms"], tensors["offset"]
+    if (
+        atoms.shape != (run.metrics["atoms"], run.about["d_model"])
+        or offset.shape != atoms.shape[1:]
+    ):
+        yield f"it has {len(atoms):,} atoms, and metrics.json says {run.metrics['atoms']:,}"
+    if header["hook_point"]["layer"] != run.layer:
+        yield f"it is of layer {header['hook_point']['layer']}, and config.json says {run.layer}"
+    if not all(
+        np.isfinite(values).all() for values in tensors.values() if values.dtype.kind == "f"
+    ):
+        yield "it has numbers that are none"
+    norms = np.linalg.norm(atoms.astype(np.float64), axis=1)
+    is_unit = np.abs(norms - 1) < _NOT_UNIT
+    if run.kind == "sae":  # a row of zeros of its decoder stays one
+        is_unit |= norms == 0
+    if not is_unit.all():
+        yield f"the atom of latent {int(np.argmin(is_unit))} is not of length 1"
+
+
+def _sources(run: Run, path: Path) -> Iterator[str]:
+    table = read_frame(path)
+    _, tensors = _header(run.directory / "dictionary.safetensors")
+    inside = read_frame(io.BytesIO(tensors["sources"].tobytes()))
+    if list(table["latent"]) != list(range(run.metrics["atoms"])):
+        yield "its latents do not count from 0 to the number of atoms"
+    for name in inside.columns.intersection(table.columns):
+        if not inside[name].reset_index(drop=True).equals(table[name].reset_index(drop=True)):
+            yield f"its column {name} is not the one in dictionary.safetensors"
+
+
+def _prompts(run: Run, path: Path) -> Iterator[str]:
+    table = read_frame(path)
+    for name, text, starts, ends in zip(
+        table["prompt_id"], table["text"], table["starts"], table["ends"], strict=True
+    ):
+        if prompt_id(text) != name:
+            yield f"the text of the prompt {name} is another one"
+        if len(starts) != len(ends) or (starts > ends).any() or (ends > len(text)).any():
+            yield f"the tokens of the prompt {name} don't lie in its text"
+    named = set(read_frame(run.directory / "sources.parquet", columns=["prompt_id"])["prompt_id"])
+    if run.kind == "itda" and not named <= set(table["prompt_id"]):
+        yield "it lacks prompts that sources are from"
+
+
+def _codes(run: Run, path: Path) -> Iterator[str]:
+    known = set(read_frame(run.directory / "prompts.parquet", columns=["prompt_id"])["prompt_id"])
+    n_atoms, is_used = run.metrics["atoms"], np.zeros(run.metrics["atoms"], bool)
+    file = open_table(path, read_dictionary=["prompt_id"])
+    for number in range(file.num_row_groups):
+        block = file.read_row_group(number).to_pandas()
+        latents = block["latent"].to_numpy()
+        if len(latents) and not (latents.min() >= 0 and latents.max() < n_atoms):
+            yield "it names latents that there are none"
+        if not np.isfinite(block["coefficient"]).all():
+            yield "it has coefficients that are no numbers"
+        if not set(block["prompt_id"].cat.categories) <= known or (block["position"] < 0).any():
+            yield "it names tokens of prompts that are not in prompts.parquet"
+        if (
+            run.kind == "itda"
+            and len(block)
+            and not block["step"].between(0, run.config.l0 - 1).all()
+        ):
+            yield "it has steps beyond the L0"
+        is_used[latents] = True
+    said = run.metrics.get("unused_share")
+    if said is not None and abs(said - (1 - is_used.mean())) > 1e-9:
+        yield f"it leaves {1 - is_used.mean():.4f} of the latents unused, metrics.json says {said}"
+
+
+def _progress(run: Run, path: Path) -> Iterator[str]:  # noqa: ARG001
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        if not isinstance(json.loads(line), dict):
+            yield f"line {number} is no progress"
+
+
+def _any_file(run: Run, path: Path) -> Iterator[str]:
+    """What can be told of files that are added to a run, and of its near misses."""
+    if path.suffix == ".json":
+        read_json(path)
+    elif path.suffix == ".parquet" and path.name not in RUN_FILES:
+        table = read_table(path).to_pandas()
+        n_atoms = run.metrics["atoms"]
+        is_whole = path.name == NEAR_MISS_FILE or len(table) == n_atoms
+        if "latent" not in table or not is_whole or not _is_within(table["latent"], n_atoms):
+            yield "it is of other latents"
+
+
+def _is_within(latents: pd.Series, n_atoms: int) -> bool:
+    return bool(latents.between(0, n_atoms - 1).all())

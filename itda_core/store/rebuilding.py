@@ -1,0 +1,111 @@
+"""The database made anew from the run directories; what is damaged is kept aside."""
+
+import contextlib
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+
+from itda_core.errors import (
+    ItdaError,
+    RunError,
+    StoreError,
+    StoreNotOursError,
+    StoreOutdatedError,
+    first_line,
+)
+from itda_core.store.database import Database, connect
+from itda_core.store.index import Index
+from itda_core.store.kept_labels import write_back_labels
+from itda_core.store.look import look
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What a rebuild made."""
+
+    runs: int
+    left_out: RunError | None
+    """why some of what is there is not in it"""
+    kept_aside: Path | None
+    """where a damaged file that was there is now"""
+    notes: list[str] = field(default_factory=list)
+    """what else there is to know, a sentence each"""
+
+
+def rebuild(path: Path, runs: Path) -> int:
+    """`rebuild_all`, which returns how many runs there are. Raises RunError after all others are in
+    where one can't be."""
+    done = rebuild_all(path, runs)
+    if done.left_out:
+        raise done.left_out
+    return done.runs
+
+
+def rebuild_all(path: Path, runs: Path) -> Rebuilt:
+    """Make the database anew from the run directories.
+
+    The old file is replaced only when the new one is whole; one that is damaged is kept beside it,
+    and labels that are in it alone are written back to their file, where they can be read. Raises
+    StoreError where the old one is open in another process or of a newer version, and RunError
+    where no run can be taken in and the old file can be used: it stays.
+    """
+    damage = _damage(path)
+    notes = _with_its_labels(path, runs)
+    temporary = path.with_name(f".{path.name}-rebuild")
+    temporary.unlink(missing_ok=True)
+    database, left_out = Database(temporary), None
+    try:
+        Index(database).import_new(runs)
+    except RunError as error:  # the others are in all the same
+        left_out = error
+    finally:
+        count = len(database.query("SELECT run FROM runs"))
+        database.close()
+    if left_out and not count and path.exists() and damage is None:
+        temporary.unlink()
+        raise left_out
+    is_kept = damage is not None and not isinstance(damage, StoreOutdatedError)
+    aside = _put_aside(path) if is_kept else None
+    temporary.replace(path)
+    path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
+    return Rebuilt(count, left_out, aside, notes)
+
+
+def _damage(path: Path) -> StoreError | None:
+    """Why a database can't be used as it is; None where it can, or there is none. Raises
+    StoreNotOursError where another process holds it or a newer version wrote it: it is left
+    alone."""
+    if not path.exists():
+        return None
+    try:
+        Database(path).close()  # which brings one of an earlier version up to date
+        look(path, deep=True)
+    except StoreNotOursError:
+        raise
+    except StoreError as error:
+        return error
+    return None
+
+
+def _with_its_labels(path: Path, runs: Path) -> list[str]:
+    """Have the labels that only the old database has in their file."""
+    if not path.exists():
+        return []
+    with contextlib.suppress(StoreError, duckdb.Error), contextlib.closing(connect(path)) as old:
+        try:
+            return list(filter(None, [write_back_labels(old, path, runs)]))
+        except (OSError, ItdaError) as error:
+            return [f"Labels that are in {path} alone could not be kept ({first_line(error)})."]
+    return []
+
+
+def _put_aside(path: Path) -> Path:
+    """Rename a damaged file, and what DuckDB keeps beside it, to a name that is free."""
+    names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count(1))
+    aside = next(name for name in names if not name.exists())
+    for ending in (".wal", ""):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(f"{path.name}{ending}").rename(aside.with_name(f"{aside.name}{ending}"))
+    return aside

@@ -1,0 +1,52 @@
+"""What DuckDB says of its file, as a sentence with the remedy."""
+
+import re
+from pathlib import Path
+
+import duckdb
+
+from itda_core.errors import StoreDamagedError, StoreError, StoreNotOursError, first_line
+
+REBUILD = (
+    "Make it anew from the run directories: Rebuild on the Overview page, or python -m itda_core "
+    "rebuild. The file is kept beside it, and labels that are in it alone are written back where "
+    "they can be read."
+)
+_OF_THE_FILE = (
+    duckdb.FatalException,
+    duckdb.InternalException,
+    duckdb.IOException,
+    duckdb.SerializationException,
+)
+"""Kinds of errors that no query of ours is to blame for"""
+
+
+def why_not_opened(path: Path | str, message: str) -> StoreError:
+    holder = re.search(r"PID (\d+)", message)
+    if holder:
+        return StoreNotOursError(
+            f"{path} is open in another process (pid {holder[1]}). Use the explorer that is "
+            "running, close it, or start this one with ITDA_DATA=another/folder."
+        )
+    if "serialized" in message or "newer version" in message or "version number" in message:
+        return StoreNotOursError(
+            f"{path} was written by a newer version of DuckDB. Update the explorer, or set "
+            "ITDA_DATA to another folder."
+        )
+    return StoreDamagedError(
+        f"{path} can't be opened as a database ({message.splitlines()[0]}). {REBUILD}"
+    )
+
+
+def why_damaged(path: Path | str, error: Exception) -> StoreError:
+    """Any error of a file that holds what it should not."""
+    return StoreDamagedError(f"{path} is damaged ({first_line(error)}). {REBUILD}")
+
+
+def of_the_file(path: Path | str, error: duckdb.Error) -> StoreError | None:
+    """The same of an error of a query, where the file is to blame; None where something else is: a
+    full disk, another file that is read, or what is asked."""
+    message = str(error)
+    is_other = ".parquet" in message or "No space left" in message or "Out of Memory" in message
+    is_own = isinstance(error, _OF_THE_FILE) or "nvalidated" in message
+    return why_damaged(path, error) if is_own and not is_other else None

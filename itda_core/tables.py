@@ -1,0 +1,39 @@
+"""Parquet files whose pages have checksums, which are checked wherever a file is read."""
+
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def write_table(table: pa.Table, where: Path | BinaryIO, compression: str = "snappy") -> None:
+    """A table as a file."""
+    pq.write_table(table, where, compression=compression, write_page_checksum=True)
+
+
+def table_writer(where: Path, schema: pa.Schema, compression: str = "snappy") -> pq.ParquetWriter:
+    """Takes a table part by part; to be closed."""
+    return pq.ParquetWriter(where, schema, compression=compression, write_page_checksum=True)
+
+
+def write_frame(frame: pd.DataFrame, where: Path | BinaryIO, index: bool | None = None) -> None:
+    """index: whether the index is a column; by default where it is more than a range."""
+    frame.to_parquet(where, index=index, write_page_checksum=True)
+
+
+def read_table(where: Path | BinaryIO, **options: Any) -> pa.Table:
+    """options: those of `pyarrow.parquet.read_table`. Raises OSError where a page is not what was
+    written; a file of before has no checksums."""
+    return pq.read_table(where, page_checksum_verification=True, **options)
+
+
+def read_frame(where: Path | BinaryIO, **options: Any) -> pd.DataFrame:
+    """The same as pandas has it."""
+    return pd.read_parquet(where, page_checksum_verification=True, **options)
+
+
+def open_table(where: Path, **options: Any) -> pq.ParquetFile:
+    """To be read part by part. options: those of `pyarrow.parquet.ParquetFile`."""
+    return pq.ParquetFile(where, page_checksum_verification=True, **options)

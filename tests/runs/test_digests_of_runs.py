@@ -1,0 +1,283 @@
+"""A bit that flips anywhere in a run, or beside it, is noticed by all that reads it."""
+
+import json
+import random
+import shutil
+
+import pandas as pd
+import pytest
+
+from itda_core.analysis.latent_map import MAP_FILE, map_latents, read_map, save_map
+from itda_core.errors import RunError
+from itda_core.exchange.export import export_files
+from itda_core.runs.checks import by_content, by_digests, check_run, seal_run
+from itda_core.runs.comparisons import read_comparisons, save_comparisons
+from itda_core.runs.results import EVALUATION_FILE, read_evaluation, save_evaluation
+from itda_core.runs.run import ALL_FILES, RUN_FILES, list_runs, read_run, survey
+from itda_core.sealed import DIGESTS_FILE, faults, seal
+from itda_core.store.database import Database
+from itda_core.store.index import Index
+
+RESULT = {
+    "seconds": 1, "measured_on": {}, "tokens": 5, "massive_tokens": 0, "unused_share": 0.5,
+    "by_l0": [{"l0": 1, "fvu": 0.5}], "density": {}, "errors": {},
+}  # fmt: skip
+FLIPS_A_FILE = 6
+
+
+@pytest.fixture
+def folder(runs_folder, tmp_path):
+    """Runs, of which the first has an evaluation and a map."""
+    folder = shutil.copytree(runs_folder, tmp_path / "data" / "runs")
+    run = list_runs(folder)[0]
+    save_evaluation(run, RESULT)
+    save_map(run, map_latents(run.dictionary(), "svd"), "svd")
+    return folder
+
+
+def flip(path, place, bit):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1 << bit
+    path.write_bytes(content)
+
+
+def flips(content, draw):
+    """The first and the last byte, and some between."""
+    places = [0, len(content) - 1, *(draw.randrange(len(content)) for _ in range(FLIPS_A_FILE - 2))]
+    return [(place, draw.randrange(8)) for place in places]
+
+
+def test_a_run_has_digests_and_what_is_added_has_one_as_well(folder):
+    run = list_runs(folder)[0]
+    told = json.loads((run.directory / DIGESTS_FILE).read_text())
+    expected = {*ALL_FILES, EVALUATION_FILE, MAP_FILE} - {DIGESTS_FILE}
+    assert set(told["files"]) == expected
+    assert check_run(run, deep=True) == []
+
+
+def test_a_flipped_bit_in_any_file_of_a_run_is_noticed(folder):
+    run, draw, count = list_runs(folder)[0], random.Random(22), 0
+    for name in (*ALL_FILES, EVALUATION_FILE, MAP_FILE):
+        path = run.directory / name
+        content = path.read_bytes()
+        for place, bit in flips(content, draw):
+            flip(path, place, bit)
+            found = by_digests(run.directory)
+            assert [error.path.name for error in found] == [name], (name, place, bit)
+            assert str(path) in str(found[0])
+            path.write_bytes(content)
+            count += 1
+    assert count >= 40
+    assert by_digests(run.directory) == []
+
+
+@pytest.mark.parametrize("name", RUN_FILES)
+def test_a_run_with_a_flipped_bit_is_not_taken_in_and_is_named(folder, name):
+    spoiled, *whole = list_runs(folder)
+    flip(spoiled.directory / name, (spoiled.directory / name).stat().st_size // 2, 3)
+    database = Database()
+    with pytest.raises(RunError, match="is damaged") as raised:
+        Index(database).import_new(folder)
+    assert str(spoiled.directory) in str(raised.value)
+    assert set(database.query("SELECT run_id FROM runs")["run_id"]) == {run.run_id for run in whole}
+    database.close()
+
+
+@pytest.mark.parametrize("name", ["nearly.parquet", "progress.jsonl", MAP_FILE, EVALUATION_FILE])
+def test_a_run_is_whole_without_what_was_added_and_that_is_named(folder, name):
+    run = list_runs(folder)[0]
+    flip(run.directory / name, (run.directory / name).stat().st_size // 2, 0)
+    database = Database()
+    with pytest.raises(RunError, match=name):
+        Index(database).import_new(folder)
+    assert len(database.query("SELECT run_id FROM runs")) == len(list_runs(folder))
+    database.close()
+
+
+def test_a_changed_number_that_is_still_one_is_not_shown(folder):
+    run = list_runs(folder)[0]
+    path = run.directory / EVALUATION_FILE
+    path.write_text(path.read_text().replace('"fvu": 0.5', '"fvu": 0.4'))
+    with pytest.raises(RunError, match=r"is not what was written.*Evaluate it again"):
+        read_evaluation(run)
+    table = pd.read_parquet(run.directory / MAP_FILE)
+    table.assign(x=-table["x"]).to_parquet(run.directory / MAP_FILE)
+    with pytest.raises(RunError, match=r"Map it again"):
+        read_map(run)
+    path = run.directory / "metrics.json"
+    metrics = json.loads(path.read_text())
+    path.write_text(json.dumps({**metrics, "fvu": metrics["fvu"] / 2}))
+    assert run.run_id not in [one.run_id for one in survey(folder)[0]]
+
+
+def test_a_file_that_is_gone_is_noticed_where_the_run_is_whole_without_it(folder):
+    run = list_runs(folder)[0]
+    (run.directory / "nearly.parquet").unlink()
+    [error] = by_digests(run.directory)
+    assert "nearly.parquet is damaged (it is gone)" in str(error)
+    assert "doctor --seal" in str(error)
+    assert seal_run(run.directory)
+    assert by_digests(run.directory) == []
+
+
+def test_what_is_measured_anew_has_its_new_digest(folder):
+    run = list_runs(folder)[0]
+    for tokens in (6, 7):
+        save_evaluation(run, {**RESULT, "tokens": tokens})
+        assert read_evaluation(run)["tokens"] == tokens
+        assert by_digests(run.directory) == []
+
+
+def test_a_process_that_dies_between_a_digest_and_its_file_leaves_both_good(folder, monkeypatch):
+    from itda_core import sealed
+
+    run, write = list_runs(folder)[0], sealed.write_atomically
+    for calls in range(3):  # before the digest, before the file, before it is settled
+        left = [calls]
+
+        def dies(path, content, left=left):
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            write(path, content)
+
+        monkeypatch.setattr(sealed, "write_atomically", dies)
+        with pytest.raises(KeyboardInterrupt):
+            save_evaluation(run, {**RESULT, "tokens": 10 + calls})
+        monkeypatch.setattr(sealed, "write_atomically", write)
+        assert by_digests(run.directory) == []
+        assert read_evaluation(run)["tokens"] == (12 if calls == 2 else 5)
+    save_evaluation(run, {**RESULT, "tokens": 20})
+    assert by_digests(run.directory) == []
+
+
+def test_a_run_of_before_is_read_and_gets_digests_when_it_is_sealed(folder):
+    run = list_runs(folder)[0]
+    (run.directory / DIGESTS_FILE).unlink()
+    database = Database()
+    assert run.run_id in Index(database).import_new(folder)
+    database.close()
+    save_evaluation(run, RESULT)  # begins no digests of one file alone
+    assert not (run.directory / DIGESTS_FILE).exists()
+    assert seal_run(run.directory)
+    assert not seal_run(run.directory)
+    flip(run.directory / "codes.parquet", 2_000, 1)
+    assert "codes.parquet" in faults(run.directory)
+    with pytest.raises(RunError, match=r"codes\.parquet is damaged"):
+        seal_run(run.directory)
+    assert "codes.parquet" in faults(run.directory)
+
+
+def _scale_an_atom(directory):
+    import safetensors.torch
+    from safetensors import safe_open
+
+    path = directory / "dictionary.safetensors"
+    with safe_open(path, "pt") as opened:
+        metadata = opened.metadata()
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    tensors["atoms"][7] *= 1.5
+    path.write_bytes(safetensors.torch.save(tensors, metadata))
+
+
+def _other_source(directory):
+    table = pd.read_parquet(directory / "sources.parquet")
+    table.loc[3, "position"] += 1
+    table.to_parquet(directory / "sources.parquet")
+
+
+def _other_text(directory):
+    table = pd.read_parquet(directory / "prompts.parquet")
+    table.loc[2, "text"] = table.loc[2, "text"].replace("a", "e")
+    table.to_parquet(directory / "prompts.parquet")
+
+
+def _fewer_codes(directory):
+    table = pd.read_parquet(directory / "codes.parquet")
+    table[table["latent"] != table["latent"].max()].to_parquet(directory / "codes.parquet")
+
+
+def _no_number(directory):
+    table = pd.read_parquet(directory / "codes.parquet")
+    table.loc[5, "coefficient"] = float("nan")
+    table.to_parquet(directory / "codes.parquet")
+
+
+def _other_count(directory):
+    metrics = json.loads((directory / "metrics.json").read_text())
+    (directory / "metrics.json").write_text(json.dumps({**metrics, "atoms": metrics["atoms"] - 1}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_scale_an_atom, "the atom of latent 7 is not of length 1"),
+        (_other_source, "its column position is not the one in dictionary.safetensors"),
+        (_other_text, "is another one"),
+        (_fewer_codes, "of the latents unused"),
+        (_no_number, "coefficients that are no numbers"),
+        (_other_count, "atoms, and metrics.json says"),
+    ],
+)
+def test_without_digests_a_run_is_checked_by_what_it_says(folder, spoil, said):
+    run = list_runs(folder)[0]
+    (run.directory / DIGESTS_FILE).unlink()
+    spoil(run.directory)
+    run = read_run(run.directory)
+    assert said in " ".join(map(str, by_content(run)))
+    database = Database()
+    with pytest.raises(RunError, match="is damaged"):
+        Index(database).import_new(folder)
+    assert run.run_id not in set(database.query("SELECT run_id FROM runs")["run_id"])
+    database.close()
+    with pytest.raises(RunError):
+        seal_run(run.directory)
+
+
+def test_pages_of_tables_have_checksums_that_are_read(folder):
+    """Half of a table is numbers of the codes; without digests a flip there is found as well."""
+    run, draw = list_runs(folder)[0], random.Random(1)
+    (run.directory / DIGESTS_FILE).unlink()
+    path = run.directory / "codes.parquet"
+    content = path.read_bytes()
+    for _ in range(20):
+        flip(path, draw.randrange(len(content) // 10, len(content) // 2), draw.randrange(8))
+        assert "codes.parquet" in [error.path.name for error in by_content(run)]
+        path.write_bytes(content)
+
+
+def test_an_export_holds_digests_of_its_files_alone_and_nothing_damaged(folder, tmp_path):
+    run = list_runs(folder)[0]
+    for name, content in export_files(run, "run").items():
+        path = tmp_path / "out" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    copy = read_run(tmp_path / "out" / run.run_id)
+    assert check_run(copy, deep=True) == []
+    assert {path.name for path in copy.directory.iterdir()} == set(ALL_FILES)
+    flip(run.directory / "prompts.parquet", 500, 2)
+    with pytest.raises(RunError, match=r"prompts\.parquet is damaged"):
+        export_files(run, "run")
+
+
+def test_a_comparison_with_a_flipped_bit_is_named_and_left_out(tmp_path):
+    rows = [
+        {"measure": "m", "a": "x", "b": "y", "value": 0.25, "reason": "", "tokens": 9, "unit": "u"}
+    ]
+    path = save_comparisons(tmp_path, rows)
+    assert read_comparisons(tmp_path)[0]["value"].tolist() == [0.25]
+    content, draw = path.read_bytes(), random.Random(3)
+    for place, bit in flips(content, draw):
+        flip(path, place, bit)
+        table, failed = read_comparisons(tmp_path)
+        assert table.empty
+        assert path.name in str(failed)
+        path.write_bytes(content)
+
+
+def test_sealing_again_what_was_changed_on_purpose_is_possible(folder):
+    run = list_runs(folder)[0]
+    (run.directory / "progress.jsonl").write_text('{"stage": "done"}\n')
+    assert by_digests(run.directory)
+    seal(run.directory)
+    assert by_digests(run.directory) == []

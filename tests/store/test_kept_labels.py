@@ -1,0 +1,157 @@
+"""An empty, missing or shortened file of labels costs no label that the database has, and a damaged
+database is kept aside."""
+
+import json
+import shutil
+
+import duckdb
+import pytest
+
+from itda_core.errors import RunError, StoreError
+from itda_core.runs.labels import Change, Label, add_changes, labels_file, read_changes
+from itda_core.runs.run import list_runs
+from itda_core.store.rebuilding import rebuild_all
+from itda_core.store.store import FILE_NAME, Store
+
+LINES = [
+    {"label": "war", "changed": "2026-01-01T00:00:00+00:00"},
+    {"note": "a note", "changed": "2026-01-02T00:00:00+00:00"},
+    {"bookmarked": True, "lists": ["x", "y"], "changed": "2026-01-03T00:00:00+00:00"},
+]
+
+
+@pytest.fixture
+def data(runs_folder, tmp_path):
+    """A data folder with three labels, in file and database."""
+    data = tmp_path / "data"
+    shutil.copytree(runs_folder, data / "runs")
+    run = list_runs(data / "runs")[0]
+    sources = run.dictionary().sources
+    content = ""
+    for latent, line in enumerate(LINES):
+        row = sources.iloc[latent]
+        source = {"run_id": run.run_id, "latent": latent, "prompt_id": row["prompt_id"]}
+        place = {"position": int(row["position"]), "span": [int(row["start"]), int(row["end"])]}
+        content += json.dumps({**source, **place, **line}) + "\n"
+    (data / "labels.jsonl").write_text(content)
+    opened(data)
+    return data
+
+
+def opened(data):
+    """What the explorer shows of the labels after it was opened, and what it says."""
+    store = Store(data / FILE_NAME)
+    try:
+        store.import_new(data / "runs")
+    finally:
+        table = store.database.query(
+            "SELECT * EXCLUDE (changed, label_changed, note_changed) FROM labels ORDER BY latent"
+        )
+        store.close()
+    return table.to_dict("list"), store.index.notes
+
+
+@pytest.mark.parametrize("lines", [None, [], [0], [1, 2]], ids=["gone", "empty", "one", "two"])
+def test_labels_that_the_file_has_lost_are_written_back(data, lines):
+    before, notes = opened(data)
+    assert notes == []
+    file = labels_file(data / "runs")
+    content = file.read_text().splitlines(keepends=True)
+    file.unlink()
+    if lines is not None:
+        file.write_text("".join(content[line] for line in lines))
+    after, [said] = opened(data)
+    assert str(after) == str(before)
+    lost = 3 - len(lines or [])
+    count = "1 label" if lost == 1 else f"{lost} labels"
+    assert said == f"{file} had lost {count} that the database still had: written back."
+    changes, bad = read_changes(file.read_bytes())
+    assert bad == []
+    told = {
+        (one.label.latent, name): value for one in changes for name, value in one.values.items()
+    }
+    assert told[0, "label"] == "war"
+    assert told[1, "note"] == "a note"
+    assert told[2, "lists"] == ("x", "y")
+    times = {one.label.changed[:10] for one in changes if one.label.latent == 0}
+    assert times == {"2026-01-01"}  # as it was written, so that a newer one stays newer
+    assert str(opened(data)) == str((after, []))
+
+
+def test_what_the_file_says_later_counts(data):
+    """A label that was taken away, or changed, while the database was not looked at."""
+    file = labels_file(data / "runs")
+    [first, *_] = read_changes(file.read_bytes())[0]
+    fields = dict(
+        zip(("run_id", "latent", "prompt_id", "position"), first.label.source, strict=True)
+    )
+    add_changes(file, [Change(Label(**fields, label=""), ("label",))])
+    content = file.read_bytes()
+    table, notes = opened(data)
+    assert notes == []
+    assert table["latent"] == [1, 2]
+    assert file.read_bytes() == content
+
+
+def test_a_damaged_line_costs_no_label_that_the_database_has(data):
+    file = labels_file(data / "runs")
+    file.write_bytes(file.read_bytes().replace(b'"label": "war"', b'"label": "war\xff"'))
+    with pytest.raises(RunError, match="line 1"):
+        opened(data)
+    store = Store(data / FILE_NAME)
+    assert "war" in store.database.query("SELECT label FROM labels")["label"].tolist()
+    store.close()
+
+
+def test_labels_of_another_data_folder_are_no_labels_of_this_one(data, tmp_path):
+    """The database lies elsewhere than the file of the labels."""
+    file = labels_file(data / "runs")
+    file.unlink()
+    shutil.copy(data / FILE_NAME, tmp_path / "elsewhere.duckdb")
+    store = Store(tmp_path / "elsewhere.duckdb")
+    store.import_new(data / "runs")
+    assert store.index.notes == []
+    assert not file.exists()
+    store.close()
+
+
+def test_a_rebuild_keeps_labels_that_the_database_alone_has(data):
+    before, _ = opened(data)
+    labels_file(data / "runs").write_text("")
+    done = rebuild_all(data / FILE_NAME, data / "runs")
+    assert (done.runs, done.left_out, done.kept_aside) == (3, None, None)
+    assert "had lost 3 labels" in done.notes[0]
+    assert str(opened(data)[0]) == str(before)
+
+
+@pytest.mark.parametrize("harm", ["header", "cut", "text", "flips", "meta"])
+def test_a_damaged_database_names_the_remedy_and_is_kept_aside(data, harm):
+    path = data / FILE_NAME
+    content = bytearray(path.read_bytes())
+    if harm == "header":
+        content[:4096] = bytes(4096)
+    elif harm == "cut":
+        content = content[: len(content) // 3]
+    elif harm == "text":
+        content = bytearray(b"no database")
+    elif harm == "flips":
+        for place in range(4096 * 3, len(content), 3_000):
+            content[place] ^= 0x10
+    if harm == "meta":
+        with duckdb.connect(str(path)) as connection:
+            connection.execute("DELETE FROM meta")
+        content = bytearray(path.read_bytes())
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match="python -m itda_core rebuild"):
+        store = Store(path)
+        try:
+            for table in ("codes", "latents", "prompts", "run_prompts", "runs", "labels"):
+                store.database.query(f"SELECT * FROM {table}")
+        finally:
+            store.close()
+    damaged = path.read_bytes()
+    done = rebuild_all(path, data / "runs")
+    assert done.runs == 3
+    assert done.kept_aside == path.with_name(f"{FILE_NAME}.damaged-1")
+    assert done.kept_aside.read_bytes() == damaged
+    assert opened(data)[0]["label"][0] == "war"
