@@ -196,8 +196,8 @@ def json_bytes(content: Any) -> bytes:
 
 def newest_lines(path: Path, n_bytes: int = _NEWEST_BYTES) -> list[bytes]:
     """The last lines of a file that grows, as many as `n_bytes` hold and the newest whole one at
-    least; none where it is not there."""
-    if not path.exists():
+    least; none where it is not there, or is no file, which might be waited for."""
+    if not path.is_file():
         return []
     with path.open("rb") as file:
         start = max(0, file.seek(0, os.SEEK_END) - n_bytes)

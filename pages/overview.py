@@ -5,6 +5,7 @@ import contextlib
 import pandas as pd
 import streamlit as st
 
+from itda_core.errors import StoreDamagedError
 from itda_core.glossary import GLOSSARY
 from itda_core.model.built_in import how_to_install, is_installed
 from pages.components.cached import warm_up
@@ -14,6 +15,7 @@ from pages.components.job_panel import watch_active_jobs
 from pages.components.name_field import ask_for_name
 from pages.components.overview.export import show_exchange
 from pages.components.overview.first_minute import explain, show_examples
+from pages.components.overview.trouble import offer_rebuild, show_trouble
 from pages.components.text import bytes_text, literal
 from pages.components.train.moving import offer_move, show_origin
 
@@ -48,10 +50,15 @@ _LABEL_COLUMNS = {
 
 def show() -> None:
     st.title("ITDA explorer")
-    here = explorer()
+    try:
+        _show_all(explorer())
+    except StoreDamagedError as error:
+        offer_rebuild(error)
+
+
+def _show_all(here: Explorer) -> None:
     names = here.names
-    for error in filter(None, (here.import_error, here.names_error)):
-        st.warning("  \n".join(map(literal, error.split("\n"))))
+    show_trouble(here)
     busy = watch_active_jobs()
     runs = here.store.runs.table()
     runs = runs.assign(name=[names.get(run_id, "") for run_id in runs["run_id"]])

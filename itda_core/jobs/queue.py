@@ -251,7 +251,7 @@ class JobQueue:
     def log(self, job: Job) -> str:
         """What the process printed."""
         path = self.folder / job.job_id / "log.txt"
-        return path.read_text("utf-8", "replace") if path.exists() else ""
+        return path.read_text("utf-8", "replace") if path.is_file() else ""
 
     def waits_for(self, job: Job) -> str:
         """What a queued job waits for, in words; "" where it is only its turn."""

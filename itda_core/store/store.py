@@ -14,11 +14,11 @@ from itda_core.store.index import Index
 from itda_core.store.label_queries import LabelQueries
 from itda_core.store.latent_queries import LatentQueries
 from itda_core.store.namesake_queries import NamesakeQueries
-from itda_core.store.rebuilding import rebuild, rebuild_all
+from itda_core.store.rebuilding import Rebuilt, rebuild, rebuild_all
 from itda_core.store.run_queries import RunQueries
 from itda_core.store.use_queries import UseQueries
 
-__all__ = ["FILE_NAME", "SCHEMA_VERSION", "Store", "rebuild", "rebuild_all"]
+__all__ = ["FILE_NAME", "SCHEMA_VERSION", "Rebuilt", "Store", "rebuild", "rebuild_all"]
 
 
 class Store:

@@ -12,15 +12,22 @@ from pathlib import Path
 import streamlit as st
 
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig, data_directory
-from itda_core.errors import ItdaError, RunError, StoreError, StoreOutdatedError
+from itda_core.errors import (
+    ItdaError,
+    RunError,
+    StoreDamagedError,
+    StoreError,
+    StoreOutdatedError,
+)
 from itda_core.jobs.queue import JobQueue
 from itda_core.leftovers import remove_leftovers
 from itda_core.model.built_in import is_installed
 from itda_core.runs.given_names import keep_name, names_file, read_names
 from itda_core.runs.labels import Change, add_changes, labels_file
 from itda_core.runs.run import delete_run
+from itda_core.runs.watching import DigestWatch
 from itda_core.settings import MAX_COUNT, Setting
-from itda_core.store.store import FILE_NAME, Store, rebuild
+from itda_core.store.store import FILE_NAME, Rebuilt, Store, rebuild, rebuild_all
 
 DEMO_MODEL = "smollm2-135m"
 DEMO_LAYERS = ((7,), (15, 22))
@@ -43,9 +50,11 @@ class Explorer:
         remove_leftovers(data)
         self.store = self._open_store(data / FILE_NAME)
         self._import_finished()
+        self._watch = DigestWatch(self.runs_folder)
         self.queue = JobQueue(data / "jobs", self.runs_folder, self._import_finished, scores=True)
         if os.environ.get("ITDA_DEMO") and self.is_new and is_installed(DEMO_MODEL):
             self.start_demo()
+        self._watch.start()
         atexit.register(_be_quiet_at_last)  # the last registered runs first
         atexit.register(self.close)
 
@@ -59,12 +68,28 @@ class Explorer:
             return Store(path)
 
     @property
+    def troubles(self) -> list[str]:
+        """What is stored and can't be used, a text each: once, however many have come upon it."""
+        told = [error for error in (self.import_error, self.names_error) if error]
+        others = [*self._watch.found, *map(str, self.queue.damaged())]
+        return told + [other for other in others if not any(other in one for one in told)]
+
+    def rebuild(self) -> Rebuilt:
+        """Make the database anew, whatever has become of it."""
+        self.store.close()
+        try:
+            return rebuild_all(self.data / FILE_NAME, self.runs_folder)
+        finally:
+            self.store = self._open_store(self.data / FILE_NAME)
+
+    @property
     def is_new(self) -> bool:
         """Nothing trained yet and nothing under way."""
         return self.store.runs.table().empty and not self.queue.jobs()
 
     def close(self) -> None:
         """Stop the queue and let go of the database."""
+        self._watch.close()
         self.queue.close()
         self.store.close()
 
@@ -146,6 +171,16 @@ def explorer() -> Explorer:
 def _resolved(folder: str, here: str) -> str:
     """Pages ask for the explorer twenty times at a click, and each look at the disk costs."""
     return str((Path(here) / folder).resolve())
+
+
+def rebuild_database() -> Rebuilt:
+    """Make the database of the data folder anew, also where the explorer could not open it."""
+    try:
+        here = explorer()
+    except StoreDamagedError:
+        data = data_directory().resolve()
+        return rebuild_all(data / FILE_NAME, data / "runs")
+    return here.rebuild()
 
 
 @st.cache_resource(show_spinner="Opening the database …")

@@ -1,0 +1,99 @@
+"""What is wrong with one job's files costs that job alone, and is named."""
+
+import json
+import shutil
+
+import pytest
+
+from itda_core.jobs.queue import JobQueue, listed_jobs
+from itda_core.progress import Progress
+from itda_core.runs.workspace import holder_of, interrupted_trainings, is_held
+
+DEEP = "[" * 100_000
+GOOD = {"job_id": "00001", "state": "done", "title": "a job", "created": 1.0, "command": "map"}
+BAD = ["", "null", "[]", "{}", DEEP, '{"a":' * 50_000, "\xff\xfe", "NaN", '{"job_id": "00001"}']
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two jobs that are whole, with their progress."""
+    for job_id in ("00001", "00002"):
+        (tmp_path / "jobs" / job_id).mkdir(parents=True)
+        said = {**GOOD, "job_id": job_id}
+        (tmp_path / "jobs" / job_id / "job.json").write_text(json.dumps(said))
+        line = json.dumps({"stage": "mapping", "fraction": 0.5})
+        (tmp_path / "jobs" / job_id / "progress.jsonl").write_text(f"{line}\n")
+    return tmp_path / "jobs"
+
+
+@pytest.mark.parametrize("content", BAD)
+def test_a_damaged_job_is_named_and_costs_no_other(folder, content):
+    path = folder / "00001" / "job.json"
+    path.write_bytes(content.encode("latin-1"))
+    jobs, [error] = listed_jobs(folder)
+    assert [job.job_id for job in jobs] == ["00002"]
+    assert str(path) in str(error)
+    assert "elete" not in str(error)
+
+
+def test_any_value_in_any_field_is_read_or_named(folder):
+    path = folder / "00001" / "job.json"
+    for name in [*GOOD, "pid", "arguments", "memory", "ended"]:
+        for value in [None, True, -1, 10**400, 1e308, "", "\ud800", [], [[]], {}, [3], ["\ud800"]]:
+            path.write_text(json.dumps({**GOOD, name: value}))
+            jobs, errors = listed_jobs(folder)
+            assert "00002" in [job.job_id for job in jobs]
+            assert len(jobs) + len(errors) == 2
+
+
+def test_a_folder_in_place_of_the_file_is_named(folder):
+    (folder / "00001" / "job.json").unlink()
+    (folder / "00001" / "job.json").mkdir()
+    jobs, [error] = listed_jobs(folder)
+    assert len(jobs) == 1
+    assert "job.json" in str(error)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"\xff\xfe\x00", b"null", DEEP.encode(), b'{"stage": 3}', b"1e999", b'{"fraction": "x"}', b""],
+)
+def test_a_bad_line_of_progress_is_passed_over(folder, tmp_path, line):
+    path = folder / "00001" / "progress.jsonl"
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    queue = JobQueue(folder, tmp_path / "runs")
+    try:
+        [first, second] = queue.jobs()
+        assert queue.progress(second)["fraction"] == 0.5
+        assert queue.progress(first)["stage"] == "mapping"
+    finally:
+        queue.close()
+    assert Progress.read_line(line) is None
+
+
+@pytest.mark.parametrize("name", ["progress.jsonl", "log.txt", "config.json"])
+def test_what_is_no_file_beside_a_job_closes_nothing(folder, tmp_path, name):
+    (folder / "00001" / name).unlink(missing_ok=True)
+    (folder / "00001" / name).mkdir()
+    queue = JobQueue(folder, tmp_path / "runs")
+    try:
+        for job in queue.jobs():
+            queue.progress(job)
+            queue.log(job)
+            queue.config(job)
+            queue.configs(job)
+    finally:
+        queue.close()
+
+
+@pytest.mark.parametrize("content", [b"null", b"", b"\xff", b"[[[["])
+def test_a_lock_and_a_holder_of_any_content_are_no_obstacle(tmp_path, content):
+    folder = tmp_path / ".training-1"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    for name in ("lock", "holder"):
+        (folder / name).write_bytes(content)
+    assert not is_held(folder)
+    assert isinstance(holder_of(folder), str)
+    assert interrupted_trainings(tmp_path) == {}
+    shutil.rmtree(folder)
