@@ -20,6 +20,13 @@ _LINE = {
     "time": str,
 }  # fmt: skip
 """What a line of a progress file says, and of which kind"""
+_INSIDE = {
+    "atoms": _NUMBER, "mean_error": (*_NUMBER, _MAYBE), "skipped": int, "states": int,
+    "finished": str, "trainings": dict,
+}  # fmt: skip
+"""Of which kind is what they hold"""
+_ROW = {"title": str, "state": str, "where": str, "fraction": _NUMBER}
+"""Of a row of `trainings`, what pages ask for"""
 MAX_ROWS = 20
 """Trainings of a list, and runs that it has finished, that a line names before the last one"""
 
@@ -110,7 +117,8 @@ class Progress:
         known = {name: value for name, value in said.items() if name in _LINE}
         if not all(_is_kind(value, _LINE[name]) for name, value in known.items()):
             return None
-        return {**cls("").to_dict(), **known}
+        whole = {**cls("").to_dict(), **known}
+        return whole if _is_sound(whole) else None
 
     def _told_rows(self) -> list[dict[str, Any]]:
         """As many as a file can take twice a second for days."""
@@ -118,6 +126,18 @@ class Progress:
             return [*self.trainings]
         first = ("running", "failed", "waiting", "done")
         return sorted(self.trainings, key=lambda row: first.index(row["state"]))[:MAX_ROWS]
+
+
+def _is_sound(line: dict[str, Any]) -> bool:
+    """Whether what a line holds inside can be shown, too."""
+    for name, kind in _INSIDE.items():
+        inside = line.get(name, [])
+        values = inside.values() if isinstance(inside, dict) else inside
+        if not all(isinstance(value, kind) and not isinstance(value, bool) for value in values):
+            return False
+    rows = line.get("trainings", [])
+    is_whole = all(_is_kind(row.get(name), kind) for row in rows for name, kind in _ROW.items())
+    return is_whole and 0 <= line["fraction"] <= 1
 
 
 def _is_kind(value: Any, kind: type | tuple[type, ...]) -> bool:

@@ -79,7 +79,7 @@ def read_map(run: Run) -> tuple[pd.DataFrame, str] | None:
             raise ValueError("it is of other atoms")
         for error in faults(run.directory, [MAP_FILE]).values():
             raise error
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+    except Exception as error:  # whatever the file holds
         remedy = f"Map it again: python -m itda_core map {run.run_id}"
         raise why_unreadable(path, error, remedy) from error
     return table.to_pandas(), method

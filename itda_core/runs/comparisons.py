@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 
 from itda_core.digests import digest
 from itda_core.errors import RunError
@@ -57,7 +56,7 @@ def read_comparisons(folder: Path) -> tuple[pd.DataFrame, RunError | None]:
             for error in faults(path.parent, [path.name]).values():
                 raise error
             tables.append(table)
-        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        except Exception as error:  # whatever the file holds
             failed = failed or why_unreadable(path, error, "Delete it and compare again.")
     table = pd.concat(tables, ignore_index=True).sort_values("created", kind="stable")
     return table.drop_duplicates(["measure", "a", "b"], keep="last"), failed

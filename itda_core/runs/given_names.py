@@ -36,7 +36,7 @@ def read_names(file: Path) -> dict[str, str]:
         if not isinstance(names, dict):
             raise ValueError("it has no names by run")
         return {run_id: _checked(name) for run_id, name in names.items()}
-    except (OSError, ValueError, InputError) as error:
+    except Exception as error:  # whatever the file holds
         raise why_unreadable(
             file, error, "Mend it, or delete it to be without given names."
         ) from error

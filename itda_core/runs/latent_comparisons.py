@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from itda_core.config import CorpusSpec
 from itda_core.digests import digest
-from itda_core.errors import InputError, RunError
+from itda_core.errors import RunError
 from itda_core.files import disk_errors_as_sentences, why_unreadable
 from itda_core.runs.comparisons import comparisons_folder
 from itda_core.runs.headed_tables import checked_fields, fits, read_header, write_headed_table
@@ -90,10 +90,9 @@ def read_latent_comparison(path: Path) -> LatentComparison:
         for error in faults(path.parent, [path.name]).values():
             raise error
         return LatentComparison(about, _checked_latents(table), settings)
-    except (
-        *(OSError, ValueError, KeyError, TypeError, AttributeError),
-        *(pa.ArrowException, InputError),
-    ) as error:
+    except RunError:
+        raise
+    except Exception as error:  # whatever the file holds
         raise why_unreadable(path, error, "Delete it and compare again.") from error
 
 

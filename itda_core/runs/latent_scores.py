@@ -124,7 +124,9 @@ def _errors_as_sentences(run: Run) -> Iterator[None]:
     """Turns what reading the file of a run raises into a RunError."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+    except RunError:
+        raise
+    except Exception as error:  # whatever the file holds
         raise why_unreadable(run.directory / SCORES_FILE, error, _remedy(run)) from error
 
 

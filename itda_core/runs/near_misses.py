@@ -105,5 +105,5 @@ def near_misses(run: Run, latent: int) -> pd.DataFrame | None:
     try:
         wanted = [("latent", "==", latent)]
         return read_table(path, columns=_READ.names, filters=wanted).cast(_READ).to_pandas()
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+    except Exception as error:  # whatever the file holds
         raise why_unreadable(path, error, "Delete it: the run is whole without it.") from error

@@ -99,10 +99,7 @@ class Index:
         except (ItdaError, MemoryError):
             raise
         except Exception as error:  # whatever a file says must not keep the other runs out
-            raise RunError(
-                f"{run.directory} could not be taken in ({type(error).__name__}: "
-                f"{first_line(error)}). Its files are left as they are."
-            ) from error
+            raise _not_taken_in(run.directory, error) from error
 
     def _import_added(self, run: Run, name: str) -> None:
         """Take in one of the files that are added to a run."""
@@ -216,6 +213,8 @@ class Index:
                 insert_comparisons(cursor, table)
         except duckdb.Error as error:
             return why_refused(f"the comparisons of {comparisons_folder(folder)}", error)
+        except Exception as error:  # whatever a file says
+            return _not_taken_in(comparisons_folder(folder), error)
         return failed
 
     def _import_latent_comparisons(self, folder: Path) -> ItdaError | None:
@@ -227,6 +226,8 @@ class Index:
                 insert_latent_comparisons(cursor, found)
         except duckdb.Error as error:
             return why_refused(f"the comparisons of {folder}", error)
+        except Exception as error:
+            return _not_taken_in(folder, error)
         return failed
 
     def import_labels(self, folder: Path) -> ItdaError | None:
@@ -271,6 +272,13 @@ class Index:
                 "DELETE FROM prompts WHERE prompt NOT IN (SELECT prompt FROM run_prompts)"
             )
             share_labels(cursor)
+
+
+def _not_taken_in(path: Path, error: Exception) -> RunError:
+    return RunError(
+        f"{path} could not be taken in ({type(error).__name__}: {first_line(error)}). Its files "
+        "are left as they are."
+    )
 
 
 def _existing(directories: dict[str, str]) -> list[str]:

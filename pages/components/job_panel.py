@@ -114,7 +114,7 @@ def _queued(job: Job) -> str:
 
 def _headline(progress: dict, job: Job) -> str:
     stages = _STAGES | _STAGES_OF.get(job.command, {})
-    parts = [stages[progress["stage"]]]
+    parts = [stages.get(progress["stage"], "Working")]
     if progress.get("layer") is not None:
         parts[0] += f" of layer {progress['layer']}"
     parts += [_on(job).strip()] if job.where else []

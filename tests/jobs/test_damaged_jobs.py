@@ -56,7 +56,12 @@ def test_a_folder_in_place_of_the_file_is_named(folder):
 
 @pytest.mark.parametrize(
     "line",
-    [b"\xff\xfe\x00", b"null", DEEP.encode(), b'{"stage": 3}', b"1e999", b'{"fraction": "x"}', b""],
+    [
+        *(b"\xff\xfe\x00", b"null", DEEP.encode(), b'{"stage": 3}', b"1e999", b""),
+        *(b'{"fraction": "x"}', b'{"stage": "done", "fraction": 7}'),
+        *(b'{"stage": "x", "finished": [3]}', b'{"stage": "x", "atoms": {"1": "many"}}'),
+        *(b'{"stage": "x", "trainings": [4]}', b'{"stage": "x", "trainings": [{"title": 1}]}'),
+    ],
 )
 def test_a_bad_line_of_progress_is_passed_over(folder, tmp_path, line):
     path = folder / "00001" / "progress.jsonl"

@@ -4,9 +4,11 @@ import json
 import os
 import shutil
 
+import pandas as pd
 import pytest
 
 from itda_core.errors import RunError
+from itda_core.runs.comparisons import comparisons_folder, save_comparisons
 from itda_core.runs.results import EVALUATION_FILE
 from itda_core.runs.run import list_runs, survey
 from itda_core.store.database import Database
@@ -129,4 +131,28 @@ def test_an_old_database_makes_room_though_no_run_can_be_taken_in(folder, tmp_pa
         rebuild(path, folder)
     database = Database(path)
     assert database.query("SELECT run FROM runs").empty
+    database.close()
+
+
+@pytest.mark.parametrize(
+    "column", ["measure", "a", "b", "value", "reason", "tokens", "unit", "created"]
+)
+@pytest.mark.parametrize("with_what", ["nothing", "null", "text", "huge", "list"])
+def test_a_comparison_that_lacks_something_costs_no_other(folder, column, with_what):
+    """Each column in turn is left out, or holds what it should not."""
+    row = {"measure": "m", "a": "x", "b": "y", "value": 0.5, "reason": "", "tokens": 9, "unit": "u"}
+    kept = comparisons_folder(folder)
+    save_comparisons(kept, [row])
+    table = pd.read_parquet(next(kept.glob("*.parquet"))).assign(a="other")
+    values = {"null": None, "text": "x", "huge": 10.0**300, "list": [[1]]}
+    table = (
+        table.drop(columns=column)
+        if with_what == "nothing"
+        else table.assign(**{column: [values[with_what]]})
+    )
+    table.to_parquet(kept / "bad.parquet")
+    database = Database()
+    found, _ = imported(folder, database)
+    assert len(found) == len(list_runs(folder))
+    assert "x" in database.query("SELECT a FROM comparisons")["a"].tolist()
     database.close()
