@@ -4,11 +4,12 @@ import json
 
 import pytest
 
+from itda_core.errors import StoreDamagedError
 from itda_core.runs.labels import labels_file
 from itda_core.runs.run import list_runs
 from itda_core.runs.watching import DigestWatch
 from pages.components.explorer import explorer
-from tests.support.app import close_explorer, open_page
+from tests.support.app import REPOSITORY, AppTest, close_explorer, open_page
 
 
 @pytest.fixture
@@ -28,8 +29,6 @@ def flip(path):
 def test_a_damaged_database_is_made_anew_by_a_button(folder):
     path = folder / "explorer.duckdb"
     path.write_bytes(b"no database at all" * 1_000)
-    from tests.support.app import REPOSITORY, AppTest
-
     app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=60)
     app.switch_page("pages/overview.py")
     app.run()
@@ -45,10 +44,24 @@ def test_a_damaged_database_is_made_anew_by_a_button(folder):
     assert len(explorer().store.runs.table()) == 2
 
 
+def test_a_database_that_fails_while_the_explorer_is_open_is_made_anew(folder, monkeypatch):
+    here = explorer()
+
+    def fails():
+        raise StoreDamagedError("explorer.duckdb is damaged. Make it anew.")
+
+    monkeypatch.setattr(here.store.runs, "table", fails)
+    app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=60)
+    app.switch_page("pages/overview.py")
+    app.run()
+    app.button(key="rebuild").click().run()
+    assert not app.error
+    assert explorer() is here
+    assert len(here.store.runs.table()) == 2
+
+
 def test_other_pages_name_the_remedy(folder):
     (folder / "explorer.duckdb").write_bytes(b"no database at all" * 1_000)
-    from tests.support.app import REPOSITORY, AppTest
-
     app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=60)
     app.switch_page("pages/latents.py")
     app.run()

@@ -11,8 +11,9 @@ def show_trouble(here: Explorer) -> None:
     """What can't be used, and what was mended."""
     for error in here.troubles:
         st.warning("  \n".join(map(literal, error.split("\n"))))
-    for note in dict.fromkeys([*st.session_state.get("_rebuilt", []), *here.store.index.notes]):
-        st.info(literal(note))
+    notes = [*st.session_state.get("_rebuilt", []), *here.store.index.notes]
+    if notes:
+        st.info("  \n".join(literal(note) for note in dict.fromkeys(notes)))
 
 
 def offer_rebuild(error: StoreDamagedError) -> None:
