@@ -213,9 +213,9 @@ def _codes(run: Run, path: Path) -> Iterator[str]:
 
 
 def _progress(run: Run, path: Path) -> Iterator[str]:  # noqa: ARG001
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-        if not isinstance(json.loads(line), dict):
-            yield f"line {number} is no progress"
+    """A line may be half of one, after a kill: readers pass over it."""
+    if "\0" in path.read_text("utf-8"):
+        yield "it is no text"
 
 
 def _any_file(run: Run, path: Path) -> Iterator[str]:

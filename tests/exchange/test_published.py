@@ -15,6 +15,7 @@ from itda_core.exchange.import_published import import_published
 from itda_core.exchange.import_saelens import import_sae
 from itda_core.exchange.importing import ImportOptions
 from itda_core.exchange.published import published_files, published_note, read_published
+from itda_core.runs.checks import by_content
 from itda_core.runs.run import list_runs, read_run
 from itda_core.similarity.dictionaries import jaccard
 from tests.support.foreign import write_saelens
@@ -88,6 +89,11 @@ def taken(folder, runs, choices, **changes):
     """The run that an import makes."""
     *_, last = import_published(folder, runs, ImportOptions(**{**vars(choices), **changes}))
     return read_run(runs / last.finished[0])
+
+
+def test_a_run_that_was_imported_is_whole_by_what_its_files_say(run, tmp_path, choices):
+    export(run, tmp_path / "out", "published")
+    assert by_content(taken(tmp_path / "out", tmp_path / "runs", choices)) == []
 
 
 # Out

@@ -19,6 +19,7 @@ from itda_core.corpus.corpus import load_corpus
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError, RunError
 from itda_core.model.loading import load_model
+from itda_core.runs.checks import by_content
 from itda_core.runs.run import list_runs, read_run
 from itda_core.runs.training_context import TrainingContext
 from itda_core.selection.builders import MovedBuilder
@@ -510,3 +511,7 @@ def fvu(x, xhat):
     """By NumPy, in float64."""
     x, xhat = x.numpy().astype(np.float64), xhat.numpy().astype(np.float64)
     return np.square(x - xhat).sum() / np.square(x - x.mean(0)).sum()
+
+
+def test_a_moved_run_is_whole_by_what_its_files_say(abroad):
+    assert by_content(abroad[0]) == []
