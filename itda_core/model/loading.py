@@ -53,8 +53,8 @@ _PROBE_SHAPE = (512, 1_024, 1_024)
 """A product of an MLP's size, some milliseconds."""
 _WORTH_IT = 1.3
 """A gain in speed for which rounding to eight bits is accepted."""
-_IMITATED = 8.0
-"""How much slower bfloat16 is where no noise can be the reason."""
+_IMITATED = 30.0
+"""How much slower bfloat16 is, once tried, where no noise can be the reason."""
 
 
 @alone
@@ -363,15 +363,15 @@ def _is_bfloat16_faster(device: str) -> bool:
 
 
 def _product_seconds(device: str) -> dict[torch.dtype, float]:
-    """How long a product takes in each type, the types in turn; twice where bfloat16 is only
-    imitated, which takes seconds."""
+    """How long a product takes in each type, the types in turn; less often where bfloat16 is
+    only imitated, which takes seconds."""
     a, b = (
         torch.ones(_PROBE_SHAPE[:2], dtype=torch.float32, device=device),
         torch.ones(_PROBE_SHAPE[1:], dtype=torch.float32, device=device),
     )
     seconds = {torch.float32: math.inf, torch.bfloat16: math.inf}
     for count in range(5):
-        if count == 2 and seconds[torch.bfloat16] > _IMITATED * seconds[torch.float32]:
+        if count and seconds[torch.bfloat16] > _IMITATED / count * seconds[torch.float32]:
             break
         for kind in seconds:
             x, y = a.to(kind), b.to(kind)
