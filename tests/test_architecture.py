@@ -301,6 +301,8 @@ NO_TEXT_OF_OTHERS = {
     "pair.b": "the same",
     "listing.order": "one of the orders of the list",
     "isolated(visible(text))": "by `literal` all the same",
+    "format(value, digits)": "a number",
+    "result.codes.l0": "a number",
 }
 """What the search can't tell, and why it is no text of a person or a file"""
 

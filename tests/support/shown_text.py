@@ -18,7 +18,7 @@ BODIES = {
     "slider", "select_slider", "file_uploader", "form_submit_button", "dialog", "feedback",
     "Column", "TextColumn", "NumberColumn", "CheckboxColumn", "ListColumn", "LineChartColumn",
 }  # fmt: skip
-"""Functions of Streamlit that read Markdown in what they show first"""
+"""Functions of Streamlit that read Markdown in what they show first; columns, in their help"""
 KEYWORDS = {"label", "help", "body", "text", "captions", "caption", "delta", "tabs"}
 """And in these of any call of theirs; `placeholder` and the options of a selectbox are plain"""
 OPTIONS = {"radio", "pills", "segmented_control"}
@@ -155,7 +155,7 @@ class Pages:
             return
         if name == "join":
             yield from self._unsafe_parts(node.args[0], scope, seen)
-        elif name == "format":
+        elif name == "format" and isinstance(function, ast.Attribute):
             yield from self._unsafe_parts(function.value, scope, seen)
             for part in node.args:
                 yield from self._unsafe_parts(part, scope, seen)
@@ -209,9 +209,11 @@ def shown_parts(call: ast.Call) -> Iterator[ast.AST]:
     name = call.func.attr
     if name not in BODIES or _is_no_streamlit(call.func.value):
         return
-    yield from call.args[: 2 if name in OPTIONS | VALUES else 1]
+    # The head of a column is drawn as it is; what stands in its help is Markdown.
+    plain = {"label"} if name.endswith("Column") else set()
+    yield from call.args[: 0 if plain else 2 if name in OPTIONS | VALUES else 1]
     for keyword in call.keywords:
-        if keyword.arg in KEYWORDS:
+        if keyword.arg in KEYWORDS - plain:
             yield keyword.value
         if (
             keyword.arg == "format_func"

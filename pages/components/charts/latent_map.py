@@ -75,10 +75,10 @@ def latent_map(
 def named_regions(table: pd.DataFrame) -> pd.DataFrame:
     """The regions whose words have room on a wide page, as `map_regions` gives them."""
     regions = map_regions(table)
-    return regions.iloc[_shown(regions, table, None)].reset_index(drop=True)
+    return regions.iloc[_with_room(regions, table, None)].reset_index(drop=True)
 
 
-def _shown(regions: pd.DataFrame, table: pd.DataFrame, page: int | None) -> list[int]:
+def _with_room(regions: pd.DataFrame, table: pd.DataFrame, page: int | None) -> list[int]:
     return without_overlaps(regions, table, (_WIDTHS[page], _HEIGHT))
 
 
@@ -88,7 +88,7 @@ def narrow_pages(regions: pd.DataFrame, table: pd.DataFrame, place: str) -> str:
     what the map is in."""
     rules = []
     for page in filter(None, _WIDTHS):
-        hidden = sorted(set(range(len(regions))) - set(_shown(regions, table, page)))
+        hidden = sorted(set(range(len(regions))) - set(_with_room(regions, table, page)))
         if hidden:
             which = ", ".join(f'[data-index="{number}"]' for number in hidden)
             rules.append(

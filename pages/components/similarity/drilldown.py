@@ -160,8 +160,8 @@ def _show_words(row: Item, column: Item, comparison: Comparison) -> None:
         counts.head(_MOST_WORDS).assign(word=counts["word"].map(token_label)),
         column_config={
             "word": "word",
-            "only_a": st.column_config.NumberColumn(literal(f"only {row.name}"), format="%d"),
-            "only_b": st.column_config.NumberColumn(literal(f"only {column.name}"), format="%d"),
+            "only_a": st.column_config.NumberColumn(f"only {row.name}", format="%d"),
+            "only_b": st.column_config.NumberColumn(f"only {column.name}", format="%d"),
             "log_odds": st.column_config.NumberColumn(
                 "log-odds", format="%+.2f", help=GLOSSARY["log-odds"]
             ),
