@@ -35,7 +35,9 @@ CODE = [
     *sorted((REPOSITORY / "pages").rglob("*.py")),
 ]
 PAGES = [path for path in sorted((REPOSITORY / "pages").glob("*.py")) if path.stem != "__init__"]
-REQUIREMENTS = sorted(REPOSITORY.glob("requirements*.txt"))
+LOCK = "requirements-lock.txt"
+"""All that comes with what is asked for"""
+REQUIREMENTS = sorted(set(REPOSITORY.glob("requirements*.txt")) - {REPOSITORY / LOCK})
 RUN_FILES = [*ALL_FILES, EVALUATION_FILE, PROBING_FILE, MAP_FILE, SCORES_FILE]
 
 

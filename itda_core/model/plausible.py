@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from itda_core.errors import ModelError
+from itda_core.errors import ModelError, first_line
 from itda_core.files import check_foreign, read_json
 
 _MOST_LAYERS = 10_000
@@ -15,13 +15,20 @@ _WIDTHS = ("size", "dim", "d_model", "n_embd", "d_ff", "n_inner", "n_positions",
 def check_folder(folder: Path) -> None:
     """Raises ModelError where a file that is read of a model's folder is none, or its
     configuration can't be a model's."""
+    file = folder / "config.json"
     try:
         for pattern in ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"):
             for path in folder.glob(pattern):
                 check_foreign(path)
-        said = read_json(folder / "config.json")
     except (OSError, ValueError) as error:
         raise ModelError(f"The model in {folder} can't be read: {error}.") from error
+    try:
+        said = read_json(file)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{folder} can't be loaded as a model: {file} is damaged: it can't be read as JSON "
+            f"({first_line(error)}). Get the model again."
+        ) from error
     check_counts(str(folder), said)
 
 

@@ -10,6 +10,7 @@ import sys
 
 import duckdb
 import psutil
+import pyarrow.parquet as pq
 import pytest
 
 from itda_core.cli import app as app_module
@@ -21,8 +22,8 @@ from itda_core.runs.workspace import (
     interrupted_trainings,
     lost_trainings,
 )
+from itda_core.sealed import seal
 from itda_core.store.store import SCHEMA_VERSION, Store
-from itda_core.training import encoding
 from itda_core.training.trainer import train
 from tests.support.command_line import one_json, train_options
 from tests.support.trained_runs import advance, assert_same_runs, long_config, tiny_config, trained
@@ -258,6 +259,7 @@ def test_a_run_of_before_with_a_seed_below_zero_is_listed_and_read(tmp_path, run
     about["config"] |= {"selection": "threshold", "offset": "zero", "pursuit": "matching"}
     about["config"] |= {"seed": -1, "budget": "token"}
     (tmp_path / ids[0] / "config.json").write_text(json.dumps(about))
+    seal(tmp_path / ids[0])
     [run] = list_runs(tmp_path)
     assert run.config.seed == -1
     store = Store(":memory:")
@@ -350,6 +352,7 @@ def test_an_evaluation_on_what_has_changed_since(fails, tmp_path, runs_folder, i
     shutil.copytree(runs_folder, tmp_path / "runs")
     about = tmp_path / "runs" / ids[0] / "config.json"
     about.write_text(json.dumps({**json.loads(about.read_text()), digest: "another"}))
+    seal(about.parent)
     sentence = fails(2, "evaluate", ids[0], "--runs", tmp_path / "runs")
     assert words in sentence
     assert f"has changed since {ids[0]} was trained" in sentence
@@ -376,6 +379,7 @@ def test_of_many_runs_some_are_named_and_the_others_counted(
         shutil.copytree(runs_folder / ids[0], copy)
         about = json.loads((copy / "config.json").read_text())
         (copy / "config.json").write_text(json.dumps({**about, "run_id": copy.name}))
+        seal(copy)
     sentence = fails(2, "decompose", "nothing", "--text", "a", "--runs", tmp_path)
     assert sentence.count(ids[0]) == 8
     assert sentence.rstrip().endswith(f"{ids[0]}{more}.")
@@ -474,7 +478,7 @@ def test_a_full_disk(fails, cli, tmp_path, monkeypatch, tiny_model_folder, tiny_
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(encoding.pq.ParquetWriter, "write_table", full)
+        patch.setattr(pq.ParquetWriter, "write_table", full)
         sentence = fails(1, "train", *options_of(config), "--runs", tmp_path)
     assert "no space left on the disk" in sentence
     assert list_runs(tmp_path) == []

@@ -138,12 +138,13 @@ def test_a_checkpoint_counts_with_the_bytes_there_are(workspace):
     file = workspace.rows("activations-1", 40, 4)
     file.write(0, rows_of(10, 4))
     file.flush()
-    workspace.save_checkpoint(3, {}, {"row": 10})
+    state = {"window": 3, "row": 10, "bad_rows": {}, "seconds": 1.5}
+    workspace.save_checkpoint(3, {}, state)
     path = workspace.directory / "activations-1.f32"
     content = path.read_bytes()
     for there in (content, content + b"\0", content * 4):
         path.write_bytes(there)
-        assert workspace.load_checkpoint() == ({}, {"row": 10, "arrays": {path.name: 160}})
+        assert workspace.load_checkpoint() == ({}, {**state, "arrays": {path.name: 160}})
     path.write_bytes(content[:-1])
     assert workspace.load_checkpoint() is None
     path.write_bytes(content)

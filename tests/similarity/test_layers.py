@@ -14,6 +14,7 @@ from itda_core.errors import InputError, ModelError, RunError
 from itda_core.model.loading import load_model
 from itda_core.runs.comparisons import comparisons_folder, read_comparisons, save_comparisons
 from itda_core.runs.run import list_runs, read_run
+from itda_core.sealed import seal
 from itda_core.similarity import layers as comparing
 from itda_core.similarity.layers import compare_runs
 from itda_core.similarity.measures import MEASURES, measure_matrix
@@ -198,6 +199,7 @@ def test_what_keeps_one_model_out_is_raised_when_the_others_are_compared(copied)
     about = json.loads(broken.read_text())
     about["config"]["model"]["name"] = "no/such/folder"
     broken.write_text(json.dumps(about))
+    seal(broken.parent)
     results = []
     with pytest.raises(ModelError):
         for progress in compare_runs([read_run(run.directory) for run in runs], ["cka"], 300):
@@ -239,7 +241,7 @@ def test_of_a_pair_that_was_compared_twice_the_newest_counts(tmp_path):
     assert failed is None
     assert dict(zip(table["b"], table["value"], strict=True)) == {"two": 0.75, "three": 0.25}
     save_comparisons(tmp_path, rows(0.875))  # in the place of the second
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob("*.parquet"))) == 2
     table, _ = read_comparisons(tmp_path)
     assert dict(zip(table["b"], table["value"], strict=True)) == {"two": 0.875, "three": 0.25}
 

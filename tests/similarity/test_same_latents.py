@@ -27,6 +27,7 @@ from itda_core.runs.latent_comparisons import (
     save_latent_comparison,
 )
 from itda_core.runs.run import list_runs, read_run
+from itda_core.sealed import seal
 from itda_core.similarity import same_latents as comparing
 from itda_core.similarity.same_latents import compare_latents, most_changed, unseen_prompts
 from itda_core.similarity.same_sources import namesakes
@@ -486,6 +487,7 @@ def test_only_comparisons_of_the_runs_as_they_are(result, copied):
     config = copied / result["run_b"] / "config.json"
     about = json.loads(config.read_text())
     config.write_text(json.dumps({**about, "created": "2031-01-01T00:00:00+00:00"}))
+    seal(config.parent)
     anew = Store()
     anew.import_new(copied)
     assert anew.namesakes.comparisons().empty

@@ -71,7 +71,7 @@ def test_what_is_no_file_is_not_waited_for(folder):
     found, said = imported(folder)
     assert found == {run.run_id for run in list_runs(folder)}
     assert whole.run_id in found
-    assert "config.json is not a file" in said
+    assert "config.json is a pipe and not a file" in said
 
 
 def test_a_run_without_its_configuration_is_named(folder, tmp_path):

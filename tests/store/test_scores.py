@@ -16,6 +16,7 @@ from itda_core.runs.latent_scores import (
     scored_digest,
 )
 from itda_core.runs.run import list_runs
+from itda_core.sealed import seal
 from itda_core.store.latent_search import LatentSearch
 from itda_core.store.store import Store, rebuild
 from tests.support.store_contents import assert_same_contents, contents
@@ -88,6 +89,7 @@ def test_scores_of_other_codes_are_refused_and_the_rest_is_there(store, folder):
     scored(second)
     path = first.directory / "codes.parquet"
     pd.read_parquet(path).iloc[::-1].to_parquet(path)
+    seal(first.directory)
     with pytest.raises(RunError, match=rf"other codes .* score {first.run_id}"):
         store.import_new(folder)
     assert len(store.runs.table()) == 3

@@ -22,6 +22,7 @@ from itda_core.model.loading import load_model
 from itda_core.runs.checks import by_content
 from itda_core.runs.run import list_runs, read_run
 from itda_core.runs.training_context import TrainingContext
+from itda_core.sealed import seal
 from itda_core.selection.builders import MovedBuilder
 from itda_core.selection.coverage import choose
 from itda_core.store.store import Store
@@ -412,6 +413,7 @@ def test_without_its_corpus_the_runs_own_prompts_do(greedy, other_folder, tmp_pa
     about["config"]["corpus"]["name"] = str(tmp_path / "gone.txt")
     shutil.copytree(greedy.directory, tmp_path / greedy.run_id)
     (tmp_path / greedy.run_id / "config.json").write_text(json.dumps(about))
+    seal(tmp_path / greedy.run_id)
     [run], last = moved(read_run(tmp_path / greedy.run_id), other_folder, tmp_path)
     assert run.metrics["fvu"] is None
     assert any("gone.txt" in note and "--corpus" in note for note in last.notes)
