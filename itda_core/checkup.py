@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from itda_core.errors import ItdaError, StoreNotOursError, StoreOutdatedError, first_line
+from itda_core.files import why_unreadable
 from itda_core.jobs.queue import listed_jobs
 from itda_core.runs.checks import by_digests, check_run, seal_run
 from itda_core.runs.comparisons import comparisons_folder, read_comparisons
@@ -16,7 +17,7 @@ from itda_core.runs.labels import kept_labels, labels_file, read_labels_file
 from itda_core.runs.latent_comparisons import latent_comparisons_folder, read_latent_comparisons
 from itda_core.runs.run import Run, survey
 from itda_core.runs.workspace import interrupted_trainings, lost_trainings
-from itda_core.sealed import is_sealed
+from itda_core.sealed import DIGESTS_FILE, faults, is_sealed
 from itda_core.store.database import FILE_NAME
 from itda_core.store.look import Looked, look
 
@@ -164,6 +165,11 @@ def _comparisons(runs: Path) -> Iterator[Finding]:
     counted = f"{len(table):,} values of layers, {len(found):,} comparisons of latents"
     yield Finding("comparisons", counted, not errors)
     yield from (Finding("comparison", str(error), ok=False) for error in errors)
+    for folder in (comparisons_folder(runs), latent_comparisons_folder(runs)):
+        if error := faults(folder, only_sizes=True).get(DIGESTS_FILE):
+            remedy = "Delete it: the comparisons are whole without, and new ones get digests."
+            said = why_unreadable(folder / DIGESTS_FILE, error, remedy)
+            yield Finding("comparison", str(said), ok=False)
 
 
 def _leftovers(data: Path, runs: Path) -> Iterator[Finding]:

@@ -35,9 +35,14 @@ that can't be told"""
 def seal(folder: Path) -> None:
     """Keep the digest of every file of a folder but hidden ones. Raises OSError or ValueError where
     one can't be read."""
-    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    files = {name: entry_of(folder / name) for name in names if name != DIGESTS_FILE}
+    files = {name: entry_of(folder / name) for name in names_to_seal(folder)}
     _write(folder, {"files": files, "next": {}})
+
+
+def names_to_seal(folder: Path) -> list[str]:
+    """The files of a folder that get digests: folders that somebody put there are no part of it."""
+    there = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(path.name for path in there if path.name != DIGESTS_FILE and not path.is_dir())
 
 
 def is_sealed(folder: Path) -> bool:
@@ -75,13 +80,23 @@ def write_sealed(path: Path, content: bytes, begin: bool = False) -> None:
 
 def faults(folder: Path, names: Iterable[str] | None = None, only_sizes: bool = False) -> Faults:
     """What is wrong with the files that have digests, by name; nothing of a folder without any.
-    names: those that are looked at. only_sizes: without reading them."""
-    if not is_sealed(folder):
-        return {}
-    try:
-        kept = _read(folder)
-    except (OSError, ValueError) as error:
-        return {DIGESTS_FILE: error}
+    names: those that are looked at; that the digests themselves can't be read is told where all
+    are, since it says nothing against a file. only_sizes: without reading them."""
+    wanted = None if names is None else list(names)
+    while is_sealed(folder):
+        try:
+            kept = _read(folder)
+            found = _faults(folder, kept, wanted, only_sizes)
+            if not found or kept == _read(folder):  # else one was replaced meanwhile
+                return found
+        except (OSError, ValueError) as error:
+            return {DIGESTS_FILE: error} if wanted is None else {}
+    return {}
+
+
+def _faults(
+    folder: Path, kept: dict[str, dict[str, Entry]], names: list[str] | None, only_sizes: bool
+) -> Faults:
     known = {**kept["files"], **kept["next"]}
     found: Faults = {}
     for name in known if names is None else [name for name in names if name in known]:

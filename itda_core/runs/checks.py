@@ -14,7 +14,14 @@ from itda_core.corpus.corpus import prompt_id
 from itda_core.errors import RunError
 from itda_core.files import disk_errors_as_sentences, read_json, why_unreadable
 from itda_core.runs.run import DAMAGED, NEAR_MISS_FILE, RUN_FILES, Run, read_run
-from itda_core.sealed import DIGESTS_FILE, faults, is_sealed, seal, sealed_names
+from itda_core.sealed import (
+    DIGESTS_FILE,
+    faults,
+    is_sealed,
+    names_to_seal,
+    seal,
+    sealed_names,
+)
 from itda_core.tables import open_table, read_frame, read_table
 
 _REMEDIES = {
@@ -115,11 +122,13 @@ def seal_run(directory: Path) -> bool:
     damaged = [error for error in problems if error.path.name not in gone - set(RUN_FILES)]
     if damaged:
         raise damaged[0]
-    there = {path.name for path in directory.iterdir() if not path.name.startswith(".")}
-    if there - {DIGESTS_FILE} == set(sealed_names_of(directory)):
-        return False
     with disk_errors_as_sentences(directory):
-        seal(directory)
+        if names_to_seal(directory) == sorted(sealed_names_of(directory)):
+            return False
+        try:
+            seal(directory)
+        except ValueError as error:  # something that is no file
+            raise RunError(f"{directory} can't be sealed: {error}. Move that away.") from error
     return True
 
 

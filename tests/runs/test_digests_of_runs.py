@@ -7,11 +7,13 @@ import shutil
 import pandas as pd
 import pytest
 
+from itda_core import sealed
 from itda_core.analysis.latent_map import MAP_FILE, map_latents, read_map, save_map
+from itda_core.checkup import check_data
 from itda_core.errors import RunError
 from itda_core.exchange.export import export_files
 from itda_core.runs.checks import by_content, by_digests, check_run, seal_run
-from itda_core.runs.comparisons import read_comparisons, save_comparisons
+from itda_core.runs.comparisons import comparisons_folder, read_comparisons, save_comparisons
 from itda_core.runs.results import EVALUATION_FILE, read_evaluation, save_evaluation
 from itda_core.runs.run import ALL_FILES, RUN_FILES, list_runs, read_run, survey
 from itda_core.sealed import DIGESTS_FILE, faults, seal
@@ -92,6 +94,46 @@ def test_a_run_is_whole_without_what_was_added_and_that_is_named(folder, name):
         Index(database).import_new(folder)
     assert len(database.query("SELECT run_id FROM runs")) == len(list_runs(folder))
     database.close()
+
+
+@pytest.mark.parametrize("spoil", [b"", b"{", b'{"version": 2}', b'{"version": 1}'])
+def test_damaged_digests_are_named_and_cost_neither_the_run_nor_what_was_added(folder, spoil):
+    run, *_ = list_runs(folder)
+    before = read_evaluation(run)
+    (run.directory / DIGESTS_FILE).write_bytes(spoil)
+    listed, damaged = survey(folder)
+    assert run.run_id in [one.run_id for one in listed]
+    assert damaged == []
+    assert read_evaluation(run) == before
+    assert read_map(run) is not None
+    [error] = by_digests(run.directory)
+    assert "Move it away" in str(error)
+    assert "delete" not in str(error)
+
+
+def test_a_file_that_is_replaced_while_it_is_looked_at_is_not_damaged(folder, monkeypatch):
+    run, *_ = list_runs(folder)
+    read, is_replaced = sealed._read, []
+
+    def replace_after(directory):
+        kept = read(directory)
+        if not is_replaced:
+            is_replaced.append(True)
+            save_evaluation(run, {**RESULT, "tokens": 1_234})
+        return kept
+
+    monkeypatch.setattr(sealed, "_read", replace_after)
+    assert by_digests(run.directory) == []
+    assert is_replaced
+
+
+def test_a_folder_that_somebody_put_into_a_run_keeps_no_run_from_being_sealed(folder):
+    run, *_ = list_runs(folder)
+    (run.directory / "notes").mkdir()
+    (run.directory / DIGESTS_FILE).unlink()
+    assert seal_run(run.directory)
+    assert not seal_run(run.directory)
+    assert by_digests(run.directory) == []
 
 
 def test_a_changed_number_that_is_still_one_is_not_shown(folder):
@@ -273,6 +315,18 @@ def test_a_comparison_with_a_flipped_bit_is_named_and_left_out(tmp_path):
         assert table.empty
         assert path.name in str(failed)
         path.write_bytes(content)
+
+
+def test_damaged_digests_of_comparisons_cost_none_of_them(tmp_path):
+    folder = comparisons_folder(tmp_path / "runs")
+    rows = [
+        {"measure": "m", "a": "x", "b": "y", "value": 0.25, "reason": "", "tokens": 9, "unit": "u"}
+    ]
+    save_comparisons(folder, rows)
+    (folder / DIGESTS_FILE).write_bytes(b"{")
+    assert read_comparisons(folder)[0]["value"].tolist() == [0.25]
+    [told] = [one.found for one in check_data(tmp_path, tmp_path / "runs") if not one.ok]
+    assert DIGESTS_FILE in told
 
 
 def test_sealing_again_what_was_changed_on_purpose_is_possible(folder):
