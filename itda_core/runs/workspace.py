@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from itda_core.config import TrainConfig
 from itda_core.dictionary.dictionary import Dictionary
-from itda_core.errors import InputError, TrainingHeld, first_line
+from itda_core.errors import InputError, RunError, TrainingHeld, first_line
 from itda_core.files import (
     disk_errors_as_sentences,
     read_json,
@@ -126,12 +126,18 @@ class Workspace:
 
     def load_checkpoint(self) -> tuple[dict[int, Dictionary], dict] | None:
         """The dictionaries by layer and the state of the newest checkpoint that is whole, if there
-        is one; those that are not are dropped, and `notes` says so."""
+        is one; those that are not are dropped, and `notes` says so. Raises RunError where one can't
+        be read now, for want of rights, memory or a disk that answers: it stays."""
         reasons = []
         for checkpoint in reversed(self._checkpoints()):
             try:
                 found = self._read_checkpoint(checkpoint)
             except Exception as error:  # whatever is wrong with it, the training must go on
+                if _may_be_whole(error):
+                    raise RunError(
+                        f"{checkpoint} can't be read now ({first_line(error)}). It is left as it "
+                        "is: mend that and resume, or delete it to go on without."
+                    ) from error
                 reasons.append(f"{checkpoint.name}: {first_line(error)}")
                 shutil.rmtree(checkpoint, ignore_errors=True)
                 continue
@@ -143,7 +149,7 @@ class Workspace:
     def _read_checkpoint(self, checkpoint: Path) -> tuple[dict[int, Dictionary], dict]:
         """Raises what is wrong with it."""
         for name, error in faults(checkpoint).items():
-            raise why_unreadable(checkpoint / name, error, "")
+            raise why_unreadable(checkpoint / name, error, "") from error
         state = read_json(checkpoint / "state.json")
         _check_state(state)
         sizes = {path.name: path.stat().st_size for path in self.directory.glob("*.f32")}
@@ -190,6 +196,18 @@ def _check_state(state: Any) -> None:
         raise ValueError("a count is none")
     if type(state["seconds"]) not in (int, float):
         raise ValueError("its seconds are no number")
+
+
+def _may_be_whole(error: BaseException | None) -> bool:
+    """Whether reading a checkpoint failed for a reason that says nothing against its files, but
+    one that is gone."""
+    while error is not None:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            return True
+        if isinstance(error, OSError) and error.errno is not None:
+            return not isinstance(error, FileNotFoundError | NotADirectoryError)
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def interrupted_trainings(runs: Path) -> dict[str, TrainConfig]:

@@ -1,11 +1,13 @@
 """A damaged checkpoint costs what came after the one before, and never the training."""
 
 import dataclasses
+import errno
 import json
 import shutil
 
 import pytest
 
+from itda_core.errors import RunError
 from itda_core.runs.workspace import Workspace
 from itda_core.sealed import DIGESTS_FILE
 from itda_core.training import trainer as training
@@ -115,6 +117,34 @@ def test_where_all_are_damaged_the_training_starts_anew_and_says_so(left, undist
     assert said.startswith("2 checkpoints of this training could not be used (")
     assert said.endswith("It starts anew.")
     assert_same_runs(folder, undisturbed)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EIO, "Input/output error"),
+        OSError(errno.EMFILE, "Too many open files"),
+        PermissionError(errno.EACCES, "Permission denied"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+    ids=["disk", "handles", "rights", "memory", "torch"],
+)
+@pytest.mark.parametrize("place", ["itda_core.sealed.entry_of", "safetensors.safe_open"])
+def test_a_checkpoint_that_only_can_not_be_read_now_is_left(left, monkeypatch, error, place):
+    folder, training_id, checkpoints = left
+
+    def fail(*_args, **_named):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, fail)
+        with pytest.raises(RunError, match=r"checkpoint-000000007 can't be read now"):
+            Workspace(folder, training_id).load_checkpoint()
+    assert all(checkpoint.is_dir() for checkpoint in checkpoints)
+    workspace = Workspace(folder, training_id)
+    assert workspace.load_checkpoint() is not None
+    assert workspace.notes == []
 
 
 @pytest.mark.parametrize(
