@@ -24,12 +24,13 @@ _MARK = re.compile(r"\.[^/]*\.([0-9a-f]{8})\.(\d{1,10})\.(\d{1,20})(?:\.\d+)?")
 _UNMARKED = re.compile(r"\.writing-.+|\.deleted-.+")
 """Of earlier versions, and what is being deleted: nobody's, once nothing was written for a day"""
 _SILENT_SECONDS = 86_400.0
+_PROC = Path("/proc")
 _numbers = itertools.count()
 
 
 def temporary_name(name: str) -> str:
     """A hidden name for what will be `name`, which says who writes it; each time another."""
-    return f".{name}.{_machine()}.{os.getpid()}.{_begun(os.getpid())}.{next(_numbers)}"
+    return f".{name}.{_machine()}.{os.getpid()}.{_begun(os.getpid()) or 0}.{next(_numbers)}"
 
 
 def remove_leftovers(folder: Path, depth: int = 4) -> list[Path]:
@@ -64,10 +65,12 @@ def _hidden(folder: Path, depth: int) -> Iterator[Path]:
 
 def _is_leftover(path: Path) -> bool:
     if (mark := _MARK.fullmatch(path.name)) is None:
+        if path.is_symlink() or not path.is_dir():  # those were folders
+            return False
         has_lock = (path / "lock").exists()  # of a training that can't be resumed
         return _is_free(path / "lock") if has_lock else _silent(path) > _SILENT_SECONDS
     machine, pid, begun = mark.groups()
-    return machine == _machine() and _begun(int(pid)) != int(begun)
+    return machine == _machine() and _begun(int(pid)) not in (None, int(begun))
 
 
 def _is_free(lock: Path) -> bool:
@@ -89,21 +92,36 @@ def _silent(path: Path) -> float:
 
 @functools.cache
 def _machine() -> str:
-    """A digest of its name. After a start anew other processes have the numbers, with other
+    """A digest of its name, and of the container, since each numbers its processes anew and may
+    have the machine's name. After a start anew other processes have the numbers, with other
     beginnings."""
-    return hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
+    said = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        said.append(str((_PROC / "self/ns/pid").readlink()))
+    return hashlib.blake2b(" ".join(said).encode(), digest_size=4).hexdigest()
 
 
-def _begun(pid: int) -> int:
-    """When a process began, in a number that setting the clock does not change where the system has
-    one; 0 where it has ended."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        # proc(5): the 22nd field, ticks since the machine was started; names may hold spaces.
-        stat = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        return 0 if stat[0] in (b"Z", b"X") else int(stat[19])
-    if os.path.isdir("/proc/self"):  # noqa: PTH112
-        return 0
+def _begun(pid: int) -> int | None:
+    """When a process began, in a number that setting the clock does not change; 1 where the system
+    has no such number, 0 where the process has ended, and None where neither can be told."""
+    if not (_PROC / "self").is_dir():
+        return int(_is_there(pid))
     try:
-        return round(psutil.Process(pid).create_time() * 100)
-    except psutil.Error:
-        return 0
+        # proc(5): the 22nd field, ticks since the machine was started; names may hold spaces.
+        stat = (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
+        return 0 if stat[0] in (b"Z", b"X") else int(stat[19])
+    except (OSError, ValueError, IndexError):  # of another user, where the system hides those
+        return None if _is_there(pid) else 0
+
+
+def _is_there(pid: int) -> bool:
+    """Whether any process has a number."""
+    if os.name == "nt":  # os.kill would end it
+        return psutil.pid_exists(pid)
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True

@@ -10,6 +10,7 @@ import time
 import pytest
 from filelock import FileLock
 
+from itda_core import leftovers
 from itda_core.files import write_atomically
 from itda_core.leftovers import remove_leftovers, temporary_name
 from itda_core.runs.run import new_run
@@ -80,6 +81,35 @@ def test_a_number_that_another_process_has_by_now_is_no_owner(tmp_path):
     assert remove_leftovers(tmp_path) == [tmp_path / earlier]
     assert (tmp_path / name).is_dir()
     assert (tmp_path / elsewhere).is_dir()
+
+
+@pytest.mark.parametrize("has_proc", [False, True])
+def test_without_a_look_at_a_process_it_owns_what_it_writes_as_long_as_it_lives(
+    tmp_path, monkeypatch, writer, has_proc
+):
+    """On systems without /proc, where setting the clock may change when a process began, and where
+    /proc hides the processes of other users."""
+    if has_proc:
+        (tmp_path / "proc" / "self").mkdir(parents=True)
+    monkeypatch.setattr(leftovers, "_PROC", tmp_path / "proc")
+    _, _, machine, *_ = temporary_name("a").split(".")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    living, dead = (folder / f".a.{machine}.{pid}.1.0" for pid in (writer.pid, 2**31 - 1))
+    living.write_text("half")
+    dead.write_text("half")
+    assert remove_leftovers(folder) == [dead]
+    assert living.exists()
+
+
+def test_a_container_with_the_name_of_its_machine_is_another_machine(tmp_path, monkeypatch):
+    if not os.path.islink("/proc/self/ns/pid"):  # noqa: PTH114
+        pytest.skip("a system without containers of this kind")
+    (tmp_path / "self" / "ns").mkdir(parents=True)
+    (tmp_path / "self" / "ns" / "pid").symlink_to("pid:[1]")
+    outside = leftovers._machine.__wrapped__()
+    monkeypatch.setattr(leftovers, "_PROC", tmp_path)
+    assert leftovers._machine.__wrapped__() != outside
 
 
 def test_what_earlier_versions_left_goes_when_it_has_been_silent_for_a_day(tmp_path):
