@@ -140,8 +140,20 @@ def _check_status(path: Path, status: os.stat_result, most_bytes: int | None) ->
     if most_bytes is not None and status.st_size > most_bytes:
         raise ValueError(f"{path.name} has {status.st_size:,} bytes, of at most {most_bytes:,}")
     there = 512 * getattr(status, "st_blocks", status.st_size)
-    if status.st_size > _UNFOLDED_BYTES and there * _UNFOLDED_RATIO < status.st_size:
+    may_be_holes = status.st_size > _UNFOLDED_BYTES and there * _UNFOLDED_RATIO < status.st_size
+    if may_be_holes and _has_hole(path, status.st_size):
         raise ValueError(f"{path.name} says to have {status.st_size:,} bytes, most of them holes")
+
+
+def _has_hole(path: Path, size: int) -> bool:
+    """Whether the file system knows of one: many that lie behind a network count no blocks."""
+    opened = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    try:
+        return os.lseek(opened, 0, os.SEEK_HOLE) < size
+    except OSError:  # it knows nothing of holes
+        return False
+    finally:
+        os.close(opened)
 
 
 def check_unfolding(name: str, packed: int, unfolded: int, always: int = _UNFOLDED_BYTES) -> None:

@@ -7,6 +7,7 @@ import resource
 import shutil
 import socket
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from itda_core import files
 from itda_core.cli.main import main
 from itda_core.config import CorpusSpec, ModelSpec
 from itda_core.corpus.corpus import load_corpus
@@ -22,7 +24,13 @@ from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import CorpusError, ExchangeError, InputError, ModelError, RunError
 from itda_core.exchange.published import read_published
 from itda_core.exchange.saelens import read_saelens
-from itda_core.files import check_foreign, check_parquet, check_within, open_foreign, read_json
+from itda_core.files import (
+    check_foreign,
+    check_parquet,
+    check_within,
+    open_foreign,
+    read_json,
+)
 from itda_core.model.loading import load_model, model_shape
 from itda_core.model.plausible import check_counts
 from itda_core.runs.agreement import check_agreement
@@ -162,7 +170,22 @@ def test_a_model_of_ten_million_layers_is_refused_before_it_is_built(
     assert model_shape(ModelSpec(str(copy))) is None or "num_hidden_layers" not in said
 
 
+def test_a_file_of_a_file_system_that_counts_no_blocks_is_read(tmp_path, monkeypatch):
+    """As many do that lie behind a network: only a hole that is known of is one."""
+    monkeypatch.setattr(files, "_UNFOLDED_BYTES", 2**20)
+    size = 2**22
+    path = tmp_path / "weights"
+    path.write_bytes(b"x" * size)
+    status = SimpleNamespace(st_mode=path.stat().st_mode, st_size=size, st_blocks=0)
+    files._check_status(path, status, None)
+    os.truncate(path, 2**20)
+    os.truncate(path, size)
+    with pytest.raises(ValueError, match="holes"):
+        files._check_status(path, status, None)
+
+
 def test_usual_configurations_are_plausible():
+    check_counts("a", {"vision_feature_layer": -2})
     check_counts("a", {"num_hidden_layers": 126, "hidden_size": 16_384, "vocab_size": 262_208})
     check_counts("a", {"sliding_window": 2**31, "pad_token_id": -1, "max_window_layers": 80})
 

@@ -37,7 +37,9 @@ def check_counts(name: str, config: Any) -> None:
     has: they would be built before a weight is missed."""
     for key, value in _numbers(config):
         most = _MOST_LAYERS if "layer" in key else _MOST_WIDE if key.endswith(_WIDTHS) else None
-        if most is not None and not -1 <= value <= most:
+        # The number of one layer may be counted from the last: vision_feature_layer = -2.
+        least = -_MOST_LAYERS if key.endswith("_layer") and key != "n_layer" else -1
+        if most is not None and not least <= value <= most:
             raise ModelError(
                 f"{name} can't be used: its config.json asks for {key} = {value:,}, and at most "
                 f"{most:,} is read here. Get the model again."
