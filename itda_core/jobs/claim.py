@@ -9,7 +9,6 @@ import contextlib
 import os
 from pathlib import Path
 
-import psutil
 from filelock import FileLock, Timeout
 
 from itda_core.errors import ItdaError
@@ -29,7 +28,7 @@ def claiming(directory: Path) -> dict[str, str]:
 def claim_job() -> None:
     """Of a process that was started for a job: it is this process's until it ends. Raises ItdaError
     where another one has it. Programs that this one starts do no job."""
-    if not (said := os.environ.pop("ITDA_JOB", "")):
+    if not (said := os.environ.pop(_VARIABLE, "")):
         return
     directory = Path(said)
     lock = _lock_of(directory, _PATIENCE)
@@ -42,8 +41,7 @@ def claim_job() -> None:
     except OSError as error:
         raise ItdaError(f"Job {directory.name} can't be begun: {error}.") from error
     _held.append(lock)
-    started = psutil.Process().create_time()
-    write_json(directory / "claim.json", {"pid": os.getpid(), "started": started})
+    write_json(directory / "claim.json", {"pid": os.getpid()})
 
 
 def claimed_by(directory: Path) -> int | None:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import os
 import sys
+import threading
 import traceback
 from pathlib import Path
 
@@ -174,13 +175,15 @@ def _resolved(folder: str, here: str) -> str:
 
 
 def rebuild_database() -> Rebuilt:
-    """Make the database of the data folder anew, also where the explorer could not open it."""
-    try:
-        here = explorer()
-    except StoreDamagedError:
-        data = data_directory().resolve()
-        return rebuild_all(data / FILE_NAME, data / "runs")
-    return here.rebuild()
+    """Make the database of the data folder anew, also where the explorer could not open it. One
+    session after another: both would write the same new file."""
+    with _rebuilding:
+        try:
+            here = explorer()
+        except StoreDamagedError:
+            data = data_directory().resolve()
+            return rebuild_all(data / FILE_NAME, data / "runs")
+        return here.rebuild()
 
 
 @st.cache_resource(show_spinner="Opening the database …")
@@ -191,6 +194,7 @@ def _open_explorer(data: str) -> Explorer:
 
 
 _opened: list[Explorer] = []
+_rebuilding = threading.Lock()
 
 
 def close_opened() -> None:

@@ -123,7 +123,7 @@ class Guard:
 def _refusal(scope, headers: dict[str, str], given: str | None) -> str:
     """Why not, "" where it may come in. given: the token in the address."""
     host, origin = headers.get("host", ""), headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+    if origin is not None and _place_of(origin) != host.lower():
         return _FOREIGN
     if _needs_token(scope):
         if scope["path"] == _PATH_NEEDS_NO_TOKEN:
@@ -171,6 +171,14 @@ def _cookie(header: str, wanted: str) -> str:
     """One of a Cookie header, "" where it is not there; those of other programs may be anything."""
     pairs = (part.strip().partition("=") for part in header.split(";"))
     return next((unquote(value) for name, _, value in pairs if name == wanted), "")
+
+
+def _place_of(origin: str) -> str:
+    """Name and port of an Origin header, as a Host header has them; "" of one that names none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _name_of(host: str) -> str:

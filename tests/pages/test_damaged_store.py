@@ -1,6 +1,9 @@
 """Overview names what can't be used, and mends a damaged database itself."""
 
+import contextlib
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -8,6 +11,7 @@ from itda_core.errors import StoreDamagedError
 from itda_core.runs.labels import labels_file
 from itda_core.runs.run import list_runs
 from itda_core.runs.watching import DigestWatch
+from pages.components import explorer as explorers
 from pages.components.explorer import explorer
 from tests.support.app import REPOSITORY, AppTest, close_explorer, open_page
 
@@ -58,6 +62,26 @@ def test_a_database_that_fails_while_the_explorer_is_open_is_made_anew(folder, m
     assert not app.error
     assert explorer() is here
     assert len(here.store.runs.table()) == 2
+
+
+def test_two_sessions_make_it_anew_one_after_another(folder, monkeypatch):
+    (folder / "explorer.duckdb").write_bytes(b"no database at all" * 1_000)
+    both, met = threading.Barrier(2), []
+    rebuild_all = explorers.rebuild_all
+
+    def counted(*where):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.5)
+            met.append(True)
+        return rebuild_all(*where)
+
+    monkeypatch.setattr(explorers, "rebuild_all", counted)
+    with ThreadPoolExecutor(2) as pool:
+        done = [pool.submit(explorers.rebuild_database) for _ in range(2)]
+        assert [one.result().runs for one in done] == [2, 2]
+    assert met == []
+    assert [path.name for path in folder.glob("*.damaged-*")] == ["explorer.duckdb.damaged-1"]
+    assert len(explorer().store.runs.table()) == 2
 
 
 def test_other_pages_name_the_remedy(folder):

@@ -65,7 +65,8 @@ def test_a_name_that_is_made_to_lead_here_and_another_page_stay_out(kind):
     assert answer(kind=kind, host="evil.example:8501")[0] == 403
     assert answer(kind=kind, host="")[0] == 403
     assert answer(kind=kind, origin="http://evil.example")[0] == 403
-    assert answer(kind=kind, origin="null")[0] == 403
+    for odd in ("null", "http://[::1", "http://[x]:8501", ""):
+        assert answer(kind=kind, origin=odd)[0] == 403
     assert answer(kind=kind, origin="http://127.0.0.1:8501")[0] == "in"
 
 
