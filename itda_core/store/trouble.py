@@ -47,6 +47,11 @@ def of_the_file(path: Path | str, error: duckdb.Error) -> StoreError | None:
     """The same of an error of a query, where the file is to blame; None where something else is: a
     full disk, another file that is read, or what is asked."""
     message = str(error)
+    if isinstance(error, duckdb.ConnectionException) and "closed" in message:
+        return StoreDamagedError(
+            f"{path} is closed: it is being made anew, or that has failed. Reload the page; where "
+            f"that does not help: {REBUILD}"
+        )
     is_other = ".parquet" in message or "No space left" in message or "Out of Memory" in message
     is_own = isinstance(error, _OF_THE_FILE) or "nvalidated" in message
     return why_damaged(path, error) if is_own and not is_other else None

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from itda_core.errors import StoreDamagedError
+from itda_core.errors import ItdaError, StoreDamagedError
 from itda_core.runs.labels import labels_file
 from itda_core.runs.run import list_runs
 from itda_core.runs.watching import DigestWatch
@@ -82,6 +82,29 @@ def test_two_sessions_make_it_anew_one_after_another(folder, monkeypatch):
     assert met == []
     assert [path.name for path in folder.glob("*.damaged-*")] == ["explorer.duckdb.damaged-1"]
     assert len(explorer().store.runs.table()) == 2
+
+
+def test_a_rebuild_that_fails_can_be_tried_again(folder, monkeypatch):
+    here = explorer()
+
+    def full(*_where):
+        raise ItdaError("There is no space left on the disk.")
+
+    def damaged(_path):
+        raise StoreDamagedError("explorer.duckdb is damaged.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(explorers, "rebuild_all", full)
+        patch.setattr(here, "_open_store", damaged)
+        with pytest.raises(StoreDamagedError):
+            explorers.rebuild_database()
+    app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=60)
+    app.switch_page("pages/overview.py")
+    app.run()
+    assert "is closed" in app.error[0].value
+    app.button(key="rebuild").click().run()
+    assert not app.error
+    assert len(here.store.runs.table()) == 2
 
 
 def test_other_pages_name_the_remedy(folder):
