@@ -1,18 +1,14 @@
 """Labels that the database has and their file has lost: they are written back, so that an empty, a
 missing or a shortened file costs nothing."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from itda_core.runs.labels import (
-    Change,
-    Label,
-    add_changes,
-    labels_file,
-    read_labels_file,
-)
+from itda_core.errors import InputError
+from itda_core.runs.labels import Change, Label, add_changes, labels_file, read_labels_file
 
 _COLUMNS = {
     "run_id": None, "latent": None, "prompt_id": None, "position": None, "label": "''",
@@ -22,6 +18,8 @@ _COLUMNS = {
     "root_digest": "NULL",
 }  # fmt: skip
 """Of the table `labels`, with what stands for one that an earlier version did not have"""
+_TIMES = {"label": "label_changed", "note": "note_changed"}
+"""Fields of which the database keeps when they were written"""
 
 
 def write_back_labels(cursor: duckdb.DuckDBPyConnection, path: Path | str, runs: Path) -> str:
@@ -35,14 +33,11 @@ def write_back_labels(cursor: duckdb.DuckDBPyConnection, path: Path | str, runs:
     rows = _rows(cursor)
     if not rows:
         return ""
-    newest: dict[tuple, str] = {}
-    for change in read_labels_file(file)[0]:
-        source, changed = change.label.source, change.label.changed
-        newest[source] = max(changed, newest.get(source, ""))
-    lost = [row for row in rows if _is_lost(row, newest)]
+    said = _said(read_labels_file(file)[0])
+    lost = [found for row in rows if (found := _lost(row, said))]
     if not lost:
         return ""
-    add_changes(file, [change for row in lost for change in _changes(row)])
+    add_changes(file, [change for found in lost for change in found])
     count = "1 label" if len(lost) == 1 else f"{len(lost):,} labels"
     return f"{file} had lost {count} that the database still had: written back."
 
@@ -68,20 +63,46 @@ def _label(row: dict[str, Any]) -> Label:
     return Label(**fields, **texts, **flags, lists=tuple(row["lists"] or ()))
 
 
-def _is_lost(row: dict[str, Any], newest: dict[tuple, str]) -> bool:
-    """Whether the file says nothing of the latent that is as new."""
-    label = _label(row)
-    return label.source not in newest or label.changed > newest[label.source]
+_Said = dict[tuple, dict[str, tuple[str, Any]]]
+"""Of each source and field the newest that the file says: when, and what"""
 
 
-def _changes(row: dict[str, Any]) -> list[Change]:
-    """Each field as it was written, and when."""
-    label = _label(row)
+def _said(changes: Iterable[Change]) -> _Said:
+    said: _Said = {}
+    for change in changes:
+        fields, time = said.setdefault(change.label.source, {}), change.label.changed
+        for name, value in change.values.items():
+            if time >= fields.get(name, ("", None))[0]:
+                fields[name] = time, value
+    return said
+
+
+def _lost(row: dict[str, Any], said: _Said) -> list[Change]:
+    """What the database has of a latent and its file has not, field by field: what the file says
+    that is as new counts, and so does what was taken away there."""
+    try:
+        label = _label(row)
+    except InputError:  # of an earlier version that took what no file may hold: its line says so
+        return []
+    there = said.get(label.source, {})
+    newest = max((time for time, _ in there.values()), default="")
+    lost = []
+    for name, value in label.fields.items():
+        time, value_there = there.get(name, ("", Label(*label.source).fields[name]))
+        if name in _TIMES:
+            written = row[_TIMES[name]] or label.changed
+            is_newer = written > time
+        else:  # its time is not kept: newer than all that the file says, or never said there
+            written = label.changed
+            is_newer = written > newest or name not in there
+        if is_newer and value != value_there:
+            lost.append(Change(label, (name,), **_place(row)).at(written))
+    return lost
+
+
+def _place(row: dict[str, Any]) -> dict[str, Any]:
     span = (row["start"], row["end"]) if row["start"] is not None else None
     origin = (row["root"], row["origin"]) if row["root"] and row["origin"] is not None else None
     if origin and row["root_digest"]:
         origin = (*origin, row["root_digest"])
-    place = {"span": span if row["of_source"] else (), "closes": row["closes"], "origin": origin}
-    told = {"label": row["label_changed"], "note": row["note_changed"]}
-    one_by_one = [Change(label, (name,), **place).at(time) for name, time in told.items() if time]
-    return [*one_by_one, Change(label, ("bookmarked", "lists", "alone"), **place)]
+    return {"span": span if row["of_source"] else (), "closes": row["closes"], "origin": origin}

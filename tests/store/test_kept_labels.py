@@ -93,6 +93,48 @@ def test_what_the_file_says_later_counts(data):
     assert file.read_bytes() == content
 
 
+@pytest.mark.parametrize("field", ["label", "note", "bookmarked", "lists"])
+def test_a_lost_line_costs_nothing_though_a_later_one_speaks_of_the_latent(data, field):
+    """The later line sets another field of the same latent."""
+    values = {"label": "war", "note": "a note", "bookmarked": True, "lists": ["x"]}
+    file = labels_file(data / "runs")
+    source = dict(list(json.loads(file.read_text().splitlines()[0]).items())[:4])
+    kept, lost = [
+        json.dumps({**source, **line}) + "\n"
+        for line in (
+            {"changed": "2026-02-02T00:00:00+00:00", "alone": True},
+            {"changed": "2026-02-01T00:00:00+00:00", field: values[field]},
+        )
+    ]
+    file.write_text(lost + kept)
+    before, notes = opened(data)
+    assert before[field][0] == values[field]
+    file.write_text(kept)
+    after, notes = opened(data)
+    assert "written back" in notes[-1]
+    assert str(after) == str(before)
+    assert opened(data)[1] == []
+
+
+@pytest.mark.parametrize("field", ["label", "note", "bookmarked", "lists"])
+def test_what_the_file_takes_away_is_not_brought_back(data, field):
+    values = {"label": "war", "note": "a note", "bookmarked": True, "lists": ["x"]}
+    empty = {"label": "", "note": "", "bookmarked": False, "lists": []}
+    file = labels_file(data / "runs")
+    source = dict(list(json.loads(file.read_text().splitlines()[0]).items())[:4])
+
+    def line(day, **fields):
+        return json.dumps({**source, **fields, "changed": f"2026-03-0{day}T00:00:00+00:00"}) + "\n"
+
+    written = file.read_text() + line(1, **{field: values[field]}) + line(2, alone=True)
+    file.write_text(written)
+    opened(data)
+    file.write_text(written + line(3, **{field: empty[field]}))
+    after, notes = opened(data)
+    assert json.dumps(after[field][0], default=list) == json.dumps(empty[field])
+    assert notes == []
+
+
 def test_a_damaged_line_costs_no_label_that_the_database_has(data):
     file = labels_file(data / "runs")
     file.write_bytes(file.read_bytes().replace(b'"label": "war"', b'"label": "war\xff"'))
