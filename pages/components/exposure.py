@@ -18,12 +18,13 @@ from itda_core.errors import InputError
 _FEWEST_CHARACTERS = 16
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _FILE = re.compile(r"\.(txt|csv|tsv|jsonl?|parquet|gz|zst)$", re.IGNORECASE)
+_HOST = re.compile(r"[\w.-]+(:\d+)?|\[[0-9a-fA-F:.]+\](:\d+)?", re.ASCII)
 _PATH_NEEDS_NO_TOKEN = "/_stcore/health"
 _HEADERS = {
     # Pages take scripts, pictures and answers from this server alone, and no other page frames
     # them. Streamlit's own front end needs inline scripts and blobs.
     "Content-Security-Policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
-    "connect-src 'self' ws: wss: data: blob:; object-src 'none'; base-uri 'self'; "
+    "connect-src 'self'{sockets} data: blob:; object-src 'none'; base-uri 'self'; "
     "form-action 'self'; frame-ancestors 'self'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
@@ -117,7 +118,7 @@ class Guard:
         elif given is not None and scope["type"] == "http" and _needs_token(scope):
             await _answer(send, 303, b"", _with_cookie(scope))
         else:
-            await self._app(scope, receive, _with_headers(send))
+            await self._app(scope, receive, _with_headers(send, headers.get("host", "")))
 
 
 def _refusal(scope, headers: dict[str, str], given: str | None) -> str:
@@ -213,12 +214,15 @@ async def _answer(send, status: int, body: bytes, headers: dict[str, str]) -> No
     await send({"type": "http.response.body", "body": body})
 
 
-def _with_headers(send):
-    """Adds the headers of every answer, in the place of Streamlit's own of the same name."""
+def _with_headers(send, host: str = ""):
+    """Adds the headers of every answer, in the place of Streamlit's own of the same name. host: as
+    the browser calls this server, since for some 'self' has no sockets in it."""
+    sockets = f" ws://{host} wss://{host}" if _HOST.fullmatch(host) else ""
 
     async def sending(message) -> None:
         if message["type"] == "http.response.start":
-            own = {name.lower().encode(): value.encode() for name, value in _HEADERS.items()}
+            told = {name: value.replace("{sockets}", sockets) for name, value in _HEADERS.items()}
+            own = {name.lower().encode(): value.encode() for name, value in told.items()}
             others = [pair for pair in message.get("headers", []) if pair[0].lower() not in own]
             message = {**message, "headers": [*others, *own.items()]}
         await send(message)

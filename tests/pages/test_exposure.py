@@ -57,6 +57,10 @@ def test_on_this_machine_alone_nothing_is_asked_and_every_answer_forbids_foreign
     assert status == "in"
     assert "frame-ancestors 'self'" in told["content-security-policy"]
     assert told["x-frame-options"] == "SAMEORIGIN"
+    assert (
+        "connect-src 'self' ws://127.0.0.1:8501 wss://127.0.0.1:8501 data:"
+        in (told["content-security-policy"])
+    )
     assert answer(host="localhost:8501")[0] == answer(host="[::1]:8501")[0] == "in"
 
 
@@ -68,6 +72,12 @@ def test_a_name_that_is_made_to_lead_here_and_another_page_stay_out(kind):
     for odd in ("null", "http://[::1", "http://[x]:8501", ""):
         assert answer(kind=kind, origin=odd)[0] == 403
     assert answer(kind=kind, origin="http://127.0.0.1:8501")[0] == "in"
+
+
+def test_a_host_can_add_nothing_to_what_pages_may_connect_to(exposed):
+    for host in ("a.b ws://evil.example", "a;b", "[::1] *", "*", ""):
+        policy = answer(host=host, cookie=f"itda_token_8501={TOKEN}")[1]["content-security-policy"]
+        assert "connect-src 'self' data: blob:;" in policy
 
 
 @pytest.mark.parametrize("kind", ["http", "websocket"])
