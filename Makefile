@@ -1,7 +1,7 @@
 # make app: set up and open the explorer. make test: set up and run every check.
 # make bench: measure it against its limits and its peers, and write docs/performance.md.
 # make claims: measure what is claimed of it, and write docs/claims.md, docs/comparison.md and
-# docs/moving.md. make lock: write down the versions of what is installed. make licences: list whose
+# docs/moving.md. make faults: attack it at length (docs/reliability.md). make lock: write down the versions of what is installed. make licences: list whose
 # it is.
 
 PYTHON ?= python3
@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY = passive
 # otherwise.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: app test bench claims pictures lint lock licences clean
+.PHONY: app test bench claims faults pictures lint lock licences clean
 
 app: .venv/app.done
 	$(BIN)/python -m itda_core app --port $(PORT)
@@ -49,6 +49,10 @@ claims: .venv/dev.done
 	$(BIN)/python -m benchmarks.interpretability.measure
 	OMP_NUM_THREADS=2 $(BIN)/python -m benchmarks.moving.measure
 	$(BIN)/python -m benchmarks.claims
+
+faults: .venv/dev.done
+	ITDA_FAULT_KILLS=200 ITDA_FAULT_INPUTS=2000 \
+		$(BIN)/python -m pytest -q --durations=20 $(IN_TWO) tests/faults tests/cluster
 
 pictures: .venv/dev.done
 	$(BIN)/python tools/browser_setup.py

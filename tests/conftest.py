@@ -24,6 +24,8 @@ from tests.support.trained_runs import shared_runs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LONGEST = [
+    "cluster/test_trainings.py",
+    "cluster/test_cluster_training.py",
     "browser/test_whole_road.py",
     "browser/test_looks.py",
     "browser/test_decompose.py",

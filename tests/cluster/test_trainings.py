@@ -1,6 +1,7 @@
 """Lists of trainings on a cluster of several machines (which are processes of this one)."""
 
 import json
+import os
 from contextlib import closing
 
 import pytest
@@ -86,6 +87,7 @@ def test_a_list_on_a_cluster_makes_the_same_runs_as_one_process(
     assert left == {run["run_id"] for run in told["runs"]}
 
 
+@pytest.mark.skipif("ITDA_FAULT_KILLS" not in os.environ, reason="two minutes: in `make faults`")
 @pytest.mark.usefixtures("one_thread")
 def test_a_training_whose_machine_dies_goes_on_on_another(
     cluster, tmp_path, tiny_model_folder, tiny_texts

@@ -1,0 +1,326 @@
+"""What any reader does with what it does not expect: it reads it, or refuses it in a sentence.
+
+Each file that the explorer reads is taken whole, damaged by Hypothesis, and read again. Nothing but
+an ItdaError may come of it, and what lies beside the file is read as before.
+"""
+
+import copy
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from itda_core.analysis.latent_map import map_latents, read_map, save_map
+from itda_core.cli.parser import parse
+from itda_core.config import TrainConfig
+from itda_core.corpus.files import read_texts, text_columns
+from itda_core.dictionary.dictionary import Dictionary
+from itda_core.errors import ItdaError
+from itda_core.jobs.queue import JobQueue
+from itda_core.runs.comparisons import read_comparisons, save_comparisons
+from itda_core.runs.given_names import keep_name, names_file, read_names
+from itda_core.runs.labels import LABELS_FILE, Change, Label, add_changes
+from itda_core.runs.near_misses import near_misses
+from itda_core.runs.results import read_evaluation, read_probing
+from itda_core.runs.run import list_runs, survey
+from itda_core.sealed import DIGESTS_FILE
+from itda_core.store.database import Database
+from itda_core.store.index import Index
+from itda_core.training.training_list import listed_trainings
+from pages.components.url import number_below
+from tests.support.command_line import train_options
+from tests.support.trained_runs import tiny_config
+
+N_INPUTS = int(os.environ.get("ITDA_FAULT_INPUTS", 6))
+"""of each kind"""
+fuzzed = settings(
+    max_examples=N_INPUTS,
+    deadline=None,
+    database=None,
+    derandomize="ITDA_FAULT_INPUTS" not in os.environ,
+    suppress_health_check=list(HealthCheck),
+)
+ODD = [
+    None, True, -1, 0, 10**400, 2**31, 1e308, math.nan, math.inf, "", "x" * 5_000, "\ud800", "\0",
+    "../../etc/passwd", [], [[]], {}, {"a": None}, "'; DROP TABLE runs; --", "=1+1", "1" * 5_000,
+]  # fmt: skip
+"""What any field may hold"""
+MAX_CHANGES = 4
+
+
+@st.composite
+def damaged(draw, content: bytes) -> bytes:
+    """A file's bytes with some of them changed, cut or put in."""
+    data = bytearray(content)
+    for _ in range(draw(st.integers(1, MAX_CHANGES))):
+        # Headers say what the rest is, so that half of the changes are made there.
+        edge = draw(st.sampled_from([min(len(data), 256), len(data)]))
+        place = draw(st.integers(0, max(0, edge - 1)))
+        match draw(st.sampled_from(["flip", "cut", "put in", "repeat"])):
+            case "flip" if data:
+                data[place] ^= 1 << draw(st.integers(0, 7))
+            case "cut":
+                del data[place:]
+            case "put in":
+                data[place:place] = draw(st.binary(max_size=40))
+            case "repeat":
+                data[place:place] = data[place : place + draw(st.integers(1, 5_000))]
+    return bytes(data)
+
+
+@st.composite
+def odd(draw, said):
+    """What JSON says, with an odd value in one field at any depth, or without it."""
+    said = copy.deepcopy(said)
+    at = said
+    while True:
+        keys = [*at] if isinstance(at, dict) else range(len(at))
+        key = draw(st.sampled_from([*keys]))
+        if isinstance(at[key], dict | list) and at[key] and draw(st.booleans()):
+            at = at[key]
+            continue
+        if draw(st.integers(0, 5)) == 0:
+            del at[key]
+        else:
+            at[key] = draw(st.sampled_from(ODD))
+        return said
+
+
+def as_json(said) -> bytes:
+    return json.dumps(said).encode("utf-8", "surrogatepass")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, runs_folder):
+    """A data folder with one of every kind of file that is read."""
+    folder = tmp_path_factory.mktemp("fuzzed") / "data"
+    shutil.copytree(runs_folder, folder / "runs")
+    run = list_runs(folder / "runs")[0]
+    save_map(run, map_latents(run.dictionary(), "svd"), "svd")
+    row = {"measure": "cka", "a": "one", "b": "two", "value": 0.5, "reason": "", "tokens": 9}
+    save_comparisons(folder / "comparisons", [row | {"unit": "token"}])
+    source = run.run_id, 3, "00000000000000aa", 5
+    add_changes(folder / LABELS_FILE, [Change(Label(*source, "war", lists=("a", "b")))])
+    keep_name(names_file(folder / "runs"), run.run_id, "the first")
+    for digests in folder.rglob(DIGESTS_FILE):
+        digests.unlink()  # as in runs of before, so that the readers see what is damaged
+    return folder
+
+
+def refused_or_read(read: Callable[[], object]) -> None:
+    """Anything but an ItdaError fails."""
+    try:
+        read()
+    except ItdaError as error:
+        assert str(error).strip(), "a refusal says why"
+
+
+def run_of(data: Path):
+    return list_runs(data / "runs")[0]
+
+
+def everything_of_runs(data: Path, spoiled: Path) -> None:
+    """All that is read of a folder of runs; of those that are whole nothing may be missing."""
+    found, _ = survey(data / "runs")
+    whole = {path.name for path in (data / "runs").iterdir()} - {spoiled.name}
+    database = Database()
+    try:
+        refused_or_read(lambda: Index(database).import_new(data / "runs"))
+        assert whole <= set(database.query("SELECT run_id FROM runs")["run_id"])
+    finally:
+        database.close()
+    for run in found:
+        for read in (read_evaluation, read_probing, read_map, lambda run: near_misses(run, 0)):
+            refused_or_read(lambda read=read, run=run: read(run))
+        refused_or_read(run.dictionary)
+
+
+FILES_OF_A_RUN = [
+    "config.json", "metrics.json", "dictionary.safetensors", "sources.parquet", "codes.parquet",
+    "prompts.parquet", "nearly.parquet", "map.parquet", "progress.jsonl",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES_OF_A_RUN)
+def test_a_damaged_file_of_a_run(data, tmp_path_factory, name):
+    folder = tmp_path_factory.mktemp("runs") / "data"
+    shutil.copytree(data, folder)
+    file = run_of(folder).directory / name
+    content = file.read_bytes()
+
+    @fuzzed
+    @given(damaged(content))
+    def of_bytes(bad):
+        file.write_bytes(bad)
+        everything_of_runs(folder, file.parent)
+
+    of_bytes()
+    file.write_bytes(content)
+    assert len(survey(folder / "runs")[0]) == len(list_runs(data / "runs"))
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.json"])
+def test_an_odd_value_in_a_run(data, tmp_path_factory, name):
+    folder = tmp_path_factory.mktemp("runs") / "data"
+    shutil.copytree(data, folder)
+    file = run_of(folder).directory / name
+
+    @fuzzed
+    @given(odd(json.loads(file.read_bytes())))
+    def of_values(said):
+        file.write_bytes(as_json(said))
+        everything_of_runs(folder, file.parent)
+
+    of_values()
+
+
+def test_lines_of_labels(data, tmp_path):
+    content = (data / LABELS_FILE).read_bytes()
+    line = json.loads(content)
+    lines = st.one_of(damaged(content), odd(line).map(as_json), st.binary(max_size=200))
+
+    @fuzzed
+    @given(st.lists(lines, min_size=1, max_size=4))
+    def of_lines(bad):
+        (tmp_path / LABELS_FILE).write_bytes(b"\n".join([*bad, content]))
+        database = Database()
+        try:
+            Index(database).import_labels(tmp_path / "runs")
+            kept = database.query("SELECT * FROM labels WHERE latent = 3")
+            assert len(kept), "the line that is whole"
+        finally:
+            database.close()
+
+    of_lines()
+
+
+def test_names(data, tmp_path):
+    file = names_file(tmp_path / "runs")
+    whole = names_file(data / "runs").read_bytes()
+
+    @fuzzed
+    @given(st.one_of(damaged(whole), odd(json.loads(whole)).map(as_json)))
+    def of_names(bad):
+        file.write_bytes(bad)
+        refused_or_read(lambda: read_names(file))
+
+    of_names()
+
+
+def test_comparisons(data, tmp_path):
+    whole = next((data / "comparisons").glob("*.parquet")).read_bytes()
+
+    @fuzzed
+    @given(damaged(whole))
+    def of_files(bad):
+        (tmp_path / "0.parquet").write_bytes(bad)
+        refused_or_read(lambda: read_comparisons(tmp_path))
+
+    of_files()
+
+
+TEXTS = {
+    ".txt": b"one\n\ntwo three\n\nfour",
+    ".csv": b'text,label\n"one, two",a\nthree,b\n',
+    ".tsv": b"text\tlabel\none\ta\n",
+    ".jsonl": b'{"text": "one"}\n{"text": "two"}\n',
+    ".json": b'[{"text": "one"}, {"text": "two"}]',
+}
+
+
+@pytest.mark.parametrize("ending", [*TEXTS, ".parquet", ".gz", ".zip", ".exe", ""])
+def test_an_upload_under_any_ending(data, tmp_path, ending):
+    parquet = (run_of(data).directory / "prompts.parquet").read_bytes()
+    whole = TEXTS.get(ending, parquet)
+    others = [content for name, content in TEXTS.items() if name != ending]
+    file = tmp_path / f"upload{ending}"
+
+    @fuzzed
+    @given(st.one_of(damaged(whole), st.binary(max_size=400), st.sampled_from([*others, parquet])))
+    def of_uploads(bad):
+        file.write_bytes(bad)
+        refused_or_read(lambda: text_columns(file))
+        refused_or_read(lambda: read_texts(file))
+
+    of_uploads()
+
+
+def test_settings_and_lists_of_trainings(tiny_model_folder, tiny_corpus_file):
+    said = tiny_config(tiny_model_folder, tiny_corpus_file).to_dict()
+
+    @fuzzed
+    @given(odd(said), st.one_of(damaged(b'[[trainings]]\nmodel = "a"\nlayers = [1, 2]\n')))
+    def of_settings(bad, listed):
+        refused_or_read(lambda: TrainConfig.from_dict(bad))
+        refused_or_read(lambda: listed_trainings(listed.decode("utf-8", "replace"), "list.toml"))
+
+    of_settings()
+
+
+def test_options_of_commands(tiny_model_folder, tiny_corpus_file):
+    options = train_options(tiny_config(tiny_model_folder, tiny_corpus_file))
+    words = st.one_of(st.text(max_size=20), st.sampled_from([str(value) for value in ODD]))
+
+    @fuzzed
+    @given(st.integers(1, len(options) - 1), words)
+    def of_options(place, word):
+        arguments = [*map(str, options)]
+        arguments[place] = word
+        try:
+            parse(["train", *arguments])
+        except SystemExit as stopped:
+            assert stopped.code in (0, 2)
+        except ItdaError as error:
+            assert str(error).strip()
+
+    of_options()
+
+
+@fuzzed
+@given(st.one_of(st.text(max_size=30), st.integers().map(str), st.just("9" * 5_000)))
+def test_numbers_of_a_link(text):
+    number = number_below(text, 2_048)
+    assert number is None or 0 <= number < 2_048
+
+
+def test_a_dictionary_alone(data, tmp_path):
+    file = tmp_path / "dictionary.safetensors"
+    whole = (run_of(data).directory / "dictionary.safetensors").read_bytes()
+
+    @fuzzed
+    @given(damaged(whole))
+    def of_files(bad):
+        file.write_bytes(bad)
+        refused_or_read(lambda: Dictionary.load(file))
+
+    of_files()
+
+
+def test_jobs(tmp_path):
+    folder = tmp_path / "jobs" / "0001"
+    folder.mkdir(parents=True)
+    job = {
+        "job_id": "0001", "title": "Training", "command": "train", "arguments": ["--l0", "8"],
+        "state": "done", "created": 5.0, "started": 6.0, "ended": 7.5, "pid": 4, "memory": None,
+    }  # fmt: skip
+    line = b'{"stage": "training", "tokens": 5, "fraction": 0.5}\n'
+
+    @fuzzed
+    @given(st.one_of(odd(job).map(as_json), damaged(as_json(job))), damaged(line))
+    def of_jobs(bad, said):
+        (folder / "job.json").write_bytes(bad)
+        (folder / "progress.jsonl").write_bytes(said)
+        queue = JobQueue(tmp_path / "jobs", tmp_path / "runs")
+        try:
+            for one in queue.jobs():
+                queue.progress(one), queue.log(one), queue.configs(one), queue.waits_for(one)
+        finally:
+            queue.close()
+
+    of_jobs()
