@@ -279,7 +279,7 @@ def test_no_other_latent_is_steered_than_the_one_that_was_typed(data, number):
     app = open_page("decompose", run=run.run_id, text=TEXT, view="steer")
     app.text_input(key="steer").set_value(number).run()
     assert_no_failure(app)
-    assert app.warning[0].value.startswith("Latent must be ")
+    assert app.warning[0].value.startswith("`Latent must be ")
     assert app.button(key="write").disabled
     assert app.button(key="write_row").disabled
 

@@ -120,7 +120,7 @@ def test_what_was_stopped_goes_on_with_the_memory_that_stands_in_the_form(
     app = train()
     app.text_input(key="memory").set_value("2").run()
     assert button(app, "Resume").disabled
-    assert any(one.value.endswith(r"layer 7 mlp\_out") for one in app.markdown)
+    assert any(one.value.endswith("layer 7 mlp_out`") for one in app.markdown)
     app.text_input(key="memory").set_value("200MB").run()
     button(app, "Resume").click().run()
     [job] = explorer_module.explorer().queue.jobs()
@@ -193,7 +193,7 @@ def test_a_gpu_that_cannot_be_opened_is_said_to_be_and_closes_no_page(train, two
     assert app.selectbox(key="device").options[1] == "cuda:0: can't be opened"
     told = " ".join(one.value for one in app.warning)
     assert "The device cuda" in told
-    assert "can't be opened\\: CUDA error" in told
+    assert "can't be opened: CUDA error" in told
 
 
 def test_evaluate_is_there_where_a_gpu_cannot_be_opened(own_data, two_gpus):

@@ -150,7 +150,7 @@ def test_the_sources_of_a_cell_have_the_cards_of_both_sides_a_page_at_a_time(dat
 
 def test_a_page_of_the_sources_of_one_side_goes_on_where_the_one_before_ended(data):
     app = open_page("similarity", row="1", column="2")
-    label = next(tab.label for tab in app.tabs if tab.label.startswith("Only"))
+    label = next(tab.label for tab in app.tabs if tab.label.startswith("`Only"))
     app.session_state["tab_1_2"] = label
     app.run()
     first = drawn(app, "sources_only_a")["rows"]
@@ -159,7 +159,7 @@ def test_a_page_of_the_sources_of_one_side_goes_on_where_the_one_before_ended(da
     second = drawn(app, "sources_only_a")
     names = ("prompt_id", "position")
     places = [tuple(row[name] for name in names) for row in [*first, *second["rows"]]]
-    total = int(label.partition("(")[2].rstrip("\\)").replace(",", ""))
+    total = int(label.partition("(")[2].rstrip(")`").replace(",", ""))
     assert len(first) == 25
     assert len(set(places)) == len(places) == min(50, total)
     assert second["chosen"] == second["rows"][0]["key"]

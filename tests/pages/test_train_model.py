@@ -41,7 +41,7 @@ def test_of_a_model_that_was_not_loaded_its_type_is_told_and_then_what_it_proved
     assert proved(app) == "Proved for models of this type: everything"
     button(app, "Check this model now").click().run()
     assert proved(app) == "Proved for this model: everything"
-    assert "used in float32" in "".join(one.value for one in app.caption)
+    assert "used in `float32`" in "".join(one.value for one in app.caption)
     assert not [one for one in app.button if one.key == "check_model"]
 
 
@@ -55,7 +55,7 @@ def test_a_model_that_is_refused_starts_nothing(train, tmp_path):
     [one] = find_types("squeezebert.masked")
     save_tiny(one, tmp_path)
     app = train(tmp_path)
-    assert "refused: block 0 runs 0 times" in app.warning[0].value
+    assert "refused: `block 0 runs 0 times" in app.warning[0].value
     assert not button(app, "Start training").disabled  # this one may be another
     button(app, "Check this model now").click().run()
     assert "block 0 runs 0 times in a pass" in app.error[0].value
