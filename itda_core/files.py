@@ -48,7 +48,12 @@ def _sync(path: Path) -> None:
     is_folder = path.is_dir()
     if os.name == "nt" and is_folder:
         return  # Windows opens no folders
-    opened = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        opened = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    except PermissionError:
+        if is_folder:  # may be written to, and not be read
+            return
+        raise
     try:
         os.fsync(opened)
     except OSError as error:

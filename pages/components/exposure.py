@@ -45,6 +45,12 @@ _NOT_HERE = (
     "This explorer answers this machine alone, at 127.0.0.1 or localhost. To open it to others, "
     "start it with itda app --address, which asks them for a token."
 )
+_PASSED_ON = (
+    "A proxy has passed this on, so that others may have sent it. Start the explorer with "
+    "ITDA_TOKEN, and it asks them for that."
+)
+_PROXIES_SAY = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+"""Headers that a proxy adds, and no browser"""
 _FOREIGN = "Another page has asked for this. Open the explorer by its own address."
 PATHS_ARE_OFF = (
     "This explorer can be reached from other machines: files and folders of its own machine can't "
@@ -135,6 +141,8 @@ def _refusal(scope, headers: dict[str, str], given: str | None) -> str:
     # Another name than the machine's own: of a page that has its name lead here, or of a proxy.
     elif not _is_loopback(_name_of(host)):
         return _NOT_HERE
+    elif any(name in headers for name in _PROXIES_SAY):
+        return _PASSED_ON
     return ""
 
 

@@ -74,6 +74,19 @@ def test_a_name_that_is_made_to_lead_here_and_another_page_stay_out(kind):
     assert answer(kind=kind, origin="http://127.0.0.1:8501")[0] == "in"
 
 
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+@pytest.mark.parametrize("name", ["x-forwarded-for", "forwarded", "x-real-ip"])
+def test_what_a_proxy_passes_on_needs_a_token_though_it_comes_from_this_machine(
+    kind, name, monkeypatch
+):
+    assert answer(kind=kind, **{name: "203.0.113.5"})[0] == 403
+    monkeypatch.setenv("ITDA_TOKEN", TOKEN)
+    monkeypatch.setattr(exposure, "token", lambda: TOKEN)
+    cookie = f"itda_token_8501={TOKEN}"
+    assert answer(kind=kind, **{name: "203.0.113.5", "cookie": cookie})[0] == "in"
+    assert answer(kind=kind, **{name: "203.0.113.5"})[0] == 403
+
+
 def test_a_host_can_add_nothing_to_what_pages_may_connect_to(exposed):
     for host in ("a.b ws://evil.example", "a;b", "[::1] *", "*", ""):
         policy = answer(host=host, cookie=f"itda_token_8501={TOKEN}")[1]["content-security-policy"]
