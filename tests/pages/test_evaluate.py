@@ -22,6 +22,7 @@ from pages.components.evaluate.verdict import beside, verdict
 from pages.components.run_names import short_labels
 from pages.components.text import literal
 from tests.support.app import assert_no_failure, button, newest, numbers, open_page
+from tests.support.edited_runs import edit_about
 
 
 @pytest.fixture
@@ -113,8 +114,7 @@ def test_what_waits_in_the_queue_is_not_offered_again(data, monkeypatch):
 def test_a_dictionary_made_elsewhere_is_not_offered_since_no_texts_were_held_out(data, submitted):
     run = newest(data, 2)
     (run.directory / "evaluation.json").unlink()
-    about = run.directory / "config.json"
-    about.write_text(json.dumps({**json.loads(about.read_text()), "origin": "published"}))
+    edit_about(run.directory, origin="published")
     app = open_page("evaluate", compare=run.run_id)
     assert "made elsewhere" in app.info[0].value
     assert not any(one.label.startswith("Evaluate (") for one in app.button)
@@ -198,9 +198,7 @@ def test_encoders_have_no_ce_loss_score_and_the_page_says_so(data):
 
 
 def test_an_imported_autoencoder_is_marked(data):
-    about = newest(data, 2).directory / "config.json"
-    imported = {"kind": "sae", "architecture": "topk"}
-    about.write_text(json.dumps({**json.loads(about.read_text()), **imported}))
+    edit_about(newest(data, 2).directory, kind="sae", architecture="topk")
     lines = lines_of(figures(open_page("evaluate"))[0])
     assert [line["name"] for line in lines] == ["layer 1", "layer 2 · TopK SAE"]
     assert [line["marker"]["symbol"] for line in lines] == ["circle", "square-open"]

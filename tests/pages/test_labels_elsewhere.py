@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 
 import pytest
 
@@ -18,6 +17,7 @@ from tests.support.app import (
     rows_of,
     table_with,
 )
+from tests.support.edited_runs import edited_copy
 from tests.support.labels import add_labels, read_labels
 
 WAR = "<b>war</b> & *peace*"
@@ -161,10 +161,7 @@ def test_labels_from_elsewhere_are_found_by_filters_and_in_other_pages(shared):
 
 def test_a_text_taken_apart_shows_labels_from_elsewhere(own_data):
     here, there = newest(own_data, 2), newest(own_data, 1)
-    copy = shutil.copytree(here.directory, own_data / "runs" / "again")  # the same sources
-    about = json.loads((copy / "config.json").read_text()) | {"run_id": "again"}
-    about["training_id"] = "tiny-0123abcd"
-    (copy / "config.json").write_text(json.dumps(about))
+    edited_copy(here.directory, "again", training_id="tiny-0123abcd")  # the same sources
     sources = here.dictionary().sources
     add_labels(
         own_data / "labels.jsonl",

@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import re
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -33,6 +31,7 @@ from tests.support.app import (
     open_page,
     table_with,
 )
+from tests.support.edited_runs import edited_copy
 from tests.support.labels import add_labels, read_labels
 from tests.support.tiny_models import save_tiny_model
 from tests.support.trained_runs import tiny_config, trained
@@ -96,10 +95,7 @@ def test_the_next_tokens_of_an_atom_are_listed_at_both_ends(data, tiny_model):
 
 def test_the_source_is_followed_into_the_other_layers_and_their_places(data):
     run = newest(data, 2)
-    copy = Path(shutil.copytree(newest(data, 1).directory, data / "runs" / "of-the-mlp"))
-    about = json.loads((copy / "config.json").read_text()) | {"run_id": copy.name}
-    about["config"]["site"] = "mlp_out"
-    (copy / "config.json").write_text(json.dumps(about))
+    copy = edited_copy(newest(data, 1).directory, "of-the-mlp", {"site": "mlp_out"})
     codes = pd.read_parquet(newest(data, 1).directory / "codes.parquet")
     explored = set(zip(codes["prompt_id"], codes["position"], strict=True))
     sources = run.dictionary().sources
@@ -348,9 +344,9 @@ def test_the_uses_of_a_latent_are_searched_on_its_card(data):
     assert_no_failure(app)
     store = explorer().store
     n_uses = int(store.uses.saying(run.run_id, latent, "the", "word")["uses"][0])
-    assert any(f"{n_uses:,} uses have “the”" in one.value for one in app.caption)
+    assert any(f"{n_uses:,} uses have `“the”`" in one.value for one in app.caption)
     app.text_input(key="in_uses").set_value("zebrafish").run()
-    assert any("None of these uses has “zebrafish”" in one.value for one in app.caption)
+    assert any("None of these uses has `“zebrafish”`" in one.value for one in app.caption)
     app.text_input(key="in_uses").set_value("").run()
     assert "in_uses" not in app.query_params
 

@@ -1,6 +1,5 @@
 """Sparse probing, on the Evaluate page by AppTest."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -13,6 +12,7 @@ from pages.components import job_panel
 from pages.components.evaluate.probing import accuracies
 from pages.components.text import literal
 from tests.support.app import assert_no_failure, button, newest, open_page
+from tests.support.edited_runs import edit_about
 from tests.support.fake_devices import pretend_gpus
 
 
@@ -25,10 +25,8 @@ def data(evaluated_data):
 def labelled(data):
     """Two evaluated runs that were made of the built-in corpus, by what they say."""
     for layer in (1, 2):
-        about = newest(data, layer).directory / "config.json"
-        content = json.loads(about.read_text())
-        content["config"]["corpus"] = {"name": "sotu", "column": None}
-        about.write_text(json.dumps(content))
+        corpus = {"name": "sotu", "column": None}
+        edit_about(newest(data, layer).directory, {"corpus": corpus})
         assert newest(data, layer).config.corpus == CorpusSpec("sotu")
     return data
 
@@ -101,7 +99,8 @@ def test_a_result_is_a_table_and_links_to_the_latents_that_were_taken(labelled, 
     assert any("1,200 held-out prompts of sotu" in one.value for one in app.caption)
     found = links(app)
     assert [link.label for link in found] == [
-        f"word{one} → {'Republican' if one % 2 == 0 else 'Democratic'}" for one in (4, 7, 2, 9, 11)
+        f"`word{one}` → `{'Republican' if one % 2 == 0 else 'Democratic'}`"
+        for one in (4, 7, 2, 9, 11)
     ]
     assert found[1].query_string == f"run={run.run_id}&latent=7"
     button(app, "Probe again (about").click().run()
@@ -178,8 +177,7 @@ def test_a_corpus_without_labels_is_a_sentence(data):
 
 def test_a_dictionary_made_elsewhere_is_not_probed_on_what_it_may_be_made_of(labelled):
     run = newest(labelled, 2)
-    about = run.directory / "config.json"
-    about.write_text(json.dumps({**json.loads(about.read_text()), "origin": "published"}))
+    edit_about(run.directory, origin="published")
     app = open_page("evaluate", run=run.run_id)
     assert any("made elsewhere" in one.value for one in app.info)
     assert not any(one.label.startswith("Probe") for one in app.button)

@@ -20,6 +20,7 @@ from itda_core.runs.latent_comparisons import (
     save_latent_comparison,
 )
 from itda_core.runs.run import list_runs
+from itda_core.sealed import seal
 from itda_core.similarity.same_latents import compare_latents
 from itda_core.training.moving import move
 from pages.components.charts.same_latents import correlation_histogram
@@ -251,6 +252,7 @@ def test_lines_give_the_settings_of_a_comparison_made_from_the_other_side(not_co
     del header["settings"]
     header["created"] += "0"
     pq.write_table(table.replace_schema_metadata({b"itda": json.dumps(header)}), path)
+    seal(path.parent)
     close_explorer()
     app = opened(not_compared)
     assert "did not note how many tokens were asked for" in text_of(app)

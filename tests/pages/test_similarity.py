@@ -5,7 +5,6 @@ import io
 import json
 import re
 import shutil
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -31,6 +30,7 @@ from pages.components.similarity.model_groups import layers_text
 from pages.components.similarity.sentences import path_summary, summary
 from pages.components.similarity.values import Values
 from tests.support.app import assert_no_failure, close_explorer, numbers, open_page, table_with
+from tests.support.edited_runs import edit_about, edited_copy
 
 NONE = float("nan")
 ALIKE = np.array(
@@ -189,8 +189,8 @@ def test_a_shared_source_shows_its_latents_of_both_sides(data, key):
     first = compare(dictionaries(data, 64)[2], dictionaries(data, 48)[1], key).shared.iloc[0]
     app = open_pair(row="2", column="1", key=key)
     heads = [element.value for element in app.markdown if "· latent" in element.value]
-    assert f"**A layer 2** · latent {first['latent']}" in heads
-    assert f"**B layer 1** · latent {first['latent_b']}" in heads
+    assert f"**`A layer 2`** · latent {first['latent']}" in heads
+    assert f"**`B layer 1`** · latent {first['latent_b']}" in heads
 
 
 def test_the_cell_of_two_whole_models_shows_latents_of_the_layers_both_have(data):
@@ -330,8 +330,7 @@ def test_trainings_from_a_folder_of_activations_are_no_template_for_other_models
     templates = app.selectbox(key="train_like").options
     for run in list_runs(data / "runs"):
         if run.config.max_atoms == 64:
-            about = run.about | {"config": {**run.about["config"], "activations": "/elsewhere"}}
-            (run.directory / "config.json").write_text(json.dumps(about))
+            edit_about(run.directory, {"activations": "/elsewhere"})
     close_explorer()
     app = open_pair(first="64 atoms")
     app.session_state["train_missing"] = True
@@ -364,11 +363,8 @@ def test_a_checkpoint_of_a_hub_model_is_trained_at_the_settings_of_another(data,
 def test_checkpoints_of_one_model_have_names_that_tell_them_apart(data):
     runs = list_runs(data / "runs")
     for number, step in enumerate(("step1", "step2")):
-        copy = Path(shutil.copytree(runs[0].directory, data / "runs" / f"copy-{number}"))
-        about = json.loads((copy / "config.json").read_text())
-        about["run_id"] = copy.name
-        about["config"]["model"]["revision"] = step
-        (copy / "config.json").write_text(json.dumps(about))
+        model = {**runs[0].about["config"]["model"], "revision": step}
+        edited_copy(runs[0].directory, f"copy-{number}", {"model": model})
     app = open_page("similarity", view="models")
     names = " ".join(app.multiselect(key="models").options)
     assert " at step1" in names
@@ -377,11 +373,9 @@ def test_checkpoints_of_one_model_have_names_that_tell_them_apart(data):
 
 def test_other_places_in_a_block_are_named_and_compared_where_they_are_chosen(data):
     first = list_runs(data / "runs")[0]
-    copy = Path(shutil.copytree(first.directory, data / "runs" / "of-the-mlp"))
-    about = json.loads((copy / "config.json").read_text())
-    about |= {"run_id": copy.name, "created": "2999-01-01T00:00:00+00:00"}  # listed as the last
-    about["config"]["site"] = "mlp_out"
-    (copy / "config.json").write_text(json.dumps(about))
+    listed_as_the_last = "2999-01-01T00:00:00+00:00"
+    of_the_mlp = {"site": "mlp_out"}
+    edited_copy(first.directory, "of-the-mlp", of_the_mlp, created=listed_as_the_last)
     app = open_page("similarity", view="models")
     models = app.multiselect(key="models")
     other = [*_groups(app)][-1]
@@ -394,8 +388,7 @@ def test_other_places_in_a_block_are_named_and_compared_where_they_are_chosen(da
     assert "several places in a block" in app.warning[0].value
     of_two_layers = next(name for name, group in _groups(app).items() if len(group.layers) == 2)
     app = open_page("similarity", a=of_two_layers, b=other)
-    assert "resid_post`, " in app.warning[0].value
-    assert "mlp_out`" in app.warning[0].value
+    assert "in a block: A of resid_post, B of mlp_out. They" in app.warning[0].value
     figure = json.loads(app.get("plotly_chart")[0].proto.spec)
     assert re.search(
         "A: tiny-llama.*<br>B: tiny-llama · mlp_out", figure["layout"]["title"]["text"]
@@ -601,9 +594,9 @@ def test_dictionaries_are_called_what_people_call_them(data):
     keep_name(names_file(data / "runs"), ids[2], "war & <b>peace</b>")
     app = open_pair(row="2", column="1")
     assert any("“war & <b>peace</b>”" in label for label in app.selectbox(key="a").options)
-    [heading] = [one.value.replace("\\", "") for one in app.subheader]
-    assert heading == "A layer 2 “war & <b>peace</b>” and B layer 1"
-    assert any("Only A layer 2 “war" in tab.label.replace("\\", "") for tab in app.tabs)
+    [heading] = [one.value for one in app.subheader]
+    assert heading == "`A layer 2 “war & <b>peace</b>” and B layer 1`"
+    assert any("Only A layer 2 “war" in tab.label for tab in app.tabs)
     app = open_page("similarity", view="models")
     named = [label for label in app.multiselect(key="models").options if label.startswith("“war")]
     assert len(named) == 1
