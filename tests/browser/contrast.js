@@ -5,7 +5,9 @@
 (least) => {
   const parse = (text) => {
     const numbers = (text.match(/[\d.]+/g) || [0, 0, 0, 0]).map(Number);
-    return numbers.length > 3 ? numbers : [...numbers, 1];
+    const whole = text.startsWith("color(") ? 255 : 1;  // of color-mix: from 0 to 1
+    const colour = numbers.slice(0, 3).map((number) => whole * number);
+    return [...colour, numbers.length > 3 ? numbers[3] : 1];
   };
   const over = (top, below) => [0, 1, 2].map((i) => top[3] * top[i] + (1 - top[3]) * below[i]);
   const shine = (colour) => {
