@@ -84,7 +84,7 @@ def test_a_latent_shows_its_card_on_hover_and_opens_from_row_and_card(address, p
     expect(card.get_by_role("link", name="Steer with it")).to_be_visible()
     row.click()
     page.wait_for_url(re.compile(f"latents.*latent={number}(&|$)"))
-    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    expect(page.get_by_text("Strongest uses", exact=True)).to_be_visible()
     settled(page)
     page.go_back()
     expect(page.get_by_text("Token 4:")).to_be_visible()
@@ -95,7 +95,7 @@ def test_a_latent_shows_its_card_on_hover_and_opens_from_row_and_card(address, p
     expect(card).to_contain_text("explains")
     card.get_by_role("link", name="Open").click()
     page.wait_for_url(re.compile(f"latents.*latent={latent}(&|$)"))
-    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    expect(page.get_by_text("Strongest uses", exact=True)).to_be_visible()
     assert_nothing_failed(page)
     assert problems == []
 
@@ -185,7 +185,7 @@ def test_text_lock_and_search_outlast_another_page_and_back_is_one_step(address,
     settled(page)
     here = page.url
     page.get_by_role("link", name="Latents").click()
-    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    expect(page.get_by_text("Strongest uses", exact=True)).to_be_visible()
     search = page.get_by_role("textbox", name="Search the latents")
     search.fill("the")
     search.press("Enter")
@@ -203,7 +203,7 @@ def test_text_lock_and_search_outlast_another_page_and_back_is_one_step(address,
     expect(search).to_have_value("the")
     settled(page)
     page.go_back()  # to before the search
-    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    expect(page.get_by_text("Strongest uses", exact=True)).to_be_visible()
     settled(page)
     page.go_back()
     page.wait_for_url(here)
@@ -214,7 +214,7 @@ def test_text_lock_and_search_outlast_another_page_and_back_is_one_step(address,
 
 def test_an_example_is_decomposed_with_its_token_locked(address, page, problems):
     page.goto(f"{address}/latents?latent=5&kind=all")
-    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    expect(page.get_by_text("Strongest uses", exact=True)).to_be_visible()
     row = page.locator(".row", has=page.get_by_role("button", name="decompose")).first
     boxed = row.locator(".token.boxed").inner_text()
     row.get_by_role("button", name="decompose").click()
