@@ -81,7 +81,7 @@ def compare(page: Page, address: str, left: str, right: str) -> None:
 
 def most_changed(data) -> list[int]:
     """A's latents by the correlations in the file that the job wrote."""
-    [file] = (data / "comparisons" / "latents").iterdir()
+    [file] = (data / "comparisons" / "latents").glob("*.parquet")
     table = pd.read_parquet(file)
     table = table[table[["uses_a", "uses_b"]].max(axis=1) >= 20].dropna(subset="correlation")
     return table.sort_values(["correlation", "latent_a"])["latent_a"].head(5).tolist()
