@@ -2,10 +2,12 @@
 
 import asyncio
 import base64
+import contextlib
 import http.client
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -181,6 +183,28 @@ def server(tmp_path_factory):
             time.sleep(0.5)
         yield port, re.search(r"token: (\S+)", printed)[1]
         process.terminate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_that_is_told_to_end_ends_without_a_failure(tmp_path, number):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "ITDA_DATA": str(tmp_path), "OMP_WAIT_POLICY": "passive"}
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless", "true"]
+    with subprocess.Popen(
+        [*command, "--server.port", str(port)], cwd=REPOSITORY, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    ) as process:  # fmt: skip
+        for _ in range(240):
+            with contextlib.suppress(OSError):
+                ask(port, "/_stcore/health")
+                break
+            time.sleep(0.5)
+        process.send_signal(number)
+        printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, printed
+    assert "Aborted" not in printed
 
 
 def ask(port, path, **headers):
