@@ -154,7 +154,7 @@ def add_changes(file: Path, changes: Iterable[Change]) -> None:
     for today, so that it can't outlast what is written tomorrow."""
     with _writing, disk_errors_as_sentences(file.parent):
         file.parent.mkdir(parents=True, exist_ok=True)
-        kept = read_changes(file.read_bytes())[0] if file.exists() else []
+        kept, _ = read_labels_file(file)
         # Of two changes of one time the later line counts, should the clock have been put back.
         now = max([_now(), *(change.label.changed for change in kept)])
         dated = [change.at(min(change.label.changed or now, now)) for change in changes]
@@ -189,9 +189,9 @@ def read_labels_file(file: Path) -> tuple[list[Change], list[BadLine]]:
     return read_changes(file.read_bytes() if file.exists() else b"")
 
 
-def kept_labels(changes: Iterable[Change]) -> list[KeptLabel]:
-    """What counts of each latent and source, in the order of their last changes: of each field
-    the newest, of two of one time the later line. Those that say nothing are left out."""
+def newest_fields(changes: Iterable[Change]) -> dict[tuple, dict[str, tuple[str, Any]]]:
+    """By source, in the order of their last changes, and by field or part of `Change.place`: when
+    it was set last, and to what; of two of one time by the later line."""
     newest: dict[tuple, dict[str, tuple[str, Any]]] = {}
     for change in changes:
         source, time = change.label.source, change.label.changed
@@ -200,7 +200,13 @@ def kept_labels(changes: Iterable[Change]) -> list[KeptLabel]:
             if time >= fields.get(name, ("", None))[0]:
                 fields[name] = time, value
         newest[source] = fields
-    kept = (_kept(source, fields) for source, fields in newest.items())
+    return newest
+
+
+def kept_labels(changes: Iterable[Change]) -> list[KeptLabel]:
+    """What counts of each latent and source: its `newest_fields`. Those that say nothing are left
+    out."""
+    kept = (_kept(source, fields) for source, fields in newest_fields(changes).items())
     return [one for one in kept if not one.label.is_empty]
 
 
@@ -218,7 +224,7 @@ def merged(changes: Iterable[Change]) -> list[Label]:
 
 def kept_label(file: Path, label: Label) -> Label:
     """What a file has of the latent and source that a label is about."""
-    changes = read_changes(file.read_bytes())[0] if file.exists() else []
+    changes, _ = read_labels_file(file)
     ours = merged(change for change in changes if change.label.source == label.source)
     return ours[0] if ours else Label(*label.source)
 

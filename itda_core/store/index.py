@@ -239,9 +239,10 @@ class Index:
         file = labels_file(folder)
         try:
             with self._database.transaction() as cursor:  # one reader after another
-                if said := write_back_labels(cursor, self._database.path, folder):
-                    self.notes.append(said)
                 changes, bad = read_labels_file(file)
+                if said := write_back_labels(cursor, self._database.path, file, changes):
+                    self.notes.append(said)
+                    changes, bad = read_labels_file(file)
                 insert_labels(cursor, kept_labels(changes))
         except ItdaError as error:
             return error

@@ -1,14 +1,21 @@
 """Labels that the database has and their file has lost: they are written back, so that an empty, a
 missing or a shortened file costs nothing."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from itda_core.errors import InputError
-from itda_core.runs.labels import Change, Label, add_changes, labels_file, read_labels_file
+from itda_core.runs.labels import (
+    FIELDS,
+    Change,
+    Label,
+    add_changes,
+    newest_fields,
+    read_labels_file,
+)
 
 _COLUMNS = {
     "run_id": None, "latent": None, "prompt_id": None, "position": None, "label": "''",
@@ -22,18 +29,22 @@ _TIMES = {"label": "label_changed", "note": "note_changed"}
 """Fields of which the database keeps when they were written"""
 
 
-def write_back_labels(cursor: duckdb.DuckDBPyConnection, path: Path | str, runs: Path) -> str:
+def write_back_labels(
+    cursor: duckdb.DuckDBPyConnection,
+    path: Path | str,
+    file: Path,
+    changes: Sequence[Change] | None = None,
+) -> str:
     """Add to the file of the labels what the database has and the file has not. A sentence on what
     was added, "" where nothing was. path: of the database, whose labels are those of the file
-    beside it and of no other. Raises OSError or ItdaError where the file can't be read or
-    written."""
-    file = labels_file(runs)
+    beside it and of no other; changes: all that the file has, where it was read already. Raises
+    OSError or ItdaError where the file can't be read or written."""
     if path == ":memory:" or Path(path).absolute().parent.resolve() != file.parent.resolve():
         return ""
     rows = _rows(cursor)
     if not rows:
         return ""
-    said = _said(read_labels_file(file)[0])
+    said = newest_fields(read_labels_file(file)[0] if changes is None else changes)
     lost = [found for row in rows if (found := _lost(row, said))]
     if not lost:
         return ""
@@ -63,29 +74,16 @@ def _label(row: dict[str, Any]) -> Label:
     return Label(**fields, **texts, **flags, lists=tuple(row["lists"] or ()))
 
 
-_Said = dict[tuple, dict[str, tuple[str, Any]]]
-"""Of each source and field the newest that the file says: when, and what"""
-
-
-def _said(changes: Iterable[Change]) -> _Said:
-    said: _Said = {}
-    for change in changes:
-        fields, time = said.setdefault(change.label.source, {}), change.label.changed
-        for name, value in change.values.items():
-            if time >= fields.get(name, ("", None))[0]:
-                fields[name] = time, value
-    return said
-
-
-def _lost(row: dict[str, Any], said: _Said) -> list[Change]:
+def _lost(row: dict[str, Any], said: dict[tuple, dict[str, tuple[str, Any]]]) -> list[Change]:
     """What the database has of a latent and its file has not, field by field: what the file says
-    that is as new counts, and so does what was taken away there."""
+    that is as new counts, and so does what was taken away there. said: `newest_fields` of the
+    file."""
     try:
         label = _label(row)
     except InputError:  # of an earlier version that took what no file may hold: its line says so
         return []
     there = said.get(label.source, {})
-    newest = max((time for time, _ in there.values()), default="")
+    newest = max((there[name][0] for name in FIELDS if name in there), default="")
     lost = []
     for name, value in label.fields.items():
         time, value_there = there.get(name, ("", Label(*label.source).fields[name]))

@@ -15,6 +15,7 @@ from itda_core.errors import (
     StoreOutdatedError,
     first_line,
 )
+from itda_core.runs.labels import labels_file
 from itda_core.store.database import Database, connect
 from itda_core.store.index import Index
 from itda_core.store.kept_labels import write_back_labels
@@ -95,7 +96,7 @@ def _with_its_labels(path: Path, runs: Path) -> list[str]:
         return []
     with contextlib.suppress(StoreError, duckdb.Error), contextlib.closing(connect(path)) as old:
         try:
-            return list(filter(None, [write_back_labels(old, path, runs)]))
+            return list(filter(None, [write_back_labels(old, path, labels_file(runs))]))
         except (OSError, ItdaError) as error:
             return [f"Labels that are in {path} alone could not be kept ({first_line(error)})."]
     return []
