@@ -228,7 +228,7 @@ def compare_layers(page: Page) -> None:
     page.mouse.move(5, 5)
     picture(page, "similarity", documented=True)
     page.get_by_role("tab", name="Only A layer 7").click()
-    shown = page.get_by_text("this side has most clearly more of").locator("visible=true")
+    shown = page.get_by_text("One source of each word in turn").locator("visible=true")
     expect(shown).to_have_count(1)
     picture(page, "only-a")
     page.get_by_role("tab", name="Words that differ").click()
