@@ -9,7 +9,6 @@ in between leaves no file that is taken for damaged.
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 from filelock import FileLock
 
 from itda_core.digests import digest
-from itda_core.files import json_bytes, read_json, write_atomically
+from itda_core.files import json_bytes, open_foreign, read_json, write_atomically
 
 DIGESTS_FILE = "digests.json"
 _VERSION = 1
@@ -119,10 +118,7 @@ def digests_of(folder: Path, names: Iterable[str]) -> bytes:
 
 def entry_of(path: Path) -> Entry:
     """What is kept of a file. Raises ValueError where it is none, which might be endless."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{path.name} is not a file")
-    with path.open("rb") as file:
+    with open_foreign(path) as file:
         state = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=_SIZE))
         return {"bytes": file.tell(), "blake2b": state.hexdigest()}
 
