@@ -21,7 +21,7 @@ from itda_core.files import disk_errors_as_sentences
 from itda_core.store.namesake_tables import NAMESAKE_TABLES
 from itda_core.store.score_tables import SCORE_TABLES
 from itda_core.store.strong_tables import STRONG_OF_ALL_RUNS, STRONG_TABLES
-from itda_core.store.trouble import of_the_file, why_damaged, why_not_opened
+from itda_core.store.trouble import of_the_file, why_damaged, why_newer, why_not_opened
 
 SCHEMA_VERSION = 10
 FILE_NAME = "explorer.duckdb"
@@ -196,11 +196,7 @@ class Database:
             return
         version = self._version() if "meta" in tables else 0
         if version > SCHEMA_VERSION:
-            raise StoreNotOursError(
-                f"{self.path} was written by a newer version of the explorer (format {version}, "
-                f"this one knows {SCHEMA_VERSION}). Update the explorer, or set ITDA_DATA to "
-                "another folder."
-            )
+            raise why_newer(self.path, version, SCHEMA_VERSION)
         version = self._upgraded(version)
         if version < SCHEMA_VERSION:
             raise StoreOutdatedError(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import duckdb
 
-from itda_core.errors import StoreError, StoreNotOursError, StoreOutdatedError
+from itda_core.errors import StoreError, StoreOutdatedError
 from itda_core.store.database import SCHEMA_VERSION, connect
-from itda_core.store.trouble import why_damaged
+from itda_core.store.trouble import why_damaged, why_newer
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,5 @@ def look(path: Path, deep: bool = False) -> Looked:
 
 def _of_another_version(path: Path, version: int) -> StoreError:
     if version > SCHEMA_VERSION:
-        return StoreNotOursError(
-            f"{path} was written by a newer version of the explorer. Update the explorer."
-        )
+        return why_newer(path, version, SCHEMA_VERSION)
     return StoreOutdatedError(f"{path} was written by an earlier version of the explorer.")

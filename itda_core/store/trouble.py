@@ -38,6 +38,14 @@ def why_not_opened(path: Path | str, message: str) -> StoreError:
     )
 
 
+def why_newer(path: Path | str, version: int, known: int) -> StoreError:
+    """version: of the file's format; known: the newest that can be read."""
+    return StoreNotOursError(
+        f"{path} was written by a newer version of the explorer (format {version}, this one knows "
+        f"{known}). Update the explorer, or set ITDA_DATA to another folder."
+    )
+
+
 def why_damaged(path: Path | str, error: Exception) -> StoreError:
     """Any error of a file that holds what it should not."""
     return StoreDamagedError(f"{path} is damaged ({first_line(error)}). {REBUILD}")
