@@ -86,11 +86,22 @@ def show_rows_of_runs(
     keys = [key_of(row.run_id, row.latent) for row in rows.itertuples()]
     cards, places = {}, {}
     for run_id, latents in rows.groupby("run_id")["latent"]:
-        run, of_run = runs[run_id], {key_of(run_id, latent): latent for latent in latents}
-        made = cards_of(run, latents)
-        cards |= {one: made[str(latent)] for one, latent in of_run.items() if str(latent) in made}
-        places |= {one: place_of(run, latent) for one, latent in of_run.items()}
+        of_run = {key_of(run_id, latent): latent for latent in latents}
+        add_latents(runs[run_id], of_run, cards, places)
     return show_latent_rows(rows.assign(key=keys), columns, cards, places, key, **options)
+
+
+def add_latents(
+    run,
+    latents: Mapping[str, int],
+    cards: dict[str, Card],
+    places: dict[str, Mapping[str, str]],
+) -> None:
+    """Add to `cards` and `places` those of some latents of a dictionary, by the keys that they have
+    in a table of several. run: a row of Store.runs.table()."""
+    made = cards_of(run, latents.values())
+    cards |= {key: made[str(one)] for key, one in latents.items() if str(one) in made}
+    places |= {key: place_of(run, one) for key, one in latents.items()}
 
 
 def key_of(run_id: str, latent: int) -> str:

@@ -12,8 +12,7 @@ from itda_core.similarity.dictionaries import Comparison, word_counts
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
 from pages.components.frame import errors_as_sentences
-from pages.components.latent_rows.card import cards_of
-from pages.components.latent_rows.rows import Column, place_of, show_latent_rows
+from pages.components.latent_rows.rows import Column, add_latents, show_latent_rows
 from pages.components.latents.card import show_card
 from pages.components.latents.elsewhere import label_text, labels_of_side
 from pages.components.run_names import run_label
@@ -224,11 +223,9 @@ def _named_latents(listed: _Listed, sources: pd.DataFrame) -> tuple[dict[str, pd
             run = listed.run_of(number, part.iloc[0])
             if run is None:
                 continue
-            made = cards_of(run, part[f"latent{end}"])
-            for place, latent in part[f"latent{end}"].items():
-                of_side[place] = key = f"{number}:{place}"
-                places[key] = place_of(run, latent)
-                cards |= {key: made[str(latent)]} if str(latent) in made else {}
+            latents = part[f"latent{end}"]
+            of_side[latents.index] = named = [f"{number}:{place}" for place in latents.index]
+            add_latents(run, dict(zip(named, latents, strict=True)), cards, places)
         keys[f"key{end}"] = of_side
     return keys, cards, places
 

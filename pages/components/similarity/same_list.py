@@ -10,8 +10,7 @@ from itda_core.runs.labels import LONGEST_LABEL
 from pages.components.charts.camera import picture_config
 from pages.components.charts.same_latents import correlation_histogram, density_scatter
 from pages.components.explorer import explorer
-from pages.components.latent_rows.card import cards_of
-from pages.components.latent_rows.rows import Column, key_of, place_of, show_latent_rows
+from pages.components.latent_rows.rows import Column, add_latents, key_of, show_latent_rows
 from pages.components.similarity.same_choice import RunPair
 from pages.components.text import literal, shown, snippet, token_label
 from pages.components.url import choose, follow_url_text, number_below, write_url
@@ -219,10 +218,7 @@ def _draw(pair: RunPair, table: pd.DataFrame, chosen: int | None) -> None:
     for side, run in zip("ab", (pair.a, pair.b), strict=True):
         latents = table[f"latent_{side}"]
         keys[side] = [key_of(run.run_id, latent) for latent in latents]
-        made = cards_of(run, latents)
-        for key, latent in zip(keys[side], latents, strict=True):
-            places[key] = place_of(run, latent)
-            cards |= {key: made[str(latent)]} if str(latent) in made else {}
+        add_latents(run, dict(zip(keys[side], latents, strict=True)), cards, places)
     open_key = "" if chosen is None else key_of(pair.a.run_id, chosen)
     rows = table.assign(key=keys["a"], key_b=keys["b"])
     of_rows = dict(zip([*keys["a"], *keys["b"]], [*table["latent_a"]] * 2, strict=True))
