@@ -13,9 +13,9 @@ from itda_core.corpus.corpus import load_corpus
 from itda_core.model import loading
 from itda_core.runs.results import read_evaluation, read_probing
 from itda_core.runs.run import list_runs
-from itda_core.sealed import seal
 from itda_core.similarity.dictionaries import compare, jaccard_matrix
 from tests.support.command_line import one_json, table, train_options
+from tests.support.edited_runs import edit_about
 from tests.support.fake_devices import GIB, pretend_gpus
 from tests.support.tiny_models import save_tiny_model
 from tests.support.trained_runs import assert_same_runs, strict_json, tiny_config
@@ -227,10 +227,7 @@ def test_probe_keeps_what_it_prints_where_asked(cli, tmp_path, runs_folder, ids)
 def test_a_run_that_can_not_be_probed_keeps_no_other_from_it(cli, tmp_path, runs_folder, ids):
     copy = tmp_path / "runs"
     shutil.copytree(runs_folder, copy)
-    about = copy / ids[0] / "config.json"
-    changed = {**json.loads(about.read_text()), "model_digest": "another"}
-    about.write_text(json.dumps(changed))
-    seal(about.parent)
+    edit_about(copy / ids[0], model_digest="another")
     options = ["--runs", copy, "--corpus", "sotu", "--max-tokens", 2_000, "--save"]
     code, out, err = cli("probe", *ids[:2], *options)
     assert (code, out) == (2, "")

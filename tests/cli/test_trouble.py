@@ -22,10 +22,10 @@ from itda_core.runs.workspace import (
     interrupted_trainings,
     lost_trainings,
 )
-from itda_core.sealed import seal
 from itda_core.store.store import SCHEMA_VERSION, Store
 from itda_core.training.trainer import train
 from tests.support.command_line import one_json, train_options
+from tests.support.edited_runs import edit_about
 from tests.support.trained_runs import advance, assert_same_runs, long_config, tiny_config, trained
 
 
@@ -255,11 +255,8 @@ def test_how_a_file_is_read_is_refused_without_the_file(fails, runs_folder, ids,
 
 def test_a_run_of_before_with_a_seed_below_zero_is_listed_and_read(tmp_path, runs_folder, ids):
     shutil.copytree(runs_folder / ids[0], tmp_path / ids[0])
-    about = json.loads((tmp_path / ids[0] / "config.json").read_text())
-    about["config"] |= {"selection": "threshold", "offset": "zero", "pursuit": "matching"}
-    about["config"] |= {"seed": -1, "budget": "token"}
-    (tmp_path / ids[0] / "config.json").write_text(json.dumps(about))
-    seal(tmp_path / ids[0])
+    before = {"selection": "threshold", "offset": "zero", "pursuit": "matching"}
+    edit_about(tmp_path / ids[0], before | {"seed": -1, "budget": "token"})
     [run] = list_runs(tmp_path)
     assert run.config.seed == -1
     store = Store(":memory:")
@@ -350,9 +347,7 @@ def test_an_evaluation_at_an_l0_that_there_is_not(fails, runs_folder, ids, l0s, 
 )
 def test_an_evaluation_on_what_has_changed_since(fails, tmp_path, runs_folder, ids, digest, words):
     shutil.copytree(runs_folder, tmp_path / "runs")
-    about = tmp_path / "runs" / ids[0] / "config.json"
-    about.write_text(json.dumps({**json.loads(about.read_text()), digest: "another"}))
-    seal(about.parent)
+    edit_about(tmp_path / "runs" / ids[0], **{digest: "another"})
     sentence = fails(2, "evaluate", ids[0], "--runs", tmp_path / "runs")
     assert words in sentence
     assert f"has changed since {ids[0]} was trained" in sentence
@@ -377,9 +372,7 @@ def test_of_many_runs_some_are_named_and_the_others_counted(
     for number in range(there):
         copy = tmp_path / f"{number:02d}-{ids[0]}"
         shutil.copytree(runs_folder / ids[0], copy)
-        about = json.loads((copy / "config.json").read_text())
-        (copy / "config.json").write_text(json.dumps({**about, "run_id": copy.name}))
-        seal(copy)
+        edit_about(copy, run_id=copy.name)
     sentence = fails(2, "decompose", "nothing", "--text", "a", "--runs", tmp_path)
     assert sentence.count(ids[0]) == 8
     assert sentence.rstrip().endswith(f"{ids[0]}{more}.")

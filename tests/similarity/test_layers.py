@@ -14,11 +14,11 @@ from itda_core.errors import InputError, ModelError, RunError
 from itda_core.model.loading import load_model
 from itda_core.runs.comparisons import comparisons_folder, read_comparisons, save_comparisons
 from itda_core.runs.run import list_runs, read_run
-from itda_core.sealed import seal
 from itda_core.similarity import layers as comparing
 from itda_core.similarity.layers import compare_runs
 from itda_core.similarity.measures import MEASURES, measure_matrix
 from itda_core.store.store import Store, rebuild
+from tests.support.edited_runs import edit_about
 from tests.support.swept_like import SweptLike
 from tests.support.trained_runs import tiny_config, trained
 
@@ -195,11 +195,8 @@ def test_progress_says_what_is_done_and_how_far_it_is(runs):
 
 def test_what_keeps_one_model_out_is_raised_when_the_others_are_compared(copied):
     runs = list_runs(copied)
-    broken = runs[0].directory / "config.json"
-    about = json.loads(broken.read_text())
-    about["config"]["model"]["name"] = "no/such/folder"
-    broken.write_text(json.dumps(about))
-    seal(broken.parent)
+    model = runs[0].about["config"]["model"] | {"name": "no/such/folder"}
+    edit_about(runs[0].directory, {"model": model})
     results = []
     with pytest.raises(ModelError):
         for progress in compare_runs([read_run(run.directory) for run in runs], ["cka"], 300):

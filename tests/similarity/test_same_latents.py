@@ -27,11 +27,11 @@ from itda_core.runs.latent_comparisons import (
     save_latent_comparison,
 )
 from itda_core.runs.run import list_runs, read_run
-from itda_core.sealed import seal
 from itda_core.similarity import same_latents as comparing
 from itda_core.similarity.same_latents import compare_latents, most_changed, unseen_prompts
 from itda_core.similarity.same_sources import namesakes
 from itda_core.store.store import Store, rebuild
+from tests.support.edited_runs import edit_about
 from tests.support.named_sources import NamedSources
 from tests.support.pretend_device import PretendDevice
 from tests.support.swept_like import SweptLike
@@ -484,10 +484,7 @@ def test_only_comparisons_of_the_runs_as_they_are(result, copied):
     newer.import_new(copied)
     assert newer.namesakes.comparisons().empty
     odd.unlink()
-    config = copied / result["run_b"] / "config.json"
-    about = json.loads(config.read_text())
-    config.write_text(json.dumps({**about, "created": "2031-01-01T00:00:00+00:00"}))
-    seal(config.parent)
+    edit_about(copied / result["run_b"], created="2031-01-01T00:00:00+00:00")
     anew = Store()
     anew.import_new(copied)
     assert anew.namesakes.comparisons().empty

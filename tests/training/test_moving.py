@@ -22,7 +22,6 @@ from itda_core.model.loading import load_model
 from itda_core.runs.checks import by_content
 from itda_core.runs.run import list_runs, read_run
 from itda_core.runs.training_context import TrainingContext
-from itda_core.sealed import seal
 from itda_core.selection.builders import MovedBuilder
 from itda_core.selection.coverage import choose
 from itda_core.store.store import Store
@@ -31,6 +30,7 @@ from itda_core.training.folder_capture import capture_config, capture_folder
 from itda_core.training.moving import Move, move, move_config
 from itda_core.training.run_writer import each_once
 from itda_core.training.trainer import resume
+from tests.support.edited_runs import edit_about
 from tests.support.pretend_device import PretendDevice
 from tests.support.swept_models import rewrite_config, too_little
 from tests.support.tiny_models import save_tiny_model, tiny_module
@@ -409,11 +409,9 @@ def test_a_move_that_was_stopped_goes_on_to_the_same_runs(
 
 def test_without_its_corpus_the_runs_own_prompts_do(greedy, other_folder, tmp_path):
     [whole], _ = moved(greedy, other_folder, tmp_path / "whole")
-    about = json.loads((greedy.directory / "config.json").read_text())
-    about["config"]["corpus"]["name"] = str(tmp_path / "gone.txt")
     shutil.copytree(greedy.directory, tmp_path / greedy.run_id)
-    (tmp_path / greedy.run_id / "config.json").write_text(json.dumps(about))
-    seal(tmp_path / greedy.run_id)
+    corpus = greedy.about["config"]["corpus"] | {"name": str(tmp_path / "gone.txt")}
+    edit_about(tmp_path / greedy.run_id, {"corpus": corpus})
     [run], last = moved(read_run(tmp_path / greedy.run_id), other_folder, tmp_path)
     assert run.metrics["fvu"] is None
     assert any("gone.txt" in note and "--corpus" in note for note in last.notes)
