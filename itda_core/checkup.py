@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from itda_core.errors import ItdaError, StoreNotOursError, StoreOutdatedError, first_line
+from itda_core.errors import ItdaError, StoreInUseError, StoreOutdatedError, first_line
 from itda_core.files import why_unreadable
 from itda_core.jobs.queue import listed_jobs
+from itda_core.leftovers import leftovers, leftovers_of_data
 from itda_core.runs.checks import by_digests, check_run, seal_run
 from itda_core.runs.comparisons import comparisons_folder, read_comparisons
 from itda_core.runs.given_names import names_file, read_names
@@ -22,8 +23,6 @@ from itda_core.store.database import FILE_NAME
 from itda_core.store.look import Looked, look
 
 _NAMED = 5
-_HIDDEN = (".writing-", ".deleted-")
-"""How folders begin that a process leaves which is killed while it writes or deletes a run"""
 
 
 @dataclass(frozen=True)
@@ -95,11 +94,8 @@ def _database(looked: Looked | ItdaError | None, path: Path, listed: Sequence[Ru
         return Finding("database", f"{path} is not there yet: the explorer makes it when it opens")
     if isinstance(looked, StoreOutdatedError):
         return Finding("database", "of an earlier version: brought up to date when it is opened")
-    if isinstance(looked, StoreNotOursError):
-        is_newer = "newer version" in str(looked)
-        return Finding("database", str(looked), ok=not is_newer)
     if isinstance(looked, ItdaError):
-        return Finding("database", str(looked), ok=False)
+        return Finding("database", str(looked), ok=isinstance(looked, StoreInUseError))
     new = [run.run_id for run in listed if run.run_id not in looked.run_ids]
     more = f"; {len(new):,} are taken in when the explorer opens: {_some(new)}" if new else ""
     return Finding("database", f"{len(looked.run_ids):,} runs, {looked.labels:,} labels{more}")
@@ -173,10 +169,13 @@ def _comparisons(runs: Path) -> Iterator[Finding]:
 
 
 def _leftovers(data: Path, runs: Path) -> Iterator[Finding]:
-    """What processes left that were killed. It is in no one's way."""
-    found = [path for path in runs.glob(".*") if path.name.startswith(_HIDDEN)]
-    found += [*data.glob(f"{FILE_NAME}.damaged*"), *data.glob(f".{FILE_NAME}-*")]
-    yield Finding("leftovers", f"{len(found):,}: {_some(map(str, found))}" if found else "none")
+    """What is in no one's way: what killed processes left, which the next start removes, and what
+    rebuilds kept aside."""
+    found = dict.fromkeys([*leftovers_of_data(data), *leftovers(runs, depth=2)])
+    aside = [*data.glob(f"{FILE_NAME}.damaged*")]
+    said = [f"{len(found):,} that the next start removes: {_some(map(str, found))}"] * bool(found)
+    said += [f"{len(aside):,} kept aside: {_some(map(str, aside))}"] * bool(aside)
+    yield Finding("leftovers", "; ".join(said) or "none")
 
 
 def _some(names: Iterator[str] | Sequence[str] | dict) -> str:

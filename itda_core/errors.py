@@ -72,7 +72,12 @@ class StoreError(ItdaError):
 
 
 class StoreNotOursError(StoreError):
-    """Another process has the database, or a newer version wrote it: it must be left alone."""
+    """Another process has the database, a newer version wrote it, or the machine can't read it now:
+    it must be left alone."""
+
+
+class StoreInUseError(StoreNotOursError):
+    """Another process has the database."""
 
 
 class StoreOutdatedError(StoreError):

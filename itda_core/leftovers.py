@@ -1,8 +1,9 @@
 """Names for what is half written, by which the next start knows whether anybody still writes it.
 
 A temporary name ends with the machine, the process and when that began: `.writing-a-L07.` and
-`5f1d2c3a.4711.987654`. What no living process owns is removed; what another machine owns stays,
-since nobody here can ask for its processes.
+`5f1d2c3a.4711.987654`; what DuckDB keeps beside such a file has `.wal` after it. What no living
+process owns is removed; what another machine owns stays, since nobody here can ask for its
+processes.
 """
 
 import contextlib
@@ -14,16 +15,18 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
 from filelock import FileLock
 
-_MARK = re.compile(r"\.[^/]*\.([0-9a-f]{8})\.(\d{1,10})\.(\d{1,20})(?:\.\d+)?")
+_MARK = re.compile(r"\.[^/]*\.([0-9a-f]{8})\.(\d{1,10})\.(\d{1,20})(?:\.\d+)?(?:\.wal)?")
 _UNMARKED = re.compile(r"\.writing-.+|\.deleted-.+")
 """Of earlier versions, and what is being deleted: nobody's, once nothing was written for a day"""
 _SILENT_SECONDS = 86_400.0
+_DATA_FOLDERS = ("runs", "jobs", "comparisons", "corpora", "texts", "cache")
+"""All that a data folder has of the explorer's own"""
 _PROC = Path("/proc")
 _numbers = itertools.count()
 
@@ -34,19 +37,32 @@ def temporary_name(name: str) -> str:
 
 
 def remove_leftovers(folder: Path, depth: int = 4) -> list[Path]:
-    """Remove from a folder what was half written by processes that have ended, and return what that
-    was. Links are not followed; what can't be removed stays. depth: of folders that are looked
-    into, 1 for this one alone."""
-    removed = []
-    for path in _hidden(folder, depth):
-        if _is_leftover(path):
-            removed.append(path)
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                with contextlib.suppress(OSError):
-                    path.unlink()
-    return removed
+    """Remove from a folder what `leftovers` finds, and return it; what can't be removed stays."""
+    found = leftovers(folder, depth)
+    remove(found)
+    return found
+
+
+def remove(found: Iterable[Path]) -> None:
+    """Remove what `leftovers` or `leftovers_of_data` found; what can't be removed stays."""
+    for path in found:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def leftovers(folder: Path, depth: int = 4) -> list[Path]:
+    """What was half written by processes that have ended. Links are not followed. depth: of folders
+    that are looked into, 1 for this one alone."""
+    return [path for path in _hidden(folder, depth) if _is_leftover(path)]
+
+
+def leftovers_of_data(data: Path) -> list[Path]:
+    """The same of a data folder: of what else lies there, in a home say, nothing is looked into."""
+    folders = [leftovers(data / name, depth=3) for name in _DATA_FOLDERS]
+    return [*leftovers(data, depth=1), *itertools.chain.from_iterable(folders)]
 
 
 def _hidden(folder: Path, depth: int) -> Iterator[Path]:

@@ -15,6 +15,7 @@ from itda_core.errors import (
     StoreOutdatedError,
     first_line,
 )
+from itda_core.leftovers import remove, temporary_name
 from itda_core.runs.labels import labels_file
 from itda_core.store.database import Database, connect
 from itda_core.store.index import Index
@@ -54,9 +55,24 @@ def rebuild_all(path: Path, runs: Path) -> Rebuilt:
     """
     damage = _damage(path)
     notes = _with_its_labels(path, runs)
-    temporary = path.with_name(f".{path.name}-rebuild")
-    temporary.unlink(missing_ok=True)
-    database, left_out = Database(temporary), None
+    temporary = path.with_name(temporary_name(path.name))
+    try:
+        count, left_out = _made(temporary, runs)
+        if left_out and not count and path.exists() and damage is None:
+            raise left_out
+        is_kept = damage is not None and not isinstance(damage, StoreOutdatedError)
+        aside = _put_aside(path) if is_kept else None
+        # First, since no other database may find it beside itself.
+        path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
+        temporary.replace(path)
+    finally:
+        remove([temporary, temporary.with_name(f"{temporary.name}.wal")])
+    return Rebuilt(count, left_out, aside, notes)
+
+
+def _made(path: Path, runs: Path) -> tuple[int, RunError | None]:
+    """Make a database; returns how many runs are in it, and why others are not."""
+    database, left_out = Database(path), None
     try:
         Index(database).import_new(runs)
     except RunError as error:  # the others are in all the same
@@ -64,14 +80,7 @@ def rebuild_all(path: Path, runs: Path) -> Rebuilt:
     finally:
         count = len(database.query("SELECT run FROM runs"))
         database.close()
-    if left_out and not count and path.exists() and damage is None:
-        temporary.unlink()
-        raise left_out
-    is_kept = damage is not None and not isinstance(damage, StoreOutdatedError)
-    aside = _put_aside(path) if is_kept else None
-    temporary.replace(path)
-    path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
-    return Rebuilt(count, left_out, aside, notes)
+    return count, left_out
 
 
 def _damage(path: Path) -> StoreError | None:

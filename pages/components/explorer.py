@@ -21,7 +21,7 @@ from itda_core.errors import (
     StoreOutdatedError,
 )
 from itda_core.jobs.queue import JobQueue
-from itda_core.leftovers import remove_leftovers
+from itda_core.leftovers import leftovers_of_data, remove
 from itda_core.model.built_in import is_installed
 from itda_core.runs.given_names import keep_name, names_file, read_names
 from itda_core.runs.labels import Change, add_changes, labels_file
@@ -30,8 +30,6 @@ from itda_core.runs.watching import DigestWatch
 from itda_core.settings import MAX_COUNT, Setting
 from itda_core.store.store import FILE_NAME, Rebuilt, Store, rebuild, rebuild_all
 
-_FOLDERS = ("runs", "jobs", "comparisons", "corpora", "texts", "cache")
-"""All that is kept in a data folder: of what else lies there, in a home say, nothing is read"""
 DEMO_MODEL = "smollm2-135m"
 DEMO_LAYERS = ((7,), (15, 22))
 """The demo is two trainings: one short layer first, so that there is something to browse early."""
@@ -50,9 +48,7 @@ class Explorer:
         self.import_error = self.names_error = ""
         self._names: dict[str, str] = {}
         self._names_seen: tuple[int, int] | None = None
-        remove_leftovers(data, depth=1)
-        for folder in _FOLDERS:
-            remove_leftovers(data / folder, depth=3)
+        remove(leftovers_of_data(data))
         self.store = self._open_store(data / FILE_NAME)
         self._import_finished()
         self._watch = DigestWatch(self.runs_folder)

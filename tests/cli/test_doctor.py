@@ -8,6 +8,7 @@ import pytest
 
 from itda_core.cli import doctor as command
 from itda_core.config import data_directory
+from itda_core.leftovers import temporary_name
 from itda_core.runs.run import list_runs
 from itda_core.sealed import DIGESTS_FILE
 from itda_core.store.store import FILE_NAME, rebuild
@@ -95,6 +96,20 @@ def test_all_that_can_not_be_used_is_named(cli, data):
         assert str(path) in named
     assert "line 1" in named
     assert "line 2" in named
+
+
+def test_what_the_next_start_removes_is_told_and_what_a_living_process_writes_is_not(cli, data):
+    living = data / "runs" / temporary_name("writing-y-L00")
+    living.mkdir()
+    *owner, _, number = living.name.split(".")
+    dead = living.with_name(".".join([*owner, "1", number]))  # of another beginning
+    dead.mkdir()
+    (data / f"{FILE_NAME}.damaged-1").write_bytes(b"")
+    _, out, _ = cli("doctor", "--json")
+    [found] = [one for one in strict_json(out)["checks"] if one["check"] == "leftovers"]
+    assert found["ok"]
+    aside = data / f"{FILE_NAME}.damaged-1"
+    assert found["found"] == f"1 that the next start removes: {dead}; 1 kept aside: {aside}"
 
 
 def test_what_is_only_unreadable_is_not_to_be_deleted(cli, data, monkeypatch):

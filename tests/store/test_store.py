@@ -1,7 +1,9 @@
 """The database takes runs whole, can be made anew from them, and guards what it holds."""
 
 import dataclasses
+import errno
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,14 +16,17 @@ import duckdb
 import pandas as pd
 import pytest
 
-from itda_core.errors import RunError, StoreError
+from itda_core.errors import RunError, StoreDamagedError, StoreError, StoreNotOursError
+from itda_core.leftovers import leftovers_of_data
 from itda_core.runs.labels import Change, Label, add_changes, labels_file
 from itda_core.runs.latent_comparisons import latent_comparisons_folder
 from itda_core.runs.run import list_runs, survey
 from itda_core.sealed import seal
 from itda_core.store import importer as importer_module
 from itda_core.store import index as index_module
+from itda_core.store.index import Index
 from itda_core.store.store import SCHEMA_VERSION, Store, rebuild
+from itda_core.store.trouble import of_the_file
 from tests.support.store_contents import assert_same_contents, contents
 
 
@@ -370,16 +375,87 @@ def test_rebuilding_that_fails_leaves_the_old_file_as_it_was(
     assert rebuild(path, runs_folder) == 3
 
 
-def test_what_a_killed_rebuild_left_is_not_in_the_way(tmp_path, runs_folder):
-    path = tmp_path / "explorer.duckdb"
-    left = tmp_path / ".explorer.duckdb-rebuild"
+def test_what_a_killed_rebuild_left_is_not_in_the_way_and_goes_at_the_next_start(
+    tmp_path, runs_folder
+):
     code = (
-        "import duckdb, os, sys; store = duckdb.connect(sys.argv[1])\n"
+        "import duckdb, os, sys; from pathlib import Path\n"
+        "from itda_core.leftovers import temporary_name\n"
+        "path = Path(sys.argv[1]) / temporary_name('explorer.duckdb')\n"
+        "store = duckdb.connect(str(path))\n"
         "store.execute('CREATE TABLE meta (other INTEGER)'); os._exit(0)"
     )
-    subprocess.run([sys.executable, "-c", code, str(left)], check=True)
-    assert left.with_name(left.name + ".wal").stat().st_size > 0
-    assert rebuild(path, runs_folder) == 3
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    left = sorted(tmp_path.iterdir())
+    assert [path.suffix == ".wal" for path in left] == [False, True]
+    assert rebuild(tmp_path / "explorer.duckdb", runs_folder) == 3
+    assert sorted(leftovers_of_data(tmp_path)) == left
+
+
+def test_a_rebuild_that_fails_leaves_nothing_beside_the_old_file(
+    tmp_path, runs_folder, monkeypatch
+):
+    path = tmp_path / "explorer.duckdb"
+    rebuild(path, runs_folder)
+
+    def fail(*_arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(Index, "import_new", fail)
+    with pytest.raises(MemoryError):
+        rebuild(path, runs_folder)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+CAN_NOT_OPEN = """
+import resource, sys
+from pathlib import Path
+from itda_core.errors import StoreError
+from itda_core.store.store import Store, rebuild
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+held = []
+try:
+    while True:
+        held.append(open("/dev/null"))
+except OSError:
+    pass
+path, runs = map(Path, sys.argv[1:])
+for act in (lambda: Store(path), lambda: rebuild(path, runs)):
+    try:
+        act()
+    except StoreError as error:
+        held.pop().close()  # to write with
+        print(type(error).__name__, error)
+        held.append(open("/dev/null"))
+"""
+
+
+def test_a_database_that_the_machine_can_not_open_is_not_called_damaged(tmp_path, runs_folder):
+    path = tmp_path / "explorer.duckdb"
+    rebuild(path, runs_folder)
+    before = path.read_bytes()
+    child = subprocess.run(
+        [sys.executable, "-c", CAN_NOT_OPEN, str(path), str(runs_folder)],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    said = child.stdout.splitlines()
+    assert len(said) == 2
+    for line in said:
+        assert line.startswith("StoreNotOursError")
+        assert "Too many open files" in line
+        assert "It is left as it is" in line
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
+def test_a_disk_that_fails_a_query_is_named_and_the_file_not_called_damaged(number):
+    told = duckdb.IOException(f'IO Error: Could not read from file "x": {os.strerror(number)}')
+    failed = of_the_file("explorer.duckdb", told)
+    assert type(failed) is StoreNotOursError
+    assert os.strerror(number) in str(failed)
+    other = duckdb.IOException('IO Error: Could not read from file "x": Checksum')
+    assert type(of_the_file("explorer.duckdb", other)) is StoreDamagedError
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no database", b"x" * 100_000])
