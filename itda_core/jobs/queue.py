@@ -8,6 +8,7 @@ A job is a directory, so that a queue survives the app:
 
 import contextlib
 import itertools
+import logging
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from itda_core.config import TrainConfig, layers_in_words
 from itda_core.errors import InputError, ItdaError, RunError
+from itda_core.events import tell, tell_error
 from itda_core.files import (
     disk_errors_as_sentences,
     newest_lines,
@@ -69,6 +71,8 @@ class JobQueue:
         self.folder, self.runs, self.on_change, self._scores = folder, runs, on_change, scores
         self._lock = threading.RLock()
         self._processes: dict[str, subprocess.Popen] = {}
+        self._told: dict[str, str] = {}
+        """The state of each job that was noted last"""
         self._places: Places | None = None
         self._opened = time.monotonic()
         self._closed = threading.Event()
@@ -343,14 +347,14 @@ class JobQueue:
                 if self._step() or count % _IDLE_POLLS == 0:
                     self._tell()
             except Exception as error:  # whatever it was, the jobs that wait need this thread
-                print(f"Job queue: {type(error).__name__}: {error}", file=sys.stderr)
+                tell_error("queue-failed", error)
 
     def _tell(self) -> None:
         """Call on_change; its troubles are not the queue's."""
         try:
             self.on_change()
         except Exception as error:
-            print(f"Job queue: {type(error).__name__}: {error}", file=sys.stderr)
+            tell_error("queue-failed", error)
 
     def _step(self) -> bool:
         """Notice the ends of jobs, start the next ones; true where there is anything to show."""
@@ -533,6 +537,12 @@ class JobQueue:
 
     def _save(self, job: Job) -> None:
         write_json(self.folder / job.job_id / "job.json", asdict(job))
+        if self._told.get(job.job_id) != job.state:
+            self._told[job.job_id] = job.state
+            level = logging.ERROR if job.state == "failed" else logging.INFO
+            seconds = job.ended - job.started if job.ended and job.started else None
+            about = {"command": job.command, "pid": job.pid, "place": job.place}
+            tell(f"job-{job.state}", level, job=job.job_id, **about, seconds=seconds)
 
 
 def listed_jobs(folder: Path) -> tuple[list[Job], list[ItdaError]]:

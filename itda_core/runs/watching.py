@@ -1,9 +1,11 @@
 """The digests of all runs, compared in the background while the explorer is open."""
 
+import logging
 import os
 import threading
 from pathlib import Path
 
+from itda_core.events import tell
 from itda_core.runs.checks import by_digests
 from itda_core.sealed import DIGESTS_FILE
 
@@ -49,6 +51,8 @@ class DigestWatch:
         [name, *_] = changed
         self._found[name] = [str(error) for error in by_digests(self._runs / name)]
         self._seen[name] = there[name]
+        if self._found[name]:
+            tell("run-damaged", logging.WARNING, run=name, faults=len(self._found[name]))
         return True
 
     def _watch(self) -> None:

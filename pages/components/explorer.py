@@ -4,10 +4,10 @@ import atexit
 import contextlib
 import dataclasses
 import functools
+import logging
 import os
 import sys
 import threading
-import traceback
 from pathlib import Path
 
 import streamlit as st
@@ -20,6 +20,7 @@ from itda_core.errors import (
     StoreError,
     StoreOutdatedError,
 )
+from itda_core.events import tell, tell_error
 from itda_core.jobs.queue import JobQueue
 from itda_core.leftovers import leftovers_of_data, remove
 from itda_core.model.built_in import is_installed
@@ -48,7 +49,8 @@ class Explorer:
         self.import_error = self.names_error = ""
         self._names: dict[str, str] = {}
         self._names_seen: tuple[int, int] | None = None
-        remove(leftovers_of_data(data))
+        left = leftovers_of_data(data)
+        remove(left)
         self.store = self._open_store(data / FILE_NAME)
         self._import_finished()
         self._watch = DigestWatch(self.runs_folder)
@@ -56,6 +58,7 @@ class Explorer:
         if os.environ.get("ITDA_DEMO") and self.is_new and is_installed(DEMO_MODEL):
             self.start_demo()
         self._watch.start()
+        tell("opened", data=data, runs=len(self.store.runs.table()), leftovers_removed=len(left))
         atexit.register(_be_quiet_at_last)  # the last registered runs first
         atexit.register(self.close)
 
@@ -79,7 +82,7 @@ class Explorer:
         """Make the database anew, whatever has become of it."""
         self.store.close()
         try:
-            return rebuild_all(self.data / FILE_NAME, self.runs_folder)
+            return _told(rebuild_all(self.data / FILE_NAME, self.runs_folder))
         finally:
             self.store = self._open_store(self.data / FILE_NAME)
 
@@ -104,6 +107,7 @@ class Explorer:
         """Keep what was written about latents, in the file first, with where their sources stand
         and what they were moved from. Raises ItdaError where it is not kept, or not shown."""
         add_changes(labels_file(self.runs_folder), self.store.labels.with_places(changes))
+        tell("labels-kept", latents=len({one.label.latent for one in changes}))
         failed = self.store.index.import_labels(self.runs_folder)
         if isinstance(failed, StoreError):
             raise failed
@@ -132,18 +136,22 @@ class Explorer:
         if run_id in self.names:
             self.keep_name(run_id, "")
         self.store.index.forget_run(run_id)
+        tell("run-deleted", run=run_id)
 
     def _import_finished(self) -> None:
         try:
-            self.store.import_new(self.runs_folder)
+            for run_id in self.store.import_new(self.runs_folder):
+                tell("run-taken-in", run=run_id)
             self.import_error = ""
         except ItdaError as error:
+            if str(error) != self.import_error:
+                tell("not-taken-in", logging.WARNING, error=type(error).__name__)
             self.import_error = str(error)
         except Exception as error:  # whatever a file holds, the pages open
-            traceback.print_exc(file=sys.stderr)
+            tell_error("not-taken-in", error)
             self.import_error = (
                 f"What is new in {self.data} could not be taken in ({type(error).__name__}: "
-                f"{str(error)[:300]}). The terminal that runs the explorer shows the details."
+                f"{str(error)[:300]}). The terminal that runs the explorer shows where it failed."
             )
 
 
@@ -182,8 +190,13 @@ def rebuild_database() -> Rebuilt:
             here = explorer()
         except StoreDamagedError:
             data = data_directory().resolve()
-            return rebuild_all(data / FILE_NAME, data / "runs")
+            return _told(rebuild_all(data / FILE_NAME, data / "runs"))
         return here.rebuild()
+
+
+def _told(done: Rebuilt) -> Rebuilt:
+    tell("rebuilt", runs=done.runs, kept_aside=done.kept_aside)
+    return done
 
 
 @st.cache_resource(show_spinner="Opening the database …")

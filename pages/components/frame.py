@@ -1,13 +1,12 @@
 """The frame of a page: title, margins, navigation, and errors as sentences."""
 
-import sys
-import traceback
 from contextlib import contextmanager
 
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
 from itda_core.errors import ItdaError
+from itda_core.events import tell_error
 from pages.components.explorer import explorer
 from pages.components.exposure import is_exposed
 from pages.components.history import keep_history
@@ -141,11 +140,11 @@ def errors_as_sentences():
     except ItdaError as error:
         st.error(sentence(error))
     except Exception as error:
-        traceback.print_exc(file=sys.stderr)
+        tell_error("page-failed", error)
         st.error(
             "This page could not be shown: "
             f"{literal(type(error).__name__)}: {literal(str(error)[:300])}. Nothing stored was "
-            "changed. Reload the page; the terminal that runs the explorer shows the details.",
+            "changed. Reload the page; the terminal that runs the explorer shows where it failed.",
         )
 
 

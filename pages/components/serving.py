@@ -8,6 +8,7 @@ from typing import Any
 
 from streamlit import config
 
+from itda_core.events import write_events
 from pages.components.explorer import close_opened
 from pages.components.exposure import is_exposed, say_token, token
 
@@ -16,6 +17,7 @@ from pages.components.exposure import is_exposed, say_token, token
 async def serving(_app: Any) -> AsyncIterator[None]:
     """For `st.App`: the token is printed where there is one, and the browser opened unless the
     server is headless. At the end the explorer is closed here, while the server still waits."""
+    write_events()
     _end_by_itself()
     say_token()
     if not config.get_option("server.headless"):
