@@ -1,6 +1,7 @@
 """The rules of the house: who imports whom, and what may stand where."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -48,13 +49,29 @@ def in_components(path):
     return path.is_relative_to(REPOSITORY / "pages" / "components")
 
 
+@functools.cache
 def parse(path):
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
+@functools.cache
+def nodes(tree):
+    return list(ast.walk(tree))
+
+
+def called_by(call):
+    """The name of what is called, with its dots."""
+    parts, node = [], call.func
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    parts.append(node.id if isinstance(node, ast.Name) else ast.unparse(node))
+    return ".".join(parts[::-1])
+
+
 def imports(tree):
     """Dotted names of everything imported, also inside functions."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -72,12 +89,12 @@ def strings(tree):
     """String literals, docstrings left out."""
     docstrings = {
         id(node.body[0].value)
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
         and node.body
         and isinstance(node.body[0], ast.Expr)
     }
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         is_string = isinstance(node, ast.Constant) and isinstance(node.value, str)
         if is_string and id(node) not in docstrings:
             yield node.value
@@ -88,9 +105,9 @@ def unsafe_uses(tree):
     for name in imports(tree):
         if name.split(".")[0] in UNSAFE_MODULES or name == "torch.load":
             yield f"import {name}"
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
+            called = called_by(node)
             if called == "torch.load" and _loads_weights_only(node):
                 continue
             if called in UNSAFE_CALLS or called.endswith((".read_pickle", ".to_pickle")):
@@ -189,9 +206,9 @@ FLOAT_MAKERS = {
 def tensors_of_unsaid_type(tree):
     """Calls that make a tensor in torch's default type. That is the whole process's, and
     transformers changes it while it loads a model in another thread."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Call):
-            library, _, name = ast.unparse(node.func).rpartition(".")
+            library, _, name = called_by(node).rpartition(".")
             says = {keyword.arg for keyword in node.keywords}
             if library == "torch" and name in FLOAT_MAKERS and "dtype" not in says:
                 yield ast.unparse(node)
