@@ -52,7 +52,7 @@ claims: .venv/dev.done
 
 faults: .venv/dev.done
 	ITDA_FAULT_KILLS=200 ITDA_FAULT_INPUTS=2000 \
-		$(BIN)/python -m pytest -q --durations=20 $(IN_TWO) tests/faults tests/cluster
+		$(BIN)/python -m pytest -q --durations=20 $(IN_TWO) tests/faults tests/cluster tests/pages/test_odd_links.py
 
 pictures: .venv/dev.done
 	$(BIN)/python tools/browser_setup.py
