@@ -28,6 +28,11 @@ def with_signs(text: str) -> str:
     return _HIDDEN.sub(lambda found: found["whole"] or _sign(found[0]), text)
 
 
+def has_half_character(text: str) -> bool:
+    """Whether it holds a lone surrogate, which no file in UTF-8 and no database takes."""
+    return any("\ud800" <= one <= "\udfff" for one in text)
+
+
 def isolated(text: str) -> str:
     """The text so that what stands before and after it keeps its place, whatever its direction."""
     if text.isascii() or not any(

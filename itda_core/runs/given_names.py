@@ -5,17 +5,16 @@ directory, so that a run stays what its training wrote, and to no database, so t
 nothing.
 """
 
-import re
 import threading
 from pathlib import Path
 
 from itda_core.errors import InputError
 from itda_core.files import disk_errors_as_sentences, read_json, why_unreadable, write_json
+from itda_core.signs import has_half_character
 
 NAMES_FILE = "names.json"
 LONGEST_NAME = 60
 _VERSION = 1
-_HALF = re.compile("[\ud800-\udfff]")
 _writing = threading.Lock()
 
 
@@ -61,6 +60,6 @@ def _checked(name: object) -> str:
     name = " ".join(name.split())
     if len(name) > LONGEST_NAME:
         raise InputError(f"A name has at most {LONGEST_NAME} characters, got {len(name)}.")
-    if _HALF.search(name):
+    if has_half_character(name):
         raise InputError("The name holds half a character (a lone surrogate).")
     return name

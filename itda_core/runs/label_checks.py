@@ -1,9 +1,9 @@
 """What the fields of a label may be; each check raises InputError where one can't be kept."""
 
-import re
 from datetime import UTC, datetime
 
 from itda_core.errors import InputError
+from itda_core.signs import has_half_character
 
 LONGEST_ID = 1_000
 LONGEST_LABEL = 200
@@ -11,7 +11,6 @@ LONGEST_NOTE = 10_000
 MOST_LISTS = 1_000
 _LARGEST_NUMBER = 2**31 - 1
 """What the database's INTEGER holds"""
-_HALF = re.compile("[\ud800-\udfff]")
 
 
 def check_text(name: str, value: object, longest: int) -> None:
@@ -20,7 +19,7 @@ def check_text(name: str, value: object, longest: int) -> None:
         raise InputError(f"{name} of a label must be text.")
     if len(value) > longest:
         raise InputError(f"The {name} of a latent has at most {longest:,} characters.")
-    if _HALF.search(value):
+    if has_half_character(value):
         raise InputError(f"{name} of a label holds half a character (a lone surrogate).")
 
 
