@@ -33,6 +33,7 @@ bench: .venv/dev.done
 	$(BIN)/python -m benchmarks.speed.store
 	$(BIN)/python -m benchmarks.speed.meaning
 	$(BIN)/python -m benchmarks.speed.app
+	$(BIN)/python -m benchmarks.speed.sessions
 	$(BIN)/python -m benchmarks.speed.namesakes
 	$(BIN)/python -m benchmarks.speed.sweep
 	$(BIN)/python -m benchmarks.speed.cluster

@@ -21,7 +21,7 @@ from benchmarks.common.harness import RESULTS, as_markdown
 from benchmarks.speed.device_report import HEADING, device_results, device_section
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-NAMES = ("pursuit", "training", "store", "meaning", "app", "namesakes")
+NAMES = ("pursuit", "training", "store", "meaning", "app", "sessions", "namesakes")
 _INTRODUCTION = """# Performance
 
 Written by `make bench` (benchmarks/speed/report.py) from its results; do not edit. The section on
