@@ -1,14 +1,16 @@
-"""Commands that are killed at a chosen moment.
+"""Commands that are killed, or refused by the disk, at a chosen moment.
 
-A command runs in a child that is forked from a server with everything imported, so that a try takes
-the time of the work alone. The moments are the times at which Python opens a file of the data
-folder to write it, or makes, renames or removes a name in it: a kill before each of them leaves
-every state that a folder can be in, as far as names go. Python's own audit events tell them, so
-that the code that is tried knows nothing of it. What libraries write by themselves is reached by
-kills at a time.
+A command runs in a child that is forked from a server with everything imported and tried once
+(`warm`), so that a try takes the time of the work alone. The moments are the times at which Python
+opens a file of the data folder to write it, brings one to the disk, or makes, renames or removes a
+name in it: a kill before each of them leaves every state that a folder can be in, as far as names
+go. Python's own audit events tell them, so that the code that is tried knows nothing of it. What
+libraries write by themselves is reached by kills at a time, and by disks that are really full
+(`confined`).
 """
 
 import contextlib
+import errno
 import itertools
 import multiprocessing
 import os
@@ -22,15 +24,25 @@ from pathlib import Path
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _NAMES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate"}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_LETS_GO = {"os.remove", "os.rmdir", "os.truncate"}
+"""What a full disk still does"""
 _SERVER = multiprocessing.get_context("forkserver") if hasattr(os, "fork") else None
-_PRELOADED = [
-    "tests.support.dying", "itda_core.cli.commands", "itda_core.cli.measure",
-    "itda_core.cli.latents", "itda_core.cli.exchange", "itda_core.training.moving",
-    "itda_core.store.store",
-    "sklearn.linear_model", "transformers.models.llama.modeling_llama",
-]  # fmt: skip
-"""What a child finds imported"""
+_PRELOADED = ["tests.support.dying", "tests.support.warm"]
+"""What a child finds done"""
 KILLED = -signal.SIGKILL if hasattr(signal, "SIGKILL") else -9
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What happens at a moment of a command, in place of what it was about to do."""
+
+    at: int
+    """the moment, from 1"""
+    error: int | None = None
+    """what the system says (errno); None kills the process"""
+    stays: bool = False
+    """at all later moments as well; but a full disk lets names go"""
 
 
 @dataclass
@@ -44,11 +56,16 @@ class Life:
     printed: str
 
 
-def run(arguments: list[object], folder: Path, kill_at: int | None = None) -> Life:
-    """Run a command on a data folder. kill_at: the moment, from 1, at which it is killed; None to
-    let it end."""
+def run(
+    arguments: list[object],
+    folder: Path,
+    trouble: Trouble | None = None,
+    prepare: Callable[[Path], None] | None = None,
+) -> Life:
+    """Run a command on a data folder; without trouble to its end. prepare: what the child does
+    with the folder first."""
     texts = [str(argument) for argument in arguments]
-    return live(_command, folder, texts, kill_at)
+    return live(_command, folder, texts, trouble, prepare)
 
 
 def live(
@@ -86,35 +103,62 @@ def chosen(n_moments: int, n_kills: int, seed: int = 0) -> Iterator[int]:
 def _begin(
     function: Callable, folder: Path, sender: Connection, printed: Path, arguments: tuple
 ) -> None:
-    import numba
-    import torch
-
     os.environ["ITDA_DATA"] = str(folder)
     output = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    torch.set_num_threads(1)  # tests run side by side
-    numba.set_num_threads(1)
     code = function(folder, sender, *arguments)
     sys.stdout.flush()
     os._exit(code or 0)
 
 
-def _command(folder: Path, sender: Connection, texts: list[str], kill_at: int | None) -> int:
-    from itda_core.cli.main import main
+def watch_moments(folder: Path, sender: Connection, trouble: Trouble | None) -> None:
+    """Of a child: send the number of each moment from now on, with the trouble at its own."""
+    inside, moments, is_full = f"{folder}{os.sep}", 0, False
 
-    inside, moments = f"{folder}{os.sep}", 0
-
-    def look(event: str, told: tuple) -> None:
-        nonlocal moments
-        if not _is_moment(event, told, inside):
-            return
+    def come(name: str) -> None:
+        nonlocal moments, is_full
         moments += 1
         sender.send(moments)
-        if moments == kill_at:
+        if trouble is None or not (moments == trouble.at or is_full):
+            return
+        if trouble.error is None:
             os.kill(os.getpid(), signal.SIGKILL)
+        if is_full and trouble.error in _FULL and name in _LETS_GO:
+            return
+        is_full = trouble.stays
+        raise OSError(trouble.error, os.strerror(trouble.error), inside)
 
-    sys.addaudithook(look)
+    sys.addaudithook(lambda event, told: come(event) if _is_moment(event, told, inside) else None)
+    sync = os.fsync
+
+    def watched(file: int) -> None:
+        if _name_of(file).startswith(inside):
+            come("os.fsync")
+        sync(file)
+
+    os.fsync = watched
+
+
+def _name_of(file: int) -> str:
+    """Of an open one, where the system tells it."""
+    with contextlib.suppress(OSError):
+        return str(Path(f"/proc/self/fd/{file}").readlink())
+    return ""
+
+
+def _command(
+    folder: Path,
+    sender: Connection,
+    texts: list[str],
+    trouble: Trouble | None,
+    prepare: Callable[[Path], None] | None,
+) -> int:
+    from itda_core.cli.main import main
+
+    if prepare:
+        prepare(folder)
+    watch_moments(folder, sender, trouble)
     return main(texts)
 
 
