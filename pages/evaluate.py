@@ -146,7 +146,7 @@ def _show_pareto(
         if not evaluations["ce_loss_score"].isna().all():
             title, of = "CE loss score", "ce_loss_score"
             _show_curve(evaluations, of, title, "higher", grey[of])
-        for reason in _why_no_losses(tuple(runs["directory"]), evaluations["created"].max()):
+        for reason in _why_no_losses(tuple(runs["directory"]), _times(evaluations)):
             st.info(f"No CE loss score. {literal(reason)}")
     if result:
         st.caption(literal(about(result, others)))
@@ -237,17 +237,22 @@ def _show_table(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:
     _offer_files(runs, evaluations)
 
 
+def _times(evaluations: pd.DataFrame) -> tuple[str, ...]:
+    """When each was made: what is known of them is known until one is made anew."""
+    return tuple(evaluations.drop_duplicates("run_id")["created"])
+
+
 def _offer_files(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:
     rows, everything, _ = st.columns([1, 1, 4])
-    newest = evaluations["created"].max()
+    times = _times(evaluations)
     with rows.popover("Export the table", width="stretch"):
         st.markdown("**A row a dictionary and L0**, with all measures")
-        about = {"runs": runs["run_id"].tolist(), "newest": newest}
+        about = {"runs": runs["run_id"].tolist(), "times": times}
         table = evaluations.drop(columns=["dictionary"])
         offer_downloads(table, about, "evaluations-by-l0", "evaluations_file")
     everything.download_button(
         "Download as JSON",
-        lambda: _as_json(tuple(runs["directory"]), newest),
+        lambda: _as_json(tuple(runs["directory"]), times),
         file_name="evaluations.json",
         mime="application/json",
         on_click="ignore",
@@ -257,8 +262,8 @@ def _offer_files(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
-def _why_no_losses(directories: tuple[str, ...], newest: str) -> list[str]:  # noqa: ARG001
-    """Why evaluations have no cross-entropy, each reason once. newest: part of the key."""
+def _why_no_losses(directories: tuple[str, ...], times: tuple[str, ...]) -> list[str]:  # noqa: ARG001
+    """Why evaluations have no cross-entropy, each reason once. times: part of the key."""
     results = [read_evaluation(loaded_run(directory)) or {} for directory in directories]
     reasons = [
         result.get("why_no_losses") or "The model predicts no next token."
@@ -269,7 +274,7 @@ def _why_no_losses(directories: tuple[str, ...], newest: str) -> list[str]:  # n
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
-def _as_json(directories: tuple[str, ...], newest: str) -> str:  # noqa: ARG001 (part of the key)
+def _as_json(directories: tuple[str, ...], times: tuple[str, ...]) -> str:  # noqa: ARG001 (part of the key)
     contents = [read_evaluation(loaded_run(directory)) for directory in directories]
     return json.dumps(contents, ensure_ascii=False, indent=1)
 

@@ -14,8 +14,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 CORE = REPOSITORY / "itda_core"
 
 FLOORS = [
-    "glossary", "signs", "errors", "events", "devices", "digests", "settings", "memory",
-    "hook_point", "config", "leftovers", "files", "tables", "sealed",
+    "glossary", "signs", "errors", "events", "clock", "devices", "digests", "settings",
+    "memory", "hook_point", "config", "leftovers", "files", "tables", "sealed",
     "progress", "corpus", "model",
     "activations", "pursuit",
     "dictionary", "runs", "selection", "evaluation", "analysis", "similarity", "training",

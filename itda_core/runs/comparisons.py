@@ -8,12 +8,12 @@ Values belong to activations, not to dictionaries: they outlive a run that is tr
 
 import io
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from itda_core.clock import now
 from itda_core.digests import digest
 from itda_core.errors import RunError
 from itda_core.files import disk_errors_as_sentences, why_unreadable
@@ -34,7 +34,7 @@ def comparisons_folder(runs: Path) -> Path:
 def save_comparisons(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
     """Keep what a comparison of layers found; the file appears whole or not at all. The same
     comparison, made again, takes its place."""
-    created = datetime.now(UTC).isoformat(timespec="microseconds")
+    created = now(later_than=read_comparisons(folder)[0]["created"])
     table = pd.DataFrame(rows).assign(created=created)[list(COLUMNS)].astype(COLUMNS)
     names = "\n".join(sorted(table["measure"] + table["a"] + table["b"]))
     path = folder / f"{digest(names)}.parquet"

@@ -9,12 +9,12 @@ A comparison is of two dictionaries as they are: their runs' times of training t
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from itda_core.clock import now
 from itda_core.config import CorpusSpec
 from itda_core.digests import digest
 from itda_core.errors import RunError
@@ -68,7 +68,8 @@ def save_latent_comparison(folder: Path, result: Mapping[str, Any]) -> Path:
     """Keep what `similarity.same_latents` found of two runs; the file appears whole or not at all,
     and takes the place of an earlier one of the same two dictionaries. `kept_comparison` says which
     one counts until then."""
-    created = datetime.now(UTC).isoformat(timespec="microseconds")
+    there, _ = read_latent_comparisons(folder)
+    created = now(later_than=[one.about["created"] for one in there])
     about = {**result, "created": created}
     header = {**{name: about[name] for name in ABOUT}, "settings": result.get("settings")}
     table = pa.Table.from_pylist(result["latents"], schema=pa.schema(LATENT_COLUMNS))

@@ -27,14 +27,14 @@ class RunQueries:
         )
 
     def state(self) -> tuple[int, int, str | None]:
-        """How many runs and evaluated rows there are, and when the newest was evaluated: what
+        """How many runs and evaluated rows there are, and a digest of when each was: what
         changes when something has come or gone."""
         row = self._database.query(
             """SELECT (SELECT count(*) FROM runs) AS runs, count(*) AS evaluated,
-                max(created) AS newest FROM evaluations"""
+                md5(string_agg(created, ' ' ORDER BY run, l0)) AS times FROM evaluations"""
         ).iloc[0]
-        newest = None if pd.isna(row["newest"]) else row["newest"]
-        return int(row["runs"]), int(row["evaluated"]), newest
+        times = None if pd.isna(row["times"]) else row["times"]
+        return int(row["runs"]), int(row["evaluated"]), times
 
     def prompt_ids(self) -> list[str]:
         """The ids of all prompts."""

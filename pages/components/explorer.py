@@ -106,6 +106,8 @@ class Explorer:
     def keep_changes(self, changes: list[Change]) -> None:
         """Keep what was written about latents, in the file first, with where their sources stand
         and what they were moved from. Raises ItdaError where it is not kept, or not shown."""
+        # What the file has lost goes back first, so that these are newer by any clock.
+        self.store.index.import_labels(self.runs_folder)
         add_changes(labels_file(self.runs_folder), self.store.labels.with_places(changes))
         tell("labels-kept", latents=len({one.label.latent for one in changes}))
         failed = self.store.index.import_labels(self.runs_folder)
