@@ -80,6 +80,10 @@ class StoreInUseError(StoreNotOursError):
     """Another process has the database."""
 
 
+class StoreOutOfReachError(StoreNotOursError):
+    """The disk or its rights are in the way, which says nothing against the database."""
+
+
 class StoreOutdatedError(StoreError):
     """An older version wrote the database; the run directories have all that is in it."""
 

@@ -28,9 +28,39 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):  # why it failed is what counts
+            temporary.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+def append_whole(path: Path, content: bytes) -> None:
+    """Add to the end of a file that may not be there yet, and bring it to the disk: all of it, or
+    nothing where the disk refuses."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+    opened = os.open(path, flags, 0o666)
+    try:
+        before = os.fstat(opened).st_size
+        try:
+            _append(opened, content)
+        except BaseException:
+            # What another process has added since must stay.
+            with contextlib.suppress(OSError):
+                if os.fstat(opened).st_size <= before + len(content):
+                    os.ftruncate(opened, before)
+            raise
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(opened)
+    if not before:  # its name, too
+        _sync(path.parent)
+
+
+def _append(opened: int, content: bytes) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[os.write(opened, left) :]
+    os.fsync(opened)
 
 
 def rename_whole(temporary: Path, folder: Path) -> None:
@@ -64,25 +94,69 @@ def _sync(path: Path) -> None:
         os.close(opened)
 
 
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_BROKEN = {
+    number
+    for number, name in errno.errorcode.items()
+    if name in ("EIO", "ESTALE", "ENXIO", "ENODEV", "EREMOTEIO", "ETIMEDOUT", "ENOTCONN")
+}
+"""What disks and file servers say that answer no more"""
+_MANY_OPEN = {errno.EMFILE, errno.ENFILE}
+
+
 @contextlib.contextmanager
 def disk_errors_as_sentences(folder: Path) -> Iterator[None]:
-    """Turns the operating system's errors about disk space and rights into sentences."""
+    """Turns what the operating system says of disks and rights into sentences."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ItdaError(
-                f"There is no space left on the disk of {folder}. What was stored before is "
-                "unharmed. Free some space and resume."
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise ItdaError(
-                f"{folder} can't be written to. Change its rights, or set ITDA_DATA to another "
-                "folder."
-            ) from error
+        if told := disk_error(error, folder):
+            raise told from error
         if error.errno in (errno.EEXIST, errno.ENOTDIR) and not folder.is_dir():
             raise ItdaError(f"{folder} is not a folder. Choose another place.") from error
         raise
+
+
+def disk_error(error: OSError, folder: Path) -> ItdaError | None:
+    """What the operating system says of the disk of a folder, as a sentence; None where it speaks
+    of something else."""
+    what = error.strerror or str(error)
+    if error.errno in _FULL:
+        return ItdaError(
+            f"There is no space left on the disk of {folder}. What was stored before is "
+            "unharmed. Free some space and resume."
+        )
+    if error.errno in _CLOSED:
+        return ItdaError(
+            f"{folder} can't be written to ({what}). Change its rights, or set ITDA_DATA to "
+            "another folder."
+        )
+    if error.errno == errno.EFBIG:
+        return ItdaError(
+            f"A file in {folder} may not become so large ({what}). What was stored before is "
+            "unharmed. Raise the limit on the size of files, or set ITDA_DATA to a folder on "
+            "another disk."
+        )
+    if error.errno in _BROKEN:
+        return ItdaError(
+            f"The disk of {folder} does not answer as it should ({what}). What was stored before "
+            "is left as it is. See to the disk, and try again."
+        )
+    if error.errno in _MANY_OPEN:
+        return ItdaError(
+            f"More files are open than the system allows ({what}). What was stored before is "
+            "unharmed. Close other programs, or raise the limit (ulimit -n), and try again."
+        )
+    return None
+
+
+def disk_error_in(message: str, folder: Path) -> ItdaError | None:
+    """`disk_error` of what a library passes on of the operating system's words."""
+    for number in sorted({*_FULL, *_CLOSED, *_BROKEN, *_MANY_OPEN, errno.EFBIG}):
+        if os.strerror(number) in message:
+            return disk_error(OSError(number, os.strerror(number)), folder)
+    return None
 
 
 def why_unreadable(path: Path, error: Exception, remedy: str) -> RunError:

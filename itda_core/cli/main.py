@@ -8,9 +8,12 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from itda_core.cli.parser import parse
+from itda_core.config import data_directory
 from itda_core.errors import ItdaError, SettingError
+from itda_core.files import disk_error
 from itda_core.jobs.claim import claim_job
 
 
@@ -32,15 +35,31 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 1
+    except OSError as error:  # of the disk, met where nobody expected it
+        told = disk_error(error, _where(error))
+        if told is None:
+            return _unexpected(error)
+        print(f"Error: {told}", file=sys.stderr)
+        return told.exit_code
     except Exception as error:
-        if os.environ.get("ITDA_DEBUG"):
-            raise
-        print(
-            f"Error: {type(error).__name__}: {error}. This should not happen; set ITDA_DEBUG=1 "
-            "to see where it does.",
-            file=sys.stderr,
-        )
-        return 1
+        return _unexpected(error)
+
+
+def _where(error: OSError) -> Path:
+    """The folder of the file that an error is about; the data folder where it names none."""
+    named = isinstance(error.filename, str) and error.filename
+    return Path(error.filename).absolute().parent if named else data_directory()
+
+
+def _unexpected(error: Exception) -> int:
+    if os.environ.get("ITDA_DEBUG"):
+        raise error
+    print(
+        f"Error: {type(error).__name__}: {error}. This should not happen; set ITDA_DEBUG=1 "
+        "to see where it does.",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def _function(name: str) -> Callable[[argparse.Namespace], int]:

@@ -34,6 +34,7 @@ from itda_core.jobs.claim import claimed_by, was_claimed
 from itda_core.jobs.job import ANY, Job
 from itda_core.jobs.places import Places, again, free_bytes, places_here
 from itda_core.jobs.process import LIST_FILE, PATIENCE_SECONDS, begin, is_of_job, terminate
+from itda_core.leftovers import temporary_name
 from itda_core.progress import Progress
 from itda_core.runs.latent_scores import SCORES_FILE
 from itda_core.runs.run import Run, read_run
@@ -194,11 +195,15 @@ class JobQueue:
             job = replace(job, job_id=self._new_id())
             directory = self.folder / job.job_id
             directory.mkdir()
-            if config:
-                write_json(directory / "config.json", config.to_dict())
-            if listed is not None:
-                write_atomically(directory / LIST_FILE, listed.encode())
-            self._save(job)
+            try:
+                if config:
+                    write_json(directory / "config.json", config.to_dict())
+                if listed is not None:
+                    write_atomically(directory / LIST_FILE, listed.encode())
+                self._save(job)
+            except BaseException:
+                shutil.rmtree(directory, ignore_errors=True)
+                raise
         return job
 
     def jobs(self) -> list[Job]:
@@ -298,7 +303,7 @@ class JobQueue:
 
     def cancel(self, job_id: str) -> None:
         """Take a job out of the queue, or stop its process; a training keeps a checkpoint."""
-        with self._lock:
+        with self._lock, disk_errors_as_sentences(self.folder):
             job = self._get(job_id)
             if job.state == "queued":
                 self._save(replace(job, state="cancelled", ended=time.time()))
@@ -317,11 +322,14 @@ class JobQueue:
         return self._enqueue(anew, self._read_config(job), self._list(job))
 
     def forget(self, job_id: str) -> None:
-        """Remove an ended job from the list; one whose process is still stopping stays."""
-        with self._lock:
+        """Remove an ended job from the list; one whose process is still stopping stays. It is gone
+        at once, even if clearing it is interrupted."""
+        with self._lock, disk_errors_as_sentences(self.folder):
             job = self._get(job_id)
             if not job.is_active and (job.pid is None or job.ended):
-                shutil.rmtree(self.folder / job_id, ignore_errors=True)
+                hidden = self.folder / temporary_name(f"deleted-{job_id}")
+                (self.folder / job_id).rename(hidden)
+                shutil.rmtree(hidden, ignore_errors=True)
 
     def close(self) -> None:
         """Stop watching and stop the running processes; the next queue goes on with them."""
@@ -550,7 +558,7 @@ def listed_jobs(folder: Path) -> tuple[list[Job], list[ItdaError]]:
     that is there can't be used."""
     jobs: list[Job] = []
     errors: list[ItdaError] = []
-    for path in sorted(folder.glob("*/job.json")):
+    for path in sorted(folder.glob("[!.]*/job.json")):
         try:
             job = Job.from_dict(read_json(path))
             if job.job_id != path.parent.name:

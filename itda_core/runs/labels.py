@@ -12,16 +12,15 @@ and of which latent it is one moved.
 
 import dataclasses
 import json
-import os
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from itda_core import clock
 from itda_core.errors import InputError
-from itda_core.files import disk_errors_as_sentences
+from itda_core.files import append_whole, disk_errors_as_sentences
 from itda_core.runs.label_checks import (
     LONGEST_ID,
     LONGEST_LABEL,
@@ -156,15 +155,11 @@ def add_changes(file: Path, changes: Iterable[Change]) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         kept, _ = read_labels_file(file)
         # Of two changes of one time the later line counts, should the clock have been put back.
-        now = max([_now(), *(change.label.changed for change in kept)])
-        dated = [change.at(min(change.label.changed or now, now)) for change in changes]
-        with file.open("a", encoding="utf-8") as opened:
-            # A line that a crash cut short must not swallow this one.
-            opened.write(
-                ("\n" if _ends_badly(file) else "") + "".join(f"{_line(one)}\n" for one in dated)
-            )
-            opened.flush()
-            os.fsync(opened.fileno())
+        newest = max([clock.now(), *(change.label.changed for change in kept)])
+        dated = [change.at(min(change.label.changed or newest, newest)) for change in changes]
+        # A line that a crash cut short must not swallow this one.
+        start = "\n" if _ends_badly(file) else ""
+        append_whole(file, (start + "".join(f"{_line(one)}\n" for one in dated)).encode())
 
 
 def read_changes(content: bytes) -> tuple[list[Change], list[BadLine]]:
@@ -264,13 +259,9 @@ def _checked_field(name: str, value: Any) -> Any:
     return value
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
 def _ends_badly(file: Path) -> bool:
     """Whether the last line has no end."""
-    size = file.stat().st_size
+    size = file.stat().st_size if file.exists() else 0
     if not size:
         return False
     with file.open("rb") as opened:

@@ -230,7 +230,8 @@ def _check(about: Any, metrics: Any) -> None:
 
 
 def find_run(name: str, folder: Path) -> Run:
-    """A run by its id in `folder`, or by the path of its directory."""
+    """A run by its id in `folder`, or by the path of its directory. Raises RunError where it can't
+    be used, InputError where there is none."""
     # pathlib's own tests raise for names that no file can have, such as very long ones.
     candidates = [Path(os.path.expanduser(name))]  # noqa: PTH111
     if "/" not in name and "\\" not in name and not name.startswith("."):
@@ -238,6 +239,7 @@ def find_run(name: str, folder: Path) -> Run:
     for directory in candidates:
         if os.path.isdir(directory):  # noqa: PTH112
             return read_run(directory)
+    _may_be_run(folder)  # one that can't be looked into may well have it
     names = [run.run_id for run in list_runs(folder)]
     more = f" and {len(names) - _NAMED_RUNS:,} more" if len(names) > _NAMED_RUNS else ""
     listed = (", ".join(names[:_NAMED_RUNS]) or "none yet") + more
@@ -247,7 +249,7 @@ def find_run(name: str, folder: Path) -> Run:
 def delete_run(directory: Path) -> None:
     """Remove a run for good; it is out of sight at once, even if clearing it is interrupted."""
     hidden = directory.with_name(temporary_name(f"deleted-{directory.name}"))
-    with contextlib.suppress(FileNotFoundError):
+    with disk_errors_as_sentences(directory.parent), contextlib.suppress(FileNotFoundError):
         directory.rename(hidden)
     # What an earlier attempt left goes too, whoever made it: nobody writes there.
     for left in directory.parent.glob(f".deleted-{glob.escape(directory.name)}.*"):

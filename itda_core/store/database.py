@@ -132,8 +132,10 @@ class Database:
         self._writes = 0
         try:
             self._prepare()
-        except BaseException:
+        except BaseException as error:
             self._connection.close()
+            if isinstance(error, duckdb.Error):
+                raise why_not_opened(path, str(error)) from error
             raise
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """A run directory into the tables of the database."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
+from itda_core.config import data_directory
 from itda_core.errors import ItdaError, RunError, StoreError, first_line
+from itda_core.files import disk_error_in
 from itda_core.runs.comparisons import COLUMNS, comparisons_folder
 from itda_core.runs.labels import labels_file
 from itda_core.runs.latent_comparisons import latent_comparisons_folder
@@ -168,8 +171,9 @@ def why_not_added(run: Run, name: str, error: Exception) -> ItdaError:
 def why_refused(what: str, error: duckdb.Error) -> StoreError:
     """Why the database did not take something in, where its files are not to blame."""
     message = first_line(error)
-    if "No space left" in message:
-        return StoreError(f"There is no space left for the database ({message}). Free some space.")
+    named = re.search(r'"([^"]+)"', message)
+    if told := disk_error_in(message, Path(named[1]).parent if named else data_directory()):
+        return StoreError(str(told))
     if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in message:
         return StoreError(f"There is not enough memory to import {what} ({message}).")
     return StoreError(

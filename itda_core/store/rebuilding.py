@@ -57,30 +57,33 @@ def rebuild_all(path: Path, runs: Path) -> Rebuilt:
     notes = _with_its_labels(path, runs)
     temporary = path.with_name(temporary_name(path.name))
     try:
-        count, left_out = _made(temporary, runs)
+        count, left_out = _filled(temporary, runs)
         if left_out and not count and path.exists() and damage is None:
             raise left_out
         is_kept = damage is not None and not isinstance(damage, StoreOutdatedError)
         aside = _put_aside(path) if is_kept else None
         # First, since no other database may find it beside itself.
-        path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
+        _log_of(path).unlink(missing_ok=True)
         temporary.replace(path)
     finally:
-        remove([temporary, temporary.with_name(f"{temporary.name}.wal")])
+        remove([temporary, _log_of(temporary)])
     return Rebuilt(count, left_out, aside, notes)
 
 
-def _made(path: Path, runs: Path) -> tuple[int, RunError | None]:
-    """Make a database; returns how many runs are in it, and why others are not."""
-    database, left_out = Database(path), None
-    try:
-        Index(database).import_new(runs)
-    except RunError as error:  # the others are in all the same
-        left_out = error
-    finally:
-        count = len(database.query("SELECT run FROM runs"))
-        database.close()
-    return count, left_out
+def _filled(path: Path, runs: Path) -> tuple[int, RunError | None]:
+    """A new database of all runs of a folder: how many there are, and why some are left out."""
+    left_out = None
+    with contextlib.closing(Database(path)) as database:
+        try:
+            Index(database).import_new(runs)
+        except RunError as error:  # the others are in all the same
+            left_out = error
+        return len(database.query("SELECT run FROM runs")), left_out
+
+
+def _log_of(path: Path) -> Path:
+    """What DuckDB keeps beside a database."""
+    return path.with_name(f"{path.name}.wal")
 
 
 def _damage(path: Path) -> StoreError | None:

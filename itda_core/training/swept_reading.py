@@ -5,6 +5,7 @@ is kept until the next has taken it; now and then it is brought to the disk, fro
 goes on after an interruption.
 """
 
+import contextlib
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -63,10 +64,14 @@ class SweptPass:
             if first:
                 self._on_disk.load(first - 1, self._states)
             yield from self._sweep(range(first, last + 1), read)
+            self.flush()
+        except GeneratorExit:
+            with contextlib.suppress(OSError):  # what does not come to the disk is read again
+                self.flush()
+            raise
         finally:
             self._whole = None
             self._states.close()
-            self.flush()
 
     def _sweep(self, blocks: range, read: dict[int, int]) -> Iterator[Done]:
         total = len(blocks) * len(self._passes)

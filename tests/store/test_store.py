@@ -16,7 +16,7 @@ import duckdb
 import pandas as pd
 import pytest
 
-from itda_core.errors import RunError, StoreDamagedError, StoreError, StoreNotOursError
+from itda_core.errors import RunError, StoreDamagedError, StoreError, StoreOutOfReachError
 from itda_core.leftovers import leftovers_of_data
 from itda_core.runs.labels import Change, Label, add_changes, labels_file
 from itda_core.runs.latent_comparisons import latent_comparisons_folder
@@ -441,9 +441,9 @@ def test_a_database_that_the_machine_can_not_open_is_not_called_damaged(tmp_path
     said = child.stdout.splitlines()
     assert len(said) == 2
     for line in said:
-        assert line.startswith("StoreNotOursError")
+        assert line.startswith("StoreOutOfReachError")
         assert "Too many open files" in line
-        assert "It is left as it is" in line
+        assert "unharmed" in line
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == before
 
@@ -452,7 +452,7 @@ def test_a_database_that_the_machine_can_not_open_is_not_called_damaged(tmp_path
 def test_a_disk_that_fails_a_query_is_named_and_the_file_not_called_damaged(number):
     told = duckdb.IOException(f'IO Error: Could not read from file "x": {os.strerror(number)}')
     failed = of_the_file("explorer.duckdb", told)
-    assert type(failed) is StoreNotOursError
+    assert type(failed) is StoreOutOfReachError
     assert os.strerror(number) in str(failed)
     other = duckdb.IOException('IO Error: Could not read from file "x": Checksum')
     assert type(of_the_file("explorer.duckdb", other)) is StoreDamagedError

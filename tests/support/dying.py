@@ -17,7 +17,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -112,32 +112,51 @@ def _begin(
     os._exit(code or 0)
 
 
-def watch_moments(folder: Path, sender: Connection, trouble: Trouble | None) -> None:
-    """Of a child: send the number of each moment from now on, with the trouble at its own."""
-    inside, moments, is_full = f"{folder}{os.sep}", 0, False
+class Moments:
+    """Of a child: counts the moments from now on, and has the trouble come at its own."""
 
-    def come(name: str) -> None:
-        nonlocal moments, is_full
-        moments += 1
-        sender.send(moments)
-        if trouble is None or not (moments == trouble.at or is_full):
+    def __init__(
+        self,
+        folder: Path,
+        tell: Callable[[int], None] = lambda _number: None,
+        others: Collection[str] = (),
+    ):
+        """tell: is told the number of each, from 1; others: audit events that are moments, too."""
+        self._inside, self._tell, self._others = f"{folder}{os.sep}", tell, others
+        self._is_full = False
+        self.count, self.trouble = 0, None
+        self.came = ""
+        """at what the trouble has come"""
+        sys.addaudithook(self._look)
+        os.fsync = self._watched
+
+    def begin(self, trouble: Trouble | None) -> None:
+        """Count anew, with another trouble or none."""
+        self.count, self.trouble, self._is_full, self.came = 0, trouble, False, ""
+
+    def _look(self, event: str, told: tuple) -> None:
+        if event in self._others or _is_moment(event, told, self._inside):
+            self._come(event)
+
+    def _watched(self, file: int) -> None:
+        name = _name_of(file)
+        if f"{name}{os.sep}".startswith(self._inside):
+            self._come("os.fsync of a folder" if Path(name).is_dir() else "os.fsync")
+        # No power is lost here: that nothing waits for the disk makes a try much shorter.
+
+    def _come(self, name: str) -> None:
+        self.count += 1
+        self._tell(self.count)
+        trouble = self.trouble
+        if trouble is None or not (self.count == trouble.at or self._is_full):
             return
+        self.came = self.came or name
         if trouble.error is None:
             os.kill(os.getpid(), signal.SIGKILL)
-        if is_full and trouble.error in _FULL and name in _LETS_GO:
+        if self._is_full and trouble.error in _FULL and name in _LETS_GO:
             return
-        is_full = trouble.stays
-        raise OSError(trouble.error, os.strerror(trouble.error), inside)
-
-    sys.addaudithook(lambda event, told: come(event) if _is_moment(event, told, inside) else None)
-    sync = os.fsync
-
-    def watched(file: int) -> None:
-        if _name_of(file).startswith(inside):
-            come("os.fsync")
-        sync(file)
-
-    os.fsync = watched
+        self._is_full = trouble.stays
+        raise OSError(trouble.error, os.strerror(trouble.error), self._inside)
 
 
 def _name_of(file: int) -> str:
@@ -158,8 +177,17 @@ def _command(
 
     if prepare:
         prepare(folder)
-    watch_moments(folder, sender, trouble)
+    Moments(folder, sender.send).begin(trouble)
     return main(texts)
+
+
+def _named(event: str, told: tuple) -> str | os.PathLike:
+    """The name that an event is about, which may be told by what is open."""
+    if isinstance(told[0], int):
+        return _name_of(told[0])
+    if event in ("os.remove", "os.rmdir") and told[1] >= 0:
+        return Path(_name_of(told[1])) / told[0]
+    return told[0]
 
 
 def _is_moment(event: str, told: tuple, inside: str) -> bool:
@@ -168,7 +196,7 @@ def _is_moment(event: str, told: tuple, inside: str) -> bool:
         writes = bool(flags & _WRITES) if isinstance(flags, int) else False
         writes = writes or (isinstance(mode, str) and any(letter in mode for letter in "wax+"))
     elif event in _NAMES:
-        path, writes = told[0], True
+        path, writes = _named(event, told), True
     else:
         return False
     return writes and str(path).startswith(inside)

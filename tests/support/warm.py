@@ -13,6 +13,7 @@ from pathlib import Path
 import numba
 import torch
 
+import pages.components.explorer  # noqa: F401
 from itda_core.cli.main import main
 from tests.support.command_line import train_options
 from tests.support.tiny_models import TOKENIZER_TEXT, save_tiny_model
