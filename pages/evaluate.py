@@ -32,6 +32,8 @@ from pages.components.text import literal
 from pages.components.url import follow_url, follow_url_list, write_url
 
 _MAX_AT_FIRST = 8
+_LOOKED_AT = "evaluated_run"
+"""In the session: other pages go on with the dictionary that they were at"""
 _METRICS = (
     ("fvu", "cosine", "norm_ratio", "mean_latents"),
     ("ce_loss_score", "model_cross_entropy", "cross_entropy", "zeros_cross_entropy", "kl"),
@@ -102,27 +104,29 @@ def _show_evaluations(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:
     ).reset_index(drop=True)
     _follow_point(evaluations)
     directories = dict(zip(runs["run_id"], runs["directory"], strict=True))
-    run = loaded_run(directories[st.session_state["run"]])
+    run = loaded_run(directories[st.session_state[_LOOKED_AT]])
     result = read_evaluation(run) or {}
     fvu = _show_pareto(runs, evaluations, run, result)
     _show_point(evaluations, run, result, fvu)
     _show_table(runs, evaluations)
     _show_details(runs, labels)
-    show_probing(loaded_run(runs[runs["run_id"] == st.session_state["run"]].iloc[0]["directory"]))
+    show_probing(
+        loaded_run(runs[runs["run_id"] == st.session_state[_LOOKED_AT]].iloc[0]["directory"])
+    )
 
 
 def _follow_point(evaluations: pd.DataFrame) -> None:
     """The dictionary and L0 that are looked at closely: of the URL, or those last clicked."""
-    follow_url("run", list(dict.fromkeys(evaluations["run_id"])))
-    of_run = evaluations[evaluations["run_id"] == st.session_state["run"]]
+    follow_url("run", list(dict.fromkeys(evaluations["run_id"])), _LOOKED_AT)
+    of_run = evaluations[evaluations["run_id"] == st.session_state[_LOOKED_AT]]
     l0s = of_run["l0"].tolist()
     follow_url("at_l0", [l0s[-1], *l0s[:-1]])  # its own comes first
-    for name in ("run", "at_l0"):
-        write_url(name, st.session_state[name])
+    write_url("run", st.session_state[_LOOKED_AT], _LOOKED_AT)
+    write_url("at_l0", st.session_state["at_l0"])
 
 
 def _look_at(run_id: str, l0: int) -> None:
-    st.session_state["run"], st.session_state["at_l0"] = run_id, int(l0)
+    st.session_state[_LOOKED_AT], st.session_state["at_l0"] = run_id, int(l0)
 
 
 def _show_pareto(
@@ -162,7 +166,7 @@ def _show_curve(
 ) -> None:
     points = evaluations.rename(columns={measure: "value", "dictionary": "label"})
     points = points[["run_id", "label", "is_sae", "l0", "mean_l0", "value"]].dropna()
-    point = (st.session_state["run"], st.session_state["at_l0"])
+    point = (st.session_state[_LOOKED_AT], st.session_state["at_l0"])
     key = f"curve_{measure}"
 
     def choose() -> None:
@@ -182,7 +186,7 @@ def _show_curve(
 
 def _show_point(evaluations: pd.DataFrame, run: Run, result: dict[str, Any], fvu: str) -> None:
     """The point that is looked at: what it says, its numbers, and where to go with it."""
-    run_id, l0 = st.session_state["run"], st.session_state["at_l0"]
+    run_id, l0 = st.session_state[_LOOKED_AT], st.session_state["at_l0"]
     row = evaluations[(evaluations["run_id"] == run_id) & (evaluations["l0"] == l0)].iloc[0]
     with st.container(border=True):
         head, browse, decompose = st.columns([4, 1, 1], vertical_alignment="center")
@@ -284,7 +288,7 @@ def _show_details(runs: pd.DataFrame, labels: dict[str, str]) -> None:
     st.subheader("One dictionary")
     choice, again = st.columns([4, 1], vertical_alignment="bottom")
     run_id = choice.selectbox(
-        "Dictionary", runs["run_id"].tolist(), format_func=labels.get, key="run"
+        "Dictionary", runs["run_id"].tolist(), format_func=labels.get, key=_LOOKED_AT
     )
     directory = runs[runs["run_id"] == run_id].iloc[0]["directory"]
     if again.button("Evaluate again", width="stretch"):

@@ -9,18 +9,21 @@ from pages.components.text import literal
 _MOST_DIGITS = 18
 
 
-def follow_url(name: str, options: list) -> None:
-    """Take a widget's value from the URL when the URL is not of our own writing."""
+def follow_url(name: str, options: list, key: str = "") -> None:
+    """Take a widget's value from the URL when the URL is not of our own writing. key: under which
+    the session has it, by default the name in the URL; another where the page must not change what
+    other pages have under that name."""
+    key = key or name
     wanted = st.query_params.get(name)
-    is_new = name not in st.session_state  # Streamlit drops it when another page is opened
-    if wanted is not None and (is_new or wanted != st.session_state.get(f"_written_{name}")):
+    is_new = key not in st.session_state  # Streamlit drops it when another page is opened
+    if wanted is not None and (is_new or wanted != st.session_state.get(f"_written_{key}")):
         matching = [option for option in options if str(option) == wanted]
         if matching:
-            st.session_state[name] = matching[0]
+            st.session_state[key] = matching[0]
         else:
             st.warning(f"The link asks for {literal(wanted)}, which is not here.")
-    if options and st.session_state.get(name) not in options:
-        st.session_state[name] = options[0]
+    if options and st.session_state.get(key) not in options:
+        st.session_state[key] = options[0]
 
 
 def follow_url_list(name: str, options: list[str], default: list[str]) -> None:
@@ -47,13 +50,13 @@ def follow_url_text(name: str) -> None:
     st.session_state.setdefault(name, "")
 
 
-def write_url(name: str, value) -> None:
-    """Put a value into the URL, so that the link is the state."""
+def write_url(name: str, value, key: str = "") -> None:
+    """Put a value into the URL, so that the link is the state. key: as in `follow_url`."""
     if value is None:
         st.query_params.pop(name, None)
     else:
         st.query_params[name] = str(value)
-    st.session_state[f"_written_{name}"] = None if value is None else str(value)
+    st.session_state[f"_written_{key or name}"] = None if value is None else str(value)
 
 
 def keep(*names: str) -> None:

@@ -137,7 +137,7 @@ def test_the_link_is_the_state(data):
     first, second = newest(data, 1).run_id, newest(data, 2).run_id
     app = open_page("evaluate", compare=f"{second},{first}", run=second, at_l0="4")
     assert app.multiselect(key="compare").value == [second, first]
-    assert app.selectbox(key="run").value == second
+    assert app.selectbox(key="evaluated_run").value == second
     row = next(row for row in read_evaluation(newest(data, 2))["by_l0"] if row["l0"] == 4)
     assert app.metric[0].value == f"{row['fvu']:.4f}"
     app.multiselect(key="compare").set_value([first]).run()
@@ -158,7 +158,7 @@ def test_no_dictionary_chosen_is_a_sentence(data):
 def test_the_charts_below_are_those_of_the_dictionary_that_is_chosen(data):
     app = open_page("evaluate")
     for layer in (2, 1):
-        app.selectbox(key="run").set_value(newest(data, layer).run_id).run()
+        app.selectbox(key="evaluated_run").set_value(newest(data, layer).run_id).run()
         assert_no_failure(app)
         errors = read_evaluation(newest(data, layer))["errors"]
         shown_figures = figures(app)[2:]
@@ -462,3 +462,15 @@ def test_an_autoencoder_is_labelled_as_such():
 def test_a_missing_value_is_a_dash():
     assert shown("fvu", 0.12345) == "0.1235"
     assert shown("kl", None) == shown("kl", float("nan")) == "–"
+
+
+def test_latents_goes_on_with_its_dictionary_after_a_look_at_evaluate(data):
+    first, second = newest(data, 1).run_id, newest(data, 2).run_id
+    app = open_page("latents", run=second)
+    app.switch_page("pages/evaluate.py").run()
+    app.selectbox(key="evaluated_run").set_value(first).run()
+    assert app.query_params["run"] in (first, [first])
+    app.query_params.clear()  # as a click on a page's name does
+    app.switch_page("pages/latents.py").run()
+    assert_no_failure(app)
+    assert app.selectbox(key="run").value == second

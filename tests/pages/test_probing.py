@@ -105,7 +105,7 @@ def test_a_result_is_a_table_and_links_to_the_latents_that_were_taken(labelled, 
     assert found[1].query_string == f"run={run.run_id}&latent=7"
     button(app, "Probe again (about").click().run()
     assert submitted == [[run.run_id]]
-    app.selectbox(key="run").set_value(newest(labelled, 1).run_id).run()
+    app.selectbox(key="evaluated_run").set_value(newest(labelled, 1).run_id).run()
     assert_no_failure(app)
     assert len(app.dataframe) == 1
     assert not links(app)
@@ -165,7 +165,7 @@ def test_a_probing_that_failed_says_why_on_its_own_dictionary(labelled):
     expected = literal("The last probing failed. There is no model.")
     assert [one.value for one in app.warning] == [expected]
     assert "Past probings" in [one.value for one in app.subheader]
-    app.selectbox(key="run").set_value(newest(labelled, 1).run_id).run()
+    app.selectbox(key="evaluated_run").set_value(newest(labelled, 1).run_id).run()
     assert not app.warning
 
 
