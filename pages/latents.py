@@ -32,7 +32,7 @@ from pages.components.latents.search import (
 )
 from pages.components.run_names import choose_run, layer_of, words_of
 from pages.components.text import escaped, literal, shown, token_label
-from pages.components.url import choose_view
+from pages.components.url import choose_view, number_below
 
 _VIEWS = {"list": "List", "map": "Map and list"}
 
@@ -61,8 +61,10 @@ def show() -> None:
         st.button("Show all latents", on_click=forget_search)
         return
     if chosen is None:
+        _offer_number(asked.text, int(run.atoms))
         _say_that_none_fits(listing)
         return
+    _offer_number(asked.text, int(run.atoms))
     latents = latents_of(run.run_id, (*shown_page.numbers, chosen))
     latent = latents[latents["latent"] == chosen].iloc[0]
     if choose_view(_VIEWS) == "map":
@@ -79,6 +81,17 @@ def show() -> None:
         show_card(run, latent, is_page=True)
     with left:  # last, since it may have to load the model
         show_relations(run, latent)
+
+
+def _offer_number(text: str, n_latents: int) -> None:
+    """Where a number was searched for: the latent of that number."""
+    number = number_below(text.strip(), n_latents)
+    if number is not None:
+        st.button(f"Open latent {number}", on_click=_open, args=[number], type="tertiary")
+
+
+def _open(number: int) -> None:
+    st.session_state["latent"] = number
 
 
 def _say_that_none_fits(listing: Listing) -> None:

@@ -91,6 +91,11 @@ def snippet(text: str, start: int, end: int, around: int = 40, before: int | Non
     return shown(f"{'…' if left else ''}{marked}{'…' if right < len(text) else ''}")
 
 
+def row_context(text: str, start: int, end: int) -> str:
+    """`snippet` for a row, which is cut on its right: what it is of has to be seen."""
+    return snippet(text, start, end, before=10)
+
+
 def context(text: str, start: int, end: int, around: int = 40) -> str:
     """The same characters as they stand in the text, for a file: without signs, box and dots."""
     if start == end:

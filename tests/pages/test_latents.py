@@ -102,7 +102,7 @@ def test_the_source_is_followed_into_the_other_layers_and_their_places(data):
     latent = next(
         row.latent for row in sources.itertuples() if (row.prompt_id, row.position) in explored
     )
-    app = open_tab("In other layers", run, latent)
+    app = open_tab("Other layers", run, latent)
     shown = table_with(app, "coefficient")
     assert {(1, "resid_post"), (1, "mlp_out")} <= {*zip(shown["layer"], shown["site"], strict=True)}
     opened = drawn(app, "elsewhere")
@@ -413,6 +413,18 @@ def test_a_link_to_a_latent_shows_all_its_uses_after_an_earlier_search_of_uses(d
     assert app.text_input(key="in_uses").value == "zebrafish"
 
 
+def test_a_number_that_is_searched_for_is_offered_as_a_latent(data):
+    run = newest(data, 1)
+    app = open_page("latents", run=run.run_id, search="12", kind="all")
+    [button] = [one for one in app.button if one.label == "Open latent 12"]
+    button.click().run()
+    assert_no_failure(app)
+    assert app.query_params["latent"] in ("12", ["12"])
+    for other in ("9999", "war", "-1"):
+        app = open_page("latents", run=run.run_id, search=other, kind="all")
+        assert not [one.label for one in app.button if one.label.startswith("Open latent")]
+
+
 def test_a_wrong_expression_is_answered_in_place_with_a_way_back(data):
     run = newest(data, 2)
     app = open_page("latents", run=run.run_id, search="(", match="regex")
@@ -621,7 +633,7 @@ def test_an_encoder_says_that_its_atoms_promote_no_token(data_folder, tmp_path, 
     try:
         [run] = list_runs(data_folder / "runs")
         assert "predicts no next token" in told(open_tab("Next tokens", run, 3))
-        assert "No other dictionary" in told(open_tab("In other layers", run, 3))
+        assert "No other dictionary" in told(open_tab("Other layers", run, 3))
     finally:
         close_explorer()
 

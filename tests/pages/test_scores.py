@@ -76,8 +76,8 @@ def latent(**changes):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, "'War' above 52.1; mixed below. Strong from 40 up: 27 uses."),
-        ({"word_above": 31.0}, "'War' above 40. Strong from 40 up: 27 uses."),
+        ({}, "'War' nine times in ten above 52.1; mixed below. Strong from 40 up: 27 uses."),
+        ({"word_above": 31.0}, "'War' nine times in ten above 40. Strong from 40 up: 27 uses."),
         ({"word_above": np.nan},
          "Strong from 40 up: 27 uses; in other prompts 93% of them on 'War'."),
         ({"word_above": np.nan, "strong_on_word": 0.214, "threshold": 3.14159},
@@ -95,10 +95,12 @@ def test_the_numbers_are_said_in_words(changes, expected):
 
 def test_a_piece_of_a_word_is_named_by_its_word():
     piece = latent(text="to ratify it", start=2, end=6)  # " rat"
-    assert strong_in_words(piece).startswith("'ratify' above 52.1")
+    assert strong_in_words(piece).startswith("'ratify' nine times in ten above 52.1")
     middle = latent(text="to ratify it", start=6, end=9)
-    assert strong_in_words(middle).startswith("'ratify' above 52.1")
-    assert strong_in_words(latent(text="peace, and", start=5, end=6)).startswith("',' above 52.1")
+    assert strong_in_words(middle).startswith("'ratify' nine times in ten above 52.1")
+    assert strong_in_words(latent(text="peace, and", start=5, end=6)).startswith(
+        "',' nine times in ten above 52.1"
+    )
 
 
 def test_how_well_a_source_tells_its_uses_is_said_with_the_interval():

@@ -124,6 +124,17 @@ def test_a_text_that_loops_is_said_to_loop_though_its_perplexity_is_low(data):
     assert "Where it loops, the perplexity may be low" in told(app)
 
 
+def test_texts_side_by_side_say_that_they_are_shorter(data):
+    where = {"run": newest(data, 2).run_id, "text": TEXT, "view": "steer", "steer": "3"}
+    said = "Side by side texts have 20 tokens at most; *Generate* writes 25."
+    app = open_page("decompose", tokens="25", **where)
+    app.button(key="write_row").click().run()
+    assert max(map(len, app.session_state["written"].texts.values())) <= 20
+    assert said in told(app)
+    app.button(key="write").click().run()
+    assert "Side by side texts" not in told(app)
+
+
 @pytest.fixture
 def latents():
     """Sources in the order of what they explain: token, strong uses, filler, AUROC from."""

@@ -104,6 +104,7 @@ def test_rows_are_ordered_by_what_the_edit_changed_most(opened, tiny_model, monk
     )
     order = np.argsort(-found.kl_edit)
     name = f"most_changed_{order[1]}"
+    assert app.button(key=name).label.strip("`").startswith(f"{order[1]}: ")
     app.button(key=name).click().run()
     assert app.selectbox(key="after").value == order[1]
     assert float(metrics(app)["KL of the edit"]) == pytest.approx(found.kl_edit[order[1]], abs=1e-4)

@@ -20,6 +20,9 @@ _WIDTHS = {None: 1000, 1100: 560, 640: 260}
 which that is so"""
 _PERCENTS = [digit * 10.0**n for n in range(-3, 3) for digit in (1, 1.5, 2, 3, 5, 7)]
 _SCALE = [[0, "#9ecae1"], [1, BLUE]]
+_ENDS = [0.05, 0.95]
+"""Of the scale: the shares of the latents that have its end's colour, or less, and no more"""
+_TITLES = {"density": "used on", "strongest": "strongest", "layers": "layers"}
 _LINE = {"width": 0.5, "color": "#808080"}
 """Around each point: pale ones are seen on white by it, dark ones on black"""
 
@@ -129,20 +132,30 @@ def _marker(table: pd.DataFrame, colour: str, listed: set[int]) -> dict:
     values, ticks = table[colour].to_numpy(), {}
     if colour == "density":  # a few latents are used a thousand times as often as most
         values = np.log10(np.maximum(values, 1e-5))
-        marks = [m for m in _PERCENTS if values.min() <= np.log10(m / 100) <= values.max()]
+        low, high = np.quantile(values, _ENDS)
+        marks = [m for m in _PERCENTS if low <= np.log10(m / 100) <= high]
         ticks = {
             "tickvals": [float(np.log10(mark / 100)) for mark in marks],
             "ticktext": [f"{mark:g} %" for mark in marks],
         }
     if colour == "layers":
         ticks = {"dtick": 1}
+    low, high = np.quantile(values, _ENDS)
+    ends = {"cmin": float(low), "cmax": float(high)} if low < high else {}
     return {
         "color": values.tolist(),
         "colorscale": _SCALE,
         "size": 6,
         "opacity": 0.9,
         "line": _LINE,
-        "colorbar": {"thickness": 8, "outlinewidth": 0, "len": 0.6, **ticks},
+        "colorbar": {
+            "title": _TITLES[colour],
+            "thickness": 8,
+            "outlinewidth": 0,
+            "len": 0.6,
+            **ticks,
+        },
+        **ends,
     }
 
 

@@ -12,7 +12,7 @@ from pages.components.latent_rows.rows import Action, Column, show_rows_of
 from pages.components.latents.found import why_found
 from pages.components.latents.search import wants_strong
 from pages.components.run_names import words_of
-from pages.components.text import escaped, literal, shown, snippet, token_label
+from pages.components.text import escaped, literal, row_context, shown, token_label
 from pages.components.url import keep, write_url
 
 Weights = dict[int, float]
@@ -65,7 +65,7 @@ def _show_found(run, table: pd.DataFrame, why: dict[int, str]) -> None:
         label=table["label"].map(shown),
         percent=100 * table["strong_density"],
         found=[why[latent] for latent in table["latent"]],
-        context=[snippet(row.text, row.start, row.end, 28) for row in table.itertuples()],
+        context=[row_context(row.text, row.start, row.end) for row in table.itertuples()],
         pressed="",
     )
     rows["named"] = rows["token"]

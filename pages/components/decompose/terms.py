@@ -11,7 +11,7 @@ from pages.components.explorer import explorer
 from pages.components.latent_rows.rows import Column, place_of, show_rows_of
 from pages.components.latents.elsewhere import origins
 from pages.components.run_names import words_of
-from pages.components.text import literal, quoted, shown, snippet, token_label
+from pages.components.text import literal, quoted, row_context, shown, token_label
 from pages.components.token_strip.strip import Light, light
 
 FROM = st.column_config.TextColumn(
@@ -85,7 +85,7 @@ def with_context(run, terms: pd.DataFrame) -> pd.DataFrame:
     texts = explorer().store.runs.prompt_texts(terms["source_prompt_id"].unique().tolist())
     labels = _labels(run)
     contexts = [
-        snippet(texts.get(term.source_prompt_id, ""), term.source_start, term.source_end, 28)
+        row_context(texts.get(term.source_prompt_id, ""), term.source_start, term.source_end)
         for term in terms.itertuples()
     ]
     return terms.assign(

@@ -171,13 +171,15 @@ def _choose_token(tokens: pd.DataFrame, text: str, locked: int | None) -> int:
 
 def _show_terms(run, other, found: SideBySide, position: int) -> None:
     token = found.tokens[found.tokens["position_a"] == position].iloc[0]
+    count = {side: int(token[f"latents_{side}"]) for side in "ab"}
+    used = {side: "1 latent" if n == 1 else f"{n:,} latents" for side, n in count.items()}
     terms = found.terms[found.terms["position_a"] == position].reset_index(drop=True)
     st.markdown(f"##### Token {position}: {literal(repr(token['token']))}")
     st.caption(
         literal(
-            f"A: {shown(run.model)} {layer_of(run)}, {token['latents_a']} latents, "
+            f"A: {shown(run.model)} {layer_of(run)}, {used['a']}, "
             f"{token['left_a']:.1%} left. B: {shown(other.model)} {layer_of(other)}, "
-            f"{token['latents_b']} latents, {token['left_b']:.1%} left. ≠ marks those that only "
+            f"{used['b']}, {token['left_b']:.1%} left. ≠ marks those that only "
             "one of them uses, or with the other sign."
         )
     )

@@ -167,7 +167,7 @@ def _show_most_changed(result: Decomposition, outcome: WhatIf) -> None:
     with st.container(horizontal=True):
         for number in order:
             name = literal(
-                f"{token_label(result.token_text(number))} {outcome.kl_edit[number]:.3f}"
+                f"{number}: {token_label(result.token_text(number))} {outcome.kl_edit[number]:.3f}"
             )
             st.button(name, on_click=_look_after, args=[number], key=f"most_changed_{number}")
 

@@ -132,9 +132,14 @@ def offer_written(written: Written) -> None:
             for step, token in enumerate(tokens)
         ]
     )
+    asked = written.writing.max_tokens
+    each = read_with(written.writing, len(written.texts)).max_tokens
+    shortened = f" Side by side texts have {each} tokens at most; *Generate* writes {asked}."
+    shortened *= each < asked
     st.caption(
-        f"{_latents_in_words(written)}. The stronger the colour, the less likely is the token by "
-        "the model as it is, which reads each text anew. Steering breaks a text down in two ways. "
+        f"{_latents_in_words(written)}.{shortened} The stronger the colour, the less likely is the "
+        "token by the model as it is, which reads each text anew. Steering breaks a text down in "
+        "two ways. "
         "Where it falls apart, the perplexity is high. Where it loops, the perplexity may be low, "
         "as a repetition is easy to foresee, and sequences are repeated: of all sequences of "
         f"{NGRAM} tokens, the share that came before, 1 − different / all (seq-rep-{NGRAM} of "

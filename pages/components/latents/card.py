@@ -91,7 +91,9 @@ def show_numbers(run, latent: pd.Series) -> None:
     strongest.metric("strongest coefficient", f"{latent.strongest:.2f}")
     site = "" if run.site == RESID_POST else f" {run.site}"
     where.metric(
-        "layer", literal(f"{run.layer} of {run.n_layers - 1}{site}"), help=literal(run.model)
+        "layer, of 0 to " + str(run.n_layers - 1),
+        literal(f"{run.layer}{site}"),
+        help=literal(run.model),
     )
 
 

@@ -24,7 +24,7 @@ from pages.components.latents.search import (
 )
 from pages.components.number_field import linked_number_field
 from pages.components.run_names import words_of
-from pages.components.text import context, literal, shown, snippet, token_label
+from pages.components.text import context, literal, row_context, shown, token_label
 from pages.components.url import follow_url, keep, number_below, write_url
 
 _HEIGHT = 560
@@ -255,9 +255,7 @@ def latents_of(run_id: str, numbers: tuple[int, ...]) -> pd.DataFrame:
 def _rows(listing: Listing, numbers: tuple[int, ...]) -> pd.DataFrame:
     latents = latents_of(listing.run_id, numbers)
     table = latents.set_index("latent").loc[list(numbers)].reset_index()
-    table["source"] = [
-        snippet(row.text, row.start, row.end, before=10) for row in table.itertuples()
-    ]
+    table["source"] = [row_context(row.text, row.start, row.end) for row in table.itertuples()]
     table["token"] = table["token"].map(token_label)
     table["percent"] = table["strong_density" if listing.asked.of_strong else "density"] * 100
     table["with_filler"] = table["density"] * 100

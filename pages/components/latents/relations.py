@@ -18,7 +18,7 @@ from pages.components.latents.other_models import show_other_models
 from pages.components.latents.score import threshold_of, thresholds_of
 from pages.components.latents.search import wants_strong
 from pages.components.run_names import run_label, words_of
-from pages.components.text import literal, snippet, token_label
+from pages.components.text import literal, row_context, token_label
 
 _COUNT = 10
 _MIN_SHARED = 5
@@ -39,10 +39,10 @@ def show_relations(run, latent: pd.Series) -> None:
 
 
 def _show_lists(run, latent: pd.Series) -> None:
-    names = ["Nearest atoms", "Used together", "Next tokens", "In other layers"]
+    names = ["Nearest atoms", "Used together", "Next tokens", "Other layers"]
     shows = [_show_nearest, _show_company, _show_next_tokens, _show_other_layers]
     if run.kind == "itda":  # an autoencoder's latents are no tokens that others could have
-        names, shows = [*names, "In other models"], [*shows, show_other_models]
+        names, shows = [*names, "Other models"], [*shows, show_other_models]
     tabs = st.tabs(names, on_change="rerun", key="relations")
     for tab, show in zip(tabs, shows, strict=True):
         if tab.open:
@@ -172,10 +172,7 @@ def _with_sources(layers: pd.DataFrame, siblings: dict) -> pd.DataFrame:
         site=[siblings[run_id].site for run_id in layers["run_id"]],
         own=["●" if is_source else "" for is_source in layers["is_source"]],
         token=[token_label(source.token) for source in sources],
-        context=[
-            snippet(source.text, source.start, source.end, around=40, before=10)
-            for source in sources
-        ],
+        context=[row_context(source.text, source.start, source.end) for source in sources],
         dictionary=[run_label(siblings[run_id]) for run_id in layers["run_id"]],
     )
 
@@ -185,8 +182,7 @@ def _choose_latent(run, table: pd.DataFrame, columns: Sequence[Column]) -> None:
     shown."""
     texts = explorer().store.runs.prompt_texts(table["prompt_id"].unique().tolist())
     contexts = [
-        snippet(texts.get(row.prompt_id, ""), row.start, row.end, around=40, before=10)
-        for row in table.itertuples()
+        row_context(texts.get(row.prompt_id, ""), row.start, row.end) for row in table.itertuples()
     ]
     source = words_of(run).source
     columns = [

@@ -76,7 +76,7 @@ def strong_in_words(latent: pd.Series) -> str:
     if not np.isnan(latent.word_above):
         alone = max(latent.word_above, latent.threshold)
         mixed = "; mixed below" if alone > latent.threshold else ""
-        return f"{word} above {alone:.3g}{mixed}. {from_up}: {strong}."
+        return f"{word} nine times in ten above {alone:.3g}{mixed}. {from_up}: {strong}."
     if np.isnan(latent.strong_on_word):
         return f"{from_up}: {strong}."
     # The share leaves out the prompt of the source, which can't speak for itself.

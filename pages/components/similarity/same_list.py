@@ -12,7 +12,7 @@ from pages.components.charts.same_latents import correlation_histogram, density_
 from pages.components.explorer import explorer
 from pages.components.latent_rows.rows import Column, add_latents, key_of, show_latent_rows
 from pages.components.similarity.same_choice import RunPair
-from pages.components.text import literal, shown, snippet, token_label
+from pages.components.text import literal, row_context, shown, token_label
 from pages.components.url import choose, follow_url_text, number_below, write_url
 
 _ROWS = 12
@@ -191,7 +191,7 @@ def _page(listing: SameListing, numbers: list[int]) -> pd.DataFrame:
     table = store.namesakes.pairs(listing.run_a, listing.run_b, numbers)
     table = table.set_index("latent_a", drop=False).loc[numbers].reset_index(drop=True)
     return table.assign(
-        source=[snippet(row.text, row.start, row.end, before=20) for row in table.itertuples()],
+        source=[row_context(row.text, row.start, row.end) for row in table.itertuples()],
         token=table["token"].map(token_label),
         label=table["label"].map(shown),
         percent_a=100 * table["density_a"],
