@@ -1,7 +1,7 @@
 """The pass over the prompts, made by the workers of a cluster, and the choice of atoms."""
 
 import contextlib
-import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +13,7 @@ from itda_core.cluster.choosing import Chosen, part_rows, parts_folder
 from itda_core.cluster.kept_parts import KeptRows, PartRows
 from itda_core.cluster.messages import Captured, Share
 from itda_core.cluster.pool import Call, Pool
-from itda_core.files import write_json
+from itda_core.files import read_json, write_json
 from itda_core.runs.training_context import TrainingContext
 from itda_core.selection.builders import Atoms
 from itda_core.training.held_out import held_out_plan
@@ -53,7 +53,7 @@ class ClusterCapture:
         folder = parts_folder(context, self.kept)
         folder.mkdir(exist_ok=True)
         self._clock = folder / "seconds.json"
-        self.seconds = _seconds_before(self._clock)
+        self.seconds = seconds_before(self._clock)
         self._kept_at = time.monotonic()
         self._missing = self._not_there()
         self._swept: dict[Call, float] = {}
@@ -168,10 +168,11 @@ class ClusterCapture:
         return replace(self._parts[layer], starts=starts, length=count)
 
 
-def _seconds_before(file: Path) -> float:
+def seconds_before(file: Path) -> float:
     """How long the training took before it was interrupted."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return float(json.loads(file.read_bytes())["seconds"])
+    with contextlib.suppress(Exception):  # whatever the file holds
+        seconds = float(read_json(file)["seconds"])
+        return seconds if math.isfinite(seconds) and seconds >= 0 else 0.0
     return 0.0
 
 

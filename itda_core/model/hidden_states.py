@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from itda_core.digests import digest
-from itda_core.files import write_json
+from itda_core.files import read_json, write_json
 
 Batch = int | tuple[str, int]
 """A batch's number, with the name of what it is one of where that is not the usual"""
@@ -126,11 +126,12 @@ class KeptStates:
         blocks = []
         for marker in self._markers():
             try:
-                said = json.loads(marker.read_text())
+                said = read_json(marker)
+                is_own = said["batches"] == self._name and self._marker(said["block"]) == marker
                 is_whole = marker.with_suffix("").stat().st_size == self._n_bytes
-            except (OSError, ValueError):
+            except Exception:  # whatever the file holds, the sweep can begin anew
                 continue
-            if is_whole and said.get("batches") == self._name:
+            if is_own and is_whole:
                 blocks.append(said["block"])
         return max(blocks, default=None)
 

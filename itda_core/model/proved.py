@@ -170,7 +170,7 @@ def _read(file: Path | None) -> dict | None:
             found["abilities"][name] = tuple(found["abilities"][name])
         Abilities(**found["abilities"])
         return found if {"part", "blocks", "d_model"} <= found.keys() else None
-    except (AttributeError, OSError, ValueError, KeyError, TypeError):
+    except Exception:  # whatever the file holds, it is proved anew
         return None
 
 

@@ -10,6 +10,7 @@ import torch
 
 from itda_core.activations.plan import make_plan
 from itda_core.cluster import kept_parts
+from itda_core.cluster.capturing import seconds_before
 from itda_core.cluster.kept_parts import KeptRows, PartRows
 from itda_core.cluster.messages import Captured, Failure, Greeting, Orders, Share
 from itda_core.cluster.worker import Worker
@@ -152,3 +153,13 @@ def test_parts_of_a_plan_that_was_cut_differently_are_others(plan, config):
     assert KeptRows(joined, config, 16).digest != before
     text = replace(plan.texts[0], ids=plan.texts[0].ids[::-1])
     assert KeptRows(replace(plan, texts=[text, *plan.texts[1:]]), config, 16).digest != before
+
+
+@pytest.mark.parametrize("said", ["", "[]", '{"seconds": null}', '{"seconds": NaN}', "-1"])
+def test_seconds_of_any_content_are_a_number(tmp_path, said):
+    file = tmp_path / "seconds.json"
+    assert seconds_before(file) == 0.0
+    file.write_text(said)
+    assert seconds_before(file) == 0.0
+    file.write_text('{"seconds": 2.5}')
+    assert seconds_before(file) == 2.5

@@ -22,12 +22,13 @@ from itda_core.config import TrainConfig
 from itda_core.corpus.files import read_texts, text_columns
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ItdaError
+from itda_core.evaluation.batch import EvaluationTask, measure_runs
 from itda_core.jobs.queue import JobQueue
 from itda_core.runs.comparisons import read_comparisons, save_comparisons
 from itda_core.runs.given_names import keep_name, names_file, read_names
 from itda_core.runs.labels import LABELS_FILE, Change, Label, add_changes
 from itda_core.runs.near_misses import near_misses
-from itda_core.runs.results import read_evaluation, read_probing
+from itda_core.runs.results import read_evaluation, read_probing, save_probing
 from itda_core.runs.run import list_runs, survey
 from itda_core.sealed import DIGESTS_FILE
 from itda_core.store.database import Database
@@ -103,6 +104,8 @@ def data(tmp_path_factory, runs_folder):
     shutil.copytree(runs_folder, folder / "runs")
     run = list_runs(folder / "runs")[0]
     save_map(run, map_latents(run.dictionary(), "svd"), "svd")
+    list(measure_runs(EvaluationTask((run,), max_tokens=80, save=True)))
+    save_probing(run, {"measured_on": {}, "tokens": 9, "seconds": 0.5, "results": []})
     row = {"measure": "cka", "a": "one", "b": "two", "value": 0.5, "reason": "", "tokens": 9}
     save_comparisons(folder / "comparisons", [row | {"unit": "token"}])
     source = run.run_id, 3, "00000000000000aa", 5
@@ -143,7 +146,8 @@ def everything_of_runs(data: Path, spoiled: Path) -> None:
 
 FILES_OF_A_RUN = [
     "config.json", "metrics.json", "dictionary.safetensors", "sources.parquet", "codes.parquet",
-    "prompts.parquet", "nearly.parquet", "map.parquet", "progress.jsonl",
+    "prompts.parquet", "nearly.parquet", "map.parquet", "progress.jsonl", "evaluation.json",
+    "probing.json",
 ]  # fmt: skip
 
 
@@ -165,7 +169,7 @@ def test_a_damaged_file_of_a_run(data, tmp_path_factory, name):
     assert len(survey(folder / "runs")[0]) == len(list_runs(data / "runs"))
 
 
-@pytest.mark.parametrize("name", ["config.json", "metrics.json"])
+@pytest.mark.parametrize("name", ["config.json", "metrics.json", "evaluation.json"])
 def test_an_odd_value_in_a_run(data, tmp_path_factory, name):
     folder = tmp_path_factory.mktemp("runs") / "data"
     shutil.copytree(data, folder)
@@ -312,9 +316,16 @@ def test_jobs(tmp_path):
     line = b'{"stage": "training", "tokens": 5, "fraction": 0.5}\n'
 
     @fuzzed
-    @given(st.one_of(odd(job).map(as_json), damaged(as_json(job))), damaged(line))
-    def of_jobs(bad, said):
+    @given(
+        st.one_of(odd(job).map(as_json), damaged(as_json(job))),
+        damaged(line),
+        st.one_of(odd({"pid": 4}).map(as_json), damaged(b'{"pid": 4}')),
+    )
+    def of_jobs(bad, said, claim):
         (folder / "job.json").write_bytes(bad)
+        for name in ("log.txt", "list.toml"):
+            (folder / name).write_bytes(said)
+        (folder / "claim.json").write_bytes(claim)
         (folder / "progress.jsonl").write_bytes(said)
         queue = JobQueue(tmp_path / "jobs", tmp_path / "runs")
         try:

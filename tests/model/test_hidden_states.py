@@ -1,5 +1,7 @@
 """What a block gave for every batch, brought to the disk and taken up from there."""
 
+import json
+
 import pytest
 import torch
 
@@ -48,3 +50,18 @@ def test_all_but_the_newest_are_dropped_also_what_a_crash_left(tmp_path):
     kept.save(3, states_of(tmp_path, 1)[0])
     assert names(tmp_path) == ["hidden-00003", "hidden-00003.json", "rows"]
     assert kept.newest() == 3
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["", "[]", "null", '{"block": "x"}', '{"block": 7}', "[" * 100_000],
+    ids=["empty", "list", "null", "text", "other", "deep"],
+)
+def test_what_can_not_be_gone_on_from_is_passed_over(tmp_path, said):
+    """Or the training would be stuck for ever: a marker of any content, also of another block."""
+    kept = KeptStates(tmp_path, SHAPES, torch.float32)
+    kept.save(3, states_of(tmp_path, 0)[0])
+    marker = tmp_path / "hidden-00003.json"
+    whole = json.loads(marker.read_text())
+    marker.write_text(json.dumps({**whole, **json.loads(said)}) if said[:1] == "{" else said)
+    assert kept.newest() is None

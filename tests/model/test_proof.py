@@ -343,7 +343,9 @@ def test_a_model_proves_itself_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "damage", ["", "null", '{"blocks": 3}', '{"abilities": {"begins_after": 1}}']
+    "damage",
+    ["", "null", '{"blocks": 3}', '{"abilities": {"begins_after": 1}}', "[" * 100_000],
+    ids=["empty", "null", "other", "number", "deep"],
 )
 def test_what_was_remembered_and_is_damaged_is_proved_anew(tmp_path, data_folder, damage):
     folder = str(save_tiny_model(tmp_path))
