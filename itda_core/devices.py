@@ -10,7 +10,7 @@ from typing import TypeVar
 import psutil
 import torch
 
-from itda_core.errors import FullMemory, InputError, ItdaError, first_line
+from itda_core.errors import FullMemory, InputError, ItdaError, first_line, is_of_memory
 
 Result = TypeVar("Result")
 FULL_MEMORY = (RuntimeError, MemoryError, FullMemory)
@@ -171,9 +171,7 @@ def to_host(*tensors: torch.Tensor) -> list[torch.Tensor]:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether something failed because a device's memory, or main memory, was full."""
-    words = ("out of memory", "allocate memory", "enough memory", "ALLOC_FAILED")
-    is_kind = isinstance(error, MemoryError | torch.OutOfMemoryError | FullMemory)
-    return is_kind or any(word in str(error) for word in words)
+    return isinstance(error, torch.OutOfMemoryError | FullMemory) or is_of_memory(error)
 
 
 def halving(

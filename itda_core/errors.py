@@ -118,6 +118,19 @@ def together(errors: "Sequence[ItdaError]") -> ItdaError | None:
     return kind(f"{len(errors):,} things can't be taken in; all others are there.\n{lines}")
 
 
+_OF_MEMORY = (
+    "out of memory", "allocate memory", "enough memory", "alloc_failed", "bad allocation",
+    "bad_alloc", "failed to allocate",
+)  # fmt: skip
+"""How libraries say that there is none"""
+
+
+def is_of_memory(error: BaseException) -> bool:
+    """Whether something failed because the memory was full, as far as its words tell."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in said for words in _OF_MEMORY)
+
+
 def first_line(error: BaseException) -> str:
     """What an error says first, or its kind where it says nothing: CUDA's and DuckDB's go on with
     what is of no use to a person."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from itda_core.errors import ItdaError, RunError
+from itda_core.errors import ItdaError, RunError, first_line, is_of_memory
 from itda_core.leftovers import temporary_name
 
 _NEWEST_BYTES = 2**18
@@ -149,6 +149,22 @@ def disk_error(error: OSError, folder: Path) -> ItdaError | None:
             "unharmed. Close other programs, or raise the limit (ulimit -n), and try again."
         )
     return None
+
+
+def system_error(error: BaseException, folder: Path) -> ItdaError | None:
+    """What the operating system refused where nobody expected it, as a sentence: memory, or the
+    disk of the file that the error names, else of `folder`. None where it is something else."""
+    if is_of_memory(error) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        said = first_line(error)
+        why = "" if said in ("", "MemoryError") else f" ({said.rstrip('.')})"
+        return ItdaError(
+            f"There is not enough memory{why}. What was stored before is unharmed. Close other "
+            "programs, or ask for less at once, and try again."
+        )
+    if not isinstance(error, OSError):
+        return None
+    named = isinstance(error.filename, str) and error.filename
+    return disk_error(error, Path(error.filename).absolute().parent if named else folder)
 
 
 def disk_error_in(message: str, folder: Path) -> ItdaError | None:

@@ -8,12 +8,11 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from itda_core.cli.parser import parse
 from itda_core.config import data_directory
 from itda_core.errors import ItdaError, SettingError
-from itda_core.files import disk_error
+from itda_core.files import system_error
 from itda_core.jobs.claim import claim_job
 
 
@@ -35,20 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 1
-    except OSError as error:  # of the disk, met where nobody expected it
-        told = disk_error(error, _where(error))
-        if told is None:
-            return _unexpected(error)
-        print(f"Error: {told}", file=sys.stderr)
-        return told.exit_code
     except Exception as error:
+        if told := system_error(error, data_directory()):
+            print(f"Error: {told}", file=sys.stderr)
+            return told.exit_code
         return _unexpected(error)
-
-
-def _where(error: OSError) -> Path:
-    """The folder of the file that an error is about; the data folder where it names none."""
-    named = isinstance(error.filename, str) and error.filename
-    return Path(error.filename).absolute().parent if named else data_directory()
 
 
 def _unexpected(error: Exception) -> int:

@@ -8,7 +8,7 @@ import duckdb
 
 from itda_core.errors import StoreError, StoreOutdatedError
 from itda_core.store.database import SCHEMA_VERSION, connect
-from itda_core.store.trouble import of_the_disk, why_damaged, why_newer
+from itda_core.store.trouble import out_of_reach, why_damaged, why_newer
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def look(path: Path, deep: bool = False) -> Looked:
             [[labels]] = connection.execute("SELECT count(*) FROM labels").fetchall()
             return Looked(frozenset(name for [name] in run_ids), labels)
         except duckdb.Error as error:
-            if failed := of_the_disk(path, str(error)):
+            if failed := out_of_reach(path, str(error)):
                 raise failed from error
             raise why_damaged(path, error) from error
 

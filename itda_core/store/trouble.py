@@ -12,6 +12,7 @@ from itda_core.errors import (
     StoreNotOursError,
     StoreOutOfReachError,
     first_line,
+    is_of_memory,
 )
 from itda_core.files import disk_error_in
 
@@ -41,15 +42,21 @@ def why_not_opened(path: Path | str, message: str) -> StoreError:
             f"{path} was written by a newer version of DuckDB. Update the explorer, or set "
             "ITDA_DATA to another folder."
         )
-    if failed := of_the_disk(path, message):
+    if failed := out_of_reach(path, message):
         return failed
     return StoreDamagedError(
         f"{path} can't be opened as a database ({message.splitlines()[0]}). {REBUILD}"
     )
 
 
-def of_the_disk(path: Path | str, message: str) -> StoreError | None:
-    """Where the disk of the database refuses, or its rights do: what DuckDB passes on of that."""
+def out_of_reach(path: Path | str, message: str) -> StoreError | None:
+    """Where the disk of the database refuses, its rights do, or the memory is full: what DuckDB
+    passes on of that."""
+    if is_of_memory(Exception(message)):
+        return StoreOutOfReachError(
+            f"There is not enough memory to use {path} ({message.splitlines()[0]}). It is left as "
+            "it is: close other programs, and try again."
+        )
     told = None if ".parquet" in message else disk_error_in(message, Path(path).absolute().parent)
     return StoreOutOfReachError(str(told)) if told else None
 
@@ -76,8 +83,8 @@ def of_the_file(path: Path | str, error: duckdb.Error) -> StoreError | None:
             f"{path} is closed: it is being made anew, or that has failed. Reload the page; where "
             f"that does not help: {REBUILD}"
         )
-    if failed := of_the_disk(path, message):
+    if failed := out_of_reach(path, message):
         return failed
-    is_other = ".parquet" in message or "Out of Memory" in message
+    is_other = ".parquet" in message
     is_own = isinstance(error, _OF_THE_FILE) or "nvalidated" in message
     return why_damaged(path, error) if is_own and not is_other else None

@@ -5,8 +5,10 @@ from contextlib import contextmanager
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
+from itda_core.config import data_directory
 from itda_core.errors import ItdaError
 from itda_core.events import tell_error
+from itda_core.files import system_error
 from pages.components.explorer import explorer
 from pages.components.exposure import is_exposed
 from pages.components.history import keep_history
@@ -140,6 +142,9 @@ def errors_as_sentences():
     except ItdaError as error:
         st.error(sentence(error))
     except Exception as error:
+        if told := system_error(error, data_directory()):
+            st.error(sentence(told))
+            return
         tell_error("page-failed", error)
         st.error(
             "This page could not be shown: "

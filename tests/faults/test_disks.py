@@ -55,12 +55,17 @@ def files_of_runs(folder):
     return {str(path.relative_to(runs)): entry_of(path) for path in files}
 
 
+def what_it_said(life):
+    """The sentence in which a command says why it ended, and what stands below."""
+    return life.printed[re.search("^Error: ", life.printed, re.MULTILINE).start() :]
+
+
 def assert_says_it_in_a_sentence(life, why):
     assert life.code in (0, 1, 2), (why, life.code, life.printed)
     assert "Traceback" not in life.printed, (why, life.printed)
     assert "should not happen" not in life.printed, (why, life.printed)
     if life.code:
-        said = life.printed[life.printed.rindex("Error: ") :]
+        said = what_it_said(life)
         assert re.search(r"[.!?]\s*$", said), (why, said)
         assert "delete" not in said.lower(), (why, said)
         assert "unharmed" in said or "left as it is" in said or "rights" in said, (why, said)

@@ -40,7 +40,7 @@ class Trouble:
     at: int
     """the moment, from 1"""
     error: int | None = None
-    """what the system says (errno); None kills the process"""
+    """what the system says (errno; of memory Python's own error); None kills the process"""
     stays: bool = False
     """at all later moments as well; but a full disk lets names go"""
 
@@ -156,6 +156,8 @@ class Moments:
         if self._is_full and trouble.error in _FULL and name in _LETS_GO:
             return
         self._is_full = trouble.stays
+        if trouble.error == errno.ENOMEM:
+            raise MemoryError
         raise OSError(trouble.error, os.strerror(trouble.error), self._inside)
 
 
