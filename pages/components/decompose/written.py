@@ -134,7 +134,7 @@ def offer_written(written: Written) -> None:
     )
     asked = written.writing.max_tokens
     each = read_with(written.writing, len(written.texts)).max_tokens
-    shortened = f" Side by side texts have {each} tokens at most; *Generate* writes {asked}."
+    shortened = f" Side by side texts have {each:,} tokens at most; *Generate* writes {asked:,}."
     shortened *= each < asked
     st.caption(
         f"{_latents_in_words(written)}.{shortened} The stronger the colour, the less likely is the "
