@@ -1,14 +1,15 @@
 # make app: set up and open the explorer. make test: set up and run every check.
 # make bench: measure it against its limits and its peers, and write docs/performance.md.
 # make claims: measure what is claimed of it, and write docs/claims.md, docs/comparison.md and
-# docs/moving.md. make faults: attack it at length (docs/reliability.md). make lock: write down the versions of what is installed. make licences: list whose
+# docs/moving.md. make faults: attack it at length (docs/reliability.md). make lock: write down the
+# versions of what is installed. make licences: list whose
 # it is.
 
 PYTHON ?= python3
 PORT ?= 8501
 BIN := .venv/bin
 # A file of tests in one process; what ends a process, such as a test that hangs, is not tried again.
-IN_TWO := -n 2 --dist loadfile --max-worker-restart 0
+BY_FILE := --dist loadfile --max-worker-restart 0
 export OMP_WAIT_POLICY = passive
 # Tests start Python some sixty times: compiled modules are kept, also where the environment says
 # otherwise.
@@ -23,8 +24,9 @@ test: .venv/dev.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/browser_setup.py
-	$(BIN)/python -m pytest -q --durations=10 $(IN_TWO) --ignore tests/browser
-	$(BIN)/python -m pytest -q --durations=5 $(IN_TWO) --no-loadscope-reorder tests/browser
+# Three on two cores: tests often wait for processes that they have started.
+	$(BIN)/python -m pytest -q --durations=10 -n 3 $(BY_FILE) --ignore tests/browser
+	$(BIN)/python -m pytest -q --durations=5 -n 2 $(BY_FILE) --no-loadscope-reorder tests/browser
 
 bench: .venv/dev.done
 	$(BIN)/python tools/browser_setup.py
@@ -53,7 +55,7 @@ claims: .venv/dev.done
 
 faults: .venv/dev.done
 	ITDA_FAULT_KILLS=200 ITDA_FAULT_INPUTS=2000 \
-		$(BIN)/python -m pytest -q --durations=20 $(IN_TWO) tests/faults tests/cluster tests/pages/test_odd_links.py
+		$(BIN)/python -m pytest -q --durations=20 -n 2 $(BY_FILE) tests/faults tests/cluster tests/pages/test_odd_links.py
 
 pictures: .venv/dev.done
 	$(BIN)/python tools/browser_setup.py

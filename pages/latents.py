@@ -87,7 +87,7 @@ def _offer_number(text: str, n_latents: int) -> None:
     """Where a number was searched for: the latent of that number."""
     number = number_below(text.strip(), n_latents)
     if number is not None:
-        st.button(f"Open latent {number}", on_click=_open, args=[number], type="tertiary")
+        st.button(f"Open latent {number}", on_click=_open, args=[number])
 
 
 def _open(number: int) -> None:

@@ -31,6 +31,8 @@ h2, h3 { font-size: 1.25rem !important; }
 [data-testid="stPageLink"] a p {
   color: light-dark(#2f6f8f, #6db3d6) !important; text-decoration: underline;
 }
+[data-testid="stPageLink"] a { padding-inline: 0; }  /* in line with what is above it */
+.st-key-navigation a { padding-inline: 0.5rem !important; }
 .st-key-navigation a p { color: inherit !important; text-decoration: none !important; }
 @media (max-width: 900px) {
   :is(.st-key-toolbar, .st-key-halves) > div > [data-testid="stHorizontalBlock"] {
