@@ -2,8 +2,7 @@
 # make bench: measure it against its limits and its peers, and write docs/performance.md.
 # make claims: measure what is claimed of it, and write docs/claims.md, docs/comparison.md and
 # docs/moving.md. make faults: attack it at length (docs/reliability.md). make lock: write down the
-# versions of what is installed. make licences: list whose
-# it is.
+# versions of what is installed. make licences: list whose it is.
 
 PYTHON ?= python3
 PORT ?= 8501

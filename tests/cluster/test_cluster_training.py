@@ -1,6 +1,9 @@
 """A training over many machines gives the runs of one machine, whatever happens to the machines."""
 
+import contextlib
 import dataclasses
+import os
+import random
 import signal
 import time
 from collections import deque
@@ -106,6 +109,38 @@ def test_a_machine_that_is_lost_leaves_its_work_to_the_others_and_the_runs_are_t
     assert len(seen) >= 2 * 15
     assert_equal(runs, on_one)
     assert sorted(path.name for path in runs.iterdir()) == sorted(steps[-1].finished)
+
+
+@pytest.mark.skipif("ITDA_FAULT_KILLS" not in os.environ, reason="minutes: in `make faults`")
+@pytest.mark.parametrize("seed", range(int(os.environ.get("ITDA_FAULT_KILLS", 0)) // 25))
+def test_workers_that_are_killed_at_any_moment_cost_nothing(
+    cluster, coverage, on_one, tmp_path, seed
+):
+    """Two of them, since a call that ends three is given up: one while parts are written, one at
+    any later moment."""
+    draw, killed = random.Random(seed), []
+    at = [draw.randint(1, 8), draw.randint(9, 40)]
+    for number, _ in enumerate(train_on_cluster(coverage, tmp_path / "runs", cluster.address)):
+        if len(killed) < len(at) and number >= at[len(killed)] and (found := at_work(cluster)):
+            killed.append(draw.choice(found))
+            time.sleep(0.5 * draw.random())  # until it is in the middle of something
+            with contextlib.suppress(psutil.NoSuchProcess):
+                killed[-1].kill()
+    assert killed
+    assert_equal(tmp_path / "runs", on_one)
+
+
+def at_work(cluster):
+    """The processes that work for a training on the cluster's machines."""
+    raylets = [node.all_processes["raylet"][0].process.pid for node in cluster.machines]
+    found = [child for pid in raylets for child in psutil.Process(pid).children(recursive=True)]
+    return [one for one in found if _title(one).startswith("ray::Worker")]
+
+
+def _title(process):
+    with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+        return " ".join(process.cmdline())
+    return ""
 
 
 def test_a_model_that_is_read_block_by_block_gives_them_too(

@@ -34,6 +34,15 @@ def open_page(name, **query):
     return app
 
 
+def open_page_anyhow(name):
+    """The errors and warnings that a page shows, whatever has become of the data folder."""
+    app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=60)
+    app.switch_page(f"pages/{name}.py")
+    app.run()
+    failed = [f"Traceback {one.value}" for one in app.exception]
+    return [*failed, *(one.value for one in app.error), *(one.value for one in app.warning)]
+
+
 def close_explorer():
     """Stop its queue and forget what is in memory, so that the next test opens its own folder."""
     explorer_module.explorer().close()
