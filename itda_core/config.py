@@ -250,8 +250,18 @@ class TrainConfig:
         return copy
 
     def check(self) -> None:
-        """Raises SettingError where this can't be trained: see `of_finished`."""
+        """Raises SettingError where this can't be trained: see `of_finished`. Runs of before with
+        more terms than atoms stay readable."""
         dataclasses.replace(self)
+        # Plain matching pursuit takes an atom again; what is fitted together has one term for each.
+        may_repeat = self.pursuit == "matching" or self.selection in (IMPORTED, MOVED)
+        if self.l0 > self.max_atoms and not may_repeat:
+            raise SettingError(
+                f"{{0}} ({self.l0:,}) is more than {{1}} ({self.max_atoms:,}): a token can't use "
+                "more terms than there are atoms, so ask for fewer terms or more atoms.",
+                SETTINGS["l0"],
+                SETTINGS["max_atoms"],
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types, with the format's version. What other trainings

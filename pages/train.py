@@ -42,7 +42,11 @@ from pages.components.train.method import ask_for_method, ask_for_selection
 from pages.components.train.moving import offer_move, show_origin
 from pages.components.train.needs import show_needs
 from pages.components.train.site import ask_for_site
-from pages.components.train.upload_tokens import as_far_as_there_are, say_tokens
+from pages.components.train.upload_tokens import (
+    as_far_as_there_are,
+    check_has_tokens,
+    say_tokens,
+)
 from pages.components.upload import upload_texts
 
 _DEFAULTS = {name: field.default for name, field in TrainConfig.__dataclass_fields__.items()}
@@ -76,6 +80,8 @@ def _show_settings() -> _Place | None:
     if source == "list":
         return _show_list()
     config = _ask_for_config_of_folder() if source == "folder" else _ask_for_config()
+    if config and not _or_sentence(_is_trainable, config):
+        config = None
     place = _or_sentence(_ask_for_place, source)
     is_ready = None not in (config, place)
     if is_ready:
@@ -85,6 +91,13 @@ def _show_settings() -> _Place | None:
         explorer().queue.submit(config, *place)
         st.rerun()
     return place
+
+
+def _is_trainable(config: TrainConfig) -> bool:
+    """True; raises InputError where the settings, or the upload, make no training."""
+    config.check()
+    check_has_tokens(config)
+    return True
 
 
 def _show_list() -> _Place | None:

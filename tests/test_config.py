@@ -163,6 +163,18 @@ def test_a_text_that_is_no_number_that_will_do_is_refused_as_it_was_typed(text):
     assert (text or "got nothing") in str(caught.value)
 
 
+def test_more_terms_than_atoms_are_refused_where_no_atom_is_taken_twice():
+    too_many = dataclasses.replace(CONFIG, l0=5_000, max_atoms=256)  # and a run of it can be read
+    assert TrainConfig.of_finished(too_many.to_dict()) == too_many
+    for pursuit in ("orthogonal", "refit"):
+        with pytest.raises(SettingError) as caught:
+            dataclasses.replace(too_many, pursuit=pursuit).check()
+    told = "L0 (5,000) is more than Atoms (256): a token can't use more terms than there are atoms"
+    assert caught.value.named("label").startswith(told)
+    dataclasses.replace(too_many, l0=256).check()
+    dataclasses.replace(too_many, pursuit="matching").check()  # docs/method.md: may repeat one
+
+
 def test_a_run_of_before_with_a_seed_below_zero_is_read_and_not_trained_again():
     fields = {**CONFIG.to_dict(), "selection": "threshold", "offset": None, "pursuit": None}
     with pytest.raises(SettingError, match="seed must be at least 0, got -1"):

@@ -68,7 +68,9 @@ def estimate(
     shape = _shape(config)
     if shape is None:
         return None
-    config = replace(config, max_tokens=min(config.max_tokens, _likely_tokens(config)))
+    # Every atom is a token, so there are as many; whether there are is for the training to say.
+    likely = max(config.max_atoms, _likely_tokens(config))
+    config = replace(config, max_tokens=min(config.max_tokens, likely))
     device, disk = device or best_device(), _disk(config, shape)
     speed = Speed(device)
     found = Estimate(_seconds(config, shape, speed), _memory(config, shape), disk)

@@ -106,6 +106,15 @@ def built_in_folder(name: str) -> Path:
     return _converted(name, path) if path.suffix == ".gguf" else path
 
 
+def unpacked_folder(name: str) -> Path | None:
+    """The same folder where it is there already; None where it would have to be unpacked, or is not
+    installed."""
+    path = _place(BUILT_IN[name])
+    if path is not None and path.suffix == ".gguf":
+        path = _unpacked(name)
+    return path if path is not None and path.is_dir() else None
+
+
 def how_to_install(name: str) -> str:
     """What to do where a built-in model is not installed."""
     if BUILT_IN[name].package is None:
@@ -124,9 +133,14 @@ def _place(model: BuiltIn) -> Path | None:
     return Path(package.submodule_search_locations[0]) / model.path
 
 
+def _unpacked(name: str) -> Path:
+    """Where the folder of a GGUF file lies, or will."""
+    return data_directory() / "cache" / "models" / f"{name}-{BUILT_IN[name].version}"
+
+
 def _converted(name: str, gguf: Path) -> Path:
     """The GGUF file as a folder of safetensors, made once: reading GGUF takes 20 s, this 1 s."""
-    folder = data_directory() / "cache" / "models" / f"{name}-{BUILT_IN[name].version}"
+    folder = _unpacked(name)
     if folder.exists():
         return folder
     try:

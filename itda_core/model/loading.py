@@ -22,6 +22,7 @@ from itda_core.model.built_in import (
     built_in_folder,
     is_installed,
     quieten,
+    unpacked_folder,
 )
 from itda_core.model.known_types import known_type
 from itda_core.model.model import Model
@@ -250,6 +251,8 @@ def weights_folder(spec: ModelSpec) -> Path | None:
     yet."""
     from huggingface_hub import try_to_load_from_cache
 
+    if (name := without_part(spec.name)) in BUILT_IN:
+        return unpacked_folder(name)
     try:
         source = _resolve(spec, unpack=False)
         if os.path.isdir(source):  # noqa: PTH112

@@ -164,7 +164,9 @@ def _config(said: dict[str, Any], where: str) -> TrainConfig:
             f"{where}: selection must be {' or '.join(SELECTIONS)}, got {said['selection']!r}."
         )
     try:
-        return config_as_said(said)
+        config = config_as_said(said)
+        config.check()
+        return config
     except SettingError as error:
         raise InputError(f"{where}: {error.named('word')}") from error
     except InputError as error:

@@ -1,10 +1,14 @@
 """An upload says how many tokens it has, and the estimate is of those."""
 
+import pytest
 from transformers import AutoTokenizer
 
+from itda_core.config import ModelSpec
+from itda_core.model import built_in
 from itda_core.model import loading as loading_module
 from pages.components import explorer as explorer_module
 from pages.components.train import needs as needs_module
+from pages.components.train import upload_tokens
 from tests.support.app import open_page
 
 TEXTS = [(f"Text {number} of war and peace. " * (1 + number)).strip() for number in range(40)]
@@ -29,3 +33,46 @@ def test_an_upload_says_how_many_tokens_it_has(data, tiny_model_folder, monkeypa
     read = int(0.9 * sum(min(length, asked[-1].context_length) for length in lengths))
     assert asked[-1].max_tokens == read < sum(lengths)
     assert explorer_module.explorer().queue.jobs() == []
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+def test_an_upload_with_fewer_tokens_than_atoms_starts_nothing(
+    empty, tiny_model_folder, monkeypatch, is_here
+):
+    """One letter is one token, and one byte where the tokenizer is not here."""
+    folder = str(tiny_model_folder)
+    if not is_here:
+        monkeypatch.setattr(upload_tokens, "weights_folder", lambda _model: None)
+    monkeypatch.setattr(loading_module, "known_models", lambda: [{"model": folder}])
+    app = open_page("train")
+    app.session_state["model"] = folder
+    app.session_state["corpus_kind"] = "Upload"
+    app.run()
+    app.file_uploader[0].upload("a.txt", b"x", "text/plain").run()
+    counted = len(AutoTokenizer.from_pretrained(folder)("x")["input_ids"])
+    some = f"{counted} token{'' if counted == 1 else 's'}" if is_here else "1 byte, so no more"
+    [told] = [one.value.replace("`", "") for one in app.warning]
+    assert told.startswith(f"Atoms (2,048) is more than the uploaded file has: {some}")
+    assert next(one for one in app.button if one.label == "Start training").disabled
+    app.file_uploader[0].upload("b.txt", ("war " * 3_000).encode(), "text/plain").run()
+    app.text_input(key="train_max_atoms").set_value("40").run()
+    app.text_input(key="train_context_length").set_value("4000").run()
+    assert not app.warning
+    assert not next(one for one in app.button if one.label == "Start training").disabled
+    app.text_input(key="train_l0").set_value("41").run()
+    assert app.warning[0].value.replace("`", "").startswith("L0 (41) is more than Atoms (40)")
+    assert next(one for one in app.button if one.label == "Start training").disabled
+
+
+def test_the_files_of_a_built_in_model_are_found_where_they_lie(tmp_path, monkeypatch):
+    """A package's GGUF file once it is unpacked, so that a training's upload is counted then."""
+    monkeypatch.setenv("ITDA_DATA", str(tmp_path))
+    assert loading_module.weights_folder(ModelSpec("tiny-6x128-0")).name == "tiny-6x128-0"
+    package = tmp_path / "package.gguf"
+    package.touch()
+    monkeypatch.setattr(built_in, "_place", lambda _model: package)
+    assert loading_module.weights_folder(ModelSpec("smollm2-135m")) is None
+    version = built_in.BUILT_IN["smollm2-135m"].version
+    unpacked = tmp_path / "cache" / "models" / f"smollm2-135m-{version}"
+    unpacked.mkdir(parents=True)
+    assert loading_module.weights_folder(ModelSpec("smollm2-135m")) == unpacked

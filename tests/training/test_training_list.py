@@ -85,6 +85,11 @@ def test_every_field_of_a_training_can_be_said():
 
 
 WRONG = {
+    "more terms than atoms": (
+        "l0 = 5000\nmax-atoms = 256",
+        "list.toml, training 1: l0 (5,000) is more than max-atoms (256): a token can't use more "
+        "terms than there are atoms, so ask for fewer terms or more atoms.",
+    ),
     "a number that is none": ("l0 = 0", "list.toml, training 1: l0 must be at least 1, got 0."),
     "a name of two words": (
         'max-atoms = "64"',

@@ -6,19 +6,26 @@ import numpy as np
 import streamlit as st
 
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
+from itda_core.errors import SettingError
 from itda_core.model.loading import weights_folder
+from itda_core.settings import SETTINGS
 from pages.components.upload import Upload
 
 _COUNTED_CHARACTERS = 2_000_000
 """Of longer files the rest is taken to have as many tokens a character"""
 _HELD_OUT = 0.1
+_MARKS = 2
+"""Tokens that stand for no byte, of a text"""
 
 
 def say_tokens(upload: Upload, model: ModelSpec | None) -> None:
     """ "200 texts, 9,949 tokens"; the texts alone where the model is not on this machine yet."""
     texts = "1 text" if len(upload.texts) == 1 else f"{len(upload.texts):,} texts"
-    counts = _counts(upload.texts, upload.spec, model) if model else None
+    folder = weights_folder(model) if model else None  # which may be unpacked at any moment
+    counts = _counts(upload.texts, upload.spec, str(folder)) if folder else None
     st.session_state["_counted"] = (upload.spec, model, counts)
+    most = sum(len(text.encode()) for text in upload.texts)
+    st.session_state["_bytes"] = (upload.spec, most, _MARKS * len(upload.texts))
     if counts is None:
         st.caption(texts)
         return
@@ -33,21 +40,38 @@ def as_far_as_there_are(config: TrainConfig) -> TrainConfig:
     spec, model, counts = st.session_state.get("_counted", (None, None, None))
     if counts is None or (spec, model) != (config.corpus, config.model):
         return config
-    read = np.minimum(counts[0], config.context_length).sum() * (1 - _HELD_OUT)
-    return config.but(max_tokens=max(1, min(config.max_tokens, int(read))))
+    read = int(np.minimum(counts[0], config.context_length).sum() * (1 - _HELD_OUT))
+    return config.but(max_tokens=min(config.max_tokens, max(config.max_atoms, read)))
+
+
+def check_has_tokens(config: TrainConfig) -> None:
+    """Raises InputError where the upload can't have a token for each atom: fewer than the tokenizer
+    counts in all of it, or than it has bytes where that is not known."""
+    spec, most, marks = st.session_state.get("_bytes", (None, 0, 0))
+    if spec != config.corpus or config.activations:
+        return
+    spec, model, counts = st.session_state["_counted"]
+    what = "bytes, so no more tokens"
+    if counts is not None and counts[1] and model == config.model:
+        what, marks = "tokens", 0
+        most = int(np.minimum(counts[0], config.context_length).sum())
+    if most + marks < config.max_atoms:
+        some = what if most != 1 else what.replace("s", "", 1)
+        raise SettingError(
+            f"{{0}} ({config.max_atoms:,}) is more than the uploaded file has: {most:,} {some}. "
+            "Every atom is a token, so ask for fewer atoms, or add texts.",
+            SETTINGS["max_atoms"],
+        )
 
 
 @st.cache_data(max_entries=8, show_spinner="Counting the tokens …")
 def _counts(
     _texts: Sequence[str],
     spec: CorpusSpec,  # noqa: ARG001 (names the texts)
-    model: ModelSpec,
+    folder: str,
 ) -> tuple[np.ndarray, bool] | None:
-    """Tokens of each text, and whether all were counted; None where there is no tokenizer here, or
-    it can't be used, which the training says."""
-    folder = weights_folder(model)
-    if folder is None:
-        return None
+    """Tokens of each text, and whether all were counted; None where the tokenizer can't be used,
+    which the training says. folder: of the model."""
     from transformers import AutoTokenizer
 
     try:
