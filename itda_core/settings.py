@@ -216,7 +216,7 @@ _TRAINING = (
         "l0",
         "L0",
         help="terms that one token may use",
-        advice=f"{GLOSSARY['L0']} Fewer are easier to read, more lose less.",
+        advice="Fewer are easier to read, more lose less.",
         min=1,
         max=MAX_TERMS,
     ),

@@ -12,6 +12,7 @@ from itda_core.activations.recorded import folder_config
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig, layers_in_words
 from itda_core.corpus.corpus import BUILT_IN as BUILT_IN_CORPORA
 from itda_core.errors import InputError, RunError
+from itda_core.jobs.job import Job
 from itda_core.model.built_in import BUILT_IN
 from itda_core.model.loading import known_models, model_shape
 from itda_core.runs.workspace import delete_interrupted, interrupted_trainings, lost_trainings
@@ -47,7 +48,8 @@ from pages.components.train.upload_tokens import (
     check_has_tokens,
     say_tokens,
 )
-from pages.components.upload import upload_texts
+from pages.components.upload import as_uploaded, upload_texts
+from pages.components.url import keep
 
 _DEFAULTS = {name: field.default for name, field in TrainConfig.__dataclass_fields__.items()}
 
@@ -74,8 +76,18 @@ _Place = tuple[str, int | None, str]
 """A device or "any", bytes that the model may use, and the Ray cluster that trains instead"""
 
 
+_FIELDS = ("model", "layers_text", "site", "corpus_kind", "corpus", "corpus_name", "column")
+_FIELDS += ("selection", "pursuit", "budget", "offset", "dtype", "revision", "skip_first")
+_FIELDS += ("memory", "activations", "list_text", "source")
+"""Of the form, by their keys; those for numbers begin with `train_`, those for layers with
+`layers_`"""
+
+
 def _show_settings() -> _Place | None:
     """The form of a new training; where it runs as it stands there, None where that is wrong."""
+    # A look at a list, or at another page, draws none of these: Streamlit would forget them.
+    keys = [key for key in st.session_state if str(key).startswith(("train_", "layers_"))]
+    keep(*_FIELDS, *map(str, keys))
     source = ask_for_source()
     if source == "list":
         return _show_list()
@@ -88,9 +100,25 @@ def _show_settings() -> _Place | None:
         is_ready = _or_sentence(show_needs, as_far_as_there_are(config), *place) is not False
     is_clicked = st.button("Start training", type="primary", disabled=not is_ready)
     if is_clicked and is_ready:
-        explorer().queue.submit(config, *place)
-        st.rerun()
+        _note_start(explorer().queue.submit(config, *place))
+    _say_what_started()
     return place
+
+
+def _note_start(job: Job | None) -> None:
+    """Draw the page again, which then says beside the button what it has queued."""
+    st.session_state["_started"] = job and job.job_id
+    st.rerun()
+
+
+def _say_what_started() -> None:
+    """A line while the job that was queued here is active: its card is out of sight, above."""
+    job_id = st.session_state.get("_started")
+    for job in explorer().queue.jobs():
+        if job.job_id == job_id and job.is_active:
+            words = "is queued" if job.state == "queued" else "runs"
+            title = literal(as_uploaded(job.title))
+            st.success(f"**{title}** {words}. Its progress is at the top of this page.")
 
 
 def _is_trainable(config: TrainConfig) -> bool:
@@ -109,8 +137,8 @@ def _show_list() -> _Place | None:
         _or_sentence(show_needs_of_list, found[1], *place)
     is_clicked = st.button("Start trainings", type="primary", disabled=not is_ready)
     if is_clicked and is_ready:
-        explorer().queue.submit_list(found[0], *place)
-        st.rerun()
+        _note_start(explorer().queue.submit_list(found[0], *place))
+    _say_what_started()
     return place
 
 
@@ -190,21 +218,22 @@ def _ask_for_model() -> ModelSpec | None:
 def _ask_for_layers(model: ModelSpec | None) -> tuple[int, ...]:
     shape = model_shape(model) if model else None
     if shape is None:
+        st.session_state.setdefault("layers_text", "0")
         text = st.text_input(
             "Layers",
-            value="0",
             key="layers_text",
             help="Numbers from 0, such as 3,5. How many the model has is known once it is loaded.",
         )
         return _numbers(text)
     quarter = max(1, shape.n_layers // 4)
     usual = [7, 15, 22] if shape.n_layers == 30 else [quarter, 2 * quarter, 3 * quarter]
+    key = f"layers_{model.name}"
+    st.session_state.setdefault(key, [layer for layer in usual if layer < shape.n_layers])
     return tuple(
         st.multiselect(
             f"Layers (0 to {shape.n_layers - 1})",
             range(shape.n_layers),
-            default=[layer for layer in usual if layer < shape.n_layers],
-            key=f"layers_{model.name}",
+            key=key,
             help="What these blocks give is decomposed, one dictionary for each, in one pass.",
         )
     )
@@ -218,9 +247,9 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _ask_for_corpus(model: ModelSpec | None) -> CorpusSpec | None:
-    kind = st.segmented_control(
-        "Corpus", ["Built in", "Upload", "Hub or path"], default="Built in", key="corpus_kind"
-    )
+    st.session_state.setdefault("corpus_kind", "Built in")
+    kinds = ["Built in", "Upload", "Hub or path"]
+    kind = st.segmented_control("Corpus", kinds, required=True, key="corpus_kind")
     if kind == "Upload":
         upload = upload_texts("Texts to train on", key="corpus_upload")
         if upload is None:
@@ -275,8 +304,9 @@ def _ask_for_numbers(
             help=revision.page_help,
         )
         skipping = SETTINGS["skip_first"]
+        st.session_state.setdefault("skip_first", _DEFAULTS["skip_first"])
         others["skip_first"] = second.checkbox(
-            skipping.label, _DEFAULTS["skip_first"], key="skip_first", help=skipping.page_help
+            skipping.label, key="skip_first", help=skipping.page_help
         )
     return texts, others
 

@@ -44,7 +44,7 @@ def ask_for_memory(key: str, chosen: str) -> int | None:
         MEMORY.label,
         key=key,
         placeholder=f"{bytes_text(free)}, {whose}",
-        help=MEMORY.page_help,
+        help=MEMORY.advice,
     )
     return MEMORY.read(text) if text.strip() else None
 

@@ -23,11 +23,11 @@ _SOURCES = {
 
 def ask_for_source() -> str:
     """What a training reads: "model", "folder", or for several trainings "list"."""
+    st.session_state.setdefault("source", "model")
     return st.segmented_control(
         "Train on",
         _SOURCES,
         format_func=_SOURCES.get,
-        default="model",
         required=True,
         key="source",
         help="A folder has the activations of a model on some texts, captured before, here or by "
@@ -82,7 +82,7 @@ def ask_for_site_of(folder: ActivationFolder) -> str:
         return folder.index.sites[0]
     setting = SETTINGS["site"]
     key = f"site_{folder.path}"
-    return st.selectbox(setting.label, folder.index.sites, key=key, help=setting.page_help)
+    return st.selectbox(setting.label, folder.index.sites, key=key, help=setting.advice)
 
 
 def ask_for_layers_of(folder: ActivationFolder) -> tuple[int, ...]:

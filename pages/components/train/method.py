@@ -29,14 +29,15 @@ _DEFAULTS = {name: field.default for name, field in TrainConfig.__dataclass_fiel
 
 def ask_for_selection() -> str:
     """The method, as a selection of TrainConfig."""
+    st.session_state.setdefault("selection", _DEFAULTS["selection"])
     selection = st.segmented_control(
         SETTINGS["selection"].label,
         SELECTIONS,
         format_func=_METHODS.get,
-        default=_DEFAULTS["selection"],
         required=True,
         key="selection",
-        help=SETTINGS["selection"].advice,
+        help="Which activations become atoms. Command line and lists call the two coverage and "
+        "threshold. With both every atom is the activation of a real token.",
     )
     st.caption(_ABOUT_METHODS[selection])
     return selection
@@ -67,9 +68,12 @@ def _ask_for_coverage() -> dict[str, Any]:
         help=SETTINGS["pursuit"].advice,
     )
     first, second = st.columns(2)
+    budgets = BUDGETS if pursuit == "orthogonal" else BUDGETS[:1]
+    if st.session_state.get("budget") not in budgets:
+        st.session_state["budget"] = budgets[0]
     budget = first.selectbox(
         SETTINGS["budget"].label,
-        BUDGETS if pursuit == "orthogonal" else BUDGETS[:1],
+        budgets,
         format_func=_BUDGETS.get,
         key="budget",
         help=SETTINGS["budget"].advice,

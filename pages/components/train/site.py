@@ -25,13 +25,13 @@ def ask_for_site(
     setting = SETTINGS["site"]
     sites = _known(model, device, memory)
     places = [*reversed(setting.choices)]
+    st.session_state.setdefault(key, usual)
     site = st.selectbox(
         setting.label,
         places,
         format_func=lambda one: _label(one, sites),
         key=key,
-        index=places.index(usual),
-        help=setting.page_help,
+        help=setting.advice,
     )
     if sites and (reason := sites.why_not(site)):
         st.warning(literal(f"{model.name} has no {site}: {reason}. Choose {RESID_POST}."))
