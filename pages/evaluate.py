@@ -20,7 +20,7 @@ from pages.components.charts.evaluation import (
 )
 from pages.components.downloads import offer_downloads
 from pages.components.evaluate.columns import COLUMNS, MASSIVE_HELP, columns, shown
-from pages.components.evaluate.offer import EVALUATION, offer_evaluation, submit
+from pages.components.evaluate.offer import EVALUATION, being_evaluated, offer_evaluation, submit
 from pages.components.evaluate.probing import show_probing
 from pages.components.evaluate.references import about, autoencoders_of, references
 from pages.components.evaluate.verdict import NOT_KEPT, beside, quick_note, says, verdict
@@ -75,12 +75,16 @@ def _choose_runs(runs: pd.DataFrame, evaluated: pd.DataFrame) -> pd.DataFrame:
     quick_ids = set(evaluated[evaluated["quick"]]["run_id"])
     labels = {row.run_id: run_label(row) for row in runs.itertuples()}
     labels |= {run_id: f"{labels[run_id]} · quick run" for run_id in quick_ids}
+    in_jobs = being_evaluated()
+    labels |= {
+        run_id: f"{labels[run_id]} · {'in the queue' if run_id in in_jobs else 'not evaluated'}"
+        for run_id in ids
+        if run_id not in evaluated_ids
+    }
     chosen = st.multiselect(
         "Dictionaries",
         ids,
-        format_func=lambda run_id: (
-            labels[run_id] + ("" if run_id in evaluated_ids else " · not evaluated")
-        ),
+        format_func=labels.get,
         key="compare",
         placeholder="Choose dictionaries",
     )

@@ -76,11 +76,11 @@ _Place = tuple[str, int | None, str]
 """A device or "any", bytes that the model may use, and the Ray cluster that trains instead"""
 
 
-_FIELDS = ("model", "layers_text", "site", "corpus_kind", "corpus", "corpus_name", "column")
+_FIELDS = ("model", "layers_text", "site", "corpus_kind", "corpus", "corpus_name")
 _FIELDS += ("selection", "pursuit", "budget", "offset", "dtype", "revision", "skip_first")
 _FIELDS += ("memory", "activations", "list_text", "source")
-"""Of the form, by their keys; those for numbers begin with `train_`, those for layers with
-`layers_`"""
+"""Of the form, by their keys, but for "column", which Similarity has too; those for numbers begin
+with `train_`, those for layers with `layers_`"""
 
 
 def _show_settings() -> _Place | None:

@@ -1,5 +1,6 @@
 """What a page offers to have made by a job: the button, how long it takes, why it failed last."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,15 @@ class JobOffer:
         if jobs and jobs[-1].state == "failed":
             error = jobs[-1].error.removeprefix("Error: ")
             st.warning(literal(f"The last {self.kind} failed. {error}"))
+
+
+def say_under_way(jobs: Sequence[Job], doing: str) -> None:
+    """A line on jobs that are active: whether one of them runs, or all wait. doing: such as
+    "Computing"."""
+    if any(job.state == "running" for job in jobs):
+        st.caption(f"{doing} them now.")
+    else:
+        st.caption(f"{doing} them is queued: its card says how many jobs are ahead.")
 
 
 def job_button(label: str, seconds: float | None = None, **options: Any) -> bool:

@@ -6,6 +6,7 @@ from collections import Counter
 import streamlit as st
 
 from itda_core.jobs.job import Job
+from itda_core.jobs.queue import in_turn
 from itda_core.progress import MIN_FRACTION
 from pages.components.explorer import explorer
 from pages.components.file_reading import on_the_page
@@ -53,7 +54,7 @@ def watch_active_jobs() -> bool:
     active = _active_jobs()
     if not active:
         return False
-    st.session_state["_active_seen"] = [job.job_id for job in active]
+    st.session_state["_active_seen"] = sorted(job.job_id for job in active)
     st.session_state["_stored_seen"] = explorer().store.runs.state()
     _panel()
     return True
@@ -69,7 +70,7 @@ def _show_panel() -> None:
     active = _active_jobs()
     is_new = explorer().store.runs.state() != st.session_state["_stored_seen"]
     # A probing or a map leaves nothing in the database: only its end says that something is new.
-    if is_new or [job.job_id for job in active] != st.session_state["_active_seen"]:
+    if is_new or sorted(job.job_id for job in active) != st.session_state["_active_seen"]:
         st.rerun()
     for job in active:
         with st.container(border=True):
@@ -77,22 +78,26 @@ def _show_panel() -> None:
 
 
 def _active_jobs() -> list[Job]:
-    return [job for job in explorer().queue.jobs() if job.is_active]
+    """What runs, then what waits, in the order in which it starts."""
+    jobs = [job for job in explorer().queue.jobs() if job.is_active]
+    waiting = in_turn([job for job in jobs if job.state == "queued"])
+    return [*(job for job in jobs if job.state != "queued"), *waiting]
 
 
 def _show_active(job: Job) -> None:
+    progress = explorer().queue.progress(job) if job.state == "running" else None
+    is_over = (progress or {}).get("stage") == "done"  # what it made is being taken in
     with st.container(
         horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
     ):
         st.markdown(f"**{literal(as_uploaded(job.title))}**", width="content")
-        is_cancelled = st.button("Cancel", key=f"cancel_{job.job_id}")
+        is_cancelled = not is_over and st.button("Cancel", key=f"cancel_{job.job_id}")
     if is_cancelled:
         explorer().queue.cancel(job.job_id)
         st.rerun()
     if job.state == "queued":
         st.caption(_queued(job))
         return
-    progress = explorer().queue.progress(job)
     if progress is None:
         st.progress(0.0, f"Starting{_on(job)}")
         return
@@ -104,12 +109,14 @@ def _show_active(job: Job) -> None:
 
 
 def _queued(job: Job) -> str:
-    """ "Queued: 1 ahead", and what it waits for where it is more than its turn."""
+    """ "Queued: 1 ahead", what it waits for where it is more than its turn, and why more may come
+    to be ahead."""
     queue = explorer().queue
     ahead, waits_for = queue.ahead(job), queue.waits_for(job)
-    return f"Queued: {ahead:,} ahead" + (
-        f", waiting for {literal(waits_for)}." if waits_for else "."
-    )
+    told = f"Queued: {ahead:,} ahead"
+    if waits_for:
+        told += f", waiting for {literal(waits_for)}"
+    return told + (": short jobs go first." if ahead and not job.is_short else ".")
 
 
 def _headline(progress: dict, job: Job) -> str:
@@ -118,6 +125,8 @@ def _headline(progress: dict, job: Job) -> str:
     if progress.get("layer") is not None:
         parts[0] += f" of layer {progress['layer']}"
     parts += [_on(job).strip()] if job.where else []
+    if progress["stage"] == "done":
+        return " · ".join(parts)
     is_known = progress["seconds_left"] and progress.get("fraction", 1.0) >= MIN_FRACTION
     if is_known and progress["stage"] not in ("loading", "opening", "reading"):
         parts.append(f"about {seconds_text(progress['seconds_left'])} left")

@@ -1,9 +1,11 @@
 """What pages say of the jobs they offer: maps and comparisons under way, and those that failed."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
+from itda_core.progress import Progress
 from itda_core.runs.run import list_runs
 from pages.components import explorer as explorer_module
 from pages.components.text import literal
@@ -50,7 +52,11 @@ def test_a_map_that_failed_says_why_on_its_own_dictionary_and_is_offered_again(o
 
 
 def test_a_comparison_under_way_is_not_offered_again_for_its_own_measure(own_data, queue):
-    queue.submit_comparison(list_runs(own_data / "runs"), ["cka", "svcca"])
+    job = queue.submit_comparison(list_runs(own_data / "runs"), ["cka", "svcca"])
+    app = open_page("similarity", measure="svcca")
+    queued = "Computing them is queued: its card says how many jobs are ahead."
+    assert queued in captions(app)
+    queue._save(replace(job, state="running", started=1.0))
     app = open_page("similarity", measure="svcca")
     assert "Computing them now." in captions(app)
     assert not labels(app, "Compute")
@@ -64,3 +70,40 @@ def test_a_comparison_that_failed_says_why_and_is_offered_again(own_data, queue)
     app = open_page("similarity", measure="cka")
     assert literal("The last comparison failed. There is no model.") in warnings(app)
     assert len(labels(app, "Compute")) == 2
+
+
+def test_evaluate_counts_what_is_queued_beside_what_is_not_evaluated(own_data, queue):
+    first, second = newest(own_data, 1), newest(own_data, 2)
+    queue.submit_evaluation([first])
+    app = open_page("evaluate", compare=f"{first.run_id},{second.run_id}")
+    [told] = [one.value for one in app.markdown if "not evaluated yet" in one.value]
+    assert told.startswith(
+        "**1 of the chosen dictionaries is not evaluated yet, and 1 more is in the queue.**"
+    )
+    tags = app.multiselect(key="compare").options
+    assert [tag.rsplit(" · ", 1)[1] for tag in tags] == ["in the queue", "not evaluated"]
+
+
+def test_cards_stand_in_the_order_in_which_jobs_run(own_data, queue):
+    """Running, then short ones (maps), then the others; by hand: C runs, B is short, A waits."""
+    first = newest(own_data, 1)
+    queue.enqueue("evaluate", ["a"], "A")
+    queue.submit_map(first)
+    running = queue.enqueue("evaluate", ["c"], "C")
+    queue._save(replace(running, state="running", started=1.0))
+    app = open_page("train")
+    cards = [one.value.replace("`", "") for one in app.markdown]
+    cards = [one for one in cards if one in ("**A**", "**C**") or one.startswith("**Map of")]
+    assert [card[2:5] for card in cards] == ["C**", "Map", "A**"]
+    told = [one for one in captions(app) if one.startswith("Queued")]
+    assert told == ["Queued: 1 ahead.", "Queued: 2 ahead: short jobs go first."]
+
+
+def test_of_a_job_that_has_come_to_its_end_nothing_can_be_cancelled(own_data, queue):
+    job = queue.enqueue("evaluate", ["a"], "A")
+    queue._save(replace(job, state="running", started=1.0))
+    progress = json.dumps(Progress("done", fraction=1.0).to_dict())
+    (queue.folder / job.job_id / "progress.jsonl").write_text(f"{progress}\n")
+    app = open_page("train")
+    assert app.get("progress")[0].proto.text == "Done"
+    assert not labels(app, "Cancel")

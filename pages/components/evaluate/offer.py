@@ -19,10 +19,19 @@ QUICK_HELP = (
 )
 
 
+def being_evaluated() -> set[str]:
+    """The runs whose evaluation runs or waits."""
+    return {run_id for job in EVALUATION.active() for run_id in job.run_ids}
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
 def offer_evaluation(missing: pd.DataFrame) -> None:
     """A button for the dictionaries that have no evaluation and are in no job."""
-    in_jobs = [run_id for job in EVALUATION.active() for run_id in job.run_ids]
-    not_in_jobs = missing[~missing["run_id"].isin(in_jobs)]["directory"]
+    is_in_job = missing["run_id"].isin(being_evaluated())
+    not_in_jobs = missing[~is_in_job]["directory"]
     directories = [path for path in not_in_jobs if not is_made_elsewhere(loaded_run(path))]
     if len(directories) < len(not_in_jobs):
         st.info(
@@ -35,9 +44,11 @@ def offer_evaluation(missing: pd.DataFrame) -> None:
     with st.container(border=True):
         text, button = st.columns([3, 1], vertical_alignment="center")
         count = len(directories)
+        in_jobs = int(is_in_job.sum())
+        beside = f", and {in_jobs} more {_are(in_jobs)} in the queue" if in_jobs else ""
         text.markdown(
-            f"**{count} of the chosen dictionaries {'is' if count == 1 else 'are'} not evaluated "
-            "yet.** An evaluation runs in the background; you can leave this page."
+            f"**{count} of the chosen dictionaries {_are(count)} not evaluated yet{beside}.** An "
+            "evaluation runs in the background; you can leave this page."
         )
         device = ask_for_device("evaluation_device")
         likely = likely_device(device)

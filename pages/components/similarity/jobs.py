@@ -4,11 +4,12 @@ from collections.abc import Collection
 
 import streamlit as st
 
+from itda_core.jobs.job import Job
 from itda_core.similarity.measures import JACCARD, MEASURES
 from pages.components.cached import loaded_run
 from pages.components.device_choice import ask_for_device
 from pages.components.explorer import explorer
-from pages.components.job_offer import JobOffer, job_button
+from pages.components.job_offer import JobOffer, job_button, say_under_way
 from pages.components.similarity.choice import Choice
 from pages.components.similarity.values import Values
 
@@ -33,8 +34,8 @@ def offer_comparison(choice: Choice, values: Values) -> None:
             "activations of the models on the same prompts, in the background; you can leave "
             "this page."
         )
-        if _is_under_way(directories, choice.kind.name):
-            st.caption("Computing them now.")
+        if under_way := _under_way(directories, choice.kind.name):
+            say_under_way(under_way, "Computing")
             return
         _show_buttons([*directories.values()], choice.kind.name, len(values.missing))
     _COMPARISON.show_last_failure()
@@ -67,8 +68,10 @@ def _directories(choice: Choice, values: Values) -> dict[str, str]:
     return {run_id: directory for run_id, directory in directories.items() if run_id in missing}
 
 
-def _is_under_way(run_ids: Collection[str], measure: str) -> bool:
-    """Whether a waiting or running comparison has all of these, by this measure."""
-    return any(
-        set(run_ids) <= set(job.run_ids) and measure in job.measures for job in _COMPARISON.active()
-    )
+def _under_way(run_ids: Collection[str], measure: str) -> list[Job]:
+    """The waiting and running comparisons that have all of these, by this measure."""
+    return [
+        job
+        for job in _COMPARISON.active()
+        if set(run_ids) <= set(job.run_ids) and measure in job.measures
+    ]

@@ -9,7 +9,7 @@ from itda_core.errors import ComparisonError
 from pages.components.cached import loaded_dictionary, loaded_run
 from pages.components.device_choice import ask_for_device, likely_device
 from pages.components.explorer import explorer
-from pages.components.job_offer import JobOffer, job_button
+from pages.components.job_offer import JobOffer, job_button, say_under_way
 from pages.components.run_names import choose_run
 from pages.components.text import literal
 
@@ -100,8 +100,9 @@ def offer_comparison_of_latents(pair: RunPair) -> None:
             "the same held-out prompts with both models, in the background; you can leave this "
             "page."
         )
-        if any(set(pair.run_ids) == set(job.run_ids) for job in _COMPARISON.active()):
-            st.caption("Comparing them now.")
+        of_both = [one for one in _COMPARISON.active() if set(one.run_ids) == set(pair.run_ids)]
+        if of_both:
+            say_under_way(of_both, "Comparing")
             return
         _show_button(pair)
     _COMPARISON.show_last_failure()
