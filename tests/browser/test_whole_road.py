@@ -100,8 +100,9 @@ def build_the_demo(page: Page) -> None:
 
 def end_what_follows(page: Page) -> None:
     """Scores and maps follow the trainings, then evaluations, which take minutes: these are
-    cancelled, since the road makes one itself."""
-    for others in ("on sotu, layer", "^(Scores|Map) of"):  # what follows comes as a training ends
+    cancelled, since the road makes one itself, and maps, where no picture of one is wanted."""
+    followers = "^(Scores|Map) of" if PICTURES else "^Scores of"
+    for others in ("on sotu, layer", followers):  # what follows comes as a training ends
         jobs = page.get_by_text(re.compile(others))
         expect(jobs).to_have_count(0, timeout=PATIENCE)
     cancel = page.get_by_role("button", name="Cancel")
