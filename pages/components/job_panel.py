@@ -72,9 +72,15 @@ def _show_panel() -> None:
     # A probing or a map leaves nothing in the database: only its end says that something is new.
     if is_new or sorted(job.job_id for job in active) != st.session_state["_active_seen"]:
         st.rerun()
+    waiting = [job for job in active if job.state == "queued"]
     for job in active:
-        with st.container(border=True):
-            _show_active(job)
+        if job.state != "queued":
+            with st.container(border=True):
+                _show_running(job)
+    if waiting:
+        with st.container(border=True, gap="xxsmall"):
+            for job in waiting:
+                _show_head(job, _queued(job))
 
 
 def _active_jobs() -> list[Job]:
@@ -84,20 +90,25 @@ def _active_jobs() -> list[Job]:
     return [*(job for job in jobs if job.state != "queued"), *waiting]
 
 
-def _show_active(job: Job) -> None:
-    progress = explorer().queue.progress(job) if job.state == "running" else None
-    is_over = (progress or {}).get("stage") == "done"  # what it made is being taken in
+def _show_head(job: Job, told: str = "", is_over: bool = False) -> None:
+    """Its name, what is told of it beside, and the button that cancels it."""
     with st.container(
         horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
     ):
-        st.markdown(f"**{literal(as_uploaded(job.title))}**", width="content")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{literal(as_uploaded(job.title))}**", width="content")
+            if told:
+                st.caption(told, width="content")
         is_cancelled = not is_over and st.button("Cancel", key=f"cancel_{job.job_id}")
     if is_cancelled:
         explorer().queue.cancel(job.job_id)
         st.rerun()
-    if job.state == "queued":
-        st.caption(_queued(job))
-        return
+
+
+def _show_running(job: Job) -> None:
+    progress = explorer().queue.progress(job) if job.state == "running" else None
+    # What it made is being taken in by then.
+    _show_head(job, is_over=(progress or {}).get("stage") == "done")
     if progress is None:
         st.progress(0.0, f"Starting{_on(job)}")
         return
@@ -116,7 +127,7 @@ def _queued(job: Job) -> str:
     told = f"Queued: {ahead:,} ahead"
     if waits_for:
         told += f", waiting for {literal(waits_for)}"
-    return told + (": short jobs go first." if ahead and not job.is_short else ".")
+    return told + (" (short jobs go first)." if ahead and not job.is_short else ".")
 
 
 def _headline(progress: dict, job: Job) -> str:

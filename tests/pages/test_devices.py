@@ -218,7 +218,7 @@ def test_the_panel_says_where_a_job_runs_and_what_one_waits_for(train, two_gpus)
     queue._save(replace(running, state="running", place="cuda:1", pid=None))
     queue.enqueue("evaluate", ["b"], "B", device="cuda:1")
     app = train()
-    assert "Queued: 1 ahead, waiting for a free cuda:1: short jobs go first." in captions(app)
+    assert "Queued: 1 ahead, waiting for a free cuda:1 (short jobs go first)." in captions(app)
     assert app.get("progress")[0].proto.text == "Starting on `cuda:1`"
 
 

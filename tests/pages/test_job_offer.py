@@ -96,7 +96,7 @@ def test_cards_stand_in_the_order_in_which_jobs_run(own_data, queue):
     cards = [one for one in cards if one in ("**A**", "**C**") or one.startswith("**Map of")]
     assert [card[2:5] for card in cards] == ["C**", "Map", "A**"]
     told = [one for one in captions(app) if one.startswith("Queued")]
-    assert told == ["Queued: 1 ahead.", "Queued: 2 ahead: short jobs go first."]
+    assert told == ["Queued: 1 ahead.", "Queued: 2 ahead (short jobs go first)."]
 
 
 def test_of_a_job_that_has_come_to_its_end_nothing_can_be_cancelled(own_data, queue):
