@@ -13,7 +13,7 @@ from pages.components.explorer import Explorer
 from tests.support import dying
 from tests.support.dying import Moments, Trouble
 
-N_KILLS = int(os.environ.get("ITDA_FAULT_KILLS", 4))
+N_KILLS = int(os.environ.get("ITDA_FAULT_KILLS", 3))
 N_JOBS = 3
 SECONDS = 60.0
 """For jobs of a fifth of a second, on a machine that is busy with other things"""

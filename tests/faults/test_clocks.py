@@ -1,6 +1,7 @@
 """A clock that is put back or forward, also between two writes, loses nothing that a person or a
 job wrote: of two things the later written counts, whatever the clock says."""
 
+import copy
 import shutil
 
 import pytest
@@ -27,6 +28,14 @@ def explorer(tmp_path, runs_folder, monkeypatch):
     opened = Explorer(tmp_path / "data")
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory, runs_folder):
+    """What an evaluation of the first run found."""
+    run = list_runs(shutil.copytree(runs_folder, tmp_path_factory.mktemp("evaluated") / "runs"))[0]
+    list(measure_runs(EvaluationTask((run,), max_tokens=80, save=True)))
+    return read_evaluation(run)
 
 
 def source(run):
@@ -80,10 +89,9 @@ def test_of_two_comparisons_the_later_made_counts(tmp_path, monkeypatch, hours):
 
 
 @clocks
-def test_an_evaluation_that_is_made_again_is_taken_in(explorer, monkeypatch, hours):
+def test_an_evaluation_that_is_made_again_is_taken_in(explorer, evaluation, monkeypatch, hours):
     run = list_runs(explorer.runs_folder)[0]
-    list(measure_runs(EvaluationTask((run,), max_tokens=80, save=True)))
-    result, seen = read_evaluation(run), set()
+    result, seen = copy.deepcopy(evaluation), set()
     for number, hour in enumerate(hours):
         put_clock(monkeypatch, hour)
         result["by_l0"] = [row | {"fvu": number / 8} for row in result["by_l0"]]

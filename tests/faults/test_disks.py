@@ -14,7 +14,7 @@ from tests.support import dying
 from tests.support.dying import Trouble
 from tests.support.writing_commands import KINDS, assert_runs_are_whole
 
-N_TROUBLES = int(os.environ.get("ITDA_FAULT_KILLS", 4))
+N_TROUBLES = int(os.environ.get("ITDA_FAULT_KILLS", 2))
 """of each kind"""
 ERRORS = (
     ("is full from then on", errno.ENOSPC, True),

@@ -4,6 +4,7 @@ The kinds are the names that stand in the code as text, with `*` where a number 
 """
 
 import ast
+import functools
 import re
 
 import pytest
@@ -87,6 +88,7 @@ NAME = re.compile(
 )
 
 
+@functools.cache
 def kinds():
     """The names of files that stand in the code."""
     files = [*(REPOSITORY / "itda_core").rglob("*.py"), *(REPOSITORY / "pages").rglob("*.py")]

@@ -101,7 +101,8 @@ def as_json(said) -> bytes:
 def data(tmp_path_factory, runs_folder):
     """A data folder with one of every kind of file that is read."""
     folder = tmp_path_factory.mktemp("fuzzed") / "data"
-    shutil.copytree(runs_folder, folder / "runs")
+    for whole in list_runs(runs_folder)[:2]:  # one that is damaged, and one beside it
+        shutil.copytree(whole.directory, folder / "runs" / whole.run_id)
     run = list_runs(folder / "runs")[0]
     save_map(run, map_latents(run.dictionary(), "svd"), "svd")
     list(measure_runs(EvaluationTask((run,), max_tokens=80, save=True)))

@@ -12,7 +12,7 @@ from tests.support import dying
 from tests.support.dying import Trouble
 from tests.support.writing_commands import KINDS, assert_runs_are_whole
 
-N_KILLS = int(os.environ.get("ITDA_FAULT_KILLS", 4))
+N_KILLS = int(os.environ.get("ITDA_FAULT_KILLS", 3))
 """of each kind"""
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
 

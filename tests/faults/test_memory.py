@@ -12,7 +12,7 @@ from tests.support.confined import little_memory
 from tests.support.dying import Trouble
 from tests.support.writing_commands import assert_runs_are_whole
 
-N_SIZES = int(os.environ.get("ITDA_FAULT_KILLS", 2))
+N_SIZES = int(os.environ.get("ITDA_FAULT_KILLS", 1))
 """of each kind"""
 pytestmark = pytest.mark.skipif(
     not os.path.exists("/proc/self/statm"),  # noqa: PTH110
