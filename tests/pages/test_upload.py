@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.components.file_reading import on_the_page
-from pages.components.upload import as_uploaded
+from pages.components.upload import as_uploaded, corpus_name
 from tests.support.app import REPOSITORY, close_explorer
 
 
@@ -157,3 +157,7 @@ def test_an_uploaded_file_is_named_as_it_was_wherever_its_job_is(uploaded, data_
     assert as_uploaded(f"gpt2 on {kept.name}, layer 1") == "gpt2 on my-texts.csv, layer 1"
     other = "run-0123456789ab.csv"  # no upload of this name
     assert as_uploaded(other) == other
+    assert corpus_name(str(kept)) == "my-texts.csv"
+    assert corpus_name("/data/texts/war.txt") == "war.txt"
+    assert corpus_name("owner/name") == "owner/name"
+    assert corpus_name("sotu") == "sotu"

@@ -16,6 +16,7 @@ from pages.components.explorer import explorer
 from pages.components.job_offer import JobOffer, job_button
 from pages.components.run_names import is_made_elsewhere
 from pages.components.text import escaped, literal, token_label
+from pages.components.upload import corpus_name
 
 _HELP = (
     "The prompts carry labels, such as the party of the speaker. How well can one tell the label "
@@ -52,7 +53,8 @@ def _read(directory: str, written: int | None) -> dict[str, Any] | None:  # noqa
 
 def _show_result(run: Run, result: dict[str, Any]) -> None:
     on = result["measured_on"]
-    prompts = f"{on['prompts']:,} {'held-out ' if on['held_out'] else ''}prompts of {on['corpus']}"
+    prompts = f"{on['prompts']:,} {'held-out ' if on['held_out'] else ''}prompts of "
+    prompts += corpus_name(on["corpus"])
     when = f"{result['created'][:16].replace('T', ' ')} UTC"
     st.caption(
         literal(f"{result['tokens']:,} tokens of {prompts} · {when}")
@@ -107,7 +109,7 @@ def _offer(offer: JobOffer, run: Run, is_again: bool) -> None:
     if name not in LABELLED:
         if not is_again:
             st.info(
-                f"The corpus {literal(name)} has no labels to ask for. Those of "
+                f"The corpus {literal(corpus_name(name))} has no labels to ask for. Those of "
                 f"{', '.join(sorted(LABELLED))} do: `probe RUN --save --corpus sotu` on the "
                 "command line asks what its latents tell of them."
             )

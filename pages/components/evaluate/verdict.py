@@ -5,6 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from itda_core.evaluation.autoencoders import Autoencoder
 
 NOT_KEPT = (
@@ -38,6 +40,13 @@ def _cost(row: Mapping[str, Any]) -> str:
     else:
         change = f"spares the model {-cost:.2f} nats"
     of = f" of {model:.2f} a prediction"
+    if cost <= -0.005:
+        tokens = int(row["tokens"])
+        return (
+            f"{change}{of}, a CE loss score above 1: on {tokens:,} tokens that may be chance, or "
+            "these texts are like those that the dictionary was chosen from, and what it leaves "
+            "out had misled the model"
+        )
     zeros_cost = zeros - model
     if zeros_cost <= 0:  # then there is nothing that a share could be of
         return f"{change}{of}"
@@ -67,6 +76,21 @@ def beside(
             f" where it was trained on {tokens} tokens of {same[0].corpus}"
         )
     return "; ".join(parts) + "." if parts else ""
+
+
+def on_different_texts(evaluations: pd.DataFrame) -> str:
+    """A sentence where dictionaries were measured on different texts, or on other numbers of their
+    tokens, which names them by that; else empty. evaluations: of `Store.runs.evaluations`, with
+    `dictionary`."""
+    each = evaluations.drop_duplicates("run_id")
+    groups = each.groupby(["corpus", "held_out", "tokens"], sort=False)["dictionary"].agg(list)
+    if len(groups) < 2:
+        return ""
+    parts = [
+        f"{_in_words(names)} on {tokens:,} {'held-out ' if held_out else ''}tokens of {corpus}"
+        for (corpus, held_out, tokens), names in groups.items()
+    ]
+    return f"Measured on different tokens, and so not to be compared: {'; '.join(parts)}."
 
 
 def _components(l0: int, mean_l0: float) -> int:

@@ -12,6 +12,7 @@ from itda_core.settings import MOVED, RESID_POST
 from pages.components.cached import loaded_run
 from pages.components.similarity.overlaps import RunSide
 from pages.components.text import visible
+from pages.components.upload import corpus_name
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def _parts(config: TrainConfig, method: str) -> dict[str, str]:
         "l0": f"L0 {config.l0}",
         "tokens": f"{config.max_tokens:,} tokens",
         "folder": "from a folder of activations" if config.activations else "",
-        "corpus": visible(config.corpus.name.rstrip("/").split("/")[-1]),
+        "corpus": visible(corpus_name(config.corpus.name).rstrip("/").split("/")[-1]),
         "seed": f"seed {config.seed}",
     }
 

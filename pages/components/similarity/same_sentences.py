@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pages.components.upload import corpus_name
+
 LIMITS = (
     "A correlation is of coefficients on the same tokens, 0 where a latent is not used. It says "
     "that two latents are used alike, not that the two models do the same with what they stand "
@@ -52,7 +54,9 @@ def _shown(value: float | None, form: str) -> str:
 
 def counts_in_words(about: Mapping[str, Any]) -> str:
     """What was compared, and what only one of the two uses. about: as in `sums_in_words`."""
-    which = "held-out prompts" if about["held_out"] else f"prompts of {about['corpus']}"
+    which = (
+        "held-out prompts" if about["held_out"] else f"prompts of {corpus_name(about['corpus'])}"
+    )
     told = (
         f"{about['namesakes']:,} of A's {about['atoms_a']:,} latents have the same source as one "
         f"of B's {about['atoms_b']:,}. On {_tokens_in_words(about)} of {about['prompts']:,} "
