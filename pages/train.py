@@ -79,15 +79,14 @@ _Place = tuple[str, int | None, str]
 _FIELDS = ("model", "layers_text", "site", "corpus_kind", "corpus", "corpus_name")
 _FIELDS += ("selection", "pursuit", "budget", "offset", "dtype", "revision", "skip_first")
 _FIELDS += ("memory", "activations", "list_text", "source")
-"""Of the form, by their keys, but for "column", which Similarity has too; those for numbers begin
-with `train_`, those for layers with `layers_`"""
+"""Of the form, by their keys: those that have one key, but for "column", which Similarity has
+too"""
 
 
 def _show_settings() -> _Place | None:
     """The form of a new training; where it runs as it stands there, None where that is wrong."""
     # A look at a list, or at another page, draws none of these: Streamlit would forget them.
-    keys = [key for key in st.session_state if str(key).startswith(("train_", "layers_"))]
-    keep(*_FIELDS, *map(str, keys))
+    keep(*_FIELDS)
     source = ask_for_source()
     if source == "list":
         return _show_list()
@@ -228,6 +227,7 @@ def _ask_for_layers(model: ModelSpec | None) -> tuple[int, ...]:
     quarter = max(1, shape.n_layers // 4)
     usual = [7, 15, 22] if shape.n_layers == 30 else [quarter, 2 * quarter, 3 * quarter]
     key = f"layers_{model.name}"
+    keep(key)
     st.session_state.setdefault(key, [layer for layer in usual if layer < shape.n_layers])
     return tuple(
         st.multiselect(
@@ -315,11 +315,13 @@ def _number_fields(*names: str, **others: int) -> dict[Setting, str]:
     """A field of its own column for each; what stands in it, by its setting. others: what stands
     there at first, where it is not the usual."""
     usual = {**_DEFAULTS, **others}
-    keys = {name: f"train_{name}_{others[name]}" for name in others}
+    keys = {
+        name: f"train_{name}_{others[name]}" if name in others else f"train_{name}"
+        for name in names
+    }
+    keep(*keys.values())
     return {
-        SETTINGS[name]: number_field(
-            place, SETTINGS[name], keys.get(name, f"train_{name}"), usual[name]
-        )
+        SETTINGS[name]: number_field(place, SETTINGS[name], keys[name], usual[name])
         for place, name in zip(st.columns(3), names, strict=False)
     }
 

@@ -7,6 +7,7 @@ import streamlit as st
 from itda_core.config import TrainConfig
 from itda_core.settings import BUDGETS, OFFSETS, PURSUITS, SELECTIONS, SETTINGS, Setting
 from pages.components.number_field import number_field
+from pages.components.url import keep
 
 _METHODS = {"coverage": "Coverage (recommended)", "threshold": "Published (greedy threshold)"}
 _ABOUT_METHODS = {
@@ -53,6 +54,7 @@ def ask_for_method(selection: str) -> tuple[dict[Setting, str], dict[str, Any]]:
 
 
 def _ask_for_threshold() -> dict[Setting, str]:
+    keep("train_threshold", "train_batch_tokens")
     return {
         SETTINGS[name]: number_field(place, SETTINGS[name], f"train_{name}", _DEFAULTS[name])
         for place, name in zip(st.columns(3), ("threshold", "batch_tokens"), strict=False)
