@@ -19,7 +19,7 @@ from pages.components.overview.first_minute import explain, show_examples
 from pages.components.overview.trouble import offer_rebuild, show_trouble
 from pages.components.text import bytes_text, literal
 from pages.components.train.moving import offer_move, show_origin
-from pages.components.upload import corpus_name
+from pages.components.upload import as_uploaded, corpus_name
 
 _COLUMNS = {
     "model": "model",
@@ -120,7 +120,8 @@ def _say_what_failed(here: Explorer) -> None:
     trainings = [job for job in here.queue.jobs() if job.kind == "training"]
     if trainings and trainings[-1].state == "failed":
         job = trainings[-1]
-        st.warning(literal(f"{job.title} failed: {job.error.removeprefix('Error: ')}"))
+        told = f"{job.title} failed: {job.error.removeprefix('Error: ')}"
+        st.warning(literal(as_uploaded(told)))
         st.page_link("pages/train.py", label="See its log under Past trainings on Train")
 
 

@@ -591,12 +591,14 @@ def test_an_empty_overview_says_why_the_newest_training_failed(empty):
     job.mkdir(parents=True)
     config = TrainConfig(ModelSpec("tiny-6x128-0"), CorpusSpec("sotu"), (2,)).to_dict()
     (job / "config.json").write_text(json.dumps(config))
-    fields = {"job_id": "00001", "title": "The demo", "created": 0.0, "ended": 1.0}
+    (empty / "corpora").mkdir()
+    (empty / "corpora" / "walk-bebfe5a27b36.txt").touch()
+    fields = {"job_id": "00001", "title": "On walk-bebfe5a27b36.txt", "created": 0.0, "ended": 1.0}
     fields |= {"state": "failed", "error": "Error: There is no device 'x' here."}
     (job / "job.json").write_text(json.dumps(fields))
     app = open_page("overview")
     shown = app.warning[0].value.replace("`", "")
-    assert shown == "The demo failed: There is no device 'x' here."
+    assert shown == "On walk.txt failed: There is no device 'x' here."
 
 
 def test_the_l0_that_decompose_keeps_is_not_taken_for_the_one_to_train_with(data):

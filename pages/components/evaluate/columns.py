@@ -8,6 +8,7 @@ import streamlit as st
 from itda_core.glossary import GLOSSARY
 
 MASSIVE_HELP = GLOSSARY["massive activation"]
+_ABOVE_1 = "Above 1 the model predicts better with it than as it is: chance, where tokens are few."
 _NO_LOSS = "– where the model predicts no next token, or there was none to predict."
 
 
@@ -34,7 +35,7 @@ COLUMNS = {
     "explained_variance": _of("explained variance"),
     "cosine": _of("cosine"),
     "norm_ratio": _of("norm ratio"),
-    "ce_loss_score": _of("CE loss score", more=_NO_LOSS),
+    "ce_loss_score": _of("CE loss score", more=f"{_ABOVE_1} {_NO_LOSS}"),
     "kl": _of("KL (nats)", more=_NO_LOSS),
     "model_cross_entropy": _of("cross-entropy, model", "%.3f", _NO_LOSS),
     "cross_entropy": _of("cross-entropy, reconstruction", "%.3f", _NO_LOSS),
