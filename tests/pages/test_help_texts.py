@@ -6,6 +6,7 @@ import re
 import pytest
 
 from itda_core.settings import MEMORY, SETTINGS
+from pages.components.evaluate.columns import COLUMNS
 from tests.support.app import open_page
 
 PAGES = ("overview", "train", "latents", "decompose", "similarity", "evaluate")
@@ -54,8 +55,9 @@ def test_no_help_text_says_a_thing_twice(data, name):
     assert [(text, said_twice(text)) for text in texts if said_twice(text)] == []
 
 
-def test_no_setting_says_a_thing_twice():
+def test_no_setting_or_measure_says_a_thing_twice():
     numbers = [setting for setting in SETTINGS.values() if setting.kind in ("whole", "number")]
     texts = [*(setting.page_help for setting in numbers), MEMORY.advice]
     texts += [setting.advice for setting in SETTINGS.values()]
+    texts += [column.help for column in COLUMNS.values()]
     assert [text for text in texts if said_twice(text)] == []
