@@ -23,8 +23,7 @@ test: .venv/dev.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/browser_setup.py
-# Three on two cores: tests often wait for processes that they have started.
-	$(BIN)/python -m pytest -q --durations=10 -n 3 $(BY_FILE) --ignore tests/browser
+	$(BIN)/python -m pytest -q --durations=10 -n 2 $(BY_FILE) --ignore tests/browser
 	$(BIN)/python -m pytest -q --durations=5 -n 2 $(BY_FILE) --no-loadscope-reorder tests/browser
 
 bench: .venv/dev.done

@@ -79,14 +79,14 @@ def _show_panel() -> None:
     if waiting:
         with st.container(border=True, gap="xxsmall"):
             for job in waiting:
-                _show_head(job, _queued(job))
+                _show_title(job, _queued(job))
 
 
 def _active_jobs() -> list[Job]:
     return explorer().queue.active()
 
 
-def _show_head(job: Job, told: str = "", is_over: bool = False) -> None:
+def _show_title(job: Job, told: str = "", is_over: bool = False) -> None:
     """Its name, what is told of it beside, and the button that cancels it."""
     with st.container(
         horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
@@ -104,7 +104,7 @@ def _show_head(job: Job, told: str = "", is_over: bool = False) -> None:
 def _show_running(job: Job) -> None:
     progress = explorer().queue.progress(job) if job.state == "running" else None
     # What it made is being taken in by then.
-    _show_head(job, is_over=(progress or {}).get("stage") == "done")
+    _show_title(job, is_over=(progress or {}).get("stage") == "done")
     if progress is None:
         st.progress(0.0, f"Starting{_on(job)}")
         return
