@@ -33,6 +33,14 @@ pytestmark = [
 ]
 
 
+_TOLD = """() => {
+  const links = document.querySelector('.stMain .st-key-navigation');
+  if (links) links.style.display = 'none';
+  return document.querySelector('.stMain').innerText;
+}"""
+"""What a page says, without the links to others that stand in it where Streamlit runs it alone"""
+
+
 @pytest.mark.parametrize("name", PLACES)
 def test_a_copied_link_shows_the_same_in_a_fresh_browser(address, browser, name):
     query, sign = PLACES[name]
@@ -46,7 +54,7 @@ def test_a_copied_link_shows_the_same_in_a_fresh_browser(address, browser, name)
         settled(page, 2_000)  # a chart draws its axes last
         assert_nothing_failed(page)
         links.append(page.url)
-        told.append(page.locator(".stMain").inner_text())
+        told.append(page.evaluate(_TOLD))
         context.close()
     assert links[1] == links[2]
     assert told[0] == told[1]
@@ -83,7 +91,7 @@ def test_a_map_is_made_and_a_point_opens_its_latent(address, page, problems):
     page.wait_for_url(re.compile("latent="))
     expect(page.get_by_role("button", name="Selected on the map · clear")).to_be_visible()
     page.get_by_role("button", name="Selected on the map · clear").click()
-    expect(page.get_by_text("300 latents")).to_be_visible()
+    expect(page.get_by_text("300 latents · page 1 of")).to_be_visible()
     assert_nothing_failed(page)
     assert problems == []
 
