@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from itda_core.jobs.places import Places
 from itda_core.progress import Progress
 from itda_core.runs.run import list_runs
 from pages.components import explorer as explorer_module
@@ -14,9 +15,12 @@ from tests.support.app import newest, open_page
 
 @pytest.fixture
 def queue(own_data, monkeypatch):
-    """Of a data folder with two layers; nothing in it is ever started."""
+    """Of a data folder with two layers; nothing in it is ever started, and the devices of the
+    machine are known from the beginning, as they are to a page a moment later."""
     monkeypatch.setattr(explorer_module.JobQueue, "_start", lambda self, job: None)
-    return explorer_module.explorer().queue
+    here = explorer_module.explorer().queue
+    here._places = Places()
+    return here
 
 
 def fail(queue, job):
