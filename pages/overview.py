@@ -86,7 +86,7 @@ def _show_all(here: Explorer) -> None:
 
 def _say_that_it_is_the_demo(here: Explorer) -> None:
     """What is being trained, and on what, while the demo is."""
-    active = [job for job in here.queue.jobs() if job.is_active and job.kind == "training"]
+    active = [job for job in here.queue.active() if job.kind == "training"]
     configs = [config for job in active for config in here.queue.configs(job)]
     if any(config == demo_config(config.layers) for config in configs):
         st.caption(

@@ -330,7 +330,7 @@ def _show_interrupted(place: _Place | None) -> None:
     """Trainings with a checkpoint that no job of the list leads to, from the command line say.
     place: where they go on, which no checkpoint keeps; None where the form's is wrong."""
     here = explorer()
-    active = any(job.is_active for job in here.queue.jobs())
+    active = bool(here.queue.active())
     waiting = {} if active else interrupted_trainings(here.runs_folder)
     left = [job for job in here.queue.jobs() if job.state != "done"]
     listed = [config for job in left for config in here.queue.configs(job)]

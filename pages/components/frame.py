@@ -157,7 +157,7 @@ def errors_as_sentences():
 
 def nothing_yet() -> None:
     """What a page shows while there is no dictionary: where to get one."""
-    active = [job for job in explorer().queue.jobs() if job.is_active]
+    active = explorer().queue.active()
     if active:
         st.info("The first dictionary is being trained. It appears here as soon as it is done.")
         st.page_link("pages/overview.py", label="Watch it on the Overview page")

@@ -50,7 +50,7 @@ def watch_active_jobs() -> bool:
 
     When a run or a result is there the whole page is drawn again, so that it is on it.
     """
-    active = _active_jobs()
+    active = explorer().queue.active()
     if not active:
         return False
     st.session_state["_active_seen"] = sorted(job.job_id for job in active)
@@ -66,7 +66,7 @@ def _panel() -> None:
 
 
 def _show_panel() -> None:
-    active = _active_jobs()
+    active = explorer().queue.active()
     is_new = explorer().store.runs.state() != st.session_state["_stored_seen"]
     # A probing or a map leaves nothing in the database: only its end says that something is new.
     if is_new or sorted(job.job_id for job in active) != st.session_state["_active_seen"]:
@@ -80,10 +80,6 @@ def _show_panel() -> None:
         with st.container(border=True, gap="xxsmall"):
             for job in waiting:
                 _show_title(job, _queued(job))
-
-
-def _active_jobs() -> list[Job]:
-    return explorer().queue.active()
 
 
 def _show_title(job: Job, told: str = "", is_over: bool = False) -> None:

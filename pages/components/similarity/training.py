@@ -127,7 +127,7 @@ def _wanted(groups: dict[str, Group], template: Group, missing: list[int]) -> li
 def _submit(config: TrainConfig) -> None:
     guess = estimate(config)
     label = "Train" if guess is None else f"Train (about {seconds_text(guess.seconds)})"
-    active = [job for job in explorer().queue.jobs() if job.is_active]
+    active = explorer().queue.active()
     if any(explorer().queue.config(job) == config for job in active):
         st.info("This training is under way.")
     elif st.button(label, type="primary"):
