@@ -122,9 +122,7 @@ def _show_evaluations(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:
     _show_point(evaluations, run, result, fvu)
     _show_table(runs, evaluations)
     _show_details(runs, labels)
-    show_probing(
-        loaded_run(runs[runs["run_id"] == st.session_state[_LOOKED_AT]].iloc[0]["directory"])
-    )
+    show_probing(run)
 
 
 def _follow_point(evaluations: pd.DataFrame) -> None:
