@@ -12,35 +12,18 @@ from itda_core.runs.labels import LABELS_FILE, Change, Label, read_labels_file
 from pages.components.explorer import Explorer
 from tests.support import dying
 from tests.support.dying import Moments, Trouble
+from tests.support.stand_in import stand_in
 
 N_KILLS = int(os.environ.get("ITDA_FAULT_KILLS", 3))
 N_JOBS = 3
 SECONDS = 60.0
 """For jobs of a fifth of a second, on a machine that is busy with other things"""
-STAND_IN = """#!{python}
-import pathlib, sys, time
-from itda_core.jobs.claim import claim_job
-from itda_core.errors import ItdaError
-directory = pathlib.Path(sys.argv[sys.argv.index("--progress") + 1]).parent
-try:
-    claim_job()
-except ItdaError as error:
-    sys.exit(str(error))
-with (directory / "begun").open("a") as file:
-    file.write("once\\n")
-time.sleep(0.2)
-with (directory / "progress.jsonl").open("a") as file:
-    file.write('{{"stage": "done"}}\\n')
-"""
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
 
 
 @pytest.fixture
 def program(tmp_path):
-    file = tmp_path / "stand-in"
-    file.write_text(STAND_IN.format(python=sys.executable))
-    file.chmod(0o755)
-    return file
+    return stand_in(tmp_path / "stand-in", "'once'", "time.sleep(0.2)")
 
 
 def test_no_job_is_lost_or_done_twice(tmp_path, program):

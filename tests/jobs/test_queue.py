@@ -23,6 +23,7 @@ from itda_core.runs.latent_scores import SCORES_FILE
 from itda_core.runs.results import read_evaluation
 from itda_core.runs.run import list_runs
 from itda_core.runs.workspace import interrupted_trainings
+from tests.support.stand_in import stand_in
 from tests.support.trained_runs import assert_same_runs, long_config, tiny_config, trained
 from tests.support.waiting import ended, now, wait_until
 
@@ -395,21 +396,9 @@ queue = jobs.JobQueue(Path(sys.argv[1]) / "jobs", Path(sys.argv[1]) / "runs")
 queue.enqueue("models", [], "Models")
 queue._thread.join()
 """
-CLAIMS_AND_WAITS = """#!{python}
-import os, pathlib, sys, time
-from itda_core.jobs.claim import claim_job
-from itda_core.errors import ItdaError
-directory = pathlib.Path(sys.argv[sys.argv.index("--progress") + 1]).parent
-try:
-    claim_job()
-except ItdaError as error:
-    sys.exit(str(error))
-with (directory / "begun").open("a") as file:
-    file.write(f"{{os.getpid()}}\\n")
+WAITS = """
 while not (directory / "stop").exists():
     time.sleep(0.02)
-with (directory / "progress.jsonl").open("a") as file:
-    file.write('{{"stage": "done"}}\\n')
 """
 
 
@@ -419,9 +408,7 @@ def test_a_job_whose_start_was_not_noted_any_more_is_run_once_and_is_done(
 ):
     """The app is killed between the start of the process and its note; the process may have had no
     time yet to say whose the job is."""
-    program = tmp_path / "stand-in"
-    program.write_text(CLAIMS_AND_WAITS.format(python=sys.executable))
-    program.chmod(0o755)
+    program = stand_in(tmp_path / "stand-in", "os.getpid()", WAITS)
     killed = [sys.executable, "-c", KILLED_BEFORE_THE_NOTE, str(tmp_path), when, str(program)]
     subprocess.run(killed, check=False, timeout=120)
     directory = tmp_path / "jobs" / "00001"
