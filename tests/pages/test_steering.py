@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from itda_core.analysis.decomposition import decompose
 from itda_core.analysis.steering import Writing, judged, steering_vector, usual_norm, write_on
@@ -122,6 +123,28 @@ def test_a_text_that_loops_is_said_to_loop_though_its_perplexity_is_low(data):
         loops = ": it loops" if share >= 0.5 else ""
         assert f"{share:.0%} of the 4-token sequences repeated{loops}" in told(app)
     assert "Where it loops, the perplexity may be low" in told(app)
+
+
+def _one_text_on_its_way_and_one_whole():
+    import numpy as np
+    import streamlit as st
+
+    from itda_core.analysis.steering import WrittenToken
+    from pages.components.decompose.written import show_text
+
+    tokens = [WrittenToken(7, " word", -1.0)]
+    with st.container():
+        show_text(tokens, 1.0, is_final=False)
+    with st.container():
+        show_text(tokens, 1.0, np.array([-2.0]))
+
+
+def test_nothing_of_the_text_before_is_left_beside_one_on_its_way():
+    """The browser shows what was there until something takes its place or the page has ended."""
+    app = AppTest.from_function(_one_text_on_its_way_and_one_whole).run()
+    assert_no_failure(app)
+    on_its_way, whole = app.main.children.values()
+    assert len(on_its_way.children) == len(whole.children)
 
 
 def test_texts_side_by_side_say_that_they_are_shorter(data):

@@ -76,7 +76,8 @@ def show_text(
     likelihood = f" · mean log-probability {_signed(mean)} nats" if tokens else ""
     st.markdown(f"**{name}**{likelihood}")
     text = "".join(token.text for token in tokens)
-    if not is_final:
+    if not is_final:  # as many elements as later, so that none of the text before is left beside it
+        st.caption("Judged by the model as it is once all is written.")
         st.text("\n".join(map(visible, text.split("\n"))) if tokens else "Generating …")
     elif not text.strip():
         st.caption("The model ends the text at once." if is_whole else "Stopped at once.")
