@@ -19,6 +19,9 @@ export PYTHONDONTWRITEBYTECODE =
 app: .venv/app.done
 	$(BIN)/python -m itda_core app --port $(PORT)
 
+# Two processes of tests on two cores: with two threads in each, half of the time went by in waiting
+# for one another. Tests of threads start their own.
+test: export OMP_NUM_THREADS = 1
 test: .venv/dev.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -1,18 +1,24 @@
 """Pages opened by AppTest, and what is looked for on them."""
 
 import base64
+import functools
 import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import streamlit as st
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from itda_core.runs.run import list_runs
 from pages.components import explorer as explorer_module
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+# Every AppTest looks through all installed packages for components; they stay what they are.
+manifest_scanner.scan_component_manifests = functools.cache(
+    manifest_scanner.scan_component_manifests
+)
 
 SPECIAL = [
     "A family 👩‍👩‍👧 and a cafe\u0301 by the river Ω, all in one line of text.",
