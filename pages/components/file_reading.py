@@ -8,6 +8,7 @@ import streamlit as st
 from itda_core.corpus.csv_files import QUOTES, SEPARATORS
 from itda_core.corpus.reading import ENCODINGS, Reading
 from pages.components.text import literal
+from pages.components.url import keep
 
 _OPEN = "as the file shows"
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar |"}
@@ -71,4 +72,5 @@ def _choose(label: str, names: dict[Any, str | None], key: str, usual: str = _OP
     options = [None, *(value for value in names if value != usual)]
     shown = {value: name or str(value).upper() for value, name in names.items()}
     usual = usual.upper() if usual != _OPEN else usual
+    keep(key)
     return st.selectbox(label, options, format_func=lambda one: shown.get(one, usual), key=key)

@@ -24,6 +24,7 @@ from itda_core.files import disk_errors_as_sentences, write_atomically
 from pages.components.explorer import explorer
 from pages.components.file_reading import ask_how_to_read, is_about_reading, on_the_page, told
 from pages.components.text import literal
+from pages.components.url import keep
 
 _KEPT_NAME = re.compile(r"([a-z0-9.-]+)-[0-9a-f]{12}((?:\.[a-z]+){1,2}\b)")
 """See `_kept`"""
@@ -44,34 +45,59 @@ def upload_texts(label: str, key: str) -> Upload | None:
 
     None while there is nothing to read yet. How the file is read is shown, and can be changed, all
     the more where it can't be told. What is wrong with a file is said in place, and rows that
-    can't be read are named.
+    can't be read are named. The file stays chosen while other pages are looked at.
     """
     file = st.file_uploader(
         label,
         type=[ending.removeprefix(".") for ending in (*FILE_ENDINGS, *PACKED_ENDINGS)],
         key=key,
+        on_change=_forget,
+        args=[key],
         help=".txt: one text a paragraph, or a line where there are no blank lines. .csv, .tsv, "
         ".jsonl and .parquet: one text a row. Text files may be packed as .gz or .zst. Rows that "
         "can't be read are left out and named.",
     )
-    if file is None:
-        return None
     try:
-        path = _kept(file)
-        key = f"{key}_{path.name}"
+        chosen = _chosen_before(key) if file is None else (_kept(file), file.name)
+    except CorpusError as error:
+        st.error(literal(str(error)))
+        return None
+    if chosen is None:
+        return None
+    st.session_state[f"_chosen_{key}"] = chosen
+    path, name = chosen
+    key = f"{key}_{path.name}"
+    try:
         how = ask_how_to_read(key, file_format(path), st.session_state.get(f"_wrong_{key}", False))
         column = _choose_column(path, how, key)
         content = _read(path, column, how)
     except CorpusError as error:
-        _say_what_is_wrong(str(error), file.name, path, key)
+        _say_what_is_wrong(str(error), name, path, key)
         return None
     texts = [text for text in content.texts if text.strip()]
-    _name_bad_rows(path, file.name, content.bad_rows)
+    _name_bad_rows(path, name, content.bad_rows)
     if not texts:
-        st.error(literal(f"{file.name} holds no text. Choose a file that does."))
+        st.error(literal(f"{name} holds no text. Choose a file that does."))
         return None
     st.caption(told(content.reading, content.column))
     return Upload(CorpusSpec(str(path), column, *dataclasses.astuple(how)), texts)
+
+
+def _chosen_before(key: str) -> tuple[Path, str] | None:
+    """The file that was chosen before another page was looked at, where it is kept, and its name.
+    The browser's field forgets it then."""
+    chosen = st.session_state.get(f"_chosen_{key}")
+    if chosen is None or not chosen[0].exists():
+        return None
+    told, away = st.columns([3, 1], vertical_alignment="center")
+    told.markdown(f"{literal(chosen[1])} is still chosen.")
+    label = "Choose no file"
+    away.button(label, key=f"forget_{key}", on_click=_forget, args=[key], width="stretch")
+    return chosen
+
+
+def _forget(key: str) -> None:
+    st.session_state.pop(f"_chosen_{key}", None)
 
 
 def as_uploaded(text: str) -> str:
@@ -122,6 +148,7 @@ def _choose_column(path: Path, how: Reading, key: str) -> str | None:
     if len(columns) < 2:
         return None
     longest_first = sorted(columns, key=lambda column: -columns[column])
+    keep(f"{key}_column")
     return st.selectbox("Column that holds the texts", longest_first, key=f"{key}_column")
 
 

@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from pages.components.file_reading import on_the_page
 from pages.components.upload import as_uploaded, corpus_name
-from tests.support.app import REPOSITORY, close_explorer
+from tests.support.app import REPOSITORY, button, close_explorer
 
 
 def script():
@@ -22,12 +22,25 @@ def script():
         st.json({"texts": upload.texts, "spec": upload.spec.to_dict()})
 
 
+def script_with_another_page():
+    import streamlit as st
+
+    from pages.components.upload import upload_texts
+    from pages.components.url import restore_kept
+
+    restore_kept()
+    if not st.toggle("another page"):
+        upload = upload_texts("Texts", key="upload")
+        if upload:
+            st.json({"texts": upload.texts, "spec": upload.spec.to_dict()})
+
+
 @pytest.fixture
 def uploaded(data_folder):
     """Opens the upload with a file."""
 
-    def run(name, content):
-        app = AppTest.from_function(script, default_timeout=60).run()
+    def run(name, content, shown=script):
+        app = AppTest.from_function(shown, default_timeout=60).run()
         app.file_uploader[0].upload(name, content, "text/plain").run()
         assert not app.exception
         return app
@@ -63,6 +76,33 @@ def test_what_was_taken_can_be_changed_and_is_part_of_the_corpus(uploaded):
     assert content["texts"] == ["text", "Hello, world", "Good, bye"]
     assert content["spec"]["header"] is False
     assert content["spec"]["column"] == "column 2"
+
+
+def test_a_file_stays_chosen_while_another_page_is_looked_at(uploaded):
+    app = uploaded("my.csv", b"id;text\n1;Hello, world\n2;Good bye\n", script_with_another_page)
+    box(app, "The first row").set_value(False).run()
+    box(app, "Column").set_value("column 1").run()
+    before = content_of(app)
+    assert before["texts"] == ["id", "1", "2"]
+    app.toggle[0].set_value(True).run()
+    assert not app.json
+    app.toggle[0].set_value(False).run()
+    assert content_of(app) == before
+    assert "my.csv" in app.markdown[0].value
+    assert "still chosen" in app.markdown[0].value
+    button(app, "Choose no file").click().run()
+    assert not app.json
+    assert not app.exception
+
+
+def test_a_file_that_is_gone_is_no_longer_chosen(uploaded, data_folder):
+    app = uploaded("my.txt", b"Hello, world", script_with_another_page)
+    app.toggle[0].set_value(True).run()
+    [kept] = (data_folder / "corpora").iterdir()
+    kept.unlink()
+    app.toggle[0].set_value(False).run()
+    assert not app.json
+    assert not app.exception
 
 
 def test_what_is_unclear_is_asked_for_and_read_once_it_is_said(uploaded):
