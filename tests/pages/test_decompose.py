@@ -20,6 +20,7 @@ from pages.components.decompose.terms import latents_of
 from tests.support.app import (
     assert_no_failure,
     close_explorer,
+    drawn,
     metrics,
     newest,
     open_page,
@@ -90,6 +91,19 @@ def test_a_stored_prompt_too_long_for_the_link_is_in_it_by_its_id(data, monkeypa
     text, known = app.text_area(key="text").value, app.session_state["_written_prompt"]
     assert text in stored.values()
     assert len(text) <= 20 or stored[known] == text
+
+
+def test_of_what_is_left_out_of_a_text_only_the_beginning_is_shown(data, tiny_model):
+    text = "the army and the river " * 2_000
+    run = newest(data, 2)
+    read = max(end for _, end in decompose(run.dictionary(), tiny_model, text, run.config).spans())
+    app = open_page("decompose", run=run.run_id)
+    app.text_area(key="text").set_value(text).run()
+    assert_no_failure(app)
+    [row] = drawn(app, f"strip_{hash(text)}")["rows"]
+    assert 100 < read < len(text) / 2
+    assert row["after"] == f"{text[read : read + 80]} …"
+    assert any("the rest of it is left out" in one.value for one in app.warning)
 
 
 def test_a_text_too_long_for_the_link_is_kept_and_found_by_it(data):

@@ -35,6 +35,8 @@ _HELP = (
     "Hatched tokens are not decomposed: the first position of a text carries no content."
 )
 
+_REST_CHARACTERS = 80
+"""Shown of what is left out of a text that is too long"""
 _WORST = 5
 _WORST_HELP = (
     "The tokens of this text of which the terms leave the largest share of the squared norm, "
@@ -174,8 +176,14 @@ def _strip_row(result: Decomposition, shading: Shading) -> dict:
     dimmed = [position for position in range(len(spans)) if position not in told]
     names = ["" if end > start else result.token_text(n) for n, (start, end) in enumerate(spans)]
     return token_row(
-        result.text, spans, shading.colours(), hovers, dimmed=dimmed, breaks=True, names=names
+        _as_read(result), spans, shading.colours(), hovers, dimmed=dimmed, breaks=True, names=names
     )
+
+
+def _as_read(result: Decomposition) -> str:
+    """The text; of one that is longer than what is decomposed only how the rest begins."""
+    end = max(end for _, end in result.spans()) + _REST_CHARACTERS
+    return f"{result.text[:end]} …" if result.is_cut and end < len(result.text) else result.text
 
 
 def _told_of_tokens(result: Decomposition) -> dict[int, list[str]]:
