@@ -52,10 +52,12 @@ from itda_core.model.weight_files import StoredTensor, stored_tensors
 
 _PROBE_SHAPE = (512, 1_024, 1_024)
 """A product of an MLP's size, some milliseconds."""
+_SMALL_SHAPE = (32, 1_024, 1_024)
+"""What is tried before, since the other takes seconds where bfloat16 is only imitated."""
 _WORTH_IT = 1.3
 """A gain in speed for which rounding to eight bits is accepted."""
-_IMITATED = 30.0
-"""How much slower bfloat16 is, once tried, where no noise can be the reason."""
+_IMITATED = 10.0
+"""How much slower bfloat16 is, at its best of three times, where no noise can be the reason."""
 
 
 @alone
@@ -366,16 +368,23 @@ def _is_bfloat16_faster(device: str) -> bool:
 
 
 def _product_seconds(device: str) -> dict[torch.dtype, float]:
-    """How long a product takes in each type, the types in turn; less often where bfloat16 is
-    only imitated, which takes seconds."""
+    """How long a product takes in each type: a small one where that is
+    enough to know."""
+    seconds = _best_seconds(device, _SMALL_SHAPE, draws=3)
+    if seconds[torch.bfloat16] > _IMITATED * seconds[torch.float32]:
+        return seconds
+    return _best_seconds(device, _PROBE_SHAPE, draws=5)
+
+
+def _best_seconds(device: str, shape: tuple[int, int, int], draws: int) -> dict[torch.dtype, float]:
+    """The shortest time of a product in each type, the types in turn. shape: its rows, what is
+    summed over, its columns."""
     a, b = (
-        torch.ones(_PROBE_SHAPE[:2], dtype=torch.float32, device=device),
-        torch.ones(_PROBE_SHAPE[1:], dtype=torch.float32, device=device),
+        torch.ones(shape[:2], dtype=torch.float32, device=device),
+        torch.ones(shape[1:], dtype=torch.float32, device=device),
     )
     seconds = {torch.float32: math.inf, torch.bfloat16: math.inf}
-    for count in range(5):
-        if count and seconds[torch.bfloat16] > _IMITATED / count * seconds[torch.float32]:
-            break
+    for _ in range(draws):
         for kind in seconds:
             x, y = a.to(kind), b.to(kind)
             started = time.perf_counter()

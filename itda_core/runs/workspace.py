@@ -12,12 +12,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from itda_core.config import TrainConfig
-from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError, RunError, TrainingHeld, first_line
 from itda_core.files import (
     disk_errors_as_sentences,
@@ -29,6 +28,9 @@ from itda_core.files import (
 from itda_core.leftovers import remove_leftovers
 from itda_core.runs.rows import RowFile
 from itda_core.sealed import faults, seal
+
+if TYPE_CHECKING:
+    from itda_core.dictionary.dictionary import Dictionary
 
 _PATIENCE = 0.1
 """Seconds to try for a lock: whoever asks only whether it is held has it for less, and whoever
@@ -103,7 +105,7 @@ class Workspace:
                 self.directory,
             )
 
-    def save_checkpoint(self, number: int, dictionaries: dict[int, Dictionary], state: dict):
+    def save_checkpoint(self, number: int, dictionaries: dict[int, "Dictionary"], state: dict):
         """Keep the dictionaries and the state after window `number`, with digests; then drop all
         older ones but the one before, for when this one is damaged. Raises TrainingHeld as
         `check_mine` does."""
@@ -124,7 +126,7 @@ class Workspace:
         for path in older[:-1]:
             shutil.rmtree(path, ignore_errors=True)
 
-    def load_checkpoint(self) -> tuple[dict[int, Dictionary], dict] | None:
+    def load_checkpoint(self) -> tuple[dict[int, "Dictionary"], dict] | None:
         """The dictionaries by layer and the state of the newest checkpoint that is whole, if there
         is one; those that are not are dropped, and `notes` says so. Raises RunError where one can't
         be read now, for want of rights, memory or a disk that answers: it stays."""
@@ -146,8 +148,11 @@ class Workspace:
         self._say_dropped(reasons, "It starts anew.")
         return None
 
-    def _read_checkpoint(self, checkpoint: Path) -> tuple[dict[int, Dictionary], dict]:
+    def _read_checkpoint(self, checkpoint: Path) -> tuple[dict[int, "Dictionary"], dict]:
         """Raises what is wrong with it."""
+        # Here, since it brings torch in: trainings are listed before anybody needs that.
+        from itda_core.dictionary.dictionary import Dictionary
+
         for name, error in faults(checkpoint).items():
             raise why_unreadable(checkpoint / name, error, "") from error
         state = read_json(checkpoint / "state.json")

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -55,6 +57,22 @@ def test_a_folder_in_order_has_nothing_to_mend_and_is_left_as_it_is(cli, data):
     assert told(cli) == (0, [])
     assert told(cli, "--deep") == (0, [])
     assert content_of(data) == before
+
+
+_LOADED = """
+import sys
+from itda_core.cli.main import main
+code = main(["doctor", "--json"])
+print(code, *sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr)
+"""
+
+
+def test_what_takes_seconds_to_import_is_left_alone_but_for_torch():
+    ran = subprocess.run([sys.executable, "-c", _LOADED], capture_output=True, text=True)
+    code, *loaded = ran.stderr.split()
+    assert code in "01", ran.stderr
+    assert "torch" in loaded
+    assert not {"transformers", "numba", "streamlit", "plotly", "sklearn"} & {*loaded}
 
 
 def test_an_empty_folder_has_nothing_to_mend(cli):

@@ -79,10 +79,11 @@ def test_a_model_loaded_by_its_name_alone_is_float32(probe, tiny_model_folder):
 @pytest.mark.parametrize(
     ("float32", "bfloat16", "faster"),
     [
-        ([9, 4, 5, 7, 8], [3, 8, 9, 9, 9], True),  # 4 > 1.3 * 3: the best of each counts
-        ([9, 3.8, 5, 7, 8], [9, 9, 9, 9, 3], False),
-        ([4], [400], False),  # only imitated: once is enough to know
-        ([9, 4], [100, 100], False),
+        # Three of a small product, then five of the one that counts: the best of each.
+        ([1, 1, 1, 9, 4, 5, 7, 8], [2, 2, 2, 3, 8, 9, 9, 9], True),  # 4 > 1.3 * 3
+        ([1, 1, 1, 9, 3.8, 5, 7, 8], [2, 2, 2, 9, 9, 9, 9, 3], False),
+        ([1, 1, 1, 4, 4, 4, 4, 4], [90, 9, 90, 3, 3, 3, 3, 3], True),  # compiled first
+        ([9, 1, 9], [40, 30, 11], False),  # only imitated: the small one is enough to know
     ],
 )
 def test_bfloat16_has_to_be_worth_it_on_a_cpu(monkeypatch, float32, bfloat16, faster):
