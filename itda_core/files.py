@@ -151,6 +151,19 @@ def disk_error(error: OSError, folder: Path) -> ItdaError | None:
     return None
 
 
+def why_closed(folder: Path) -> str:
+    """Why nothing can be kept in a folder that is there and can be read, a sentence; "" of any
+    other."""
+    if not os.access(folder, os.R_OK | os.X_OK) or os.access(folder, os.W_OK | os.X_OK):
+        return ""
+    is_read_only = hasattr(os, "statvfs") and os.statvfs(folder).f_flag & os.ST_RDONLY
+    what = os.strerror(errno.EROFS if is_read_only else errno.EACCES)
+    return (
+        f"{folder} can't be written to ({what}): what is there can be looked at, and nothing can "
+        "be kept. Change its rights, or set ITDA_DATA to another folder."
+    )
+
+
 def system_error(error: BaseException, folder: Path) -> ItdaError | None:
     """What the operating system refused where nobody expected it, as a sentence: memory, or the
     disk of the file that the error names, else of `folder`. None where it is something else."""

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,10 +65,12 @@ class JobQueue:
         runs: Path,
         on_change: Callable[[], Any] = lambda: None,
         scores: bool = False,
+        closed: str = "",
     ):
         """on_change: called from the queue's thread about twice a second while a job runs, and
         every few seconds otherwise; scores: whether the runs of a training that ends are scored,
-        by a job of its own."""
+        by a job of its own; closed: why nothing can be kept in the folder. Then its jobs, of
+        another explorer perhaps, are shown and left alone, and what would write raises that."""
         self.folder, self.runs, self.on_change, self._scores = folder, runs, on_change, scores
         self._lock = threading.RLock()
         self._processes: dict[str, subprocess.Popen] = {}
@@ -77,9 +79,11 @@ class JobQueue:
         self._places: Places | None = None
         self._opened = time.monotonic()
         self._closed = threading.Event()
-        with disk_errors_as_sentences(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        self._take_over()
+        self._refusal = closed
+        if not closed:
+            with disk_errors_as_sentences(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            self._take_over()
         self._thread = threading.Thread(target=self._watch, name="jobs", daemon=True)
         self._thread.start()
 
@@ -191,7 +195,7 @@ class JobQueue:
 
     def _enqueue(self, job: Job, config: TrainConfig | None, listed: str | None = None) -> Job:
         """listed: the list of trainings of a job that has one."""
-        with self._lock, disk_errors_as_sentences(self.folder):
+        with self._lock, self._written():
             job = replace(job, job_id=self._new_id())
             directory = self.folder / job.job_id
             directory.mkdir()
@@ -205,6 +209,14 @@ class JobQueue:
                 shutil.rmtree(directory, ignore_errors=True)
                 raise
         return job
+
+    @contextlib.contextmanager
+    def _written(self) -> Iterator[None]:
+        """Around what writes: raises ItdaError where the folder refuses."""
+        if self._refusal:
+            raise ItdaError(self._refusal)
+        with disk_errors_as_sentences(self.folder):
+            yield
 
     def jobs(self) -> list[Job]:
         """All jobs, in the order in which they were submitted."""
@@ -309,7 +321,7 @@ class JobQueue:
 
     def cancel(self, job_id: str) -> None:
         """Take a job out of the queue, or stop its process; a training keeps a checkpoint."""
-        with self._lock, disk_errors_as_sentences(self.folder):
+        with self._lock, self._written():
             job = self._get(job_id)
             if job.state == "queued":
                 self._save(replace(job, state="cancelled", ended=time.time()))
@@ -330,7 +342,7 @@ class JobQueue:
     def forget(self, job_id: str) -> None:
         """Remove an ended job from the list; one whose process is still stopping stays. It is gone
         at once, even if clearing it is interrupted."""
-        with self._lock, disk_errors_as_sentences(self.folder):
+        with self._lock, self._written():
             job = self._get(job_id)
             if not job.is_active and (job.pid is None or job.ended):
                 hidden = self.folder / temporary_name(f"deleted-{job_id}")
@@ -372,6 +384,8 @@ class JobQueue:
 
     def _step(self) -> bool:
         """Notice the ends of jobs, start the next ones; true where there is anything to show."""
+        if self._refusal:
+            return False
         queued = [job for job in self.jobs() if job.state == "queued" and not job.ray]
         places = self._known_places(is_asked=bool(queued))
         memory = self._free_memory(queued, places)

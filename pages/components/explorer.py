@@ -21,6 +21,7 @@ from itda_core.errors import (
     StoreOutdatedError,
 )
 from itda_core.events import tell, tell_error
+from itda_core.files import why_closed
 from itda_core.jobs.queue import JobQueue
 from itda_core.leftovers import leftovers_of_data, remove
 from itda_core.model.built_in import is_installed
@@ -29,6 +30,7 @@ from itda_core.runs.labels import Change, add_changes, labels_file
 from itda_core.runs.run import delete_run
 from itda_core.runs.watching import DigestWatch
 from itda_core.settings import MAX_COUNT, Setting
+from itda_core.store.apart import StoreApart
 from itda_core.store.store import FILE_NAME, Rebuilt, Store, rebuild, rebuild_all
 
 DEMO_MODEL = "smollm2-135m"
@@ -45,17 +47,22 @@ class Explorer:
         if os.environ.get("ITDA_DEMO"):  # a wrong size is told before anything is opened
             demo_config((0,))
         self.data = data
+        self.closed = why_closed(data)
+        """why nothing can be kept here; "" where it can"""
         self.runs_folder = data / "runs"
         self.import_error = self.names_error = ""
         self._names: dict[str, str] = {}
         self._names_seen: tuple[int, int] | None = None
-        left = leftovers_of_data(data)
+        left = [] if self.closed else leftovers_of_data(data)
         remove(left)
         self.store = self._open_store(data / FILE_NAME)
         self._import_finished()
         self._watch = DigestWatch(self.runs_folder)
-        self.queue = JobQueue(data / "jobs", self.runs_folder, self._import_finished, scores=True)
-        if os.environ.get("ITDA_DEMO") and self.is_new and is_installed(DEMO_MODEL):
+        self.queue = JobQueue(
+            data / "jobs", self.runs_folder, self._import_finished, scores=True, closed=self.closed
+        )
+        wants_demo = os.environ.get("ITDA_DEMO") and not self.closed
+        if wants_demo and self.is_new and is_installed(DEMO_MODEL):
             self.start_demo()
         self._watch.start()
         tell("opened", data=data, runs=len(self.store.runs.table()), leftovers_removed=len(left))
@@ -63,7 +70,10 @@ class Explorer:
         atexit.register(self.close)
 
     def _open_store(self, path: Path) -> Store:
-        """The database; one of an older version is made anew from the run directories."""
+        """The database; one of an older version is made anew from the run directories. Of a folder
+        that can only be read it lies elsewhere."""
+        if self.closed:
+            return StoreApart(path)
         try:
             return Store(path)
         except StoreOutdatedError:
@@ -74,12 +84,14 @@ class Explorer:
     @property
     def troubles(self) -> list[str]:
         """What is stored and can't be used, a text each: once, however many have come upon it."""
-        told = [error for error in (self.import_error, self.names_error) if error]
+        known = (self.closed, self.import_error, self.names_error)
+        told = [error for error in known if error]
         others = [*self._watch.found, *map(str, self.queue.damaged())]
         return told + [other for other in others if not any(other in one for one in told)]
 
     def rebuild(self) -> Rebuilt:
         """Make the database anew, whatever has become of it."""
+        self._check_open()
         self.store.close()
         try:
             return _told(rebuild_all(self.data / FILE_NAME, self.runs_folder))
@@ -106,6 +118,7 @@ class Explorer:
     def keep_changes(self, changes: list[Change]) -> None:
         """Keep what was written about latents, in the file first, with where their sources stand
         and what they were moved from. Raises ItdaError where it is not kept, or not shown."""
+        self._check_open()
         # What the file has lost goes back first, so that these are newer by any clock.
         self.store.index.import_labels(self.runs_folder)
         add_changes(labels_file(self.runs_folder), self.store.labels.with_places(changes))
@@ -130,15 +143,23 @@ class Explorer:
 
     def keep_name(self, run_id: str, name: str) -> None:
         """Call a dictionary so. Raises ItdaError where the name can't be kept."""
+        self._check_open()
         keep_name(names_file(self.runs_folder), run_id, name)
 
     def delete(self, run_id: str) -> None:
-        """Remove a run's directory, its rows and its name; a damaged directory goes too."""
+        """Remove a run's directory, its rows and its name; a damaged directory goes too. Raises
+        ItdaError where the folder refuses."""
+        self._check_open()
         delete_run(self.runs_folder / run_id)
         if run_id in self.names:
             self.keep_name(run_id, "")
         self.store.index.forget_run(run_id)
         tell("run-deleted", run=run_id)
+
+    def _check_open(self) -> None:
+        """Raises ItdaError where nothing can be kept."""
+        if self.closed:
+            raise ItdaError(self.closed)
 
     def _import_finished(self) -> None:
         try:

@@ -1,5 +1,6 @@
-"""A data folder that can only be read, or can't: pages open or say so in a sentence, nothing is
-lost, and nothing advises to delete what a right brings back."""
+"""A data folder that can only be read: all pages open, Overview says so, and what would write says
+why it does not. One that can't be read: pages say so in a sentence. Nothing is lost, and nothing
+advises to delete what a right brings back."""
 
 import os
 import re
@@ -9,6 +10,7 @@ import traceback
 
 import pytest
 
+from itda_core.errors import ItdaError
 from itda_core.runs.labels import Change, Label, add_changes, labels_file
 from itda_core.runs.run import list_runs
 from itda_core.store.store import FILE_NAME, Store
@@ -57,24 +59,59 @@ def test_pages_of_a_closed_folder_say_so(data, name):
 
 
 def _look(folder, _sender, closed):
-    """Of a child: all pages, and what they say."""
-    from tests.support.app import open_page_anyhow
-
+    """Of a child: all pages, what they say, and what writes."""
     try:
         closed(folder)
     except OSError as error:
         print(error)
         return CANT
     try:
-        for name in PAGES:
-            said = open_page_anyhow(name)
-            print(name, said)
-            for text in said:
-                assert "Traceback" not in text, (name, text)
-                assert "could not be shown" not in text, (name, text)
-                assert not re.search("[Dd]elete", text), (name, text)
-            assert any("can't be written to" in text for text in said), (name, said)
+        said = _said_by_pages()
+        if os.access(folder, os.R_OK | os.X_OK):
+            assert [name for name in PAGES if said[name]] == ["overview"]
+            [told] = said["overview"]
+            assert "can't be written to" in told
+            _assert_all_is_there_and_nothing_kept(folder)
+        else:
+            assert all("can't be written to" in "".join(texts) for texts in said.values())
     except Exception:
         traceback.print_exc()
         return 1
     return 0
+
+
+def _said_by_pages():
+    from tests.support.app import open_page_anyhow
+
+    said = {name: open_page_anyhow(name) for name in PAGES}
+    for name, texts in said.items():
+        print(name, texts)
+        for text in texts:
+            assert "Traceback" not in text, (name, text)
+            assert "could not be shown" not in text, (name, text)
+            assert not re.search("[Dd]elete", text), (name, text)
+    return said
+
+
+def _assert_all_is_there_and_nothing_kept(folder):
+    from pages.components.explorer import explorer
+
+    here = explorer()
+    [run, *others] = list_runs(folder / "runs")
+    assert len(here.store.runs.table()) == 1 + len(others)
+    shown = here.store.labels.shown(run.run_id)
+    assert shown["label"].tolist() == ["war"]
+    label = Label(run.run_id, 3, shown["prompt_id"][0], int(shown["position"][0]), "peace")
+    for write in (
+        lambda: here.keep_changes([Change(label)]),
+        lambda: here.keep_name(run.run_id, "mine"),
+        lambda: here.delete(run.run_id),
+        lambda: here.queue.submit(run.config),
+        lambda: here.queue.submit_evaluation([run]),
+        here.rebuild,
+    ):
+        with pytest.raises(ItdaError) as raised:
+            write()
+        assert str(raised.value) == here.closed
+    assert len(here.store.runs.table()) == 1 + len(others)
+    here.close()

@@ -638,3 +638,41 @@ def test_a_line_of_progress_has_all_that_pages_ask_for():
     said = Progress("training", tokens=5, fraction=0.5, mean_error={3: 0.25}).to_dict()
     assert Progress.read_line(json.dumps(said).encode()) == {**said, "mean_error": {"3": 0.25}}
     assert Progress.read_line(b'{"stage": "done"}') == Progress("done").to_dict()
+
+
+# In a folder that can only be read
+
+
+def test_a_closed_folder_shows_the_jobs_of_another_explorer_and_leaves_them_alone(
+    tmp_path, monkeypatch
+):
+    """The other one runs a job, and has one that waits."""
+    folder, why = tmp_path / "jobs", "the folder can't be written to"
+    with monkeypatch.context() as patch:
+        patch.setattr(JobQueue, "_step", lambda _self: False)
+        other = JobQueue(folder, tmp_path)
+        running, waiting = other.enqueue("models", [], "first"), other.enqueue("models", [], "next")
+        other._save(replace(running, state="running", pid=4_194_999))
+        other.close()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    told = []
+    queue = JobQueue(folder, tmp_path, lambda: told.append(1), closed=why)
+    wait_until(lambda: len(told) > 1)  # what another one trains is taken in
+    assert [job.state for job in queue.active()] == ["running", "queued"]
+    for write in (
+        lambda: queue.enqueue("models", [], "third"),
+        lambda: queue.cancel(running.job_id),
+        lambda: queue.resume(waiting.job_id),
+        lambda: queue.forget(running.job_id),
+    ):
+        with pytest.raises(ItdaError, match=why):
+            write()
+    queue.close()
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_closed_folder_without_jobs_has_none(tmp_path):
+    queue = JobQueue(tmp_path / "jobs", tmp_path, closed="can't be written to")
+    assert queue.jobs() == queue.active() == []
+    queue.close()
+    assert not (tmp_path / "jobs").exists()
