@@ -26,6 +26,7 @@ from itda_core.files import (
     disk_errors_as_sentences,
     newest_lines,
     read_json,
+    rename_whole,
     why_unreadable,
     write_atomically,
     write_json,
@@ -198,16 +199,20 @@ class JobQueue:
         with self._lock, self._written():
             job = replace(job, job_id=self._new_id())
             directory = self.folder / job.job_id
-            directory.mkdir()
+            temporary = self.folder / temporary_name(job.job_id)
+            temporary.mkdir()
             try:
                 if config:
-                    write_json(directory / "config.json", config.to_dict())
+                    write_json(temporary / "config.json", config.to_dict())
                 if listed is not None:
-                    write_atomically(directory / LIST_FILE, listed.encode())
-                self._save(job)
+                    write_atomically(temporary / LIST_FILE, listed.encode())
+                write_json(temporary / "job.json", asdict(job))
+                rename_whole(temporary, directory)
             except BaseException:
-                shutil.rmtree(directory, ignore_errors=True)
+                for path in (temporary, directory):
+                    shutil.rmtree(path, ignore_errors=True)
                 raise
+            self._note(job)
         return job
 
     @contextlib.contextmanager
@@ -565,6 +570,10 @@ class JobQueue:
 
     def _save(self, job: Job) -> None:
         write_json(self.folder / job.job_id / "job.json", asdict(job))
+        self._note(job)
+
+    def _note(self, job: Job) -> None:
+        """Tell the state of a job where it is a new one."""
         if self._told.get(job.job_id) != job.state:
             self._told[job.job_id] = job.state
             level = logging.ERROR if job.state == "failed" else logging.INFO

@@ -34,6 +34,8 @@ def test_no_job_is_lost_or_done_twice(tmp_path, program):
         folder = tmp_path / f"killed-{moment}"
         first = dying.live(_live, folder, program, Trouble(moment), True)
         assert first.code == dying.KILLED, (moment, first.printed)
+        folders = (folder / "jobs").glob("[!.]*")
+        assert all((path / "job.json").exists() for path in folders), moment
         # The one that takes over is killed, too: soon, since it has less to do.
         dying.live(_live, folder, program, Trouble(1 + number % 5), False)
         last = dying.live(_live, folder, program, None, False)
@@ -50,6 +52,7 @@ def _assert_all_done_once(folder, taken, moment):
     listed, errors = jobs.listed_jobs(folder / "jobs")
     assert not errors, (moment, errors)
     assert {f"job {number}" for number in taken} <= {job.title for job in listed}, moment
+    assert {path.name for path in (folder / "jobs").iterdir()} == {job.job_id for job in listed}
     assert [job.state for job in listed] == ["done"] * len(listed), (moment, listed)
     for job in listed:
         begun = (folder / "jobs" / job.job_id / "begun").read_text().split()

@@ -640,6 +640,27 @@ def test_a_line_of_progress_has_all_that_pages_ask_for():
     assert Progress.read_line(b'{"stage": "done"}') == Progress("done").to_dict()
 
 
+# Whole or not at all
+
+
+def test_a_job_is_in_sight_once_all_its_files_are_there(tmp_path, monkeypatch, tiny_model_folder):
+    """A process that is killed while it writes leaves what the next start removes."""
+    seen, write = [], jobs_module.write_json
+
+    def watched(path, content):
+        seen.append([one.name for one in (tmp_path / "jobs").glob("[!.]*")])
+        write(path, content)
+
+    monkeypatch.setattr(JobQueue, "_step", lambda _self: False)
+    monkeypatch.setattr(jobs_module, "write_json", watched)
+    queue = JobQueue(tmp_path / "jobs", tmp_path)
+    job = queue.submit(tiny_config(tiny_model_folder, tmp_path / "some file.txt"))
+    queue.close()
+    assert seen == [[], []]
+    there = (tmp_path / "jobs" / job.job_id).iterdir()
+    assert sorted(path.name for path in there) == ["config.json", "job.json"]
+
+
 # In a folder that can only be read
 
 
