@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from itda_core.errors import StoreError, StoreNotOursError, StoreOutdatedError
 from itda_core.files import disk_errors_as_sentences
+from itda_core.store.gate import Gate
 from itda_core.store.namesake_tables import NAMESAKE_TABLES
 from itda_core.store.score_tables import SCORE_TABLES
 from itda_core.store.strong_tables import STRONG_OF_ALL_RUNS, STRONG_TABLES
@@ -125,21 +126,37 @@ class Database:
     def __init__(self, path: Path | str = ":memory:"):
         """Open or make the database. Raises StoreError where it is locked, damaged or newer."""
         self.path = path
-        self._connection = connect(path)
+        self._gate = Gate()
         self._writing = threading.Lock()
         self._known: OrderedDict[Hashable, tuple[int, Any]] = OrderedDict()
         """Answers by question, each with how often had been written when it was asked"""
         self._writes = 0
+        self._open()
+
+    def _open(self) -> None:
+        self._connection = connect(self.path)
         try:
             self._prepare()
         except BaseException as error:
             self._connection.close()
             if isinstance(error, duckdb.Error):
-                raise why_not_opened(path, str(error)) from error
+                raise why_not_opened(self.path, str(error)) from error
             raise
 
     def close(self) -> None:
         self._connection.close()
+
+    def anew(self, make: Callable[[], Any]) -> Any:
+        """What `make` gives, which makes the file anew while nobody uses it: who asks meanwhile
+        waits, and the new file answers. It is opened again whatever comes of that; where it can't
+        be, every question raises StoreDamagedError until it is made anew."""
+        with self._gate.alone():
+            self._connection.close()
+            try:
+                return make()
+            finally:
+                self._writes += 1
+                self._open()
 
     def query(self, sql: str, *values: Any, **named: Any) -> pd.DataFrame:
         """The rows of a query as a table. values: of its question marks; named: of $names."""
@@ -164,7 +181,7 @@ class Database:
     def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """One call's own. Raises StoreError, with the remedy, where the file fails."""
         try:
-            with self._connection.cursor() as cursor:
+            with self._gate.inside(), self._connection.cursor() as cursor:
                 yield cursor
         except duckdb.Error as error:
             if failed := of_the_file(self.path, error):
@@ -229,7 +246,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A cursor whose changes are kept together or not at all; one writer at a time."""
-        with self._writing, self._connection.cursor() as cursor:
+        with self._gate.inside(), self._writing, self._connection.cursor() as cursor:
             cursor.execute("BEGIN")
             try:
                 yield cursor

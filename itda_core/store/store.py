@@ -4,6 +4,7 @@ All SQL is in this package. What is stored can be made anew from the run directo
 comparisons and labels beside them.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from itda_core.runs.run import Run
@@ -45,6 +46,14 @@ class Store:
     def import_new(self, folder: Path) -> list[str]:
         """Take in every run of a folder that is not there yet, as `Index.import_new` does."""
         return self.index.import_new(folder)
+
+    def anew(self, make: Callable[[], Rebuilt]) -> Rebuilt:
+        """Have `make`, a rebuild, make the file anew, as `Database.anew` does; all is read again
+        then."""
+        try:
+            return self.database.anew(make)
+        finally:
+            self.index = Index(self.database)
 
     def close(self) -> None:
         """Let go of the database."""

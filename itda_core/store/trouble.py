@@ -80,8 +80,8 @@ def of_the_file(path: Path | str, error: duckdb.Error) -> StoreError | None:
     message = str(error)
     if isinstance(error, duckdb.ConnectionException) and "closed" in message:
         return StoreDamagedError(
-            f"{path} is closed: it is being made anew, or that has failed. Reload the page; where "
-            f"that does not help: {REBUILD}"
+            f"{path} is closed: to make it anew has failed, or the explorer ends. Reload the page; "
+            f"where that does not help: {REBUILD}"
         )
     if failed := out_of_reach(path, message):
         return failed

@@ -90,13 +90,10 @@ class Explorer:
         return told + [other for other in others if not any(other in one for one in told)]
 
     def rebuild(self) -> Rebuilt:
-        """Make the database anew, whatever has become of it."""
+        """Make the database anew, whatever has become of it; other sessions wait meanwhile."""
         self._check_open()
-        self.store.close()
-        try:
-            return _told(rebuild_all(self.data / FILE_NAME, self.runs_folder))
-        finally:
-            self.store = self._open_store(self.data / FILE_NAME)
+        path = self.data / FILE_NAME
+        return _told(self.store.anew(lambda: rebuild_all(path, self.runs_folder)))
 
     @property
     def is_new(self) -> bool:
