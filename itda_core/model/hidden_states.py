@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -104,8 +105,8 @@ class KeptStates:
         get there whole is dropped, and what was there before stays."""
         path, marker = self._path(block), self._marker(block)
         try:
-            self._write(path, states)
-            write_json(marker, {"block": block, "batches": self._name})
+            said = {"block": block, "batches": self._name, "crc32": self._write(path, states)}
+            write_json(marker, said)
         except BaseException:
             marker.unlink(missing_ok=True)
             path.unlink(missing_ok=True)
@@ -114,12 +115,17 @@ class KeptStates:
             if other not in (path, marker):
                 other.unlink(missing_ok=True)
 
-    def _write(self, path: Path, states: HiddenStates) -> None:
+    def _write(self, path: Path, states: HiddenStates) -> int:
+        """The CRC-32 of what was written."""
+        crc = 0
         with path.open("wb") as file:
             for number in range(len(self._shapes)):
-                file.write(_bytes(states.read(number).contiguous()))
+                content = _bytes(states.read(number).contiguous())
+                file.write(content)
+                crc = zlib.crc32(content, crc)
             file.flush()
             os.fsync(file.fileno())
+        return crc
 
     def newest(self) -> int | None:
         """The block whose output is there; None where nothing is that fits."""
@@ -135,13 +141,20 @@ class KeptStates:
                 blocks.append(said["block"])
         return max(blocks, default=None)
 
-    def load(self, block: int, states: HiddenStates) -> None:
-        """Take up what `save` brought to the disk."""
+    def load(self, block: int, states: HiddenStates) -> bool:
+        """Take up what `save` brought to the disk; false, and it is dropped, where that is not what
+        is there any more."""
+        written, crc = read_json(self._marker(block)).get("crc32"), 0
         with self._path(block).open("rb") as file:
             for number, shape in enumerate(self._shapes):
                 hidden = torch.empty(shape, dtype=self._dtype, device="cpu")
                 file.readinto(_bytes(hidden))
+                crc = zlib.crc32(_bytes(hidden), crc)
                 states.write(number, hidden)
+        is_whole = written in (None, crc)  # earlier versions kept none
+        if not is_whole:
+            self.remove()
+        return is_whole
 
     def remove(self) -> None:
         """Drop what is there, of whatever batches."""

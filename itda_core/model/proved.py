@@ -14,7 +14,7 @@ from torch import nn
 from itda_core.config import data_directory
 from itda_core.digests import digest
 from itda_core.errors import ModelError
-from itda_core.files import write_json
+from itda_core.files import read_json, write_json
 from itda_core.model.abilities import Abilities
 from itda_core.model.blocks import block_lists
 from itda_core.model.model import Model
@@ -165,7 +165,9 @@ def _file(identity: Identity) -> Path | None:
 def _read(file: Path | None) -> dict | None:
     """What was remembered; None where nothing was, or nothing that can be understood."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json(file)
+        if found.pop("digest") != _own_digest(found):
+            return None
         for name in ("begins_after", "step_inputs"):
             found["abilities"][name] = tuple(found["abilities"][name])
         Abilities(**found["abilities"])
@@ -187,6 +189,11 @@ def _write(file: Path | None, found: dict) -> None:
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, found)
+        write_json(file, {**found, "digest": _own_digest(found)})
     except OSError:
         return
+
+
+def _own_digest(found: dict) -> str:
+    """By which a bit that has flipped is noticed: the model is then proved anew."""
+    return digest(json.dumps(found, sort_keys=True))

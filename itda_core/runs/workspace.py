@@ -26,7 +26,7 @@ from itda_core.files import (
     write_json,
 )
 from itda_core.leftovers import remove_leftovers
-from itda_core.runs.rows import RowFile
+from itda_core.runs.rows import Checksum, RowFile, checksum_of
 from itda_core.sealed import faults, seal
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class Workspace:
         """What a person has to know of checkpoints that could not be used, a sentence each"""
         self._lock = _lock_of(self.directory)
         self._is_mine = False
+        self._rows: dict[str, RowFile] = {}
+        """Files of rows that are open, by name"""
 
     @property
     def log(self) -> Path:
@@ -118,7 +120,8 @@ class Workspace:
         temporary.mkdir()
         for layer, dictionary in dictionaries.items():
             dictionary.save(temporary / f"{layer}.safetensors")
-        arrays = {path.name: path.stat().st_size for path in self.directory.glob("*.f32")}
+        files = self.directory.glob("*.f32")
+        arrays = {path.name: self._checksum_of(path).to_dict() for path in files}
         write_json(temporary / "state.json", {**state, "arrays": arrays})
         seal(temporary)
         older = self._checkpoints()
@@ -157,10 +160,8 @@ class Workspace:
             raise why_unreadable(checkpoint / name, error, "") from error
         state = read_json(checkpoint / "state.json")
         _check_state(state)
-        sizes = {path.name: path.stat().st_size for path in self.directory.glob("*.f32")}
-        lost = [name for name, size in state["arrays"].items() if sizes.get(name, 0) < size]
-        if lost:  # without the activations kept so far there is no going on
-            raise ValueError(f"activations that it needs are gone from {', '.join(lost)}")
+        for name, written in state["arrays"].items():  # without them there is no going on
+            _check_rows(self.directory / name, written)
         files = checkpoint.glob("*.safetensors")
         return {int(path.stem): Dictionary.load(path) for path in files}, state
 
@@ -178,7 +179,15 @@ class Workspace:
         n_bytes = path.stat().st_size if path.exists() else 0
         if 4 * length * width - n_bytes > shutil.disk_usage(self.directory).free:
             raise OSError(errno.ENOSPC, "not enough space for the activations")
-        return RowFile(path, length, width)
+        self._rows[path.name] = RowFile(path, length, width)
+        return self._rows[path.name]
+
+    def _checksum_of(self, path: Path) -> Checksum:
+        """Of a file of rows as it is now."""
+        rows = self._rows.get(path.name)
+        if rows is None or rows.is_closed:
+            return checksum_of(path, path.stat().st_size)
+        return rows.checksum()
 
     def remove(self) -> None:
         """Remove the directory, unless another process has taken it up meanwhile."""
@@ -196,11 +205,22 @@ def _check_state(state: Any) -> None:
     counts = [state["parts"]] if "windows" in state else [state["window"], state["row"]]
     for name in by_layer:
         counts += [int(layer) for layer in state[name]] + list(state[name].values())
-    counts += state["arrays"].values()
+    for written in state["arrays"].values():
+        counts += [written["bytes"], written["crc32"]] if isinstance(written, dict) else [written]
     if not all(type(count) is int and count >= 0 for count in counts):
         raise ValueError("a count is none")
     if type(state["seconds"]) not in (int, float):
         raise ValueError("its seconds are no number")
+
+
+def _check_rows(path: Path, written: dict[str, int] | int) -> None:
+    """Raises ValueError where activations are not those that a checkpoint was made with. written:
+    checksum of the file as it was then, which may have grown; of an earlier version its size."""
+    size = written["bytes"] if isinstance(written, dict) else written
+    if not path.exists() or path.stat().st_size < size:
+        raise ValueError(f"activations that it needs are gone from {path.name}")
+    if isinstance(written, dict) and checksum_of(path, size).to_dict() != written:
+        raise ValueError(f"the activations in {path.name} are not what was written")
 
 
 def _may_be_whole(error: BaseException | None) -> bool:

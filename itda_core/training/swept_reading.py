@@ -61,8 +61,8 @@ class SweptPass:
         first, last = self._first_block(read), max(self._config.layers)
         self._states = self._context.model.new_states(self._context.workspace.directory)
         try:
-            if first:
-                self._on_disk.load(first - 1, self._states)
+            if first and not self._on_disk.load(first - 1, self._states):
+                first = 0
             yield from self._sweep(range(first, last + 1), read)
             self.flush()
         except GeneratorExit:

@@ -37,7 +37,7 @@ def test_a_save_that_fails_leaves_what_was_there_and_nothing_else(tmp_path):
     assert names(tmp_path) == before == ["hidden-00003", "hidden-00003.json"]
     assert kept.newest() == 3
     again = HiddenStates(0, tmp_path)
-    kept.load(3, again)
+    assert kept.load(3, again) is True
     assert all(torch.equal(again.read(number), hidden) for number, hidden in enumerate(tensors))
     again.close()
 
@@ -65,3 +65,23 @@ def test_what_can_not_be_gone_on_from_is_passed_over(tmp_path, said):
     whole = json.loads(marker.read_text())
     marker.write_text(json.dumps({**whole, **json.loads(said)}) if said[:1] == "{" else said)
     assert kept.newest() is None
+
+
+def test_a_flipped_bit_is_noticed_and_all_is_dropped(tmp_path):
+    kept = KeptStates(tmp_path, SHAPES, torch.float32)
+    kept.save(3, states_of(tmp_path, 0)[0])
+    path = tmp_path / "hidden-00003"
+    content = bytearray(path.read_bytes())
+    content[50] ^= 1
+    path.write_bytes(content)
+    assert kept.load(3, HiddenStates(2**20, tmp_path)) is False
+    assert names(tmp_path) == []
+
+
+def test_what_an_earlier_version_kept_is_taken_up(tmp_path):
+    kept = KeptStates(tmp_path, SHAPES, torch.float32)
+    kept.save(3, states_of(tmp_path, 0)[0])
+    marker = tmp_path / "hidden-00003.json"
+    said = json.loads(marker.read_text())
+    marker.write_text(json.dumps({name: said[name] for name in ("block", "batches")}))
+    assert kept.load(3, HiddenStates(2**20, tmp_path)) is True

@@ -357,6 +357,26 @@ def test_what_was_remembered_and_is_damaged_is_proved_anew(tmp_path, data_folder
     assert file.read_text() == whole
 
 
+@pytest.mark.parametrize("name", ["d_model", "blocks", "ce"])
+def test_what_was_remembered_is_believed_as_it_was_written_alone(tmp_path, data_folder, name):
+    """A bit that has flipped leaves JSON that can be understood, and says something else."""
+    folder = str(save_tiny_model(tmp_path))
+    first = load_model(folder, device="cpu")
+    [file] = (data_folder / "cache" / "proofs").iterdir()
+    whole = file.read_text()
+    said = json.loads(whole)
+    assert said["abilities"]["begins_after"]
+    changes = {
+        "d_model": {"d_model": said["d_model"] ^ 1},
+        "blocks": {"part": said["part"] + "x"},
+        "ce": {"abilities": said["abilities"] | {"capture": "can't be captured"}},
+    }
+    file.write_text(json.dumps(said | changes[name]))
+    again = load_model(folder, device="cpu")
+    assert (again.abilities, again.d_model) == (first.abilities, first.d_model)
+    assert file.read_text() == whole
+
+
 @pytest.mark.parametrize(
     "config",
     [

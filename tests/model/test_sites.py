@@ -359,7 +359,8 @@ def test_what_an_earlier_proof_of_sites_found_is_not_believed(model, tmp_path, d
     assert model.sites
     [file] = (data_folder / "cache" / "proofs").glob("*.json")
     content = json.loads(file.read_text())
+    del content["digest"]
     content["sites"] |= {"version": 0, "places": {}}
-    file.write_text(json.dumps(content))
+    proved._write(file, content)
     again = load_model(str(tmp_path / "tiny"), device="cpu")
     assert again.sites == model.sites

@@ -1,6 +1,8 @@
 """Explored activations kept in a file: what was written is read back, across an interruption."""
 
+import binascii
 import errno
+import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import torch
 from itda_core.errors import ItdaError
 from itda_core.files import disk_errors_as_sentences
 from itda_core.runs.workspace import RowFile, Workspace
+from itda_core.sealed import DIGESTS_FILE
 
 
 def rows_of(count, width, seed=0):
@@ -144,11 +147,53 @@ def test_a_checkpoint_counts_with_the_bytes_there_are(workspace):
     content = path.read_bytes()
     for there in (content, content + b"\0", content * 4):
         path.write_bytes(there)
-        assert workspace.load_checkpoint() == ({}, {**state, "arrays": {path.name: 160}})
+        kept = {"bytes": 160, "crc32": binascii.crc32(content)}
+        assert workspace.load_checkpoint() == ({}, {**state, "arrays": {path.name: kept}})
     path.write_bytes(content[:-1])
     assert workspace.load_checkpoint() is None
     path.write_bytes(content)
     assert workspace.load_checkpoint() is None  # it was dropped
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_checkpoint_counts_with_no_other_bytes(workspace, is_open):
+    """However they came there: in order, over others, after a gap, or before this process."""
+    path, x = workspace.directory / "activations-1.f32", rows_of(40, 4)
+    path.write_bytes(x[:5].numpy().tobytes())
+    file = workspace.rows("activations-1", 40, 4)
+    for first, last in ((5, 9), (3, 12), (12, 13), (20, 30), (13, 20)):
+        file.write(first, x[first:last])
+        file.flush()
+        assert file.checksum().to_dict() == _as_it_is(path)
+    if not is_open:
+        file.close()
+    workspace.save_checkpoint(3, {}, {"window": 3, "row": 10, "bad_rows": {}, "seconds": 1.5})
+    content = bytearray(path.read_bytes())
+    assert content == x[:30].numpy().tobytes()
+    content[200] ^= 1
+    path.write_bytes(content)
+    assert workspace.load_checkpoint() is None
+    assert "the activations in activations-1.f32 are not what was written" in workspace.notes[0]
+
+
+def _as_it_is(path):
+    content = path.read_bytes()
+    return {"bytes": len(content), "crc32": binascii.crc32(content)}
+
+
+def test_a_checkpoint_of_an_earlier_version_knows_sizes_alone(workspace):
+    file = workspace.rows("activations-1", 40, 4)
+    file.write(0, rows_of(10, 4))
+    file.flush()
+    workspace.save_checkpoint(3, {}, {"window": 3, "row": 10, "bad_rows": {}, "seconds": 1.5})
+    [checkpoint] = workspace.directory.glob("checkpoint-*")
+    state = json.loads((checkpoint / "state.json").read_text())
+    state["arrays"] = {"activations-1.f32": 160}
+    (checkpoint / "state.json").write_text(json.dumps(state))
+    (checkpoint / DIGESTS_FILE).unlink()
+    assert workspace.load_checkpoint() is not None
+    (workspace.directory / "activations-1.f32").write_bytes(b"\0" * 159)
+    assert workspace.load_checkpoint() is None
 
 
 # Room on the disk

@@ -108,6 +108,27 @@ def test_a_damaged_checkpoint_is_dropped_and_the_one_before_is_used(left, undist
     assert_same_runs(folder, undisturbed)
 
 
+def test_activations_that_are_not_what_was_written_are_made_anew(left, undisturbed):
+    """A bit in what both checkpoints count on; and one in what the newest has alone."""
+    folder, training_id, checkpoints = left
+    sizes = [
+        json.loads((path / "state.json").read_text())["arrays"]["activations-0.f32"]["bytes"]
+        for path in checkpoints
+    ]
+    assert sizes[0] < sizes[1]
+    file = checkpoints[0].parent / "activations-0.f32"
+    whole = file.read_bytes()
+    for place, how_on in ((sizes[0], "It goes on from the one before."), (9, "It starts anew.")):
+        again = shutil.copytree(folder, folder.with_name(f"again-{place}"))
+        content = bytearray(whole)
+        content[place] ^= 4
+        (again / file.relative_to(folder)).write_bytes(content)
+        _, said = finished(again, training_id)
+        assert "the activations in activations-0.f32 are not what was written" in said
+        assert said.endswith(how_on)
+        assert_same_runs(again, undisturbed)
+
+
 def test_where_all_are_damaged_the_training_starts_anew_and_says_so(left, undisturbed):
     folder, training_id, checkpoints = left
     for checkpoint in checkpoints:

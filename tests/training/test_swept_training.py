@@ -131,6 +131,21 @@ def test_what_is_done_of_the_blocks_is_not_computed_again(config, tmp_path, memo
     assert set(blocks) == {2}
 
 
+def test_hidden_states_that_are_not_what_was_written_are_computed_again(
+    config, undisturbed, tmp_path, memory, monkeypatch
+):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    steps = train(config, tmp_path, "cpu", memory)
+    at = next(step.training_id for step in steps if step.block == 2)
+    steps.close()
+    [file] = [path for path in tmp_path.glob(".*/hidden-*") if not path.suffix]
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 64
+    file.write_bytes(content)
+    finish(at, tmp_path, memory)
+    assert_same_runs(tmp_path, undisturbed)
+
+
 def test_hidden_states_are_kept_until_all_is_read_and_then_dropped(
     config, undisturbed, tmp_path, memory, monkeypatch
 ):
