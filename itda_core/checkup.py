@@ -11,7 +11,7 @@ from itda_core.errors import ItdaError, StoreInUseError, StoreOutdatedError, fir
 from itda_core.files import why_unreadable
 from itda_core.jobs.queue import listed_jobs
 from itda_core.leftovers import leftovers, leftovers_of_data
-from itda_core.runs.checks import by_digests, check_run, seal_run
+from itda_core.runs.checks import by_digests, check_run, foreign_files, seal_run
 from itda_core.runs.comparisons import comparisons_folder, read_comparisons
 from itda_core.runs.given_names import names_file, read_names
 from itda_core.runs.labels import kept_labels, labels_file, read_labels_file
@@ -47,6 +47,7 @@ def check_data(data: Path, runs: Path, deep: bool = False) -> Iterator[Finding]:
     for run in listed:
         found = check_run(run, deep=True) if deep else by_digests(run.directory, only_sizes=True)
         yield from (Finding("run", str(error), ok=False) for error in found)
+        yield from _foreign(run)
     yield _digests(listed)
     for part, check in (
         ("trainings", lambda: _trainings(runs)),
@@ -104,6 +105,13 @@ def _database(looked: Looked | ItdaError | None, path: Path, listed: Sequence[Ru
 def _counted(listed: Sequence[Run], damaged: Sequence[ItdaError]) -> str:
     left = f", {len(damaged):,} that can't be used:" if damaged else ""
     return f"{len(listed):,} whole{left}"
+
+
+def _foreign(run: Run) -> Iterator[Finding]:
+    """What somebody put beside the files of a run."""
+    if names := foreign_files(run.directory):
+        told = f"not of a run, and left as found in {run.directory}: {_some(names)}"
+        yield Finding("foreign", told)
 
 
 def _digests(listed: Sequence[Run]) -> Finding:

@@ -32,10 +32,11 @@ Faults = dict[str, Exception]
 that can't be told"""
 
 
-def seal(folder: Path) -> None:
-    """Keep the digest of every file of a folder but hidden ones. Raises OSError or ValueError where
-    one can't be read."""
-    files = {name: entry_of(folder / name) for name in names_to_seal(folder)}
+def seal(folder: Path, names: Iterable[str] | None = None) -> None:
+    """Keep the digests of some files of a folder, by default of every one but hidden ones. Raises
+    OSError or ValueError where one can't be read."""
+    chosen = names_to_seal(folder) if names is None else names
+    files = {name: entry_of(folder / name) for name in chosen}
     _write(folder, {"files": files, "next": {}})
 
 

@@ -155,7 +155,7 @@ def test_a_models_folder_holds_files(tiny_model_folder, tmp_path, make):
     [
         {"num_hidden_layers": 10**7}, {"n_layer": 10**9}, {"hidden_size": 10**12},
         {"vocab_size": 10**12}, {"text_config": {"num_hidden_layers": 10**7}},
-        {"num_hidden_layers": -5},
+        {"num_hidden_layers": -5}, {"max_position_embeddings": 10**9}, {"n_positions": 10**8},
     ],
 )  # fmt: skip
 def test_a_model_of_ten_million_layers_is_refused_before_it_is_built(
@@ -187,6 +187,7 @@ def test_a_file_of_a_file_system_that_counts_no_blocks_is_read(tmp_path, monkeyp
 def test_usual_configurations_are_plausible():
     check_counts("a", {"vision_feature_layer": -2})
     check_counts("a", {"num_hidden_layers": 126, "hidden_size": 16_384, "vocab_size": 262_208})
+    check_counts("a", {"max_position_embeddings": 10_485_760})  # Llama 4 Scout
     check_counts("a", {"sliding_window": 2**31, "pad_token_id": -1, "max_window_layers": 80})
 
 

@@ -9,7 +9,10 @@ from itda_core.files import check_foreign, read_json
 _MOST_LAYERS = 10_000
 _MOST_WIDE = 10_000_000
 """Of a width, or a vocabulary: a thousand times, and thirty times, what there is today"""
-_WIDTHS = ("size", "dim", "d_model", "n_embd", "d_ff", "n_inner", "n_positions", "heads", "experts")
+_WIDTHS = ("size", "dim", "d_model", "n_embd", "d_ff", "n_inner", "heads", "experts")
+_MOST_POSITIONS = 2**24
+"""One and a half times what there is today, with which some types make tables of sines"""
+_POSITIONS = ("position_embeddings", "positions", "n_ctx")
 
 
 def check_folder(folder: Path) -> None:
@@ -36,7 +39,7 @@ def check_counts(name: str, config: Any) -> None:
     """Raises ModelError where a configuration asks for more layers, or wider ones, than any model
     has: they would be built before a weight is missed."""
     for key, value in _numbers(config):
-        most = _MOST_LAYERS if "layer" in key else _MOST_WIDE if key.endswith(_WIDTHS) else None
+        most = _most(key)
         # The number of one layer may be counted from the last: vision_feature_layer = -2.
         least = -_MOST_LAYERS if key.endswith("_layer") and key != "n_layer" else -1
         if most is not None and not least <= value <= most:
@@ -44,6 +47,15 @@ def check_counts(name: str, config: Any) -> None:
                 f"{name} can't be used: its config.json asks for {key} = {value:,}, and at most "
                 f"{most:,} is read here. Get the model again."
             )
+
+
+def _most(key: str) -> int | None:
+    """What a number of this name may be; None where it makes nothing larger."""
+    if "layer" in key:
+        return _MOST_LAYERS
+    if key.endswith(_POSITIONS):
+        return _MOST_POSITIONS
+    return _MOST_WIDE if key.endswith(_WIDTHS) else None
 
 
 def _numbers(config: Any, depth: int = 6) -> list[tuple[str, int]]:

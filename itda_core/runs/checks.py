@@ -1,5 +1,6 @@
 """Whether the files of a run are what was written: by their digests, and by what they say."""
 
+import contextlib
 import io
 import json
 from collections.abc import Iterator
@@ -13,7 +14,14 @@ from safetensors import safe_open
 from itda_core.corpus.corpus import prompt_id
 from itda_core.errors import RunError
 from itda_core.files import disk_errors_as_sentences, read_json, why_unreadable
-from itda_core.runs.run import DAMAGED, NEAR_MISS_FILE, RUN_FILES, Run, read_run
+from itda_core.runs.run import (
+    ALL_FILES,
+    DAMAGED,
+    NEAR_MISS_FILE,
+    RUN_FILES,
+    Run,
+    read_run,
+)
 from itda_core.sealed import (
     DIGESTS_FILE,
     faults,
@@ -37,6 +45,7 @@ _WHOLE_WITHOUT = (
     "Bring back a copy of it. The run is whole without it: else move it away, and have its digest "
     "forgotten: python -m itda_core doctor --seal"
 )
+_OWN_FILES = {*ALL_FILES, *_REMEDIES}
 _NOT_UNIT = 1e-4
 """How far the length of an atom may be from 1: rounding is a thousandth of that"""
 _MOST_PROBLEMS = 5
@@ -63,6 +72,16 @@ def is_vital(error: DamagedFile) -> bool:
     return error.path.name in RUN_FILES
 
 
+def foreign_files(directory: Path) -> list[str]:
+    """Files that somebody put into a run's directory: nothing is known of them, so that they can't
+    be damaged, and they are left as they are. What has a digest, as what a newer version adds, is
+    none."""
+    known = set(_OWN_FILES)
+    with contextlib.suppress(RunError):  # which is told of the digests themselves
+        known.update(sealed_names_of(directory))
+    return [name for name in names_to_seal(directory) if name not in known]
+
+
 def _error(path: Path, error: Exception) -> DamagedFile:
     remedy = DAMAGED if path.name in RUN_FILES else _REMEDIES.get(path.name, _WHOLE_WITHOUT)
     sentence = why_unreadable(path, error, remedy.format(path.parent.name))
@@ -73,6 +92,7 @@ def by_content(run: Run) -> list[DamagedFile]:
     """Why files of a run can't be what was written, by what they say themselves and of each other:
     all that tells of a run without digests."""
     found: list[DamagedFile] = []
+    left_alone = {DIGESTS_FILE, "config.json", *foreign_files(run.directory)}
     for name, check in (
         ("dictionary.safetensors", _dictionary),
         ("sources.parquet", _sources),
@@ -81,7 +101,7 @@ def by_content(run: Run) -> list[DamagedFile]:
         ("progress.jsonl", _progress),
         *((path.name, _any_file) for path in sorted(run.directory.glob("*.*"))),
     ):
-        if name in (DIGESTS_FILE, "config.json") or (run.directory / name).is_dir():
+        if name in left_alone or (run.directory / name).is_dir():
             continue
         try:
             for problem in check(run, run.directory / name):
@@ -123,10 +143,11 @@ def seal_run(directory: Path) -> bool:
     if damaged:
         raise damaged[0]
     with disk_errors_as_sentences(directory):
-        if names_to_seal(directory) == sorted(sealed_names_of(directory)):
+        names = sorted({*names_to_seal(directory)} - {*foreign_files(directory)})
+        if names == sorted(sealed_names_of(directory)):
             return False
         try:
-            seal(directory)
+            seal(directory, names)
         except ValueError as error:  # something that is no file
             raise RunError(f"{directory} can't be sealed: {error}. Move that away.") from error
     return True

@@ -12,7 +12,7 @@ from itda_core.analysis.latent_map import MAP_FILE, map_latents, read_map, save_
 from itda_core.checkup import check_data
 from itda_core.errors import RunError
 from itda_core.exchange.export import export_files
-from itda_core.runs.checks import by_content, by_digests, check_run, seal_run
+from itda_core.runs.checks import by_content, by_digests, check_run, foreign_files, seal_run
 from itda_core.runs.comparisons import comparisons_folder, read_comparisons, save_comparisons
 from itda_core.runs.results import EVALUATION_FILE, read_evaluation, save_evaluation
 from itda_core.runs.run import ALL_FILES, RUN_FILES, list_runs, read_run, survey
@@ -134,6 +134,37 @@ def test_a_folder_that_somebody_put_into_a_run_keeps_no_run_from_being_sealed(fo
     assert seal_run(run.directory)
     assert not seal_run(run.directory)
     assert by_digests(run.directory) == []
+
+
+@pytest.mark.parametrize("is_sealed", [True, False])
+def test_a_file_that_somebody_put_into_a_run_is_no_damage_and_is_left(folder, is_sealed):
+    run, *_ = list_runs(folder)
+    if not is_sealed:
+        (run.directory / DIGESTS_FILE).unlink()
+    pd.DataFrame({"latent": [10**6]}).to_parquet(run.directory / "mine.parquet")
+    (run.directory / "mine.json").write_text("{")
+    for _ in range(2):
+        assert check_run(run, deep=True) == []
+        found = list(check_data(folder.parent, folder, deep=True))
+        [told] = [one.found for one in found if one.check == "foreign"]
+        assert all(one.ok for one in found if one.check in ("run", "foreign"))
+        assert "mine.json, mine.parquet" in told
+        assert str(run.directory) in told
+        assert seal_run(run.directory) == (not is_sealed)
+        is_sealed = True
+        (run.directory / "mine.json").write_text("{}")  # and may change
+    database = Database()
+    assert run.run_id in Index(database).import_new(folder)
+    database.close()
+
+
+def test_a_file_of_a_newer_version_has_its_digest_and_can_be_damaged(folder):
+    run, *_ = list_runs(folder)
+    (run.directory / "newer.parquet").write_bytes(b"what a newer version keeps")
+    seal(run.directory)
+    assert foreign_files(run.directory) == []
+    flip(run.directory / "newer.parquet", 5, 1)
+    assert [error.path.name for error in by_digests(run.directory)] == ["newer.parquet"]
 
 
 def test_a_changed_number_that_is_still_one_is_not_shown(folder):
