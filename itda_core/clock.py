@@ -1,7 +1,7 @@
 """The time, as it is written into files."""
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
 
@@ -16,3 +16,12 @@ def now(later_than: Iterable[str] = ()) -> str:
             before = before.replace(tzinfo=UTC) if before.tzinfo is None else before
             time = max(time, before + timedelta(microseconds=1))
     return time.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def when_written(read: Callable[[], object]) -> list[str]:
+    """For `now`: the time that `read` finds in a file that is to be replaced; none where it finds
+    none, or the file can't be read, whatever it holds."""
+    with contextlib.suppress(Exception):
+        told = read()
+        return [told] if isinstance(told, str) else []
+    return []

@@ -127,8 +127,12 @@ _OF_MEMORY = (
 
 def is_of_memory(error: BaseException) -> bool:
     """Whether something failed because the memory was full, as far as its words tell."""
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or any(words in said for words in _OF_MEMORY)
+    return isinstance(error, MemoryError) or speaks_of_memory(str(error))
+
+
+def speaks_of_memory(message: str) -> bool:
+    """Whether the words of an error say that the memory was full."""
+    return any(words in message.lower() for words in _OF_MEMORY)
 
 
 def first_line(error: BaseException) -> str:

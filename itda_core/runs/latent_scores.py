@@ -6,7 +6,6 @@ scores.parquet   one row a latent, as in SCORE_COLUMNS; what it is of, as in ABO
 It names the content of the files that it was computed from, and is refused beside others.
 """
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from itda_core.clock import now
+from itda_core.clock import now, when_written
 from itda_core.digests import digest
 from itda_core.errors import RunError
 from itda_core.files import disk_errors_as_sentences, why_unreadable
@@ -78,7 +77,7 @@ def scored_digest(run: Run) -> str:
 def save_scores(run: Run, about: Mapping[str, Any], latents: Mapping[str, Any]) -> Path:
     """Keep scores; the file appears whole or not at all. about: ABOUT without `created`; latents:
     the columns of SCORE_COLUMNS, where NaN stands for null."""
-    header = {**about, "created": now(later_than=_when_written(run))}
+    header = {**about, "created": now(later_than=when_written(lambda: when_scored(run)))}
     columns = [
         pa.array(latents[name], kind, from_pandas=True) for name, kind in SCORE_COLUMNS.items()
     ]
@@ -87,13 +86,6 @@ def save_scores(run: Run, about: Mapping[str, Any], latents: Mapping[str, Any]) 
     with disk_errors_as_sentences(run.directory):
         write_headed_table(path, table, FORMAT_VERSION, {name: header[name] for name in ABOUT})
     return path
-
-
-def _when_written(run: Run) -> list[str]:
-    """When the scores that are there were made, where their file says so."""
-    with contextlib.suppress(RunError, OSError):  # whatever it holds, it is replaced
-        return list(filter(None, [when_scored(run)]))
-    return []
 
 
 def when_scored(run: Run) -> str | None:

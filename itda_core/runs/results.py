@@ -4,12 +4,11 @@ runs/<run_id>/evaluation.json    optional: a run is whole without them
               probing.json
 """
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from itda_core.clock import now
+from itda_core.clock import now, when_written
 from itda_core.errors import RunError
 from itda_core.files import disk_errors_as_sentences, json_bytes, read_json, why_unreadable
 from itda_core.runs.run import Run
@@ -54,17 +53,10 @@ def read_probing(run: Run) -> dict[str, Any] | None:
 
 def _save(run: Run, file: str, version: int, result: dict[str, Any]) -> Path:
     path = run.directory / file
-    created = now(later_than=_when_written(path))
+    created = now(later_than=when_written(lambda: read_json(path)["created"]))
     with disk_errors_as_sentences(run.directory):
         write_sealed(path, json_bytes({**result, "version": version, "created": created}))
     return path
-
-
-def _when_written(path: Path) -> list[str]:
-    """When the file that is there was written, where it says so."""
-    with contextlib.suppress(Exception):  # whatever it holds, it is replaced
-        return [read_json(path)["created"]]
-    return []
 
 
 def _read(

@@ -12,7 +12,7 @@ from itda_core.errors import (
     StoreNotOursError,
     StoreOutOfReachError,
     first_line,
-    is_of_memory,
+    speaks_of_memory,
 )
 from itda_core.files import disk_error_in
 
@@ -52,7 +52,7 @@ def why_not_opened(path: Path | str, message: str) -> StoreError:
 def out_of_reach(path: Path | str, message: str) -> StoreError | None:
     """Where the disk of the database refuses, its rights do, or the memory is full: what DuckDB
     passes on of that."""
-    if is_of_memory(Exception(message)):
+    if speaks_of_memory(message):
         return StoreOutOfReachError(
             f"There is not enough memory to use {path} ({message.splitlines()[0]}). It is left as "
             "it is: close other programs, and try again."

@@ -10,8 +10,8 @@ import streamlit as st
 from itda_core.config import layer_in_words
 from itda_core.runs.run import Run
 from pages.components.explorer import explorer
-from pages.components.text import visible
-from pages.components.upload import corpus_name
+from pages.components.text import last_part, visible
+from pages.components.upload import short_corpus_name
 from pages.components.url import follow_url, keep, write_url
 
 
@@ -170,7 +170,7 @@ def _parts(run, names: dict[str, str]) -> dict[str, str]:
         "model": _model_name(run),
         "layer": layer_of(run),
         "kind": run.method if words_of(run).is_named else "",
-        "corpus": visible(corpus_name(run.corpus).rstrip("/").split("/")[-1]),
+        "corpus": short_corpus_name(run.corpus),
         "owner": visible(run.model),
         "atoms": f"{run.atoms:,} latents",
         "l0": f"L0 {l0_text(run)}",
@@ -182,7 +182,7 @@ def _parts(run, names: dict[str, str]) -> dict[str, str]:
 
 
 def _model_name(run) -> str:
-    return visible(run.model.rstrip("/").split("/")[-1])
+    return visible(last_part(run.model))
 
 
 def _joined(parts: dict[str, str], shown: Collection[str]) -> str:

@@ -39,6 +39,11 @@ def _code_span(text: str) -> str:
     return f"{fence}{text}{fence}" if text else ""
 
 
+def last_part(name: str) -> str:
+    """Of a path, or a name of the hub, what comes after its owner or folders."""
+    return name.rstrip("/").split("/")[-1]
+
+
 def visible(text: str) -> str:
     """Line breaks, tabs and all that can't be seen as signs, so that text stays on one line."""
     return with_signs(text)

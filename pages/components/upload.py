@@ -23,7 +23,7 @@ from itda_core.errors import CorpusError
 from itda_core.files import disk_errors_as_sentences, write_atomically
 from pages.components.explorer import explorer
 from pages.components.file_reading import ask_how_to_read, is_about_reading, on_the_page, told
-from pages.components.text import literal
+from pages.components.text import last_part, literal, visible
 from pages.components.url import keep
 
 _KEPT_NAME = re.compile(r"([a-z0-9.-]+)-[0-9a-f]{12}((?:\.[a-z]+){1,2}\b)")
@@ -114,7 +114,12 @@ def corpus_name(name: str | None) -> str:
     """A corpus as every page calls it: a file without its folder, an upload as it was uploaded."""
     name = name or ""
     is_file = name.startswith(("/", "~", ".")) or "\\" in name
-    return as_uploaded(name.rstrip("/").replace("\\", "/").split("/")[-1]) if is_file else name
+    return as_uploaded(last_part(name.replace("\\", "/"))) if is_file else name
+
+
+def short_corpus_name(name: str | None) -> str:
+    """The same in a list of what tells dictionaries apart: without its owner on the hub."""
+    return visible(last_part(corpus_name(name)))
 
 
 def _say_what_is_wrong(message: str, name: str, path: Path, key: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from tests.faults.test_disks import files_of_runs, what_it_said
 from tests.faults.test_real_disks import NAMES, confined
 from tests.support import dying
-from tests.support.confined import little_memory
+from tests.support.confined import Little
 from tests.support.dying import Trouble
 from tests.support.writing_commands import assert_runs_are_whole
 
@@ -20,16 +20,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-class LittleMemory:
-    leaves_nothing = False
-
-    def __init__(self, n_bytes):
-        self.n_bytes = n_bytes
-
-    def __call__(self, _folder):
-        little_memory(self.n_bytes)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_process_without_memory_says_so(writing, name, tmp_path):
     writing.whole(name)
@@ -37,7 +27,7 @@ def test_a_process_without_memory_says_so(writing, name, tmp_path):
         folder, room = tmp_path / f"little-{number}", 2 ** (19 + number * 9 // N_SIZES)
         writing.begin(name, folder)
         before = files_of_runs(folder)
-        life = confined(writing, name, folder, LittleMemory(room))
+        life = confined(writing, name, folder, Little("memory", room))
         _assert_nothing_lost(writing, name, folder, life, before, f"{room:,} bytes")
 
 

@@ -10,7 +10,7 @@ from itda_core.cli.main import main
 from itda_core.runs.run import list_runs
 from tests.faults.test_disks import assert_says_it_in_a_sentence, files_of_runs
 from tests.support import dying
-from tests.support.confined import read_only, small_disk, small_files, without_rights_of_root
+from tests.support.confined import Little, read_only, without_rights_of_root
 from tests.support.writing_commands import KINDS, assert_runs_are_whole
 
 IS_LONG = "ITDA_FAULT_KILLS" in os.environ
@@ -45,26 +45,6 @@ def _confined(folder, _sender, confine, texts, prepare):
     if confine.leaves_nothing:
         shutil.copytree(folder, folder.with_name(f"{folder.name}-left"))
     return code
-
-
-class SmallDisk:
-    leaves_nothing = True
-
-    def __init__(self, n_bytes):
-        self.n_bytes = n_bytes
-
-    def __call__(self, folder):
-        small_disk(folder, self.n_bytes)
-
-
-class SmallFiles:
-    leaves_nothing = False
-
-    def __init__(self, n_bytes):
-        self.n_bytes = n_bytes
-
-    def __call__(self, _folder):
-        small_files(self.n_bytes)
 
 
 class ReadOnly:
@@ -102,7 +82,7 @@ def test_a_disk_that_fills_up_costs_nothing(writing, name, tmp_path):
         writing.begin(name, folder)
         before, held = files_of_runs(folder) if name in BEFORE else {}, on_disk(folder)
         room = max(2 * PAGE, (on_disk(whole) - held) * (2 * part + 1) // (2 * N_SIZES))
-        life = confined(writing, name, folder, SmallDisk(held + room))
+        life = confined(writing, name, folder, Little("disk", held + room))
         left = folder.with_name(f"{folder.name}-left")
         why = f"a disk with {room:,} free bytes"
         assert_says_it_in_a_sentence(life, why)
@@ -121,7 +101,7 @@ def test_a_limit_on_the_size_of_files_costs_nothing(writing, name, tmp_path):
         folder, why = tmp_path / f"limited-{kilobytes}", f"files of {kilobytes} KB"
         writing.begin(name, folder)
         before = {run.run_id for run in list_runs(folder / "runs")}
-        life = confined(writing, name, folder, SmallFiles(1_000 * kilobytes))
+        life = confined(writing, name, folder, Little("files", 1_000 * kilobytes))
         assert life.code, why
         assert_says_it_in_a_sentence(life, why)
         assert_runs_are_whole(folder, before, why)

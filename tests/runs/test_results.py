@@ -44,6 +44,14 @@ def test_what_is_saved_is_read_back_and_the_run_stays_whole(run, result):
     assert not list(run.directory.glob(".evaluation*"))
 
 
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"created": 5}', b'{"created": "soon"}'])
+def test_whatever_is_there_is_replaced(run, result, content):
+    (run.directory / EVALUATION_FILE).write_bytes(content)
+    save_evaluation(run, result)
+    kept = read_evaluation(run)
+    assert {name: kept[name] for name in result} == result
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

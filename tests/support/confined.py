@@ -8,6 +8,7 @@ import ctypes
 import os
 import resource
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 _NEW_VIEW, _PRIVATE, _READ_ONLY = 0x00020000, 0x44000, 1  # CLONE_NEWNS, MS_REC | MS_PRIVATE
@@ -64,6 +65,27 @@ def little_memory(n_bytes: int) -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * os.sysconf("SC_PAGE_SIZE") + n_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+
+
+@dataclass(frozen=True)
+class Little:
+    """What confines a child to so many bytes, of the disk of its folder, of each file or of
+    memory."""
+
+    of: str
+    """disk, files or memory"""
+    n_bytes: int
+
+    @property
+    def leaves_nothing(self) -> bool:
+        """Whether what the child writes goes with it."""
+        return self.of == "disk"
+
+    def __call__(self, folder: Path) -> None:
+        if self.of == "disk":
+            small_disk(folder, self.n_bytes)
+        else:
+            {"files": small_files, "memory": little_memory}[self.of](self.n_bytes)
 
 
 def _own_view() -> None:

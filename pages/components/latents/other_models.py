@@ -7,7 +7,7 @@ from pages.components.explorer import explorer
 from pages.components.latent_rows.rows import Action, Column, show_rows_of_runs
 from pages.components.latents.search import OF_ALL, USED_ON, wants_strong
 from pages.components.run_names import layer_of, run_label
-from pages.components.text import shown, visible
+from pages.components.text import last_part, shown, visible
 
 _BOTH = Action("both", "Side by side", "Show side by side with this one")
 
@@ -61,7 +61,7 @@ def _columns(table: pd.DataFrame) -> list[Column]:
 def _in_words(found: pd.DataFrame, runs: dict) -> pd.DataFrame:
     rows = [runs[run_id] for run_id in found["run_id"]]
     return found.assign(
-        model=[visible(row.model.rstrip("/").split("/")[-1]) for row in rows],
+        model=[visible(last_part(row.model)) for row in rows],
         place=[layer_of(row) for row in rows],
         percent=100 * found["density"],
         over=[_compared_in_words(row) for row in found.itertuples()],

@@ -11,8 +11,8 @@ from itda_core.digests import digest
 from itda_core.settings import MOVED, RESID_POST
 from pages.components.cached import loaded_run
 from pages.components.similarity.overlaps import RunSide
-from pages.components.text import visible
-from pages.components.upload import corpus_name
+from pages.components.text import last_part, visible
+from pages.components.upload import short_corpus_name
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def layers_text(layers: tuple[int, ...]) -> str:
 
 
 def _parts(config: TrainConfig, method: str) -> dict[str, str]:
-    model = visible(config.model.name.rstrip("/").split("/")[-1])
+    model = visible(last_part(config.model.name))
     revision = config.model.revision
     return {
         "model": f"{model} at {revision}" if revision else model,
@@ -119,7 +119,7 @@ def _parts(config: TrainConfig, method: str) -> dict[str, str]:
         "l0": f"L0 {config.l0}",
         "tokens": f"{config.max_tokens:,} tokens",
         "folder": "from a folder of activations" if config.activations else "",
-        "corpus": visible(corpus_name(config.corpus.name).rstrip("/").split("/")[-1]),
+        "corpus": short_corpus_name(config.corpus.name),
         "seed": f"seed {config.seed}",
     }
 
