@@ -37,7 +37,7 @@ def keep_text(folder: Path, text: str) -> str:
     with disk_errors_as_sentences(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            os.utime(path)
+            _note_look(path)
         else:
             write_atomically(path, content)
             _make_room(folder)
@@ -54,7 +54,7 @@ def kept_text(folder: Path, name: str) -> str | None:
             content = file.read(LONGEST_TEXT + 1)
         if digest(content, size=16) != name:
             return None
-        os.utime(path)
+        _note_look(path)
         return content.decode("utf-8", "surrogatepass")
     except (OSError, UnicodeError):
         return None
@@ -68,3 +68,9 @@ def _make_room(folder: Path) -> None:
             used[path] = path.stat().st_mtime_ns
     for path in sorted(used, key=used.get)[:-MOST_TEXTS]:
         path.unlink(missing_ok=True)
+
+
+def _note_look(path: Path) -> None:
+    """That a text was looked at; a folder that can only be read makes no room for others."""
+    with contextlib.suppress(OSError):
+        os.utime(path)

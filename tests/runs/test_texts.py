@@ -1,5 +1,6 @@
 """Texts that are too long for a link are found again by their digest, and nothing else is."""
 
+import errno
 import os
 
 import pytest
@@ -43,3 +44,14 @@ def test_there_is_an_end_to_what_is_kept(tmp_path, monkeypatch):
     assert [kept_text(tmp_path, name) for name in names] == ["text 0", None, "text 2", "text 3"]
     with pytest.raises(InputError, match="is not kept for links"):
         keep_text(tmp_path, "é" * 500_001)
+
+
+def test_a_text_in_a_folder_that_can_only_be_read_is_found(tmp_path, monkeypatch):
+    name = keep_text(tmp_path, "some text")
+
+    def refused(*_args, **_named):
+        raise PermissionError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("os.utime", refused)
+    assert kept_text(tmp_path, name) == "some text"
+    assert keep_text(tmp_path, "some text") == name
