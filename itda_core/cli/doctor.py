@@ -12,6 +12,7 @@ from typing import Any
 from itda_core.cli.console import refuse, show
 from itda_core.config import data_directory
 from itda_core.errors import InputError, first_line
+from itda_core.files import why_closed
 
 _PACKAGES = ("torch", "transformers", "streamlit", "duckdb", "plotly", "pandas", "pyarrow", "numba")
 _LEAST_FREE = 2.0
@@ -58,7 +59,7 @@ def _disk(data: Path) -> list[tuple[str, str, bool]]:
     nearest = next(path for path in [data, *data.parents] if path.exists())
     free = shutil.disk_usage(nearest).free / 1e9
     return [
-        ("data folder", str(data), True),
+        ("data folder", why_closed(data) or str(data), True),  # it may be meant so
         ("free disk", f"{free:.1f} GB", free > _LEAST_FREE),
     ]
 

@@ -75,6 +75,20 @@ def test_what_takes_seconds_to_import_is_left_alone_but_for_torch():
     assert not {"transformers", "numba", "streamlit", "plotly", "sklearn"} & {*loaded}
 
 
+def test_a_folder_that_can_only_be_read_is_named_and_may_be_meant_so(cli, data, monkeypatch):
+    access = os.access
+
+    def no_writing(path, mode, **named):
+        return not mode & os.W_OK and access(path, mode, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", no_writing)
+        code, out, _ = cli("doctor", "--json")
+    [folder] = [one for one in strict_json(out)["checks"] if one["check"] == "data folder"]
+    assert f"{data} can't be written to" in folder["found"]
+    assert (code, folder["ok"]) == (0, True)
+
+
 def test_an_empty_folder_has_nothing_to_mend(cli):
     assert told(cli) == (0, [])
     assert not (data_directory() / FILE_NAME).exists()
