@@ -4,12 +4,14 @@ A part depends on no other, so that several processes can write parts of one fol
 them all writes the index, and only then is the folder whole.
 """
 
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from itda_core.activations.folder_index import PROMPTS_FILE, TOKENS_FILE
@@ -20,6 +22,7 @@ from itda_core.model.tokens import TokenizedText, word_table
 from itda_core.settings import RESID_POST
 from itda_core.tables import write_table
 
+_CHECKSUM = "crc32"
 STORED_DTYPES = ("auto", "float32", "bfloat16", "float16")
 TOKEN_SCHEMA = pa.schema(
     [
@@ -55,16 +58,41 @@ def part_file(number: int, layer: int, site: str = RESID_POST) -> str:
 
 
 def write_rows(
-    folder: Path, file: str, rows: Mapping[str, torch.Tensor], stored: str = "auto", model: str = ""
-) -> None:
+    folder: Path, file: str, rows: Mapping[str, torch.Tensor], stored: str = "auto",
+    model: str = "", summed: bool = False,
+) -> None:  # fmt: skip
     """Write activations of a part, whole or not at all.
 
     rows: by `tensor_name`, [n_rows, d_model] float32 each, on any device. stored: the data type on
     disk; auto is that of the model, `model`, where it holds the same numbers, else float32. Raises
-    InputError where a type can't hold a number at all.
+    InputError where a type can't hold a number at all. summed: whether the file says a checksum of
+    its tensors, as `is_as_summed` checks it.
     """
     kept = {name: _stored(x.detach().cpu(), stored, model) for name, x in rows.items()}
-    write_atomically(folder / file, save(kept))
+    metadata = {_CHECKSUM: str(_checksum(kept))} if summed else None
+    write_atomically(folder / file, save(kept, metadata))
+
+
+def is_as_summed(path: Path) -> bool:
+    """Whether a file of `write_rows` holds what was written; one that says no checksum does as far
+    as it can be read. Raises OSError where the disk or its rights are in the way."""
+    try:
+        with safe_open(path, "pt") as file:
+            said = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError:
+        return False
+    return said in (None, {_CHECKSUM: str(_checksum(tensors))})
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor]) -> int:
+    """CRC-32 of what they are called and hold, in the order of the names: BLAKE2b takes three times
+    as long."""
+    found = 0
+    for name, values in sorted(tensors.items()):
+        found = zlib.crc32(f"{name} {values.dtype} {[*values.shape]}".encode(), found)
+        found = zlib.crc32(values.contiguous().view(torch.uint8).numpy(), found)
+    return found
 
 
 def _stored(x: torch.Tensor, stored: str, model: str) -> torch.Tensor:

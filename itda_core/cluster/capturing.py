@@ -90,7 +90,7 @@ class ClusterCapture:
         """The layers that each part lacks, the held-out prompts being the last part."""
         numbers = range(len(self.kept.parts) + (self.held_out is not None))
         return {
-            number: {layer for layer, rows in self._parts.items() if not rows.path(number).exists()}
+            number: {layer for layer, rows in self._parts.items() if not rows.take_up(number)}
             for number in numbers
         }
 

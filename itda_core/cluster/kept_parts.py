@@ -1,7 +1,8 @@
 """What a training over many machines keeps of its activations: rows of its plan, in parts.
 
 A part is a file for each layer in the form of a folder of activations, so that several machines
-write parts without asking each other; one that is there is whole, and is not made again.
+write parts without asking each other; one that is there is whole, and is not made again. Who goes
+on with a training looks whether a bit of it has flipped since.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
-from itda_core.activations.folder_writer import part_file, tensor_name, write_rows
+from itda_core.activations.folder_writer import is_as_summed, part_file, tensor_name, write_rows
 from itda_core.activations.plan import Plan
 from itda_core.activations.pool import sample_rows, sample_size
 from itda_core.config import TrainConfig
@@ -102,7 +103,18 @@ class PartRows:
         Raises OSError where the disk refuses."""
         counts = torch.tensor(unusable, dtype=torch.float32, device="cpu")
         tensors = {tensor_name(self.layer, self.site): rows, _UNUSABLE: counts}
-        write_rows(self.folder, self.path(part).name, tensors, model=self.dtype)
+        write_rows(self.folder, self.path(part).name, tensors, model=self.dtype, summed=True)
+
+    def take_up(self, part: int) -> bool:
+        """Whether a part is there and what was written; one that is not is removed, so that it is
+        made anew. Raises OSError where that can't be told."""
+        path = self.path(part)
+        if not path.exists():
+            return False
+        if is_as_summed(path):
+            return True
+        path.unlink(missing_ok=True)
+        return False
 
     def read(self, first: int, count: int) -> torch.Tensor:
         """Up to `count` rows from row `first` on, [n, d_model] float32 on the host."""

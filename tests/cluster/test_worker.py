@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from itda_core.activations.plan import make_plan
 from itda_core.cluster import kept_parts
@@ -90,6 +92,29 @@ def test_a_part_that_is_there_is_told_and_not_made_again(worker, plan, config, t
     again = list(worker.work("capture", ([share], True)))
     assert again == [Captured(0.0, 2, 0), Captured(0.0, 2, 1)]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("part-*")} == before
+
+
+def test_a_part_that_is_not_what_was_written_is_made_anew(worker, plan, config, tmp_path):
+    """Flipped bits anywhere, numbers and header alike; and what an earlier version wrote."""
+    kept = KeptRows(plan, config, 16)
+    share = share_of(plan, kept, 2, tmp_path)
+    list(worker.work("capture", ([share], True)))
+    rows = share.to[0]
+    path = rows.path(2)
+    whole = path.read_bytes()
+    assert rows.take_up(2)
+    for place in (*range(0, 200, 7), len(whole) // 2, len(whole) - 1):
+        content = bytearray(whole)
+        content[place] ^= 8
+        path.write_bytes(content)
+        assert not rows.take_up(2), place
+        assert not path.exists()
+    list(worker.work("capture", ([share], True)))
+    assert path.read_bytes() == whole
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, path)
+    assert rows.take_up(2)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
