@@ -13,13 +13,17 @@ _SUMS = """\
 A namesake is the latent of the same source in the other run, and the best partner where no other
 latent there correlates as well. low, high: 95 % interval. chance: where sources are permuted."""
 _COUNTS = """\
-a, b: the first run and the second. compared: namesakes that both use on these tokens; only_a,
-only_b, unused: that one uses, or none. alone_a: share of a's uses that are on tokens where b does
-not use the namesake; alone_b: of b's."""
+a, b: the first run and the second. uses: which of them count; strong ones are told from filler by
+the runs' scores. compared: namesakes that both use on these tokens; only_a, only_b, unused: that
+one uses, or none. alone_a: share of a's uses that are on tokens where b does not use the namesake;
+alone_b: of b's."""
 _CHANGED = """\
-The pairs that changed most, of those that one of the two uses on {min_uses} tokens or more. rank_a:
-place of b's latent among all of b by the correlation with a's, 1 the best; rank_b: of a's among all
-of a. density: share of the tokens that use it."""
+The pairs that changed most, of those that one of the two uses{strongly} on {min_uses} tokens or
+more. rank_a: place of b's latent among all of b by the correlation with a's, 1 the best; rank_b: of
+a's among all of a. uses_a: tokens that use a's{strongly}; uses_b: that use b's; uses_both: that use
+both."""
+
+_OF_PAIRS = "correlation", "rank_a", "rank_b", "uses_a", "uses_b", "uses_both"
 
 
 def compare_latents(options: argparse.Namespace) -> int:
@@ -68,25 +72,37 @@ def _keep(folder: Path, result: dict[str, Any]) -> str:
 def _tables(result: dict[str, Any], run: Run) -> Iterator[tuple[list[dict[str, Any]], str]]:
     """The sums, what is counted, and the latents that have changed most, each with what its columns
     are. run: the first one."""
-    from itda_core.similarity.same_latents import MIN_USES, most_changed
+    from itda_core.runs.latent_comparisons import STRONG
+    from itda_core.similarity.same_latents import MIN_STRONG_USES, MIN_USES, most_changed
 
+    by_uses = {"all": result}
+    if result["strong"] is not None:
+        by_uses["strong"] = {**result, **result["strong"]}
     names = ("value", "low", "high", "chance")
     sums = [
-        {"measure": title, **{name: result[f"{key}_{name}"] for name in names}}
+        {"measure": title, "uses": uses, **{name: of[f"{key}_{name}"] for name in names}}
         for key, title in (("best", "best partners, share"), ("median", "correlation, median"))
+        for uses, of in by_uses.items()
     ]
     yield sums, _SUMS
-    counts = ("namesakes", "compared", "only_a", "only_b", "unused", "alone_a", "alone_b")
-    yield [{name: result[name] for name in (*counts, "tokens", "unit", "prompts")}], _COUNTS
+    counts = ("compared", "only_a", "only_b", "unused", "alone_a", "alone_b")
+    counted = [
+        {"namesakes": of["namesakes"], "uses": uses}
+        | {name: of[name] for name in (*counts, "tokens", "unit", "prompts")}
+        for uses, of in by_uses.items()
+    ]
+    yield counted, _COUNTS
+    of_strong = "strong" in by_uses
+    prefix = STRONG if of_strong else ""
     tokens = run.dictionary().sources["token"].tolist()
     changed = [
         {
             "latent_a": row["latent_a"],
             "latent_b": row["latent_b"],
             "source": repr(tokens[row["latent_a"]]),
-            **{name: row[name] for name in ("correlation", "rank_a", "rank_b")},
-            **{f"density_{side}": row[f"uses_{side}"] / result["tokens"] for side in "ab"},
+            **{name: row[f"{prefix}{name}"] for name in _OF_PAIRS},
         }
-        for row in most_changed(result["latents"])
+        for row in most_changed(result["latents"], of_strong=of_strong)
     ]
-    yield changed, _CHANGED.format(min_uses=MIN_USES)
+    strongly, min_uses = (" strongly", MIN_STRONG_USES) if of_strong else ("", MIN_USES)
+    yield changed, _CHANGED.format(strongly=strongly, min_uses=min_uses)

@@ -1,8 +1,10 @@
 """The latents of two runs compared one by one, kept beside the runs.
 
 comparisons/latents/<name>.parquet   one row a pair of latents with the same source, as in
-                                     LATENT_COLUMNS; what is compared and its sums, as in ABOUT,
-                                     and its settings, as JSON in the file's own metadata
+                                     LATENT_COLUMNS, and in STRONG_COLUMNS where both runs have
+                                     scores; what is compared and its sums, as in ABOUT, those of
+                                     strong uses, as in SUMS, and its settings, as JSON in the
+                                     file's own metadata
 
 A comparison is of two dictionaries as they are: their runs' times of training tell those of others.
 """
@@ -33,14 +35,23 @@ LATENT_COLUMNS = {
 }  # fmt: skip
 """correlation, ranks and chance (the correlation where the sources are permuted) are null where one
 of the two has none; the others are counts of tokens"""
+STRONG = "strong_"
+"""What the name of a number begins with that is of strong uses alone"""
+STRONG_COLUMNS = {
+    f"{STRONG}{name}": kind for name, kind in LATENT_COLUMNS.items() if name[:7] != "latent_"
+}
+"""The same of strong uses"""
+SUMS = {
+    "compared": int, "only_a": int, "only_b": int, "unused": int,
+    "best_value": float, "best_low": float, "best_high": float, "best_chance": float,
+    "median_value": float, "median_low": float, "median_high": float, "median_chance": float,
+    "alone_a": float, "alone_b": float,
+}  # fmt: skip
+"""What the pairs come to; those that are float may be None"""
 ABOUT = {
     "run_a": str, "run_b": str, "created_a": str, "created_b": str, "digest_a": str,
     "digest_b": str, "corpus": str, "held_out": bool, "seed": int, "unit": str, "tokens": int,
-    "prompts": int, "atoms_a": int, "atoms_b": int, "namesakes": int, "compared": int,
-    "only_a": int, "only_b": int, "unused": int,
-    "best_value": float, "best_low": float, "best_high": float, "best_chance": float,
-    "median_value": float, "median_low": float, "median_high": float, "median_chance": float,
-    "alone_a": float, "alone_b": float, "created": str,
+    "prompts": int, "atoms_a": int, "atoms_b": int, "namesakes": int, **SUMS, "created": str,
 }  # fmt: skip
 """What is told of a comparison: which dictionaries, which tokens, and the sums; those that are
 float may be None"""
@@ -53,10 +64,12 @@ class LatentComparison:
     about: dict[str, Any]
     """the fields of ABOUT"""
     latents: pa.Table
-    """the columns of LATENT_COLUMNS"""
+    """the columns of LATENT_COLUMNS, and of STRONG_COLUMNS where `strong` is known"""
     settings: dict[str, Any] | None = None
     """What makes it again, beside the runs and the seed: max_tokens, and corpus, the fields of a
     CorpusSpec or None for held-out prompts; None in a file of a version that did not keep them"""
+    strong: dict[str, Any] | None = None
+    """The fields of SUMS, of strong uses; None where one of the two runs had no scores"""
 
 
 def latent_comparisons_folder(runs: Path) -> Path:
@@ -71,8 +84,10 @@ def save_latent_comparison(folder: Path, result: Mapping[str, Any]) -> Path:
     there, _ = read_latent_comparisons(folder)
     created = now(later_than=[one.about["created"] for one in there])
     about = {**result, "created": created}
-    header = {**{name: about[name] for name in ABOUT}, "settings": result.get("settings")}
-    table = pa.Table.from_pylist(result["latents"], schema=pa.schema(LATENT_COLUMNS))
+    header = {name: about[name] for name in ABOUT}
+    header |= {name: result.get(name) for name in ("settings", "strong")}
+    schema = pa.schema(_columns(header["strong"]))
+    table = pa.Table.from_pylist(result["latents"], schema=schema)
     names = ("run_a", "run_b", "digest_a", "digest_b")
     path = folder / f"{digest(chr(10).join(about[name] for name in names))}.parquet"
     with disk_errors_as_sentences(folder):
@@ -87,10 +102,12 @@ def read_latent_comparison(path: Path) -> LatentComparison:
         table = read_table(path)
         header = read_header(table.schema, path, FORMAT_VERSION, "comparison of latents")
         about = checked_fields(header, ABOUT, may_lack=True)
-        settings = _checked_settings(header.get("settings"))
+        settings, strong = _checked_settings(header.get("settings")), header.get("strong")
+        if strong is not None:
+            strong = checked_fields(strong, SUMS, may_lack=True)
         for error in faults(path.parent, [path.name]).values():
             raise error
-        return LatentComparison(about, _checked_latents(table), settings)
+        return LatentComparison(about, _checked_latents(table, strong), settings, strong)
     except RunError:
         raise
     except Exception as error:  # whatever the file holds
@@ -131,7 +148,12 @@ def _checked_settings(settings: Any) -> dict[str, Any] | None:
     return {"max_tokens": max_tokens, "corpus": corpus}
 
 
-def _checked_latents(table: pa.Table) -> pa.Table:
+def _columns(strong: Mapping[str, Any] | None) -> dict[str, pa.DataType]:
+    return LATENT_COLUMNS if strong is None else {**LATENT_COLUMNS, **STRONG_COLUMNS}
+
+
+def _checked_latents(table: pa.Table, strong: Mapping[str, Any] | None) -> pa.Table:
     if "chance" not in table.column_names:  # the first comparisons did not keep it
         table = table.append_column("chance", pa.nulls(len(table), pa.float64()))
-    return table.select(list(LATENT_COLUMNS)).cast(pa.schema(LATENT_COLUMNS))
+    columns = _columns(strong)
+    return table.select(list(columns)).cast(pa.schema(columns))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -113,6 +114,16 @@ def read_scores(run: Run) -> LatentScores | None:
         if about["digest"] != scored_digest(run):
             raise RunError(f"{path} is of other codes than the run has now. {_remedy(run)}")
     return LatentScores(about, table.replace_schema_metadata())
+
+
+def thresholds_of(run: Run) -> np.ndarray | None:
+    """From which coefficient up each latent's uses are strong, [n_latents] float32, NaN for a
+    latent without a threshold, all of whose uses count; None where the run has no scores or its
+    scores tell no strong uses. Raises RunError as `read_scores`."""
+    scores = read_scores(run)
+    if scores is None or scores.about["judged"] != "strong":
+        return None
+    return scores.latents["threshold"].to_pandas().to_numpy(np.float32)
 
 
 def _remedy(run: Run) -> str:

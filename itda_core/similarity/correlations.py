@@ -29,6 +29,18 @@ def coefficient_matrix(codes: Codes, n_latents: int) -> csc_array:
     return matrix
 
 
+def only_strong(coefficients: csc_array, thresholds: np.ndarray) -> csc_array:
+    """The coefficients from each latent's threshold up, the others left out; all of a latent
+    without one. coefficients: [n_tokens, n_latents]; thresholds: [n_latents], NaN where there is
+    none."""
+    latents = np.repeat(np.arange(coefficients.shape[1]), np.diff(coefficients.indptr))
+    cuts = thresholds[latents]
+    strong = coefficients.copy()
+    strong.data = np.where(strong.data.astype(cuts.dtype) < cuts, 0.0, strong.data)
+    strong.eliminate_zeros()
+    return strong
+
+
 @dataclass(frozen=True)
 class Moments:
     """Sums of each latent's coefficients over some tokens."""

@@ -9,52 +9,38 @@ import functools
 import gc
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from scipy.sparse import csc_array, vstack
 
-from itda_core.activations.alignment import RowNames, common_rows
 from itda_core.activations.massive import massive
 from itda_core.config import CorpusSpec, ModelSpec
 from itda_core.corpus.corpus import Prompt, load_corpus
 from itda_core.devices import to_device
 from itda_core.dictionary.dictionary import Dictionary
-from itda_core.errors import ComparisonError, InputError
+from itda_core.errors import InputError
 from itda_core.evaluation.batch import check_model, held_out_prompts
 from itda_core.model.loading import load_model
 from itda_core.model.model import Model
 from itda_core.progress import Progress
-from itda_core.runs.latent_comparisons import LATENT_COLUMNS
+from itda_core.runs.latent_comparisons import STRONG
+from itda_core.runs.latent_scores import thresholds_of
 from itda_core.runs.run import Run
 from itda_core.similarity.compared_texts import ComparedTexts
 from itda_core.similarity.correlations import coefficient_matrix
-from itda_core.similarity.measures import MIN_TOKENS
-from itda_core.similarity.namesakes import Namesakes, compare_namesakes
+from itda_core.similarity.namesake_rows import Coded, in_common
 from itda_core.similarity.same_sources import namesakes
 from itda_core.tables import read_frame
 
 COMPARED_TOKENS = 10_000
-MIN_USES = 20
-"""Tokens that use a latent, for it to be called changed"""
+MIN_USES, MIN_STRONG_USES = 20, 5
+"""Tokens that use a latent, or use it strongly, for it to be called changed. One use in thirty is
+strong, and says more than those that fill up."""
 _READING = 0.9
 """Share of the work in which models run"""
-
-
-@dataclass(frozen=True, eq=False)
-class Coded:
-    """What a dictionary makes of the tokens that one model read."""
-
-    names: RowNames
-    coefficients: csc_array
-    """[n_rows, n_latents] float64"""
-    massive: np.ndarray
-    """[n_rows] bool"""
-    tokenizer: str
-    """its digest"""
 
 
 def compare_latents(
@@ -73,27 +59,40 @@ def compare_latents(
     permutations by which chance is told.
 
     The last progress has one result: what the comparison is of, the settings that it was made with,
-    its sums, and `latents`, a row for each pair; `runs.latent_comparisons` says what each is
-    called. Raises InputError for one run given twice or no prompt that both can be compared on,
-    ComparisonError where no source or fewer than 20 tokens are common.
+    its sums, those of strong uses as `strong`, and `latents`, a row for each pair;
+    `runs.latent_comparisons` says what each is called. Where one of the runs has no scores nothing
+    tells strong uses: `strong` is None then, and a note says so. Raises InputError for one run
+    given twice or no prompt that both can be compared on, ComparisonError where no source or fewer
+    than 20 tokens are common, RunError where scores can't be read.
     """
     if a.directory.resolve() == b.directory.resolve():
         raise InputError("Give two different runs: a run's latents are the same as its own.")
     dictionaries = {side: run.dictionary() for side, run in (("a", a), ("b", b))}
     pairs = namesakes(dictionaries["a"], dictionaries["b"], common_numbers(a, b, dictionaries))
-    progress = Progress("reading", total_tokens=max_tokens)
+    thresholds = [thresholds_of(run) for run in (a, b)]
+    progress = Progress("reading", total_tokens=max_tokens, notes=_without_scores(a, b, thresholds))
     yield progress
     prompts = unseen_prompts(a, b, corpus)
     coding = _Coding({"a": a, "b": b}, dictionaries, prompts, max_tokens, device, memory)
     yield from coding.steps(progress)
     progress.stage, progress.run_id = "comparing", ""
     yield progress
-    of_both = coding.found["a"], coding.found["b"], pairs, max_tokens, seed
+    of_both = coding.found["a"], coding.found["b"], pairs, max_tokens, seed, thresholds
     settings = {"max_tokens": max_tokens, "corpus": None if corpus is None else asdict(corpus)}
     about = _about(a, b, dictionaries, corpus, seed) | {"settings": settings}
-    progress.results = [about | _compared(*of_both)]
+    progress.results = [about | in_common(*of_both)]
     progress.finish()
     yield progress
+
+
+def _without_scores(a: Run, b: Run, thresholds: Sequence[np.ndarray | None]) -> list[str]:
+    runs = zip((a, b), thresholds, strict=True)
+    return [
+        f"All uses count, filler too: {run.run_id} has no scores that tell its strong uses. Score "
+        f"it and compare again: python -m itda_core score {run.run_id}"
+        for run, found in runs
+        if found is None
+    ]
 
 
 def common_numbers(
@@ -129,16 +128,19 @@ def _about(
 
 
 def most_changed(
-    latents: Sequence[dict[str, Any]], count: int = 10, min_uses: int = MIN_USES
+    latents: Sequence[dict[str, Any]], count: int = 10, of_strong: bool = False
 ) -> list[dict[str, Any]]:
     """The rows with the smallest correlation, of latents that one of the two uses on at least
-    `min_uses` tokens: a few uses say little."""
+    MIN_USES tokens: a few uses say little. of_strong: by strong uses, of which MIN_STRONG_USES
+    do."""
+    prefix, min_uses = (STRONG, MIN_STRONG_USES) if of_strong else ("", MIN_USES)
+    correlation, *uses = (f"{prefix}{name}" for name in ("correlation", "uses_a", "uses_b"))
     kept = [
         row
         for row in latents
-        if row["correlation"] is not None and max(row["uses_a"], row["uses_b"]) >= min_uses
+        if row[correlation] is not None and max(row[name] for name in uses) >= min_uses
     ]
-    return sorted(kept, key=lambda row: row["correlation"])[:count]
+    return sorted(kept, key=lambda row: row[correlation])[:count]
 
 
 def unseen_prompts(a: Run, b: Run, corpus: CorpusSpec | None = None) -> list[Prompt]:
@@ -271,58 +273,3 @@ def _passes(runs: Mapping[str, Run]) -> list[tuple[str, ...]]:
         for run in (runs["a"], runs["b"])
     )
     return [("a", "b")] if a == b else [("a",), ("b",)]
-
-
-def _compared(a: Coded, b: Coded, pairs: np.ndarray, max_tokens: int, seed: int) -> dict[str, Any]:
-    """The sums and the rows of what both make of the tokens that they have in common."""
-    unit = "token" if a.tokenizer == b.tokenizer else "word"
-    rows = common_rows(a.names, b.names, unit, max_tokens, (a.massive, b.massive))
-    if len(rows[0]) < MIN_TOKENS:
-        raise ComparisonError(
-            f"The two models have {len(rows[0])} {unit}s of these prompts in common, too few to "
-            "compare by. Give more or longer prompts with --corpus."
-        )
-    codes = [side.coefficients.tocsr()[its].tocsc() for side, its in zip((a, b), rows, strict=True)]
-    prompts = a.names.tokens[rows[0], 0]
-    found = compare_namesakes(*codes, pairs, prompts, seed)
-    return {
-        "unit": unit,
-        "tokens": len(prompts),
-        "prompts": len(np.unique(prompts)),
-        **sums(found, [one.shape[1] for one in codes]),
-        "latents": _rows(pairs, found),
-    }
-
-
-def sums(found: Namesakes, sizes: Sequence[int]) -> dict[str, Any]:
-    """What the pairs come to, as JSON types. sizes: latents of A and of B."""
-    is_used = found.uses_a > 0, found.uses_b > 0
-    uses = [int(one.sum()) for one in (found.uses_a, found.uses_b, found.uses_both)]
-    return {
-        "atoms_a": sizes[0],
-        "atoms_b": sizes[1],
-        "namesakes": len(found.correlation),
-        "compared": int(found.is_compared.sum()),
-        "only_a": int((is_used[0] & ~is_used[1]).sum()),
-        "only_b": int((is_used[1] & ~is_used[0]).sum()),
-        "unused": int((~is_used[0] & ~is_used[1]).sum()),
-        **{f"best_{name}": value for name, value in asdict(found.best).items()},
-        **{f"median_{name}": value for name, value in asdict(found.median).items()},
-        "alone_a": 1 - uses[2] / uses[0] if uses[0] else None,
-        "alone_b": 1 - uses[2] / uses[1] if uses[1] else None,
-    }
-
-
-def _rows(pairs: np.ndarray, found: Namesakes) -> list[dict[str, Any]]:
-    table = pd.DataFrame(
-        {
-            "latent_a": pairs[:, 0],
-            "latent_b": pairs[:, 1],
-            **{name: getattr(found, name) for name in list(LATENT_COLUMNS)[2:]},
-        }
-    )
-    rows = table.to_dict("records")
-    for row in rows:
-        if not row["rank_a"]:
-            row["correlation"] = row["rank_a"] = row["rank_b"] = row["chance"] = None
-    return rows

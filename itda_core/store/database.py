@@ -19,12 +19,12 @@ import pyarrow as pa
 from itda_core.errors import StoreError, StoreNotOursError, StoreOutdatedError
 from itda_core.files import disk_errors_as_sentences
 from itda_core.store.gate import Gate
-from itda_core.store.namesake_tables import NAMESAKE_TABLES
+from itda_core.store.namesake_tables import NAMESAKE_TABLES, OF_STRONG_USES
 from itda_core.store.score_tables import SCORE_TABLES
 from itda_core.store.strong_tables import STRONG_OF_ALL_RUNS, STRONG_TABLES
 from itda_core.store.trouble import of_the_file, why_damaged, why_newer, why_not_opened
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 FILE_NAME = "explorer.duckdb"
 _KNOWN_ANSWERS = 128
 CLOSES = """"end" > "start" AND (unicode(right(token, 1)) < 128 OR ends[position + 2] <> "end")"""
@@ -76,12 +76,13 @@ _UPGRADES = {
         ALTER TABLE evaluations ADD COLUMN model_cross_entropy DOUBLE;
         ALTER TABLE evaluations ADD COLUMN zeros_cross_entropy DOUBLE;
         ALTER TABLE evaluations ADD COLUMN quick BOOLEAN DEFAULT false""",
+    10: OF_STRONG_USES,
 }
 """What makes a file of a version one of the next, where that is sure: before there were sites, all
 runs were of one; no dictionary was moved, and there were no comparisons of latents; labels are
 taken in anew from their file; what `closes` is of a text's last token was not open, and
 comparisons did not keep chance; latents had no scores; strong uses had no table; evaluations
-kept no cross-entropies, and none was quick"""
+kept no cross-entropies, and none was quick; comparisons of latents counted all uses alone"""
 
 _SCHEMA = f"""
 CREATE TABLE meta (version INTEGER);

@@ -156,8 +156,9 @@ class LatentQueries:
     def elsewhere(self, run_id: str, latent: int, of_strong: bool = False) -> pd.DataFrame:
         """The other dictionaries in which the source of a latent is an atom: run_id, latent (its
         number there), density, strongest, label (given there, "" without), and correlation, rank_a,
-        rank_b, compared_tokens and compared_unit (token or word) of a kept comparison, missing
-        without one. By model, layer and run. of_strong: as in `overview`."""
+        rank_b, compared_tokens, compared_unit (token or word) and compared_strong (whether it is of
+        strong uses) of a kept comparison, missing without one. By model, layer and run. of_strong:
+        as in `overview`; a comparison that does not tell strong uses is of all."""
         tokens = "coalesce(q.strong, s.tokens)" if of_strong else "s.tokens"
         return self._database.query(
             f"""WITH same AS (
@@ -165,11 +166,14 @@ class LatentQueries:
                 FROM {ATOMS_ELSEWHERE} AND r.run_id = $run AND l.latent = $latent),
             compared AS (
                 SELECT run_b, latent_b, correlation, rank_a, rank_b,
-                    c.tokens AS compared_tokens, c.unit AS compared_unit FROM {COMPARED}
-                    AND run_a = $run AND latent_a = $latent)
+                    c.tokens AS compared_tokens, c.unit AS compared_unit,
+                    c.of_strong AS compared_strong FROM {COMPARED}
+                    AND run_a = $run AND latent_a = $latent AND c.of_strong <= $of_strong
+                QUALIFY row_number() OVER (PARTITION BY run_b ORDER BY c.of_strong DESC) = 1)
             SELECT s.run_id, s.latent, {tokens} / greatest(g.explored_tokens, 1) AS density,
                 s.strongest, coalesce(b.label, '') AS label,
-                n.correlation, n.rank_a, n.rank_b, n.compared_tokens, n.compared_unit
+                n.correlation, n.rank_a, n.rank_b, n.compared_tokens, n.compared_unit,
+                n.compared_strong
             FROM same s JOIN runs g USING (run_id) JOIN prompts p USING (prompt)
             LEFT JOIN latent_scores q ON q.run = g.run AND q.latent = s.latent
             LEFT JOIN compared n ON n.run_b = s.run_id AND n.latent_b = s.latent
@@ -178,6 +182,7 @@ class LatentQueries:
             ORDER BY g.model, g.layer, g.created, s.run_id, s.latent""",
             run=run_id,
             latent=latent,
+            of_strong=of_strong,
         )
 
     def rank(self, run_id: str, latent: int, of_strong: bool = False) -> int:

@@ -34,27 +34,30 @@ _NAMESAKES = f"""(
         n.uses_a / c.tokens AS density_a, n.uses_b / c.tokens AS density_b,
         1 - n.uses_both / nullif(n.uses_a, 0) AS alone_a,
         1 - n.uses_both / nullif(n.uses_b, 0) AS alone_b
-    FROM {CURRENT} JOIN namesakes n USING (run_a, run_b)
+    FROM {CURRENT} JOIN namesakes n USING (run_a, run_b, of_strong)
     JOIN (SELECT r.run_id, {LATENT_COLUMNS} FROM {LABELLED} WHERE r.run_id = $run) s
         ON s.run_id = n.run_a AND s.latent = n.latent_a
-    WHERE c.run_a = $run AND c.run_b = $run_b AND {IS_CURRENT}
+    WHERE c.run_a = $run AND c.run_b = $run_b AND c.of_strong = $of_strong AND {IS_CURRENT}
         AND greatest(n.uses_a, n.uses_b) >= $min_uses
         AND contains(lower(concat_ws(' ', s.label, s.note)), lower($label)))"""
 
 
 class NamesakeQueries:
     """Latents with the same source in two runs, from `store.namesakes`. Each comparison answers
-    from either side."""
+    from either side, and where both runs had scores, of strong uses too: of_strong says of which
+    uses every number is."""
 
     def __init__(self, database: Database):
         self._database = database
 
-    def comparisons(self) -> pd.DataFrame:
+    def comparisons(self, of_strong: bool = False) -> pd.DataFrame:
         """All that is known of pairs of runs, each from both sides: the columns of
-        `runs.latent_comparisons.ABOUT`."""
+        `runs.latent_comparisons.ABOUT`. of_strong: of those that tell strong uses."""
         columns = ", ".join(f"c.{name}" for name in ABOUT)
         return self._database.query(
-            f"SELECT {columns} FROM {CURRENT} WHERE {IS_CURRENT} ORDER BY c.run_a, c.run_b"
+            f"""SELECT {columns} FROM {CURRENT} WHERE c.of_strong = $of_strong AND {IS_CURRENT}
+            ORDER BY c.run_a, c.run_b""",
+            of_strong=of_strong,
         )
 
     def in_common(self) -> pd.DataFrame:
@@ -78,6 +81,7 @@ class NamesakeQueries:
         min_uses: int = 0,
         rows: int | None = None,
         first: int = 0,
+        of_strong: bool = False,
     ) -> pd.DataFrame:
         """The latents of a pair of runs, with A's source, label and note: latent_a, latent_b,
         prompt_id, position, token …, correlation, ranks, uses, density_a and density_b (of the
@@ -93,7 +97,7 @@ class NamesakeQueries:
         return self._database.query(
             f"""SELECT * FROM {_NAMESAKES} WHERE {_LISTED.get(order, "true")}
             ORDER BY {ORDERS[order]} LIMIT $rows OFFSET $first""",
-            **_values(run_a, run_b, label, min_uses),
+            **_values(run_a, run_b, label, min_uses, of_strong),
             rows=2**31 if rows is None else rows,
             first=first,
         )
@@ -105,34 +109,45 @@ class NamesakeQueries:
         order: str = "most_changed",
         label: str = "",
         min_uses: int = 0,
+        of_strong: bool = False,
     ) -> list[int]:
         """A's latents in the order of `table`, all of them."""
         return self._database.query(
             f"""SELECT latent_a FROM {_NAMESAKES} WHERE {_LISTED.get(order, "true")}
             ORDER BY {ORDERS[order]}""",
-            **_values(run_a, run_b, label, min_uses),
+            **_values(run_a, run_b, label, min_uses, of_strong),
         )["latent_a"].tolist()
 
-    def pairs(self, run_a: str, run_b: str, latents: Sequence[int]) -> pd.DataFrame:
+    def pairs(
+        self, run_a: str, run_b: str, latents: Sequence[int], of_strong: bool = False
+    ) -> pd.DataFrame:
         """The rows of `table` of some of A's latents, by their numbers."""
         return self._database.query(
             f"""SELECT * FROM {_NAMESAKES} WHERE list_contains($latents::INTEGER[], latent_a)
             ORDER BY latent_a""",
-            **_values(run_a, run_b, "", 0),
+            **_values(run_a, run_b, "", 0, of_strong),
             latents=list(latents),
         )
 
-    def points(self, run_a: str, run_b: str, label: str = "", min_uses: int = 0) -> pd.DataFrame:
+    def points(
+        self, run_a: str, run_b: str, label: str = "", min_uses: int = 0, of_strong: bool = False
+    ) -> pd.DataFrame:
         """All latents in short: latent_a, latent_b, token, label, correlation, density_a,
         density_b; by their numbers."""
         return self._database.query(
             f"""SELECT latent_a, latent_b, token, label, correlation, density_a, density_b
             FROM {_NAMESAKES} ORDER BY latent_a""",
-            **_values(run_a, run_b, label, min_uses),
+            **_values(run_a, run_b, label, min_uses, of_strong),
         )
 
     def histogram(
-        self, run_a: str, run_b: str, bins: int = 40, label: str = "", min_uses: int = 0
+        self,
+        run_a: str,
+        run_b: str,
+        bins: int = 40,
+        label: str = "",
+        min_uses: int = 0,
+        of_strong: bool = False,
     ) -> pd.DataFrame:
         """How many latents have a correlation in each of `bins` equal parts of [−1, 1]: low, high,
         latents, and chance, as many of one permutation of the sources. The last part holds 1."""
@@ -143,7 +158,7 @@ class NamesakeQueries:
                 f"""SELECT least(floor(({column} + 1) / 2 * $bins), $bins - 1)::INTEGER AS bin,
                     count(*) AS latents
                 FROM {_NAMESAKES} WHERE {column} IS NOT NULL GROUP BY bin""",
-                **_values(run_a, run_b, label, min_uses),
+                **_values(run_a, run_b, label, min_uses, of_strong),
                 bins=bins,
             )
             columns[name] = np.zeros(bins, np.int64)
@@ -151,5 +166,11 @@ class NamesakeQueries:
         return pd.DataFrame(columns)
 
 
-def _values(run_a: str, run_b: str, label: str, min_uses: int) -> dict:
-    return {"run": run_a, "run_b": run_b, "label": label, "min_uses": min_uses}
+def _values(run_a: str, run_b: str, label: str, min_uses: int, of_strong: bool) -> dict:
+    return {
+        "run": run_a,
+        "run_b": run_b,
+        "label": label,
+        "min_uses": min_uses,
+        "of_strong": of_strong,
+    }

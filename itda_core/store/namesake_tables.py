@@ -5,18 +5,28 @@ from collections.abc import Sequence
 import duckdb
 import pyarrow as pa
 
-from itda_core.runs.latent_comparisons import ABOUT, LATENT_COLUMNS, LatentComparison
+from itda_core.runs.latent_comparisons import (
+    ABOUT,
+    LATENT_COLUMNS,
+    STRONG,
+    LatentComparison,
+)
 
 _TYPES = {str: "VARCHAR", bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE"}
 _ABOUT = ", ".join(f"{name} {_TYPES[kind]}" for name, kind in ABOUT.items())
 NAMESAKE_TABLES = f"""
-CREATE TABLE latent_comparisons ({_ABOUT});
+CREATE TABLE latent_comparisons ({_ABOUT}, of_strong BOOLEAN DEFAULT false);
 CREATE TABLE namesakes (run_a VARCHAR, run_b VARCHAR, latent_a INTEGER, latent_b INTEGER,
     correlation DOUBLE, rank_a INTEGER, rank_b INTEGER, uses_a BIGINT, uses_b BIGINT,
-    uses_both BIGINT, chance DOUBLE);
+    uses_both BIGINT, chance DOUBLE, of_strong BOOLEAN DEFAULT false);
 """
 """Each comparison stands there twice, from either side, so that who asks need not know from which
-one it was made."""
+one it was made; and where it tells strong uses, twice more, of these."""
+OF_STRONG_USES = """
+ALTER TABLE latent_comparisons ADD COLUMN IF NOT EXISTS of_strong BOOLEAN DEFAULT false;
+ALTER TABLE namesakes ADD COLUMN IF NOT EXISTS of_strong BOOLEAN DEFAULT false;
+"""
+"""What an earlier version's tables lack"""
 
 CURRENT = """latent_comparisons c JOIN runs a ON a.run_id = c.run_a
     JOIN runs b ON b.run_id = c.run_b"""
@@ -24,8 +34,8 @@ CURRENT = """latent_comparisons c JOIN runs a ON a.run_id = c.run_a
 IS_CURRENT = """a.created = try_cast(c.created_a AS TIMESTAMPTZ)
     AND b.created = try_cast(c.created_b AS TIMESTAMPTZ)"""
 """and have not been trained anew since"""
-COMPARED = f"{CURRENT} JOIN namesakes n USING (run_a, run_b) WHERE {IS_CURRENT}"
-"""Each pair of latents n with its comparison c"""
+COMPARED = f"{CURRENT} JOIN namesakes n USING (run_a, run_b, of_strong) WHERE {IS_CURRENT}"
+"""Each pair of latents n with its comparison c, of all uses and of strong ones"""
 
 
 def insert_latent_comparisons(
@@ -35,23 +45,35 @@ def insert_latent_comparisons(
     cursor.execute("DELETE FROM latent_comparisons")
     cursor.execute("DELETE FROM namesakes")
     for comparison in comparisons:
-        for about, latents in (
-            (comparison.about, comparison.latents),
-            (_swapped(comparison.about), comparison.latents.rename_columns(_SWAPPED_LATENTS)),
-        ):
-            marks = ", ".join("?" for _ in ABOUT)
-            values = [about[name] for name in ABOUT]
-            cursor.execute(f"INSERT INTO latent_comparisons VALUES ({marks})", values)
-            sides = about["run_a"], about["run_b"]
-            cursor.register("read", _with_runs(latents, *sides))
-            cursor.execute("INSERT INTO namesakes BY NAME SELECT * FROM read")
-            cursor.unregister("read")
+        about, latents = comparison.about, comparison.latents
+        _insert(cursor, about, latents.select(list(LATENT_COLUMNS)), False)
+        if comparison.strong is not None:
+            _insert(cursor, {**about, **comparison.strong}, _of_strong_uses(latents), True)
 
 
-def _with_runs(latents: pa.Table, run_a: str, run_b: str) -> pa.Table:
-    for name, run in (("run_a", run_a), ("run_b", run_b)):
-        latents = latents.append_column(name, pa.array([run] * len(latents), pa.string()))
-    return latents
+def _of_strong_uses(latents: pa.Table) -> pa.Table:
+    """The numbers of strong uses under the names of those of all."""
+    strong = [f"{STRONG}{name}" for name in LATENT_COLUMNS]
+    here = [name if name in latents.column_names else name[len(STRONG) :] for name in strong]
+    return latents.select(here).rename_columns(list(LATENT_COLUMNS))
+
+
+def _insert(
+    cursor: duckdb.DuckDBPyConnection, about: dict, latents: pa.Table, of_strong: bool
+) -> None:
+    """From either side. latents: the columns of LATENT_COLUMNS."""
+    swapped = _swapped(about), latents.rename_columns(_SWAPPED_LATENTS)
+    for its_about, its_latents in ((about, latents), swapped):
+        marks = ", ".join("?" for _ in (*ABOUT, of_strong))
+        values = [its_about[name] for name in ABOUT]
+        cursor.execute(f"INSERT INTO latent_comparisons VALUES ({marks})", [*values, of_strong])
+        cursor.register("read", its_latents)
+        cursor.execute(
+            "INSERT INTO namesakes BY NAME SELECT *, ? AS run_a, ? AS run_b, ? AS of_strong "
+            "FROM read",
+            [its_about["run_a"], its_about["run_b"], of_strong],
+        )
+        cursor.unregister("read")
 
 
 def _other_side(name: str) -> str:

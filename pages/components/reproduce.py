@@ -117,16 +117,23 @@ print(found.next_tokens.to_string())
 
 
 def latent_comparison_lines(
-    first: str, second: str, max_tokens: int, corpus: Mapping[str, Any] | None = None, seed: int = 0
+    first: str,
+    second: str,
+    max_tokens: int,
+    corpus: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    of_strong: bool = False,
 ) -> str:
     """What the Similarity page shows of the same latents in two models. first, second: directories
     of their runs, the one whose held-out prompts were read first; corpus: the fields of the
-    CorpusSpec that was read instead; max_tokens, seed: as `compare_latents` was given them."""
+    CorpusSpec that was read instead; max_tokens, seed: as `compare_latents` was given them;
+    of_strong: whether strong uses are shown."""
     options = f"max_tokens={max_tokens}, seed={seed}"
     fields = {name: value for name, value in (corpus or {}).items() if value is not None}
     if fields:
         options += f", corpus=CorpusSpec(**{fields!r})"
     spec = "from itda_core import CorpusSpec\n" if fields else ""
+    sums = 'found |= found["strong"]  # the same of strong uses\n' if of_strong else ""
     return f"""\
 from pathlib import Path
 
@@ -136,10 +143,10 @@ from itda_core.similarity.same_latents import compare_latents, most_changed
 first, second = read_run(Path({first!r})), read_run(Path({second!r}))
 *_, last = compare_latents(first, second, {options})
 [found] = last.results
-print(f"{{found['tokens']:,}} {{found['unit']}}s, {{found['compared']:,}} latents compared")
+{sums}print(f"{{found['tokens']:,}} {{found['unit']}}s, {{found['compared']:,}} latents compared")
 for name in ("best", "median"):
     print(name, *(found[f"{{name}}_{{of}}"] for of in ("value", "low", "high", "chance")))
-for row in most_changed(found["latents"]):
+for row in most_changed(found["latents"], of_strong={of_strong}):
     print(row)
 """
 

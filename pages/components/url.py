@@ -80,6 +80,14 @@ def choose(widget: Callable, label: str, names: Mapping, name: str, **options):
     return chosen
 
 
+def linked_switch(place, label: str, name: str, **options) -> bool:
+    """A switch that follows the link, off at first. place: where it stands, such as st."""
+    follow_url(name, [False, True])
+    chosen = place.toggle(label, key=name, **options)
+    write_url(name, chosen or None)
+    return chosen
+
+
 def choose_view(names: Mapping[str, str]) -> str:
     """What a page is looked at as, in the link as `view`."""
     look = {"required": True, "label_visibility": "collapsed"}

@@ -16,6 +16,7 @@ from itda_core.jobs.queue import JobQueue
 from itda_core.model.loading import load_model
 from itda_core.runs.labels import Label
 from itda_core.runs.latent_comparisons import (
+    SUMS,
     latent_comparisons_folder,
     save_latent_comparison,
 )
@@ -29,7 +30,12 @@ from pages.components.explorer import explorer
 from pages.components.reproduce import side_by_side_lines
 from pages.components.similarity.choice import Item
 from pages.components.similarity.moved import construction_in_words, moved_pairs
-from pages.components.similarity.paired_uses import difference, paired_uses, with_partners
+from pages.components.similarity.paired_uses import (
+    difference,
+    paired_uses,
+    strong_pairs,
+    with_partners,
+)
 from pages.components.similarity.same_choice import likely_pairs
 from pages.components.similarity.same_sentences import counts_in_words, sums_in_words
 from tests.support.app import (
@@ -202,6 +208,7 @@ def test_a_chosen_latent_has_its_numbers_and_both_cards(compared, result):
     app = opened(compared, uses="0", same=str(row["latent_a"]))
     said = text_of(app)
     assert f"Correlation {row['correlation']:+.3f}" in said
+    assert "one of the two has no scores that tell its strong uses" in said
     uses = f"A uses it on {row['uses_a']:,}, B on {row['uses_b']:,}, both on {row['uses_both']:,}"
     assert uses in said
     for run in both(compared):
@@ -212,6 +219,35 @@ def test_a_chosen_latent_has_its_numbers_and_both_cards(compared, result):
     links = [one.proto.query_string for one in app.get("page_link")]
     for run in both(compared):
         assert any(f"run={run.run_id}" in link for link in links)
+
+
+def test_strong_uses_count_unless_all_are_asked_for(not_compared, result):
+    rows = [
+        row
+        | {"strong_correlation": -0.5 + number / 100, "strong_rank_a": 1, "strong_rank_b": 3}
+        | {"strong_uses_a": 5 + number, "strong_uses_b": 9, "strong_uses_both": 4}
+        | {"strong_chance": 0.0}
+        for number, row in enumerate(result["latents"])
+    ]
+    strong = {name: result[name] for name in SUMS} | {"median_value": 0.77, "only_a": 13}
+    folder = latent_comparisons_folder(not_compared / "runs")
+    save_latent_comparison(folder, {**result, "latents": rows, "strong": strong})
+    app = opened(not_compared)
+    said = text_of(app)
+    assert "namesake is **0.77**" in said
+    assert "13 are strongly used in A alone" in said
+    assert "of the strong uses of either are" in said
+    assert "Correlation of strong uses -0.500" in said
+    assert "A uses it strongly on 5, B on 9, both on 4." in said
+    assert listed(app)["uses_a"].tolist() == [*range(5, 17)]
+    assert listed(app)["latent_a"].tolist() == [row["latent_a"] for row in rows[:12]]
+    assert "of_strong=True" in lines_of(app)
+    app.toggle(key="all_uses").set_value(True).run()
+    assert_no_failure(app)
+    said = text_of(app)
+    assert f"namesake is **{result['median_value']:.2f}**" in said
+    assert "A uses it strongly" not in said
+    assert app.query_params["all_uses"] == "True"
 
 
 def lines_of(app):
@@ -363,6 +399,26 @@ def test_tokens_are_paired_as_by_hand():
     assert placed.loc[placed["position_a"] == 1, "position_b"].isna().all()
 
 
+def test_strong_pairs_by_hand():
+    columns = ["prompt_id", "coefficient_a", "coefficient_b", "has_terms_a", "has_terms_b"]
+    paired = pd.DataFrame(
+        [
+            ("both", 5.0, 7.0, True, True),
+            ("filler", 4.9, 6.9, True, True),
+            ("one", 8.0, 2.0, True, True),
+            ("other", np.nan, 9.0, True, True),
+            ("not explored", np.nan, 9.0, False, True),
+        ],
+        columns=columns,
+    )
+    strong = strong_pairs(paired, 5.0, 7.0)
+    told = {row["prompt_id"]: difference(row) for _, row in strong.iterrows()}
+    only = {"one": "strong only in A", "other": "strong only in B"}
+    assert told == {"both": "", "not explored": "", **only}
+    without = strong_pairs(paired.dropna(), None, 7.0)
+    assert without["prompt_id"].tolist() == ["both", "filler", "one"], "all of A's uses count"
+
+
 def uses_and_tokens(*tokens):
     """Of prompt p, whose tokens (position, start, end) all use the latent."""
     rows = [("p", "t", *token, 1.0, True) for token in tokens]
@@ -412,7 +468,7 @@ def test_uses_without_the_namesake_are_one_number_where_both_are_alike():
     said = counts_in_words(about | {"alone_a": 0.9, "alone_b": 0.903})
     assert said.endswith(" 90% of the uses of either are on tokens where its namesake is not used.")
     said = counts_in_words(about | {"alone_a": 0.9, "alone_b": 0.8})
-    assert "90% of A's uses are on tokens where B does not use the namesake, and 80% of" in said
+    assert "90% of A's uses are on tokens where the namesake is not used in B, and 80% of" in said
 
 
 def test_what_a_text_has_in_common_is_said_plainly():

@@ -16,6 +16,7 @@ from itda_core.runs.latent_scores import (
     read_scores,
     save_scores,
     scored_digest,
+    thresholds_of,
 )
 from itda_core.runs.run import list_runs
 from tests.support.trained_runs import shared_runs
@@ -27,7 +28,7 @@ def run(tmp_path_factory, tiny_model_folder, tiny_corpus_file, tmp_path):
     return list_runs(shutil.copytree(made, tmp_path / "runs"))[1]
 
 
-def saved(run):
+def saved(run, judged="strong"):
     """Scores that count up from the latent's number, NaN for each third."""
     n = run.metrics["atoms"]
     values = np.where(np.arange(n) % 3 == 0, np.nan, np.arange(n) + 0.5)
@@ -40,7 +41,7 @@ def saved(run):
         else values
         for name, kind in SCORE_COLUMNS.items()
     }
-    about = {"run_id": run.run_id, "digest": scored_digest(run), "judged": "strong",
+    about = {"run_id": run.run_id, "digest": scored_digest(run), "judged": judged,
              "embedder": "minilm-l6", "seed": 0, "tokens": 600, "seconds": 1.5}  # fmt: skip
     return save_scores(run, about, table), table
 
@@ -54,6 +55,14 @@ def test_what_is_saved_is_read_with_null_for_no_number(run):
     assert found.latents.column("auroc").null_count == np.isnan(table["auroc"]).sum()
     np.testing.assert_array_equal(found.latents.column("threshold").to_pandas(), table["threshold"])
     assert [path.name for path in run.directory.glob(".*") if path.name != ".digests.lock"] == []
+
+
+def test_thresholds_are_those_of_scores_that_tell_strong_uses(run):
+    assert thresholds_of(run) is None
+    _, table = saved(run)
+    np.testing.assert_array_equal(thresholds_of(run), table["threshold"].astype(np.float32))
+    saved(run, judged="all")
+    assert thresholds_of(run) is None
 
 
 @pytest.mark.parametrize("name", ["codes.parquet", "prompts.parquet", "sources.parquet"])

@@ -7,10 +7,13 @@ import pytest
 import torch
 from scipy.sparse import csc_array
 
+from itda_core.activations.alignment import RowNames
 from itda_core.pursuit.codes import Codes
 from itda_core.similarity import correlations
 from itda_core.similarity.correlations import coefficient_matrix
+from itda_core.similarity.namesake_rows import Coded, in_common
 from itda_core.similarity.namesakes import GROUPS, compare_namesakes
+from itda_core.similarity.same_latents import most_changed
 
 
 def drawn(seed, n_tokens=300, n_latents=12, share=0.2):
@@ -62,6 +65,41 @@ def test_three_tokens_by_hand():
     assert found.uses_both.tolist() == [1, 0]
     assert found.best.value == pytest.approx((1 / 2 + 0) / 2)
     assert found.median.value == pytest.approx(0)
+
+
+def test_strong_uses_by_hand():
+    """40 tokens. Latent 0: strong uses of 8 on five tokens of either, four of them the same, and
+    filler of ±4 on twenty, of the other sign in B. Latent 1: filler of one sign, but strong uses on
+    other tokens. Latent 2 has no threshold, and is the same in both."""
+    a, b = np.zeros((2, 40, 3))
+    filler = 4.0 * (-1.0) ** np.arange(20)
+    a[:5, 0], b[[0, 1, 2, 3, 5], 0] = 8, 8
+    a[10:30, 0], b[10:30, 0] = filler, -filler
+    a[30:35, 1], b[35:40, 1] = 8, 8
+    a[10:30, 1] = b[10:30, 1] = filler
+    a[:, 2] = b[:, 2] = np.arange(40) % 2
+    names = RowNames(np.stack([np.zeros(40, np.int64), np.arange(40)], 1), -np.ones((40, 2)))
+    sides = [Coded(names, csc_array(x), np.zeros(40, bool), "one") for x in (a, b)]
+    cuts = np.array([5, 5, np.nan], np.float32)
+    found = in_common(*sides, all_pairs(3), 40, 0, [cuts, cuts])
+    rows = found["latents"]
+    # Of all uses Σxy − (Σx)²/40 over Σx² − (Σx)²/40, with Σx = 40 and Σx² = 640
+    assert rows[0]["correlation"] == pytest.approx((4 * 64 - 320 - 40) / 600)
+    assert rows[1]["correlation"] == pytest.approx((320 - 40) / 600)
+    # Of strong ones, on one token in eight
+    assert rows[0]["strong_correlation"] == pytest.approx((4 / 40 - 1 / 64) / (1 / 8 - 1 / 64))
+    assert rows[1]["strong_correlation"] == pytest.approx((0 - 1 / 64) / (1 / 8 - 1 / 64))
+    assert rows[2]["strong_correlation"] == rows[2]["correlation"] == pytest.approx(1)
+    uses = [[row[f"{of}uses_{side}"] for row in rows] for of in ("", "strong_") for side in "ab"]
+    assert uses == [[25, 25, 20], [25, 25, 20], [5, 5, 20], [5, 5, 20]]
+    assert [row["strong_uses_both"] for row in rows] == [4, 0, 20]
+    assert [row["latent_a"] for row in most_changed(rows)] == [0, 1, 2]
+    assert [row["latent_a"] for row in most_changed(rows, of_strong=True)] == [1, 0, 2]
+    assert found["strong"]["alone_a"] == pytest.approx(1 - (4 + 0 + 20) / (5 + 5 + 20))
+    assert found["strong"]["median_value"] == rows[0]["strong_correlation"]
+    without = in_common(*sides, all_pairs(3), 40, 0, [cuts, None])
+    assert without["strong"] is None
+    assert "strong_uses_a" not in without["latents"][0]
 
 
 def test_correlations_ranks_and_uses_are_those_of_dense_matrices():

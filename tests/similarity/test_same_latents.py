@@ -346,7 +346,84 @@ def test_the_most_changed_are_those_least_alike_that_are_used_enough():
     assert [row["latent_a"] for row in most_changed(rows)] == [1, 0]
 
 
+def test_thresholds_come_from_the_scores_of_both_and_where_there_are_none_it_is_said(
+    runs, monkeypatch
+):
+    cuts = np.full(len(runs.first.dictionary()), np.inf, np.float32)
+    with_scores = {runs.first.run_id: cuts}
+    monkeypatch.setattr(comparing, "thresholds_of", lambda run: with_scores.get(run.run_id))
+    first, *_ = steps = list(compare_latents(runs.first, runs.second, 100))
+    [note] = first.notes
+    assert f"{runs.second.run_id} has no scores" in note
+    assert steps[-1].results[0]["strong"] is None
+    with_scores[runs.second.run_id] = np.full(len(runs.second.dictionary()), np.nan, np.float32)
+    first, *_ = steps = list(compare_latents(runs.first, runs.second, 100))
+    [result] = steps[-1].results
+    assert first.notes == []
+    assert {row["strong_uses_a"] for row in result["latents"]} == {0}
+    assert all(row["strong_uses_b"] == row["uses_b"] for row in result["latents"])
+    assert result["strong"]["compared"] == 0
+
+
 # Kept, and found again
+
+
+def with_strong(result):
+    """A comparison of two runs with scores: every number of strong uses has a value of its own."""
+    n_rows = len(result["latents"])
+    rows = [
+        row
+        | {
+            "strong_correlation": number / n_rows,
+            "strong_rank_a": 1 + number,
+            "strong_rank_b": 2 + number,
+            "strong_uses_a": 3 + number,
+            "strong_uses_b": 4 + number,
+            "strong_uses_both": 2,
+            "strong_chance": 0.0,
+        }
+        for number, row in enumerate(result["latents"])
+    ]
+    strong = {name: result[name] for name in kept.SUMS} | {"median_value": 0.625, "only_a": 1}
+    return {**result, "latents": rows, "strong": strong}
+
+
+def test_strong_uses_are_kept_and_the_store_answers_of_them(result, copied):
+    assert result["strong"] is None, "the runs have no scores"
+    given = with_strong(result)
+    path = save_latent_comparison(latent_comparisons_folder(copied), given)
+    found = read_latent_comparison(path)
+    assert found.latents.to_pylist() == given["latents"]
+    assert found.strong == given["strong"]
+    store, (a, b) = Store(), (result["run_a"], result["run_b"])
+    store.import_new(copied)
+    sums = store.namesakes.comparisons(of_strong=True).set_index(["run_a", "run_b"])
+    assert sums["median_value"].tolist() == [0.625, 0.625]
+    assert sums.loc[(b, a), "only_b"] == 1
+    assert set(store.namesakes.comparisons()["median_value"]) == {result["median_value"]}
+    table = store.namesakes.table(a, b, of_strong=True)
+    expected = [row["latent_a"] for row in given["latents"]]
+    assert table["latent_a"].tolist() == expected, "from the smallest correlation of strong uses"
+    first = given["latents"][0]
+    from_b = store.namesakes.pairs(b, a, [first["latent_b"]], of_strong=True).iloc[0]
+    assert (from_b["uses_a"], from_b["uses_b"], from_b["rank_a"]) == (4, 3, 2)
+    assert len(store.namesakes.table(a, b, "denser")) == len(expected), "each pair once"
+    latent = first["latent_a"]
+    for of_strong, known in ((True, 0.0), (False, first["correlation"])):
+        other = store.latents.elsewhere(a, latent, of_strong).set_index("run_id").loc[b]
+        assert other["compared_strong"] == of_strong
+        assert other["correlation"] == known or known is None
+
+
+def test_a_comparison_that_tells_no_strong_uses_answers_of_all_where_others_do(result, copied):
+    save_latent_comparison(latent_comparisons_folder(copied), result)
+    store = Store()
+    store.import_new(copied)
+    assert store.namesakes.comparisons(of_strong=True).empty
+    row = next(row for row in result["latents"] if row["correlation"] is not None)
+    table = store.latents.elsewhere(result["run_a"], row["latent_a"], True).set_index("run_id")
+    assert table.loc[result["run_b"], "correlation"] == row["correlation"]
+    assert not table.loc[result["run_b"], "compared_strong"]
 
 
 def test_a_comparison_is_kept_as_it_is(result, tmp_path):
@@ -386,6 +463,7 @@ def test_files_that_can_not_be_read_cost_no_other(result, tmp_path):
         ({"settings": {"max_tokens": 9, "corpus": {"name": " "}}}, "Give a corpus"),
         ({"settings": {"max_tokens": 9, "corpus": "sotu"}}, "compare again"),
         ({"settings": "many"}, "compare again"),
+        ({"strong": {"compared": 3}}, "compare again"),
     ],
 )
 def test_a_header_that_says_what_it_can_not_is_refused(result, tmp_path, change, said):

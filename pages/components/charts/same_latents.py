@@ -14,10 +14,14 @@ _DRAWN_ONE_BY_ONE = 3_000
 _SCALE = [[0, ORANGE], [0.5, "#d9d9d9"], [1, BLUE]]
 
 
-def correlation_histogram(bins: pd.DataFrame, median: float | None) -> go.Figure:
+def correlation_histogram(
+    bins: pd.DataFrame, median: float | None, of_strong: bool = False
+) -> go.Figure:
     """How many latents have which correlation with their namesake, and beside it with the one that
-    chance gives. bins: low, high, latents, chance; median: of the correlations, a line."""
+    chance gives. bins: low, high, latents, chance; median: of the correlations, a line; of_strong:
+    whether they are of strong uses."""
     figure = go.Figure()
+    title = f"correlation of {'strong uses' if of_strong else 'coefficients'}"
     middle, width = (bins["low"] + bins["high"]) / 2, bins["high"] - bins["low"]
     edges = bins[["low", "high"]].round(2).to_numpy().tolist()
     for name, column, colour, opacity in (
@@ -46,7 +50,7 @@ def correlation_histogram(bins: pd.DataFrame, median: float | None) -> go.Figure
         margin=_MARGIN,
         barmode="overlay",
         bargap=0,
-        xaxis={"title": "correlation of coefficients", "range": [-1.02, 1.02], "fixedrange": True},
+        xaxis={"title": title, "range": [-1.02, 1.02], "fixedrange": True},
         yaxis={"title": "latents", "fixedrange": True, **_count_ticks(bins)},
         legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0},
     )
@@ -58,10 +62,13 @@ def _count_ticks(bins: pd.DataFrame) -> dict:
     return {"dtick": 1} if bins[["latents", "chance"]].to_numpy().max(initial=0) < 8 else {}
 
 
-def density_scatter(points: pd.DataFrame, tokens: int, chosen: int | None) -> go.Figure:
+def density_scatter(
+    points: pd.DataFrame, tokens: int, chosen: int | None, of_strong: bool = False
+) -> go.Figure:
     """The share of tokens that use each latent in A against that in B, on logarithmic axes; what is
     not used stands at their ends. points: of Store.namesakes.points(); tokens: that were compared;
-    chosen: latent of A that is framed. A point's customdata is [latent of A]."""
+    chosen: latent of A that is framed; of_strong: whether shares are of strong uses. A point's
+    customdata is [latent of A]."""
     lowest = 0.5 / max(1, tokens)
     x, y = (np.maximum(points[f"density_{side}"].to_numpy(float), lowest) for side in "ab")
     kind = go.Scatter if len(points) <= _DRAWN_ONE_BY_ONE else go.Scattergl
@@ -73,7 +80,7 @@ def density_scatter(points: pd.DataFrame, tokens: int, chosen: int | None) -> go
             y=y,
             mode="markers",
             customdata=[[int(latent)] for latent in points["latent_a"]],
-            hovertext=[_hover(row) for row in points.itertuples()],
+            hovertext=[_hover(row, of_strong) for row in points.itertuples()],
             hovertemplate="%{hovertext}<extra></extra>",
             marker={
                 "symbol": "square",
@@ -112,7 +119,10 @@ def density_scatter(points: pd.DataFrame, tokens: int, chosen: int | None) -> go
         clickmode="event+select",
         dragmode=False,
         hoverlabel={"align": "left"},
-        xaxis={"title": "share of the tokens that use it in A", **_axis(lowest, highest)},
+        xaxis={
+            "title": f"share of the tokens that use it{' strongly' * of_strong} in A",
+            **_axis(lowest, highest),
+        },
         yaxis={"title": "in B", **_axis(lowest, highest)},
     )
     return figure
@@ -130,12 +140,14 @@ def _axis(lowest: float, highest: float) -> dict:
     }
 
 
-def _hover(row) -> str:
+def _hover(row, of_strong: bool) -> str:
     """Plotly takes what it shows for a kind of HTML."""
     name = in_chart(token_label(row.token))
     lines = [f"latent {row.latent_a} · {name}"]
     lines += [in_chart(f"“{visible(row.label)}”")] if row.label else []
-    lines += [f"used on {row.density_a:.2%} in A, {row.density_b:.2%} in B"]
+    lines += [
+        f"used{' strongly' * of_strong} on {row.density_a:.2%} in A, {row.density_b:.2%} in B"
+    ]
     known = row.correlation == row.correlation
     lines += [f"correlation {row.correlation:+.3f}" if known else "no correlation"]
     return "<br>".join(lines)

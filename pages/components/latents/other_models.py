@@ -76,4 +76,5 @@ def _compared_in_words(row) -> str | None:
     """Over what a correlation is; None where there is none."""
     if pd.isna(row.correlation):
         return None
-    return f"{row.compared_tokens:,.0f} {'tokens' if row.compared_unit == 'token' else 'words'}"
+    told = f"{row.compared_tokens:,.0f} {'tokens' if row.compared_unit == 'token' else 'words'}"
+    return told + ", strong uses" * bool(row.compared_strong)

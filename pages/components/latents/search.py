@@ -10,7 +10,7 @@ from itda_core.store.latent_search import LatentSearch
 from pages.components.explorer import explorer
 from pages.components.number_field import linked_number_field
 from pages.components.text import shown
-from pages.components.url import choose, follow_url, keep, number_below, write_url
+from pages.components.url import choose, follow_url, keep, linked_switch, number_below, write_url
 
 _PLACES = {
     "meaning": "label, uses, then source, then around it",
@@ -72,7 +72,7 @@ def _ask_for_search(field, ways, switch) -> LatentSearch:
     )
     write_url("search", text or None)
     way = _ask_for_way(ways)
-    of_strong = not _switch(
+    of_strong = not linked_switch(
         switch, "All uses", "all_uses",
         help="Densities, searches and companions are of strong uses, where the dictionary has "
         f"scores; with this switch filler counts as well. {GLOSSARY['strong use']} "
@@ -135,8 +135,8 @@ def _ask_for_filters(text: str, way: str, of_strong: bool) -> LatentSearch:
     }
     in_list = choose(st.selectbox, "List", names, "list")
     score = linked_number_field(st, _LEAST_SCORE, "score", 0.0, writes_default=False)
-    bookmarked = _switch(st, "Bookmarked", "bookmarked")
-    labelled = _switch(st, "With label", "labelled")
+    bookmarked = linked_switch(st, "Bookmarked", "bookmarked")
+    labelled = linked_switch(st, "With label", "labelled")
     # Read when all is drawn: a filter that can't be used must not take the others away.
     densities = _LEAST.read(least) / 100, _MOST.read(most) / 100
     return LatentSearch(
@@ -229,10 +229,3 @@ def _follow_link() -> None:
                 "listed."
             )
         st.session_state["among"] = tuple(numbers[:_MAX_IN_LINK]) or None
-
-
-def _switch(place, label: str, key: str, **options) -> bool:
-    follow_url(key, [False, True])
-    chosen = place.toggle(label, key=key, **options)
-    write_url(key, chosen or None)
-    return chosen

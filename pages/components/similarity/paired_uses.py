@@ -41,6 +41,21 @@ def paired_uses(a: pd.DataFrame, b: pd.DataFrame, has_one_tokenizer: bool) -> pd
     return paired.sort_values(order, ascending=[False, True, True], ignore_index=True)
 
 
+def strong_pairs(
+    paired: pd.DataFrame, threshold_a: float | None, threshold_b: float | None
+) -> pd.DataFrame:
+    """Those that use the one or the other strongly, with is_strong_a and is_strong_b. paired: of
+    `paired_uses`; thresholds: None for a latent without one, all of whose uses count."""
+    thresholds = {"a": threshold_a, "b": threshold_b}
+    strong = {
+        f"is_strong_{side}": paired[f"coefficient_{side}"]
+        >= (-np.inf if threshold is None else threshold)
+        for side, threshold in thresholds.items()
+    }
+    paired = paired.assign(**strong)
+    return paired[paired[list(strong)].any(axis=1)].reset_index(drop=True)
+
+
 def _special(tokens: pd.DataFrame) -> pd.Series:
     """1 + position of those without characters, 0 of all others."""
     return (tokens["position"] + 1).where(tokens["start"] == tokens["end"], 0)
@@ -76,9 +91,11 @@ def with_partners(
 
 
 def difference(token: pd.Series) -> str:
-    """How the uses of a token differ, in words; "" where both use it with one sign, and where one
-    of the two has not looked at it. token: a row of `with_partners`."""
+    """How the uses of a token differ, in words; "" where both use it with one sign, or strongly,
+    and where one of the two has not looked at it. token: a row of `with_partners`."""
     for one, other in ("ab", "ba"):
+        if not token.get(f"is_strong_{other}", True):
+            return f"strong only in {one.upper()}" if token[f"has_terms_{other}"] else ""
         if np.isnan(token[f"coefficient_{other}"]):
             return f"only in {one.upper()}" if token[f"has_terms_{other}"] else ""
     return "" if token["coefficient_a"] * token["coefficient_b"] > 0 else "of the other sign"

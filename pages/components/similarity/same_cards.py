@@ -8,9 +8,15 @@ from pages.components.cached import loaded_dictionary
 from pages.components.explorer import explorer
 from pages.components.latents.card import show_histogram_of_uses, show_numbers, show_source
 from pages.components.latents.elsewhere import label_text
+from pages.components.latents.score import threshold_of
 from pages.components.latents.uses import use_row
 from pages.components.run_names import layer_of, run_label
-from pages.components.similarity.paired_uses import difference, paired_uses, with_partners
+from pages.components.similarity.paired_uses import (
+    difference,
+    paired_uses,
+    strong_pairs,
+    with_partners,
+)
 from pages.components.similarity.same_choice import RunPair
 from pages.components.text import escaped, literal, token_label
 from pages.components.token_strip.strip import show_rows
@@ -19,8 +25,9 @@ _PAIRED_USES = 12
 _SIDES = "ab"
 
 
-def show_pair(pair: RunPair, chosen: pd.Series) -> None:
-    """The two latents of a row of Store.namesakes.table()."""
+def show_pair(pair: RunPair, chosen: pd.Series, of_strong: bool) -> None:
+    """The two latents of a row of Store.namesakes.table(). of_strong: whether it is of strong
+    uses."""
     store = explorer().store
     runs = {"a": pair.a, "b": pair.b}
     numbers = {side: int(chosen[f"latent_{side}"]) for side in _SIDES}
@@ -32,27 +39,30 @@ def show_pair(pair: RunPair, chosen: pd.Series) -> None:
             return
         latents[side] = table.iloc[0]
     st.markdown(f"#### {escaped(token_label(latents['a'].token))}")
-    st.caption(literal(_in_words(chosen)))
+    st.caption(literal(in_words(chosen, of_strong)))
     asked = store.uses.of_card(runs["a"].run_id, numbers["a"], latents["a"].prompt_id, 1)
     show_source(latents["a"], asked.source_spans, "same_source")
     for side, place in zip(_SIDES, st.columns(2, gap="medium"), strict=True):
         with place, st.container(border=True):
             _show_side(side, runs[side], latents[side])
-    _show_uses(runs, latents)
+    _show_uses(runs, latents, of_strong)
 
 
-def _in_words(row: pd.Series) -> str:
+def in_words(row: pd.Series, of_strong: bool) -> str:
+    """How alike a latent and its namesake are, and on how many tokens that is seen."""
+    strongly = " strongly" * of_strong
+    counts = (
+        f"On the tokens compared A uses it{strongly} on {int(row.uses_a):,}, B on "
+        f"{int(row.uses_b):,}, both on {int(row.uses_both):,}."
+    )
     if pd.isna(row.correlation):
-        return "No correlation: one of the two is not used on the tokens compared."
-    told = f"Correlation {row.correlation:+.3f}"
+        return f"No correlation: one of the two is not used{strongly} on any of them. {counts}"
+    told = f"Correlation {'of strong uses ' * of_strong}{row.correlation:+.3f}"
     ranks = [
         f"{_place(int(row.rank_a))} of B's latents by its likeness to A's",
         f"{_place(int(row.rank_b))} of A's by its likeness to B's",
     ]
-    return (
-        f"{told}. B's is the {ranks[0]}, A's the {ranks[1]}. On the tokens compared A uses it on "
-        f"{int(row.uses_a):,}, B on {int(row.uses_b):,}, both on {int(row.uses_both):,}."
-    )
+    return f"{told}. {counts} B's is the {ranks[0]}, A's the {ranks[1]}."
 
 
 def _place(rank: int) -> str:
@@ -79,24 +89,29 @@ def _show_side(side: str, run, latent: pd.Series) -> None:
         show_histogram_of_uses(run, latent, coefficients, f"same_{side}")
 
 
-def _show_uses(runs: dict, latents: dict[str, pd.Series]) -> None:
-    """The tokens that use the one or the other most, A's row above B's."""
+def _show_uses(runs: dict, latents: dict[str, pd.Series], of_strong: bool) -> None:
+    """The tokens that use the one or the other most, A's row above B's. of_strong: only those that
+    use one strongly."""
     store = explorer().store
     uses = {side: store.uses.all(runs[side].run_id, int(latents[side].latent)) for side in _SIDES}
     dictionaries = [loaded_dictionary(runs[side].directory) for side in _SIDES]
     has_one = same_tokenizer(*dictionaries)
     table = paired_uses(uses["a"], uses["b"], has_one)
-    st.markdown("##### Their uses, under each other")
+    strongly = " strongly" * of_strong
+    if of_strong:
+        table = strong_pairs(table, *(threshold_of(latents[side]) for side in _SIDES))
+    st.markdown(f"##### Their {'strong ' * of_strong}uses, under each other")
     if table.empty:
-        st.caption("Neither is used on an explored token.")
+        st.caption(f"Neither is used{strongly} on an explored token.")
         return
-    n_both = int(table[["coefficient_a", "coefficient_b"]].notna().all(axis=1).sum())
+    counted = [f"{'is_strong' if of_strong else 'coefficient'}_{side}" for side in _SIDES]
+    n_both = int((table[counted].all(axis=1) & table[counted].notna().all(axis=1)).sum())
     st.caption(
-        f"Of the {len(table):,} explored tokens that use the one or the other, {n_both:,} use "
-        f"both. These are the {min(len(table), _PAIRED_USES)} strongest, each against its latent's "
-        "largest coefficient; ≠ marks those where the two differ. The correlation above and the "
-        "order of the list are of other tokens, those compared, so that a pair can look more or "
-        "less alike here."
+        f"Of the {len(table):,} explored tokens that use the one or the other{strongly}, "
+        f"{n_both:,} use both{strongly}. These are the {min(len(table), _PAIRED_USES)} strongest, "
+        "each against its latent's largest coefficient; ≠ marks those where the two differ. The "
+        "correlation above and the order of the list are of other tokens, those compared, so that "
+        "a pair can look more or less alike here."
         + ("" if has_one else " A token that ends where none of the other does stands alone.")
     )
     shown = with_partners(

@@ -6,12 +6,14 @@ import pandas as pd
 import streamlit as st
 
 from itda_core.errors import ComparisonError
+from itda_core.glossary import GLOSSARY
 from pages.components.cached import loaded_dictionary, loaded_run
 from pages.components.device_choice import ask_for_device, likely_device
 from pages.components.explorer import explorer
 from pages.components.job_offer import JobOffer, job_button, say_under_way
 from pages.components.run_names import choose_run
 from pages.components.text import literal
+from pages.components.url import keep, linked_switch
 
 _COMPARISON = JobOffer("comparison of latents")
 
@@ -78,11 +80,46 @@ def _in_order(runs: pd.DataFrame, run_ids) -> pd.DataFrame:
     return runs.set_index("run_id", drop=False).loc[run_ids]
 
 
-def what_is_known(pair: RunPair) -> pd.Series | None:
-    """The kept comparison of a pair, as Store.namesakes.comparisons() has it; None without one."""
-    table = explorer().store.namesakes.comparisons()
+def what_is_known(pair: RunPair, of_strong: bool = False) -> pd.Series | None:
+    """The kept comparison of a pair, as Store.namesakes.comparisons() has it; None without one.
+    of_strong: what it says of strong uses, where it tells them."""
+    table = explorer().store.namesakes.comparisons(of_strong)
     found = table[(table["run_a"] == pair.a.run_id) & (table["run_b"] == pair.b.run_id)]
     return None if found.empty else found.iloc[0]
+
+
+def ask_for_strong(pair: RunPair) -> bool:
+    """Whether strong uses count alone. Where the comparison tells none it is said why, and offered
+    to be made again once it could."""
+    keep("all_uses")
+    if what_is_known(pair, of_strong=True) is not None:
+        return not linked_switch(
+            st, "All uses", "all_uses",
+            help="Correlations, ranks and counts are of strong uses; with this switch filler "
+            f"counts as well. {GLOSSARY['strong use']} {GLOSSARY['filler']}",
+        )  # fmt: skip
+    judged = [explorer().store.latents.judged(run.run_id) for run in (pair.a, pair.b)]
+    if judged != ["strong", "strong"]:
+        st.caption(
+            "All uses count, filler too, since one of the two has no scores that tell its strong "
+            "uses. Score it on the Latents page, and compare again here."
+        )
+        return False
+    st.caption(
+        "All uses count, filler too: when these were compared, one of the two had no scores."
+    )
+    if _say_active(pair):
+        return False
+    _show_button(pair, "Compare again by strong uses")
+    return False
+
+
+def _say_active(pair: RunPair) -> bool:
+    """Says that the pair is being compared; False where it is not."""
+    of_both = [one for one in _COMPARISON.active() if set(one.run_ids) == set(pair.run_ids)]
+    if of_both:
+        say_under_way(of_both, "Comparing")
+    return bool(of_both)
 
 
 def offer_comparison_of_latents(pair: RunPair) -> None:
@@ -100,15 +137,13 @@ def offer_comparison_of_latents(pair: RunPair) -> None:
             "the same held-out prompts with both models, in the background; you can leave this "
             "page."
         )
-        of_both = [one for one in _COMPARISON.active() if set(one.run_ids) == set(pair.run_ids)]
-        if of_both:
-            say_under_way(of_both, "Comparing")
+        if _say_active(pair):
             return
-        _show_button(pair)
+        _show_button(pair, "Compare their latents")
     _COMPARISON.show_last_failure()
 
 
-def _show_button(pair: RunPair) -> None:
+def _show_button(pair: RunPair, label: str) -> None:
     from itda_core.jobs.measure_seconds import latent_comparison_seconds
 
     device = ask_for_device("latents_device")
@@ -118,7 +153,7 @@ def _show_button(pair: RunPair) -> None:
         for run, row in zip(runs, (pair.a, pair.b), strict=True)
     ]
     seconds = latent_comparison_seconds(dictionaries, device=likely_device(device).name)
-    if job_button("Compare their latents", seconds, type="primary", key="compare_latents"):
+    if job_button(label, seconds, type="primary", key="compare_latents"):
         explorer().queue.submit_latent_comparison(*runs, device)
         st.rerun()
 

@@ -18,6 +18,7 @@ from pages.components.similarity.same_cards import show_pair
 from pages.components.similarity.same_choice import (
     RunPair,
     ask_for_pair,
+    ask_for_strong,
     offer_comparison_of_latents,
     what_is_known,
 )
@@ -42,28 +43,31 @@ def show_same_latents(runs: pd.DataFrame) -> None:
     if about is None:
         offer_comparison_of_latents(pair)
         return
-    st.markdown(sums_in_words(about))
-    st.caption(literal(counts_in_words(about)))
+    of_strong = ask_for_strong(pair)
+    if of_strong:
+        about = what_is_known(pair, of_strong)
+    st.markdown(sums_in_words(about, of_strong))
+    st.caption(literal(counts_in_words(about, of_strong)))
     with st.expander("What these numbers mean, and what they can't say"):
         st.markdown(literal(LIMITS))
-    listing = ask_for_listing(pair)
+    listing = ask_for_listing(pair, of_strong)
     chosen = chosen_same_latent(listing, int(about["atoms_a"]))
     show_charts(listing, about, chosen)
     show_same_list(pair, listing, chosen)
     _offer_files(pair, listing, about)
     if chosen is not None:
-        _show_chosen(pair, chosen)
+        _show_chosen(pair, chosen, of_strong)
 
 
-def _show_chosen(pair: RunPair, latent: int) -> None:
-    found = explorer().store.namesakes.pairs(*pair.run_ids, [latent])
+def _show_chosen(pair: RunPair, latent: int, of_strong: bool) -> None:
+    found = explorer().store.namesakes.pairs(*pair.run_ids, [latent], of_strong)
     if found.empty:
         st.info(
             f"Latent {latent} of A has no namesake in B: its source is no atom there. Choose one "
             "of the list."
         )
         return
-    show_pair(pair, found.iloc[0])
+    show_pair(pair, found.iloc[0], of_strong)
 
 
 def _offer_files(pair: RunPair, listing: SameListing, about: pd.Series) -> None:
@@ -79,10 +83,10 @@ def _offer_files(pair: RunPair, listing: SameListing, about: pd.Series) -> None:
             offer_downloads(lambda: _all_of(listing), settings, "same-latents", "same_file")
             ask_for_format()
         with st.popover("Reproduce"):
-            _show_how_it_was_made(pair, about)
+            _show_how_it_was_made(pair, about, listing.of_strong)
 
 
-def _show_how_it_was_made(pair: RunPair, about: pd.Series) -> None:
+def _show_how_it_was_made(pair: RunPair, about: pd.Series, of_strong: bool) -> None:
     made = _as_made(tuple(sorted(pair.run_ids)), about["created"])
     if made is None:
         st.caption("The comparison is kept no longer, so that its settings are not known.")
@@ -98,13 +102,15 @@ def _show_how_it_was_made(pair: RunPair, about: pd.Series) -> None:
         corpus = None if about["held_out"] else {"name": about["corpus"]}
         settings = {"max_tokens": int(about["tokens"]), "corpus": corpus}
     directories = str(first.directory), str(second.directory)
-    show_lines(latent_comparison_lines(*directories, **settings, seed=made.about["seed"]))
+    settings |= {"seed": made.about["seed"], "of_strong": of_strong}
+    show_lines(latent_comparison_lines(*directories, **settings))
 
 
 def _all_of(listing: SameListing) -> pd.DataFrame:
     table = explorer().store.namesakes.table(
-        listing.run_a, listing.run_b, listing.order, listing.label, listing.min_uses
-    )
+        listing.run_a, listing.run_b, listing.order, *listing.filters[2:4],
+        of_strong=listing.of_strong,
+    )  # fmt: skip
     sources = [context(row.text, row.start, row.end) for row in table.itertuples()]
     return table.assign(source=sources, run_a=listing.run_a, run_b=listing.run_b).drop(
         columns="text"

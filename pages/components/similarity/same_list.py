@@ -18,6 +18,7 @@ from pages.components.url import choose, follow_url_text, number_below, write_ur
 _ROWS = 12
 _HEIGHT = 460
 _DENSITY = f"{GLOSSARY['density']} Here of the tokens that were compared."
+_STRONG = f"Of the tokens that were compared. {GLOSSARY['strong use']}"
 _RANK = (
     "Rank of B's latent among all of B's by the correlation with A's: 1 where no other latent of B "
     "is used as much like A's. The open latent has the rank of A's among all of A's too."
@@ -31,6 +32,7 @@ _ORDERS = {
     "sparser": "Used less in B",
 }
 _MIN_USES = {20: "20 tokens or more", 5: "5 tokens or more", 100: "100 tokens or more", 0: "any"}
+_MIN_STRONG_USES = {number: _MIN_USES[number] for number in (5, 20, 100, 0)}
 
 
 @dataclass(frozen=True)
@@ -42,21 +44,23 @@ class SameListing:
     order: str
     label: str
     min_uses: int
+    of_strong: bool
+    """Whether the numbers are of strong uses, else of all"""
 
     @property
-    def filters(self) -> tuple[str, str, str, int]:
+    def filters(self) -> tuple[str, str, str, int, bool]:
         """What the charts and exports take too, whatever the order."""
-        return self.run_a, self.run_b, self.label, self.min_uses
+        return self.run_a, self.run_b, self.label, self.min_uses, self.of_strong
 
     def numbers(self) -> list[int]:
         """Latents of A, all of the list."""
         store = explorer().store
         return store.known(
-            store.namesakes.numbers, self.run_a, self.run_b, self.order, self.label, self.min_uses
+            store.namesakes.numbers, self.run_a, self.run_b, self.order, *self.filters[2:]
         )
 
 
-def ask_for_listing(pair: RunPair) -> SameListing:
+def ask_for_listing(pair: RunPair, of_strong: bool) -> SameListing:
     """Order and filters, which follow the link and write it."""
     by, called, uses = st.columns([1.2, 2, 1.2], vertical_alignment="bottom")
     order = choose(by.selectbox, "Order", _ORDERS, "by")
@@ -72,13 +76,13 @@ def ask_for_listing(pair: RunPair) -> SameListing:
     write_url("called", label or None)
     min_uses = choose(
         uses.selectbox,
-        "Used on",
-        _MIN_USES,
-        "uses",
+        "Strongly used on" if of_strong else "Used on",
+        _MIN_STRONG_USES if of_strong else _MIN_USES,
+        "strong_uses" if of_strong else "uses",
         help="Of the tokens compared, by the side that uses it more. A correlation over a few "
         "uses says little.",
     )
-    return SameListing(*pair.run_ids, order, label.strip(), min_uses)
+    return SameListing(*pair.run_ids, order, label.strip(), min_uses, of_strong)
 
 
 def chosen_same_latent(listing: SameListing, n_latents: int) -> int | None:
@@ -121,7 +125,7 @@ def show_charts(listing: SameListing, about: pd.Series, chosen: int | None) -> N
         is_all = len(points) == about["namesakes"]
         median = about["median_value"] if is_all else points["correlation"].median()
         st.plotly_chart(
-            correlation_histogram(bins, median),
+            correlation_histogram(bins, median, listing.of_strong),
             config=picture_config("same-latents-correlations"),
             key="same_histogram",
         )
@@ -129,7 +133,7 @@ def show_charts(listing: SameListing, about: pd.Series, chosen: int | None) -> N
         st.markdown("**How often they are used**")
         key = f"same_scatter_{hash(listing.filters)}_{st.session_state.get('_same_clicks', 0)}"
         st.plotly_chart(
-            density_scatter(points, int(about["tokens"]), chosen),
+            density_scatter(points, int(about["tokens"]), chosen, listing.of_strong),
             on_select=lambda: _take_point(key),
             selection_mode="points",
             config=picture_config("same-latents-densities"),
@@ -165,7 +169,7 @@ def show_same_list(pair: RunPair, listing: SameListing, chosen: int | None) -> N
         f"{latents} · page {first // _ROWS + 1:,} of {-(-len(numbers) // _ROWS):,}"
         + ("" if place is not None or chosen is None else " · the open one is not in this list")
     )
-    _draw(pair, _page(listing, seen), chosen)
+    _draw(pair, _page(listing, seen), chosen, listing.of_strong)
     before, after = st.columns(2)
     for button, label, target in (
         (before, "Previous page", first - _ROWS),
@@ -188,7 +192,7 @@ def _go_to(latent: int | None) -> None:
 
 def _page(listing: SameListing, numbers: list[int]) -> pd.DataFrame:
     store = explorer().store
-    table = store.namesakes.pairs(listing.run_a, listing.run_b, numbers)
+    table = store.namesakes.pairs(listing.run_a, listing.run_b, numbers, listing.of_strong)
     table = table.set_index("latent_a", drop=False).loc[numbers].reset_index(drop=True)
     return table.assign(
         source=[row_context(row.text, row.start, row.end) for row in table.itertuples()],
@@ -199,21 +203,35 @@ def _page(listing: SameListing, numbers: list[int]) -> pd.DataFrame:
     ).drop(columns=["text", "lists"])
 
 
-def _draw(pair: RunPair, table: pd.DataFrame, chosen: int | None) -> None:
-    """A click opens the latent in both; each side's latent has its own card."""
+def _columns(table: pd.DataFrame, of_strong: bool) -> list[Column]:
+    """Of strong uses there are few, which are counted; of all a share is told."""
     differ = (table["latent_a"] != table["latent_b"]).any()
-    percent = {"kind": "number", "digits": 2, "unit": " %", "help": _DENSITY}
-    columns = [
+    if of_strong:
+        used = [
+            Column("uses_a", "strong in A", "number", help=_STRONG),
+            Column("uses_b", "in B", "number"),
+            Column("uses_both", "in both", "number"),
+        ]
+    else:
+        percent = {"kind": "number", "digits": 2, "unit": " %", "help": _DENSITY}
+        used = [
+            Column("percent_a", "used in A", **percent),
+            Column("percent_b", "used in B", **percent),
+        ]
+    return [
         Column("token", "token", "latent", width=130),
         *[Column("label", "label", width=200)] * bool(table["label"].any()),
         Column("correlation", "corr.", "number", digits=2, sign=True),
         Column("rank_a", "rank", "number", help=_RANK),
-        Column("percent_a", "used in A", **percent),
-        Column("percent_b", "used in B", **percent),
+        *used,
         Column("latent_a", "no. in A" if differ else "in A", "latent"),
         Column("latent_b", "no. in B" if differ else "in B", "latent", key="key_b"),
         Column("source", "source in context", "quote"),
     ]
+
+
+def _draw(pair: RunPair, table: pd.DataFrame, chosen: int | None, of_strong: bool) -> None:
+    """A click opens the latent in both; each side's latent has its own card."""
     cards, places, keys = {}, {}, {}
     for side, run in zip("ab", (pair.a, pair.b), strict=True):
         latents = table[f"latent_{side}"]
@@ -223,7 +241,7 @@ def _draw(pair: RunPair, table: pd.DataFrame, chosen: int | None) -> None:
     rows = table.assign(key=keys["a"], key_b=keys["b"])
     of_rows = dict(zip([*keys["a"], *keys["b"]], [*table["latent_a"]] * 2, strict=True))
     show_latent_rows(
-        rows, columns, cards, places, "same_list", _HEIGHT, chosen=open_key,
+        rows, _columns(table, of_strong), cards, places, "same_list", _HEIGHT, chosen=open_key,
         choose=lambda key: _go_to(int(of_rows[key])),
     )  # fmt: skip
 
@@ -232,10 +250,11 @@ def _say_that_none_fits(listing: SameListing) -> None:
     told = "No latent matches."
     if listing.order in ("only_a", "only_b"):
         side = listing.order[-1].upper()
-        told = f"No latent that is used on so many tokens is used in {side} alone."
+        how = " strongly" if listing.of_strong else ""
+        told = f"No latent that is used{how} on so many tokens is used{how} in {side} alone."
     st.info(f"{told} Choose another order, or fewer uses, or empty the field for labels.")
     st.button("Show all latents", on_click=_show_all)
 
 
 def _show_all() -> None:
-    st.session_state.update({"by": "most_changed", "called": "", "uses": 0})
+    st.session_state.update({"by": "most_changed", "called": "", "uses": 0, "strong_uses": 0})
