@@ -45,6 +45,9 @@ GLOSSARY = {
     "FVU": "Fraction of variance unexplained, Σ‖x − x̂‖² / Σ‖x − x̄‖²: 0 is perfect, 1 is no better "
     "than the mean. Also called NMSE.",
     "FVU without massive": "FVU over the tokens that are no massive activations.",
+    "median token": "‖x − x̂‖² / ‖x − x̄‖² of the median token, with x̄ the mean of the tokens that "
+    "are no massive activations: half of the tokens are left with more. The FVU adds up squares, "
+    "so that a few tokens with a large norm decide it.",
     "explained variance": "1 − FVU.",
     "cosine": "cos(x, x̂), mean over tokens.",
     "norm ratio": "‖x̂‖ / ‖x‖, mean over tokens: below 1 the reconstruction is too short.",

@@ -24,6 +24,7 @@ from pages.components.evaluate.offer import EVALUATION, being_evaluated, offer_e
 from pages.components.evaluate.probing import show_probing
 from pages.components.evaluate.references import about, autoencoders_of, references
 from pages.components.evaluate.verdict import (
+    MEDIAN_MEANS,
     NOT_KEPT,
     beside,
     on_different_texts,
@@ -43,7 +44,7 @@ _MAX_AT_FIRST = 8
 _LOOKED_AT = "evaluated_run"
 """In the session: other pages go on with the dictionary that they were at"""
 _METRICS = (
-    ("fvu", "cosine", "norm_ratio", "mean_latents"),
+    ("fvu", "median_unexplained", "cosine", "norm_ratio", "mean_latents"),
     ("ce_loss_score", "model_cross_entropy", "cross_entropy", "zeros_cross_entropy", "kl"),
 )
 """The numbers of a point: of the reconstruction, and of what it costs the model"""
@@ -210,6 +211,8 @@ def _show_point(evaluations: pd.DataFrame, run: Run, result: dict[str, Any], fvu
         st.markdown(literal(verdict(row, fvu == "fvu_without_massive")))
         if row["quick"]:
             st.markdown(f":orange[{literal(quick_note(int(row['tokens'])))}]")
+        if not pd.isna(row["median_unexplained"]):
+            st.caption(MEDIAN_MEANS)
         pca = result.get("pca", {}).get(fvu, [])
         others = autoencoders_of(run, result) if result else []
         if said := beside(l0, row["mean_l0"], pca, others, fvu):

@@ -14,7 +14,7 @@ from itda_core.activations.massive import massive
 from itda_core.activations.plan import Plan, make_plan
 from itda_core.config import TrainConfig
 from itda_core.corpus.corpus import Prompt
-from itda_core.devices import free_memory, to_device
+from itda_core.devices import free_memory, in_float64, to_device, to_host
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError
 from itda_core.evaluation.cost import blocks_run
@@ -53,6 +53,10 @@ class AtL0:
     usual: ReconstructionSums = field(default_factory=ReconstructionSums)
     """without massive activations"""
     spliced: Losses = field(default_factory=Losses)
+    squared_errors: list[torch.Tensor] = field(default_factory=list)
+    """‖x − x̂‖² of the tokens of each batch, where it was"""
+    median_unexplained: float = math.nan
+    """‖x − x̂‖² / ‖x − x̄‖² of the median token; there once all tokens are measured"""
 
     def add(self, codes: Codes, x: torch.Tensor, xhat: torch.Tensor, usual: torch.Tensor) -> None:
         """Count a batch: codes, activations and reconstructions. usual: the numbers of the rows
@@ -60,6 +64,16 @@ class AtL0:
         self.sparsity.add(codes)
         self.everything.add(x, xhat)
         self.usual.add(x[usual], xhat[usual])
+        self.squared_errors.append((in_float64(x) - in_float64(xhat)).square().sum(1))
+
+    def finish(self, squared_distances: np.ndarray) -> None:
+        """All batches are counted. squared_distances: ‖x − x̄‖² of every token, [n_tokens], with x̄
+        the mean of those that are not massive, whose share a massive one would decide."""
+        [errors] = to_host(torch.cat(self.squared_errors))
+        varies = squared_distances > 0
+        if varies.any():
+            shares = errors.numpy()[varies] / squared_distances[varies]
+            self.median_unexplained = float(np.median(shares))
 
     def to_dict(self, plain: Losses, zeroed: Losses) -> dict[str, float | None]:
         """Every measure by name; None where there is nothing to divide by."""
@@ -69,6 +83,7 @@ class AtL0:
             "mean_latents": self.sparsity.mean_latents,
             "fvu": self.everything.fvu,
             "fvu_without_massive": self.usual.fvu,
+            "median_unexplained": self.median_unexplained,
             "explained_variance": self.everything.explained_variance,
             "cosine": self.everything.cosine,
             "norm_ratio": self.everything.norm_ratio,
@@ -321,6 +336,8 @@ class _Measuring:
             None if frequencies is None else frequencies[ids],
             self.result.median_norm,
         )
+        for sums in self.result.at.values():
+            sums.finish(self.result.errors.squared_distances)
         if len(self._dictionary.offset) <= MAX_WIDTH:
             self.result.pca = pca_errors(
                 lambda: (batch.activations for batch in self.batches),

@@ -76,13 +76,15 @@ _UPGRADES = {
         ALTER TABLE evaluations ADD COLUMN model_cross_entropy DOUBLE;
         ALTER TABLE evaluations ADD COLUMN zeros_cross_entropy DOUBLE;
         ALTER TABLE evaluations ADD COLUMN quick BOOLEAN DEFAULT false""",
-    10: OF_STRONG_USES,
+    10: f"""{OF_STRONG_USES}
+        ALTER TABLE evaluations ADD COLUMN median_unexplained DOUBLE""",
 }
 """What makes a file of a version one of the next, where that is sure: before there were sites, all
 runs were of one; no dictionary was moved, and there were no comparisons of latents; labels are
 taken in anew from their file; what `closes` is of a text's last token was not open, and
 comparisons did not keep chance; latents had no scores; strong uses had no table; evaluations
-kept no cross-entropies, and none was quick; comparisons of latents counted all uses alone"""
+kept no cross-entropies, and none was quick; comparisons of latents counted all uses alone, and
+evaluations knew no median token"""
 
 _SCHEMA = f"""
 CREATE TABLE meta (version INTEGER);
@@ -108,7 +110,8 @@ CREATE TABLE evaluations (run INTEGER, l0 INTEGER, mean_l0 DOUBLE, mean_latents 
     fvu_without_massive DOUBLE, explained_variance DOUBLE, cosine DOUBLE, norm_ratio DOUBLE,
     ce_loss_score DOUBLE, kl DOUBLE, unused_share DOUBLE, massive_tokens BIGINT, tokens BIGINT,
     prompts BIGINT, corpus VARCHAR, held_out BOOLEAN, created VARCHAR, cross_entropy DOUBLE,
-    model_cross_entropy DOUBLE, zeros_cross_entropy DOUBLE, quick BOOLEAN DEFAULT false);
+    model_cross_entropy DOUBLE, zeros_cross_entropy DOUBLE, quick BOOLEAN DEFAULT false,
+    median_unexplained DOUBLE);
 CREATE TABLE comparisons (measure VARCHAR, a VARCHAR, b VARCHAR, value DOUBLE, reason VARCHAR,
     tokens BIGINT, unit VARCHAR, created VARCHAR);
 CREATE TABLE labels (run_id VARCHAR, latent INTEGER, prompt_id VARCHAR, position INTEGER,

@@ -26,6 +26,7 @@ _MEASURES = (
     "mean_latents",
     "fvu",
     "fvu_without_massive",
+    "median_unexplained",
     "explained_variance",
     "cosine",
     "norm_ratio",

@@ -93,6 +93,9 @@ def slow_evaluation(dictionary, model, texts, context_length, l0s, median_norm=N
                 "mean_latents": np.mean([len(set(row)) for row in used]),
                 "fvu": slow_fvu(x, xhat),
                 "fvu_without_massive": slow_fvu(x[usual], xhat[usual]),
+                "median_unexplained": np.median(
+                    np.square(x - xhat).sum(1) / np.square(x - x[usual].mean(0)).sum(1)
+                ),
                 "explained_variance": 1 - slow_fvu(x, xhat),
                 "cosine": np.mean((x * xhat).sum(1) / norms / sizes),
                 "norm_ratio": np.mean(sizes / norms),

@@ -18,7 +18,7 @@ from pages.components.charts.evaluation import (
     pareto,
 )
 from pages.components.evaluate.columns import shown
-from pages.components.evaluate.verdict import beside, on_different_texts, verdict
+from pages.components.evaluate.verdict import MEDIAN_MEANS, beside, on_different_texts, verdict
 from pages.components.run_names import short_labels
 from pages.components.text import literal
 from tests.support.app import assert_no_failure, button, newest, numbers, open_page
@@ -72,7 +72,8 @@ def test_the_curves_are_the_measures_of_each_run_by_l0(data):
     table = app.dataframe[0].value
     assert len(table) == sum(map(len, expected.values()))
     first = read_evaluation(newest(data, 1))["by_l0"]
-    for measure in ("fvu", "fvu_without_massive", "cosine", "norm_ratio", "kl", "mean_l0"):
+    for measure in ("fvu", "fvu_without_massive", "median_unexplained", "cosine", "norm_ratio",
+                    "kl", "mean_l0"):  # fmt: skip
         assert table[measure].tolist()[: len(first)] == [row[measure] for row in first]
 
 
@@ -232,18 +233,21 @@ def texts(app):
 
 def test_a_point_says_in_a_sentence_what_it_leaves_and_costs(data):
     run = newest(data, 1)
-    row = {"fvu": 0.171, "fvu_without_massive": 0.171, "cross_entropy": 3.28}
+    row = {"fvu": 0.171, "fvu_without_massive": 0.171, "cross_entropy": 3.28,
+           "median_unexplained": 0.25}  # fmt: skip
     entropies = {"model_cross_entropy": 3.2, "zeros_cross_entropy": 11.2}
     evaluated_as(run, row=row, pca={"fvu": PCA}, **entropies)
     app = open_page("evaluate", compare=run.run_id)
     said = texts(app)
     assert (
-        "At L0 8 it leaves 17.1 % of the variance unexplained and costs the model 0.08 nats of "
-        "3.20 a prediction, 1.0 % of the 8.00 that zeros cost." in said
+        "At L0 8 it leaves 17.1 % of the variance unexplained, 25.0 % of the median token's, and "
+        "costs the model 0.08 nats of 3.20 a prediction, 1.0 % of the 8.00 that zeros cost." in said
     )
     fitted = "8 principal components, which are fitted to these very tokens, leave 52.0 %."
     assert fitted in said
     values = {metric.label: metric.value for metric in app.metric}
+    assert values["median token"] == "0.2500"
+    assert MEDIAN_MEANS in said
     assert values["cross-entropy, model"] == "3.200"
     assert values["cross-entropy, reconstruction"] == "3.280"
     assert values["cross-entropy, zeros"] == "11.200"
@@ -253,13 +257,14 @@ def test_a_point_says_in_a_sentence_what_it_leaves_and_costs(data):
 
 
 def test_the_others_at_that_l0_are_judged_in_the_same_words(data):
-    row = {"fvu": 0.09, "fvu_without_massive": 0.09, "cross_entropy": 2.5}
+    row = {"fvu": 0.09, "fvu_without_massive": 0.09, "cross_entropy": 2.5,
+           "median_unexplained": 0.08}  # fmt: skip
     entropies = {"model_cross_entropy": 2.4, "zeros_cross_entropy": 7.4}
     evaluated_as(newest(data, 2), row=row, **entropies)
     said = texts(open_page("evaluate", run=newest(data, 1).run_id))
     assert (
-        "**layer 2** leaves 9.0 % of the variance unexplained and costs the model 0.10 nats of "
-        "2.40 a prediction, 2.0 % of the 5.00 that zeros cost." in said
+        "**layer 2** leaves 9.0 % of the variance unexplained, 8.0 % of the median token's, and "
+        "costs the model 0.10 nats of 2.40 a prediction, 2.0 % of the 5.00 that zeros cost." in said
     )
     assert not any(one.startswith("**layer 1** leaves") for one in said)
     alone = open_page("evaluate", compare=newest(data, 1).run_id)
@@ -272,13 +277,15 @@ def test_an_evaluation_of_an_earlier_version_has_dashes_and_says_why(data):
     for name in ("model_cross_entropy", "zeros_cross_entropy", "pca"):
         del result[name]
     for row in result["by_l0"]:
-        del row["cross_entropy"]
+        del row["cross_entropy"], row["median_unexplained"]
     save_evaluation(run, result)
     app = open_page("evaluate", compare=run.run_id)
     assert_no_failure(app)
     values = {metric.label: metric.value for metric in app.metric}
     assert values["cross-entropy, model"] == "–" != values["CE loss score"]
+    assert values["median token"] == "–"
     said = texts(app)
+    assert MEDIAN_MEANS not in said
     assert any("which kept no cross-entropies: evaluate it again" in one for one in said)
     assert any("No line of PCA" in one for one in said)
     left = f"At L0 8 it leaves {100 * result['by_l0'][-1]['fvu']:.1f} % of the variance unexplained"
@@ -319,7 +326,7 @@ def test_a_quick_run_is_offered_beside_the_full_one(data, monkeypatch):
 ROW = {
     "l0": 32, "mean_l0": 31.97, "fvu": 0.171, "fvu_without_massive": 0.25, "massive_tokens": 3,
     "cross_entropy": 3.28, "model_cross_entropy": 3.2, "zeros_cross_entropy": 11.2,
-    "tokens": 261,
+    "tokens": 261, "median_unexplained": float("nan"),
 }  # fmt: skip
 
 
@@ -338,6 +345,16 @@ ROW = {
         ({"cross_entropy": 3.204}, False, "by less than 0.01 nats of 3.20 a prediction, 0.1 %"),
         ({"zeros_cross_entropy": 3.1}, False, "0.08 nats of 3.20 a prediction."),
         ({"cross_entropy": float("nan")}, False, "leaves 17.1 % of the variance unexplained."),
+        (
+            {"median_unexplained": 0.304},
+            False,
+            "leaves 17.1 % of the variance unexplained, 30.4 % of the median token's, and costs",
+        ),
+        (
+            {"median_unexplained": 0.304, "cross_entropy": float("nan")},
+            False,
+            "leaves 17.1 % of the variance unexplained, 30.4 % of the median token's.",
+        ),
     ],
 )
 def test_a_verdict_follows_from_the_numbers_alone(changes, without_massive, says):

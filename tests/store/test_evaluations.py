@@ -135,14 +135,15 @@ def test_evaluations_of_a_version_before_have_no_cross_entropy_and_none_is_quick
     path = tmp_path / "explorer.duckdb"
     rebuild(path, evaluated)
     with duckdb.connect(str(path)) as database:
-        for column in ("cross_entropy", "model_cross_entropy", "zeros_cross_entropy", "quick"):
+        names = ["cross_entropy", "model_cross_entropy", "zeros_cross_entropy", "quick"]
+        for column in [*names, "median_unexplained"]:
             database.execute(f"ALTER TABLE evaluations DROP COLUMN {column}")
         database.execute("UPDATE meta SET version = 9")
     store = Store(path)
     rows = store.runs.evaluations()
     assert len(rows) and not rows["quick"].any()
-    entropies = ["cross_entropy", "model_cross_entropy", "zeros_cross_entropy"]
-    assert rows[entropies].isna().all(axis=None)
+    later = ["cross_entropy", "model_cross_entropy", "zeros_cross_entropy", "median_unexplained"]
+    assert rows[later].isna().all(axis=None)
     assert rows["fvu"].notna().all()
     store.close()
 

@@ -32,6 +32,7 @@ COLUMNS = {
     "mean_latents": _of("latents used", "%.2f"),
     "fvu": _of("FVU"),
     "fvu_without_massive": _of("FVU without massive", more=MASSIVE_HELP),
+    "median_unexplained": _of("median token"),
     "explained_variance": _of("explained variance"),
     "cosine": _of("cosine"),
     "norm_ratio": _of("norm ratio"),

@@ -13,6 +13,10 @@ NOT_KEPT = (
     "Evaluated by an earlier version, which kept no cross-entropies: evaluate it again to have "
     "them in nats."
 )
+MEDIAN_MEANS = (
+    "The variance is a sum of squares, most of which a few tokens with a large norm can hold; the "
+    "median token's share is that of an ordinary token."
+)
 
 
 def verdict(row: Mapping[str, Any], without_massive: bool) -> str:
@@ -25,8 +29,10 @@ def says(row: Mapping[str, Any], without_massive: bool) -> str:
     fvu = row["fvu_without_massive" if without_massive else "fvu"]
     about = " but for massive activations" if without_massive and row["massive_tokens"] else ""
     left = f"leaves {_percent(fvu)} of the variance unexplained{about}"
+    if not _is_missing(row["median_unexplained"]):
+        left += f", {_percent(row['median_unexplained'])} of the median token's,"
     if _is_missing(row["cross_entropy"]):
-        return f"{left}."
+        return f"{left.removesuffix(',')}."
     return f"{left} and {_cost(row)}."
 
 
