@@ -20,8 +20,9 @@ from itda_core.tables import read_frame
 
 Fits = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Which of some tokens can stand beside the uses of some latents; all of one shape"""
-DRAWN = 20
-"""Uses drawn of each latent, and tokens beside them"""
+DRAWN, MOST_DRAWN = 20, 200
+"""Uses drawn of each latent, and tokens beside them; as many as there may be where every token is
+embedded anyway"""
 SEED = 0
 _TRIES = 8
 """Tokens drawn for each that is wanted: some are uses themselves, or in the title's prompt"""
@@ -57,7 +58,7 @@ class ReadRun:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Tokens drawn for each latent, [n_latents, DRAWN] int64; −1 where there are no more."""
+    """Tokens drawn for each latent, [n_latents, count] int64; −1 where there are no more."""
 
     uses: np.ndarray
     others: np.ndarray
@@ -66,8 +67,8 @@ class Drawn:
     """beside each use a token of the same text that is none"""
 
 
-def draw(read: ReadRun, is_judged: np.ndarray) -> Drawn:
-    """DRAWN of each latent's judged uses, as many other explored tokens, and for each use one of
+def draw(read: ReadRun, is_judged: np.ndarray, count: int = DRAWN) -> Drawn:
+    """`count` of each latent's judged uses, as many other explored tokens, and for each use one of
     the same text that is none; only tokens with characters, outside the prompt of the title.
 
     is_judged: [n_uses] bool. Of latents whose title was not read nothing is drawn. The same run
@@ -77,7 +78,7 @@ def draw(read: ReadRun, is_judged: np.ndarray) -> Drawn:
     draws = np.random.default_rng(SEED)
     keys = uses.latents[is_judged].astype(np.int64) * len(tokens.words) + uses.tokens[is_judged]
     usable = is_judged & (tokens.words[uses.tokens] >= 0) & (titles[uses.latents] >= 0)
-    drawn = _draw_uses(uses.latents[usable], uses.tokens[usable], len(titles), draws)
+    drawn = _draw_uses(uses.latents[usable], uses.tokens[usable], len(titles), count, draws)
 
     def fits(candidates: np.ndarray, latents: np.ndarray) -> np.ndarray:
         key = latents * len(tokens.words) + candidates
@@ -88,7 +89,7 @@ def draw(read: ReadRun, is_judged: np.ndarray) -> Drawn:
 
     explored = np.unique(uses.tokens)
     explored = explored[tokens.words[explored] >= 0].astype(np.int64)
-    rows = np.repeat(np.arange(len(titles)), DRAWN).reshape(drawn.shape)
+    rows = np.repeat(np.arange(len(titles)), count).reshape(drawn.shape)
     others = _first_fitting(_any_token(explored, drawn.shape, draws), rows, fits)
     others[titles < 0] = -1
     alike = _first_fitting(_same_text(explored, tokens.words, drawn, draws), rows, fits)
@@ -96,14 +97,14 @@ def draw(read: ReadRun, is_judged: np.ndarray) -> Drawn:
 
 
 def _draw_uses(
-    latents: np.ndarray, tokens: np.ndarray, n_latents: int, draws: np.random.Generator
+    latents: np.ndarray, tokens: np.ndarray, n_latents: int, count: int, draws: np.random.Generator
 ) -> np.ndarray:
-    """Up to DRAWN of each latent's tokens, each once, [n_latents, DRAWN], padded with −1."""
+    """Up to `count` of each latent's tokens, each once, [n_latents, count], padded with −1."""
     order = np.lexsort((draws.random(len(latents)), latents))
     owners = latents[order]
     places = np.arange(len(order)) - np.searchsorted(owners, owners)
-    drawn = np.full((n_latents, DRAWN), -1, np.int64)
-    some = places < DRAWN
+    drawn = np.full((n_latents, count), -1, np.int64)
+    some = places < count
     drawn[owners[some], places[some]] = tokens[order][some]
     return drawn
 

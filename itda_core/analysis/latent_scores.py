@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from itda_core.analysis.judged_tokens import SEED, Drawn, ReadRun, draw
+from itda_core.analysis.judged_tokens import DRAWN, MOST_DRAWN, SEED, Drawn, ReadRun, draw
 from itda_core.analysis.nearness import Judge
 from itda_core.errors import ModelError
 from itda_core.evaluation.batch import each_run
@@ -32,7 +32,7 @@ _IN_SHORT = (
 )  # fmt: skip
 CHANCE = 0.5
 """The AUROC of a source that tells nothing"""
-_TOGETHER = 512
+_TOGETHER = 64
 """Latents whose cosines are in memory at once"""
 
 
@@ -99,7 +99,8 @@ def score_latents(
         is_strong = uses.coefficients >= found.threshold[uses.latents]
     table = _counted(read, found, is_strong)
     is_unsigned = bool((found.why == UNSIGNED).all())
-    drawn = draw(read, elsewhere if is_unsigned else elsewhere & is_strong)
+    count = MOST_DRAWN if judge and judge.reads_all(read.tokens) else DRAWN
+    drawn = draw(read, elsewhere if is_unsigned else elsewhere & is_strong, count)
     nearness = None
     if judge:
         needed = np.unique(np.concatenate([read.titles, *map(np.ravel, vars(drawn).values())]))
@@ -206,18 +207,33 @@ def _detected(nearness: Nearness | None, titles: np.ndarray, drawn: Drawn) -> di
             for tokens in (drawn.uses, drawn.others, drawn.alike)
         )
         paired = np.where(np.isnan(alike), np.nan, uses)
-        for prefix, near, far in (("", uses, others), ("same_", paired, alike)):
-            _fill(found, part, prefix, near, far)
+        sure = effective_counts(drawn.others[part]), effective_counts(drawn.alike[part])
+        _fill(found, part, "", uses, others, sure[0])
+        _fill(found, part, "same_", paired, alike, sure[1])
     return found
 
 
+def effective_counts(tokens: np.ndarray) -> np.ndarray:
+    """How many tokens those drawn stand for, [n]: n² / Σm² where each of n is there m times (Kish
+    1965). Of a rare word the same few tokens come again and again. tokens: [n, count], −1 where
+    there is none."""
+    is_there = tokens >= 0
+    alike = (tokens[:, :, None] == tokens[:, None, :]) & is_there[:, :, None]
+    return is_there.sum(1) ** 2 / np.maximum(1, alike.sum((1, 2)))
+
+
 def _fill(
-    found: dict[str, np.ndarray], part: slice, prefix: str, near: np.ndarray, far: np.ndarray
+    found: dict[str, np.ndarray],
+    part: slice,
+    prefix: str,
+    near: np.ndarray,
+    far: np.ndarray,
+    n_far: np.ndarray,
 ) -> None:
-    """near: cosines of the uses, far: of what they are told from, [n_latents, DRAWN] each."""
-    values = auroc(near, far)
-    counts = [(~np.isnan(cosines)).sum(1) for cosines in (near, far)]
-    low, high = auroc_interval(values, *counts)
+    """near: cosines of the uses, far: of what they are told from, [n_latents, count] each; n_far:
+    for how many tokens these stand."""
+    values, n_near = auroc(near, far), (~np.isnan(near)).sum(1)
+    low, high = auroc_interval(values, n_near, n_far)
     interval = prefix or "auroc_"
-    found[f"{prefix}auroc"][part], found[f"{prefix}drawn"][part] = values, counts[0]
+    found[f"{prefix}auroc"][part], found[f"{prefix}drawn"][part] = values, n_near
     found[f"{interval}low"][part], found[f"{interval}high"][part] = low, high

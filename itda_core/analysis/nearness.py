@@ -20,6 +20,10 @@ class Judge:
         self._embedder = embedder
         self._kept: tuple[str, Nearness] | None = None
 
+    def reads_all(self, tokens: ReadTokens) -> bool:
+        """Whether all of these are embedded, however few are needed."""
+        return len(tokens.words) <= _KEPT_TOKENS
+
     def read(
         self, prompts: str, tokens: ReadTokens, needed: np.ndarray
     ) -> Iterator[tuple[float, Nearness | None]]:
@@ -30,7 +34,7 @@ class Judge:
         if self._kept and self._kept[0] == prompts:
             yield 1.0, self._kept[1]
             return
-        keeps = len(tokens.words) <= _KEPT_TOKENS
+        keeps = self.reads_all(tokens)
         needed = np.flatnonzero(tokens.words >= 0) if keeps else needed
         n_prompts = max(1, len(np.unique(tokens.prompts[needed])))
         vectors = np.zeros((len(needed), self._embedder.d_model), np.float32)

@@ -152,3 +152,13 @@ def bytes_text(count: float) -> str:
             return f"{count:.0f} {unit}"
         count /= 1000
     return f"{count:.1f} GB"
+
+
+def ordinal(number: int) -> str:
+    """ "first", "2nd", "3rd", "11th"."""
+    if number == 1:
+        return "first"
+    ending = (
+        "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    )
+    return f"{number:,}{ending}"

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from itda_core.analysis import latent_scores
-from itda_core.analysis.judged_tokens import DRAWN, ReadRun, draw
-from itda_core.analysis.latent_scores import in_short, score_latents, score_runs
+from itda_core.analysis import latent_scores, nearness
+from itda_core.analysis.judged_tokens import DRAWN, MOST_DRAWN, ReadRun, draw
+from itda_core.analysis.latent_scores import effective_counts, in_short, score_latents, score_runs
 from itda_core.analysis.nearness import Judge
 from itda_core.cli.main import main
 from itda_core.errors import ModelError
@@ -172,7 +172,7 @@ def test_the_auroc_is_that_of_scikit_learn_over_the_drawn_tokens(scored, bert):
     strong = read.is_elsewhere & (
         read.uses.coefficients >= np.nan_to_num(table["threshold"], nan=np.inf)[read.uses.latents]
     )
-    drawn = draw(read, strong)
+    drawn = draw(read, strong, MOST_DRAWN)
     everything = np.arange(len(read.tokens.words))
     vectors = np.zeros((len(everything), bert.d_model))
     for _, rows, some in embed(bert, read.tokens, everything):
@@ -196,6 +196,18 @@ def test_the_auroc_is_that_of_scikit_learn_over_the_drawn_tokens(scored, bert):
             assert 1 >= table[high][latent] > table[name][latent] or table[name][latent] == 1
             checked += 1
     assert checked > 10
+
+
+def test_tokens_that_come_again_count_for_less():
+    """Of 7, 7, 7 and 9: 16 / (9 + 1). Of four different ones: four."""
+    tokens = np.array([[7, 7, 7, 9, -1], [1, 2, 3, 4, -1], [-1, -1, -1, -1, -1]])
+    assert effective_counts(tokens).tolist() == [1.6, 4.0, 0.0]
+
+
+def test_few_tokens_are_drawn_where_not_all_are_embedded(runs, bert, monkeypatch):
+    monkeypatch.setattr(nearness, "_KEPT_TOKENS", 1)
+    *_, (_, found) = score_latents(ReadRun.of(runs[0]), Judge(bert))
+    assert found.table["drawn"].max() == DRAWN
 
 
 def test_scores_are_kept_with_each_run_and_made_the_same_again(runs, bert, monkeypatch):
@@ -259,7 +271,7 @@ def test_without_negative_coefficients_all_uses_are_judged(runs, bert):
     assert set(found.table["why"]) == {UNSIGNED}
     assert np.isnan(found.table["strong_first"]).all()
     uses = np.bincount(read.uses.latents[read.is_elsewhere], minlength=len(read.titles))
-    assert (found.table["drawn"][(read.titles >= 0) & (uses >= MIN_USES)] == DRAWN).any()
+    assert (found.table["drawn"][(read.titles >= 0) & (uses >= MIN_USES)] > DRAWN).any()
 
 
 def test_a_run_with_nothing_explored_has_scores_without_numbers(

@@ -16,7 +16,13 @@ from itda_core.store.latent_queries import LatentQueries
 from itda_core.store.latent_search import LatentSearch
 from pages.components.histogram.histogram import histogram_data
 from pages.components.latents.found import why_found
-from pages.components.latents.score import how_well_told, strong_in_words, threshold_of
+from pages.components.latents.score import (
+    how_well_told,
+    strong_in_words,
+    threshold_of,
+    told_in_detail,
+)
+from pages.components.text import ordinal
 from tests.support.app import (
     assert_no_failure,
     button,
@@ -107,15 +113,19 @@ def test_how_well_a_source_tells_its_uses_is_said_with_the_interval():
     assert how_well_told(latent()) == (
         "Its source tells them from any token 0.93 (0.81–0.98): AUROC by 20 uses, 0.5 is chance."
     )
-    both = latent(same_auroc=0.6, same_low=0.4, same_high=0.8)
-    assert "and from the same token elsewhere 0.60 (0.40–0.80)" in how_well_told(both)
-    may_be_chance = " From the same token elsewhere it may be chance: the interval holds 0.5."
-    assert how_well_told(both).endswith(may_be_chance)
-    sure = latent(same_auroc=0.7, same_low=0.51, same_high=0.8)
-    assert "may be chance" not in how_well_told(sure)
-    neither = latent(auroc=0.5, auroc_low=0.3, auroc_high=0.7, same_auroc=0.6, same_low=0.5,
-                     same_high=0.9)  # fmt: skip
-    assert " From any token and from the same token elsewhere it may be" in how_well_told(neither)
+    sure = latent(same_auroc=0.7, same_low=0.51, same_high=0.8, same_drawn=75)
+    assert " and from the same token elsewhere 0.70 (0.51–0.80): AUROC" in how_well_told(sure)
+    assert told_in_detail(sure) is None
+    both = latent(same_auroc=0.6, same_low=0.4, same_high=0.8, same_drawn=75)
+    assert how_well_told(both) == how_well_told(latent()), "what may be chance is in the detail"
+    assert told_in_detail(both).startswith(
+        "From the same token elsewhere 0.60 (0.40–0.80) by 75 uses, which may be chance"
+    )
+    neither = latent(auroc=0.5, auroc_low=0.3, auroc_high=0.7)
+    assert how_well_told(neither).endswith(
+        " From any token it may be chance: the interval holds 0.5."
+    )
+    assert told_in_detail(latent()) is None
     assert how_well_told(latent(auroc=np.nan)) == ""
     assert threshold_of(latent(threshold=np.nan)) is None
 
@@ -125,6 +135,12 @@ def test_the_histogram_tells_strong_uses_from_filler():
     assert {bin: count for bin, count in enumerate(drawn["strong"]) if count} == {39: 1}
     assert drawn["positive"][39] == 2
     assert histogram_data(np.float32([-2, 2]), None)["strong"] is None
+
+
+def test_places_are_said_as_a_person_would():
+    numbers = (1, 2, 3, 4, 11, 12, 13, 21, 1_022, 1_111)
+    words = ["first", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "1,022nd", "1,111th"]
+    assert [ordinal(number) for number in numbers] == words
 
 
 def test_all_uses_has_the_card_count_filler_too(data):
@@ -139,8 +155,12 @@ def test_all_uses_has_the_card_count_filler_too(data):
     app.toggle(key="all_uses").set_value(True).run()
     assert not app.exception
     assert metrics(app)["tokens that use it"] == f"{n_uses / explored:.2%}"
-    start = f"Used on {n_uses:,} of {explored:,} tokens"
-    assert any(one.value.startswith(start) for one in app.caption)
+    rank = 1 + int((table["uses"] > n_uses).sum())
+    place = "the most" if rank == 1 else f"the {ordinal(rank)} most"
+    used = f"Used on {n_uses:,} of {explored:,} tokens ({n_uses / explored:.2%}): {place} used of "
+    assert any(
+        one.value.startswith(f"{used}{len(table['uses']):,} latents; ") for one in app.caption
+    )
     kinds = next(one for one in app.button_group if one.key == "kind_of_all_uses")
     assert kinds.value in (0, [0])
     shown = table_with(app, "percent")
@@ -184,9 +204,8 @@ def test_all_uses_of_a_latent_without_a_threshold_are_not_called_strong(data, mo
         uses = np.where(is_without == without, np.nan_to_num(table["strong"], nan=table["uses"]), 0)
         latent = int(uses.argmax())
         app = open_page("latents", run=run.run_id, latent=str(latent), kind="all")
-        assert (
-            any("without a threshold, by all uses" in one.value for one in app.caption) != without
-        )
+        rest = "without a threshold are counted with all uses"
+        assert any(rest in one.proto.help for one in app.caption) != without
         app.session_state["related"], app.session_state["relations"] = True, "Used together"
         app.run()
         assert_no_failure(app)

@@ -487,7 +487,8 @@ def make_version(path, version):
 
 def without_cross_entropies(database):
     """As versions before 10 wrote evaluations."""
-    for column in ("cross_entropy", "model_cross_entropy", "zeros_cross_entropy", "quick"):
+    names = ("cross_entropy", "model_cross_entropy", "zeros_cross_entropy", "quick")
+    for column in (*names, "median_unexplained"):
         database.execute(f"ALTER TABLE evaluations DROP COLUMN {column}")
 
 

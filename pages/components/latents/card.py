@@ -28,7 +28,7 @@ from pages.components.latents.uses import (
 )
 from pages.components.reproduce import latent_lines, show_lines
 from pages.components.run_names import words_of
-from pages.components.text import literal, quoted
+from pages.components.text import literal, ordinal, quoted
 from pages.components.token_strip.strip import show_rows, token_row
 from pages.components.url import write_url
 
@@ -106,23 +106,26 @@ def show_histogram_of_uses(
     negative = int((coefficients < 0).sum())
     is_strong = threshold_of(latent) is not None and wants_strong()
     rank = explorer().store.latents.rank(run.run_id, number, is_strong)
-    place = f"rank {rank:,} of {int(run.atoms):,}"
+    place = f"the {'' if rank == 1 else ordinal(rank) + ' '}most used of {int(run.atoms):,} latents"
     if is_strong:
         said = f"Strongly used on {int(latent.strong):,} of {tokens:,} tokens "
-        said += f"({latent.strong_density:.2%}), {place}{_by_all(run)}. With filler on {uses:,} "
-        said += f"({latent.density:.2%}), negative on {negative:,}."
+        said += f"({latent.strong_density:.2%}): {place}. With filler on {uses:,} "
+        said += f"({latent.density:.2%}), negative on {negative:,} of them."
     else:
-        said = f"Used on {uses:,} of {tokens:,} tokens ({latent.density:.2%}), {place}; negative "
+        said = f"Used on {uses:,} of {tokens:,} tokens ({latent.density:.2%}): {place}; negative "
         said += f"on {negative:,}."
-    st.caption(said)
+    st.caption(said, help=_by_all(run) if is_strong else None)
     file_name = f"coefficients-{run.run_id}-{number}"
     show_histogram(coefficients, marked, file_name, picture_format(), key, threshold_of(latent))
 
 
-def _by_all(run) -> str:
+def _by_all(run) -> str | None:
     """Of how many latents a rank by strong uses takes all. run: a row of Store.runs.table()."""
     count = int(np.isnan(thresholds_of(run, of_strong=True)).sum())
-    return f" ({count:,} of them, without a threshold, by all uses)" if count else ""
+    if not count:
+        return None
+    are = "1 latent without a threshold is" if count == 1 else f"{count:,} without a threshold are"
+    return f"In this order {are} counted with all uses."
 
 
 def _marked(latent: int) -> float | None:

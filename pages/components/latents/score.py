@@ -41,7 +41,7 @@ def show_score(run, latent: pd.Series, is_page: bool) -> None:
     st.markdown(literal(strong_in_words(latent)))
     told = how_well_told(latent)
     if told:
-        st.caption(literal(told))
+        st.caption(literal(told), help=told_in_detail(latent))
 
 
 def _offer(run) -> None:
@@ -84,24 +84,36 @@ def strong_in_words(latent: pd.Series) -> str:
 
 
 def how_well_told(latent: pd.Series) -> str:
-    """How well its source tells its uses from other tokens, and where the interval is too wide to
-    say that it does; "" where it was not judged."""
-    told = {
-        "any token": (latent.auroc, latent.auroc_low, latent.auroc_high),
-        "the same token elsewhere": (latent.same_auroc, latent.same_low, latent.same_high),
-    }
-    told = {against: one for against, one in told.items() if not np.isnan(one[0])}
-    if not told:
+    """How well its source tells its uses from other tokens: from the same token elsewhere where
+    that is sure; and where from any token it is not. "" where it was not judged."""
+    if np.isnan(latent.auroc):
         return ""
-    parts = [
-        f"{against} {value:.2f} ({low:.2f}–{high:.2f})"
-        for against, (value, low, high) in told.items()
-    ]
-    unsure = [against for against, (_, low, high) in told.items() if low <= CHANCE <= high]
-    text = (
-        f"Its source tells them from {' and from '.join(parts)}: AUROC by {int(latent.drawn)} "
-        "uses, 0.5 is chance."
-    )
-    if unsure:
-        text += f" From {' and from '.join(unsure)} it may be chance: the interval holds 0.5."
+    told = f"any token {_told(latent.auroc, latent.auroc_low, latent.auroc_high)}"
+    if not np.isnan(latent.same_auroc) and not _may_be_chance(latent.same_low, latent.same_high):
+        same = _told(latent.same_auroc, latent.same_low, latent.same_high)
+        told += f" and from the same token elsewhere {same}"
+    text = f"Its source tells them from {told}: AUROC by {int(latent.drawn):,} uses, 0.5 is chance."
+    if _may_be_chance(latent.auroc_low, latent.auroc_high):
+        text += " From any token it may be chance: the interval holds 0.5."
     return text
+
+
+def told_in_detail(latent: pd.Series) -> str | None:
+    """How well it tells them from the same token elsewhere where that may be chance; None where
+    there is nothing to add."""
+    if np.isnan(latent.same_auroc) or not _may_be_chance(latent.same_low, latent.same_high):
+        return None
+    same = _told(latent.same_auroc, latent.same_low, latent.same_high)
+    return (
+        f"From the same token elsewhere {same} by {int(latent.same_drawn):,} uses, which may be "
+        "chance: the interval holds 0.5. As far as these uses show, its source says which token "
+        "they are on, and no more."
+    )
+
+
+def _told(value: float, low: float, high: float) -> str:
+    return f"{value:.2f} ({low:.2f}–{high:.2f})"
+
+
+def _may_be_chance(low: float, high: float) -> bool:
+    return low <= CHANCE <= high

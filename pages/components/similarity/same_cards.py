@@ -18,7 +18,7 @@ from pages.components.similarity.paired_uses import (
     with_partners,
 )
 from pages.components.similarity.same_choice import RunPair
-from pages.components.text import escaped, literal, token_label
+from pages.components.text import escaped, literal, ordinal, token_label
 from pages.components.token_strip.strip import show_rows
 
 _PAIRED_USES = 12
@@ -59,20 +59,10 @@ def in_words(row: pd.Series, of_strong: bool) -> str:
         return f"No correlation: one of the two is not used{strongly} on any of them. {counts}"
     told = f"Correlation {'of strong uses ' * of_strong}{row.correlation:+.3f}"
     ranks = [
-        f"{_place(int(row.rank_a))} of B's latents by its likeness to A's",
-        f"{_place(int(row.rank_b))} of A's by its likeness to B's",
+        f"{ordinal(int(row.rank_a))} of B's latents by its likeness to A's",
+        f"{ordinal(int(row.rank_b))} of A's by its likeness to B's",
     ]
     return f"{told}. {counts} B's is the {ranks[0]}, A's the {ranks[1]}."
-
-
-def _place(rank: int) -> str:
-    """ "first", "2nd", "3rd", "11th"."""
-    if rank == 1:
-        return "first"
-    ending = (
-        "th" if rank % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(rank % 10, "th")
-    )
-    return f"{rank:,}{ending}"
 
 
 def _show_side(side: str, run, latent: pd.Series) -> None:
