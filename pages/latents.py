@@ -30,6 +30,7 @@ from pages.components.latents.search import (
     show_everything,
     what_to_change,
 )
+from pages.components.latents.suggested import suggest_related
 from pages.components.run_names import choose_run, layer_of, words_of
 from pages.components.text import escaped, literal, shown, token_label
 from pages.components.url import choose_view, number_below
@@ -70,11 +71,12 @@ def show() -> None:
     if choose_view(_VIEWS) == "map":
         show_map(run, listing, chosen)
     with st.container(key="halves"):
-        left, right = st.columns([2, 3], gap="large")
+        left, right = st.columns([9, 11], gap="medium")
     with left:
         if not shown_page.numbers:
             _say_that_none_fits(listing)
         show_list(run, listing, shown_page)
+        suggest_related(run, listing, shown_page)
     with right:
         _show_head(run, listing, shown_page, latent)
         edit_label(run, latent)

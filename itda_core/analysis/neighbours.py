@@ -1,5 +1,6 @@
 """What lies near a latent: other atoms by cosine, and the next tokens that its atom speaks for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -34,6 +35,29 @@ def nearest_atoms(dictionary: Dictionary, latent: int, count: int) -> pd.DataFra
     table = dictionary.sources.iloc[nearest.tolist()].reset_index(drop=True)
     table.insert(1, "cosine", cosines[nearest].numpy())
     return table
+
+
+def nearest_to_any(
+    dictionary: Dictionary, latents: Sequence[int], left_out: Sequence[int], count: int
+) -> pd.DataFrame:
+    """The atoms with the largest cosine to any of some latents', of those that point their way:
+    latent, cosine, and nearest, which of the latents it is to. left_out: these and those are none
+    of them."""
+    if not len(latents):
+        return pd.DataFrame({"latent": [], "cosine": [], "nearest": []})
+    given = torch.as_tensor(latents, dtype=torch.int64)
+    cosines = (dictionary.atoms @ dictionary.atoms[given].T).cpu()
+    largest, which = cosines.max(1)
+    largest[torch.as_tensor([*latents, *left_out], dtype=torch.int64)] = -1
+    nearest = largest.topk(min(count, len(largest))).indices
+    nearest = nearest[largest[nearest] > 0]
+    return pd.DataFrame(
+        {
+            "latent": nearest.numpy(),
+            "cosine": largest[nearest].numpy(),
+            "nearest": given[which[nearest]].numpy(),
+        }
+    )
 
 
 def next_tokens(model: Model, dictionary: Dictionary, latent: int, count: int) -> NextTokens:

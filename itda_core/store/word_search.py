@@ -1,5 +1,6 @@
-"""Latents by what was searched for: those that a person labelled with it, then by how much of their
-uses is on it or near it, then by their sources, then by what is around these."""
+"""Latents by what was searched for: those that a person labelled with it, then those whose uses or
+source are on it, then by how much of their uses is near it, then those with it around their source.
+"""
 
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from itda_core.corpus.words import is_content_word
 from itda_core.errors import InputError
 from itda_core.store.database import Database
 from itda_core.store.latent_search import LatentSearch, listing
@@ -23,14 +25,15 @@ from itda_core.store.strong_tables import uses_of
 
 LABEL, USES, SOURCE, CONTEXT = "label", "uses", "source", "context"
 MIN_SHARE = 0.2
-"""Share of a latent's squared coefficients that is on what was searched for, those near it half,
+"""Share of a latent's squared coefficients that is on what was searched for, or on it and near it,
 from which a latent is found by its uses"""
 TIMES_CHANCE = 3.0
 """and how many times the share of the explored tokens that are so"""
 FEW_USES = 5
-"""Uses there that count half of what many do: one use of one says little"""
-_SOURCES = """SELECT l.latent, l.prompt, l."start", l."end" FROM latents l JOIN runs r USING (run)
-    WHERE r.run_id = $run ORDER BY l.latent"""
+"""Uses there that count half of what many do: one use of one says little. Of fewer no latent is
+found by what is near its uses."""
+_SOURCES = """SELECT l.latent, l.prompt, l."start", l."end", l.token
+    FROM latents l JOIN runs r USING (run) WHERE r.run_id = $run ORDER BY l.latent"""
 _TOTALS = """SELECT u.latent, sum(u.coefficient::DOUBLE ** 2) AS total FROM ({}) u
     GROUP BY u.latent ORDER BY u.latent"""
 _TOUCHED = """SELECT u.latent,
@@ -50,8 +53,11 @@ class Sought(NamedTuple):
 
 
 def find_latents(database: Database, run_id: str, sought: Sought) -> pd.DataFrame:
-    """The latents that are found, best first: by their labels, then by their uses, by sources, and
-    by context; of plain text all that is found as a whole word before the rest.
+    """The latents that are found, best first: by their labels; then those whose uses or source are
+    on it, by the share of the uses; then those whose uses are near it, and those whose source is,
+    by how far the share that is near lies above what chance gives, the sources that say something
+    by themselves before function words. Of plain text all that is found as a whole word comes
+    before the rest.
 
     latent; by, one of LABEL, USES, SOURCE and CONTEXT; on, near: share of its squared coefficients
     on tokens that share a character with what was searched for, and on those at most NEAR
@@ -126,37 +132,60 @@ def _totals(database: Database, run_id: str, of_strong: bool) -> pd.DataFrame:
     return database.query(_TOTALS.format(uses_of(database, run_id, of_strong)), run=run_id)
 
 
-def _by_chance(database: Database, run_id: str, read: Read, distances: np.ndarray) -> float:
-    """The share of the explored tokens that are on what was searched for, those near it half."""
+class Chance(NamedTuple):
+    """What chance gives: shares of the tokens of the explored prompts."""
+
+    on: float
+    """that are on what was searched for"""
+    near: float
+    """that are on it or near it"""
+
+
+def _by_chance(database: Database, run_id: str, read: Read, distances: np.ndarray) -> Chance:
     distances = distances[read.explored[read.rows]]
-    select = "SELECT explored_tokens FROM runs WHERE run_id = ?"
-    explored = int(database.query(select, run_id)["explored_tokens"][0])
-    return float(((distances == 0).sum() + (distances <= NEAR).sum()) / 2 / max(1, explored))
+    tokens = max(1, database.known(_explored_tokens, database, run_id))
+    counts = (distances == 0).sum(), (distances <= NEAR).sum()
+    return Chance(*(float(count) / tokens for count in counts))
+
+
+def _explored_tokens(database: Database, run_id: str) -> int:
+    """All tokens of the explored prompts, also those without codes."""
+    select = """SELECT coalesce(sum(len(rp.starts)), 0) AS tokens
+        FROM run_prompts rp JOIN runs r USING (run) WHERE r.run_id = ? AND rp.explored"""
+    return int(database.query(select, run_id)["tokens"][0])
 
 
 def _sources(database: Database, run_id: str, read: Read, occurrences: Occurrences) -> pd.DataFrame:
-    """latent, and distance of its source to what was searched for."""
+    """latent, distance of its source to what was searched for, and whether that source says
+    something by itself."""
     table = database.known(_source_table, database, run_id)
     rows = pd.Index(read.prompts).get_indexer(table["prompt"])
     bases = np.append(read.bases, 0)[rows]
     spans = table[["start", "end"]].to_numpy(np.int64) + bases[:, None]
     spans[rows < 0] = 0  # an empty span is far from all
-    return table[["latent"]].assign(distance=occurrences.distance(spans))
+    return table[["latent", "is_content"]].assign(distance=occurrences.distance(spans))
 
 
 def _source_table(database: Database, run_id: str) -> pd.DataFrame:
-    return database.query(_SOURCES, run=run_id)
+    table = database.query(_SOURCES, run=run_id)
+    words = table["token"].fillna("")
+    is_content = {word: is_content_word(word) for word in set(words)}
+    return table.assign(is_content=words.map(is_content))
 
 
-def _ranked(table: pd.DataFrame, by_chance: float) -> pd.DataFrame:
-    share = table["on"] + table["near"] / 2
-    by_uses = share >= max(MIN_SHARE, TIMES_CHANCE * by_chance)
-    kinds = [
-        table["is_labelled"], by_uses, table["distance"] == 0, table["distance"] <= AROUND
-    ]  # fmt: skip
-    tier = np.select(kinds, [0, 1, 2, 3], 4)
+def _ranked(table: pd.DataFrame, chance: Chance) -> pd.DataFrame:
+    on, near = table["on"], table["on"] + table["near"]
+    is_on = on >= max(MIN_SHARE, TIMES_CHANCE * chance.on)
+    is_near = near >= max(MIN_SHARE, TIMES_CHANCE * chance.near)
+    is_near &= table["uses"] >= FEW_USES
+    distance = table["distance"]
+    kinds = [table["is_labelled"], is_on, distance == 0, is_near, distance <= AROUND]
+    kind = np.select(kinds, range(5), 5)
+    tier = np.array([0, 1, 1, 2, 3, 4])[kind]  # a source on it is as good as uses on it
+    share = np.where(tier < 2, on, near - chance.near)
     strength = share * table["uses"] / (table["uses"] + FEW_USES)
-    order = np.lexsort([table["latent"], -strength, tier])
-    table = table.assign(by=np.array([LABEL, USES, SOURCE, CONTEXT, ""], object)[tier])
+    is_function = (tier >= 2) & ~table["is_content"].to_numpy(bool)
+    order = np.lexsort([table["latent"], -strength, is_function, tier])
+    table = table.assign(by=np.array([LABEL, USES, SOURCE, USES, CONTEXT, ""], object)[kind])
     columns = ["latent", "by", "on", "near", "uses"]
     return table.iloc[order[: int((tier < 4).sum())]][columns]

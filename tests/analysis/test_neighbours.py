@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from itda_core.analysis.neighbours import nearest_atoms, next_tokens
+from itda_core.analysis.neighbours import nearest_atoms, nearest_to_any, next_tokens
 from itda_core.config import ModelSpec
 from itda_core.errors import ModelError
 from itda_core.model.loading import load_model
@@ -40,6 +40,23 @@ def test_the_nearest_atoms_are_those_of_the_largest_cosine_of_either_sign(run):
     sources = dictionary.sources.set_index("latent")["token"]
     assert found["token"].tolist() == [sources[one] for one in expected]
     assert len(nearest_atoms(dictionary, 7, 10_000)) == len(atoms) - 1
+
+
+def test_the_nearest_to_any_of_some_latents_point_their_way(run):
+    dictionary = run.dictionary()
+    atoms = dictionary.atoms.numpy()
+    latents, left_out = [3, 8], [5, 11]
+    found = nearest_to_any(dictionary, latents, left_out, 6)
+    best = {
+        other: max((float(atoms[other] @ atoms[latent]), latent) for latent in latents)
+        for other in range(len(atoms))
+        if other not in latents + left_out
+    }
+    expected = sorted(best, key=lambda other: -best[other][0])[:6]
+    assert found["latent"].tolist() == expected
+    assert found["cosine"].to_numpy() == pytest.approx([best[one][0] for one in expected], abs=1e-5)
+    assert found["nearest"].tolist() == [best[one][1] for one in expected]
+    assert nearest_to_any(dictionary, [], [], 6).empty
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "bert"])

@@ -21,6 +21,7 @@ from pages.components.charts.latent_map import latent_map, narrow_pages
 from pages.components.charts.map_regions import map_regions, without_overlaps
 from pages.components.explorer import explorer
 from pages.components.latents.label_editor import keep_change, left_out
+from pages.components.latents.list import Listing
 from pages.components.latents.search import what_to_change
 from pages.components.token_strip.strip import fold_twins, token_row
 from tests.support.app import (
@@ -295,17 +296,16 @@ def test_a_search_says_of_each_latent_why_it_is_there(data):
     shown = table_with(app, "percent")
     assert shown["latent"].tolist() == found["latent"].tolist()[:15]
     for row, said in zip(found.itertuples(), shown["found"], strict=False):
+        by_uses = f"{row.on:.0%} on" if row.on >= row.near else f"{row.near:.0%} near"
+        assert said == {"uses": by_uses, "source": "source", "context": "around"}[row.by]
+    listed = Listing(run.run_id, LatentSearch("the", "meaning", "word", of_strong=True), "match")
+    for row, said in zip(found.itertuples(), listed.table()["found"], strict=True):
         said = re.sub("[\u2066-\u2069]", "", said)
-        assert (
-            said
-            == {
-                "uses": said,
-                "source": "its source is “the”",
-                "context": "“the” is near its source",
-            }[row.by]
-        )
         if row.by == "uses" and row.on >= 0.05:
             assert said.startswith(f"{row.on:.0%} by weight of its uses on “the”")
+        elif row.by != "uses":
+            words = {"source": "its source is “the”", "context": "“the” is near its source"}
+            assert said == words[row.by]
     assert any("no scores: all uses count" in one.value for one in app.caption)
     app.toggle(key="whole_word").set_value(False).run()
     assert app.query_params["match"] == "text"
@@ -315,6 +315,30 @@ def test_a_search_says_of_each_latent_why_it_is_there(data):
     app.toggle(key="all_uses").set_value(True).run()
     assert not any("no scores" in one.value for one in app.caption)
     assert_no_failure(app)
+
+
+def test_where_few_are_found_the_nearest_atoms_are_suggested(data):
+    run = newest(data, 2)
+    atoms = run.dictionary().atoms.numpy()
+    open_page("latents", run=run.run_id)
+    for token in run.dictionary().sources["token"]:
+        word = token.strip()
+        search = LatentSearch(word, "meaning", "word", of_strong=True)
+        found = explorer().store.latents.found(run.run_id, search)
+        by_uses = (found["by"] == "uses") & (found["on"] > found["near"])
+        on_it = found["latent"][(found["by"] == "source") | by_uses].tolist()
+        if word.isalpha() and on_it and (found["by"] != "context").sum() < 10:
+            break
+    assert on_it
+    app = open_page("latents", run=run.run_id, search=word, kind="all")
+    assert_no_failure(app)
+    cosines = (atoms @ atoms[on_it].T).max(1)
+    cosines[found["latent"]] = -1
+    shown = table_with(app, "nearest")
+    assert shown["latent"].tolist() == np.argsort(-cosines, kind="stable")[:5].tolist()
+    assert shown["cosine"].to_numpy() == pytest.approx(np.sort(cosines)[::-1][:5], abs=1e-5)
+    app = open_page("latents", run=run.run_id, kind="all")
+    assert not any("Nearby**: the atoms" in one.value for one in app.caption)
 
 
 def test_a_phrase_is_run_through_the_model_and_its_latents_are_listed(data):

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from itda_core.corpus.words import is_content_word
 from itda_core.errors import InputError
 from itda_core.runs.latent_scores import SCORE_COLUMNS, save_scores, scored_digest
 from itda_core.runs.run import list_runs
@@ -83,7 +84,8 @@ def reference(run, uses, pattern):
         for position, span in enumerate(zip(row.starts, row.ends, strict=True))
     }
     explored = [one for one in distance if prompts.loc[one[0], "explored"]]
-    chance = np.mean([(distance[one] == 0) + (distance[one] <= NEAR) for one in explored]) / 2
+    chance_on = np.mean([distance[one] == 0 for one in explored])
+    chance = np.mean([distance[one] <= NEAR for one in explored])
     found = []
     for source in run.dictionary().sources.itertuples():
         own = uses[uses["latent"] == source.latent]
@@ -92,21 +94,27 @@ def reference(run, uses, pattern):
         total = squares.sum() or 1.0
         on, near = squares[away == 0].sum() / total, squares[(away > 0) & (away <= NEAR)].sum()
         near, count = near / total, int((away <= NEAR).sum())
-        share = on + near / 2
         at_source = gap((source.start, source.end), said[source.prompt_id])
-        is_used = share >= max(MIN_SHARE, TIMES_CHANCE * chance)
-        tier = 0 if is_used else 1 if at_source == 0 else 2 if at_source <= AROUND else 3
-        if tier < 3:
-            by = ("uses", "source", "context")[tier]
-            strength = share * count / (count + FEW_USES)
-            found.append((tier, -strength, source.latent, by, on, near, count))
+        is_on = on >= max(MIN_SHARE, TIMES_CHANCE * chance_on)
+        is_near = on + near >= max(MIN_SHARE, TIMES_CHANCE * chance) and count >= FEW_USES
+        says_little = not is_content_word(source.token)
+        weight = count / (count + FEW_USES)
+        if is_on or at_source == 0:
+            key, by = (0, False, -on * weight), "uses" if is_on else "source"
+        elif is_near:
+            key, by = (1, says_little, -(on + near - chance) * weight), "uses"
+        elif at_source <= AROUND:
+            key, by = (2, says_little, -(on + near - chance) * weight), "context"
+        else:
+            continue
+        found.append((*key, source.latent, by, on, near, count))
     return sorted(found)
 
 
 def assert_found(table, expected):
-    assert table["latent"].tolist() == [one[2] for one in expected]
-    assert table["by"].tolist() == [one[3] for one in expected]
-    for column, place in (("on", 4), ("near", 5), ("uses", 6)):
+    assert table["latent"].tolist() == [one[3] for one in expected]
+    assert table["by"].tolist() == [one[4] for one in expected]
+    for column, place in (("on", 5), ("near", 6), ("uses", 7)):
         np.testing.assert_allclose(table[column], [one[place] for one in expected], rtol=1e-4)
 
 
@@ -122,10 +130,10 @@ def test_a_word_finds_latents_by_their_uses_then_sources_then_context(store, fol
         expected = reference(run, strong if of_strong else uses_of(run), rf"\b{word}\b")
         search = LatentSearch(word, "meaning", "word", of_strong=of_strong)
         assert_found(store.latents.found(run.run_id, search), expected)
-        numbers = [one[2] for one in expected]
+        numbers = [one[3] for one in expected]
         assert store.latents.numbers(run.run_id, search, "match") == numbers
         assert store.latents.numbers(run.run_id, search) == sorted(numbers)
-        kinds |= {one[3] for one in expected}
+        kinds |= {one[4] for one in expected}
     assert kinds == {"uses", "source", "context"}
 
 
@@ -151,7 +159,7 @@ def test_of_plain_text_whole_words_come_first(store, folder):
     store.import_new(folder)
     for text in ("the", "ate", "or"):
         whole, part = (
-            [one[2] for one in reference(run, uses_of(run), pattern)]
+            [one[3] for one in reference(run, uses_of(run), pattern)]
             for pattern in (rf"\b{text}\b", text)
         )
         expected = [*whole, *(latent for latent in part if latent not in whole)]
@@ -222,7 +230,8 @@ def test_strong_uses_come_and_go_with_the_scores_and_an_older_file_gets_them(fol
     store.close()
     with duckdb.connect(str(path)) as database:
         database.execute("DROP TABLE strong_uses")
-        for column in ("cross_entropy", "model_cross_entropy", "zeros_cross_entropy", "quick"):
+        names = ["cross_entropy", "model_cross_entropy", "zeros_cross_entropy", "quick"]
+        for column in [*names, "median_unexplained"]:
             database.execute(f"ALTER TABLE evaluations DROP COLUMN {column}")
         database.execute("UPDATE meta SET version = 8")
     store = Store(path)

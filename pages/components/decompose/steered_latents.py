@@ -9,7 +9,7 @@ from itda_core.store.latent_search import LatentSearch
 from pages.components.decompose.edits_url import edits_text, read_edits
 from pages.components.explorer import explorer
 from pages.components.latent_rows.rows import Action, Column, show_rows_of
-from pages.components.latents.found import why_found
+from pages.components.latents.found import MATCH, in_short
 from pages.components.latents.search import wants_strong
 from pages.components.run_names import words_of
 from pages.components.text import escaped, literal, row_context, shown, token_label
@@ -41,8 +41,8 @@ def find_latents(run) -> None:
         key="steer_word",
         placeholder="such as war",
         help="As the search on the Latents page: latents with the word in their label come first, "
-        "then those with much of their strong uses on it or near it, then those whose source it "
-        "is, and those with it around their source.",
+        "then those whose source it is or with much of their strong uses on it, then those with it "
+        "near their uses or around their source.",
     ).strip()
     if not word:
         return
@@ -55,7 +55,7 @@ def find_latents(run) -> None:
         )
         return
     table = explorer().store.latents.table(run.run_id, found).set_index("latent").loc[found]
-    _show_found(run, table.reset_index(), why_found(run.run_id, search))
+    _show_found(run, table.reset_index(), in_short(run.run_id, search))
 
 
 def _show_found(run, table: pd.DataFrame, why: dict[int, str]) -> None:
@@ -73,7 +73,7 @@ def _show_found(run, table: pd.DataFrame, why: dict[int, str]) -> None:
         Column("actions", "", "actions"),
         Column("token", words_of(run).source, "latent"),
         *[Column("label", "label")] * bool(rows["label"].any()),
-        Column("found", "found by"),
+        Column("found", "match", help=MATCH),
         Column("percent", "used on", "number", digits=2, unit=" %"),
         Column("latent", "no.", "number"),
         Column("context", f"{words_of(run).source} in context", "quote"),

@@ -3,7 +3,7 @@
 import numpy as np
 
 from itda_core.store.latent_search import LatentSearch
-from itda_core.store.word_search import CONTEXT, LABEL, SOURCE
+from itda_core.store.word_search import CONTEXT, LABEL, SOURCE, USES
 from pages.components.explorer import explorer
 from pages.components.text import shown
 
@@ -11,6 +11,13 @@ _WORTH_SAYING = 0.05
 """Share of its uses near what was searched for that is said beside those on it"""
 _LONG = 20
 """Characters of what was searched for that are repeated"""
+
+MATCH = (
+    "% on: the share of its uses that are on what you search for, by their squared coefficients; % "
+    "near: at most 20 characters from it. Source: its source is it. Around: it is at most 40 "
+    "characters from its source."
+)
+"""What the words of `in_short` mean"""
 
 
 def why_found(run_id: str, search: LatentSearch) -> dict[int, str]:
@@ -47,6 +54,21 @@ def in_words(row, sought: str, uses: str) -> str:
     if not on:
         return f"{row.near:.0%} by weight of its {uses} near {sought}"
     return f"{row.on:.0%} by weight of its {uses} on {sought}, {row.near:.0%} near"
+
+
+def in_short(run_id: str, search: LatentSearch) -> dict[int, str]:
+    """The same in a word or two, for a list whose other columns say what the words are."""
+    if not search.is_by_meaning:
+        return {}
+    found = explorer().store.latents.found(run_id, search)
+    return {row.latent: match_of(row) for row in found.itertuples()}
+
+
+def match_of(row) -> str:
+    """row: of `LatentQueries.found`."""
+    if row.by != USES:
+        return {LABEL: "label", SOURCE: "source", CONTEXT: "around"}[row.by]
+    return f"{row.on:.0%} on" if row.on >= row.near else f"{row.near:.0%} near"
 
 
 def says_that_all_count(run, search: LatentSearch) -> str:

@@ -15,7 +15,7 @@ from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
 from pages.components.latent_rows.rows import Column, show_rows_of
 from pages.components.latents.elsewhere import origins
-from pages.components.latents.found import says_that_all_count, why_found
+from pages.components.latents.found import MATCH, in_short, says_that_all_count, why_found
 from pages.components.latents.search import (
     OF_ALL,
     USED_ON,
@@ -45,10 +45,6 @@ _SCORE = (
     "the interval. – where it has too few strong uses to tell."
 )
 _WITH_FILLER = f"{GLOSSARY['density']} {GLOSSARY['filler']}"
-_FOUND = (
-    "By weight: of the squared coefficients of its uses. Near is at most 20 characters away. Then "
-    "come those whose source it is, and those with it around their source."
-)
 
 
 @dataclass(frozen=True)
@@ -63,11 +59,12 @@ class Listing:
     reasons: tuple[str, ...] = ()
     """why each of the numbers that are asked for by rank is there"""
 
-    def why(self) -> dict[int, str]:
-        """Why latents are in the list, of those of which there is something to say."""
+    def why(self, short: bool = False) -> dict[int, str]:
+        """Why latents are in the list, of those of which there is something to say. short: in a
+        word or two."""
         if self.reasons:
             return dict(zip(self.asked.ranked, self.reasons, strict=True))
-        return why_found(self.run_id, self.asked)
+        return (in_short if short else why_found)(self.run_id, self.asked)
 
     @property
     def _order(self) -> str:
@@ -178,7 +175,14 @@ def show_list(run, listing: Listing, shown_page: LatentPage) -> None:
     chosen = "" if shown_page.place is None else str(shown_page.numbers[_row_of(shown_page)])
     columns = _columns(run, listing, table)
     show_rows_of(
-        run, table, columns, "latent_list", _HEIGHT, places={}, chosen=chosen, choose=_choose
+        run,
+        table,
+        columns,
+        "latent_list",
+        _HEIGHT,
+        places={},
+        chosen=chosen,
+        choose=choose_from_list,
     )
     _show_pager(listing, shown_page)
 
@@ -187,19 +191,21 @@ def _row_of(shown_page: LatentPage) -> int:
     return shown_page.place - shown_page.first
 
 
-def _choose(latent: str) -> None:
+def choose_from_list(latent: str) -> None:
+    """Open a latent of the dictionary, whose number a row gives; for a callback."""
     st.session_state["latent"] = int(latent)
 
 
 def _columns(run, listing: Listing, table: pd.DataFrame) -> list[Column]:
-    """Those that have something to say: how far to trust a latent comes first."""
+    """Those that have something to say: how far to trust a latent comes first, then, after a
+    search, what it is found by and its source, for which there is room beside the card."""
     is_strong, percent = listing.asked.of_strong, {"kind": "number", "digits": 2, "unit": " %"}
     columns = {
         "number": Column("latent", "no.", "number"),
         "token": Column("token", "token", "latent", width=130),
         "auroc": Column("auroc", "score", "number", digits=2, help=_SCORE),
         "label": Column("label", "label", width=180),
-        "found": Column("found", "found by", width=215, help=_FOUND),
+        "found": Column("found", "match", width=215, help=MATCH),
         "from": Column(
             "from", "from", width=110,
             help="The dictionary in which the same source was given the label",
@@ -218,7 +224,12 @@ def _columns(run, listing: Listing, table: pd.DataFrame) -> list[Column]:
         "with_filler": not (is_scored and is_strong),
         "strongest": bool(listing.similarities) and not is_scored,
     } | {name: not table[name].any() for name in ("label", "found", "from")}
-    return [column for name, column in columns.items() if not is_left_out.get(name)]
+    names = [name for name in columns if not is_left_out.get(name)]
+    if "found" in names:
+        order = ("number", "token", "auroc", "label", "found", "source")
+        first = [name for name in order if name in names]
+        names = [*first, *(name for name in names if name not in first)]
+    return [columns[name] for name in names]
 
 
 def _show_count(run, listing: Listing, shown_page: LatentPage) -> None:
@@ -260,7 +271,7 @@ def _rows(listing: Listing, numbers: tuple[int, ...]) -> pd.DataFrame:
     table["percent"] = table["strong_density" if listing.asked.of_strong else "density"] * 100
     table["with_filler"] = table["density"] * 100
     table["label"] = [_star(row) + shown(row.label) for row in table.itertuples()]
-    found = listing.why()
+    found = listing.why(short=True)
     table["found"] = [found.get(number, "") for number in numbers]
     if listing.similarities:
         table["cosine"] = [listing.similarities[number] for number in numbers]

@@ -66,9 +66,9 @@ def _ask_for_search(field, ways, switch) -> LatentSearch:
         key="search",
         placeholder="a word, such as treaty",
         help="Press / to come here. First come latents with it in their label or note, then those "
-        "with much of their strong uses on the word "
-        "or at most 20 characters from it, by their squared coefficients; then those whose source "
-        "it is, and those with it in the 40 characters around their source.",
+        "whose source is the word or with much of their strong uses on it, by their squared "
+        "coefficients; then those whose strong uses are at most 20 characters from it, and those "
+        "with it in the 40 characters around their source.",
     )
     write_url("search", text or None)
     way = _ask_for_way(ways)
