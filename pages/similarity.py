@@ -38,11 +38,11 @@ def show() -> None:
         "they differ."
     )
     left, right = st.columns([1, 1])
-    view = ask_for_view(left)
+    groups = groups_of(runs, explorer().names)
+    view = ask_for_view(left, len(groups))
     if view == "latents":
         show_same_latents(runs)
         return
-    groups = groups_of(runs, explorer().names)
     choice = ask(groups, view, right)
     watch_active_jobs()
     if choice is None:

@@ -155,7 +155,7 @@ def test_the_pair_with_most_sources_in_common_is_proposed(not_compared):
 
 
 def test_compared_pairs_come_before_moved_ones_and_these_before_common_sources():
-    runs = pd.DataFrame({"run_id": [*"abcdef"], "root": [*"abcdde"]})
+    runs = pd.DataFrame({"run_id": [*"abcdef"], "root": [*"abcdde"], "layer": 3, "site": "mlp_out"})
     known = pd.DataFrame({"run_a": ["c", "f"], "run_b": ["f", "c"]})
     shared = pd.DataFrame({"run_a": [*"abef"], "run_b": [*"bafe"], "sources": [5, 5, 9, 9]})
 
@@ -169,6 +169,23 @@ def test_compared_pairs_come_before_moved_ones_and_these_before_common_sources()
     assert order()[:8] == ["cf", "fc", "de", "ed", "ef", "fe", "ab", "ba"]
     assert order(known=known[:0])[:2] == ["de", "ed"]
     assert order("d", "f")[:2] == ["ab", "ba"]
+
+
+def test_the_same_layer_elsewhere_comes_before_another_layer_with_more_in_common():
+    runs = pd.DataFrame(
+        {
+            "run_id": ["a3", "a4", "b3", "c3", "d3"],
+            "root": ["a3", "a4", "b3", "c3", "d3"],
+            "layer": [3, 4, 3, 3, 3],
+            "site": ["resid_post", "resid_post", "resid_post", "mlp_out", "resid_post"],
+        }
+    )
+    sources = {"a4": 90, "b3": 20, "c3": 50}
+    shared = pd.DataFrame({"run_a": "a3", "run_b": [*sources], "sources": [*sources.values()]})
+    known = pd.DataFrame({"run_a": [], "run_b": []}, dtype=str)
+    pairs = likely_pairs(runs, known, shared)
+    of_a3 = pairs.loc[pairs["run_a"] == "a3", "run_b"].tolist()
+    assert of_a3 == ["b3", "a4", "c3", "d3"], "what can be compared first; d3 has nothing in common"
 
 
 def test_where_nothing_is_in_common_a_sentence_says_so(not_compared):

@@ -224,6 +224,17 @@ def test_one_dictionary_is_compared_with_itself_and_nothing_fails(one_run):
     assert "one model only" in app.info[0].value
 
 
+def test_of_one_model_the_layers_are_compared_and_it_is_said(trained_folder, data_folder):
+    shutil.copytree(trained_folder / "runs", data_folder / "runs")
+    app = open_page("similarity")
+    close_explorer()
+    assert_no_failure(app)
+    assert "There is one model only, so that its layers are compared" in told(app)
+    [views] = [one for one in app.button_group if one.key == "view"]
+    assert views.options[0] == "Layers of one model"
+    assert "a" not in {box.key for box in app.selectbox}, "there is nothing to choose"
+
+
 def test_no_chosen_model_says_what_to_do(data):
     app = open_page("similarity", view="models")
     app.multiselect(key="models").set_value([]).run()

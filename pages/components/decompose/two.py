@@ -18,6 +18,7 @@ from pages.components.latent_rows.rows import Column, place_of, show_latent_rows
 from pages.components.latents.list import select_rows
 from pages.components.reproduce import show_lines, side_by_side_lines
 from pages.components.run_names import choose_run, layer_of
+from pages.components.similarity.same_choice import likely_partners
 from pages.components.text import literal, shown, token_label
 
 _MEASURE = (
@@ -63,8 +64,8 @@ def show_two(run, result: Decomposition, locked: int | None) -> None:
 
 
 def _ask_for_second(run):
-    """A row of Store.runs.table(), at first one that was moved from the same run; None where there
-    is none, which is said."""
+    """A row of Store.runs.table(), at first the one that is likeliest to be compared; None where
+    there is none, which is said."""
     if run.kind != "itda":
         st.info(
             "The latents of an autoencoder are no tokens, so that no other dictionary has them. "
@@ -72,14 +73,12 @@ def _ask_for_second(run):
         )
         return None
     runs = explorer().store.runs.table()
-    others = runs[(runs["run_id"] != run.run_id) & (runs["kind"] == "itda")]
+    others = likely_partners(run, runs[runs["kind"] == "itda"])
     if others.empty:
         st.info("There is no second dictionary. Move this one to another model or layer.")
         st.page_link("pages/train.py", label="Move it on the Train page")
         return None
-    is_like = others["root"] == run.root
-    others = others.assign(order=~is_like).sort_values("order", kind="stable")
-    return choose_run(others.drop(columns="order"), "Second dictionary (B)", "second")
+    return choose_run(others, "Second dictionary (B)", "second")
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

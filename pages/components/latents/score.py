@@ -41,7 +41,7 @@ def show_score(run, latent: pd.Series, is_page: bool) -> None:
     st.markdown(literal(strong_in_words(latent)))
     told = how_well_told(latent)
     if told:
-        st.caption(literal(told), help=told_in_detail(latent))
+        st.caption(literal(told), help=literal(told_in_detail(latent)) or None)
 
 
 def _offer(run) -> None:
@@ -98,11 +98,11 @@ def how_well_told(latent: pd.Series) -> str:
     return text
 
 
-def told_in_detail(latent: pd.Series) -> str | None:
-    """How well it tells them from the same token elsewhere where that may be chance; None where
-    there is nothing to add."""
+def told_in_detail(latent: pd.Series) -> str:
+    """How well it tells them from the same token elsewhere where that may be chance; "" where there
+    is nothing to add."""
     if np.isnan(latent.same_auroc) or not _may_be_chance(latent.same_low, latent.same_high):
-        return None
+        return ""
     same = _told(latent.same_auroc, latent.same_low, latent.same_high)
     return (
         f"From the same token elsewhere {same} by {int(latent.same_drawn):,} uses, which may be "

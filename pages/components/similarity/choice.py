@@ -19,6 +19,12 @@ _VIEWS = {
     "models": "Whole models",
     "latents": "Same latents in two models",
 }
+_OF_ONE_MODEL = {"layers": "Layers of one model", "latents": "Same latents in two layers"}
+_ONE_MODEL = (
+    "There is one model only, so that its layers are compared with each other. Train a second one "
+    "on the same corpus to compare the two: on the Train page, or with “Train what is missing” "
+    "below."
+)
 _ORDERS = {"original": "Original", "clustered": "Alike together"}
 _MOST_MODELS = 12
 """Whole models that are chosen at first"""
@@ -59,9 +65,11 @@ class Choice:
         return [item.run_ids for item in self.rows] == [item.run_ids for item in self.columns]
 
 
-def ask_for_view(place) -> str:
-    """What is compared: layers, whole models, or latents one by one."""
-    return _segmented(place, "Compare", _VIEWS, "view")
+def ask_for_view(place, n_models: int) -> str:
+    """What is compared: layers, whole models, or latents one by one. n_models: that there are; of
+    one alone the layers are compared with each other."""
+    views = _VIEWS if n_models > 1 else {**_VIEWS, **_OF_ONE_MODEL}
+    return _segmented(place, "Compare", views, "view")
 
 
 def ask(groups: dict[str, Group], view: str, place) -> Choice | None:
@@ -142,6 +150,10 @@ def _ask_for_kind(place) -> Measure:
 
 def _ask_for_two(groups: dict[str, Group]) -> list[Group]:
     ids = list(groups)
+    if len(ids) == 1:
+        if len(groups[ids[0]].layers) > 1:
+            st.caption(_ONE_MODEL)
+        return [groups[ids[0]]] * 2
     places = st.columns(2)
     for place, name in zip(places, ("a", "b"), strict=True):
         first = ids if name == "a" else _likely_partners(groups, st.session_state["a"])

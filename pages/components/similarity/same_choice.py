@@ -44,8 +44,7 @@ def ask_for_pair(runs: pd.DataFrame) -> RunPair | None:
         )
         st.page_link("pages/train.py", label="Move it on the Train page")
         return None
-    in_common = _sources_in_common(tuple(zip(runs["run_id"], runs["created"], strict=True)))
-    pairs = likely_pairs(runs, explorer().store.namesakes.comparisons(), in_common)
+    pairs = _pairs_in_order(runs)
     left, right = st.columns(2)
     with left:
         a = choose_run(_in_order(runs, pairs["run_a"].unique()), "Dictionary A", "left")
@@ -53,6 +52,18 @@ def ask_for_pair(runs: pd.DataFrame) -> RunPair | None:
         partners = pairs.loc[pairs["run_a"] == a.run_id, "run_b"]
         b = choose_run(_in_order(runs, partners), "Dictionary B", "right")
     return RunPair(a, b)
+
+
+def likely_partners(run, runs: pd.DataFrame) -> pd.DataFrame:
+    """Other dictionaries, the one to compare a dictionary with first: `likely_pairs` says in which
+    order. run: a row of Store.runs.table(); runs: this table, or some of its rows with that one."""
+    pairs = _pairs_in_order(runs)
+    return _in_order(runs, pairs.loc[pairs["run_a"] == run.run_id, "run_b"])
+
+
+def _pairs_in_order(runs: pd.DataFrame) -> pd.DataFrame:
+    in_common = _sources_in_common(tuple(zip(runs["run_id"], runs["created"], strict=True)))
+    return likely_pairs(runs, explorer().store.namesakes.comparisons(), in_common)
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
@@ -63,16 +74,21 @@ def _sources_in_common(runs: tuple) -> pd.DataFrame:  # noqa: ARG001 (the key)
 
 def likely_pairs(runs: pd.DataFrame, known: pd.DataFrame, in_common: pd.DataFrame) -> pd.DataFrame:
     """Every two runs, from both sides, as run_a and run_b: first those that were compared, then
-    those that were moved from one, and of either, and then, those with most sources in common.
-    runs: Store.runs.table(); known: Store.namesakes.comparisons(); in_common: its in_common()."""
-    sides, names = runs[["run_id", "root"]], ["run_a", "run_b"]
+    those that were moved from one, then those that have sources in common; and of each of these
+    those of the same layer and site in another model or of another corpus before other layers,
+    with most sources in common first. runs: Store.runs.table(); known:
+    Store.namesakes.comparisons(); in_common: its in_common()."""
+    sides, names = runs[["run_id", "root", "layer", "site"]], ["run_a", "run_b"]
     pairs = sides.merge(sides, how="cross", suffixes=("_a", "_b"))
     pairs = pairs.rename(columns={"run_id_a": "run_a", "run_id_b": "run_b"})
     pairs = pairs[pairs["run_a"] != pairs["run_b"]]
     pairs = pairs.merge(known[names].assign(compared=1), how="left", on=names)
     pairs = pairs.merge(in_common, how="left", on=names).fillna({"compared": 0, "sources": 0})
     pairs["moved"] = pairs["root_a"] == pairs["root_b"]
-    order = ["compared", "moved", "sources"]
+    pairs["comparable"] = pairs["moved"] | (pairs["sources"] > 0)
+    is_of_one_site = pairs["site_a"] == pairs["site_b"]
+    pairs["same_place"] = is_of_one_site & (pairs["layer_a"] == pairs["layer_b"])
+    order = ["compared", "moved", "comparable", "same_place", "sources"]
     return pairs.sort_values(order, ascending=False, kind="stable")[names]
 
 
