@@ -12,7 +12,7 @@ from tests.support.once import made_once
 from tools.browser_setup import BROWSER_OPTIONS, REPOSITORY, find_browser, running_app
 
 # How fast a page is stands in docs/performance.md; here it may take its time.
-expect.set_options(timeout=60_000)
+expect.set_options(timeout=180_000)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def problems():
 @pytest.fixture
 def page(browser, problems):
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(180_000)
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda message: _note_console(message, problems))
     yield page

@@ -77,7 +77,7 @@ _PLACE_OF = """number => {
 def test_a_map_is_made_and_a_point_opens_its_latent(address, page, problems):
     page.goto(f"{address}/latents?view=map&latent=5&kind=all")
     page.get_by_role("button", name="Make the map").click()
-    expect(page.get_by_text("Click a point to open its latent")).to_be_visible(timeout=180_000)
+    expect(page.get_by_text("Click a point to open its latent")).to_be_visible()
     settled(page)
     picture(page, "map")
     page.mouse.click(*page.evaluate(_PLACE_OF, 123))
@@ -110,7 +110,7 @@ def test_all_text_is_readable_in_both_themes(address, page, name):
         page.emulate_media(color_scheme=theme)
         if theme == "dark":
             page.goto(f"{address}/{query}")
-        expect(page.get_by_text(sign).first).to_be_visible(timeout=60_000)
+        expect(page.get_by_text(sign).first).to_be_visible()
         expect(page.locator(".stApp")).to_have_css("color-scheme", theme)
         settled(page)
         picture(page, f"{theme}-{name}")
@@ -155,7 +155,7 @@ def test_every_view_fits_a_narrow_screen(address, page, problems, name):
     page.set_viewport_size({"width": 390, "height": 844})
     query, sign = PLACES[name]
     page.goto(f"{address}/{query}")
-    expect(page.get_by_text(sign).first).to_be_visible(timeout=60_000)
+    expect(page.get_by_text(sign).first).to_be_visible()
     settled(page)
     picture(page, f"narrow-{name}")
     assert page.evaluate("document.querySelector('.stMain').scrollWidth") <= 390

@@ -25,7 +25,6 @@ from tools.browser_setup import find_browser, running_app
 
 DEMO_TOKENS = "4096"
 SPECIAL = "A 👩‍👩‍👧 family & <script>alert(1)</script> with $x^2$, **stars**, שלום and `code`."
-expect.set_options(timeout=60_000)
 
 pytestmark = [
     pytest.mark.browser,
