@@ -131,8 +131,9 @@ class Workspace:
 
     def load_checkpoint(self) -> tuple[dict[int, "Dictionary"], dict] | None:
         """The dictionaries by layer and the state of the newest checkpoint that is whole, if there
-        is one; those that are not are dropped, and `notes` says so. Raises RunError where one can't
-        be read now, for want of rights, memory or a disk that answers: it stays."""
+        is one; those that are not are dropped, and `notes` says so, and rows that came after it are
+        cut off. Raises RunError where one can't be read now, for want of rights, memory or a disk
+        that answers: it stays, with all rows."""
         reasons = []
         for checkpoint in reversed(self._checkpoints()):
             try:
@@ -147,8 +148,10 @@ class Workspace:
                 shutil.rmtree(checkpoint, ignore_errors=True)
                 continue
             self._say_dropped(reasons, "It goes on from the one before.")
+            self._cut_rows(found[1]["arrays"])
             return found
         self._say_dropped(reasons, "It starts anew.")
+        self._cut_rows({})
         return None
 
     def _read_checkpoint(self, checkpoint: Path) -> tuple[dict[int, "Dictionary"], dict]:
@@ -164,6 +167,14 @@ class Workspace:
             _check_rows(self.directory / name, written)
         files = checkpoint.glob("*.safetensors")
         return {int(path.stem): Dictionary.load(path) for path in files}, state
+
+    def _cut_rows(self, arrays: dict[str, dict[str, int] | int]) -> None:
+        """Cut off what no checkpoint counts: it is made again, and a checksum must not cover rows
+        that are yet to be written over. arrays: of the state that counts."""
+        for path in self.directory.glob("*.f32"):
+            n_bytes = _size_of(arrays.get(path.name, 0))
+            if path.stat().st_size > n_bytes:
+                os.truncate(path, n_bytes)
 
     def _say_dropped(self, reasons: list[str], how_on: str) -> None:
         if reasons:
@@ -216,11 +227,16 @@ def _check_state(state: Any) -> None:
 def _check_rows(path: Path, written: dict[str, int] | int) -> None:
     """Raises ValueError where activations are not those that a checkpoint was made with. written:
     checksum of the file as it was then, which may have grown; of an earlier version its size."""
-    size = written["bytes"] if isinstance(written, dict) else written
+    size = _size_of(written)
     if not path.exists() or path.stat().st_size < size:
         raise ValueError(f"activations that it needs are gone from {path.name}")
     if isinstance(written, dict) and checksum_of(path, size).to_dict() != written:
         raise ValueError(f"the activations in {path.name} are not what was written")
+
+
+def _size_of(written: dict[str, int] | int) -> int:
+    """Bytes of a file of rows that a checkpoint counts."""
+    return written["bytes"] if isinstance(written, dict) else written
 
 
 def _may_be_whole(error: BaseException | None) -> bool:

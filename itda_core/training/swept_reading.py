@@ -94,7 +94,9 @@ class SweptPass:
         """The windows that are whole with a pass; held-out rows go to their file."""
         for batch, rows in self._gathered.add(block, number, hidden):
             if batch < self._batches.held_out:
-                self._held_out_rows(block).write(0, rows[block])
+                file = self._held_out_rows(block)
+                if file.written < len(file):  # else a checkpoint counts with what is there
+                    file.write(0, rows[block])
             else:
                 yield batch - self._batches.held_out, rows
 

@@ -176,6 +176,50 @@ def test_a_checkpoint_counts_with_no_other_bytes(workspace, is_open):
     assert "the activations in activations-1.f32 are not what was written" in workspace.notes[0]
 
 
+def test_rows_that_no_checkpoint_counts_are_cut_off(workspace):
+    """What is left beyond a checkpoint by an earlier process is written anew, perhaps otherwise."""
+    path, x = workspace.directory / "activations-1.f32", rows_of(40, 4)
+    file = workspace.rows("activations-1", 40, 4)
+    state = {"window": 3, "row": 10, "bad_rows": {}, "seconds": 1.5}
+    for number, first, last in ((1, 0, 10), (2, 10, 20), (3, 20, 30)):
+        file.write(first, x[first:last])
+        file.flush()
+        if number < 3:
+            workspace.save_checkpoint(number, {}, state)
+    file.close()
+    (workspace.directory / "sample-1.f32").write_bytes(b"\1" * 7)  # later than the checkpoints
+    assert Workspace(workspace.runs, workspace.training_id).load_checkpoint() is not None
+    assert path.read_bytes() == x[:20].numpy().tobytes()
+    assert (workspace.directory / "sample-1.f32").read_bytes() == b""
+    shutil.rmtree(workspace.directory / "checkpoint-000000002")
+    assert Workspace(workspace.runs, workspace.training_id).load_checkpoint() is not None
+    assert path.read_bytes() == x[:10].numpy().tobytes()
+    shutil.rmtree(workspace.directory / "checkpoint-000000001")
+    assert Workspace(workspace.runs, workspace.training_id).load_checkpoint() is None
+    assert path.read_bytes() == b""
+
+
+def test_a_checkpoint_made_over_what_was_left_counts_with_what_was_written(workspace):
+    """A flipped bit, a start anew, two checkpoints before that place, and a kill after it."""
+    path, x = workspace.directory / "activations-1.f32", rows_of(40, 4)
+    left = bytearray(x.numpy().tobytes())
+    left[36 * 16] ^= 1
+    path.write_bytes(left)
+    assert workspace.load_checkpoint() is None
+    file, state = workspace.rows("activations-1", 40, 4), {"bad_rows": {}, "seconds": 1.5}
+    for number, first, last in ((1, 0, 12), (2, 12, 24), (3, 24, 38)):
+        file.write(first, x[first:last])
+        file.flush()
+        if number < 3:
+            state |= {"window": number, "row": last}
+            workspace.save_checkpoint(number, {}, state)
+    file.close()
+    again = Workspace(workspace.runs, workspace.training_id)
+    kept = {"bytes": 24 * 16, "crc32": binascii.crc32(x[:24].numpy().tobytes())}
+    assert again.load_checkpoint() == ({}, {**state, "arrays": {path.name: kept}})
+    assert again.notes == []
+
+
 def _as_it_is(path):
     content = path.read_bytes()
     return {"bytes": len(content), "crc32": binascii.crc32(content)}

@@ -12,7 +12,7 @@ from itda_core.runs.workspace import Workspace
 from itda_core.sealed import DIGESTS_FILE
 from itda_core.training import trainer as training
 from itda_core.training.trainer import resume, train
-from tests.support.trained_runs import assert_same_runs, tiny_config, trained
+from tests.support.trained_runs import advance, assert_same_runs, tiny_config, trained
 
 FILES = ("state.json", "1.safetensors", DIGESTS_FILE)
 
@@ -129,6 +129,25 @@ def test_activations_that_are_not_what_was_written_are_made_anew(left, undisturb
         assert_same_runs(again, undisturbed)
 
 
+def test_checkpoints_of_a_training_that_starts_anew_are_good_beside_what_was_left(
+    left, undisturbed, monkeypatch
+):
+    """A bit has flipped; the process that starts anew is killed two windows after a checkpoint."""
+    folder, training_id, _ = left
+    for file in (folder / f".{training_id}").glob("*.f32"):
+        flip(file)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    steps = resume(training_id, folder)
+    advance(steps, "training", 3)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 1e9)
+    advance(steps, "training", 2)
+    killed = shutil.copytree(folder, folder.with_name("killed"))
+    steps.close()
+    _, said = finished(killed, training_id)
+    assert said == ""
+    assert_same_runs(killed, undisturbed)
+
+
 def test_where_all_are_damaged_the_training_starts_anew_and_says_so(left, undisturbed):
     folder, training_id, checkpoints = left
     for checkpoint in checkpoints:
@@ -154,6 +173,8 @@ def test_where_all_are_damaged_the_training_starts_anew_and_says_so(left, undist
 @pytest.mark.parametrize("place", ["itda_core.sealed.entry_of", "safetensors.safe_open"])
 def test_a_checkpoint_that_only_can_not_be_read_now_is_left(left, monkeypatch, error, place):
     folder, training_id, checkpoints = left
+    rows = {path: path.read_bytes() for path in checkpoints[0].parent.glob("*.f32")}
+    assert len(rows) >= 2
 
     def fail(*_args, **_named):
         raise error
@@ -162,6 +183,7 @@ def test_a_checkpoint_that_only_can_not_be_read_now_is_left(left, monkeypatch, e
         patch.setattr(place, fail)
         with pytest.raises(RunError, match=r"checkpoint-000000007 can't be read now"):
             Workspace(folder, training_id).load_checkpoint()
+    assert {path: path.read_bytes() for path in rows} == rows
     assert all(checkpoint.is_dir() for checkpoint in checkpoints)
     workspace = Workspace(folder, training_id)
     assert workspace.load_checkpoint() is not None

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from itda_core.errors import ItdaError
 from itda_core.model.model import FORWARD_TOKENS
 from itda_core.model.swept import SweptModel
 from itda_core.model.weight_files import StoredTensor
+from itda_core.runs.rows import RowFile
 from itda_core.runs.run import list_runs
 from itda_core.runs.workspace import interrupted_trainings
 from itda_core.training import trainer as training
@@ -114,6 +116,25 @@ def test_a_closed_training_resumes_to_the_same_runs(
     assert interrupted_trainings(tmp_path) == {at: config}
     finish(at, tmp_path, memory)
     assert_same_runs(tmp_path, undisturbed)
+
+
+def test_nothing_that_the_checkpoint_counts_is_written_over(config, tmp_path, memory, monkeypatch):
+    """Else another machine's rounding would take from the checkpoint what it counts on."""
+    steps = train(config, tmp_path, "cpu", memory)
+    at = advance(steps, "training", 20).training_id
+    steps.close()
+    [state] = tmp_path.glob(".*/checkpoint-*/state.json")
+    counted = {name: one["bytes"] for name, one in json.loads(state.read_text())["arrays"].items()}
+    assert counted["held-out-0.f32"]
+    starts, write = {}, RowFile.write
+
+    def note(file, first, rows):
+        starts.setdefault(Path(file._file.name).name, []).append(4 * first * file.width)
+        write(file, first, rows)
+
+    monkeypatch.setattr(RowFile, "write", note)
+    finish(at, tmp_path, memory)
+    assert all(start >= counted.get(name, 0) for name in starts for start in starts[name])
 
 
 def test_what_is_done_of_the_blocks_is_not_computed_again(config, tmp_path, memory, monkeypatch):
