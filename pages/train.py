@@ -15,7 +15,7 @@ from itda_core.errors import InputError, RunError
 from itda_core.jobs.job import Job
 from itda_core.model.built_in import BUILT_IN
 from itda_core.model.loading import known_models, model_shape
-from itda_core.runs.workspace import delete_interrupted, interrupted_trainings, lost_trainings
+from itda_core.runs.workspace import interrupted_trainings, lost_trainings
 from itda_core.settings import DTYPES, MEMORY, SETTINGS, Setting
 from itda_core.training.trainer import came_to
 from pages.components.cached import loaded_run
@@ -328,8 +328,11 @@ def _number_fields(*names: str, **others: int) -> dict[Setting, str]:
 
 def _show_interrupted(place: _Place | None) -> None:
     """Trainings with a checkpoint that no job of the list leads to, from the command line say.
-    place: where they go on, which no checkpoint keeps; None where the form's is wrong."""
+    place: where they go on, which no checkpoint keeps; None where the form's is wrong. Of a folder
+    that can only be read none is listed: nobody can tell whether its owner trains there."""
     here = explorer()
+    if here.closed:
+        return
     active = bool(here.queue.active())
     waiting = {} if active else interrupted_trainings(here.runs_folder)
     left = [job for job in here.queue.jobs() if job.state != "done"]
@@ -348,8 +351,7 @@ def _show_interrupted(place: _Place | None) -> None:
         with st.container(border=True):
             st.markdown(f"**{literal(training_id)}** can't be resumed. {literal(why)}")
             if st.button("Discard", key=f"discard_{training_id}", width="stretch"):
-                delete_interrupted(here.runs_folder, training_id)
-                st.rerun()
+                _discard(training_id)
     for training_id, config in waiting.items():
         with st.container(border=True):
             layers = layers_in_words(config.layers, config.site)
@@ -365,8 +367,13 @@ def _show_interrupted(place: _Place | None) -> None:
                 here.queue.submit(config, *place)
                 st.rerun()
             if discard.button("Discard", key=f"discard_{training_id}", width="stretch"):
-                delete_interrupted(here.runs_folder, training_id)
-                st.rerun()
+                _discard(training_id)
+
+
+def _discard(training_id: str) -> None:
+    with errors_as_sentences():
+        explorer().discard(training_id)
+        st.rerun()
 
 
 def _show_dictionaries() -> None:

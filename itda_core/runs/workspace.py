@@ -287,10 +287,17 @@ def _read_waiting(runs: Path) -> dict[str, TrainConfig | InputError]:
 
 
 def delete_interrupted(runs: Path, training_id: str) -> None:
-    """Give up an interrupted training; what it has on disk is removed."""
+    """Give up an interrupted training; what it has on disk is removed. Raises RunError where it
+    can't be."""
     if training_id in interrupted_trainings(runs) or training_id in lost_trainings(runs):
-        Workspace(runs, training_id).remove()
+        workspace = Workspace(runs, training_id)
+        workspace.remove()
         remove_leftovers(runs, depth=2)
+        if workspace.directory.exists() and not is_held(workspace.directory):
+            raise RunError(
+                f"{workspace.directory} can't be removed. Close what uses it, or change the rights "
+                f"of it and of {runs}, and discard it again."
+            )
 
 
 def this_process() -> str:

@@ -29,6 +29,7 @@ from itda_core.runs.given_names import keep_name, names_file, read_names
 from itda_core.runs.labels import Change, add_changes, labels_file
 from itda_core.runs.run import delete_run
 from itda_core.runs.watching import DigestWatch
+from itda_core.runs.workspace import delete_interrupted
 from itda_core.settings import MAX_COUNT, Setting
 from itda_core.store.apart import StoreApart
 from itda_core.store.store import FILE_NAME, Rebuilt, Store, rebuild, rebuild_all
@@ -152,6 +153,13 @@ class Explorer:
             self.keep_name(run_id, "")
         self.store.index.forget_run(run_id)
         tell("run-deleted", run=run_id)
+
+    def discard(self, training_id: str) -> None:
+        """Remove what an interrupted training has on disk. Raises ItdaError where the folder
+        refuses."""
+        self._check_open()
+        delete_interrupted(self.runs_folder, training_id)
+        tell("training-discarded", training=training_id)
 
     def _check_open(self) -> None:
         """Raises ItdaError where nothing can be kept."""

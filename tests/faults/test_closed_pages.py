@@ -11,6 +11,7 @@ import traceback
 import pytest
 
 from itda_core.errors import ItdaError
+from itda_core.files import write_json
 from itda_core.runs.labels import Change, Label, add_changes, labels_file
 from itda_core.runs.run import list_runs
 from itda_core.store.store import FILE_NAME, Store
@@ -18,6 +19,7 @@ from tests.faults.test_real_disks import CANT, ReadOnly, WithoutRights, contents
 from tests.support import dying
 
 PAGES = ("overview", "train", "latents", "decompose", "similarity", "evaluate")
+STOPPED = "tiny-00000000"
 CLOSED = {
     "read-only disk": ReadOnly(),
     "no right to write": WithoutRights(0o444),
@@ -28,10 +30,14 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are fo
 
 @pytest.fixture
 def data(tmp_path, runs_folder):
-    """A data folder with runs, a label and a database."""
+    """A data folder with runs, a label, a database and a training that was stopped."""
     data = tmp_path / "data"
     shutil.copytree(runs_folder, data / "runs")
     run = list_runs(data / "runs")[0]
+    stopped = data / "runs" / f".{STOPPED}"
+    stopped.mkdir()
+    write_json(stopped / "config.json", run.config.to_dict())
+    (stopped / "lock").touch()
     row = run.dictionary().sources.iloc[3]
     source = run.run_id, 3, row["prompt_id"], int(row["position"])
     add_changes(labels_file(data / "runs"), [Change(Label(*source, "war"))])
@@ -95,8 +101,11 @@ def _said_by_pages():
 
 def _assert_all_is_there_and_nothing_kept(folder):
     from pages.components.explorer import explorer
+    from tests.support.app import open_page
 
     here = explorer()
+    offered = [one.label for one in open_page("train").button]
+    assert "Discard" not in offered and "Resume" not in offered
     [run, *others] = list_runs(folder / "runs")
     assert len(here.store.runs.table()) == 1 + len(others)
     shown = here.store.labels.shown(run.run_id)
@@ -106,6 +115,7 @@ def _assert_all_is_there_and_nothing_kept(folder):
         lambda: here.keep_changes([Change(label)]),
         lambda: here.keep_name(run.run_id, "mine"),
         lambda: here.delete(run.run_id),
+        lambda: here.discard(STOPPED),
         lambda: here.queue.submit(run.config),
         lambda: here.queue.submit_evaluation([run]),
         here.rebuild,

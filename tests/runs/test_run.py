@@ -204,6 +204,17 @@ def test_an_interrupted_training_is_given_up_and_the_runs_stay(runs, tiny_model_
     assert listed(runs) == [0, 1, 2]
 
 
+def test_a_training_that_the_disk_keeps_is_not_given_up_silently(runs, monkeypatch):
+    """A file that is open elsewhere on Windows, or rights that are lacking."""
+    left = runs / ".tiny-00000000"
+    left.mkdir()
+    (left / "lock").touch()
+    write_json(left / "config.json", tiny_config("tiny", "sotu").to_dict())
+    monkeypatch.setattr(shutil, "rmtree", lambda *_args, **_named: None)
+    with pytest.raises(RunError, match=r"tiny-00000000 can't be removed\. Close what uses it"):
+        delete_interrupted(runs, "tiny-00000000")
+
+
 @pytest.mark.parametrize("name", ["", ".", "../", "tiny/..", "/"])
 def test_giving_up_a_training_that_there_is_not_deletes_nothing(runs, name):
     (runs / "tiny").mkdir()
