@@ -53,10 +53,13 @@ def remove(found: Iterable[Path]) -> None:
                 path.unlink()
 
 
-def leftovers(folder: Path, depth: int = 4) -> list[Path]:
+def leftovers(folder: Path, depth: int = 4, name: str = "") -> list[Path]:
     """What was half written by processes that have ended. Links are not followed. depth: of folders
-    that are looked into, 1 for this one alone."""
-    return [path for path in _hidden(folder, depth) if _is_leftover(path)]
+    that are looked into, 1 for this one alone; name: of `temporary_name`, where nothing else is
+    looked at, as in a folder in which other people write."""
+    begins = f".{name}." if name else ""
+    found = _hidden(folder, depth)
+    return [path for path in found if path.name.startswith(begins) and _is_leftover(path)]
 
 
 def leftovers_of_data(data: Path) -> list[Path]:

@@ -10,7 +10,7 @@ import duckdb
 from itda_core.errors import StoreError
 from itda_core.files import disk_errors_as_sentences
 from itda_core.leftovers import leftovers, remove, temporary_name
-from itda_core.store.database import connect
+from itda_core.store.database import Database, connect
 from itda_core.store.look import look
 from itda_core.store.store import Store
 
@@ -42,7 +42,7 @@ class StoreApart(Store):
 def _own_folder() -> Path:
     """A new folder that nobody else may look into; those of processes that were killed go."""
     around = Path(tempfile.gettempdir())
-    remove(one for one in leftovers(around, depth=1) if one.name.startswith(f".{_NAME}."))
+    remove(leftovers(around, depth=1, name=_NAME))
     folder = around / temporary_name(_NAME)
     with disk_errors_as_sentences(around):
         folder.mkdir(mode=0o700)
@@ -50,7 +50,8 @@ def _own_folder() -> Path:
 
 
 def _is_copied(path: Path, to: Path) -> bool:
-    """Copy a database that is whole, of this version and in no other process."""
+    """Copy a database that is whole, of this version or one that can be brought up to it, and in no
+    other process."""
     if not path.exists():
         return False
     with contextlib.suppress(StoreError, duckdb.Error, OSError):
@@ -59,6 +60,7 @@ def _is_copied(path: Path, to: Path) -> bool:
                 file = path.with_name(f"{path.name}{ending}")
                 if file.exists():
                     shutil.copyfile(file, to.with_name(f"{to.name}{ending}"))
+        Database(to).close()  # which brings it up to this version
         look(to)
         return True
     return False

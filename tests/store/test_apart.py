@@ -66,6 +66,29 @@ def test_nor_one_of_another_version(data, version):
     assert_is_all_there(data, begins_with=0)
 
 
+def test_one_of_the_version_before_is_brought_up_to_this_one(data):
+    with closing(Store(data / FILE_NAME)) as store, store.database.transaction() as cursor:
+        cursor.execute("ALTER TABLE evaluations DROP COLUMN median_unexplained")
+        cursor.execute("ALTER TABLE latent_comparisons DROP COLUMN of_strong")
+        cursor.execute("ALTER TABLE namesakes DROP COLUMN of_strong")
+        cursor.execute("UPDATE meta SET version = 10")
+    assert_is_all_there(data, begins_with=2)
+
+
+def test_of_what_others_have_in_the_folder_nothing_is_touched(data, monkeypatch):
+    """Anybody may put a link where a lock would be, for which it would be taken."""
+    around, mine = data.parent / "tmp", data.parent / "mine.txt"
+    mine.write_text("kept")
+    for name in (".writing-a", ".itda-explorer-a", temporary_name("scores.parquet")):
+        (around / name).mkdir()
+        (around / name / "lock").symlink_to(mine)
+    before = sorted(around.rglob("*"))
+    monkeypatch.setattr("itda_core.leftovers.FileLock", None)  # none is taken
+    StoreApart(data / FILE_NAME).close()
+    assert sorted(around.rglob("*")) == before
+    assert mine.read_text() == "kept"
+
+
 def test_what_a_process_left_that_was_killed_is_removed(data):
     around = data.parent / "tmp"
     name, pid = temporary_name("itda-explorer"), "4194999"  # no process has so large a number
