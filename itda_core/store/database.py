@@ -77,14 +77,15 @@ _UPGRADES = {
         ALTER TABLE evaluations ADD COLUMN zeros_cross_entropy DOUBLE;
         ALTER TABLE evaluations ADD COLUMN quick BOOLEAN DEFAULT false""",
     10: f"""{OF_STRONG_USES}
-        ALTER TABLE evaluations ADD COLUMN median_unexplained DOUBLE""",
+        ALTER TABLE evaluations ADD COLUMN median_unexplained DOUBLE;
+        UPDATE evaluations SET created = ''""",
 }
 """What makes a file of a version one of the next, where that is sure: before there were sites, all
 runs were of one; no dictionary was moved, and there were no comparisons of latents; labels are
 taken in anew from their file; what `closes` is of a text's last token was not open, and
 comparisons did not keep chance; latents had no scores; strong uses had no table; evaluations
 kept no cross-entropies, and none was quick; comparisons of latents counted all uses alone, and
-evaluations knew no median token"""
+evaluations knew no median token, so that all are read again"""
 
 _SCHEMA = f"""
 CREATE TABLE meta (version INTEGER);

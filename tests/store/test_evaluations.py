@@ -148,6 +148,26 @@ def test_evaluations_of_a_version_before_have_no_cross_entropy_and_none_is_quick
     store.close()
 
 
+def test_what_an_earlier_version_left_out_of_an_evaluation_is_read_after_the_upgrade(
+    tmp_path, evaluated_copy
+):
+    """It had taken in what a newer one has written, without what it did not know."""
+    path, [run, *_] = tmp_path / "explorer.duckdb", list_runs(evaluated_copy)
+    content = read_evaluation(run)
+    content["by_l0"] = [{"l0": 4, "fvu": 0.5, "median_unexplained": 0.25}]
+    save_evaluation(run, content)
+    rebuild(path, evaluated_copy)
+    with duckdb.connect(str(path)) as database:
+        database.execute("ALTER TABLE evaluations DROP COLUMN median_unexplained")
+        database.execute("UPDATE meta SET version = 10")
+    store = Store(path)
+    store.import_new(evaluated_copy)
+    rows = store.runs.evaluations().set_index("run_id")
+    assert rows.loc[run.run_id, "median_unexplained"] == 0.25
+    assert_holds_the_files(store, evaluated_copy)
+    store.close()
+
+
 def test_evaluations_are_forgotten_with_their_run_and_come_back_by_a_rebuild(evaluated, tmp_path):
     path = tmp_path / "explorer.duckdb"
     assert rebuild(path, evaluated) == 3
