@@ -160,7 +160,8 @@ def why_closed(folder: Path) -> str:
     what = os.strerror(errno.EROFS if is_read_only else errno.EACCES)
     return (
         f"{folder} can't be written to ({what}): what is there can be looked at, and nothing can "
-        "be kept. Change its rights, or set ITDA_DATA to another folder."
+        "be kept. Change its rights, or set ITDA_DATA to another folder, and start the explorer "
+        "again."
     )
 
 

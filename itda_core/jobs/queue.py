@@ -209,8 +209,9 @@ class JobQueue:
                 write_json(temporary / "job.json", asdict(job))
                 rename_whole(temporary, directory)
             except BaseException:
-                for path in (temporary, directory):
-                    shutil.rmtree(path, ignore_errors=True)
+                # Until it is renamed, what has the name is another process's.
+                mine = temporary if temporary.exists() else directory
+                shutil.rmtree(mine, ignore_errors=True)
                 raise
             self._note(job)
         return job

@@ -77,6 +77,7 @@ def _look(folder, _sender, closed):
             assert [name for name in PAGES if said[name]] == ["overview"]
             [told] = said["overview"]
             assert "can't be written to" in told
+            assert "start the explorer again" in told  # which looks at the rights once
             _assert_all_is_there_and_nothing_kept(folder)
         else:
             assert all("can't be written to" in "".join(texts) for texts in said.values())

@@ -1,5 +1,6 @@
 """Jobs of the queue: one at a time, watched, cancelled, resumed, taken over after a crash."""
 
+import errno
 import json
 import os
 import shutil
@@ -659,6 +660,31 @@ def test_a_job_is_in_sight_once_all_its_files_are_there(tmp_path, monkeypatch, t
     assert seen == [[], []]
     there = (tmp_path / "jobs" / job.job_id).iterdir()
     assert sorted(path.name for path in there) == ["config.json", "job.json"]
+
+
+@pytest.mark.parametrize("is_renamed", [False, True])
+def test_a_job_that_could_not_be_queued_leaves_nothing_and_takes_no_other(
+    tmp_path, monkeypatch, is_renamed
+):
+    """Another explorer takes the number first; or the disk fails once the folder has its name."""
+    other = tmp_path / "jobs" / "00001" / "job.json"
+
+    def fail(temporary, folder):
+        if is_renamed:
+            temporary.rename(folder)
+        else:
+            other.parent.mkdir()
+            other.write_text("of another")
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(jobs_module, "rename_whole", fail)
+    queue = JobQueue(tmp_path / "jobs", tmp_path, closed="")
+    with pytest.raises(ItdaError):
+        queue.enqueue("models", [], "a job")
+    queue.close()
+    there = [path.name for path in (tmp_path / "jobs").iterdir()]
+    assert there == ([] if is_renamed else ["00001"])
+    assert is_renamed or other.read_text() == "of another"
 
 
 # In a folder that can only be read
