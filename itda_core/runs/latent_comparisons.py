@@ -69,7 +69,17 @@ class LatentComparison:
     """What makes it again, beside the runs and the seed: max_tokens, and corpus, the fields of a
     CorpusSpec or None for held-out prompts; None in a file of a version that did not keep them"""
     strong: dict[str, Any] | None = None
-    """The fields of SUMS, of strong uses; None where one of the two runs had no scores"""
+    """The fields of SUMS, of strong uses; None where one of the two runs had no scores, and in a
+    file of a version that did not tell them"""
+
+    @property
+    def likely_settings(self) -> dict[str, Any]:
+        """`settings`, or those that come nearest where the file did not keep them: as many tokens
+        as were compared, of a corpus that is read as its file shows."""
+        if self.settings is not None:
+            return self.settings
+        corpus = None if self.about["held_out"] else {"name": self.about["corpus"]}
+        return {"max_tokens": self.about["tokens"], "corpus": corpus}
 
 
 def latent_comparisons_folder(runs: Path) -> Path:

@@ -44,6 +44,21 @@ def corpus_as_said(said: Mapping[str, Any]) -> CorpusSpec:
     return CorpusSpec(said.get("corpus", CORPUS), said.get("column"), **how_as_said(said))
 
 
+def as_options(corpus: CorpusSpec) -> list[str]:
+    """The options of a command by which it reads this corpus: what `corpus_as_said` makes of them
+    is the same."""
+    said = {
+        "corpus": corpus.name,
+        "column": corpus.column,
+        "separator": "tab" if corpus.separator == "\t" else corpus.separator,
+        "quote": "none" if corpus.quote == "" else corpus.quote,
+        "header": None if corpus.header is None else "yes" if corpus.header else "no",
+        "encoding": corpus.encoding,
+    }
+    # In one word, since a value may begin with a dash.
+    return [f"--{name}={value}" for name, value in said.items() if value is not None]
+
+
 def how_as_said(said: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a CorpusSpec that say how its file is read."""
     separator, quote = said.get("separator"), said.get("quote")

@@ -5,6 +5,10 @@ import json
 import pandas as pd
 import pytest
 
+from itda_core.cli.console import corpus_spec
+from itda_core.cli.parser import parse
+from itda_core.config import CorpusSpec
+from itda_core.training.as_said import as_options
 from tests.support.command_line import one_json
 
 OPTIONS = ["--max-tokens", 600, "--max-atoms", 32, "--l0", 4, "--dtype", "float32", "--json"]
@@ -55,6 +59,19 @@ def test_what_is_said_is_taken(trains, tmp_path, tiny_texts):
     said = ["--separator", "tab", "--quote", "none", "--header", "no", "--column", "column 2"]
     corpus = corpus_of(trains(tmp_path / "a.csv", *said))
     assert (corpus["separator"], corpus["quote"], corpus["header"]) == ("\t", "", False)
+
+
+@pytest.mark.parametrize(
+    "corpus",
+    [
+        CorpusSpec("sotu"),
+        CorpusSpec("-a b.csv", "-x", "\t", "", False, "cp1252"),
+        CorpusSpec("a=b.csv", " text", "-", "'", True),
+        CorpusSpec("a.txt", encoding="utf-16"),
+    ],
+)
+def test_a_corpus_as_options_is_read_by_the_command_as_the_same(corpus):
+    assert corpus_spec(parse(["compare-latents", "a", "b", *as_options(corpus)])) == corpus
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from itda_core.runs.latent_comparisons import (
 from itda_core.runs.run import list_runs
 from itda_core.sealed import seal
 from itda_core.similarity.same_latents import compare_latents
+from itda_core.store.latent_queries import LatentQueries
 from itda_core.training.moving import move
 from pages.components.charts.same_latents import correlation_histogram
 from pages.components.decompose.two import sums_in_words as sums_of_text
@@ -265,6 +266,28 @@ def test_strong_uses_count_unless_all_are_asked_for(not_compared, result):
     assert f"namesake is **{result['median_value']:.2f}**" in said
     assert "A uses it strongly" not in said
     assert app.query_params["all_uses"] == "True"
+
+
+@pytest.fixture
+def scored_since(monkeypatch):
+    """Both dictionaries have scores, which they had not when they were compared."""
+    monkeypatch.setattr(LatentQueries, "judged", lambda *_: "strong")
+
+
+def test_strong_uses_are_offered_of_the_same_tokens(compared, scored_since, monkeypatch):
+    queued = []
+    monkeypatch.setattr(JobQueue, "enqueue", lambda _self, *job, **_: queued.append(job))
+    a, b = both(compared)
+    app = open_page("similarity", view="latents", left=b.run_id, right=a.run_id)
+    assert "takes the place of this comparison, on 400 tokens of held-out prompts" in text_of(app)
+    button = app.button(key="compare_latents")
+    assert button.label.startswith("Compare again by strong uses (about ")
+    button.click().run()
+    assert_no_failure(app)
+    [(command, arguments, _)] = queued
+    directories = [str(run.directory.resolve()) for run in (a, b)]
+    assert command == "compare-latents"
+    assert arguments == [*directories, "--save", "--max-tokens=400"], "as it was made"
 
 
 def lines_of(app):

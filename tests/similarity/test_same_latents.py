@@ -17,6 +17,7 @@ from itda_core.config import CorpusSpec
 from itda_core.corpus.corpus import load_corpus
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ComparisonError, InputError, RunError
+from itda_core.jobs.compare_again import submit_comparison_again
 from itda_core.model.loading import load_model
 from itda_core.runs import latent_comparisons as kept
 from itda_core.runs.labels import Change, Label, add_changes, labels_file
@@ -600,6 +601,43 @@ def test_the_command_prints_and_keeps_it(runs, result, folder, cli):
     for name in {"low", "high", "chance", *heads[0], *heads[1]} - set(EXPLAIN_THEMSELVES):
         name = "density" if name.startswith("density") else name
         assert explained.lower().count(name.removesuffix("s")) > 1, f"{name} is not explained"
+
+
+def made_again(made, runs, data, cli):
+    """The one comparison that is kept after the queue's job has made it again; data: the folder
+    that the runs' folder is in."""
+    jobs = []
+    queue = SimpleNamespace(enqueue=lambda *job, device: jobs.append((*job, device)))
+    submit_comparison_again(queue, made, runs, "cpu")
+    [(command, arguments, title, device)] = jobs
+    assert device == "cpu"
+    assert title.startswith("Same latents in ")
+    assert cli(command, *arguments, "--runs", str(data / "runs"))[0] == 0
+    [found], _ = read_latent_comparisons(latent_comparisons_folder(data / "runs"))
+    return found
+
+
+def test_a_comparison_is_made_again_of_the_same_tokens(runs, folder, tmp_path, cli):
+    words = "The Senate will ratify this treaty with Spain after a long debate number"
+    texts = tmp_path / "-texts.csv"
+    texts.write_text("".join(f"{n};{words} {n}\n" for n in range(40)))
+    corpus = CorpusSpec(str(texts), column="column 2", separator=";", header=False)
+    path = latent_comparisons_folder(folder / "runs")
+    save_latent_comparison(path, compared(runs.other, runs.first, 300, corpus=corpus))
+    [made], _ = read_latent_comparisons(path)
+    of_both = runs.first, runs.other
+    found = made_again(made, of_both, folder, cli)
+    assert {**found.about, "created": ""} == {**made.about, "created": ""}
+    assert found.about["run_a"] == runs.other.run_id
+    assert found.settings == made.settings
+    assert found.latents == made.latents
+    # One that has no settings: as many tokens of the texts that it names.
+    save_latent_comparison(path, compared(runs.other, runs.first, 200))
+    [made], _ = read_latent_comparisons(path)
+    found = made_again(dataclasses.replace(made, settings=None), of_both, folder, cli)
+    names = ("run_a", "held_out", "corpus", "tokens")
+    assert [found.about[name] for name in names] == [made.about[name] for name in names]
+    shutil.rmtree(path)
 
 
 def test_what_a_kept_comparison_takes_the_place_of_is_said(runs, result, folder, cli):

@@ -1,5 +1,7 @@
-"""Which two dictionaries are compared latent by latent, and what is offered before it is known."""
+"""Which two dictionaries are compared latent by latent, and what is offered before it is known, or
+known of strong uses."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -7,6 +9,13 @@ import streamlit as st
 
 from itda_core.errors import ComparisonError
 from itda_core.glossary import GLOSSARY
+from itda_core.jobs.compare_again import submit_comparison_again
+from itda_core.jobs.job import Job
+from itda_core.runs.latent_comparisons import (
+    LatentComparison,
+    kept_comparison,
+    latent_comparisons_folder,
+)
 from pages.components.cached import loaded_dictionary, loaded_run
 from pages.components.device_choice import ask_for_device, likely_device
 from pages.components.explorer import explorer
@@ -104,9 +113,21 @@ def what_is_known(pair: RunPair, of_strong: bool = False) -> pd.Series | None:
     return None if found.empty else found.iloc[0]
 
 
-def ask_for_strong(pair: RunPair) -> bool:
+def as_made(pair: RunPair, about: pd.Series) -> LatentComparison | None:
+    """The kept comparison with the settings that it was made with, of which the database knows
+    nothing; None where another one is kept by now. about: of `what_is_known`."""
+    return _as_made(tuple(sorted(pair.run_ids)), about["created"])
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _as_made(run_ids: tuple[str, str], created: str) -> LatentComparison | None:
+    made = kept_comparison(latent_comparisons_folder(explorer().runs_folder), *run_ids)
+    return made if made is not None and made.about["created"] == created else None
+
+
+def ask_for_strong(pair: RunPair, about: pd.Series) -> bool:
     """Whether strong uses count alone. Where the comparison tells none it is said why, and offered
-    to be made again once it could."""
+    to be made again once it could. about: of `what_is_known`."""
     keep("all_uses")
     if what_is_known(pair, of_strong=True) is not None:
         return not linked_switch(
@@ -124,10 +145,38 @@ def ask_for_strong(pair: RunPair) -> bool:
     st.caption(
         "All uses count, filler too: when these were compared, one of the two had no scores."
     )
-    if _say_active(pair):
-        return False
-    _show_button(pair, "Compare again by strong uses")
+    if not _say_active(pair):
+        _offer_to_compare_again(pair, about)
     return False
+
+
+def _offer_to_compare_again(pair: RunPair, about: pd.Series) -> None:
+    """Of the same tokens: the new one takes the place of the one that is shown."""
+    made = as_made(pair, about)
+    label = "Compare again by strong uses"
+    if made is None:
+        _show_button(pair, label, explorer().queue.submit_latent_comparison)
+        return
+
+    def submit(*runs_and_device) -> Job:
+        *runs, device = runs_and_device
+        return submit_comparison_again(explorer().queue, made, runs, device)
+
+    _show_button(pair, label, submit, made.likely_settings["max_tokens"])
+    st.caption(literal(_what_is_replaced(made)))
+
+
+def _what_is_replaced(made: LatentComparison) -> str:
+    tokens = f"{made.about['tokens']:,} {made.about['unit']}s"
+    texts = f"{'held-out prompts of ' * made.about['held_out']}{made.about['corpus']}"
+    said = f"It takes the place of this comparison, on {tokens} of {texts}"
+    if made.settings is not None:
+        return f"{said}, and reads the same."
+    return (
+        f"{said}. That was kept by a version that did not note how many were asked for, nor how a "
+        "file was read: as many are asked for now, of prompts that may not be the same. To keep "
+        "it, copy the folder comparisons/latents beside the runs first."
+    )
 
 
 def _say_active(pair: RunPair) -> bool:
@@ -155,12 +204,16 @@ def offer_comparison_of_latents(pair: RunPair) -> None:
         )
         if _say_active(pair):
             return
-        _show_button(pair, "Compare their latents")
+        _show_button(pair, "Compare their latents", explorer().queue.submit_latent_comparison)
     _COMPARISON.show_last_failure()
 
 
-def _show_button(pair: RunPair, label: str) -> None:
+def _show_button(
+    pair: RunPair, label: str, submit: Callable[..., Job], tokens: int | None = None
+) -> None:
+    """submit: takes both runs and the device; tokens: asked for, where not as many as ever."""
     from itda_core.jobs.measure_seconds import latent_comparison_seconds
+    from itda_core.similarity.same_latents import COMPARED_TOKENS
 
     device = ask_for_device("latents_device")
     runs = pair.runs
@@ -168,9 +221,10 @@ def _show_button(pair: RunPair, label: str) -> None:
         (run.config, run.layer, int(row.atoms))
         for run, row in zip(runs, (pair.a, pair.b), strict=True)
     ]
-    seconds = latent_comparison_seconds(dictionaries, device=likely_device(device).name)
+    where = likely_device(device).name
+    seconds = latent_comparison_seconds(dictionaries, tokens or COMPARED_TOKENS, where)
     if job_button(label, seconds, type="primary", key="compare_latents"):
-        explorer().queue.submit_latent_comparison(*runs, device)
+        submit(*runs, device)
         st.rerun()
 
 

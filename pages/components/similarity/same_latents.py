@@ -3,11 +3,6 @@
 import pandas as pd
 import streamlit as st
 
-from itda_core.runs.latent_comparisons import (
-    LatentComparison,
-    kept_comparison,
-    latent_comparisons_folder,
-)
 from pages.components.charts.camera import ask_for_format
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
@@ -17,6 +12,7 @@ from pages.components.run_names import layer_of
 from pages.components.similarity.same_cards import show_pair
 from pages.components.similarity.same_choice import (
     RunPair,
+    as_made,
     ask_for_pair,
     ask_for_strong,
     offer_comparison_of_latents,
@@ -43,7 +39,7 @@ def show_same_latents(runs: pd.DataFrame) -> None:
     if about is None:
         offer_comparison_of_latents(pair)
         return
-    of_strong = ask_for_strong(pair)
+    of_strong = ask_for_strong(pair, about)
     if of_strong:
         about = what_is_known(pair, of_strong)
     st.markdown(sums_in_words(about, of_strong))
@@ -87,23 +83,20 @@ def _offer_files(pair: RunPair, listing: SameListing, about: pd.Series) -> None:
 
 
 def _show_how_it_was_made(pair: RunPair, about: pd.Series, of_strong: bool) -> None:
-    made = _as_made(tuple(sorted(pair.run_ids)), about["created"])
+    made = as_made(pair, about)
     if made is None:
         st.caption("The comparison is kept no longer, so that its settings are not known.")
         return
     first, second = pair.runs if made.about["run_a"] == pair.a.run_id else pair.runs[::-1]
-    settings = made.settings
-    if settings is None:
+    if made.settings is None:
         st.caption(
             "This comparison was kept by a version that did not note how many tokens were asked "
             "for, nor how a file was read. The lines ask for as many as were compared, which can "
             "read fewer prompts. Compare again for lines that are sure to print the same."
         )
-        corpus = None if about["held_out"] else {"name": about["corpus"]}
-        settings = {"max_tokens": int(about["tokens"]), "corpus": corpus}
     directories = str(first.directory), str(second.directory)
-    settings |= {"seed": made.about["seed"], "of_strong": of_strong}
-    show_lines(latent_comparison_lines(*directories, **settings))
+    options = {"seed": made.about["seed"], "of_strong": of_strong}
+    show_lines(latent_comparison_lines(*directories, **made.likely_settings, **options))
 
 
 def _all_of(listing: SameListing) -> pd.DataFrame:
@@ -115,11 +108,3 @@ def _all_of(listing: SameListing) -> pd.DataFrame:
     return table.assign(source=sources, run_a=listing.run_a, run_b=listing.run_b).drop(
         columns="text"
     )
-
-
-@st.cache_data(max_entries=64, show_spinner=False)
-def _as_made(run_ids: tuple[str, str], created: str) -> LatentComparison | None:
-    """The kept comparison with the settings that it was made with, of which the database knows
-    nothing; None where another one is kept by now."""
-    made = kept_comparison(latent_comparisons_folder(explorer().runs_folder), *run_ids)
-    return made if made is not None and made.about["created"] == created else None
