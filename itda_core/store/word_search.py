@@ -183,7 +183,9 @@ def _ranked(table: pd.DataFrame, chance: Chance) -> pd.DataFrame:
     kind = np.select(kinds, range(5), 5)
     tier = np.array([0, 1, 1, 2, 3, 4])[kind]  # a source on it is as good as uses on it
     share = np.where(tier < 2, on, near - chance.near)
-    strength = share * table["uses"] / (table["uses"] + FEW_USES)
+    # Few uses are a reason to trust a large share less, and none to put a small one before others.
+    weight = np.where(share > 0, table["uses"] / (table["uses"] + FEW_USES), 1)
+    strength = share * weight
     is_function = (tier >= 2) & ~table["is_content"].to_numpy(bool)
     order = np.lexsort([table["latent"], -strength, is_function, tier])
     table = table.assign(by=np.array([LABEL, USES, SOURCE, USES, CONTEXT, ""], object)[kind])

@@ -99,12 +99,14 @@ def reference(run, uses, pattern):
         is_near = on + near >= max(MIN_SHARE, TIMES_CHANCE * chance) and count >= FEW_USES
         says_little = not is_content_word(source.token)
         weight = count / (count + FEW_USES)
+        more = on + near - chance
+        more = more * weight if more > 0 else more
         if is_on or at_source == 0:
             key, by = (0, False, -on * weight), "uses" if is_on else "source"
         elif is_near:
-            key, by = (1, says_little, -(on + near - chance) * weight), "uses"
+            key, by = (1, says_little, -more), "uses"
         elif at_source <= AROUND:
-            key, by = (2, says_little, -(on + near - chance) * weight), "context"
+            key, by = (2, says_little, -more), "context"
         else:
             continue
         found.append((*key, source.latent, by, on, near, count))
@@ -198,6 +200,38 @@ def test_a_word_is_not_found_in_another_and_white_space_is_one():
     assert sources("zebra") == []
     assert sources(" ") == []  # no token here has white space
     store.close()
+
+
+def one_text(store, text, sources, uses):
+    """A run r of one prompt, each word a token. sources: the position of each latent's, by its
+    number; uses: (latent, position, coefficient)."""
+    words = [(one.group(), *one.span()) for one in re.finditer(r"\S+", text)]
+    store.database.query("INSERT INTO runs (run, run_id, explored_tokens) VALUES (1, 'r', 20)")
+    store.database.query("INSERT INTO prompts VALUES (0, '0', ?, '')", text)
+    row = "INSERT INTO run_prompts VALUES (1, 0, true, ?, ?)"
+    store.database.query(row, [one[1] for one in words], [one[2] for one in words])
+    for latent, place in enumerate(sources):
+        store.database.query(
+            """INSERT INTO latents (run, latent, prompt, position, token, "start", "end", tokens)
+            VALUES (1, ?, 0, ?, ?, ?, ?, 1)""", latent, place, *words[place],
+        )  # fmt: skip
+    for use in uses:
+        store.database.query(
+            """INSERT INTO codes (run, latent, prompt, position, step, coefficient)
+            VALUES (1, ?, 0, ?, 0, ?)""", *use,
+        )  # fmt: skip
+
+
+def test_no_use_near_a_word_says_less_than_some(store):
+    # Words of nine letters: at most 20 characters from "war" are it and two of the 20 tokens, a
+    # share of 0.15; the sources are 22 and 32 from it.
+    text = " ".join(["war", *(f"treaties{letter}" for letter in "abcdefghijklmnopqrs")])
+    none, some, more = [(0, 12, 1)], [(1, 1, 1), (1, 10, 3)], [(2, 2, 1), (2, 11, 2)]
+    one_text(store, text, [3, 4, 3], [*none, *some, *more])
+    found = store.latents.found("r", LatentSearch("war", "meaning", "word"))
+    assert found["by"].tolist() == ["context"] * 3
+    assert dict(zip(found["latent"], found["near"], strict=True)) == {2: 1 / 5, 1: 1 / 10, 0: 0}
+    assert found["latent"].tolist() == [2, 1, 0], "more than chance, less than chance, none"
 
 
 @pytest.mark.parametrize("text", ["(", "[a", "*", "a{2,1}"])
