@@ -23,7 +23,9 @@ from itda_core.store.occurrences import (
 )
 from itda_core.store.strong_tables import uses_of
 
-LABEL, USES, SOURCE, CONTEXT = "label", "uses", "source", "context"
+LABEL, USES_ON, USES_NEAR = "label", "uses on", "uses near"
+SOURCE, CONTEXT = "source", "context"
+"""What a latent is found by"""
 MIN_SHARE = 0.2
 """Share of a latent's squared coefficients that is on what was searched for, or on it and near it,
 from which a latent is found by its uses"""
@@ -59,9 +61,10 @@ def find_latents(database: Database, run_id: str, sought: Sought) -> pd.DataFram
     by themselves before function words. Of plain text all that is found as a whole word comes
     before the rest.
 
-    latent; by, one of LABEL, USES, SOURCE and CONTEXT; on, near: share of its squared coefficients
-    on tokens that share a character with what was searched for, and on those at most NEAR
-    characters from it; uses: how many these are. Raises InputError for an expression that is none.
+    latent; by, one of LABEL, USES_ON, SOURCE, USES_NEAR and CONTEXT; on, near: share of its squared
+    coefficients on tokens that share a character with what was searched for, and on those at most
+    NEAR characters from it; uses: how many these are. Raises InputError for an expression that is
+    none.
     """
     read, occurrences = _occurrences(database, run_id, sought)
     parts = [(sought.way, occurrences)]
@@ -188,6 +191,7 @@ def _ranked(table: pd.DataFrame, chance: Chance) -> pd.DataFrame:
     strength = share * weight
     is_function = (tier >= 2) & ~table["is_content"].to_numpy(bool)
     order = np.lexsort([table["latent"], -strength, is_function, tier])
-    table = table.assign(by=np.array([LABEL, USES, SOURCE, USES, CONTEXT, ""], object)[kind])
+    by = np.array([LABEL, USES_ON, SOURCE, USES_NEAR, CONTEXT, ""], object)
+    table = table.assign(by=by[kind])
     columns = ["latent", "by", "on", "near", "uses"]
     return table.iloc[order[: int((tier < 4).sum())]][columns]

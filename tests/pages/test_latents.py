@@ -296,14 +296,14 @@ def test_a_search_says_of_each_latent_why_it_is_there(data):
     shown = table_with(app, "percent")
     assert shown["latent"].tolist() == found["latent"].tolist()[:15]
     for row, said in zip(found.itertuples(), shown["found"], strict=False):
-        by_uses = f"{row.on:.0%} on" if row.on >= row.near else f"{row.near:.0%} near"
-        assert said == {"uses": by_uses, "source": "source", "context": "around"}[row.by]
+        by_uses = {"uses on": f"{row.on:.0%} on", "uses near": f"{row.on + row.near:.0%} near"}
+        assert said == ({"source": "source", "context": "around"} | by_uses)[row.by]
     listed = Listing(run.run_id, LatentSearch("the", "meaning", "word", of_strong=True), "match")
     for row, said in zip(found.itertuples(), listed.table()["found"], strict=True):
         said = re.sub("[\u2066-\u2069]", "", said)
-        if row.by == "uses" and row.on >= 0.05:
+        if row.by == "uses on":
             assert said.startswith(f"{row.on:.0%} by weight of its uses on “the”")
-        elif row.by != "uses":
+        elif row.by != "uses near":
             words = {"source": "its source is “the”", "context": "“the” is near its source"}
             assert said == words[row.by]
     assert any("no scores: all uses count" in one.value for one in app.caption)
@@ -325,8 +325,7 @@ def test_where_few_are_found_the_nearest_atoms_are_suggested(data):
         word = token.strip()
         search = LatentSearch(word, "meaning", "word", of_strong=True)
         found = explorer().store.latents.found(run.run_id, search)
-        by_uses = (found["by"] == "uses") & (found["on"] > found["near"])
-        on_it = found["latent"][(found["by"] == "source") | by_uses].tolist()
+        on_it = found["latent"][found["by"].isin(["source", "uses on"])].tolist()
         if word.isalpha() and on_it and (found["by"] != "context").sum() < 10:
             break
     assert on_it
@@ -337,6 +336,12 @@ def test_where_few_are_found_the_nearest_atoms_are_suggested(data):
     shown = table_with(app, "nearest")
     assert shown["latent"].tolist() == np.argsort(-cosines, kind="stable")[:5].tolist()
     assert shown["cosine"].to_numpy() == pytest.approx(np.sort(cosines)[::-1][:5], abs=1e-5)
+    others = np.setdiff1d(np.arange(len(atoms)), found["latent"])[::9]
+    among = ",".join(map(str, [*on_it, *others]))
+    app = open_page("latents", run=run.run_id, search=word, kind="all", among=among)
+    best = others[np.argsort(-cosines[others], kind="stable")][:5]
+    shown = table_with(app, "nearest")
+    assert shown["latent"].tolist() == [n for n in best if cosines[n] > 0], "what the filters allow"
     app = open_page("latents", run=run.run_id, kind="all")
     assert not any("Nearby**: the atoms" in one.value for one in app.caption)
 

@@ -102,9 +102,9 @@ def reference(run, uses, pattern):
         more = on + near - chance
         more = more * weight if more > 0 else more
         if is_on or at_source == 0:
-            key, by = (0, False, -on * weight), "uses" if is_on else "source"
+            key, by = (0, False, -on * weight), "uses on" if is_on else "source"
         elif is_near:
-            key, by = (1, says_little, -more), "uses"
+            key, by = (1, says_little, -more), "uses near"
         elif at_source <= AROUND:
             key, by = (2, says_little, -more), "context"
         else:
@@ -136,7 +136,7 @@ def test_a_word_finds_latents_by_their_uses_then_sources_then_context(store, fol
         assert store.latents.numbers(run.run_id, search, "match") == numbers
         assert store.latents.numbers(run.run_id, search) == sorted(numbers)
         kinds |= {one[4] for one in expected}
-    assert kinds == {"uses", "source", "context"}
+    assert kinds == {"uses on", "uses near", "source", "context"}
 
 
 def test_without_scores_all_uses_count(store, folder):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from itda_core.store.latent_search import LatentSearch
-from itda_core.store.word_search import CONTEXT, LABEL, SOURCE, USES
+from itda_core.store.word_search import CONTEXT, LABEL, SOURCE, USES_NEAR, USES_ON
 from pages.components.explorer import explorer
 from pages.components.text import shown
 
@@ -13,9 +13,9 @@ _LONG = 20
 """Characters of what was searched for that are repeated"""
 
 MATCH = (
-    "% on: the share of its uses that are on what you search for, by their squared coefficients; % "
-    "near: at most 20 characters from it. Source: its source is it. Around: it is at most 40 "
-    "characters from its source."
+    "% on: the share of its uses that are on what you search for, by their squared coefficients. % "
+    "near: too few are on it, and this share of its uses is on it or at most 20 characters from "
+    "it. Source: its source is it. Around: it is at most 40 characters from its source."
 )
 """What the words of `in_short` mean"""
 
@@ -66,9 +66,11 @@ def in_short(run_id: str, search: LatentSearch) -> dict[int, str]:
 
 def match_of(row) -> str:
     """row: of `LatentQueries.found`."""
-    if row.by != USES:
-        return {LABEL: "label", SOURCE: "source", CONTEXT: "around"}[row.by]
-    return f"{row.on:.0%} on" if row.on >= row.near else f"{row.near:.0%} near"
+    if row.by == USES_ON:
+        return f"{row.on:.0%} on"
+    if row.by == USES_NEAR:
+        return f"{row.on + row.near:.0%} near"
+    return {LABEL: "label", SOURCE: "source", CONTEXT: "around"}[row.by]
 
 
 def says_that_all_count(run, search: LatentSearch) -> str:
