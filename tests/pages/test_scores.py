@@ -125,6 +125,12 @@ def test_how_well_a_source_tells_its_uses_is_said_with_the_interval():
     assert how_well_told(neither).endswith(
         " From any token it may be chance: the interval holds 0.5."
     )
+    either = latent(**{**neither, **both.filter(like="same_")})
+    assert told_in_detail(either) == (
+        "From the same token elsewhere 0.60 (0.40–0.80) by 75 uses, which may be chance: the "
+        "interval holds 0.5."
+    ), "nothing says that its source tells the token"
+    assert told_in_detail(both).endswith(" its source says which token they are on, and no more.")
     assert told_in_detail(latent()) == ""
     assert how_well_told(latent(auroc=np.nan)) == ""
     assert threshold_of(latent(threshold=np.nan)) is None

@@ -104,10 +104,14 @@ def told_in_detail(latent: pd.Series) -> str:
     if np.isnan(latent.same_auroc) or not _may_be_chance(latent.same_low, latent.same_high):
         return ""
     same = _told(latent.same_auroc, latent.same_low, latent.same_high)
-    return (
+    text = (
         f"From the same token elsewhere {same} by {int(latent.same_drawn):,} uses, which may be "
-        "chance: the interval holds 0.5. As far as these uses show, its source says which token "
-        "they are on, and no more."
+        "chance: the interval holds 0.5."
+    )
+    if latent.auroc_low <= CHANCE:  # then it may say nothing of the token either
+        return text
+    return (
+        f"{text} As far as these uses show, its source says which token they are on, and no more."
     )
 
 
