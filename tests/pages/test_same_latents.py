@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from itda_core.analysis.decomposition import decompose
 from itda_core.analysis.side_by_side import SideBySide
 from itda_core.config import CorpusSpec, ModelSpec
+from itda_core.jobs.job import Job
 from itda_core.jobs.queue import JobQueue
 from itda_core.model.loading import load_model
 from itda_core.runs.labels import Label
@@ -284,10 +285,16 @@ def test_strong_uses_are_offered_of_the_same_tokens(compared, scored_since, monk
     assert button.label.startswith("Compare again by strong uses (about ")
     button.click().run()
     assert_no_failure(app)
-    [(command, arguments, _)] = queued
+    [(command, arguments, title)] = queued
     directories = [str(run.directory.resolve()) for run in (a, b)]
     assert command == "compare-latents"
     assert arguments == [*directories, "--save", "--max-tokens=400"], "as it was made"
+    failed = Job("1", "failed", title, 0.0, command=command, error="Error: The disk is full.")
+    monkeypatch.setattr(JobQueue, "jobs", lambda _self: [failed])
+    app.run()
+    said = text_of(app)
+    assert "The last comparison of latents failed. The disk is full." in said
+    assert "made by an earlier version, or before both had scores" in said
 
 
 def lines_of(app):

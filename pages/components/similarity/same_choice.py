@@ -143,10 +143,12 @@ def ask_for_strong(pair: RunPair, about: pd.Series) -> bool:
         )
         return False
     st.caption(
-        "All uses count, filler too: when these were compared, one of the two had no scores."
+        "All uses count, filler too: this comparison tells no strong uses. It was made by an "
+        "earlier version, or before both had scores."
     )
     if not _say_active(pair):
         _offer_to_compare_again(pair, about)
+    _COMPARISON.show_last_failure()
     return False
 
 
