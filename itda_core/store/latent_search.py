@@ -62,8 +62,8 @@ class LatentSearch:
     text: str = ""
     place: str = "context"
     """where the text is looked for: the "context" of 40 characters around the source, the source
-    "token", the whole "prompt", the "label" and note, or by "meaning": in the texts of the uses,
-    then the source, then its context, as `word_search.find_latents` says"""
+    "token", the whole "prompt", the "label" and note, or by "meaning": in the label, on the uses
+    and the source, then near these, as `word_search.find_latents` says"""
     way: str = "text"
     """"text" as it is, a whole "word", or a "regex" of RE2; upper and lower case are one"""
     min_density: float = 0.0

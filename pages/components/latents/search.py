@@ -13,7 +13,7 @@ from pages.components.text import shown
 from pages.components.url import choose, follow_url, keep, linked_switch, number_below, write_url
 
 _PLACES = {
-    "meaning": "label, uses, then source, then around it",
+    "meaning": "label, uses or source, then near either",
     "context": "around the source",
     "token": "source token",
     "prompt": "whole prompt",
