@@ -47,7 +47,8 @@ def begun(
         plan = plan or make_plan(model, prompts, settings, settings.max_tokens)
         workspace = Workspace(Path(folder), "bench")
         with workspace.locked(settings):
-            work = Capture(TrainingContext(settings, model, corpus, plan, workspace))
+            context = TrainingContext(settings, model, corpus, plan, workspace)
+            work = Capture(context, None)
             try:
                 yield work
             finally:  # before the folder goes, lest something be written to it still

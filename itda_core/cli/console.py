@@ -23,6 +23,7 @@ _STAGES = {
     "loading": "Loading the model (unpacked once, on first use)",
     "opening": "Opening the folder of activations",
     "reading": "Reading the corpus",
+    "checking": "Checking what was kept",
     "done": "Done",
 }
 
@@ -84,7 +85,8 @@ def follow(
             steps.close()
             end_status()
             go_on = f" Go on with: {remedy.format(training_id=progress.training_id)}"
-            is_begun = remedy and (progress.tokens or progress.block)
+            is_kept = progress.tokens or progress.block or progress.stage == "checking"
+            is_begun = remedy and is_kept
             raise ItdaError(f"Stopped.{go_on if is_begun else ''}")
     end_status()
     return progress

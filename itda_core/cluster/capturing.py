@@ -30,7 +30,7 @@ class ClusterCapture:
     is_at_rest = True
 
     def __init__(self, context: TrainingContext, pool: Pool):
-        """Goes on from the parts that are there."""
+        """Goes on from the parts that are there, once `take_up` has told them."""
         self.context, self._pool = context, pool
         config, width = context.config, context.model.d_model
         self.layers = [
@@ -55,9 +55,18 @@ class ClusterCapture:
         self._clock = folder / "seconds.json"
         self.seconds = seconds_before(self._clock)
         self._kept_at = time.monotonic()
-        self._missing = self._not_there()
+        self._missing: dict[int, set[int]] = {}
+        """The layers that each part lacks, the held-out prompts being the last part"""
         self._swept: dict[Call, float] = {}
         """How much of each call of a worker that reads block by block is done"""
+
+    def take_up(self) -> Iterator[None]:
+        """Find out which parts are there; comes back after each, which may take seconds to read."""
+        for number in range(len(self.kept.parts) + (self.held_out is not None)):
+            parts = self._parts.items()
+            self._missing[number] = {layer for layer, rows in parts if not rows.take_up(number)}
+            if len(self._missing[number]) < len(parts):
+                yield
 
     def run(self) -> Iterator[None]:
         """Have all that is missing captured; comes back whenever a worker tells how far it is, and
@@ -85,14 +94,6 @@ class ClusterCapture:
             self._swept[call] = max(self._swept.get(call, 0.0), captured.fraction)
         if captured.part is not None:
             self._missing[captured.part].discard(captured.layer)
-
-    def _not_there(self) -> dict[int, set[int]]:
-        """The layers that each part lacks, the held-out prompts being the last part."""
-        numbers = range(len(self.kept.parts) + (self.held_out is not None))
-        return {
-            number: {layer for layer, rows in self._parts.items() if not rows.take_up(number)}
-            for number in numbers
-        }
 
     def _one_by_one(self) -> Iterator[Call]:
         for number, layers in [*self._missing.items()]:

@@ -85,6 +85,8 @@ def _described(pool: Pool) -> Iterator[Progress]:
 def _run(context: TrainingContext, pool: Pool) -> Iterator[Progress]:
     """Capture, then select, encode and write each layer."""
     capture = ClusterCapture(context, pool)
+    for _ in capture.take_up():
+        yield Progress("checking", context.workspace.training_id)
     report = Report(context, capture)
     try:
         yield from _captured_and_chosen(capture, report, pool)

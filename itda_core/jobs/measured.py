@@ -11,7 +11,7 @@ from statistics import median
 
 from itda_core.files import newest_lines
 from itda_core.jobs.job import Job
-from itda_core.progress import Progress
+from itda_core.progress import PREPARING, Progress
 
 NEWEST = 5
 """Jobs that are measured by, the newest: what a machine does beside changes"""
@@ -20,7 +20,6 @@ _MIN_WORK_SECONDS = 2.0
 _MAX_FIRST_SHARE = 0.25
 """Of a training's tokens: where the first line tells of more, it went on from a checkpoint"""
 _FIRST_LINES = 200
-_PREPARING = ("loading", "opening", "reading")
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def measured(job: Job, folder: Path) -> Measured | None:
     try:
         with (folder / "progress.jsonl").open("rb") as file:
             lines = filter(None, map(Progress.read_line, islice(file, _FIRST_LINES)))
-            first = next((line for line in lines if line["stage"] not in _PREPARING), None)
+            first = next((line for line in lines if line["stage"] not in PREPARING), None)
         last = Progress.read_line(newest_lines(folder / "progress.jsonl")[-1])
         if first is None or last is None:
             return None

@@ -9,7 +9,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,8 @@ from itda_core.sealed import faults, seal
 
 if TYPE_CHECKING:
     from itda_core.dictionary.dictionary import Dictionary
+
+    Checkpoint = tuple[dict[int, Dictionary], dict]
 
 _PATIENCE = 0.1
 """Seconds to try for a lock: whoever asks only whether it is held has it for less, and whoever
@@ -129,15 +131,16 @@ class Workspace:
         for path in older[:-1]:
             shutil.rmtree(path, ignore_errors=True)
 
-    def load_checkpoint(self) -> tuple[dict[int, "Dictionary"], dict] | None:
+    def loading_checkpoint(self) -> Generator[None, None, "Checkpoint | None"]:
         """The dictionaries by layer and the state of the newest checkpoint that is whole, if there
-        is one; those that are not are dropped, and `notes` says so, and rows that came after it are
-        cut off. Raises RunError where one can't be read now, for want of rights, memory or a disk
-        that answers: it stays, with all rows."""
+        is one; comes back after each file of rows, which may take seconds to read. Those that are
+        not whole are dropped, and `notes` says so; rows that came after it are cut off. Raises
+        RunError where one can't be read now, for want of rights, memory or a disk that answers: it
+        stays, with all rows."""
         reasons = []
         for checkpoint in reversed(self._checkpoints()):
             try:
-                found = self._read_checkpoint(checkpoint)
+                found = yield from self._read_checkpoint(checkpoint)
             except Exception as error:  # whatever is wrong with it, the training must go on
                 if _may_be_whole(error):
                     raise RunError(
@@ -154,8 +157,8 @@ class Workspace:
         self._cut_rows({})
         return None
 
-    def _read_checkpoint(self, checkpoint: Path) -> tuple[dict[int, "Dictionary"], dict]:
-        """Raises what is wrong with it."""
+    def _read_checkpoint(self, checkpoint: Path) -> Generator[None, None, "Checkpoint"]:
+        """Raises what is wrong with it; comes back after each file of rows."""
         # Here, since it brings torch in: trainings are listed before anybody needs that.
         from itda_core.dictionary.dictionary import Dictionary
 
@@ -165,6 +168,7 @@ class Workspace:
         _check_state(state)
         for name, written in state["arrays"].items():  # without them there is no going on
             _check_rows(self.directory / name, written)
+            yield
         files = checkpoint.glob("*.safetensors")
         return {int(path.stem): Dictionary.load(path) for path in files}, state
 

@@ -17,12 +17,13 @@ from itda_core.training.reading import Part, reader_of
 class Capture:
     """How far the pass is: all that a checkpoint keeps."""
 
-    def __init__(self, context: TrainingContext):
-        """Begins anew, or goes on from the workspace's newest checkpoint."""
+    def __init__(
+        self, context: TrainingContext, checkpoint: tuple[dict[int, Dictionary], dict] | None
+    ):
+        """Begins anew, or goes on from a checkpoint, which the workspace has loaded: that cuts off
+        what came after it of the rows that are taken up here."""
         self.context = context
         config = context.config
-        # Before the arrays that it needs are made anew.
-        checkpoint = context.workspace.load_checkpoint()
         self.explored = {
             layer: context.rows(f"activations-{layer}", context.explored_rows)
             for layer in config.layers

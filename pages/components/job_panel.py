@@ -6,7 +6,7 @@ from collections import Counter
 import streamlit as st
 
 from itda_core.jobs.job import Job
-from itda_core.progress import MIN_FRACTION
+from itda_core.progress import MIN_FRACTION, PREPARING
 from pages.components.explorer import explorer
 from pages.components.file_reading import on_the_page
 from pages.components.frame import errors_as_sentences
@@ -18,6 +18,7 @@ _STAGES = {
     "loading": "Loading the model (half a minute longer where it is unpacked first)",
     "opening": "Opening the folder of activations",
     "reading": "Reading the corpus",
+    "checking": "Checking what was kept",
     "training": "Running the model over the texts",
     "moving": "Reading the source tokens of the latents",
     "choosing": "Choosing the atoms",
@@ -131,7 +132,7 @@ def _headline(progress: dict, job: Job) -> str:
     if progress["stage"] == "done":
         return " · ".join(parts)
     is_known = progress["seconds_left"] and progress.get("fraction", 1.0) >= MIN_FRACTION
-    if is_known and progress["stage"] not in ("loading", "opening", "reading"):
+    if is_known and progress["stage"] not in PREPARING:
         parts.append(f"about {seconds_text(progress['seconds_left'])} left")
     elif job.started:
         parts.append(f"{seconds_text(time.time() - job.started)} so far")

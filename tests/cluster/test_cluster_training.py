@@ -170,9 +170,12 @@ def test_a_training_that_is_stopped_goes_on_from_the_parts_that_are_there(
     assert signal.getsignal(signal.SIGTERM) is before, "by which commands stop"
     assert len(interrupted_trainings(runs)) == 1
     assert not [*runs.glob(".shared-*")]
+    n_checked, n_parts = 0, len({name.split(".")[0] for name in kept})
     for progress in train_on_cluster(config, runs, cluster.address, workers=1):
+        n_checked += progress.stage == "checking"  # told for each, and can be stopped there
         if progress.stage == "choosing":
             now = written(runs)
             assert {name: now[name] for name in kept} == kept
+    assert n_checked >= n_parts
     trained(config, tmp_path / "one")
     assert_equal(runs, tmp_path / "one")

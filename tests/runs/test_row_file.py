@@ -13,6 +13,7 @@ from itda_core.errors import ItdaError
 from itda_core.files import disk_errors_as_sentences
 from itda_core.runs.workspace import RowFile, Workspace
 from itda_core.sealed import DIGESTS_FILE
+from tests.support.checkpoints import load
 
 
 def rows_of(count, width, seed=0):
@@ -148,11 +149,11 @@ def test_a_checkpoint_counts_with_the_bytes_there_are(workspace):
     for there in (content, content + b"\0", content * 4):
         path.write_bytes(there)
         kept = {"bytes": 160, "crc32": binascii.crc32(content)}
-        assert workspace.load_checkpoint() == ({}, {**state, "arrays": {path.name: kept}})
+        assert load(workspace) == ({}, {**state, "arrays": {path.name: kept}})
     path.write_bytes(content[:-1])
-    assert workspace.load_checkpoint() is None
+    assert load(workspace) is None
     path.write_bytes(content)
-    assert workspace.load_checkpoint() is None  # it was dropped
+    assert load(workspace) is None  # it was dropped
 
 
 @pytest.mark.parametrize("is_open", [True, False])
@@ -172,7 +173,7 @@ def test_a_checkpoint_counts_with_no_other_bytes(workspace, is_open):
     assert content == x[:30].numpy().tobytes()
     content[200] ^= 1
     path.write_bytes(content)
-    assert workspace.load_checkpoint() is None
+    assert load(workspace) is None
     assert "the activations in activations-1.f32 are not what was written" in workspace.notes[0]
 
 
@@ -188,14 +189,14 @@ def test_rows_that_no_checkpoint_counts_are_cut_off(workspace):
             workspace.save_checkpoint(number, {}, state)
     file.close()
     (workspace.directory / "sample-1.f32").write_bytes(b"\1" * 7)  # later than the checkpoints
-    assert Workspace(workspace.runs, workspace.training_id).load_checkpoint() is not None
+    assert load(Workspace(workspace.runs, workspace.training_id)) is not None
     assert path.read_bytes() == x[:20].numpy().tobytes()
     assert (workspace.directory / "sample-1.f32").read_bytes() == b""
     shutil.rmtree(workspace.directory / "checkpoint-000000002")
-    assert Workspace(workspace.runs, workspace.training_id).load_checkpoint() is not None
+    assert load(Workspace(workspace.runs, workspace.training_id)) is not None
     assert path.read_bytes() == x[:10].numpy().tobytes()
     shutil.rmtree(workspace.directory / "checkpoint-000000001")
-    assert Workspace(workspace.runs, workspace.training_id).load_checkpoint() is None
+    assert load(Workspace(workspace.runs, workspace.training_id)) is None
     assert path.read_bytes() == b""
 
 
@@ -205,7 +206,7 @@ def test_a_checkpoint_made_over_what_was_left_counts_with_what_was_written(works
     left = bytearray(x.numpy().tobytes())
     left[36 * 16] ^= 1
     path.write_bytes(left)
-    assert workspace.load_checkpoint() is None
+    assert load(workspace) is None
     file, state = workspace.rows("activations-1", 40, 4), {"bad_rows": {}, "seconds": 1.5}
     for number, first, last in ((1, 0, 12), (2, 12, 24), (3, 24, 38)):
         file.write(first, x[first:last])
@@ -216,7 +217,7 @@ def test_a_checkpoint_made_over_what_was_left_counts_with_what_was_written(works
     file.close()
     again = Workspace(workspace.runs, workspace.training_id)
     kept = {"bytes": 24 * 16, "crc32": binascii.crc32(x[:24].numpy().tobytes())}
-    assert again.load_checkpoint() == ({}, {**state, "arrays": {path.name: kept}})
+    assert load(again) == ({}, {**state, "arrays": {path.name: kept}})
     assert again.notes == []
 
 
@@ -235,9 +236,9 @@ def test_a_checkpoint_of_an_earlier_version_knows_sizes_alone(workspace):
     state["arrays"] = {"activations-1.f32": 160}
     (checkpoint / "state.json").write_text(json.dumps(state))
     (checkpoint / DIGESTS_FILE).unlink()
-    assert workspace.load_checkpoint() is not None
+    assert load(workspace) is not None
     (workspace.directory / "activations-1.f32").write_bytes(b"\0" * 159)
-    assert workspace.load_checkpoint() is None
+    assert load(workspace) is None
 
 
 # Room on the disk

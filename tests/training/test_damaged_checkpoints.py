@@ -12,6 +12,7 @@ from itda_core.runs.workspace import Workspace
 from itda_core.sealed import DIGESTS_FILE
 from itda_core.training import trainer as training
 from itda_core.training.trainer import resume, train
+from tests.support.checkpoints import load
 from tests.support.trained_runs import advance, assert_same_runs, tiny_config, trained
 
 FILES = ("state.json", "1.safetensors", DIGESTS_FILE)
@@ -87,6 +88,22 @@ def test_a_whole_checkpoint_is_used_and_nothing_said(left, undisturbed):
     tokens, said = finished(folder, training_id)
     assert tokens > rows
     assert said == ""
+    assert_same_runs(folder, undisturbed)
+
+
+def test_what_is_kept_is_checked_file_by_file_and_can_be_stopped_meanwhile(left, undisturbed):
+    """By which a command tells what it does, and ends where it is told to."""
+    folder, training_id, checkpoints = left
+    state = json.loads((checkpoints[1] / "state.json").read_text())
+    before = {path: path.read_bytes() for path in folder.rglob("*.f32")}
+    for number in range(len(state["arrays"])):
+        steps = resume(training_id, folder)
+        assert advance(steps, "checking", number + 1).training_id == training_id
+        steps.close()
+    assert {path: path.read_bytes() for path in folder.rglob("*.f32")} == before
+    stages = [step.stage for step in resume(training_id, folder)]
+    assert stages.count("checking") == len(state["arrays"])
+    assert stages.index("training") > stages.index("checking")
     assert_same_runs(folder, undisturbed)
 
 
@@ -182,11 +199,11 @@ def test_a_checkpoint_that_only_can_not_be_read_now_is_left(left, monkeypatch, e
     with monkeypatch.context() as patch:
         patch.setattr(place, fail)
         with pytest.raises(RunError, match=r"checkpoint-000000007 can't be read now"):
-            Workspace(folder, training_id).load_checkpoint()
+            load(Workspace(folder, training_id))
     assert {path: path.read_bytes() for path in rows} == rows
     assert all(checkpoint.is_dir() for checkpoint in checkpoints)
     workspace = Workspace(folder, training_id)
-    assert workspace.load_checkpoint() is not None
+    assert load(workspace) is not None
     assert workspace.notes == []
 
 
@@ -201,7 +218,7 @@ def test_a_state_of_a_version_without_digests_is_never_stuck(left, undisturbed, 
         path = checkpoint / "state.json"
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     workspace = Workspace(folder, training_id)
-    assert workspace.load_checkpoint() is None
+    assert load(workspace) is None
     assert workspace.notes
     finished(folder, training_id)
     assert_same_runs(folder, undisturbed)
