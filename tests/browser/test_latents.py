@@ -76,7 +76,7 @@ def test_what_is_typed_and_not_entered_is_saved_by_a_pause_and_by_a_click_on_ano
     expect(label).to_be_focused()
     page.keyboard.type(" and more")
     page.locator(".rows tbody tr").first.locator("td.quote").click()  # anywhere in the row
-    expect(page.get_by_text("latent 15 ·")).to_be_visible()
+    expect(page.get_by_text("latent 15 ·").first).to_be_visible()  # the other is its row's card
     kept, bad = read_labels((data / "labels.jsonl").read_bytes())
     assert {one.latent: one.label for one in kept}[20] == "a pause and more"
     assert bad == 0

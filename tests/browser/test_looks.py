@@ -22,7 +22,7 @@ PLACES = {
 OTHER_PAGES = {
     "overview": ("", "What to do next"),
     "train": ("train", "Start training"),
-    "similarity": ("similarity", "Model A"),
+    "similarity": ("similarity", "Best matches"),
     "evaluate": ("evaluate", "Evaluate"),
 }
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text()
