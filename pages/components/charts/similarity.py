@@ -315,10 +315,12 @@ def match_path(
         order = np.argsort((a[rows] if from_a else b[columns]), kind="stable")
         rows, columns = rows[order], columns[order]
         figure.add_scatter(
-            x=a[rows], y=b[columns], mode="lines+markers", name=name,
+            x=a[rows], y=b[columns], mode="markers", name=name,
             customdata=values[rows, columns],
-            marker={"symbol": symbol, "size": 11 if from_a else 15, "line": {"width": 2}},
-            line={"color": colour, "width": 1.5},
+            marker={
+                "symbol": symbol, "size": 11 if from_a else 15, "color": colour,
+                "line": {"width": 2},
+            },
             hovertemplate="layer %{x} of A, layer %{y} of B: %{customdata:.3f}<extra></extra>",
         )  # fmt: skip
     figure.update_layout(
