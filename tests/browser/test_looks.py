@@ -44,25 +44,24 @@ _TOLD = """() => {
 @pytest.mark.parametrize("name", PLACES)
 def test_a_copied_link_shows_the_same_in_a_fresh_browser(address, browser, name):
     query, sign = PLACES[name]
-    told = []
-    links = [f"{address}/{query}"]
+    pages, links = [], [f"{address}/{query}"]
     for _ in range(2):
-        context = browser.new_context(viewport={"width": 1280, "height": 900})
-        page = context.new_page()
+        page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
         page.goto(links[-1])
         expect(page.get_by_text(sign).first).to_be_visible()
-        settled(page, 2_000)  # a chart draws its axes last
+        settled(page)
         assert_nothing_failed(page)
         links.append(page.url)
-        for _ in range(60):  # parts of a page that is still being drawn are hidden
-            text = page.evaluate(_TOLD)
-            if text == (told or [text])[0]:
-                break
-            page.wait_for_timeout(500)
-        told.append(text)
-        context.close()
+        pages.append(page)
     assert links[1] == links[2]
+    for _ in range(120):  # charts are drawn last, when nothing else tells of them
+        told = [page.evaluate(_TOLD) for page in pages]
+        if told[0] == told[1]:
+            break
+        page.wait_for_timeout(500)
     assert told[0] == told[1]
+    for page in pages:
+        page.context.close()
 
 
 _PLACE_OF = """number => {
