@@ -368,8 +368,7 @@ def _is_bfloat16_faster(device: str) -> bool:
 
 
 def _product_seconds(device: str) -> dict[torch.dtype, float]:
-    """How long a product takes in each type: a small one where that is
-    enough to know."""
+    """How long a product takes in each type: a small one where that is enough to know."""
     seconds = _best_seconds(device, _SMALL_SHAPE, draws=3)
     if seconds[torch.bfloat16] > _IMITATED * seconds[torch.float32]:
         return seconds

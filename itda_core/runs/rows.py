@@ -83,7 +83,7 @@ class RowFile:
         elif start == self._sum.n_bytes:
             self._sum.add(content)
 
-    def checksum(self) -> "Checksum":
+    def checksum(self) -> Checksum:
         """Of the file, made while it is written: by parts of it that were there when it was opened
         it is read once."""
         self._file.seek(self._sum.n_bytes)  # which also writes what waits

@@ -26,6 +26,7 @@ from itda_core.files import (
     write_json,
 )
 from itda_core.leftovers import remove_leftovers
+from itda_core.progress import Progress
 from itda_core.runs.rows import Checksum, RowFile, checksum_of
 from itda_core.sealed import faults, seal
 
@@ -131,9 +132,9 @@ class Workspace:
         for path in older[:-1]:
             shutil.rmtree(path, ignore_errors=True)
 
-    def loading_checkpoint(self) -> Generator[None, None, "Checkpoint | None"]:
+    def loading_checkpoint(self) -> Generator[Progress, None, "Checkpoint | None"]:
         """The dictionaries by layer and the state of the newest checkpoint that is whole, if there
-        is one; comes back after each file of rows, which may take seconds to read. Those that are
+        is one; a progress after each file of rows, which may take seconds to read. Those that are
         not whole are dropped, and `notes` says so; rows that came after it are cut off. Raises
         RunError where one can't be read now, for want of rights, memory or a disk that answers: it
         stays, with all rows."""
@@ -157,8 +158,8 @@ class Workspace:
         self._cut_rows({})
         return None
 
-    def _read_checkpoint(self, checkpoint: Path) -> Generator[None, None, "Checkpoint"]:
-        """Raises what is wrong with it; comes back after each file of rows."""
+    def _read_checkpoint(self, checkpoint: Path) -> Generator[Progress, None, "Checkpoint"]:
+        """Raises what is wrong with it; a progress after each file of rows."""
         # Here, since it brings torch in: trainings are listed before anybody needs that.
         from itda_core.dictionary.dictionary import Dictionary
 
@@ -168,7 +169,7 @@ class Workspace:
         _check_state(state)
         for name, written in state["arrays"].items():  # without them there is no going on
             _check_rows(self.directory / name, written)
-            yield
+            yield Progress("checking", self.training_id)
         files = checkpoint.glob("*.safetensors")
         return {int(path.stem): Dictionary.load(path) for path in files}, state
 

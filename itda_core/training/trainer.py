@@ -6,7 +6,7 @@ every 20 s makes an interrupted training resume to the same dictionaries.
 """
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,7 +132,7 @@ def train_from(
 
 def _run(context: TrainingContext) -> Iterator[Progress]:
     """Capture, then select, encode and write each layer."""
-    checkpoint = yield from _kept(context.workspace)
+    checkpoint = yield from context.workspace.loading_checkpoint()
     capture = Capture(context, checkpoint)
     report = Report(context, capture)
     try:
@@ -145,19 +145,6 @@ def _run(context: TrainingContext) -> Iterator[Progress]:
         capture.stop_reading()
     check_all_written(context, capture)
     yield report.done()
-
-
-def _kept(
-    workspace: Workspace,
-) -> Generator[Progress, None, tuple[dict[int, Dictionary], dict] | None]:
-    """The checkpoint that the training goes on from, if there is one."""
-    steps = workspace.loading_checkpoint()
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
-        yield Progress("checking", workspace.training_id)
 
 
 def _captured(capture: Capture, report: Report) -> Iterator[Progress]:
