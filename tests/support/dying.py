@@ -21,6 +21,8 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
+from unittest import mock
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _NAMES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate"}
@@ -78,7 +80,8 @@ def live(
     printed = folder.with_name(f"{folder.name}-printed.txt")
     receiver, sender = _SERVER.Pipe(duplex=False)
     child = _SERVER.Process(target=_begin, args=(function, folder, sender, printed, arguments))
-    child.start()
+    with mock.patch.dict(sys.modules, {"__main__": ModuleType("__main__")}):
+        child.start()  # which would run the main program anew; a page that was tried is one
     sender.close()
     told = []
     with contextlib.suppress(EOFError):
