@@ -27,7 +27,7 @@ _INSIDE = {
 """Of which kind is what they hold"""
 _ROW = {"title": str, "state": str, "where": str, "fraction": _NUMBER}
 """Of a row of `trainings`, what pages ask for"""
-PREPARING = ("loading", "opening", "reading", "checking")
+PREPARING = ("loading", "opening", "reading", "compiling", "checking")
 """Stages before the work that a rate or the time that is left is told of"""
 MAX_ROWS = 20
 """Trainings of a list, and runs that it has finished, that a line names before the last one"""
@@ -38,8 +38,8 @@ class Progress:
     """How far some work is; the last one has its results."""
 
     stage: str
-    """loading (of a model) or opening (of a folder of activations), reading, checking (of what an
-    interrupted training has kept), what is done then, or done"""
+    """loading (of a model) or opening (of a folder of activations), reading, compiling (of the
+    pursuit), checking (of what an interrupted training has kept), what is done then, or done"""
     training_id: str = ""
     run_id: str = ""
     """the run whose turn it is"""

@@ -23,6 +23,7 @@ _STAGES = {
     "loading": "Loading the model (unpacked once, on first use)",
     "opening": "Opening the folder of activations",
     "reading": "Reading the corpus",
+    "compiling": "Preparing the pursuit (compiled once, on first use)",
     "checking": "Checking what was kept",
     "done": "Done",
 }

@@ -149,3 +149,9 @@ PURSUITS = {
     "orthogonal": orthogonal_matching_pursuit,
 }
 """By the name that configurations and dictionaries use."""
+
+
+def compile_pursuit(name: str) -> None:
+    """Have what a pursuit runs on a CPU compiled, half a minute the first time on a machine, and
+    read from the disk after that; else the first tokens would wait for it."""
+    PURSUITS[name](torch.ones(4, 4), torch.eye(4), l0=2)

@@ -24,6 +24,7 @@ from itda_core.errors import InputError, ItdaError
 from itda_core.files import disk_errors_as_sentences
 from itda_core.model.loading import load_model
 from itda_core.progress import Progress
+from itda_core.pursuit.orthogonal import compile_pursuit
 from itda_core.runs.run import Run, list_runs, read_run
 from itda_core.runs.training_context import TrainingContext
 from itda_core.runs.workspace import Workspace, interrupted_trainings, lost_trainings
@@ -122,6 +123,9 @@ def train_from(
         known = {"finished": names, "notes": [*corpus.notes, *_notes_of(runs / names[0])]}
         yield Progress("done", workspace.training_id, fraction=1.0, **known)
         return
+    if model.device.type == "cpu":
+        yield Progress("compiling")
+        compile_pursuit(config.pursuit)
     plan, moved = _plan(config, model, corpus, move)
     context = TrainingContext(config, model, corpus, plan, workspace, moved)
     full_memory = full_memory_as_sentence(model.device, _NOTHING_LOST)

@@ -18,6 +18,7 @@ _STAGES = {
     "loading": "Loading the model (half a minute longer where it is unpacked first)",
     "opening": "Opening the folder of activations",
     "reading": "Reading the corpus",
+    "compiling": "Preparing the pursuit (half a minute longer where it is compiled first)",
     "checking": "Checking what was kept",
     "training": "Running the model over the texts",
     "moving": "Reading the source tokens of the latents",

@@ -365,6 +365,20 @@ def test_a_phrase_is_run_through_the_model_and_its_latents_are_listed(data):
     assert not any("run through the model" in one.value for one in app.caption)
 
 
+def test_a_word_that_no_latent_is_on_is_run_through_the_model(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, search="zebrafish", kind="all")
+    assert_no_failure(app)
+    assert any(one.value.startswith("No latent has this word") for one in app.caption)
+    result = decompose(run.dictionary(), loaded_model(run.config.model), ". zebrafish", run.config)
+    expected = phrase_latents(result)["latent"].tolist()
+    assert table_with(app, "percent")["latent"].tolist() == expected[:15]
+    for search, way in [("zebrafish", "regex"), ("9999", "word"), ("the", "word")]:
+        app = open_page("latents", run=run.run_id, search=search, match=way, kind="all")
+        assert_no_failure(app)
+        assert not any("run through the model" in one.value for one in app.caption), search
+
+
 def test_the_uses_of_a_latent_are_searched_on_its_card(data):
     run = newest(data, 2)
     codes = pd.read_parquet(run.directory / "codes.parquet")

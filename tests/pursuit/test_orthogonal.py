@@ -1,16 +1,22 @@
 """Orthogonal and refitted pursuit against scikit-learn, numpy's least squares, and by property."""
 
+import numba
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import orthogonal_mp_gram
 
 from itda_core.errors import InputError
-from itda_core.pursuit import blocks, gram, orthogonal
+from itda_core.pursuit import blocks, gram, matching, orthogonal
 from itda_core.pursuit.codes import residual_norms
 from itda_core.pursuit.gram import gram_matrix
 from itda_core.pursuit.matching import matching_pursuit
-from itda_core.pursuit.orthogonal import orthogonal_matching_pursuit, refitted_pursuit
+from itda_core.pursuit.orthogonal import (
+    PURSUITS,
+    compile_pursuit,
+    orthogonal_matching_pursuit,
+    refitted_pursuit,
+)
 from tests.support.reference import slow_orthogonal, slow_pursuit, unit_rows
 
 
@@ -264,3 +270,21 @@ def test_refitting_nearly_equal_atoms_ends_in_finite_coefficients_that_explain()
         codes = orthogonal.refit(x, atoms, latents, torch.ones(20, 32, dtype=torch.bool))
         assert torch.isfinite(codes.coefficients).all()
         assert ((x - codes.reconstruct(atoms)).norm(dim=1) < 0.3 * x.norm(dim=1)).all()
+
+
+@pytest.mark.parametrize("name", PURSUITS)
+def test_a_pursuit_that_was_compiled_ahead_needs_nothing_more(name, monkeypatch):
+    types = set()  # which a kernel is compiled for
+    for module, kernel in [(matching, "pursue_rows"), (orthogonal, "pursue_orthogonally_rows")]:
+        real = getattr(module, kernel)
+
+        def spy(*arguments, real=real):
+            types.add((real, *map(numba.typeof, arguments)))
+            return real(*arguments)
+
+        monkeypatch.setattr(module, kernel, spy)
+    compile_pursuit(name)
+    ahead = types.copy()
+    assert ahead
+    PURSUITS[name](*random_problem(300, 40, 24), l0=6)
+    assert types == ahead
