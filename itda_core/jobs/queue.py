@@ -1,48 +1,28 @@
 """Processes of the command line, one at a time on a device: started, watched, cancelled, resumed.
 
-A job is a directory, so that a queue survives the app:
-
-    jobs/<job_id>/   job.json (its command and state)  progress.jsonl  log.txt
-                     config.json (of a training)  list.toml (of several)
+The jobs are kept in directories, so that a queue survives the app (kept.py).
 """
 
 import contextlib
 import itertools
-import logging
-import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from itda_core.config import TrainConfig, layers_in_words
-from itda_core.errors import InputError, ItdaError, RunError
-from itda_core.events import tell, tell_error
-from itda_core.files import (
-    disk_errors_as_sentences,
-    newest_lines,
-    read_json,
-    rename_whole,
-    why_unreadable,
-    write_atomically,
-    write_json,
-)
+from itda_core.errors import ItdaError, RunError
+from itda_core.events import tell_error
 from itda_core.jobs.claim import claimed_by, was_claimed
 from itda_core.jobs.job import ANY, Job
 from itda_core.jobs.places import Places, again, free_bytes, places_here
-from itda_core.jobs.process import LIST_FILE, PATIENCE_SECONDS, begin, is_of_job, terminate
-from itda_core.leftovers import temporary_name
-from itda_core.progress import Progress
+from itda_core.jobs.process import PATIENCE_SECONDS, begin, is_of_job, terminate
+from itda_core.jobs.submissions import Submissions
 from itda_core.runs.latent_scores import SCORES_FILE
-from itda_core.runs.run import Run, read_run
-from itda_core.settings import RESID_POST
-
-if TYPE_CHECKING:
-    from itda_core.training.training_list import ListedTraining
+from itda_core.runs.run import read_run
 
 _POLL_SECONDS = 0.5
 _IDLE_POLLS = 10
@@ -52,7 +32,7 @@ _UNTIL_ASKED_SECONDS = 5.0
 then one job runs, on the device that goes without saying."""
 
 
-class JobQueue:
+class JobQueue(Submissions):
     """The jobs of one data folder. One runs at a time on each device; the others wait, short
     ones (maps, scores) first.
 
@@ -72,213 +52,16 @@ class JobQueue:
         every few seconds otherwise; scores: whether the runs of a training that ends are scored,
         by a job of its own; closed: why nothing can be kept in the folder. Then its jobs, of
         another explorer perhaps, are shown and left alone, and what would write raises that."""
-        self.folder, self.runs, self.on_change, self._scores = folder, runs, on_change, scores
-        self._lock = threading.RLock()
+        super().__init__(folder, closed)
+        self.runs, self.on_change, self._scores = runs, on_change, scores
         self._processes: dict[str, subprocess.Popen] = {}
-        self._told: dict[str, str] = {}
-        """The state of each job that was noted last"""
         self._places: Places | None = None
         self._opened = time.monotonic()
         self._closed = threading.Event()
-        self._refusal = closed
         if not closed:
-            with disk_errors_as_sentences(folder):
-                folder.mkdir(parents=True, exist_ok=True)
             self._take_over()
         self._thread = threading.Thread(target=self._watch, name="jobs", daemon=True)
         self._thread.start()
-
-    def submit(
-        self,
-        config: TrainConfig,
-        device: str = ANY,
-        memory: int | None = None,
-        ray: str = "",
-        then: Sequence[str] = (),
-    ) -> Job:
-        """Queue a training. The same training, interrupted before, goes on where it stopped.
-        memory: bytes that its model may use; ray: the cluster that trains, in place of a device
-        here; then: what is queued of its runs once they are there, "map" or "evaluate". Raises
-        SettingError where it can't be trained."""
-        config.check()
-        title = f"{config.model.name} on {Path(config.corpus.name).name}, "
-        title += layers_in_words(config.layers, config.site)
-        where = {"device": device, "memory": memory, "ray": ray}
-        job = Job("", "queued", title, time.time(), then=tuple(then), **where)
-        return self._enqueue(job, config)
-
-    def submit_list(
-        self, text: str, device: str = ANY, memory: int | None = None, ray: str = ""
-    ) -> Job:
-        """Queue the trainings of a list as one job. text: of its file. Raises InputError where one
-        can't be trained."""
-        listed = _listed(text)
-        models = list(dict.fromkeys(one.config.model.name for one in listed))
-        names = f"{len(models)} models" if len(models) > 3 else ", ".join(models)
-        count = "1 training" if len(listed) == 1 else f"{len(listed)} trainings"
-        about = {"device": device, "memory": memory, "ray": ray}
-        job = Job("", "queued", f"{count} of {names}", time.time(), **about)
-        return self._enqueue(job, None, text)
-
-    def submit_move(
-        self, run: Run, config: TrainConfig, device: str = ANY, memory: int | None = None
-    ) -> Job:
-        """Queue the move of a run's dictionary; config: of `move_config`. What was interrupted goes
-        on where it stopped."""
-        model, layers = config.model, ",".join(map(str, config.layers))
-        title = f"{config.moved_from.in_words} moved to {model.name}, "
-        title += layers_in_words(config.layers, config.site)
-        where = ["--model", model.name, "--layer", layers, "--site", config.site]
-        where += ["--revision", model.revision] if model.revision else []
-        arguments = [*_directories([run]), *where, "--dtype", model.dtype]
-        return self.enqueue("move", arguments, title, device=device, memory=memory)
-
-    def submit_evaluation(self, runs: Sequence[Run], device: str = ANY) -> Job:
-        """Queue an evaluation on held-out prompts; each result is kept with its run."""
-        title = f"Evaluation of {_in_words(runs)}"
-        return self.enqueue("evaluate", [*_directories(runs), "--save"], title, device=device)
-
-    def submit_quick_evaluation(self, runs: Sequence[Run], device: str = ANY) -> Job:
-        """Queue a quick run of evaluations, each kept with its run where that has no full one."""
-        arguments = [*_directories(runs), "--save", "--quick"]
-        title = f"Quick evaluation of {_in_words(runs)}"
-        return self.enqueue("evaluate", arguments, title, device=device)
-
-    def submit_probing(self, runs: Sequence[Run], device: str = ANY) -> Job:
-        """Queue sparse probing of held-out prompts; each result is kept with its run."""
-        title = f"Probing {_in_words(runs)}"
-        return self.enqueue("probe", [*_directories(runs), "--save"], title, device=device)
-
-    def submit_map(self, run: Run) -> Job:
-        """Queue a map of a run's latents, which the CPU makes; it is kept with the run."""
-        title = f"Map of {run.config.model.name}, {_layers_of([run])}"
-        return self.enqueue("map", _directories([run]), title, device="cpu")
-
-    def submit_scores(self, runs: Sequence[Run]) -> Job:
-        """Queue the scores of runs' latents, which the CPU finds; each table is kept with its
-        run."""
-        title = f"Scores of {_in_words(runs)}"
-        return self.enqueue("score", _directories(runs), title, device="cpu")
-
-    def submit_comparison(
-        self, runs: Sequence[Run], measures: Sequence[str], device: str = ANY
-    ) -> Job:
-        """Queue the comparison of every two runs by some measures; the result is kept."""
-        models = sorted({run.config.model.name for run in runs})
-        what = measures[0].replace("_", " ") if len(measures) == 1 else f"{len(measures)} measures"
-        names = f"{len(models)} models" if len(models) > 3 else ", ".join(models)
-        title = f"Comparison of {names}, {len(runs)} layers: {what}"
-        arguments = [*_directories(runs), "--measures", ",".join(measures), "--save"]
-        return self.enqueue("measure", arguments, title, device=device)
-
-    def submit_latent_comparison(self, a: Run, b: Run, device: str = ANY) -> Job:
-        """Queue the comparison of the latents of two runs with the same sources; the result is
-        kept."""
-        names = [f"{run.config.model.name}, {_layers_of([run])}" for run in (a, b)]
-        title = f"Same latents in {names[0]}, and {names[1]}"
-        arguments = [*_directories([a, b]), "--save"]
-        return self.enqueue("compare-latents", arguments, title, device=device)
-
-    def enqueue(
-        self,
-        command: str,
-        arguments: Sequence[str],
-        title: str,
-        config: TrainConfig | None = None,
-        device: str = ANY,
-        memory: int | None = None,
-        ray: str = "",
-    ) -> Job:
-        """Queue a command of the command line; config: for one that takes --config."""
-        where = {"device": device, "memory": memory, "ray": ray}
-        about = {"command": command, "arguments": tuple(arguments), **where}
-        return self._enqueue(Job("", "queued", title, time.time(), **about), config)
-
-    def _enqueue(self, job: Job, config: TrainConfig | None, listed: str | None = None) -> Job:
-        """listed: the list of trainings of a job that has one."""
-        with self._lock, self._written():
-            job = replace(job, job_id=self._new_id())
-            directory = self.folder / job.job_id
-            temporary = self.folder / temporary_name(job.job_id)
-            temporary.mkdir()
-            try:
-                if config:
-                    write_json(temporary / "config.json", config.to_dict())
-                if listed is not None:
-                    write_atomically(temporary / LIST_FILE, listed.encode())
-                write_json(temporary / "job.json", asdict(job))
-                rename_whole(temporary, directory)
-            except BaseException:
-                # Until it is renamed, what has the name is another process's.
-                mine = temporary if temporary.exists() else directory
-                shutil.rmtree(mine, ignore_errors=True)
-                raise
-            self._note(job)
-        return job
-
-    @contextlib.contextmanager
-    def _written(self) -> Iterator[None]:
-        """Around what writes: raises ItdaError where the folder refuses."""
-        if self._refusal:
-            raise ItdaError(self._refusal)
-        with disk_errors_as_sentences(self.folder):
-            yield
-
-    def jobs(self) -> list[Job]:
-        """All jobs, in the order in which they were submitted."""
-        return listed_jobs(self.folder)[0]
-
-    def damaged(self) -> list[ItdaError]:
-        """Why jobs that are in the folder are not in the list."""
-        return listed_jobs(self.folder)[1]
-
-    def config(self, job: Job) -> TrainConfig | None:
-        """What a training trains; None for other commands, and where its settings can't be used:
-        a job of long ago must not close the pages that look through the list."""
-        with contextlib.suppress(InputError):
-            return self._read_config(job)
-        return None
-
-    def configs(self, job: Job) -> list[TrainConfig]:
-        """What a training trains, or all that a list does; none of other commands, and of settings
-        that can't be used."""
-        listed = self._list(job)
-        if listed is None:
-            return list(filter(None, [self.config(job)]))
-        with contextlib.suppress(InputError):
-            return [one.config for one in _listed(listed)]
-        return []
-
-    def _list(self, job: Job) -> str | None:
-        """The list of trainings of a job that has one."""
-        with contextlib.suppress(OSError, ValueError):
-            return (self.folder / job.job_id / LIST_FILE).read_text("utf-8")
-        return None
-
-    def _read_config(self, job: Job) -> TrainConfig | None:
-        """Raises InputError where the settings of a training can't be used."""
-        if job.kind != "training" or self._list(job) is not None:
-            return None
-        path = self.folder / job.job_id / "config.json"
-        try:
-            return TrainConfig.from_dict(read_json(path))
-        except Exception as error:  # whatever the file holds
-            raise InputError(
-                f"The settings of this training can't be used. {error} Forget it, and start anew."
-            ) from error
-
-    def progress(self, job: Job) -> dict[str, Any] | None:
-        """The newest progress of a job, as `Progress.read_line` gives it; None before the first."""
-        path = self.folder / job.job_id / "progress.jsonl"
-        for line in reversed(newest_lines(path)):
-            if (said := Progress.read_line(line)) is not None:  # the last may be half written
-                return said
-        return None
-
-    def log(self, job: Job) -> str:
-        """What the process printed."""
-        path = self.folder / job.job_id / "log.txt"
-        return path.read_text("utf-8", "replace") if path.is_file() else ""
 
     def waits_for(self, job: Job) -> str:
         """What a queued job waits for, in words; "" where it is only its turn."""
@@ -344,16 +127,6 @@ class JobQueue:
         kept = {name: getattr(job, name) for name in names}
         anew = Job("", "queued", job.title, time.time(), **kept)
         return self._enqueue(anew, self._read_config(job), self._list(job))
-
-    def forget(self, job_id: str) -> None:
-        """Remove an ended job from the list; one whose process is still stopping stays. It is gone
-        at once, even if clearing it is interrupted."""
-        with self._lock, self._written():
-            job = self._get(job_id)
-            if not job.is_active and (job.pid is None or job.ended):
-                hidden = self.folder / temporary_name(f"deleted-{job_id}")
-                (self.folder / job_id).rename(hidden)
-                shutil.rmtree(hidden, ignore_errors=True)
 
     def close(self) -> None:
         """Stop watching and stop the running processes; the next queue goes on with them."""
@@ -458,15 +231,6 @@ class JobQueue:
                 busy.add(place)
                 under_way.append(self._work(job))
 
-    def _work(self, job: Job) -> tuple[str, tuple[str, ...], bytes]:
-        """What a job does: two of the same would be in each other's way."""
-        files = [self.folder / job.job_id / name for name in ("config.json", LIST_FILE)]
-        try:
-            said = b"".join(file.read_bytes() for file in files if file.exists())
-            return job.command, job.arguments, said
-        except OSError:  # its process says so; until then it is work like no other
-            return job.command, job.arguments, job.job_id.encode()
-
     def _has_started(self, job: Job) -> bool:
         """Start a job; one that can't be fails with the reason and keeps no other waiting."""
         try:
@@ -559,59 +323,11 @@ class JobQueue:
             self._save(replace(job, state=state, ended=time.time(), pid=None))
             self._go_on_with_what_came(job, state)
 
-    def _get(self, job_id: str) -> Job:
-        for job in self.jobs():
-            if job.job_id == job_id:
-                return job
-        raise ItdaError(f"There is no job {job_id!r} any more.")
-
-    def _new_id(self) -> str:
-        numbers = [int(path.name) for path in self.folder.iterdir() if path.name.isdigit()]
-        return f"{max(numbers, default=0) + 1:05d}"
-
-    def _save(self, job: Job) -> None:
-        write_json(self.folder / job.job_id / "job.json", asdict(job))
-        self._note(job)
-
-    def _note(self, job: Job) -> None:
-        """Tell the state of a job where it is a new one."""
-        if self._told.get(job.job_id) != job.state:
-            self._told[job.job_id] = job.state
-            level = logging.ERROR if job.state == "failed" else logging.INFO
-            seconds = job.ended - job.started if job.ended and job.started else None
-            about = {"command": job.command, "pid": job.pid, "place": job.place}
-            tell(f"job-{job.state}", level, job=job.job_id, **about, seconds=seconds)
-
-
-def listed_jobs(folder: Path) -> tuple[list[Job], list[ItdaError]]:
-    """The jobs of a folder in the order in which they were submitted, and why each of the others
-    that is there can't be used."""
-    jobs: list[Job] = []
-    errors: list[ItdaError] = []
-    for path in sorted(folder.glob("[!.]*/job.json")):
-        try:
-            job = Job.from_dict(read_json(path))
-            if job.job_id != path.parent.name:
-                raise ValueError(f"it is the job {job.job_id!r:.60} under another name")
-            jobs.append(job)
-        except FileNotFoundError:  # forgotten meanwhile
-            continue
-        except Exception as error:  # whatever the file holds
-            remedy = f"What its command has written is not in it: move {path.parent} away."
-            errors.append(why_unreadable(path, error, remedy))
-    return jobs, errors
-
 
 def in_turn(waiting: Sequence[Job]) -> list[Job]:
     """Jobs in the order in which they start: short ones first, each in the order in which they were
     queued, so that the map of a dictionary need not wait for the training of another."""
     return sorted(waiting, key=lambda job: (not job.is_short, job.job_id))
-
-
-def _listed(text: str) -> list["ListedTraining"]:
-    from itda_core.training.training_list import listed_trainings  # which imports torch
-
-    return listed_trainings(text, "The list")
 
 
 def _takes_what_comes(job: Job) -> bool:
@@ -620,25 +336,3 @@ def _takes_what_comes(job: Job) -> bool:
 
 def _is_stopping(job: Job) -> bool:
     return job.pid is not None and job.ended is None
-
-
-def _in_words(runs: Sequence[Run]) -> str:
-    """Their models, each with its layers; of many models how many there are."""
-    by_model: dict[str, list[Run]] = {}
-    for run in runs:
-        by_model.setdefault(run.config.model.name, []).append(run)
-    if len(by_model) > 3:
-        return f"{len(by_model)} models, {len(runs)} layers"
-    return "; ".join(f"{model}, {_layers_of(some)}" for model, some in by_model.items())
-
-
-def _layers_of(runs: Sequence[Run]) -> str:
-    """Of each site among them; the block's output first, which goes without saying."""
-    by_site: dict[str, set[int]] = {}
-    for run in sorted(runs, key=lambda run: (run.site != RESID_POST, run.site)):
-        by_site.setdefault(run.site, set()).add(run.layer)
-    return " and ".join(layers_in_words(sorted(layers), site) for site, layers in by_site.items())
-
-
-def _directories(runs: Sequence[Run]) -> list[str]:
-    return [str(run.directory.resolve()) for run in runs]

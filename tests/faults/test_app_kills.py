@@ -8,6 +8,7 @@ import time
 import pytest
 
 from itda_core.jobs import queue as jobs
+from itda_core.jobs.kept import listed_jobs
 from itda_core.runs.labels import LABELS_FILE, Change, Label, read_labels_file
 from pages.components.explorer import Explorer
 from tests.support import dying
@@ -49,7 +50,7 @@ def test_no_job_is_lost_or_done_twice(tmp_path, program):
 
 
 def _assert_all_done_once(folder, taken, moment):
-    listed, errors = jobs.listed_jobs(folder / "jobs")
+    listed, errors = listed_jobs(folder / "jobs")
     assert not errors, (moment, errors)
     assert {f"job {number}" for number in taken} <= {job.title for job in listed}, moment
     assert {path.name for path in (folder / "jobs").iterdir()} == {job.job_id for job in listed}

@@ -11,6 +11,7 @@ import pytest
 
 from itda_core.errors import ItdaError
 from itda_core.jobs import queue as jobs
+from itda_core.jobs.kept import listed_jobs
 from itda_core.runs.comparisons import read_comparisons, save_comparisons
 from itda_core.runs.given_names import keep_name, read_names
 from itda_core.runs.labels import Change, Label, add_changes, read_labels_file
@@ -118,7 +119,7 @@ class Jobs(Kind):
             add(queue, "three")
 
     def state(self, folder):
-        listed, errors = jobs.listed_jobs(folder / "jobs")
+        listed, errors = listed_jobs(folder / "jobs")
         return [(job.title, job.state) for job in listed], errors
 
     def left(self, folder):

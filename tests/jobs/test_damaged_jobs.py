@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from itda_core.jobs.queue import JobQueue, listed_jobs
+from itda_core.jobs.kept import listed_jobs
+from itda_core.jobs.queue import JobQueue
 from itda_core.progress import Progress
 from itda_core.runs.workspace import holder_of, interrupted_trainings, is_held
 

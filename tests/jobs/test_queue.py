@@ -17,6 +17,7 @@ import pytest
 
 from itda_core.config import ModelSpec, TrainConfig
 from itda_core.errors import InputError, ItdaError
+from itda_core.jobs import kept
 from itda_core.jobs import queue as jobs_module
 from itda_core.jobs.queue import JobQueue
 from itda_core.progress import Progress
@@ -646,14 +647,14 @@ def test_a_line_of_progress_has_all_that_pages_ask_for():
 
 def test_a_job_is_in_sight_once_all_its_files_are_there(tmp_path, monkeypatch, tiny_model_folder):
     """A process that is killed while it writes leaves what the next start removes."""
-    seen, write = [], jobs_module.write_json
+    seen, write = [], kept.write_json
 
     def watched(path, content):
         seen.append([one.name for one in (tmp_path / "jobs").glob("[!.]*")])
         write(path, content)
 
     monkeypatch.setattr(JobQueue, "_step", lambda _self: False)
-    monkeypatch.setattr(jobs_module, "write_json", watched)
+    monkeypatch.setattr(kept, "write_json", watched)
     queue = JobQueue(tmp_path / "jobs", tmp_path)
     job = queue.submit(tiny_config(tiny_model_folder, tmp_path / "some file.txt"))
     queue.close()
@@ -677,7 +678,7 @@ def test_a_job_that_could_not_be_queued_leaves_nothing_and_takes_no_other(
             other.write_text("of another")
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(jobs_module, "rename_whole", fail)
+    monkeypatch.setattr(kept, "rename_whole", fail)
     queue = JobQueue(tmp_path / "jobs", tmp_path, closed="")
     with pytest.raises(ItdaError):
         queue.enqueue("models", [], "a job")

@@ -1,0 +1,217 @@
+"""The jobs of a data folder as they are kept, each in a directory of its own.
+
+jobs/<job_id>/   job.json (its command and state)  progress.jsonl  log.txt
+                 config.json (of a training)  list.toml (of several)
+"""
+
+import contextlib
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from itda_core.config import TrainConfig
+from itda_core.errors import InputError, ItdaError
+from itda_core.events import tell
+from itda_core.files import (
+    disk_errors_as_sentences,
+    newest_lines,
+    read_json,
+    rename_whole,
+    why_unreadable,
+    write_atomically,
+    write_json,
+)
+from itda_core.jobs.job import ANY, Job
+from itda_core.jobs.process import LIST_FILE
+from itda_core.leftovers import temporary_name
+from itda_core.progress import Progress
+
+if TYPE_CHECKING:
+    from itda_core.training.training_list import ListedTraining
+
+
+class KeptJobs:
+    """The jobs of one data folder, what each is about and how far it is."""
+
+    def __init__(self, folder: Path, closed: str = ""):
+        """closed: why nothing can be kept in the folder; what would write raises that."""
+        self.folder, self._refusal = folder, closed
+        self._lock = threading.RLock()
+        self._told: dict[str, str] = {}
+        """The state of each job that was noted last"""
+        if not closed:
+            with disk_errors_as_sentences(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+
+    def jobs(self) -> list[Job]:
+        """All jobs, in the order in which they were submitted."""
+        return listed_jobs(self.folder)[0]
+
+    def damaged(self) -> list[ItdaError]:
+        """Why jobs that are in the folder are not in the list."""
+        return listed_jobs(self.folder)[1]
+
+    def config(self, job: Job) -> TrainConfig | None:
+        """What a training trains; None for other commands, and where its settings can't be used:
+        a job of long ago must not close the pages that look through the list."""
+        with contextlib.suppress(InputError):
+            return self._read_config(job)
+        return None
+
+    def configs(self, job: Job) -> list[TrainConfig]:
+        """What a training trains, or all that a list does; none of other commands, and of settings
+        that can't be used."""
+        listed = self._list(job)
+        if listed is None:
+            return list(filter(None, [self.config(job)]))
+        with contextlib.suppress(InputError):
+            return [one.config for one in listed_trainings_of(listed)]
+        return []
+
+    def _list(self, job: Job) -> str | None:
+        """The list of trainings of a job that has one."""
+        with contextlib.suppress(OSError, ValueError):
+            return (self.folder / job.job_id / LIST_FILE).read_text("utf-8")
+        return None
+
+    def _read_config(self, job: Job) -> TrainConfig | None:
+        """Raises InputError where the settings of a training can't be used."""
+        if job.kind != "training" or self._list(job) is not None:
+            return None
+        path = self.folder / job.job_id / "config.json"
+        try:
+            return TrainConfig.from_dict(read_json(path))
+        except Exception as error:  # whatever the file holds
+            raise InputError(
+                f"The settings of this training can't be used. {error} Forget it, and start anew."
+            ) from error
+
+    def progress(self, job: Job) -> dict[str, Any] | None:
+        """The newest progress of a job, as `Progress.read_line` gives it; None before the first."""
+        path = self.folder / job.job_id / "progress.jsonl"
+        for line in reversed(newest_lines(path)):
+            if (said := Progress.read_line(line)) is not None:  # the last may be half written
+                return said
+        return None
+
+    def log(self, job: Job) -> str:
+        """What the process printed."""
+        path = self.folder / job.job_id / "log.txt"
+        return path.read_text("utf-8", "replace") if path.is_file() else ""
+
+    def enqueue(
+        self,
+        command: str,
+        arguments: Sequence[str],
+        title: str,
+        config: TrainConfig | None = None,
+        device: str = ANY,
+        memory: int | None = None,
+        ray: str = "",
+    ) -> Job:
+        """Queue a command of the command line; config: for one that takes --config."""
+        where = {"device": device, "memory": memory, "ray": ray}
+        about = {"command": command, "arguments": tuple(arguments), **where}
+        return self._enqueue(Job("", "queued", title, time.time(), **about), config)
+
+    def _enqueue(self, job: Job, config: TrainConfig | None, listed: str | None = None) -> Job:
+        """listed: the list of trainings of a job that has one."""
+        with self._lock, self._written():
+            job = replace(job, job_id=self._new_id())
+            directory = self.folder / job.job_id
+            temporary = self.folder / temporary_name(job.job_id)
+            temporary.mkdir()
+            try:
+                if config:
+                    write_json(temporary / "config.json", config.to_dict())
+                if listed is not None:
+                    write_atomically(temporary / LIST_FILE, listed.encode())
+                write_json(temporary / "job.json", asdict(job))
+                rename_whole(temporary, directory)
+            except BaseException:
+                # Until it is renamed, what has the name is another process's.
+                mine = temporary if temporary.exists() else directory
+                shutil.rmtree(mine, ignore_errors=True)
+                raise
+            self._note(job)
+        return job
+
+    @contextlib.contextmanager
+    def _written(self) -> Iterator[None]:
+        """Around what writes: raises ItdaError where the folder refuses."""
+        if self._refusal:
+            raise ItdaError(self._refusal)
+        with disk_errors_as_sentences(self.folder):
+            yield
+
+    def forget(self, job_id: str) -> None:
+        """Remove an ended job from the list; one whose process is still stopping stays. It is gone
+        at once, even if clearing it is interrupted."""
+        with self._lock, self._written():
+            job = self._get(job_id)
+            if not job.is_active and (job.pid is None or job.ended):
+                hidden = self.folder / temporary_name(f"deleted-{job_id}")
+                (self.folder / job_id).rename(hidden)
+                shutil.rmtree(hidden, ignore_errors=True)
+
+    def _work(self, job: Job) -> tuple[str, tuple[str, ...], bytes]:
+        """What a job does: two of the same would be in each other's way."""
+        files = [self.folder / job.job_id / name for name in ("config.json", LIST_FILE)]
+        try:
+            said = b"".join(file.read_bytes() for file in files if file.exists())
+            return job.command, job.arguments, said
+        except OSError:  # its process says so; until then it is work like no other
+            return job.command, job.arguments, job.job_id.encode()
+
+    def _get(self, job_id: str) -> Job:
+        for job in self.jobs():
+            if job.job_id == job_id:
+                return job
+        raise ItdaError(f"There is no job {job_id!r} any more.")
+
+    def _new_id(self) -> str:
+        numbers = [int(path.name) for path in self.folder.iterdir() if path.name.isdigit()]
+        return f"{max(numbers, default=0) + 1:05d}"
+
+    def _save(self, job: Job) -> None:
+        write_json(self.folder / job.job_id / "job.json", asdict(job))
+        self._note(job)
+
+    def _note(self, job: Job) -> None:
+        """Tell the state of a job where it is a new one."""
+        if self._told.get(job.job_id) != job.state:
+            self._told[job.job_id] = job.state
+            level = logging.ERROR if job.state == "failed" else logging.INFO
+            seconds = job.ended - job.started if job.ended and job.started else None
+            about = {"command": job.command, "pid": job.pid, "place": job.place}
+            tell(f"job-{job.state}", level, job=job.job_id, **about, seconds=seconds)
+
+
+def listed_jobs(folder: Path) -> tuple[list[Job], list[ItdaError]]:
+    """The jobs of a folder in the order in which they were submitted, and why each of the others
+    that is there can't be used."""
+    jobs: list[Job] = []
+    errors: list[ItdaError] = []
+    for path in sorted(folder.glob("[!.]*/job.json")):
+        try:
+            job = Job.from_dict(read_json(path))
+            if job.job_id != path.parent.name:
+                raise ValueError(f"it is the job {job.job_id!r:.60} under another name")
+            jobs.append(job)
+        except FileNotFoundError:  # forgotten meanwhile
+            continue
+        except Exception as error:  # whatever the file holds
+            remedy = f"What its command has written is not in it: move {path.parent} away."
+            errors.append(why_unreadable(path, error, remedy))
+    return jobs, errors
+
+
+def listed_trainings_of(text: str) -> list["ListedTraining"]:
+    from itda_core.training.training_list import listed_trainings  # which imports torch
+
+    return listed_trainings(text, "The list")
