@@ -1,12 +1,14 @@
 """The frame of a page: title, margins, navigation, and errors as sentences."""
 
+from collections.abc import Callable
 from contextlib import contextmanager
+from typing import Any
 
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
 from itda_core.config import data_directory
-from itda_core.errors import ItdaError
+from itda_core.errors import InputError, ItdaError
 from itda_core.events import tell_error
 from itda_core.files import system_error
 from pages.components.explorer import explorer
@@ -153,6 +155,15 @@ def errors_as_sentences():
             f"{literal(type(error).__name__)}: {literal(str(error)[:300])}. Nothing stored was "
             "changed. Reload the page; the terminal that runs the explorer shows where it failed.",
         )
+
+
+def or_sentence(ask: Callable, *arguments: Any, **fields: Any) -> Any:
+    """What `ask` gives; None, with a sentence on the page, where that is wrong."""
+    try:
+        return ask(*arguments, **fields)
+    except InputError as error:
+        st.warning(sentence(error))
+        return None
 
 
 def nothing_yet() -> None:

@@ -1,0 +1,61 @@
+"""The dictionaries there are: what each was trained on, its name, its move, and its end."""
+
+import contextlib
+
+import streamlit as st
+
+from itda_core.errors import RunError
+from pages.components.cached import loaded_run
+from pages.components.explorer import explorer
+from pages.components.frame import errors_as_sentences
+from pages.components.name_field import ask_for_name
+from pages.components.run_names import run_label
+from pages.components.text import literal, seconds_text
+from pages.components.train.moving import offer_move, show_origin
+from pages.components.upload import corpus_name
+
+
+def show_dictionaries() -> None:
+    """Each folded, by model and layer."""
+    runs = explorer().store.runs.table()
+    if runs.empty:
+        st.caption("None yet.")
+    for run in runs.itertuples():
+        with st.expander(literal(run_label(run))):
+            st.code(run.run_id, language=None)
+            ask_for_name(run.run_id)
+            fvu = "–" if run.fvu != run.fvu else f"{run.fvu:.3f}"
+            st.caption(
+                literal(
+                    f"{run.method} · {corpus_name(run.corpus)} · {_tokens_read(run)} · FVU {fvu} · "
+                    f"seed {run.seed} · {run.dtype} · "
+                    f"{seconds_text(run.seconds)} of work"
+                )
+            )
+            show_origin(run)
+            offer_move(run)
+            if st.button("Delete …", key=f"delete_{run.run_id}"):
+                _confirm_delete(run.run_id)
+
+
+def _tokens_read(run) -> str:
+    """run: a row of the store's runs."""
+    asked = None
+    with contextlib.suppress(RunError):  # its directory has gone: the list will know it soon
+        asked = loaded_run(run.directory).metrics.get("asked_tokens")
+    return f"{run.tokens:,} tokens" + (f" of the {asked:,} asked for" if asked else "")
+
+
+@st.dialog("Delete this dictionary?")
+def _confirm_delete(run_id: str) -> None:
+    st.markdown(
+        f"{literal(run_id)} and all that was stored with it will be gone. It can only be had back "
+        "by training it again."
+    )
+    yes, no = st.columns(2)
+    if yes.button("Delete permanently", type="primary", width="stretch"):
+        with errors_as_sentences():
+            explorer().delete(run_id)
+            st.rerun()
+    if no.button("Keep it", width="stretch"):
+        st.rerun()
