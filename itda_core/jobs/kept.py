@@ -34,6 +34,9 @@ from itda_core.progress import Progress
 if TYPE_CHECKING:
     from itda_core.training.training_list import ListedTraining
 
+Work = tuple[str, tuple[str, ...], bytes]
+"""What a job does: its command, its arguments, and what its files say"""
+
 
 class KeptJobs:
     """The jobs of one data folder, what each is about and how far it is."""
@@ -159,7 +162,7 @@ class KeptJobs:
                 (self.folder / job_id).rename(hidden)
                 shutil.rmtree(hidden, ignore_errors=True)
 
-    def _work(self, job: Job) -> tuple[str, tuple[str, ...], bytes]:
+    def _work(self, job: Job) -> Work:
         """What a job does: two of the same would be in each other's way."""
         files = [self.folder / job.job_id / name for name in ("config.json", LIST_FILE)]
         try:

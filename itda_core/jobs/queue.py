@@ -18,6 +18,7 @@ from itda_core.errors import ItdaError, RunError
 from itda_core.events import tell_error
 from itda_core.jobs.claim import claimed_by, was_claimed
 from itda_core.jobs.job import ANY, Job
+from itda_core.jobs.kept import Work
 from itda_core.jobs.places import Places, again, free_bytes, places_here
 from itda_core.jobs.process import PATIENCE_SECONDS, begin, is_of_job, terminate
 from itda_core.jobs.submissions import Submissions
@@ -175,15 +176,15 @@ class JobQueue(Submissions):
                 if code is not None:
                     self._tell()  # first its runs, then its end: a page may look in between
                     self._finish(job, code)
-            waiting = self._waiting()
-            self._start_on_clusters([job for job in waiting if job.ray], running)
+            waiting, under_way = self._waiting(), [self._work(job) for job in running]
+            self._start_on_clusters([job for job in waiting if job.ray], under_way)
             if places is not None:
                 asked = {job.job_id for job in queued}
                 ready = [job for job in waiting if job.job_id in asked]
-                self._start_waiting(ready, running, places, memory.get)
+                self._start_waiting(ready, running, under_way, places, memory.get)
             elif all(job.ray for job in running):  # what runs may be on any device; what names one
                 free = [job for job in waiting if _takes_what_comes(job)]  # waits for it
-                self._start_waiting(free, running, Places(), free_bytes)
+                self._start_waiting(free, running, under_way, Places(), free_bytes)
             return bool(running or waiting)
 
     def _known_places(self, is_asked: bool) -> Places | None:
@@ -201,9 +202,9 @@ class JobQueue(Submissions):
         several = {name for names in allowed if len(names) > 1 for name in names}
         return {name: free_bytes(name) for name in several}
 
-    def _start_on_clusters(self, waiting: list[Job], running: list[Job]) -> None:
-        """Start all at once what a cluster gives devices to: it has its own queue."""
-        under_way = [self._work(job) for job in running]
+    def _start_on_clusters(self, waiting: list[Job], under_way: list[Work]) -> None:
+        """Start all at once what a cluster gives devices to: it has its own queue. under_way: what
+        jobs do already, to which comes what is started."""
         for job in waiting:
             if self._work(job) not in under_way and self._has_started(job):
                 under_way.append(self._work(job))
@@ -212,12 +213,12 @@ class JobQueue(Submissions):
         self,
         waiting: list[Job],
         running: list[Job],
+        under_way: list[Work],
         places: Places,
         memory: Callable[[str], int],
     ) -> None:
         """Start what can run now, in order; what has no device yet keeps no other waiting."""
         busy = {places.of(job) for job in running if not job.ray}
-        under_way = [self._work(job) for job in running]
         for job in waiting:
             if not places.allowed(job):
                 refused = replace(job, state="failed", error=places.missing(job))

@@ -241,15 +241,30 @@ def test_a_job_of_a_version_before_devices_may_run_on_any(open_queue, gpus, tmp_
 LIST = '[[training]]\nmodel = ["tiny-6x128-0", "tiny-6x128-1"]\nlayers = 2\nseed = [0, 1]'
 
 
+@pytest.mark.parametrize("is_here_first", [True, False])
+def test_the_same_work_is_not_done_here_and_on_a_cluster(open_queue, monkeypatch, is_here_first):
+    """Whether the two are queued one after the other or start in one look at the list."""
+    queue = open_queue()
+    step = queue._step
+    monkeypatch.setattr(queue, "_step", lambda: False)
+    one = queue.submit_list(LIST, ray="" if is_here_first else "auto")
+    if is_here_first:
+        step()
+    other = queue.submit_list(LIST, ray="auto" if is_here_first else "")
+    step()
+    assert [now(queue, job).state for job in (one, other)] == ["running", "queued"]
+    assert queue.waits_for(other) == "the same work, which is under way"
+
+
 def test_a_job_on_a_cluster_takes_no_device_and_waits_for_none(
     open_queue, tmp_path, tiny_model_folder, tiny_corpus_file
 ):
     queue = open_queue()
     on_cluster = queue.submit(tiny_config(tiny_model_folder, tiny_corpus_file), ray="head:6379")
     here = queue.submit_list(LIST)
-    listed = queue.submit_list(LIST, memory=2**30, ray="auto")
-    names = [on_cluster.title, here.title, listed.title]
-    wait_until(lambda: set(running(queue)) == set(names), 10)
+    listed = queue.submit_list(f"{LIST}\nmax_atoms = 999", memory=2**30, ray="auto")
+    jobs = on_cluster, here, listed
+    wait_until(lambda: {now(queue, job).state for job in jobs} == {"running"}, 10)
     assert "--ray head:6379" in wait_until(lambda: queue.log(on_cluster))
     told = wait_until(lambda: queue.log(listed)).split()
     assert told[told.index("--ray") + 1] == "auto"
@@ -258,7 +273,7 @@ def test_a_job_on_a_cluster_takes_no_device_and_waits_for_none(
     assert file == str(queue.folder / listed.job_id / "list.toml")
     assert "--ray" not in wait_until(lambda: queue.log(here))
     assert "--config" not in told
-    where = [now(queue, job).where for job in (on_cluster, here, listed)]
+    where = [now(queue, job).where for job in jobs]
     assert where == ["the Ray cluster head:6379", "", "this machine's Ray cluster"]
 
 
