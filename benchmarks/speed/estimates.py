@@ -17,6 +17,7 @@ from itda_core.devices import best_device
 from itda_core.jobs.job import Job
 from itda_core.jobs.likely import likely_estimate, likely_evaluation_seconds
 from itda_core.jobs.queue import JobQueue
+from itda_core.jobs.submissions import submit_evaluation
 from itda_core.runs.run import list_runs
 
 MODEL = "smollm2-135m"
@@ -50,7 +51,7 @@ def _measure(queue: JobQueue, runs: Path, tokens: int) -> None:
         seconds = likely_evaluation_seconds(queue, [(r.config, r.layer) for r in chosen], device)
         assert seconds is not None
         title = f"evaluation, layers {', '.join(map(str, layers))}"
-        _row(queue, title, seconds, lambda chosen=chosen: queue.submit_evaluation(chosen))
+        _row(queue, title, seconds, lambda chosen=chosen: submit_evaluation(queue, chosen))
 
 
 def _row(queue: JobQueue, title: str, guess: float, submit: Callable[[], Job]) -> None:

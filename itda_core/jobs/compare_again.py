@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 from itda_core.config import CorpusSpec, layers_in_words
 from itda_core.jobs.job import ANY, Job
-from itda_core.jobs.queue import JobQueue
+from itda_core.jobs.kept import KeptJobs
 from itda_core.runs.latent_comparisons import LatentComparison
 from itda_core.runs.run import Run
 from itda_core.training.as_said import as_options
 
 
 def submit_comparison_again(
-    queue: JobQueue, kept: LatentComparison, runs: Sequence[Run], device: str = ANY
+    queue: KeptJobs, kept: LatentComparison, runs: Sequence[Run], device: str = ANY
 ) -> Job:
     """Queue the comparison of two runs in the order and with the settings of the kept one; where
     its file has no settings, with those that come nearest. runs: the two, in either order."""

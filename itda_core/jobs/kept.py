@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from itda_core.config import TrainConfig
+from itda_core.config import TrainConfig, layers_in_words
 from itda_core.errors import InputError, ItdaError
 from itda_core.events import tell
 from itda_core.files import (
@@ -73,7 +73,7 @@ class KeptJobs:
         if listed is None:
             return list(filter(None, [self.config(job)]))
         with contextlib.suppress(InputError):
-            return [one.config for one in listed_trainings_of(listed)]
+            return [one.config for one in _listed(listed)]
         return []
 
     def _list(self, job: Job) -> str | None:
@@ -106,6 +106,38 @@ class KeptJobs:
         """What the process printed."""
         path = self.folder / job.job_id / "log.txt"
         return path.read_text("utf-8", "replace") if path.is_file() else ""
+
+    def submit(
+        self,
+        config: TrainConfig,
+        device: str = ANY,
+        memory: int | None = None,
+        ray: str = "",
+        then: Sequence[str] = (),
+    ) -> Job:
+        """Queue a training. The same training, interrupted before, goes on where it stopped.
+        memory: bytes that its model may use; ray: the cluster that trains, in place of a device
+        here; then: what is queued of its runs once they are there, "map" or "evaluate". Raises
+        SettingError where it can't be trained."""
+        config.check()
+        title = f"{config.model.name} on {Path(config.corpus.name).name}, "
+        title += layers_in_words(config.layers, config.site)
+        where = {"device": device, "memory": memory, "ray": ray}
+        job = Job("", "queued", title, time.time(), then=tuple(then), **where)
+        return self._enqueue(job, config)
+
+    def submit_list(
+        self, text: str, device: str = ANY, memory: int | None = None, ray: str = ""
+    ) -> Job:
+        """Queue the trainings of a list as one job. text: of its file. Raises InputError where one
+        can't be trained."""
+        listed = _listed(text)
+        models = list(dict.fromkeys(one.config.model.name for one in listed))
+        names = f"{len(models)} models" if len(models) > 3 else ", ".join(models)
+        count = "1 training" if len(listed) == 1 else f"{len(listed)} trainings"
+        about = {"device": device, "memory": memory, "ray": ray}
+        job = Job("", "queued", f"{count} of {names}", time.time(), **about)
+        return self._enqueue(job, None, text)
 
     def enqueue(
         self,
@@ -214,7 +246,7 @@ def listed_jobs(folder: Path) -> tuple[list[Job], list[ItdaError]]:
     return jobs, errors
 
 
-def listed_trainings_of(text: str) -> list["ListedTraining"]:
+def _listed(text: str) -> list["ListedTraining"]:
     from itda_core.training.training_list import listed_trainings  # which imports torch
 
     return listed_trainings(text, "The list")

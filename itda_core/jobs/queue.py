@@ -18,10 +18,10 @@ from itda_core.errors import ItdaError, RunError
 from itda_core.events import tell_error
 from itda_core.jobs.claim import claimed_by, was_claimed
 from itda_core.jobs.job import ANY, Job
-from itda_core.jobs.kept import Work
+from itda_core.jobs.kept import KeptJobs, Work
 from itda_core.jobs.places import Places, again, free_bytes, places_here
 from itda_core.jobs.process import PATIENCE_SECONDS, begin, is_of_job, terminate
-from itda_core.jobs.submissions import Submissions
+from itda_core.jobs.submissions import submit_evaluation, submit_map, submit_scores
 from itda_core.runs.latent_scores import SCORES_FILE
 from itda_core.runs.run import read_run
 
@@ -33,7 +33,7 @@ _UNTIL_ASKED_SECONDS = 5.0
 then one job runs, on the device that goes without saying."""
 
 
-class JobQueue(Submissions):
+class JobQueue(KeptJobs):
     """The jobs of one data folder. One runs at a time on each device; the others wait, short
     ones (maps, scores) first.
 
@@ -294,12 +294,12 @@ class JobQueue(Submissions):
                 runs.append(read_run(self.runs / name))
         unscored = [run for run in runs if not (run.directory / SCORES_FILE).exists()]
         if self._scores and unscored:
-            self.submit_scores(unscored)
+            submit_scores(self, unscored)
         if "map" in job.then:
             for run in runs:
-                self.submit_map(run)
+                submit_map(self, run)
         if "evaluate" in job.then and runs:
-            self.submit_evaluation(runs, job.device)
+            submit_evaluation(self, runs, job.device)
 
     def _exit_code(self, job: Job) -> int | None:
         """None while the process lives; a process of an earlier app leaves no code to read."""

@@ -3,6 +3,7 @@
 from itda_core.cli.parser import parse
 from itda_core.config import ModelSpec
 from itda_core.jobs.queue import JobQueue
+from itda_core.jobs.submissions import submit_move
 from itda_core.runs.run import read_run
 from itda_core.training.moving import move_config, moved_model
 from tests.support.command_line import one_json
@@ -47,7 +48,7 @@ def test_a_job_of_the_queue_is_this_command(
     run = read_run(runs_folder / ids[0])
     model = ModelSpec(str(tiny_model_folder), dtype="float32")
     config = move_config(run, model, [2, 3], "resid_pre")
-    job = JobQueue(tmp_path / "jobs", runs_folder).submit_move(run, config, "any", 2**30)
+    job = submit_move(JobQueue(tmp_path / "jobs", runs_folder), run, config, "any", 2**30)
     assert (job.kind, job.keeps_checkpoints, job.run_ids) == ("move", True, (run.run_id,))
     assert job.title == f"tiny-llama layer 0 moved to {model.name}, layers 2, 3 resid_pre"
     options = parse([job.command, *job.arguments, "--memory", f"{job.memory}B"])

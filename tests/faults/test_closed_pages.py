@@ -12,6 +12,7 @@ import pytest
 
 from itda_core.errors import ItdaError
 from itda_core.files import write_json
+from itda_core.jobs.submissions import submit_evaluation
 from itda_core.runs.labels import Change, Label, add_changes, labels_file
 from itda_core.runs.run import list_runs
 from itda_core.store.store import FILE_NAME, Store
@@ -118,7 +119,7 @@ def _assert_all_is_there_and_nothing_kept(folder):
         lambda: here.delete(run.run_id),
         lambda: here.discard(STOPPED),
         lambda: here.queue.submit(run.config),
-        lambda: here.queue.submit_evaluation([run]),
+        lambda: submit_evaluation(here.queue, [run]),
         here.rebuild,
     ):
         with pytest.raises(ItdaError) as raised:

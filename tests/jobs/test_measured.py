@@ -16,6 +16,7 @@ from itda_core.jobs.measure_seconds import evaluation_seconds
 from itda_core.jobs.measured import Measured, by_measured, measured, measured_jobs
 from itda_core.jobs.operations import START_SECONDS
 from itda_core.jobs.queue import JobQueue
+from itda_core.jobs.submissions import submit_evaluation, submit_quick_evaluation
 from itda_core.runs.run import list_runs
 from tests.support.trained_runs import shared_runs
 
@@ -138,7 +139,7 @@ def test_an_evaluation_is_estimated_by_those_of_its_model(
     queue, tmp_path_factory, tiny_model_folder, tiny_corpus_file
 ):
     runs = list_runs(shared_runs(tmp_path_factory, tiny_model_folder, tiny_corpus_file))
-    job = queue.submit_evaluation(runs[:1])
+    job = submit_evaluation(queue, runs[:1])
     write(queue.folder / job.job_id, at(104, "loading"), at(109, "evaluating"), at(169, "done"))
     queue._save(replace(job, state="done", started=100.0, ended=169.0))
     same, two = (
@@ -152,7 +153,7 @@ def test_a_quick_evaluation_that_was_done_tells_of_full_ones_by_its_own_work(
     queue, tmp_path_factory, tiny_model_folder, tiny_corpus_file
 ):
     [run, *_] = list_runs(shared_runs(tmp_path_factory, tiny_model_folder, tiny_corpus_file))
-    job = queue.submit_quick_evaluation([run])
+    job = submit_quick_evaluation(queue, [run])
     assert job.arguments[-2:] == ("--save", "--quick")
     write(queue.folder / job.job_id, at(104, "loading"), at(109, "evaluating"), at(169, "done"))
     queue._save(replace(job, state="done", started=100.0, ended=169.0))

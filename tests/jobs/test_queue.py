@@ -20,6 +20,13 @@ from itda_core.errors import InputError, ItdaError
 from itda_core.jobs import kept
 from itda_core.jobs import queue as jobs_module
 from itda_core.jobs.queue import JobQueue
+from itda_core.jobs.submissions import (
+    submit_evaluation,
+    submit_latent_comparison,
+    submit_map,
+    submit_probing,
+    submit_scores,
+)
 from itda_core.progress import Progress
 from itda_core.runs.latent_scores import SCORES_FILE
 from itda_core.runs.results import read_evaluation
@@ -131,7 +138,7 @@ def test_a_resumed_job_gives_the_runs_of_an_uninterrupted_one(story, tmp_path):
 
 def test_an_evaluation_is_a_job_whose_result_is_kept_with_the_run(story):
     [run] = list_runs(story.folder / "runs")
-    job = story.queue.submit_evaluation([run])
+    job = submit_evaluation(story.queue, [run])
     ended_job = wait_until(lambda: ended(story.queue, job))
     assert ended_job.state == "done", story.queue.log(job)
     assert story.queue.progress(job)["stage"] == "done"
@@ -145,7 +152,7 @@ def test_an_evaluation_is_a_job_whose_result_is_kept_with_the_run(story):
 
 def test_a_probing_is_a_job_that_says_so_and_why_it_failed(story):
     [run] = list_runs(story.folder / "runs")
-    job = story.queue.submit_probing([run])
+    job = submit_probing(story.queue, [run])
     assert (job.command, job.arguments) == ("probe", (str(run.directory.resolve()), "--save"))
     assert job.title == f"Probing {run.config.model.name}, layer 1"
     ended_job = wait_until(lambda: ended(story.queue, job))
@@ -574,18 +581,18 @@ def test_a_job_about_runs_is_titled_by_the_layers_of_each_place(open_queue, conf
     ]
     name = config.model.name
     for submit, what in [
-        (queue.submit_evaluation, "Evaluation of"),
-        (queue.submit_probing, "Probing"),
+        (submit_evaluation, "Evaluation of"),
+        (submit_probing, "Probing"),
     ]:
-        assert submit(runs).title == f"{what} {name}, layers 0, 3 and layer 3 mlp_out"
+        assert submit(queue, runs).title == f"{what} {name}, layers 0, 3 and layer 3 mlp_out"
     other = [SimpleNamespace(config=replace(config, model=ModelSpec(name)), layer=7,
                              site="resid_post", directory=tmp_path)
              for name in ("b", "c", "d")]  # fmt: skip
-    title = queue.submit_evaluation([*runs[1:], other[0]]).title
+    title = submit_evaluation(queue, [*runs[1:], other[0]]).title
     assert title == f"Evaluation of {name}, layers 0, 3; b, layer 7"
-    assert queue.submit_scores([*runs, *other]).title == "Scores of 4 models, 6 layers"
-    assert queue.submit_map(runs[0]).title == f"Map of {name}, layer 3 mlp_out"
-    job = queue.submit_latent_comparison(*runs[:2])
+    assert submit_scores(queue, [*runs, *other]).title == "Scores of 4 models, 6 layers"
+    assert submit_map(queue, runs[0]).title == f"Map of {name}, layer 3 mlp_out"
+    job = submit_latent_comparison(queue, *runs[:2])
     assert job.title == f"Same latents in {name}, layer 3 mlp_out, and {name}, layer 3"
     assert (job.command, job.kind) == ("compare-latents", "comparison of latents")
     assert job.arguments == (str(tmp_path), str(tmp_path), "--save")

@@ -8,6 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from itda_core.evaluation.autoencoders import topk_autoencoders
+from itda_core.jobs.submissions import submit_evaluation
 from itda_core.runs.results import read_evaluation, save_evaluation
 from itda_core.runs.run import list_runs
 from pages.components import explorer as explorer_module
@@ -17,6 +18,7 @@ from pages.components.charts.evaluation import (
     error_bars,
     pareto,
 )
+from pages.components.evaluate import offer
 from pages.components.evaluate.columns import shown
 from pages.components.evaluate.verdict import MEDIAN_MEANS, beside, on_different_texts, verdict
 from pages.components.run_names import short_labels
@@ -34,8 +36,8 @@ def data(evaluated_data):
 def submitted(monkeypatch):
     """The runs whose evaluation is asked for, instead of starting it."""
     asked = []
-    submit = lambda self, runs, _device: asked.append([run.run_id for run in runs])  # noqa: E731
-    monkeypatch.setattr(explorer_module.JobQueue, "submit_evaluation", submit)
+    submit = lambda _queue, runs, _device: asked.append([run.run_id for run in runs])  # noqa: E731
+    monkeypatch.setattr(offer, "submit_evaluation", submit)
     return asked
 
 
@@ -106,7 +108,7 @@ def test_only_what_is_chosen_and_not_evaluated_is_offered(data, submitted):
 def test_what_waits_in_the_queue_is_not_offered_again(data, monkeypatch):
     (newest(data, 2).directory / "evaluation.json").unlink()
     monkeypatch.setattr(explorer_module.JobQueue, "_start", lambda self, job: None)
-    explorer_module.explorer().queue.submit_evaluation([newest(data, 2)])
+    submit_evaluation(explorer_module.explorer().queue, [newest(data, 2)])
     app = open_page("evaluate", compare=newest(data, 2).run_id)
     assert not any(one.label.startswith("Evaluate (") for one in app.button)
     assert any("Evaluation of" in one.value for one in app.markdown)
@@ -311,8 +313,8 @@ def test_a_quick_run_is_marked_wherever_its_numbers_stand(data):
 
 def test_a_quick_run_is_offered_beside_the_full_one(data, monkeypatch):
     asked = []
-    submit = lambda self, runs, _device: asked.append([run.run_id for run in runs])  # noqa: E731
-    monkeypatch.setattr(explorer_module.JobQueue, "submit_quick_evaluation", submit)
+    submit = lambda _queue, runs, _device: asked.append([run.run_id for run in runs])  # noqa: E731
+    monkeypatch.setattr(offer, "submit_quick_evaluation", submit)
     run = newest(data, 2)
     (run.directory / "evaluation.json").unlink()
     app = open_page("evaluate")

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from itda_core.jobs.places import Places
+from itda_core.jobs.submissions import submit_comparison, submit_evaluation, submit_map
 from itda_core.progress import Progress
 from itda_core.runs.run import list_runs
 from pages.components import explorer as explorer_module
@@ -41,14 +42,14 @@ def captions(app):
 
 def test_a_map_under_way_is_not_offered_again_for_its_own_dictionary(own_data, queue):
     first, second = newest(own_data, 1), newest(own_data, 2)
-    queue.submit_map(first)
+    submit_map(queue, first)
     assert not labels(open_page("latents", run=first.run_id, view="map"), "Make the map")
     assert labels(open_page("latents", run=second.run_id, view="map"), "Make the map")
 
 
 def test_a_map_that_failed_says_why_on_its_own_dictionary_and_is_offered_again(own_data, queue):
     first, second = newest(own_data, 1), newest(own_data, 2)
-    fail(queue, queue.submit_map(first))
+    fail(queue, submit_map(queue, first))
     app = open_page("latents", run=first.run_id, view="map")
     assert warnings(app) == [literal("The last map failed. There is no model.")]
     assert labels(app, "Make the map")
@@ -56,7 +57,7 @@ def test_a_map_that_failed_says_why_on_its_own_dictionary_and_is_offered_again(o
 
 
 def test_a_comparison_under_way_is_not_offered_again_for_its_own_measure(own_data, queue):
-    job = queue.submit_comparison(list_runs(own_data / "runs"), ["cka", "svcca"])
+    job = submit_comparison(queue, list_runs(own_data / "runs"), ["cka", "svcca"])
     app = open_page("similarity", measure="svcca")
     queued = "Computing them is queued: its card says how many jobs are ahead."
     assert queued in captions(app)
@@ -70,7 +71,7 @@ def test_a_comparison_under_way_is_not_offered_again_for_its_own_measure(own_dat
 
 
 def test_a_comparison_that_failed_says_why_and_is_offered_again(own_data, queue):
-    fail(queue, queue.submit_comparison(list_runs(own_data / "runs"), ["cka"]))
+    fail(queue, submit_comparison(queue, list_runs(own_data / "runs"), ["cka"]))
     app = open_page("similarity", measure="cka")
     assert literal("The last comparison failed. There is no model.") in warnings(app)
     assert len(labels(app, "Compute")) == 2
@@ -78,7 +79,7 @@ def test_a_comparison_that_failed_says_why_and_is_offered_again(own_data, queue)
 
 def test_evaluate_counts_what_is_queued_beside_what_is_not_evaluated(own_data, queue):
     first, second = newest(own_data, 1), newest(own_data, 2)
-    queue.submit_evaluation([first])
+    submit_evaluation(queue, [first])
     app = open_page("evaluate", compare=f"{first.run_id},{second.run_id}")
     [told] = [one.value for one in app.markdown if "not evaluated yet" in one.value]
     assert told.startswith(
@@ -92,7 +93,7 @@ def test_cards_stand_in_the_order_in_which_jobs_run(own_data, queue):
     """Running, then short ones (maps), then the others; by hand: C runs, B is short, A waits."""
     first = newest(own_data, 1)
     queue.enqueue("evaluate", ["a"], "A")
-    queue.submit_map(first)
+    submit_map(queue, first)
     running = queue.enqueue("evaluate", ["c"], "C")
     queue._save(replace(running, state="running", started=1.0))
     app = open_page("train")

@@ -6,6 +6,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from itda_core.config import CorpusSpec
+from itda_core.jobs.submissions import submit_probing
 from itda_core.runs.results import read_probing, save_probing
 from pages.components import explorer as explorer_module
 from pages.components import job_panel
@@ -142,7 +143,7 @@ def test_a_probing_takes_the_device_that_is_chosen(labelled, monkeypatch):
 def test_what_waits_to_be_probed_is_not_offered_again_but_may_be_evaluated(labelled, monkeypatch):
     run = newest(labelled, 2)
     monkeypatch.setattr(explorer_module.JobQueue, "_start", lambda self, job: None)
-    explorer_module.explorer().queue.submit_probing([run])
+    submit_probing(explorer_module.explorer().queue, [run])
     app = open_page("evaluate", run=run.run_id)
     assert not any(one.label.startswith("Probe") for one in app.button)
     assert any("is queued" in one.value for one in app.caption)

@@ -30,6 +30,7 @@ from pages.components.charts.same_latents import correlation_histogram
 from pages.components.decompose.two import sums_in_words as sums_of_text
 from pages.components.explorer import explorer
 from pages.components.reproduce import side_by_side_lines
+from pages.components.similarity import same_choice
 from pages.components.similarity.choice import Item
 from pages.components.similarity.moved import construction_in_words, moved_pairs
 from pages.components.similarity.paired_uses import (
@@ -124,7 +125,7 @@ def listed(app):
 def test_the_comparison_is_offered_with_how_long_it_takes(not_compared, monkeypatch):
     submitted = []
     monkeypatch.setattr(
-        JobQueue, "submit_latent_comparison", lambda _self, *given: submitted.append(given)
+        same_choice, "submit_latent_comparison", lambda _queue, *given: submitted.append(given)
     )
     app = opened(not_compared)
     assert "64 latents have the same source in both" in text_of(app)

@@ -25,6 +25,7 @@ from pages.components.charts.ordering import best_in_rows, cluster_order, compar
 from pages.components.charts.similarity import Look, dendrogram, match_path
 from pages.components.downloads import as_csv, as_json, as_parquet, as_settings
 from pages.components.similarity import choice
+from pages.components.similarity import jobs as jobs_module
 from pages.components.similarity import training as similarity_training
 from pages.components.similarity.model_groups import layers_text
 from pages.components.similarity.sentences import path_summary, summary
@@ -81,12 +82,12 @@ def measured(monkeypatch):
         told = [(*row, "Such is the reason." if row[2] != row[2] else "") for row in rows]
         return pd.DataFrame(told, columns=["run_a", "run_b", "value", "reason"])
 
-    def submit(self, runs, measures, _device):
+    def submit(_queue, runs, measures, _device):
         state.asked.append(({run.run_id for run in runs}, measures))
 
     monkeypatch.setitem(ALL_MEASURES, "likeness", kind)
     monkeypatch.setattr(ComparisonQueries, "table", comparisons)
-    monkeypatch.setattr(explorer_module.JobQueue, "submit_comparison", submit)
+    monkeypatch.setattr(jobs_module, "submit_comparison", submit)
     return state
 
 

@@ -218,9 +218,11 @@ def printed_by(lines: str, run: Path) -> str:
 
 def _work_off(queue, runs) -> None:
     """Let a queue train what is there already, and compare the layers."""
+    from itda_core.jobs.submissions import submit_comparison, submit_evaluation
+
     queue.submit(runs[0].config)
-    queue.submit_comparison(runs, ["cka", "procrustes"])
-    queue.submit_evaluation(runs[1:])
+    submit_comparison(queue, runs, ["cka", "procrustes"])
+    submit_evaluation(queue, runs[1:])
     while any(job.is_active for job in queue.jobs()):
         time.sleep(0.2)
     queue.close()

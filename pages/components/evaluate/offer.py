@@ -6,6 +6,7 @@ import streamlit as st
 from itda_core.evaluation.by_l0 import QUICK_TOKENS
 from itda_core.jobs.job import ANY
 from itda_core.jobs.likely import likely_evaluation_seconds
+from itda_core.jobs.submissions import submit_evaluation, submit_quick_evaluation
 from pages.components.cached import loaded_run
 from pages.components.device_choice import ask_for_device, likely_device
 from pages.components.explorer import explorer
@@ -61,14 +62,14 @@ def offer_evaluation(missing: pd.DataFrame) -> None:
             is_quick = job_button("Quick run", quick_seconds, help=QUICK_HELP, width="stretch")
         if is_quick:
             runs = [loaded_run(path) for path in directories]
-            explorer().queue.submit_quick_evaluation(runs, device)
+            submit_quick_evaluation(explorer().queue, runs, device)
             st.rerun()
         if is_clicked:
             submit(directories, device)
 
 
 def submit(directories: list[str], device: str = ANY) -> None:
-    explorer().queue.submit_evaluation([loaded_run(path) for path in directories], device)
+    submit_evaluation(explorer().queue, [loaded_run(path) for path in directories], device)
     st.rerun()
 
 

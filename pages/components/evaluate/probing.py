@@ -8,6 +8,7 @@ import streamlit as st
 from itda_core.corpus.corpus import LABELLED
 from itda_core.errors import RunError
 from itda_core.jobs.measure_seconds import probing_seconds
+from itda_core.jobs.submissions import submit_probing
 from itda_core.runs.results import PROBING_FILE, read_probing
 from itda_core.runs.run import Run
 from pages.components.cached import loaded_run
@@ -130,7 +131,7 @@ def _offer(offer: JobOffer, run: Run, is_again: bool) -> None:
     likely = likely_device(device)
     seconds = None if likely.trouble else _seconds(str(run.directory), likely.name)
     if job_button(label, seconds, help="Runs in the background; you can leave this page."):
-        explorer().queue.submit_probing([run], device)
+        submit_probing(explorer().queue, [run], device)
         st.rerun()
 
 

@@ -5,6 +5,7 @@ import streamlit as st
 
 from itda_core.analysis.latent_map import MAP_FILE, read_map, usual_method
 from itda_core.errors import RunError
+from itda_core.jobs.submissions import submit_map
 from pages.components.cached import loaded_run
 from pages.components.charts.camera import picture_config
 from pages.components.charts.latent_map import COLOURS, latent_map, named_regions, narrow_pages
@@ -113,5 +114,5 @@ def _offer(run) -> None:
     )
     st.info(f"There is no map of this dictionary yet. {better}")
     if job_button("Make the map", type="primary"):
-        explorer().queue.submit_map(loaded_run(run.directory))
+        submit_map(explorer().queue, loaded_run(run.directory))
         st.rerun()

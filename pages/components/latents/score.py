@@ -6,6 +6,7 @@ import streamlit as st
 
 from itda_core.analysis.latent_scores import CHANCE
 from itda_core.glossary import GLOSSARY
+from itda_core.jobs.submissions import submit_scores
 from itda_core.runs.latent_uses import word_at
 from pages.components.cached import loaded_run
 from pages.components.explorer import explorer
@@ -53,7 +54,7 @@ def _offer(run) -> None:
     if job_button(
         "Find strong uses and score the latents", type="tertiary", help=GLOSSARY["filler"]
     ):
-        explorer().queue.submit_scores([loaded_run(run.directory)])
+        submit_scores(explorer().queue, [loaded_run(run.directory)])
         st.rerun()
 
 

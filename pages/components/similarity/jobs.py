@@ -5,6 +5,7 @@ from collections.abc import Collection
 import streamlit as st
 
 from itda_core.jobs.job import Job
+from itda_core.jobs.submissions import submit_comparison
 from itda_core.similarity.measures import JACCARD, MEASURES
 from pages.components.cached import loaded_run
 from pages.components.device_choice import ask_for_device
@@ -53,7 +54,7 @@ def _show_buttons(directories: list[str], measure: str, n_missing: int) -> None:
         )
     if is_this or is_every:
         runs = [loaded_run(directory) for directory in directories]
-        explorer().queue.submit_comparison(runs, list(MEASURES) if is_every else [measure], device)
+        submit_comparison(explorer().queue, runs, list(MEASURES) if is_every else [measure], device)
         st.rerun()
 
 

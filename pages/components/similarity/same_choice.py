@@ -11,11 +11,14 @@ from itda_core.errors import ComparisonError
 from itda_core.glossary import GLOSSARY
 from itda_core.jobs.compare_again import submit_comparison_again
 from itda_core.jobs.job import Job
+from itda_core.jobs.kept import KeptJobs
+from itda_core.jobs.submissions import submit_latent_comparison
 from itda_core.runs.latent_comparisons import (
     LatentComparison,
     kept_comparison,
     latent_comparisons_folder,
 )
+from itda_core.runs.run import Run
 from pages.components.cached import loaded_dictionary, loaded_run
 from pages.components.device_choice import ask_for_device, likely_device
 from pages.components.explorer import explorer
@@ -157,12 +160,11 @@ def _offer_to_compare_again(pair: RunPair, about: pd.Series) -> None:
     made = as_made(pair, about)
     label = "Compare again by strong uses"
     if made is None:
-        _show_button(pair, label, explorer().queue.submit_latent_comparison)
+        _show_button(pair, label, submit_latent_comparison)
         return
 
-    def submit(*runs_and_device) -> Job:
-        *runs, device = runs_and_device
-        return submit_comparison_again(explorer().queue, made, runs, device)
+    def submit(queue: KeptJobs, a: Run, b: Run, device: str) -> Job:
+        return submit_comparison_again(queue, made, [a, b], device)
 
     _show_button(pair, label, submit, made.likely_settings["max_tokens"])
     st.caption(literal(_what_is_replaced(made)))
@@ -206,14 +208,15 @@ def offer_comparison_of_latents(pair: RunPair) -> None:
         )
         if _say_active(pair):
             return
-        _show_button(pair, "Compare their latents", explorer().queue.submit_latent_comparison)
+        _show_button(pair, "Compare their latents", submit_latent_comparison)
     _COMPARISON.show_last_failure()
 
 
 def _show_button(
     pair: RunPair, label: str, submit: Callable[..., Job], tokens: int | None = None
 ) -> None:
-    """submit: takes both runs and the device; tokens: asked for, where not as many as ever."""
+    """submit: takes the queue, both runs and the device; tokens: asked for, where not as many as
+    ever."""
     from itda_core.jobs.measure_seconds import latent_comparison_seconds
     from itda_core.similarity.same_latents import COMPARED_TOKENS
 
@@ -226,7 +229,7 @@ def _show_button(
     where = likely_device(device).name
     seconds = latent_comparison_seconds(dictionaries, tokens or COMPARED_TOKENS, where)
     if job_button(label, seconds, type="primary", key="compare_latents"):
-        submit(*runs, device)
+        submit(explorer().queue, *runs, device)
         st.rerun()
 
 

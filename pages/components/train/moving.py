@@ -6,6 +6,7 @@ import streamlit as st
 
 from itda_core.config import ModelSpec, TrainConfig
 from itda_core.errors import InputError
+from itda_core.jobs.submissions import submit_move
 from itda_core.model.built_in import BUILT_IN
 from itda_core.runs.run import Run
 from itda_core.settings import SETTINGS
@@ -58,7 +59,7 @@ def _show_form(run: Run) -> None:
         config = None
     is_clicked = st.button("Move", type="primary", key="move_now", disabled=config is None)
     if is_clicked and config is not None:
-        explorer().queue.submit_move(run, config, *place)
+        submit_move(explorer().queue, run, config, *place)
         st.session_state[_OPEN] = None
         st.rerun()
 
