@@ -84,6 +84,10 @@ def draw_scores(run: Run) -> None:
     table = {name: np.full(n_latents, np.nan) for name in SCORE_COLUMNS}
     table |= {"latent": np.arange(n_latents), "threshold": threshold}
     table |= {name: np.zeros(n_latents) for name in ("uses", "drawn", "same_drawn")}
+    is_strong = codes["coefficient"].to_numpy() >= threshold[codes["latent"]]
+    strong = np.bincount(codes["latent"][is_strong], minlength=n_latents).astype(float)
+    table["strong"] = np.where(np.isnan(threshold), np.nan, strong)
+    table["filler"] = np.where(np.isnan(threshold), np.nan, 0.0)
     table["why"] = np.where(np.isnan(threshold), "too few uses", "").astype(object)
     about = {"run_id": run.run_id, "digest": scored_digest(run), "judged": "strong",
              "embedder": "", "seed": 0, "tokens": run.metrics["explored_tokens"],

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from itda_core.clock import now, when_written
@@ -54,6 +55,12 @@ SCORE_COLUMNS = {
     "same_high": pa.float64(),
 }
 """What `analysis.latent_scores` says of each latent; null where there is no such number"""
+_ALWAYS = ("why", "uses", "drawn", "same_drawn")
+_WITH = {
+    "threshold": ("strong", "filler"), "word_above": ("word_uses",),
+    "auroc": ("auroc_low", "auroc_high"), "same_auroc": ("same_low", "same_high"),
+}  # fmt: skip
+"""Numbers, and what each latent that has one has as well"""
 ABOUT = {
     "run_id": str, "digest": str, "judged": str, "embedder": str, "seed": int, "tokens": int,
     "seconds": float, "created": str,
@@ -111,9 +118,22 @@ def read_scores(run: Run) -> LatentScores | None:
         table = table.select(list(SCORE_COLUMNS)).cast(pa.schema(SCORE_COLUMNS))
         if table.column("latent").to_pylist() != list(range(run.metrics["atoms"])):
             raise ValueError("it is of other latents")
+        _check_is_whole(table)
         if about["digest"] != scored_digest(run):
             raise RunError(f"{path} is of other codes than the run has now. {_remedy(run)}")
     return LatentScores(about, table.replace_schema_metadata())
+
+
+def _check_is_whole(table: pa.Table) -> None:
+    """Raises ValueError where a latent lacks what pages say of it."""
+    for name in _ALWAYS:
+        if table.column(name).null_count:
+            raise ValueError(f"a latent has no {name}")
+    for name, others in _WITH.items():
+        has = table.column(name).is_valid()
+        for other in others:
+            if pc.any(pc.and_(has, table.column(other).is_null())).as_py():
+                raise ValueError(f"a latent with a {name} has no {other}")
 
 
 def thresholds_of(run: Run) -> np.ndarray | None:

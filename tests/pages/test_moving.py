@@ -12,6 +12,7 @@ from itda_core.model import loading
 from itda_core.runs.run import list_runs
 from itda_core.training.moving import move, move_config
 from pages.components.explorer import explorer
+from pages.components.train import moving
 from tests.support.app import assert_no_failure, close_explorer, newest, open_page
 from tests.support.tiny_models import save_tiny_model
 
@@ -27,7 +28,7 @@ def opened(data, other_model, monkeypatch):
     there = [{"model": str(other_model), "where": "", "description": ""}]
     monkeypatch.setattr(loading, "known_models", lambda: there)
     submitted = []
-    monkeypatch.setattr(JobQueue, "submit_move", lambda _self, *given: submitted.append(given))
+    monkeypatch.setattr(moving, "submit_move", lambda _queue, *given: submitted.append(given))
     run, page = newest(data, 1), open_page("train")
     page.button(key=f"move_{run.run_id}").click().run()
     assert_no_failure(page)

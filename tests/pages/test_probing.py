@@ -10,6 +10,7 @@ from itda_core.jobs.submissions import submit_probing
 from itda_core.runs.results import read_probing, save_probing
 from pages.components import explorer as explorer_module
 from pages.components import job_panel
+from pages.components.evaluate import probing
 from pages.components.evaluate.probing import accuracies
 from pages.components.text import literal
 from tests.support.app import assert_no_failure, button, newest, open_page
@@ -36,8 +37,8 @@ def labelled(data):
 def submitted(monkeypatch):
     """The runs whose probing is asked for, instead of starting it."""
     asked = []
-    submit = lambda self, runs, _device: asked.append([run.run_id for run in runs])  # noqa: E731
-    monkeypatch.setattr(explorer_module.JobQueue, "submit_probing", submit)
+    submit = lambda _queue, runs, _device: asked.append([run.run_id for run in runs])  # noqa: E731
+    monkeypatch.setattr(probing, "submit_probing", submit)
     return asked
 
 

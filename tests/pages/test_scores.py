@@ -15,6 +15,7 @@ from itda_core.runs.latent_scores import save_scores, scored_digest
 from itda_core.store.latent_queries import LatentQueries
 from itda_core.store.latent_search import LatentSearch
 from pages.components.histogram.histogram import histogram_data
+from pages.components.latents import score
 from pages.components.latents.found import why_found
 from pages.components.latents.score import (
     how_well_told,
@@ -249,7 +250,7 @@ def test_a_card_lists_strong_uses_until_all_are_asked_for(data):
 
 def test_a_dictionary_without_scores_offers_to_find_them(data, monkeypatch):
     run, asked = newest(data, 1), []
-    monkeypatch.setattr(JobQueue, "submit_scores", lambda _queue, runs: asked.append(runs))
+    monkeypatch.setattr(score, "submit_scores", lambda _queue, runs: asked.append(runs))
     app = open_page("latents", run=run.run_id, latent="3")
     button(app, "Find strong uses and score the latents").click().run()
     assert [one.run_id for [one] in asked] == [run.run_id]

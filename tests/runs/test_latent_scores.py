@@ -96,6 +96,18 @@ def test_a_damaged_file_says_how_to_make_it_anew(run, damage):
         read_scores(run)
 
 
+@pytest.mark.parametrize("name", ["why", "uses", "strong", "filler", "word_uses", "auroc_low"])
+def test_a_row_that_lacks_what_pages_say_of_it_is_refused(run, name):
+    path, _ = saved(run)
+    table = pq.read_table(path)
+    place = table.column_names.index(name)
+    kind = SCORE_COLUMNS[name]
+    lacking = table.set_column(place, name, pa.nulls(len(table), kind))
+    pq.write_table(lacking, path)
+    with pytest.raises(RunError, match=f"has no {name}"):
+        read_scores(run)
+
+
 def test_a_file_of_a_newer_version_asks_for_an_update(run):
     path, _ = saved(run)
     table = pq.read_table(path)

@@ -76,6 +76,7 @@ def test_strong_uses_alone_are_shown_where_there_is_a_threshold(stored, tmp_path
     table = {name: np.full(n_latents, np.nan) for name in SCORE_COLUMNS}
     table |= {"latent": np.arange(n_latents), "threshold": thresholds}
     table |= {name: np.zeros(n_latents) for name in ("uses", "drawn", "same_drawn")}
+    table["strong"] = table["filler"] = np.where(np.isnan(thresholds), np.nan, 1.0)
     table["why"] = np.where(np.isnan(thresholds), "too few uses", "").astype(object)
     about = {"run_id": run.run_id, "digest": scored_digest(run), "judged": "strong",
              "embedder": "", "seed": 0, "tokens": 9, "seconds": 1.0}  # fmt: skip

@@ -51,6 +51,7 @@ def with_scores(run, quantile=0.7):
     is_strong = uses["coefficient"].to_numpy() >= least
     strong = np.bincount(uses["latent"][is_strong], minlength=n)
     table["strong"] = np.where(threshold.isna(), np.nan, strong)
+    table["filler"] = np.where(threshold.isna(), np.nan, 0.0)
     table["why"] = np.where(threshold.isna(), "too few uses", "").astype(object)
     about = {"run_id": run.run_id, "digest": scored_digest(run), "judged": "strong",
              "embedder": "", "seed": 0, "tokens": 1, "seconds": 1.0}  # fmt: skip
