@@ -1,6 +1,6 @@
 """Many people on the Latents page at once: seconds of a click, and what it costs the server.
 
-.venv/bin/python -m benchmarks.speed.sessions [--data FOLDER --sessions 20 --seconds 60 --think 2]
+.venv/bin/python -m benchmarks.speed.sessions [--data FOLDER --sessions 20 --seconds 120]
 
 Each session is a websocket that speaks the browser's protocol, so that a click costs no browser:
 what is measured is the server.
@@ -31,6 +31,9 @@ from itda_core.store.store import Store
 from tools.browser_setup import running_app
 
 P95_SECONDS = 1.0
+THINK_SECONDS = (10.0, 2.0)
+"""Between an answer and the next click, on average: of people who look at each latent, and of
+people who leaf through them"""
 _CLICKS = {"Next": 6, "Previous": 1, "Random": 2, "Next page": 1}
 """What is clicked, by how often"""
 
@@ -178,8 +181,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="a data folder with dictionaries, else drawn")
     parser.add_argument("--codes", type=int, default=20_000_000, help="of the drawn ones, in all")
     parser.add_argument("--sessions", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--think", type=float, default=2, help="seconds between clicks")
+    parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--no-report", action="store_true", help="print the figures alone")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="itda-sessions-") as temporary:
@@ -187,21 +189,19 @@ def main() -> None:
         if options.data is None:
             for run in make_runs(data / "runs", 10, options.codes // 10 // L0):
                 draw_scores(run)
-        rows = [
-            measure(data, options.sessions, options.seconds, think)
-            for think in (options.think, 0.0)
-        ]
+        rows = [measure(data, options.sessions, options.seconds, think) for think in THINK_SECONDS]
     report = Report(
         "sessions",
         "Many sessions",
         "Sessions on the Latents page that click Next, Previous, Random and Next page, each on its "
-        "own, by the browser's protocol; 0 seconds between clicks: each clicks as soon as it has "
-        "the answer.",
+        "own, by the browser's protocol, so many seconds after each answer, on average.",
     )
     report.table("Clicks on Latents", rows)
-    worst = rows[0]["95th percentile, s"]
-    what = f"a click on Latents, {options.sessions} sessions at once, 95th percentile"
-    report.target(what, f"≤ {P95_SECONDS:g} s", f"{worst:.2f} s", worst <= P95_SECONDS)
+    for row in rows:
+        worst, think = row["95th percentile, s"], row["seconds between clicks"]
+        what = f"a click on Latents, 95th percentile of {options.sessions} sessions that click "
+        what += f"every {think:g} s"
+        report.target(what, f"≤ {P95_SECONDS:g} s", f"{worst:.2f} s", worst <= P95_SECONDS)
     if not options.no_report:
         report.save()
 

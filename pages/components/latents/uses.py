@@ -228,10 +228,7 @@ def _show_uses(
     """beside: every use in their prompts; key: of the card; part: sets its lists of uses apart."""
     if uses.empty:
         return
-    by_prompt = {
-        prompt_id: (rows["position"].to_numpy(), rows["coefficient"].to_numpy())
-        for prompt_id, rows in beside.groupby("prompt_id")
-    }
+    by_prompt = _by_prompt(beside)
     rows = [
         use_row(use, by_prompt.get(use.prompt_id), latent.strongest, is_page)
         for use in uses.itertuples()
@@ -241,6 +238,15 @@ def _show_uses(
         use = uses.iloc[opened]
         where = {"prompt": use.prompt_id, "token": str(use.position)}
         st.switch_page("pages/decompose.py", query_params={"run": run.run_id, **where})
+
+
+def _by_prompt(beside: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Positions and coefficients of the uses in each prompt. beside: in the order of the prompts;
+    pandas would take longer to group them than the database does to find them."""
+    prompts = beside["prompt_id"].to_numpy(object)
+    first = np.flatnonzero(np.append(True, prompts[1:] != prompts[:-1])[: len(prompts)])
+    columns = [np.split(beside[name].to_numpy(), first[1:]) for name in ("position", "coefficient")]
+    return dict(zip(prompts[first], zip(*columns, strict=True), strict=True)) if len(first) else {}
 
 
 def use_row(
