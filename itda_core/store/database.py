@@ -28,7 +28,7 @@ SCHEMA_VERSION = 11
 FILE_NAME = "explorer.duckdb"
 _KNOWN_ANSWERS = 1_024
 """That are remembered: a page asks for about twelve, and twenty people should not take each other's
-away. Each has some 60 KB at most."""
+away. Most have some 60 KB or less."""
 CLOSES = """"end" > "start" AND (unicode(right(token, 1)) < 128 OR ends[position + 2] <> "end")"""
 """Whether a token is the last one of its last character, so that with it the text has been read up
 to its end: characters of ASCII are never cut in pieces, others where the next token has the same
