@@ -178,12 +178,12 @@ class JobQueue(KeptJobs):
                     self._finish(job, code)
             waiting, under_way = self._waiting(), [self._work(job) for job in running]
             self._start_on_clusters([job for job in waiting if job.ray], under_way)
+            asked = {job.job_id for job in queued}  # what has come since waits for the next look
+            ready = [job for job in waiting if job.job_id in asked]
             if places is not None:
-                asked = {job.job_id for job in queued}
-                ready = [job for job in waiting if job.job_id in asked]
                 self._start_waiting(ready, running, under_way, places, memory.get)
             elif all(job.ray for job in running):  # what runs may be on any device; what names one
-                free = [job for job in waiting if _takes_what_comes(job)]  # waits for it
+                free = [job for job in ready if _takes_what_comes(job)]  # waits for it
                 self._start_waiting(free, running, under_way, Places(), free_bytes)
             return bool(running or waiting)
 

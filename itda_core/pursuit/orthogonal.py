@@ -154,4 +154,5 @@ PURSUITS = {
 def compile_pursuit(name: str) -> None:
     """Have what a pursuit runs on a CPU compiled, half a minute the first time on a machine, and
     read from the disk after that; else the first tokens would wait for it."""
-    PURSUITS[name](torch.ones(4, 4), torch.eye(4), l0=2)
+    activations, atoms = torch.ones(4, 4, dtype=torch.float32), torch.eye(4, dtype=torch.float32)
+    PURSUITS[name](activations, atoms, l0=2)

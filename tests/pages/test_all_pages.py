@@ -221,6 +221,7 @@ def test_a_search_lists_just_the_latents_with_that_text_near_their_source(data):
 def test_a_search_without_a_match_says_what_to_change(data):
     app = open_page("latents")
     app.text_input(key="search").set_value("<b>qqq*zzz</b>").run()
+    app.toggle(key="as_text").set_value(True).run()
     assert "Try a shorter word" in app.info[0].value
 
 
@@ -519,7 +520,7 @@ def test_train_says_what_is_wrong_with_a_setting_and_does_not_start(empty):
 
 def test_what_was_typed_stays_while_another_field_is_wrong(empty, monkeypatch):
     models = [{"model": "/no/such/model"}]  # whose number of layers is not known
-    monkeypatch.setattr("itda_core.model.loading.known_models", lambda: models)
+    monkeypatch.setattr("pages.components.train.fields.known_models", lambda: models)
     app = open_page("train")
     app.text_input(key="train_max_tokens").set_value("2000").run()
     app.text_input(key="layers_text").set_value("first").run()
@@ -536,8 +537,8 @@ def test_what_was_typed_outlasts_a_page_that_could_not_be_shown(empty, monkeypat
     app = open_page("train")
     app.text_input(key="train_max_tokens").set_value("2000").run()
     with monkeypatch.context() as patched:
-        patched.setattr("itda_core.model.loading.known_models", fail)
-        patched.setattr("itda_core.model.loading.model_shape", fail)
+        patched.setattr("pages.components.train.fields.known_models", fail)
+        patched.setattr("pages.components.train.fields.model_shape", fail)
         app.run()
         assert "could not be shown" in app.error[0].value
     app.run()

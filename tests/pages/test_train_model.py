@@ -2,8 +2,8 @@
 
 import pytest
 
-from itda_core.model import loading
 from pages.components import explorer as explorer_module
+from pages.components.train import fields
 from tests.support.app import close_explorer, open_page
 from tests.support.tiny_models import save_tiny_model
 from tools.model_types.listing import find_types
@@ -18,7 +18,7 @@ def train(data_folder, monkeypatch):
     def choose(folder):
         names = ["minilm-l6", str(folder)]
         known = [{"model": name, "where": "hub cache", "description": ""} for name in names]
-        monkeypatch.setattr(loading, "known_models", lambda: known)
+        monkeypatch.setattr(fields, "known_models", lambda: known)
         app = open_page("train")
         app.selectbox(key="dtype").set_value("float32")
         app.selectbox(key="model").set_value(str(folder))

@@ -5,10 +5,9 @@ from transformers import AutoTokenizer
 
 from itda_core.config import ModelSpec
 from itda_core.model import built_in
-from itda_core.model import loading as loading_module
 from pages.components import explorer as explorer_module
+from pages.components.train import fields, upload_tokens
 from pages.components.train import needs as needs_module
-from pages.components.train import upload_tokens
 from tests.support.app import open_page
 
 TEXTS = [(f"Text {number} of war and peace. " * (1 + number)).strip() for number in range(40)]
@@ -16,7 +15,7 @@ TEXTS = [(f"Text {number} of war and peace. " * (1 + number)).strip() for number
 
 def test_an_upload_says_how_many_tokens_it_has(data, tiny_model_folder, monkeypatch):
     asked, folder = [], str(tiny_model_folder)
-    monkeypatch.setattr(loading_module, "known_models", lambda: [{"model": folder}])
+    monkeypatch.setattr(fields, "known_models", lambda: [{"model": folder}])
     monkeypatch.setattr(
         needs_module, "likely_estimate", lambda _queue, config, *_about: asked.append(config)
     )
@@ -43,7 +42,7 @@ def test_an_upload_with_fewer_tokens_than_atoms_starts_nothing(
     folder = str(tiny_model_folder)
     if not is_here:
         monkeypatch.setattr(upload_tokens, "weights_folder", lambda _model: None)
-    monkeypatch.setattr(loading_module, "known_models", lambda: [{"model": folder}])
+    monkeypatch.setattr(fields, "known_models", lambda: [{"model": folder}])
     app = open_page("train")
     app.session_state["model"] = folder
     app.session_state["corpus_kind"] = "Upload"
