@@ -5,6 +5,7 @@ from transformers import AutoTokenizer
 
 from itda_core.config import ModelSpec
 from itda_core.model import built_in
+from itda_core.model.loading import weights_folder
 from pages.components import explorer as explorer_module
 from pages.components.train import fields, upload_tokens
 from pages.components.train import needs as needs_module
@@ -66,12 +67,12 @@ def test_an_upload_with_fewer_tokens_than_atoms_starts_nothing(
 def test_the_files_of_a_built_in_model_are_found_where_they_lie(tmp_path, monkeypatch):
     """A package's GGUF file once it is unpacked, so that a training's upload is counted then."""
     monkeypatch.setenv("ITDA_DATA", str(tmp_path))
-    assert loading_module.weights_folder(ModelSpec("tiny-6x128-0")).name == "tiny-6x128-0"
+    assert weights_folder(ModelSpec("tiny-6x128-0")).name == "tiny-6x128-0"
     package = tmp_path / "package.gguf"
     package.touch()
     monkeypatch.setattr(built_in, "_place", lambda _model: package)
-    assert loading_module.weights_folder(ModelSpec("smollm2-135m")) is None
+    assert weights_folder(ModelSpec("smollm2-135m")) is None
     version = built_in.BUILT_IN["smollm2-135m"].version
     unpacked = tmp_path / "cache" / "models" / f"smollm2-135m-{version}"
     unpacked.mkdir(parents=True)
-    assert loading_module.weights_folder(ModelSpec("smollm2-135m")) == unpacked
+    assert weights_folder(ModelSpec("smollm2-135m")) == unpacked
