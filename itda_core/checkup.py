@@ -9,7 +9,7 @@ from pathlib import Path
 
 from itda_core.errors import ItdaError, StoreInUseError, StoreOutdatedError, first_line
 from itda_core.files import why_unreadable
-from itda_core.jobs.queue import listed_jobs
+from itda_core.jobs.kept import listed_jobs
 from itda_core.leftovers import leftovers, leftovers_of_data
 from itda_core.runs.checks import by_digests, check_run, foreign_files, seal_run
 from itda_core.runs.comparisons import comparisons_folder, read_comparisons

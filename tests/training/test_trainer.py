@@ -225,7 +225,14 @@ def test_the_fvu_is_that_of_the_held_out_prompts(config, runs, tiny_model):
 def test_progress_runs_to_the_end_and_names_the_runs(config, tmp_path):
     steps = trained(dataclasses.replace(config, max_atoms=700), tmp_path)
     stages = [stage for stage, _ in itertools.groupby(step.stage for step in steps)]
-    assert stages == ["loading", "reading", "training", *3 * ["choosing", "encoding"], "done"]
+    assert stages == [
+        "loading",
+        "reading",
+        "compiling",
+        "training",
+        *3 * ["choosing", "encoding"],
+        "done",
+    ]
     fractions = [step.fraction for step in steps]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
