@@ -20,7 +20,12 @@ from typing import Any
 
 from itda_core import clock
 from itda_core.errors import InputError
-from itda_core.files import append_whole, disk_errors_as_sentences
+from itda_core.files import (
+    append_whole,
+    disk_errors_as_sentences,
+    read_foreign,
+    why_unreadable,
+)
 from itda_core.runs.label_checks import (
     LONGEST_ID,
     LONGEST_LABEL,
@@ -35,6 +40,8 @@ from itda_core.runs.label_checks import (
 )
 
 LABELS_FILE = "labels.jsonl"
+_MOST_BYTES = 2**30
+"""Of the file: millions of changes"""
 FIELDS = ("label", "note", "bookmarked", "lists", "alone")
 """What people write of a latent"""
 _SOURCE = ("run_id", "latent", "prompt_id", "position")
@@ -180,8 +187,14 @@ def read_changes(content: bytes) -> tuple[list[Change], list[BadLine]]:
 
 def read_labels_file(file: Path) -> tuple[list[Change], list[BadLine]]:
     """`read_changes` of a file; nothing where there is none. Raises OSError where it can't be
-    read."""
-    return read_changes(file.read_bytes() if file.exists() else b"")
+    read, RunError where it is no file, or mostly holes: a pipe would be waited for."""
+    if not file.exists():
+        return [], []
+    try:
+        return read_changes(read_foreign(file, _MOST_BYTES))
+    except ValueError as error:
+        remedy = "Move it away: labels that the database has are written back."
+        raise why_unreadable(file, error, remedy) from error
 
 
 def newest_fields(changes: Iterable[Change]) -> dict[tuple, dict[str, tuple[str, Any]]]:

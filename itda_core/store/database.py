@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from itda_core.errors import StoreError, StoreNotOursError, StoreOutdatedError
-from itda_core.files import disk_errors_as_sentences
+from itda_core.files import check_foreign, disk_errors_as_sentences
 from itda_core.store.gate import Gate
 from itda_core.store.namesake_tables import NAMESAKE_TABLES, OF_STRONG_USES
 from itda_core.store.score_tables import SCORE_TABLES
@@ -296,8 +296,21 @@ def connect(path: Path | str, read_only: bool = False) -> duckdb.DuckDBPyConnect
         folder = Path(path).parent
         with disk_errors_as_sentences(folder):
             folder.mkdir(parents=True, exist_ok=True)
+        _check_is_file(Path(path))
     try:
         # A table that is missing must not be a variable that happens to have its name.
         return duckdb.connect(str(path), read_only, config={"python_enable_replacements": False})
     except duckdb.Error as error:
         raise why_not_opened(path, str(error)) from error
+
+
+def _check_is_file(path: Path) -> None:
+    """Raises StoreDamagedError where something else has the database's name: DuckDB would wait for
+    a pipe."""
+    try:
+        if path.exists():
+            check_foreign(path)
+    except ValueError as error:
+        raise why_damaged(path, error) from error
+    except OSError as error:
+        raise why_not_opened(path, error.strerror or str(error)) from error

@@ -18,7 +18,7 @@ from itda_core.runs.latent_comparisons import latent_comparisons_folder
 from itda_core.runs.latent_scores import SCORES_FILE
 from itda_core.runs.results import EVALUATION_FILE, read_evaluation
 from itda_core.runs.run import DAMAGED, RUN_FILES, Run, read_run
-from itda_core.store.database import CLOSES
+from itda_core.store.database import CLOSES, Database
 from itda_core.tables import read_table
 
 _MEASURES = (
@@ -35,6 +35,8 @@ _MEASURES = (
     "cross_entropy",
 )
 """Columns of `evaluations` that each row of an evaluation gives, where it knows them"""
+_OF_ONE_TRAINING = ("atoms", "tokens", "explored_tokens", "fvu", "explored_fvu", "seconds")
+"""What metrics.json says that tells a training from another one, with the time that it took"""
 _OPEN = dict.fromkeys(("offset", "pursuit", "budget"))
 """Columns of `runs` that say how atoms are used; an autoencoder has an encoder instead."""
 _TABLES = {
@@ -63,6 +65,22 @@ def insert_run(cursor: duckdb.DuckDBPyConnection, run: Run) -> bool:
     _insert_codes(cursor, number, run.directory)
     _tell_roots(cursor)
     return True
+
+
+def is_as_taken_in(database: Database, run: Run) -> bool:
+    """Whether a run that is in the database is still the one that was taken in: another may have
+    taken its place under its id, trained anew or copied from another machine."""
+    told = {name: run.about[name] for name in ("training_id", "layer", "d_model")}
+    told |= {name: run.metrics[name] for name in _OF_ONE_TRAINING}
+    equal = " AND ".join(f'"{name}" IS NOT DISTINCT FROM ?' for name in told)
+    asked = f"""SELECT 1 FROM runs WHERE run_id = ? AND created = try_cast(? AS TIMESTAMPTZ)
+        AND {equal}"""
+    try:
+        return len(database.query(asked, run.run_id, run.about["created"], *told.values())) > 0
+    except (duckdb.Error, ArithmeticError, TypeError, ValueError) as error:
+        if _is_of_the_database(error):
+            raise
+        return False  # it says what the database can't hold, and so never was in it
 
 
 def insert_evaluation(cursor: duckdb.DuckDBPyConnection, run: Run) -> bool:

@@ -29,6 +29,7 @@ from itda_core.store.importer import (
     insert_comparisons,
     insert_evaluation,
     insert_run,
+    is_as_taken_in,
     label_files,
     latent_comparison_files,
     stamp,
@@ -177,7 +178,9 @@ class Index:
         return dict(zip(table["run_id"], table["directory"], strict=True))
 
     def _forget_gone(self, listed: list[Run]) -> None:
-        """Forget the runs whose directory is gone, and note where others were moved."""
+        """Forget the runs whose directory is gone or has another run of the same id now, and note
+        where others were moved."""
+        self._forget_replaced(listed)
         listed_at = {run.run_id: str(run.directory.resolve()) for run in listed}
         for run_id, directory in self._directories().items():
             if run_id not in listed_at and not Path(directory).exists():
@@ -186,6 +189,14 @@ class Index:
                 update = "UPDATE runs SET directory = ? WHERE run_id = ?"
                 with self._database.transaction() as cursor:
                     cursor.execute(update, [listed_at[run_id], run_id])
+
+    def _forget_replaced(self, listed: list[Run]) -> None:
+        """What the database says of them is of a dictionary that is gone: they are taken in anew,
+        or named where they can't be."""
+        known = self._directories()
+        for run in listed:
+            if run.run_id in known and not is_as_taken_in(self._database, run):
+                self.forget_run(run.run_id)
 
     def _import_all(self, listed: list[Run], taken: list[str]) -> list[ItdaError]:
         """Import what is new of `listed`, whose ids are added to `taken`; why some is not."""

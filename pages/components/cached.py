@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from itda_core.model.model import Model
 
 _UNTIL_DRAWN_SECONDS = 1.0
+_OF_ONE_RUN = ("config.json", "metrics.json", "dictionary.safetensors")
 
 
 @st.cache_resource(max_entries=2, show_spinner="Loading the model (only once) …")
@@ -29,29 +30,47 @@ def loaded_model(spec: ModelSpec) -> "Model":
     return load_model(spec)
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
 def loaded_dictionary(directory: str) -> "Dictionary":
-    """A run's dictionary that stays in memory."""
+    """A run's dictionary that stays in memory while it is the one that is there."""
+    return _dictionary(directory, _written(directory))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _dictionary(directory: str, written: tuple | None) -> "Dictionary":  # noqa: ARG001 as a key alone
     from itda_core.dictionary.dictionary import Dictionary
 
     return Dictionary.load(directory)
 
 
-@st.cache_resource(max_entries=256, show_spinner=False)
 def loaded_run(directory: str) -> Run:
+    """A run as its directory describes it now."""
+    return _run(directory, _written(directory))
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _run(directory: str, written: tuple | None) -> Run:  # noqa: ARG001 as a key alone
     return read_run(Path(directory))
+
+
+def _written(directory: str) -> tuple[tuple[int, int, int], ...] | None:
+    """Tells one run from another that took its place under its id; None where there is none."""
+    try:
+        files = [(Path(directory) / name).stat() for name in _OF_ONE_RUN]
+    except OSError:
+        return None
+    return tuple((file.st_ino, file.st_size, file.st_mtime_ns) for file in files)
 
 
 def model_and_dictionary(directory: str) -> tuple["Model", "Dictionary"]:
     """A run's model, and its dictionary on the model's device."""
     model = loaded_model(loaded_run(directory).config.model)
-    return model, _dictionary_on(directory, str(model.device))
+    return model, _dictionary_on(directory, _written(directory), str(model.device))
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
-def _dictionary_on(directory: str, device: str) -> "Dictionary":
+def _dictionary_on(directory: str, written: tuple | None, device: str) -> "Dictionary":
     """The two used last are kept there, beside their models."""
-    return loaded_dictionary(directory).to(device)
+    return _dictionary(directory, written).to(device)
 
 
 @st.cache_resource(show_spinner=False)

@@ -7,10 +7,12 @@ import shutil
 import pandas as pd
 import pytest
 
-from itda_core.errors import RunError
+from itda_core.errors import RunError, StoreDamagedError
 from itda_core.runs.comparisons import comparisons_folder, save_comparisons
+from itda_core.runs.labels import Change, Label, add_changes, labels_file
 from itda_core.runs.results import EVALUATION_FILE
 from itda_core.runs.run import list_runs, survey
+from itda_core.sealed import seal
 from itda_core.store.database import Database
 from itda_core.store.index import Index
 from itda_core.store.rebuilding import rebuild
@@ -156,3 +158,58 @@ def test_a_comparison_that_lacks_something_costs_no_other(folder, column, with_w
     assert len(found) == len(list_runs(folder))
     assert "x" in database.query("SELECT a FROM comparisons")["a"].tolist()
     database.close()
+
+
+def test_a_run_of_another_training_under_the_same_id_takes_the_place_of_the_old_one(
+    folder, tmp_path
+):
+    run, other = list_runs(folder)[:2]
+    database = Database(tmp_path / "explorer.duckdb")
+    index = Index(database)
+    index.import_new(folder)
+
+    def known(which):
+        rows = database.query(
+            """SELECT seconds, (SELECT sum(coefficient) FROM codes WHERE codes.run = runs.run)
+            AS codes FROM runs WHERE run_id = ?""",
+            which.run_id,
+        )
+        return rows.iloc[0].tolist()
+
+    before, beside = known(run), known(other)
+    codes = pd.read_parquet(run.directory / "codes.parquet")
+    codes["coefficient"] *= 2
+    written_anew = tmp_path / run.run_id
+    shutil.copytree(run.directory, written_anew)
+    codes.to_parquet(written_anew / "codes.parquet")
+    metrics = {**run.metrics, "seconds": run.metrics["seconds"] + 1}
+    (written_anew / "metrics.json").write_text(json.dumps(metrics))
+    (written_anew / "digests.json").unlink()
+    seal(written_anew)
+    shutil.rmtree(run.directory)
+    written_anew.rename(run.directory)
+
+    assert index.import_new(folder) == [run.run_id]
+    assert known(run) == pytest.approx([before[0] + 1, 2 * before[1]])
+    assert known(other) == beside
+    assert Index(database).import_new(folder) == []
+
+
+def test_a_pipe_in_place_of_the_labels_or_the_database_is_named_and_not_waited_for(folder):
+    data = folder.parent
+    os.mkfifo(data / "labels.jsonl")
+    found, said = imported(folder)
+    assert len(found) == len(list_runs(folder))
+    assert "labels.jsonl is a pipe and not a file" in said
+    with pytest.raises(RunError, match="a pipe and not a file"):
+        add_changes(labels_file(folder), [Change(Label("run", 0, "prompt", 0, label="lost?"))])
+    os.mkfifo(data / "explorer.duckdb")
+    with pytest.raises(StoreDamagedError, match="a pipe and not a file"):
+        Database(data / "explorer.duckdb")
+
+
+def test_labels_that_are_mostly_a_hole_are_named_and_not_read(folder):
+    file = labels_file(folder)
+    file.touch()
+    os.truncate(file, 2**40)
+    assert "labels.jsonl has 1,099,511,627,776 bytes" in imported(folder)[1]
