@@ -4,6 +4,7 @@ DuckDB locks the whole file to one process, so the app owns it: one connection, 
 each call.
 """
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
@@ -22,10 +23,18 @@ from itda_core.store.gate import Gate
 from itda_core.store.namesake_tables import NAMESAKE_TABLES, OF_STRONG_USES
 from itda_core.store.score_tables import SCORE_TABLES
 from itda_core.store.strong_tables import STRONG_OF_ALL_RUNS, STRONG_TABLES
-from itda_core.store.trouble import of_the_file, why_damaged, why_newer, why_not_opened
+from itda_core.store.trouble import (
+    of_the_file,
+    why_damaged,
+    why_newer,
+    why_no_name,
+    why_not_opened,
+)
 
 SCHEMA_VERSION = 11
 FILE_NAME = "explorer.duckdb"
+_SIGNS_OF_DUCKDB = "?" if os.name == "nt" else "?\\"
+"""For DuckDB the name of a file ends before a question mark, and a backslash is a slash"""
 _KNOWN_ANSWERS = 1_024
 """That are remembered: a page asks for about twelve, and twenty people should not take each other's
 away. Most have some 60 KB or less."""
@@ -293,6 +302,8 @@ def check_not_taken(path: Path) -> None:
 def connect(path: Path | str, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     """Raises StoreError where the file can't be opened."""
     if path != ":memory:":
+        if any(sign in str(path) for sign in _SIGNS_OF_DUCKDB):
+            raise why_no_name(path)
         folder = Path(path).parent
         with disk_errors_as_sentences(folder):
             folder.mkdir(parents=True, exist_ok=True)

@@ -50,6 +50,9 @@ _MADE_AGAIN = {
     SCORES_FILE: ("scores", "Score it again: python -m itda_core score {}"),
 }
 """What is in a file that is added to a run, and what makes it again"""
+_READ = "read_parquet({}, hive_partitioning = false)"
+"""A table of a run with the columns that it has, and none that DuckDB finds in the names of folders
+such as step=1000"""
 
 
 def insert_run(cursor: duckdb.DuckDBPyConnection, run: Run) -> bool:
@@ -310,17 +313,17 @@ def _insert(cursor: duckdb.DuckDBPyConnection, table: str, values: dict[str, Any
 
 
 def _insert_prompts(cursor: duckdb.DuckDBPyConnection, number: int, directory: Path) -> None:
-    path = str(directory / "prompts.parquet")
+    path = _literally(directory / "prompts.parquet")
     cursor.execute(
-        """INSERT INTO prompts
+        f"""INSERT INTO prompts
         SELECT (SELECT coalesce(max(prompt), 0) FROM prompts) + row_number() OVER (), prompt_id,
             text, title
-        FROM read_parquet(?) WHERE prompt_id NOT IN (SELECT prompt_id FROM prompts)""",
+        FROM {_READ.format("?")} WHERE prompt_id NOT IN (SELECT prompt_id FROM prompts)""",
         [path],
     )
     cursor.execute(
-        """INSERT INTO run_prompts SELECT ?, prompt, explored, starts, ends
-        FROM read_parquet(?) JOIN prompts USING (prompt_id)""",
+        f"""INSERT INTO run_prompts SELECT ?, prompt, explored, starts, ends
+        FROM {_READ.format("?")} JOIN prompts USING (prompt_id)""",
         [number, path],
     )
 
@@ -328,11 +331,12 @@ def _insert_prompts(cursor: duckdb.DuckDBPyConnection, number: int, directory: P
 def _insert_codes(cursor: duckdb.DuckDBPyConnection, number: int, directory: Path) -> None:
     """Codes sorted by latent, so that a latent's uses lie together, then the latents."""
     cursor.execute(
-        """INSERT INTO codes SELECT ?, latent, prompt, position, step, coefficient
-        FROM read_parquet(?) JOIN prompts USING (prompt_id) ORDER BY latent, prompt, position""",
-        [number, str(directory / "codes.parquet")],
+        f"""INSERT INTO codes SELECT ?, latent, prompt, position, step, coefficient
+        FROM {_READ.format("?")} JOIN prompts USING (prompt_id)
+        ORDER BY latent, prompt, position""",
+        [number, _literally(directory / "codes.parquet")],
     )
-    path = str(directory / "sources.parquet")
+    path = _literally(directory / "sources.parquet")
     named = "SELECT 1 FROM parquet_schema(?) WHERE name = 'origin'"
     is_moved = cursor.execute(named, [path]).fetchone() is not None
     origin = "s.origin" if is_moved else "s.latent"
@@ -345,8 +349,14 @@ def _insert_codes(cursor: duckdb.DuckDBPyConnection, number: int, directory: Pat
             GROUP BY latent)
         SELECT $run, s.latent, prompts.prompt, s.position, s."start", s."end", s.token,
             coalesce(u.tokens, 0), coalesce(u.strongest, 0), {CLOSES}, {origin}
-        FROM read_parquet($path) s JOIN prompts USING (prompt_id) LEFT JOIN uses u USING (latent)
+        FROM {_READ.format("$path")} s JOIN prompts USING (prompt_id)
+        LEFT JOIN uses u USING (latent)
         LEFT JOIN run_prompts rp ON rp.run = $run AND rp.prompt = prompts.prompt
         ORDER BY s.latent""",
         {"run": number, "path": path},
     )
+
+
+def _literally(path: Path) -> str:
+    """A path as DuckDB reads it, for which a[1] is a pattern and stands for a1."""
+    return re.sub(r"[*?\[]", r"[\g<0>]", str(path))

@@ -69,6 +69,14 @@ def why_newer(path: Path | str, version: int, known: int) -> StoreError:
     )
 
 
+def why_no_name(path: Path | str) -> StoreError:
+    """Of a path that DuckDB takes for another one."""
+    return StoreOutOfReachError(
+        f"{path} can't be opened: a database can't lie in a folder whose name has a question mark "
+        "or a backslash. Rename that folder, or set ITDA_DATA to another one."
+    )
+
+
 def why_damaged(path: Path | str, error: Exception) -> StoreError:
     """Any error of a file that holds what it should not."""
     return StoreDamagedError(f"{path} is damaged ({first_line(error)}). {REBUILD}")

@@ -1,0 +1,45 @@
+"""A data folder may have almost any name: DuckDB has a use of its own for some signs in a path."""
+
+import shutil
+
+import pandas as pd
+import pytest
+
+from itda_core.errors import StoreOutOfReachError
+from itda_core.store.store import Store
+from tests.support.store_contents import contents
+
+FOLDERS = {
+    "runs [1]": "runs 1", "a*": "abc", "q?": "qq", "[!a]": "b", "**": "any", "b\\c": "b/c",
+    "step=1000": "", "latent=0": "", "it's \"so\"": "", "x\ny": "",
+}  # fmt: skip
+"""Odd names, each with another folder that it would stand for as a pattern"""
+
+
+@pytest.mark.parametrize(("name", "other"), FOLDERS.items())
+def test_runs_hold_what_their_files_hold_in_whatever_folder(runs_folder, tmp_path, name, other):
+    runs = tmp_path / name / "runs"
+    shutil.copytree(runs_folder, runs)
+    if other:
+        for file in shutil.copytree(runs_folder, tmp_path / other / "runs").glob("*/codes.parquet"):
+            codes = pd.read_parquet(file)
+            codes.assign(coefficient=codes["coefficient"] / 2).to_parquet(file)
+    found = []
+    for folder in (runs, runs_folder):
+        store = Store()
+        store.import_new(folder)
+        found.append(contents(store))
+        store.close()
+    codes = [pd.read_parquet(file) for file in runs_folder.glob("*/codes.parquet")]
+    assert len(found[0]["codes"]) == sum(map(len, codes))
+    for table in ("codes", "latents", "run_prompts", "prompts"):
+        pd.testing.assert_frame_equal(found[0][table], found[1][table])
+
+
+@pytest.mark.parametrize("name", ["why?", "b\\c"])
+def test_a_database_whose_folder_stands_for_another_is_refused_and_not_called_damaged(
+    tmp_path, name
+):
+    with pytest.raises(StoreOutOfReachError, match="question mark"):
+        Store(tmp_path / name / "explorer.duckdb")
+    assert not list(tmp_path.iterdir())
