@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock
 
 from itda_core.digests import digest
+from itda_core.errors import RunError
 from itda_core.files import json_bytes, open_foreign, read_json, write_atomically
 
 DIGESTS_FILE = "digests.json"
@@ -58,7 +59,9 @@ def sealed_names(folder: Path) -> list[str]:
 
 def write_sealed(path: Path, content: bytes, begin: bool = False) -> None:
     """Write a file atomically, and its digest where its folder has any. begin: also where it has
-    none yet."""
+    none yet. Raises RunError where the folder is gone, as of a run that was deleted meanwhile."""
+    if not path.parent.is_dir():  # which the lock would make anew
+        raise RunError(f"{path.parent} is gone: {path.name} could not be kept.")
     with FileLock(path.with_name(_LOCK)):
         try:
             kept = _read(path.parent) if is_sealed(path.parent) else None

@@ -33,9 +33,7 @@ class ClusterCapture:
         """Goes on from the parts that are there, once `take_up` has told them."""
         self.context, self._pool = context, pool
         config, width = context.config, context.model.d_model
-        self.layers = [
-            layer for layer in config.layers if not context.run_directory(layer).exists()
-        ]
+        self.layers = [layer for layer in config.layers if not context.is_written(layer)]
         self.kept = KeptRows(context.plan, config, width)
         self.held_out = held_out_plan(context)
         self._parts = {

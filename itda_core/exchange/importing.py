@@ -158,7 +158,7 @@ class ImportedRun:
         dictionary, facts: give what to write, once all is read; look: is shown the activations of
         each window, with the number of the first of them.
         """
-        if not self.context.run_directory(self.layer).exists():
+        if not self.context.is_written(self.layer):
             started = time.monotonic()
             with self._workspace() as explored:
                 rows = 0

@@ -203,6 +203,20 @@ def read_run(directory: Path) -> Run:
         raise RunError(f"{directory} is damaged ({first_line(error)}). {DAMAGED}") from error
 
 
+def is_run(directory: Path) -> bool:
+    """Whether a run is there. Raises RunError where what is there is none that can be used, since
+    one that is written under its name would be lost."""
+    if not os.path.lexists(directory):
+        return False
+    try:
+        read_run(directory)
+    except RunError as error:
+        raise RunError(
+            f"{error} No run can be written under its name until that is mended or moved away."
+        ) from error
+    return True
+
+
 def _why_not_read(directory: Path, error: OSError) -> RunError:
     return RunError(
         f"{directory} can't be read ({error.strerror or error}). What is in it is left as it is: "

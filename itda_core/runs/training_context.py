@@ -15,6 +15,7 @@ from itda_core.corpus.corpus import Corpus
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.dictionary.moving import MovedSources
 from itda_core.runs.rows import DeviceRows, RowFile, RowRoom
+from itda_core.runs.run import is_run
 from itda_core.runs.workspace import Workspace
 
 
@@ -55,6 +56,10 @@ class TrainingContext:
     def run_directory(self, layer: int) -> Path:
         """Where the run of a layer is, once it is written."""
         return self.workspace.runs / self.run_id(layer)
+
+    def is_written(self, layer: int) -> bool:
+        """Whether it is. Raises RunError where something else has its name."""
+        return is_run(self.run_directory(layer))
 
     def dictionary(self, layer: int, sources: list[tuple], **fields: Any) -> Dictionary:
         """A dictionary of a layer. sources: (prompt_id, position, start, end, token, word) of each

@@ -61,7 +61,7 @@ class RunWriter:
     ) -> Iterator[None]:
         """The same, coming back now and then; closed there, it leaves nothing of the run."""
         directory = self._context.run_directory(layer)
-        if directory.exists():
+        if self._context.is_written(layer):
             return
         with new_run(directory.parent, directory.name) as folder:
             dictionary = dictionary.to(self._context.device)

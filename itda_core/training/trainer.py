@@ -25,7 +25,7 @@ from itda_core.files import disk_errors_as_sentences
 from itda_core.model.loading import load_model
 from itda_core.progress import Progress
 from itda_core.pursuit.orthogonal import compile_pursuit
-from itda_core.runs.run import Run, list_runs, read_run
+from itda_core.runs.run import Run, is_run, list_runs, read_run
 from itda_core.runs.training_context import TrainingContext
 from itda_core.runs.workspace import Workspace, interrupted_trainings, lost_trainings
 from itda_core.selection.builders import Builder
@@ -118,7 +118,8 @@ def train_from(
     config = replace(config, corpus=corpus.spec or config.corpus)
     workspace = Workspace(runs, _training_id(config, model, corpus, expected_id))
     names = [run_id(workspace.training_id, layer) for layer in config.layers]
-    if all((runs / name).exists() for name in names):
+    written = [is_run(runs / name) for name in names]
+    if all(written):
         workspace.remove()
         known = {"finished": names, "notes": [*corpus.notes, *_notes_of(runs / names[0])]}
         yield Progress("done", workspace.training_id, fraction=1.0, **known)
@@ -174,7 +175,7 @@ def written(
     """The runs of the layers, one after another."""
     pools = _Pools(context)
     for layer in context.config.layers:
-        if not context.run_directory(layer).exists():  # written before an interruption
+        if not context.is_written(layer):  # as before an interruption
             started = time.monotonic()
             yield report.layer(layer)
             builder = capture.builders[layer]
@@ -309,7 +310,7 @@ def _check_enough_tokens(plan: Plan, config: TrainConfig) -> None:
 def check_all_written(context: TrainingContext, capture: Captured) -> None:
     """A layer without an atom is an error; the others are written all the same."""
     layers = context.config.layers
-    empty = [layer for layer in layers if not context.run_directory(layer).exists()]
+    empty = [layer for layer in layers if not context.is_written(layer)]
     if empty:
         context.workspace.remove()
         raise ItdaError(" ".join(_why_empty(context, capture, layer) for layer in empty))

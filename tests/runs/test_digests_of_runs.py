@@ -15,7 +15,7 @@ from itda_core.exchange.export import export_files
 from itda_core.runs.checks import by_content, by_digests, check_run, foreign_files, seal_run
 from itda_core.runs.comparisons import comparisons_folder, read_comparisons, save_comparisons
 from itda_core.runs.results import EVALUATION_FILE, read_evaluation, save_evaluation
-from itda_core.runs.run import ALL_FILES, RUN_FILES, list_runs, read_run, survey
+from itda_core.runs.run import ALL_FILES, RUN_FILES, delete_run, list_runs, read_run, survey
 from itda_core.sealed import DIGESTS_FILE, faults, seal
 from itda_core.store.database import Database
 from itda_core.store.index import Index
@@ -366,3 +366,15 @@ def test_sealing_again_what_was_changed_on_purpose_is_possible(folder):
     assert by_digests(run.directory)
     seal(run.directory)
     assert by_digests(run.directory) == []
+
+
+@pytest.mark.parametrize("kept", ["evaluation", "map"])
+def test_what_is_measured_of_a_run_that_is_deleted_meanwhile_does_not_bring_its_folder_back(
+    folder, kept
+):
+    run = list_runs(folder)[0]
+    points = map_latents(run.dictionary(), "svd")
+    delete_run(run.directory)
+    with pytest.raises(RunError, match=f"{run.run_id} is gone: {kept}"):
+        save_evaluation(run, RESULT) if kept == "evaluation" else save_map(run, points, "svd")
+    assert run.directory.name not in {path.name for path in folder.iterdir()}

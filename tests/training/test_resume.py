@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
+from itda_core.config import run_id
 from itda_core.errors import InputError, RunError
 from itda_core.runs.run import list_runs
 from itda_core.runs.workspace import Workspace, interrupted_trainings
@@ -130,6 +131,30 @@ def test_a_half_written_checkpoint_is_not_used(config, undisturbed, tmp_path):
     half = tmp_path / f".{at}" / "checkpoint.tmp"
     half.mkdir()
     (half / "0.safetensors").write_bytes(b"half")
+    finish(at, tmp_path)
+    assert_same_runs(tmp_path, undisturbed)
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_what_lies_in_the_place_of_a_run_costs_no_training(
+    config, undisturbed, tmp_path, is_folder
+):
+    """As what another program left of a run that was deleted: the layer is not taken for written,
+    and what was read for it is kept."""
+    steps = train(config, tmp_path)
+    at = advance(steps, "training", 4).training_id
+    place = tmp_path / run_id(at, config.layers[1])
+    if is_folder:
+        place.mkdir()
+    file = place / "evaluation.json" if is_folder else place
+    file.write_text("{}")
+    with pytest.raises(RunError, match=f"{place.name} is not a whole run.*moved away"):
+        list(steps)
+    with pytest.raises(RunError, match=f"{place.name} is not a whole run.*moved away"):
+        trained(config, tmp_path)
+    assert file.read_text() == "{}"
+    assert interrupted_trainings(tmp_path) == {at: config}
+    shutil.rmtree(place) if is_folder else place.unlink()
     finish(at, tmp_path)
     assert_same_runs(tmp_path, undisturbed)
 
