@@ -50,17 +50,18 @@ def rebuild_all(path: Path, runs: Path) -> Rebuilt:
 
     The old file is replaced only when the new one is whole; one that is damaged is kept beside it,
     and labels that are in it alone are written back to their file, where they can be read. Raises
-    StoreError where the old one is open in another process or of a newer version, and RunError
-    where no run can be taken in and the old file can be used: it stays.
+    StoreError where the old one is open in another process, of a newer version, or good and has
+    labels that can't be written back, and RunError where no run can be taken in and the old one is
+    good: it stays.
     """
     damage = _damage(path)
-    notes = _with_its_labels(path, runs)
+    is_kept = damage is not None and not isinstance(damage, StoreOutdatedError)
+    notes = _with_its_labels(path, runs, is_kept)
     temporary = path.with_name(temporary_name(path.name))
     try:
         count, left_out = _filled(temporary, runs)
         if left_out and not count and path.exists() and damage is None:
             raise left_out
-        is_kept = damage is not None and not isinstance(damage, StoreOutdatedError)
         aside = _put_aside(path) if is_kept else None
         # First, since no other database may find it beside itself.
         _log_of(path).unlink(missing_ok=True)
@@ -102,16 +103,20 @@ def _damage(path: Path) -> StoreError | None:
     return None
 
 
-def _with_its_labels(path: Path, runs: Path) -> list[str]:
-    """Have the labels that only the old database has in their file."""
+def _with_its_labels(path: Path, runs: Path, is_kept: bool) -> list[str]:
+    """Have the labels that only the old database has in their file. Raises StoreError where that
+    can't be and the old database would be gone with them. is_kept: whether it is kept aside."""
     if not path.exists():
         return []
+    why_not = ""
     with contextlib.suppress(StoreError, duckdb.Error), contextlib.closing(connect(path)) as old:
         try:
             return list(filter(None, [write_back_labels(old, path, labels_file(runs))]))
         except (OSError, ItdaError) as error:
-            return [f"Labels that are in {path} alone could not be kept ({first_line(error)})."]
-    return []
+            why_not = f"Labels that are in {path} alone could not be kept ({first_line(error)})."
+    if why_not and not is_kept:
+        raise StoreError(f"{why_not} The database is left as it is, since it has them.")
+    return [why_not] if why_not else []
 
 
 def _put_aside(path: Path) -> Path:

@@ -2,7 +2,9 @@
 database is kept aside."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -11,7 +13,7 @@ from itda_core.errors import RunError, StoreError
 from itda_core.runs.labels import Change, Label, add_changes, labels_file, read_changes
 from itda_core.runs.run import list_runs
 from itda_core.store.rebuilding import rebuild_all
-from itda_core.store.store import FILE_NAME, Store
+from itda_core.store.store import FILE_NAME, SCHEMA_VERSION, Store
 
 LINES = [
     {"label": "war", "changed": "2026-01-01T00:00:00+00:00"},
@@ -197,3 +199,24 @@ def test_a_damaged_database_names_the_remedy_and_is_kept_aside(data, harm):
     assert done.kept_aside == path.with_name(f"{FILE_NAME}.damaged-1")
     assert done.kept_aside.read_bytes() == damaged
     assert opened(data)[0]["label"][0] == "war"
+
+
+@pytest.mark.parametrize("spoil", [Path.mkdir, os.mkfifo, lambda file: file.symlink_to("no/where")])
+@pytest.mark.parametrize("version", [SCHEMA_VERSION, 2])
+def test_a_rebuild_that_can_not_write_labels_back_leaves_the_database_that_has_them(
+    data, spoil, version
+):
+    before, _ = opened(data)
+    file = labels_file(data / "runs")
+    file.unlink()
+    spoil(file)
+    with duckdb.connect(str(data / FILE_NAME)) as database:
+        database.execute("UPDATE meta SET version = ?", [version])
+    with pytest.raises(StoreError, match=r"could not be kept .* left as it is, since it has them"):
+        rebuild_all(data / FILE_NAME, data / "runs")
+    assert not list(data.glob("*.damaged-*"))
+    file.rmdir() if file.is_dir() else file.unlink()
+    rebuild_all(data / FILE_NAME, data / "runs")
+    after, _ = opened(data)
+    assert [*after["lists"][2]] == ["x", "y"]
+    assert all(after[name] == before[name] for name in ("label", "note", "bookmarked"))
