@@ -55,6 +55,15 @@ _NAMED_RUNS = 8
 """Runs that a sentence names"""
 
 
+class RenamedRun(RunError):
+    """A run's directory has another name than the run."""
+
+    def __init__(self, directory: Path, run_id: str):
+        super().__init__(
+            f"{directory} is the run {run_id!r:.200} under another name. Call it that again."
+        )
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished run as its directory describes it."""
@@ -186,12 +195,12 @@ def read_run(directory: Path) -> Run:
         about = read_json(directory / "config.json")
         metrics = read_json(directory / "metrics.json")
         _check(about, metrics)
-        if about["run_id"] != directory.name:
-            raise ValueError(f"it is the run {about['run_id']!r} under another name")
         run = Run(directory, about, metrics)
         _ = run.config  # raises what is wrong with it
         for name, error in faults(directory, ("config.json", "metrics.json")).items():
             raise why_unreadable(directory / name, error, DAMAGED)
+        if about["run_id"] != directory.name:
+            raise RenamedRun(directory, about["run_id"])
         return run
     except RunError:
         raise
@@ -252,12 +261,22 @@ def find_run(name: str, folder: Path) -> Run:
         candidates.insert(0, folder / name)
     for directory in candidates:
         if os.path.isdir(directory):  # noqa: PTH112
-            return read_run(directory)
+            return _read_at(directory)
     _may_be_run(folder)  # one that can't be looked into may well have it
     names = [run.run_id for run in list_runs(folder)]
     more = f" and {len(names) - _NAMED_RUNS:,} more" if len(names) > _NAMED_RUNS else ""
     listed = (", ".join(names[:_NAMED_RUNS]) or "none yet") + more
     raise InputError(f"There is no run {name!r} in {folder}. There are: {listed}.")
+
+
+def _read_at(directory: Path) -> Run:
+    """A run by the path of its directory, which may be "." or a link of another name."""
+    try:
+        return read_run(directory)
+    except RenamedRun:
+        if (place := directory.resolve()).name == directory.name:
+            raise
+        return read_run(place)
 
 
 def delete_run(directory: Path) -> None:

@@ -145,6 +145,25 @@ def test_a_run_is_found_by_its_id_and_by_the_path_of_its_directory(runs, monkeyp
     assert find_run(f"~/{run.run_id}", Path("elsewhere")).run_id == run.run_id
 
 
+def test_a_run_is_found_through_a_link_and_from_within_its_directory(runs, tmp_path, monkeypatch):
+    run = list_runs(runs)[1]
+    (tmp_path / "link").symlink_to(run.directory)
+    assert find_run(str(tmp_path / "link"), runs).run_id == run.run_id
+    monkeypatch.chdir(run.directory)
+    assert find_run(".", runs).run_id == run.run_id
+
+
+def test_a_run_under_another_name_is_told_its_name_and_not_called_damaged(runs):
+    run = list_runs(runs)[1]
+    renamed = run.directory.rename(runs / "my favourite")
+    for find in (lambda: read_run(renamed), lambda: find_run("my favourite", runs)):
+        with pytest.raises(RunError, match=f"is the run '{run.run_id}' under another name") as told:
+            find()
+        assert "delete" not in str(told.value).lower()
+        assert "damaged" not in str(told.value)
+    assert listed(runs) == [0, 2]
+
+
 @pytest.mark.parametrize(
     "name", ["nothing", "x" * 5_000, "a\x00b", "no/such/path", "🎉", "~no-such-user/x"]
 )
