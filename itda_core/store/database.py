@@ -316,11 +316,11 @@ def connect(path: Path | str, read_only: bool = False) -> duckdb.DuckDBPyConnect
 
 
 def _check_is_file(path: Path) -> None:
-    """Raises StoreDamagedError where something else has the database's name: DuckDB would wait for
-    a pipe."""
+    """Raises StoreDamagedError where something else has the database's name, or that of its log:
+    DuckDB would wait for a pipe."""
     try:
-        if path.exists():
-            check_foreign(path)
+        for there in filter(Path.exists, (path, path.with_name(f"{path.name}.wal"))):
+            check_foreign(there)
     except ValueError as error:
         raise why_damaged(path, error) from error
     except OSError as error:

@@ -50,6 +50,8 @@ _MADE_AGAIN = {
     SCORES_FILE: ("scores", "Score it again: python -m itda_core score {}"),
 }
 """What is in a file that is added to a run, and what makes it again"""
+_LOOKED_AT = (*RUN_FILES, EVALUATION_FILE, SCORES_FILE)
+"""Files of a run that tell whether it has changed"""
 _READ = "read_parquet({}, hive_partitioning = false)"
 """A table of a run with the columns that it has, and none that DuckDB finds in the names of folders
 such as step=1000"""
@@ -127,8 +129,13 @@ def stamp(folder: Path) -> list[tuple]:
             names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
     except OSError:  # there is no folder yet
         return []
-    files = ("", *RUN_FILES, EVALUATION_FILE, SCORES_FILE)
+    files = ("", *_LOOKED_AT)
     return [(name, *(_file_stamp(folder / name / file) for file in files)) for name in names]
+
+
+def run_files(directory: Path) -> list[Path]:
+    """What is looked at to see whether a run that lies elsewhere has changed."""
+    return [directory, *(directory / name for name in _LOOKED_AT)]
 
 
 def comparison_files(folder: Path) -> list[Path]:

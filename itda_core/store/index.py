@@ -21,7 +21,7 @@ from itda_core.runs.latent_comparisons import (
 )
 from itda_core.runs.latent_scores import SCORES_FILE
 from itda_core.runs.results import EVALUATION_FILE
-from itda_core.runs.run import Run, survey
+from itda_core.runs.run import Run, read_run, survey
 from itda_core.store.database import Database
 from itda_core.store.importer import (
     comparison_files,
@@ -32,6 +32,7 @@ from itda_core.store.importer import (
     is_as_taken_in,
     label_files,
     latent_comparison_files,
+    run_files,
     stamp,
     why_not_added,
     why_not_imported,
@@ -77,10 +78,11 @@ class Index:
 
     def import_run(self, run: Run) -> bool:
         """Take in a run directory in one transaction, then its evaluation and scores; False where
-        the run is there already.
+        the run is there already. Another one that had its id is forgotten.
 
         Raises RunError where its files can't be read, StoreError where there is no space.
         """
+        self._forget_replaced([run])
         is_new = self._import_dictionary(run, [])
         for name in _ADDED:
             self._import_added(run, name)
@@ -137,10 +139,18 @@ class Index:
     def _follow_runs(self, folder: Path, taken: list[str]) -> ItdaError | None:
         """Take in what is new of the runs, whose ids are added to `taken`; why some can't be
         read."""
-        files = str(folder.absolute()), stamp(folder)
+        outside = self._outside(folder)
+        looked_at = [file for directory in outside for file in run_files(directory)]
+        files = str(folder.absolute()), stamp(folder), file_stamps(looked_at)
         if self._is_as_seen("runs", (files, self._known_runs())):
             return self._looks["runs"].failed
         listed, damaged = survey(folder)
+        here = {run.run_id for run in listed}
+        for directory in outside:
+            try:
+                listed += [] if directory.name in here else [read_run(directory)]
+            except RunError as error:
+                damaged.append(error)
         self._forget_gone(listed)
         failed = together([*damaged, *self._import_all(listed, taken)])
         # What came while the files were read is not in `files`, and is looked at the next time.
@@ -166,6 +176,12 @@ class Index:
         if look is None or look.seen != seen:
             return False
         return look.failed is None or time.monotonic() < look.when + _RETRY_SECONDS
+
+    def _outside(self, folder: Path) -> list[Path]:
+        """The directories of runs that were taken in from elsewhere, and are there."""
+        known, here = self._directories(), folder.resolve()
+        directories = (Path(directory) for directory in known.values())
+        return [path for path in directories if path.parent != here and path.exists()]
 
     def _known_runs(self) -> tuple[dict[str, str], list[str]]:
         """The runs of the database, and those of them that are there."""

@@ -203,9 +203,11 @@ def test_a_pipe_in_place_of_the_labels_or_the_database_is_named_and_not_waited_f
     assert "labels.jsonl is a pipe and not a file" in said
     with pytest.raises(RunError, match="a pipe and not a file"):
         add_changes(labels_file(folder), [Change(Label("run", 0, "prompt", 0, label="lost?"))])
-    os.mkfifo(data / "explorer.duckdb")
-    with pytest.raises(StoreDamagedError, match="a pipe and not a file"):
-        Database(data / "explorer.duckdb")
+    for name in ("explorer.duckdb.wal", "explorer.duckdb"):
+        os.mkfifo(data / name)
+        with pytest.raises(StoreDamagedError, match=f"{name} is a pipe and not a file"):
+            Database(data / "explorer.duckdb")
+        (data / name).unlink()
 
 
 def test_labels_that_are_mostly_a_hole_are_named_and_not_read(folder):

@@ -20,13 +20,14 @@ from itda_core.errors import RunError, StoreDamagedError, StoreError, StoreOutOf
 from itda_core.leftovers import leftovers_of_data
 from itda_core.runs.labels import Change, Label, add_changes, labels_file
 from itda_core.runs.latent_comparisons import latent_comparisons_folder
-from itda_core.runs.run import list_runs, survey
+from itda_core.runs.run import list_runs, read_run, survey
 from itda_core.sealed import seal
 from itda_core.store import importer as importer_module
 from itda_core.store import index as index_module
 from itda_core.store.index import Index
 from itda_core.store.store import SCHEMA_VERSION, Store, rebuild
 from itda_core.store.trouble import of_the_file
+from tests.support.edited_runs import edit_about
 from tests.support.store_contents import assert_same_contents, contents
 
 
@@ -299,6 +300,32 @@ def test_a_run_outside_the_folder_is_forgotten_when_its_directory_goes(store, co
     shutil.rmtree(outside)
     assert store.import_new(copied) == []
     assert store.runs.table()["layer"].tolist() == [0, 1]
+
+
+def test_a_run_outside_the_folder_is_taken_in_anew_when_another_takes_its_place(
+    store, copied, tmp_path, readings
+):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    outside = list_runs(copied)[2].directory
+    outside = outside.rename(elsewhere / outside.name)
+    store.import_run(read_run(outside))
+    store.import_new(copied)
+    readings.clear()
+    assert store.import_new(copied) == []
+    assert readings == []  # nothing has changed
+    codes = pd.read_parquet(outside / "codes.parquet").head(7)
+    codes.assign(latent=0).to_parquet(outside / "codes.parquet")
+    edit_about(outside, created="2031-01-01T00:00:00+00:00")
+    assert store.import_new(copied) == [outside.name]
+    found = contents(store)["codes"].query("run_id == @outside.name")
+    assert found["coefficient"].tolist() == codes["coefficient"].tolist()
+    edit_about(outside, created="2032-01-01T00:00:00+00:00")
+    assert store.import_run(read_run(outside))  # and by a command, at once
+    (outside / "metrics.json").write_text("{")
+    with pytest.raises(RunError, match=outside.name):
+        store.import_new(copied)
+    assert len(store.runs.table()) == 3
 
 
 def test_a_damaged_run_is_told_of_each_time_and_read_again_when_it_changes(
