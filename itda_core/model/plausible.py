@@ -49,6 +49,20 @@ def check_counts(name: str, config: Any) -> None:
             )
 
 
+def check_no_code(name: str, config: Any) -> None:
+    """Raises ModelError where transformers' configuration of a model names a kernel of the hub,
+    which transformers would load and run."""
+    for which in ("attn", "experts"):
+        asked = getattr(config, f"_{which}_implementation", None)
+        if isinstance(asked, str) and "/" in asked:
+            raise ModelError(
+                f"{name} can't be used: its config.json asks for code of the hub ({asked!r:.200}, "
+                f"as {which}_implementation), and none is run. Remove that line."
+            )
+    for part in getattr(config, "sub_configs", None) or ():
+        check_no_code(name, getattr(config, part, None))
+
+
 def _most(key: str) -> int | None:
     """What a number of this name may be; None where it makes nothing larger."""
     if "layer" in key:

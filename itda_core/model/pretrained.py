@@ -15,7 +15,7 @@ from itda_core.devices import is_out_of_memory
 from itda_core.errors import ModelError
 from itda_core.model.built_in import BUILT_IN, quieten
 from itda_core.model.damage import damage_of
-from itda_core.model.plausible import check_counts
+from itda_core.model.plausible import check_counts, check_no_code
 from itda_core.model.weight_files import stored_tensors
 from itda_core.model.weights import Weights
 
@@ -103,6 +103,7 @@ def _module(spec: ModelSpec, source: str, load: _Load) -> nn.Module:
 
     config = AutoConfig.from_pretrained(source, **_options(spec))
     check_counts(spec.name, config.to_dict())
+    check_no_code(spec.name, config)
     is_encoder = spec.name.endswith(ENCODER)
     if refusal := of_two_parts(spec.name, config):
         raise ModelError(f"{spec.name} can't be used: {refusal}")

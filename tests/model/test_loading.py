@@ -138,6 +138,21 @@ def test_code_that_comes_with_a_model_is_never_run(folder):
     assert not (folder / "sprung").exists()
 
 
+@pytest.mark.parametrize("asked", ["owner/kernel", {"": "eager|owner/kernel@main:f"}])
+@pytest.mark.parametrize("which", ["attn_implementation", "experts_implementation"])
+def test_a_kernel_of_the_hub_that_a_configuration_names_is_never_asked_for(
+    folder, which, asked, monkeypatch
+):
+    monkeypatch.setattr(
+        "transformers.integrations.hub_kernels.is_kernels_available", lambda: pytest.fail("asked")
+    )
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {which: asked}))
+    said = refused(folder)
+    assert "asks for code of the hub" in said
+    assert which in said
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
 def test_a_damaged_folder_is_refused(folder, name):
     content = (folder / name).read_bytes()
