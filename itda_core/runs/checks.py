@@ -48,6 +48,8 @@ _WHOLE_WITHOUT = (
 _OWN_FILES = {*ALL_FILES, *_REMEDIES}
 _NOT_UNIT = 1e-4
 """How far the length of an atom may be from 1: rounding is a thousandth of that"""
+_LARGEST = float(np.finfo(np.float32).max)
+"""What a coefficient stays below, which the database keeps in four bytes"""
 _MOST_PROBLEMS = 5
 """Of one run, that are named"""
 
@@ -210,33 +212,52 @@ def _prompts(run: Run, path: Path) -> Iterator[str]:
     ):
         if prompt_id(text) != name:
             yield f"the text of the prompt {name} is another one"
-        if len(starts) != len(ends) or (starts > ends).any() or (ends > len(text)).any():
+        is_within = len(starts) == len(ends) and (starts >= 0).all() and (starts <= ends).all()
+        if not is_within or (ends > len(text)).any():
             yield f"the tokens of the prompt {name} don't lie in its text"
+    if table["prompt_id"].duplicated().any():
+        yield "it has a prompt twice"
+    if table["explored"].dtype != bool:
+        yield "it does not say of every prompt whether it was explored"
     named = set(read_frame(run.directory / "sources.parquet", columns=["prompt_id"])["prompt_id"])
     if run.kind == "itda" and not named <= set(table["prompt_id"]):
         yield "it lacks prompts that sources are from"
 
 
 def _codes(run: Run, path: Path) -> Iterator[str]:
-    known = set(read_frame(run.directory / "prompts.parquet", columns=["prompt_id"])["prompt_id"])
-    n_atoms, is_used = run.metrics["atoms"], np.zeros(run.metrics["atoms"], bool)
+    columns = ["prompt_id", "ends", "explored"]
+    prompts = read_frame(run.directory / "prompts.parquet", columns=columns)
+    n_tokens = prompts["ends"].map(len).where(prompts["explored"], 0)
+    explored = dict(zip(prompts["prompt_id"], n_tokens, strict=True))
+    n_atoms, is_used, n_codes = run.metrics["atoms"], np.zeros(run.metrics["atoms"], bool), 0
     file = open_table(path, read_dictionary=["prompt_id"])
     for number in range(file.num_row_groups):
         block = file.read_row_group(number).to_pandas()
+        if any(block[name].dtype.kind not in "iu" for name in ("latent", "position", "step")):
+            yield "it has latents, positions or steps that are no whole numbers"
+        n_codes += len(block)
         latents = block["latent"].to_numpy()
         if len(latents) and not (latents.min() >= 0 and latents.max() < n_atoms):
             yield "it names latents that there are none"
-        if not np.isfinite(block["coefficient"]).all():
+        coefficients = block["coefficient"]
+        if coefficients.dtype.kind != "f" or not (coefficients.abs() < _LARGEST).all():
             yield "it has coefficients that are no numbers"
-        if not set(block["prompt_id"].cat.categories) <= known or (block["position"] < 0).any():
-            yield "it names tokens of prompts that are not in prompts.parquet"
+        of_prompts = block["prompt_id"].cat
+        ends = np.array([explored.get(name, 0) for name in of_prompts.categories])[of_prompts.codes]
+        if not ((block["position"] >= 0) & (block["position"] < ends)).all():
+            yield "it names tokens of prompts that are not in prompts.parquet, or not explored"
+        if run.kind == "itda" and block.duplicated(["prompt_id", "position", "step"]).any():
+            yield "it has a step of a token's pursuit twice"
         if (
             run.kind == "itda"
             and len(block)
-            and not block["step"].between(0, run.config.l0 - 1).all()
+            and not block["step"].between(0, run.config.max_terms - 1).all()
         ):
             yield "it has steps beyond the L0"
         is_used[latents] = True
+    most = run.metrics["explored_tokens"] * run.config.max_terms
+    if run.kind == "itda" and n_codes > most:
+        yield f"it has {n_codes:,} codes, and {most:,} is what so many tokens can have"
     said = run.metrics.get("unused_share")
     if said is not None and abs(said - (1 - is_used.mean())) > 1e-9:
         yield f"it leaves {1 - is_used.mean():.4f} of the latents unused, metrics.json says {said}"

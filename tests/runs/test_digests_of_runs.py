@@ -5,6 +5,7 @@ import random
 import shutil
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from itda_core import sealed
@@ -19,6 +20,7 @@ from itda_core.runs.run import ALL_FILES, RUN_FILES, delete_run, list_runs, read
 from itda_core.sealed import DIGESTS_FILE, faults, seal
 from itda_core.store.database import Database
 from itda_core.store.index import Index
+from tests.support.trained_runs import tiny_config, trained
 
 RESULT = {
     "seconds": 1, "measured_on": {}, "tokens": 5, "massive_tokens": 0, "unused_share": 0.5,
@@ -276,6 +278,20 @@ def _no_number(directory):
     table.to_parquet(directory / "codes.parquet")
 
 
+def _changed(name, change):
+    def spoil(directory):
+        change(pd.read_parquet(directory / name)).to_parquet(directory / name)
+
+    return spoil
+
+
+def _codes_in_two_parts(directory):
+    whole = pq.read_table(directory / "codes.parquet")
+    with pq.ParquetWriter(directory / "codes.parquet", whole.schema) as writer:
+        for _ in range(2):
+            writer.write_table(whole)
+
+
 def _other_count(directory):
     metrics = json.loads((directory / "metrics.json").read_text())
     (directory / "metrics.json").write_text(json.dumps({**metrics, "atoms": metrics["atoms"] - 1}))
@@ -289,6 +305,18 @@ def _other_count(directory):
         (_other_text, "is another one"),
         (_fewer_codes, "of the latents unused"),
         (_no_number, "coefficients that are no numbers"),
+        (_changed("codes.parquet", lambda t: pd.concat([t, t[9:10]])), "a token's pursuit twice"),
+        (_codes_in_two_parts, "is what so many tokens can have"),
+        (
+            _changed("codes.parquet", lambda t: t.assign(position=t["position"] + 99)),
+            "not explored",
+        ),
+        (_changed("codes.parquet", lambda t: t.assign(position=t["position"] + 0.5)), "no whole"),
+        (_changed("codes.parquet", lambda t: t.assign(coefficient="1")), "that are no numbers"),
+        (_changed("codes.parquet", lambda t: t.assign(coefficient=4e38)), "that are no numbers"),
+        (_changed("prompts.parquet", lambda t: pd.concat([t, t[:1]])), "it has a prompt twice"),
+        (_changed("prompts.parquet", lambda t: t.assign(explored=None)), "whether it was explored"),
+        (_changed("prompts.parquet", lambda t: t.assign(explored=False)), "not explored"),
         (_other_count, "atoms, and metrics.json says"),
     ],
 )
@@ -378,3 +406,11 @@ def test_what_is_measured_of_a_run_that_is_deleted_meanwhile_does_not_bring_its_
     with pytest.raises(RunError, match=f"{run.run_id} is gone: {kept}"):
         save_evaluation(run, RESULT) if kept == "evaluation" else save_map(run, points, "svd")
     assert run.directory.name not in {path.name for path in folder.iterdir()}
+
+
+def test_a_run_whose_l0_holds_on_average_is_whole(tiny_model_folder, tiny_corpus_file, tmp_path):
+    changes = {"selection": "coverage", "budget": "mean", "layers": (1,), "max_atoms": 60}
+    trained(tiny_config(tiny_model_folder, tiny_corpus_file, **changes), tmp_path)
+    [run] = list_runs(tmp_path)
+    assert pd.read_parquet(run.directory / "codes.parquet")["step"].max() >= run.config.l0
+    assert check_run(run, deep=True) == []
