@@ -6,6 +6,8 @@ jobs/<job_id>/   job.json (its command and state)  progress.jsonl  log.txt
 
 import contextlib
 import logging
+import os
+import re
 import shutil
 import threading
 import time
@@ -34,6 +36,9 @@ from itda_core.progress import Progress
 if TYPE_CHECKING:
     from itda_core.training.training_list import ListedTraining
 
+_LOG_BYTES = 2**18
+_NUMBER = re.compile(r"[0-9]{1,9}")
+"""The name of a job; other folders are none of ours"""
 Work = tuple[str, tuple[str, ...], bytes]
 """What a job does: its command, its arguments, and what its files say"""
 
@@ -103,9 +108,13 @@ class KeptJobs:
         return None
 
     def log(self, job: Job) -> str:
-        """What the process printed."""
+        """What the process printed last, up to 256 KiB: it may have printed without end."""
         path = self.folder / job.job_id / "log.txt"
-        return path.read_text("utf-8", "replace") if path.is_file() else ""
+        if not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG_BYTES))
+            return file.read().decode("utf-8", "replace")
 
     def submit(
         self,
@@ -210,7 +219,8 @@ class KeptJobs:
         raise ItdaError(f"There is no job {job_id!r} any more.")
 
     def _new_id(self) -> str:
-        numbers = [int(path.name) for path in self.folder.iterdir() if path.name.isdigit()]
+        names = (path.name for path in self.folder.iterdir())
+        numbers = [int(name) for name in names if _NUMBER.fullmatch(name)]
         return f"{max(numbers, default=0) + 1:05d}"
 
     def _save(self, job: Job) -> None:

@@ -1,5 +1,6 @@
 """The database as an index of the run directories: what came is taken in, what went forgotten."""
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,7 +180,7 @@ class Index:
 
     def _outside(self, folder: Path) -> list[Path]:
         """The directories of runs that were taken in from elsewhere, and are there."""
-        known, here = self._directories(), folder.resolve()
+        known, here = self._directories(), Path(os.path.realpath(folder))
         directories = (Path(directory) for directory in known.values())
         return [path for path in directories if path.parent != here and path.exists()]
 

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from itda_core.jobs.kept import listed_jobs
+from itda_core.jobs.kept import KeptJobs, listed_jobs
 from itda_core.jobs.queue import JobQueue
 from itda_core.progress import Progress
 from itda_core.runs.workspace import holder_of, interrupted_trainings, is_held
@@ -103,3 +103,23 @@ def test_a_lock_and_a_holder_of_any_content_are_no_obstacle(tmp_path, content):
     assert isinstance(holder_of(folder), str)
     assert interrupted_trainings(tmp_path) == {}
     shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("name", ["²", "9" * 200, "-1", "1_0", "notes"])
+def test_a_folder_of_another_name_keeps_no_job_from_being_queued(tmp_path, name):
+    jobs = KeptJobs(tmp_path)
+    assert jobs.enqueue("map", ["a"], "one").job_id == "00001"
+    (tmp_path / name).mkdir()
+    assert jobs.enqueue("map", ["a"], "two").job_id == "00002"
+
+
+def test_of_a_log_without_end_only_the_end_is_read(tmp_path):
+    jobs = KeptJobs(tmp_path)
+    job = jobs.enqueue("map", ["a"], "one")
+    assert jobs.log(job) == ""
+    with (tmp_path / job.job_id / "log.txt").open("wb") as file:
+        file.truncate(2**40)
+        file.seek(0, 2)
+        file.write("\nwhat it failed of: é\n".encode())
+    assert jobs.log(job).endswith("\nwhat it failed of: é\n")
+    assert len(jobs.log(job)) <= 2**18
