@@ -317,7 +317,8 @@ def json_bytes(content: Any) -> bytes:
 
 def newest_lines(path: Path, n_bytes: int = _NEWEST_BYTES) -> list[bytes]:
     """The last lines of a file that grows, as many as `n_bytes` hold and the newest whole one at
-    least; none where it is not there, or is no file, which might be waited for."""
+    least, unless that is longer than any line is; none where it is not there, or is no file, which
+    might be waited for."""
     if not path.is_file():
         return []
     with path.open("rb") as file:
@@ -328,4 +329,6 @@ def newest_lines(path: Path, n_bytes: int = _NEWEST_BYTES) -> list[bytes]:
         return lines
     whole = lines[1:]  # the first one has lost its beginning
     is_enough = any(line.endswith(b"\n") for line in whole)
-    return whole if is_enough else newest_lines(path, 4 * n_bytes)
+    if is_enough or n_bytes >= _MOST_JSON_BYTES:
+        return whole
+    return newest_lines(path, 4 * n_bytes)

@@ -22,6 +22,7 @@ from itda_core.events import tell
 from itda_core.files import (
     disk_errors_as_sentences,
     newest_lines,
+    read_foreign,
     read_json,
     rename_whole,
     why_unreadable,
@@ -84,7 +85,7 @@ class KeptJobs:
     def _list(self, job: Job) -> str | None:
         """The list of trainings of a job that has one."""
         with contextlib.suppress(OSError, ValueError):
-            return (self.folder / job.job_id / LIST_FILE).read_text("utf-8")
+            return read_foreign(self.folder / job.job_id / LIST_FILE).decode()
         return None
 
     def _read_config(self, job: Job) -> TrainConfig | None:
@@ -207,9 +208,9 @@ class KeptJobs:
         """What a job does: two of the same would be in each other's way."""
         files = [self.folder / job.job_id / name for name in ("config.json", LIST_FILE)]
         try:
-            said = b"".join(file.read_bytes() for file in files if file.exists())
+            said = b"".join(read_foreign(file) for file in files if file.exists())
             return job.command, job.arguments, said
-        except OSError:  # its process says so; until then it is work like no other
+        except (OSError, ValueError):  # its process says so; until then it is work like no other
             return job.command, job.arguments, job.job_id.encode()
 
     def _get(self, job_id: str) -> Job:

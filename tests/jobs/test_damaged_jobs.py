@@ -1,6 +1,7 @@
 """What is wrong with one job's files costs that job alone, and is named."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -123,3 +124,23 @@ def test_of_a_log_without_end_only_the_end_is_read(tmp_path):
         file.write("\nwhat it failed of: é\n".encode())
     assert jobs.log(job).endswith("\nwhat it failed of: é\n")
     assert len(jobs.log(job)) <= 2**18
+
+
+@pytest.mark.parametrize("name", ["list.toml", "config.json", "progress.jsonl", "log.txt"])
+def test_a_pipe_among_the_files_of_a_job_is_not_waited_for(tmp_path, name):
+    jobs = KeptJobs(tmp_path)
+    job = jobs.enqueue("train", [], "one")
+    os.mkfifo(tmp_path / job.job_id / name)
+    assert jobs.configs(job) == []
+    assert jobs.config(job) is None
+    assert jobs.progress(job) is None
+    assert jobs.log(job) == ""
+    assert jobs._work(job)[:2] == ("train", ())
+
+
+def test_of_a_progress_that_is_one_line_without_end_nothing_is_read(tmp_path):
+    jobs = KeptJobs(tmp_path)
+    job = jobs.enqueue("map", ["a"], "one")
+    with (tmp_path / job.job_id / "progress.jsonl").open("wb") as file:
+        file.truncate(2**40)
+    assert jobs.progress(job) is None
