@@ -27,7 +27,7 @@ def strong_uses(run: Run, share: float | None = None) -> dict[str, Any]:
     is_strong, squares = coefficients >= cuts[latents], coefficients.astype(np.float64) ** 2
     return {
         "by": "signs" if share is None else "share",
-        "latents": int((~np.isnan(cuts)).sum()),
+        "latents": int(np.isfinite(cuts).sum()),
         "uses": float(is_strong.mean()),
         "squares": float(squares[is_strong].sum() / squares.sum()),
     }

@@ -18,10 +18,10 @@ from itda_core.errors import ModelError
 from itda_core.evaluation.batch import each_run
 from itda_core.evaluation.detection import EMBEDDER, Nearness, auroc
 from itda_core.evaluation.intervals import auroc_interval
-from itda_core.evaluation.strong_uses import UNSIGNED, Thresholds, lowest_cuts, strong_thresholds
+from itda_core.evaluation.strong_uses import Thresholds, lowest_cuts, strong_thresholds
 from itda_core.model.loading import load_model
 from itda_core.progress import Progress
-from itda_core.runs.latent_scores import save_scores, scored_digest
+from itda_core.runs.latent_scores import UNSIGNED, save_scores, scored_digest
 from itda_core.runs.run import Run
 
 ON_WORD_FOR_EACH_OTHER, ON_WORD_USES = 9, 10
@@ -116,7 +116,7 @@ def in_short(table: dict[str, np.ndarray]) -> dict[str, Any]:
     that are strong, medians over latents, which a massive activation does not move, and of what
     share of the latents with an AUROC the interval lies above chance; None where there is nothing
     to count."""
-    has = ~np.isnan(table["threshold"])
+    has = np.isfinite(table["threshold"])
     n_uses = int(table["uses"].sum())
     return {
         "latents": len(has),

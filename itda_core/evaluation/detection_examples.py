@@ -85,8 +85,8 @@ def _strong_from(
     tokens: ReadTokens,
     share: float | None,
 ) -> np.ndarray:
-    """From which coefficient up a use outside the prompt of the title is strong, [n_latents]; NaN
-    where none is. latents, uses, titles: as in `draw_examples`; share: as in `detect`."""
+    """From which coefficient up a use outside the prompt of the title is strong, [n_latents]; inf
+    or NaN where none is. latents, uses, titles: as in `draw_examples`; share: as in `detect`."""
     elsewhere = [
         uses[latent][tokens.prompts[uses[latent]["token"]] != tokens.prompts[title]]["coefficient"]
         for latent, title in zip(latents.tolist(), titles.tolist(), strict=True)

@@ -11,25 +11,28 @@ from typing import NamedTuple
 
 import numpy as np
 
+from itda_core.runs.latent_scores import FEW, NONE, UNSIGNED
+
 MIN_USES = 20
 """With fewer, a latent has no threshold"""
 POSITIVE_FOR_EACH_NEGATIVE = 10
 _ROUNDING = 1e-9
 """Of sums of squares, so that all of them hold a share of 1"""
-FEW, UNSIGNED, NONE = "too few uses", "no negative coefficients", "the largest use is negative"
 
 
 class Thresholds(NamedTuple):
     """What tells the strong uses of each latent from filler."""
 
     threshold: np.ndarray
-    """[n_latents] float32, NaN where there is none: a use with this coefficient is strong"""
+    """[n_latents] float32: a use with this coefficient is strong; inf where none can be told from
+    filler, NaN where that is not known"""
     filler: np.ndarray
     """[n_latents] float64, the share of the uses from the threshold up that may be filler: negative
-    uses as large, and one more, over the positive ones; in (0, 1], NaN without a threshold. The one
-    more keeps few uses from looking sure."""
+    uses as large, and one more, over the positive ones; in (0, 1], NaN where that is not known. The
+    one more keeps few uses from looking sure."""
     why: np.ndarray
-    """[n_latents] of str: FEW, UNSIGNED or NONE where there is no threshold, else "" """
+    """[n_latents] of str: FEW or UNSIGNED where the threshold is not known, NONE where no use is
+    strong, else "" """
 
 
 def strong_thresholds(latents: np.ndarray, coefficients: np.ndarray, n_latents: int) -> Thresholds:
@@ -43,7 +46,9 @@ def strong_thresholds(latents: np.ndarray, coefficients: np.ndarray, n_latents: 
     cuts = lowest_cuts(
         latents, np.abs(coefficients), coefficients > 0, POSITIVE_FOR_EACH_NEGATIVE, n_latents
     )
-    found = ~np.isnan(cuts.cut) & (counts >= MIN_USES)
+    is_enough = counts >= MIN_USES
+    found = ~np.isnan(cuts.cut) & is_enough
+    threshold[is_enough], filler[is_enough] = np.inf, 1.0
     threshold[found] = cuts.cut[found]
     filler[found] = np.minimum(1.0, (1 + cuts.others[found]) / cuts.wanted[found])
     why[found] = ""

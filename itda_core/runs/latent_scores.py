@@ -27,6 +27,8 @@ from itda_core.tables import read_table
 
 SCORES_FILE = "scores.parquet"
 FORMAT_VERSION = 1
+FEW, UNSIGNED, NONE = "too few uses", "no negative coefficients", "the largest use is negative"
+"""Why a latent has no threshold"""
 _OF = ("codes.parquet", "prompts.parquet", "sources.parquet")
 _READ_BYTES = 1 << 22
 SCORE_COLUMNS = {
@@ -54,7 +56,8 @@ SCORE_COLUMNS = {
     "same_low": pa.float64(),
     "same_high": pa.float64(),
 }
-"""What `analysis.latent_scores` says of each latent; null where there is no such number"""
+"""What `analysis.latent_scores` says of each latent; null where there is no such number. An
+infinite threshold is that of a latent none of whose uses can be told from filler"""
 _ALWAYS = ("why", "uses", "drawn", "same_drawn")
 _WITH = {
     "threshold": ("strong", "filler"), "word_above": ("word_uses",),
@@ -116,12 +119,25 @@ def read_scores(run: Run) -> LatentScores | None:
         table = read_table(path)
         about = _about(table.schema, path)
         table = table.select(list(SCORE_COLUMNS)).cast(pa.schema(SCORE_COLUMNS))
+        table = _with_none_strong(table)
         if table.column("latent").to_pylist() != list(range(run.metrics["atoms"])):
             raise ValueError("it is of other latents")
         _check_is_whole(table)
         if about["digest"] != scored_digest(run):
             raise RunError(f"{path} is of other codes than the run has now. {_remedy(run)}")
     return LatentScores(about, table.replace_schema_metadata())
+
+
+def _with_none_strong(table: pa.Table) -> pa.Table:
+    """Earlier versions had no threshold where no use can be told from filler, as if that were not
+    known."""
+    is_none = pc.and_(pc.equal(table["why"], NONE), table["threshold"].is_null())
+    none = {"threshold": np.inf, "filler": 1.0, "strong": 0, "strong_squares": 0}
+    for name, value in none.items():
+        kind = SCORE_COLUMNS[name]
+        column = pc.if_else(is_none, pa.scalar(value, kind), table[name])
+        table = table.set_column(table.schema.get_field_index(name), name, column)
+    return table
 
 
 def _check_is_whole(table: pa.Table) -> None:
@@ -137,9 +153,9 @@ def _check_is_whole(table: pa.Table) -> None:
 
 
 def thresholds_of(run: Run) -> np.ndarray | None:
-    """From which coefficient up each latent's uses are strong, [n_latents] float32, NaN for a
-    latent without a threshold, all of whose uses count; None where the run has no scores or its
-    scores tell no strong uses. Raises RunError as `read_scores`."""
+    """From which coefficient up each latent's uses are strong, [n_latents] float32, inf where none
+    is, NaN for a latent of which that is not known, all of whose uses count; None where the run has
+    no scores or its scores tell no strong uses. Raises RunError as `read_scores`."""
     scores = read_scores(run)
     if scores is None or scores.about["judged"] != "strong":
         return None

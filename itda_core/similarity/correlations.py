@@ -31,8 +31,8 @@ def coefficient_matrix(codes: Codes, n_latents: int) -> csc_array:
 
 def only_strong(coefficients: csc_array, thresholds: np.ndarray) -> csc_array:
     """The coefficients from each latent's threshold up, the others left out; all of a latent
-    without one. coefficients: [n_tokens, n_latents]; thresholds: [n_latents], NaN where there is
-    none."""
+    without one. coefficients: [n_tokens, n_latents]; thresholds: as
+    `runs.latent_scores.thresholds_of` gives them."""
     latents = np.repeat(np.arange(coefficients.shape[1]), np.diff(coefficients.indptr))
     cuts = thresholds[latents]
     strong = coefficients.copy()

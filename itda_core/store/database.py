@@ -31,7 +31,7 @@ from itda_core.store.trouble import (
     why_not_opened,
 )
 
-SCHEMA_VERSION = 11
+SCHEMA_VERSION = 12
 FILE_NAME = "explorer.duckdb"
 _SIGNS_OF_DUCKDB = "?" if os.name == "nt" else "?\\"
 """For DuckDB the name of a file ends before a question mark, and a backslash is a slash"""

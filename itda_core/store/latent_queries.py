@@ -110,7 +110,7 @@ class LatentQueries:
 
     def thresholds(self, run_id: str) -> np.ndarray:
         """From which coefficient the uses of each latent are strong, [n_latents] float32; NaN where
-        that is not known."""
+        that is not known, inf where none is."""
         return self._database.query(
             f"""SELECT q.threshold FROM latents l JOIN runs r USING (run) {SCORED}
             WHERE r.run_id = ? ORDER BY l.latent""",

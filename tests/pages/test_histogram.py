@@ -35,3 +35,20 @@ def test_without_coefficients_there_are_bins_without_counts():
     drawn = histogram_data(np.zeros(0, np.float32), None)
     assert drawn["low"] < drawn["high"]
     assert sum(drawn["positive"]) == 0
+
+
+def test_a_massive_activation_is_told_beside_the_axis():
+    """One of 11,438 on a latent whose other uses lie between -44 and 20, as of SmolLM2's."""
+    others = np.linspace(-44, 20, 65, dtype=np.float32)
+    drawn = histogram_data(np.append(others, np.float32(11438.73)), None)
+    assert (drawn["low"], drawn["high"]) == (-44.0, 20.0)
+    assert sum(drawn["positive"]) + sum(drawn["negative"]) == np.count_nonzero(others)
+    assert drawn["far"] == "and 1 token far out at +11,438.7"
+    marked = histogram_data(np.append(others, np.float32(11438.73)), 11438.73)
+    assert marked["high"] == pytest.approx(11438.73)
+    assert marked["far"] == ""
+
+
+def test_uses_that_are_strong_are_none_of_them_far_out():
+    strong = np.concatenate([np.linspace(-5, 5, 60), [30.0, 100.0, 110.0, 120.0, 130.0]])
+    assert histogram_data(strong.astype(np.float32), None)["far"] == ""

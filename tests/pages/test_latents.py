@@ -20,12 +20,14 @@ from pages.components.cached import loaded_model
 from pages.components.charts.latent_map import latent_map, narrow_pages
 from pages.components.charts.map_regions import map_regions, without_overlaps
 from pages.components.explorer import explorer
+from pages.components.latent_rows.rows import Column, number_text
 from pages.components.latents.label_editor import keep_change, left_out
 from pages.components.latents.list import Listing
 from pages.components.latents.search import what_to_change
 from pages.components.token_strip.strip import fold_twins, token_row
 from tests.support.app import (
     assert_no_failure,
+    button,
     close_explorer,
     drawn,
     newest,
@@ -224,6 +226,11 @@ def test_what_is_kept_is_said_and_what_takes_anothers_place_as_well(data, monkey
     one, other = (open_page("latents", run=run.run_id, latent="5") for _ in range(2))
     field(one, "text_input", "Label").set_value("war").run()
     assert "Saved: label of latent 5" in told(one).replace("`", "")
+    button(one, "Next").click().run()
+    assert "Saved" not in told(one), "it says nothing of another latent"
+    one.session_state["latent"] = 5
+    one.run()
+    assert "Saved: label of latent 5" in told(one).replace("`", "")
     field(other, "text_input", "Label").set_value("peace").run()
     assert "It takes the place of “war”" in told(other)
     (data / "labels.jsonl").unlink()
@@ -236,7 +243,9 @@ def test_what_is_kept_is_said_and_what_takes_anothers_place_as_well(data, monkey
     monkeypatch.setattr("pages.components.latents.label_editor.kept_label", lambda _, seen: seen)
     field(other, "text_input", "Label").set_value("lost?").run()
     assert not other.exception
-    assert "There is no space left" in other.error[0].value
+    assert "Not saved: label of latent 5. There is no space left" in other.error[0].value.replace(
+        "`", ""
+    )
     assert field(other, "text_input", "Label").value == "lost?"
 
 
@@ -296,7 +305,8 @@ def test_a_search_says_of_each_latent_why_it_is_there(data):
     shown = table_with(app, "percent")
     assert shown["latent"].tolist() == found["latent"].tolist()[:15]
     for row, said in zip(found.itertuples(), shown["found"], strict=False):
-        by_uses = {"uses on": f"{row.on:.0%} on", "uses near": f"{row.on + row.near:.0%} near"}
+        by_uses = {"uses on": f"{row.on:.0%} by weight",
+                   "uses near": f"{row.on + row.near:.0%} by weight near"}  # fmt: skip
         assert said == ({"source": "source", "context": "around"} | by_uses)[row.by]
     listed = Listing(run.run_id, LatentSearch("the", "meaning", "word", of_strong=True), "match")
     for row, said in zip(found.itertuples(), listed.table()["found"], strict=True):
@@ -686,3 +696,15 @@ def test_a_link_to_no_latent_says_so(data, wanted):
     app = open_page("latents", run=newest(data, 1).run_id, latent=wanted, among=wanted)
     assert_no_failure(app)
     assert "There is no latent" in app.warning[0].value
+
+
+def test_numbers_of_a_table_are_rounded_as_sentences_round_them():
+    score = Column("auroc", "score", "number", digits=2)
+    for value in (0.825, 0.125, 0.375, 0.5):  # of which JavaScript makes 0.83, 0.13 and 0.38
+        assert number_text(score, value) == f"{value:.2f}"
+    assert number_text(score, None) == "–"
+    signed = Column("correlation", "corr.", "number", digits=2, sign=True)
+    shown = [number_text(signed, value) for value in (-0.004, 0.004, 0.0, -0.5, 1234.5)]
+    assert shown == ["0.00", "0.00", "0.00", "−0.50", "+1,234.50"]
+    assert number_text(Column("latent", "no.", "number"), 1234) == "1234"
+    assert number_text(Column("used", "used on", "number", digits=2, unit=" %"), 2.0) == "2.00 %"

@@ -74,6 +74,7 @@ def latent(**changes):
     fields = {
         "threshold": 40.0, "why": "", "strong": 27.0, "filler": 0.1, "strong_on_word": 0.93,
         "word_above": 52.1234, "text": "They spoke of War, and of peace.", "start": 13, "end": 16,
+        "token": " War", "strong_on_token": 0.9,
         "drawn": 20, "auroc": 0.93, "auroc_low": 0.812, "auroc_high": 0.979, "same_auroc": np.nan,
         "same_low": np.nan, "same_high": np.nan,
     }  # fmt: skip
@@ -86,9 +87,16 @@ def latent(**changes):
         ({}, "'War' nine times in ten above 52.1; mixed below. Strong from 40 up: 27 uses."),
         ({"word_above": 31.0}, "'War' nine times in ten above 40. Strong from 40 up: 27 uses."),
         ({"word_above": np.nan},
-         "Strong from 40 up: 27 uses; in other prompts 93% of them on 'War'."),
+         "Strong from 40 up: 27 uses; in other prompts 93% of their number on 'War'."),
         ({"word_above": np.nan, "strong_on_word": 0.214, "threshold": 3.14159},
-         "Strong from 3.14 up: 27 uses; in other prompts 21% of them on 'War'."),
+         "Strong from 3.14 up: 27 uses; in other prompts 21% of their number on 'War'."),
+        ({"word_above": np.nan, "text": "lot 945", "start": 5, "end": 6, "token": "4",
+          "strong_on_token": 0.5, "strong_on_word": 0.0},
+         "Strong from 40 up: 27 uses; in other prompts 50% of their number on its token '4', "
+         "0% on its word '945'."),
+        ({"threshold": np.inf, "strong": 0.0, "filler": 1.0},
+         "None of its uses can be told from filler: outside the prompt of its source the largest "
+         "coefficient is negative."),
         ({"word_above": np.nan, "strong_on_word": np.nan}, "Strong from 40 up: 27 uses."),
         ({"filler": 0.5, "strong": 2.0},
          "Strong from 40 up, but that is 2 uses: too few to say how many are filler (50% may be)."),
@@ -118,7 +126,9 @@ def test_how_well_a_source_tells_its_uses_is_said_with_the_interval():
     assert " and from the same token elsewhere 0.70 (0.51–0.80): AUROC" in how_well_told(sure)
     assert told_in_detail(sure) == ""
     both = latent(same_auroc=0.6, same_low=0.4, same_high=0.8, same_drawn=75)
-    assert how_well_told(both) == how_well_told(latent()), "what may be chance is in the detail"
+    assert how_well_told(both) == (
+        f"{how_well_told(latent())} From the same token elsewhere it may be chance."
+    )
     assert told_in_detail(both).startswith(
         "From the same token elsewhere 0.60 (0.40–0.80) by 75 uses, which may be chance"
     )
@@ -181,7 +191,7 @@ def test_the_short_card_says_how_often_as_the_list_and_the_page_do(data):
     app = open_page("decompose", run=run.run_id, text=text)
     cards = drawn(app, f"strip_{hash(text)}")["cards"]
     latents = [int(latent) for latent in cards]
-    assert 0 < np.isnan(table["threshold"][latents]).mean() < 1
+    assert 0 < np.isfinite(table["threshold"][latents]).mean() < 1
     for latent in latents:
         strong, uses = table["strong"][latent], table["uses"][latent]
         count, start = (uses, "used") if np.isnan(strong) else (strong, "strongly used")

@@ -11,6 +11,7 @@ import pytest
 
 from itda_core.errors import RunError
 from itda_core.runs.latent_scores import (
+    NONE,
     SCORE_COLUMNS,
     SCORES_FILE,
     read_scores,
@@ -63,6 +64,19 @@ def test_thresholds_are_those_of_scores_that_tell_strong_uses(run):
     np.testing.assert_array_equal(thresholds_of(run), table["threshold"].astype(np.float32))
     saved(run, judged="all")
     assert thresholds_of(run) is None
+
+
+def test_scores_of_an_earlier_version_tell_where_no_use_is_strong(run):
+    """They had no threshold for a latent whose largest use is negative, as if it were unknown."""
+    _, table = saved(run)
+    lacks = {name: np.full(len(table[name]), np.nan) for name in ("threshold", "filler", "strong")}
+    reasons = np.array(["too few uses", NONE] * len(table["why"]))[: len(table["why"])]
+    about = dict(read_scores(run).about)
+    save_scores(run, about, {**table, **lacks, "why": reasons})
+    expected = np.where(reasons == NONE, np.inf, np.nan)
+    np.testing.assert_array_equal(thresholds_of(run), expected)
+    strong = read_scores(run).latents["strong"].to_pandas()
+    np.testing.assert_array_equal(strong, np.where(reasons == NONE, 0, np.nan))
 
 
 @pytest.mark.parametrize("name", ["codes.parquet", "prompts.parquet", "sources.parquet"])

@@ -2,7 +2,8 @@
 //
 // data.low, data.high: the least and the largest edge of the bins; data.positive, data.negative:
 //   how many coefficients are in each; data.strong: how many of them are strong uses, the others
-//   are drawn pale, or null where there is no threshold; data.marked: where a line stands, with the text data.told.
+//   are drawn pale, or null where there is no threshold; data.marked: where a line stands, with the
+//   text data.told; data.far: what is said of those that no bin holds, or "".
 // data.file, data.picture: the name of its picture, and "SVG" or "PNG".
 // An event "itda-mark" on the document with detail {histogram: data.name, value} draws a line at
 //   that coefficient, one without a value takes it away.
@@ -45,8 +46,10 @@ export default function (component) {
     svg.append(element);
     return element;
   };
-  const x = (value) =>
-    LEFT + (width - LEFT - RIGHT) * (value - data.low) / (data.high - data.low);
+  const x = (value) => { // what is far out is at the end
+    const within = Math.min(data.high, Math.max(data.low, value));
+    return LEFT + (width - LEFT - RIGHT) * (within - data.low) / (data.high - data.low);
+  };
   const y = (count) => HEIGHT - BOTTOM - (HEIGHT - BOTTOM - top) * count / (1.05 * highest);
 
   const drawAxes = () => {
@@ -65,9 +68,22 @@ export default function (component) {
       make("text", { x: LEFT - 5, y: y(count) + 4, "text-anchor": "end", ...write }, text);
     }
     const middle = (LEFT + width - RIGHT) / 2;
-    make("text", { x: middle, y: HEIGHT - 4, "text-anchor": "middle", ...write }, "coefficient");
+    const name = data.far ? `coefficient (${data.far})` : "coefficient";
+    make("text", { x: middle, y: HEIGHT - 4, "text-anchor": "middle", ...write }, name);
     const turned = `translate(11 ${(top + HEIGHT - BOTTOM) / 2}) rotate(-90)`;
     make("text", { transform: turned, "text-anchor": "middle", ...write }, "tokens");
+  };
+
+  const drawLegend = () => {
+    const kinds = data.strong
+      ? [["strong", BLUE, 1], ["filler", BLUE, PALE], ["negative", ORANGE, PALE]]
+      : [["positive", BLUE, 1], ["negative", ORANGE, 1]];
+    let at = LEFT;
+    for (const [name, fill, opacity] of kinds) {
+      make("rect", { x: at, y: 3, width: 9, height: 9, fill, "fill-opacity": opacity });
+      make("text", { x: at + 13, y: 12, fill: "currentColor", "font-size": 12 }, name);
+      at += 30 + 6.2 * name.length;
+    }
   };
 
   const drawBars = () => {
@@ -113,13 +129,14 @@ export default function (component) {
     const total = [...data.positive, ...data.negative].reduce((sum, count) => sum + count, 0);
     svg.setAttribute("aria-label",
       `Histogram: ${counted(total)} with coefficients from ${short(data.low)} to ${short(data.high)}`
-      + (data.told ? `; ${data.told}` : ""));
+      + (data.far ? `, ${data.far}` : "") + (data.told ? `; ${data.told}` : ""));
     drawAxes();
+    drawLegend();
     drawBars();
     if (data.told) {
       drawLine(data.marked, { stroke: GREY, "stroke-dasharray": "3 3" });
       const isRight = x(data.marked) > width / 2;
-      const place = { x: x(data.marked) + (isRight ? -4 : 4), y: 20, fill: "currentColor" };
+      const place = { x: x(data.marked) + (isRight ? -4 : 4), y: 26, fill: "currentColor" };
       const anchor = isRight ? "end" : "start";
       make("text", { ...place, "font-size": 12, "text-anchor": anchor, class: "told" }, data.told);
     }

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from pages.components.scale import usual_largest
+
 _HERE = Path(__file__).parent
 _BINS = 40
 _histogram = st.components.v2.component(
@@ -41,8 +43,13 @@ def histogram_data(
 ) -> dict[str, Any]:
     """What the component draws: the least and the largest edge of bins of equal width, and how many
     coefficients are in each, those above and those below zero apart, and how many of them are
-    strong, None without a threshold; `marked` is within them.
-    coefficients: [n], any n."""
+    strong, None without a threshold; `marked` is within them. The few coefficients that tower over
+    all others are told in `far` instead, unless the marked one does too. coefficients: [n], any
+    n."""
+    is_far = np.abs(coefficients) > usual_largest(coefficients)
+    if marked is not None and abs(marked) > usual_largest(coefficients):
+        is_far[:] = False
+    far, coefficients = coefficients[is_far], coefficients[~is_far]
     values = np.append(coefficients, [] if marked is None else marked).astype(np.float64)
     edges = _edges(values, bins)
     positive, _ = np.histogram(coefficients[coefficients > 0], edges)
@@ -58,7 +65,15 @@ def histogram_data(
         "strong": strong,
         "marked": marked,
         "told": "" if marked is None else f"decomposed token {marked:+.2f}",
+        "far": _far_in_words(far),
     }
+
+
+def _far_in_words(far: np.ndarray) -> str:
+    if not len(far):
+        return ""
+    sizes = ", ".join(f"{size:+,.1f}" for size in far[np.argsort(-np.abs(far))])
+    return f"and {len(far)} {'token' if len(far) == 1 else 'tokens'} far out at {sizes}"
 
 
 def _edges(values: np.ndarray, bins: int) -> np.ndarray:

@@ -1,10 +1,11 @@
 // A table whose rows name latents: hover shows a latent's card, a click opens it. Text is drawn with
 // textContent.
 //
-// data.columns: [{name, title, kind, digits, sign, unit, help, width}]
+// data.columns: [{name, title, kind, help, width}]
 //   kind: "number", "text", "quote" (of a text), "latent" (a link; `key`: the field of a row that
 //   names its card and place) or "actions" (buttons of data.actions); width: in pixels, at most
-// data.rows: [{key, …}] a value by the name of each column; key: of the card, and what it opens
+// data.rows: [{key, texts, …}] a value by the name of each column, by which it is sorted; texts: of
+//   numbers, as they are shown; key: of the card, and what it opens
 // data.cards: {key: card}, see card.js; data.places: {key: query of its page}
 // data.chosen: the key of the row that is open, or ""
 // data.actions: [{name, title}]; row.pressed: the name of the one that is in force
@@ -24,16 +25,6 @@ export default function (component) {
   const kind = data.columns.map((column) => column.name).join();
   if (root.sorted && root.sorted.kind !== kind) { root.sorted = null; }
   const sort = root.sorted;
-
-  const withNumber = (column, value) => {
-    if (value === null || value === undefined) { return "–"; }
-    const text = Math.abs(value).toLocaleString("en", {
-      minimumFractionDigits: column.digits, maximumFractionDigits: column.digits,
-      useGrouping: column.digits > 0, // the number of a latent is a name
-    });
-    const sign = value < 0 ? "−" : column.sign ? "+" : "";
-    return `${sign}${text}${column.unit || ""}`;
-  };
 
   const drawActions = (cell, row) => {
     data.actions.forEach((action) => {
@@ -61,7 +52,7 @@ export default function (component) {
     if (column.kind === "actions") {
       drawActions(cell, row);
     } else if (column.kind === "number") {
-      cell.textContent = withNumber(column, value);
+      cell.textContent = row.texts[column.name];
     } else if (column.kind === "latent") {
       const key = row[column.key || "key"];
       if (value === null || value === undefined || value === "") {

@@ -140,7 +140,7 @@ def show_latent_rows(
     result = _rows(
         data={
             "columns": [vars(column) for column in columns],
-            "rows": [_plain(row) for row in rows[names].to_dict("records")],
+            "rows": [_plain(row, columns) for row in rows[names].to_dict("records")],
             "cards": dict(cards),
             "places": {name: dict(place) for name, place in places.items()},
             "actions": [vars(action) for action in actions],
@@ -188,9 +188,22 @@ def open_place(what: str, place: Mapping[str, str]) -> None:
         st.switch_page("pages/latents.py", query_params=dict(place))
 
 
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Values that JSON has: nothing for what is missing."""
-    return {name: _value(value) for name, value in row.items()}
+def _plain(row: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, Any]:
+    """Values that JSON has: nothing for what is missing. Numbers come with their texts, since
+    JavaScript rounds otherwise than the sentences of a page (0.825 to 0.83)."""
+    values = {name: _value(value) for name, value in row.items()}
+    numbers = [column for column in columns if column.kind == "number"]
+    return values | {"texts": {one.name: number_text(one, values[one.name]) for one in numbers}}
+
+
+def number_text(column: Column, value: float | None) -> str:
+    """As its column shows it; what rounds to nothing has no sign."""
+    if value is None:
+        return "–"
+    grouping = "," * (column.digits > 0)  # the number of a latent is a name
+    text = f"{abs(value):{grouping}.{column.digits}f}"
+    sign = "" if not text.strip("0.") else "−" if value < 0 else "+" * column.sign
+    return f"{sign}{text}{column.unit}"
 
 
 def _value(value: Any) -> Any:

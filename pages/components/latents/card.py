@@ -88,7 +88,7 @@ def show_numbers(run, latent: pd.Series) -> None:
             help=f"{int(latent.strong):,} of {tokens:,} explored. With filler "
             f"{latent.density:.2%}, {counted}. {GLOSSARY['filler']}",
         )
-    strongest.metric("strongest coefficient", f"{latent.strongest:.2f}")
+    strongest.metric("strongest coefficient", f"{latent.strongest:,.2f}")
     site = "" if run.site == RESID_POST else f" {run.site}"
     where.metric(
         "layer, of 0 to " + str(run.n_layers - 1),

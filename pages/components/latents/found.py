@@ -13,7 +13,8 @@ _LONG = 20
 """Characters of what was searched for that are repeated"""
 
 MATCH = (
-    "% on: the share of its uses that are on what you search for, by their squared coefficients. % "
+    "% by weight: the share of its uses that are on what you search for, by their squared "
+    "coefficients, so that strong uses count for more; its card counts each use once. % by weight "
     "near: too few are on it, and this share of its uses is on it or at most 20 characters from "
     "it. Source: its source is it. Around: it is at most 40 characters from its source."
 )
@@ -67,9 +68,9 @@ def in_short(run_id: str, search: LatentSearch) -> dict[int, str]:
 def match_of(row) -> str:
     """row: of `LatentQueries.found`."""
     if row.by == USES_ON:
-        return f"{row.on:.0%} on"
+        return f"{row.on:.0%} by weight"
     if row.by == USES_NEAR:
-        return f"{row.on + row.near:.0%} near"
+        return f"{row.on + row.near:.0%} by weight near"
     return {LABEL: "label", SOURCE: "source", CONTEXT: "around"}[row.by]
 
 

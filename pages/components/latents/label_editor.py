@@ -75,8 +75,8 @@ def edit_label(run, latent: pd.Series) -> None:
         )
         st.text_area("Note", max_chars=LONGEST_NOTE, height=200, **options("note"))
     with files.popover("Files", width="stretch"):
-        _offer_files()
-    _say_what_was_kept()
+        _offer_files(stored)
+    _say_what_was_kept(stored)
     if not others.empty:
         _show_others(run, stored, others, options("alone"))
     _drafts(data={"fields": ["Label", "Note"]}, key="drafts")
@@ -134,13 +134,13 @@ def keep_change(stored: Label, name: str, value: Any) -> None:
             changed = dataclasses.replace(changed, lists=_with_others(stored, changed, now))
         explorer().keep_changes([Change(changed, (name,))])
     except ItdaError as error:
-        st.session_state["_kept_label"] = f"Not saved: {error}", False
+        _tell(f"Not saved: {_NAMES[name]} of latent {stored.latent}. {error}", stored, False)
         return
     said = f"Saved: {_NAMES[name]} of latent {stored.latent}."
     replaced = now.fields[name]
     if name in ("label", "note") and replaced not in (stored.fields[name], changed.fields[name]):
         said += f" It takes the place of “{replaced}”, which was written elsewhere meanwhile."
-    st.session_state["_kept_label"] = said, True
+    _tell(said, stored)
 
 
 def take_over(stored: Label, other: Any) -> None:
@@ -161,14 +161,14 @@ def take_over(stored: Label, other: Any) -> None:
         if names:
             explorer().keep_changes([Change(changed, names)])
     except ItdaError as error:
-        st.session_state["_kept_label"] = f"Not saved: {error}", False
+        _tell(f"Not copied to latent {stored.latent}. {error}", stored, False)
         return
     what = ", ".join(_NAMES[name] for name in names) or "nothing that was not here"
     said = f"Copied: {what} of latent {stored.latent}."
     for name in ("label", "note"):
         if now.fields[name] and name in names:
             said += f" The {name} takes the place of “{now.fields[name]}”."
-    st.session_state["_kept_label"] = said, True
+    _tell(said, stored)
 
 
 def _with_others(stored: Label, changed: Label, now: Label) -> tuple[str, ...]:
@@ -177,16 +177,30 @@ def _with_others(stored: Label, changed: Label, now: Label) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*(one for one in now.lists if one not in gone), *changed.lists]))
 
 
-def _say_what_was_kept() -> None:
-    said, is_kept = st.session_state.get("_kept_label", ("", True))
-    if is_kept:
-        st.caption(literal(said or "What you write is saved when you pause."))
-    else:
+def _tell(said: str, stored: Label, is_kept: bool = True) -> None:
+    """What became of what was written, to be said when the page is drawn next."""
+    st.session_state["_kept_label"] = said, is_kept, _key(stored)
+    st.session_state["_kept_just_now"] = True
+
+
+def _key(stored: Label) -> tuple[str, int]:
+    return stored.run_id, stored.latent
+
+
+def _say_what_was_kept(stored: Label) -> None:
+    """Of this latent; of another one at once, since a field is also kept on the way to the next
+    latent, or if it could not be kept. stored: of the latent that is drawn."""
+    said, is_kept, of = st.session_state.get("_kept_label", ("", True, None))
+    is_new = st.session_state.pop("_kept_just_now", False)
+    if not is_kept:
         st.error(literal(said))
+        return
+    is_ours = is_new or of == _key(stored)
+    st.caption(literal(said if is_ours else "What you write is saved when you pause."))
 
 
-def _offer_files() -> None:
-    """All labels as a file, and labels from one."""
+def _offer_files(stored: Label) -> None:
+    """All labels as a file, and labels from one. stored: of the latent that is drawn."""
     file = labels_file(explorer().runs_folder)
     st.markdown("**Labels, notes, bookmarks and lists of all dictionaries**")
     st.download_button(
@@ -210,7 +224,7 @@ def _offer_files() -> None:
     )
     if changes and st.button(f"Import {len(labels):,}", type="primary"):
         explorer().keep_changes(changes)
-        st.session_state["_kept_label"] = f"Saved: {len(labels):,} latents of {upload.name}.", True
+        _tell(f"Saved: {len(labels):,} latents of {upload.name}.", stored)
         st.rerun()
 
 

@@ -18,9 +18,15 @@ SURE = 0.2
 
 
 def threshold_of(latent: pd.Series) -> float | None:
-    """From which coefficient its uses are strong; None where that is not known. latent: a row of
-    Store.latents.table()."""
+    """From which coefficient its uses are strong, inf where none is; None where that is not known.
+    latent: a row of Store.latents.table()."""
     return None if pd.isna(latent.threshold) else float(latent.threshold)
+
+
+def has_strong_uses(latent: pd.Series) -> bool:
+    """Whether a threshold tells any. latent: a row of Store.latents.table()."""
+    threshold = threshold_of(latent)
+    return threshold is not None and np.isfinite(threshold)
 
 
 def thresholds_of(run, of_strong: bool) -> np.ndarray | None:
@@ -63,6 +69,11 @@ def strong_in_words(latent: pd.Series) -> str:
     threshold = threshold_of(latent)
     if threshold is None:
         return f"No threshold between strong uses and filler: {latent.why}."
+    if not has_strong_uses(latent):
+        return (
+            "None of its uses can be told from filler: outside the prompt of its source the "
+            "largest coefficient is negative."
+        )
     above = f"{threshold:.3g}"
     strong = f"{int(latent.strong):,} {'use' if latent.strong == 1 else 'uses'}"
     if latent.filler > SURE:
@@ -71,7 +82,7 @@ def strong_in_words(latent: pd.Series) -> str:
             f"({latent.filler:.0%} may be)."
         )
     word, from_up = (
-        quoted(word_at(latent.text, latent.start, latent.end)),
+        quoted(word_of(latent)),
         f"Strong from {above} up",
     )
     if not np.isnan(latent.word_above):
@@ -80,23 +91,34 @@ def strong_in_words(latent: pd.Series) -> str:
         return f"{word} nine times in ten above {alone:.3g}{mixed}. {from_up}: {strong}."
     if np.isnan(latent.strong_on_word):
         return f"{from_up}: {strong}."
-    # The share leaves out the prompt of the source, which can't speak for itself.
-    return f"{from_up}: {strong}; in other prompts {latent.strong_on_word:.0%} of them on {word}."
+    # The shares leave out the prompt of the source, which can't speak for itself.
+    on = f"{latent.strong_on_word:.0%} of their number on {word}"
+    token = latent.token.strip()
+    if token and token.casefold() != word_of(latent).casefold():
+        on = f"{latent.strong_on_token:.0%} of their number on its token {quoted(token)}, "
+        on += f"{latent.strong_on_word:.0%} on its word {word}"
+    return f"{from_up}: {strong}; in other prompts {on}."
+
+
+def word_of(latent: pd.Series) -> str:
+    """That its source is in, or its token. latent: a row of Store.latents.table()."""
+    return word_at(latent.text, latent.start, latent.end)
 
 
 def how_well_told(latent: pd.Series) -> str:
-    """How well its source tells its uses from other tokens: from the same token elsewhere where
-    that is sure; and where from any token it is not. "" where it was not judged."""
+    """How well its source tells its uses from other tokens, and from the same token elsewhere; and
+    where either may be chance. "" where it was not judged."""
     if np.isnan(latent.auroc):
         return ""
     told = f"any token {_told(latent.auroc, latent.auroc_low, latent.auroc_high)}"
-    if not np.isnan(latent.same_auroc) and not _may_be_chance(latent.same_low, latent.same_high):
+    is_unsure = _may_be_chance(latent.same_low, latent.same_high)
+    if not np.isnan(latent.same_auroc) and not is_unsure:
         same = _told(latent.same_auroc, latent.same_low, latent.same_high)
         told += f" and from the same token elsewhere {same}"
     text = f"Its source tells them from {told}: AUROC by {int(latent.drawn):,} uses, 0.5 is chance."
     if _may_be_chance(latent.auroc_low, latent.auroc_high):
-        text += " From any token it may be chance: the interval holds 0.5."
-    return text
+        return f"{text} From any token it may be chance: the interval holds 0.5."
+    return text + " From the same token elsewhere it may be chance." * is_unsure
 
 
 def told_in_detail(latent: pd.Series) -> str:
@@ -121,4 +143,4 @@ def _told(value: float, low: float, high: float) -> str:
 
 
 def _may_be_chance(low: float, high: float) -> bool:
-    return low <= CHANCE <= high
+    return bool(low <= CHANCE <= high)

@@ -2,6 +2,8 @@
 that are near misses of it."""
 
 import functools
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ from itda_core.runs.near_misses import near_misses
 from itda_core.store.use_queries import CardUses
 from pages.components.cached import loaded_run
 from pages.components.explorer import explorer
-from pages.components.latents.score import threshold_of
+from pages.components.latents.score import has_strong_uses, threshold_of
 from pages.components.latents.search import wants_strong
 from pages.components.latents.use_pages import (
     USES_SHOWN,
@@ -21,6 +23,7 @@ from pages.components.latents.use_pages import (
     write_first_use,
 )
 from pages.components.run_names import words_of
+from pages.components.scale import usual_largest
 from pages.components.text import literal, quoted
 from pages.components.token_strip.strip import fold_twins, show_rows, strength, token_row
 from pages.components.url import follow_url_text, keep, write_url
@@ -30,7 +33,7 @@ _NEAR_MISSES_SHOWN = 5
 _SIGNS = {0: "both signs", 1: "+", -1: "−"}
 _STRONG = 2
 _KINDS = {_STRONG: "strong", 0: "all", 1: "+", -1: "−"}
-"""Which uses of a latent with a threshold are listed"""
+"""Which uses of a latent that has strong ones are listed"""
 _ALL_FIRST = (0, _STRONG, 1, -1)
 _CONTEXT_TOKENS = 8
 """Tokens on each side of a use in the short view: about 16 in all."""
@@ -41,6 +44,20 @@ _WHY_NO_NEAR_MISSES = (
 )
 
 
+@dataclass(frozen=True)
+class _Card:
+    """Whose uses are shown."""
+
+    run: Any
+    """a row of Store.runs.table()"""
+    latent: pd.Series
+    """a row of Store.latents.table()"""
+    key: str
+    """sets the cards of a page apart"""
+    largest: float
+    """|coefficient| with the full colour"""
+
+
 def histogram_key(key: str) -> str:
     """Of a card's chart, in which its uses mark a token. key: sets the cards of a page apart."""
     return f"{key}histogram"
@@ -49,13 +66,12 @@ def histogram_key(key: str) -> str:
 def chosen_uses(latent: pd.Series, is_page: bool = True) -> tuple[int, float]:
     """Which uses of a latent are listed: their sign (0 for both) and their least coefficient. On
     the page of the latent they can be chosen; strong ones go without saying."""
-    threshold = threshold_of(latent)
-    if threshold is None:
+    if not has_strong_uses(latent):
         return (st.session_state.get("sign", 0) if is_page else 0), -np.inf
     key, kinds = _kinds()
     usual = next(iter(kinds))
     kind = st.session_state.get(key, usual) if is_page else usual
-    return (0, threshold) if kind == _STRONG else (kind, -np.inf)
+    return (0, threshold_of(latent)) if kind == _STRONG else (kind, -np.inf)
 
 
 def what_is_listed(run, latent: pd.Series) -> tuple:
@@ -67,8 +83,8 @@ def what_is_listed(run, latent: pd.Series) -> tuple:
 
 
 def _kinds() -> tuple[str, dict[int, str]]:
-    """The kinds of uses of a latent with a threshold, that which goes without saying first, and the
-    key of their widget."""
+    """The kinds of uses of a latent that has strong ones, that which goes without saying first, and
+    the key of their widget."""
     if wants_strong():
         return "kind_of_uses", _KINDS
     return "kind_of_all_uses", {kind: _KINDS[kind] for kind in sorted(_KINDS, key=_ALL_FIRST.index)}
@@ -78,7 +94,8 @@ def show_strongest_uses(run, latent: pd.Series, asked: CardUses, key: str) -> No
     """Nothing but the strongest, for a card that is not the page. run: a row of Store.runs.table();
     latent: a row of Store.latents.table(); key: of the card."""
     st.markdown("##### Strongest uses")
-    _show_uses(run, latent, asked.strongest, asked.beside, key, "uses", is_page=False)
+    card = _Card(run, latent, key, usual_largest(asked.coefficients))
+    _show_uses(card, asked.strongest, asked.beside, "uses", is_page=False)
 
 
 def show_chosen_uses(run, latent: pd.Series, asked: CardUses, key: str) -> None:
@@ -93,7 +110,7 @@ def show_chosen_uses(run, latent: pd.Series, asked: CardUses, key: str) -> None:
         label_visibility="collapsed",
         key="which_uses",
     )
-    of, kinds = ("sign", _SIGNS) if threshold_of(latent) is None else _kinds()
+    of, kinds = _kinds() if has_strong_uses(latent) else ("sign", _SIGNS)
     sign_place.segmented_control(
         "Of which sign" if of == "sign" else "Which kind of uses",
         list(kinds),
@@ -104,27 +121,29 @@ def show_chosen_uses(run, latent: pd.Series, asked: CardUses, key: str) -> None:
         key=of,
     )
     sign, least = chosen_uses(latent)
-    store, number = explorer().store, int(latent.latent)
+    card = _Card(run, latent, key, usual_largest(asked.coefficients))
     sought = _ask_for_text()
     if sought:
         title.markdown("##### Uses near a text")
-        _show_saying(run, latent, sought, sign, least, key)
+        _show_saying(card, sought, sign, least)
         return
     if which_uses == "Strongest":
         title.markdown("##### Strongest uses")
         uses = asked.strongest
-        _show_uses(run, latent, uses, asked.beside, key, "uses")
+        _show_uses(card, uses, asked.beside, "uses")
         of, called = what_is_listed(run, latent), _called(sign, least)
         show_use_pages(of, called, asked.first, len(uses), asked.total)
     else:
         title.markdown("##### Uses by quartile")
         write_first_use(0)
-        uses = store.uses.banded(run.run_id, number, _BANDS, _OF_EACH_BAND, sign, least)
-        _show_bands(run, latent, uses, _beside(run, latent, uses), key)
+        uses = explorer().store.uses.banded(
+            run.run_id, int(latent.latent), _BANDS, _OF_EACH_BAND, sign, least
+        )
+        _show_bands(card, uses)
     if uses.empty:
         st.caption("No explored token uses it with this sign.")
     if which_uses != "Strongest":
-        show_near_misses(run, latent, key, sign)
+        _show_near_misses(card, sign)
 
 
 def _ask_for_text() -> str:
@@ -143,7 +162,8 @@ def _ask_for_text() -> str:
     return text.strip()
 
 
-def _show_saying(run, latent: pd.Series, text: str, sign: int, least: float, key: str) -> None:
+def _show_saying(card: _Card, text: str, sign: int, least: float) -> None:
+    run, latent = card.run, card.latent
     way, of = st.session_state.get("match", "word"), what_is_listed(run, latent)
     asked = {"sign": sign, "least": least, "limit": USES_SHOWN}
     ask = functools.partial(explorer().store.uses.saying, run.run_id, int(latent.latent), text, way)
@@ -164,7 +184,7 @@ def _show_saying(run, latent: pd.Series, text: str, sign: int, least: float, key
     n_uses = int(uses["uses"][0])
     counted = "1 use has" if n_uses == 1 else f"{n_uses:,} uses have"
     st.caption(f"{counted} {literal(f'“{text}”')} in the 40 characters around it.")
-    _show_uses(run, latent, uses, _beside(run, latent, uses), key, "uses_saying")
+    _show_uses(card, uses, _beside(card, uses), "uses_saying")
     show_use_pages(of, "such uses", first, len(uses), n_uses)
 
 
@@ -175,8 +195,14 @@ def _called(sign: int, least: float) -> str:
     return {0: "uses", 1: "positive uses", -1: "negative uses"}[sign]
 
 
-def show_near_misses(run, latent: pd.Series, key: str, sign: int = 0) -> None:
+def show_near_misses(run, latent: pd.Series, key: str) -> None:
+    """Of a latent that no token uses: a few that would with one more step."""
+    _show_near_misses(_Card(run, latent, key, float(latent.strongest)), 0)
+
+
+def _show_near_misses(card: _Card, sign: int) -> None:
     """A few tokens that don't use the latent, but would with one more step."""
+    run, latent = card.run, card.latent
     if not words_of(run).takes_steps:
         return
     try:
@@ -196,16 +222,17 @@ def show_near_misses(run, latent: pd.Series, key: str, sign: int = 0) -> None:
         "with this coefficient"
     )
     nearest = explorer().store.uses.in_context(run.run_id, near_tokens.head(_NEAR_MISSES_SHOWN))
-    _show_uses(run, latent, nearest, _beside(run, latent, nearest), key, "nearly")
+    _show_uses(card, nearest, _beside(card, nearest), "nearly")
 
 
-def _beside(run, latent: pd.Series, uses: pd.DataFrame) -> pd.DataFrame:
+def _beside(card: _Card, uses: pd.DataFrame) -> pd.DataFrame:
     """Every use of the latent in the prompts of some."""
     prompts = uses["prompt_id"].unique().tolist()
-    return explorer().store.uses.in_prompts(run.run_id, int(latent.latent), prompts)
+    return explorer().store.uses.in_prompts(card.run.run_id, int(card.latent.latent), prompts)
 
 
-def _show_bands(run, latent: pd.Series, uses: pd.DataFrame, beside: pd.DataFrame, key: str) -> None:
+def _show_bands(card: _Card, uses: pd.DataFrame) -> None:
+    beside = _beside(card, uses)
     for band, rows in uses.groupby("band"):
         first = rows.iloc[0]
         share = 1 / uses["band"].nunique()
@@ -213,31 +240,25 @@ def _show_bands(run, latent: pd.Series, uses: pd.DataFrame, beside: pd.DataFrame
             f"|coefficient| {first.low:.2f}–{first.high:.2f} · {share:.0%} of its uses "
             f"({int(first.uses):,} tokens)"
         )
-        _show_uses(run, latent, rows, beside, key, f"uses_{band}")
+        _show_uses(card, rows, beside, f"uses_{band}")
 
 
 def _show_uses(
-    run,
-    latent: pd.Series,
-    uses: pd.DataFrame,
-    beside: pd.DataFrame,
-    key: str,
-    part: str,
-    is_page: bool = True,
+    card: _Card, uses: pd.DataFrame, beside: pd.DataFrame, part: str, is_page: bool = True
 ) -> None:
-    """beside: every use in their prompts; key: of the card; part: sets its lists of uses apart."""
+    """beside: every use in their prompts; part: sets the card's lists of uses apart."""
     if uses.empty:
         return
     by_prompt = _by_prompt(beside)
     rows = [
-        use_row(use, by_prompt.get(use.prompt_id), latent.strongest, is_page)
+        use_row(use, by_prompt.get(use.prompt_id), card.largest, is_page)
         for use in uses.itertuples()
     ]
-    opened = show_rows(fold_twins(rows), f"{key}{part}", histogram=histogram_key(key))
+    opened = show_rows(fold_twins(rows), f"{card.key}{part}", histogram=histogram_key(card.key))
     if opened is not None:
         use = uses.iloc[opened]
         where = {"prompt": use.prompt_id, "token": str(use.position)}
-        st.switch_page("pages/decompose.py", query_params={"run": run.run_id, **where})
+        st.switch_page("pages/decompose.py", query_params={"run": card.run.run_id, **where})
 
 
 def _by_prompt(beside: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -7,7 +7,7 @@ from itda_core.corpus.corpus import prompt_id
 from itda_core.store.latent_search import LatentSearch
 from pages.components.explorer import explorer
 from pages.components.frame import errors_as_sentences
-from pages.components.latents.score import strong_in_words, threshold_of
+from pages.components.latents.score import has_strong_uses, strong_in_words
 from pages.components.run_names import run_label, words_of
 from pages.components.text import literal, shown, snippet, token_label
 
@@ -73,7 +73,7 @@ def show_examples(runs: pd.DataFrame) -> None:
             f"{words_of(run).source.capitalize()}: "
             + literal(snippet(latent.text, latent.start, latent.end))
         )
-        if threshold_of(latent) is not None:
+        if has_strong_uses(latent):
             st.markdown(literal(strong_in_words(latent)))
         st.page_link(
             "pages/latents.py",

@@ -3,12 +3,14 @@
 import numpy as np
 import pandas as pd
 
+from pages.components.scale import usual_largest
+
 
 def paired_uses(a: pd.DataFrame, b: pd.DataFrame, has_one_tokenizer: bool) -> pd.DataFrame:
     """The tokens that use the one or the other, the strongest first: prompt_id, title, start, end,
     and of both sides position and coefficient (position_a, coefficient_a …), missing where the
     token does not use it, and strength: the larger |coefficient|, each against its latent's
-    largest.
+    `usual_largest`.
 
     a, b: every use of the two, as Store.uses.all() gives them. With one tokenizer tokens are the
     same that are the same characters at the same position; otherwise those that end at the same
@@ -20,7 +22,7 @@ def paired_uses(a: pd.DataFrame, b: pd.DataFrame, has_one_tokenizer: bool) -> pd
     columns = list(dict.fromkeys([*names, "title", "start", "position", "coefficient"]))
     both = [one[columns].drop_duplicates(names, keep="last").copy() for one in both]
     for one in both:
-        one["share"] = one["coefficient"].abs() / max(1e-30, one["coefficient"].abs().max())
+        one["share"] = one["coefficient"].abs() / max(1e-30, usual_largest(one["coefficient"]))
         one["place"] = one["position"]
     merged = both[0].merge(both[1], on=names, how="outer", suffixes=("_a", "_b"))
     shares = merged[["share_a", "share_b"]]

@@ -11,6 +11,7 @@ from pages.components.latents.elsewhere import label_text
 from pages.components.latents.score import threshold_of
 from pages.components.latents.uses import use_row
 from pages.components.run_names import layer_of, run_label
+from pages.components.scale import usual_largest
 from pages.components.similarity.paired_uses import (
     difference,
     paired_uses,
@@ -109,14 +110,12 @@ def _show_uses(runs: dict, latents: dict[str, pd.Series], of_strong: bool) -> No
         *(store.uses.at_ends(runs[side].run_id, table.head(_PAIRED_USES)) for side in _SIDES),
         has_one_tokenizer=has_one,
     )
-    rows = {side: _rows_of(side, runs[side], latents[side], shown, uses[side]) for side in _SIDES}
+    rows = {side: _rows_of(side, runs[side], shown, uses[side]) for side in _SIDES}
     both = [rows[side][place] for place in range(len(shown)) for side in _SIDES]
     show_rows([row for row in both if row is not None], "same_uses")
 
 
-def _rows_of(
-    side: str, run, latent: pd.Series, shown: pd.DataFrame, uses: pd.DataFrame
-) -> list[dict | None]:
+def _rows_of(side: str, run, shown: pd.DataFrame, uses: pd.DataFrame) -> list[dict | None]:
     """A row for each of some tokens; None where the run has no such token. shown: of
     `with_partners`."""
     is_read = shown[f"position_{side}"].notna().to_numpy()
@@ -131,10 +130,11 @@ def _rows_of(
         prompt_id: (rows["position"].to_numpy(), rows["coefficient"].to_numpy())
         for prompt_id, rows in uses.groupby("prompt_id")
     }
+    largest = usual_largest(uses["coefficient"].to_numpy())
     rows: list[dict | None] = [None] * len(shown)
     in_text = explorer().store.uses.in_context(run.run_id, tokens.reset_index(drop=True))
     for place, use in zip(is_read.nonzero()[0], in_text.itertuples(), strict=True):
-        row = use_row(use, by_prompt.get(use.prompt_id), latent.strongest, opens=False)
+        row = use_row(use, by_prompt.get(use.prompt_id), largest, opens=False)
         rows[place] = row | _marks(side, run, shown.iloc[place], row["title"])
     return rows
 
