@@ -22,7 +22,7 @@ from itda_core.files import check_foreign, disk_errors_as_sentences
 from itda_core.store.gate import Gate
 from itda_core.store.namesake_tables import NAMESAKE_TABLES, OF_STRONG_USES
 from itda_core.store.score_tables import SCORE_TABLES
-from itda_core.store.strong_tables import STRONG_OF_ALL_RUNS, STRONG_TABLES
+from itda_core.store.strong_tables import NONE_STRONG, STRONG_OF_ALL_RUNS, STRONG_TABLES
 from itda_core.store.trouble import (
     of_the_file,
     why_damaged,
@@ -90,13 +90,15 @@ _UPGRADES = {
     10: f"""{OF_STRONG_USES}
         ALTER TABLE evaluations ADD COLUMN median_unexplained DOUBLE;
         UPDATE evaluations SET created = ''""",
+    11: NONE_STRONG,
 }
 """What makes a file of a version one of the next, where that is sure: before there were sites, all
 runs were of one; no dictionary was moved, and there were no comparisons of latents; labels are
 taken in anew from their file; what `closes` is of a text's last token was not open, and
 comparisons did not keep chance; latents had no scores; strong uses had no table; evaluations
 kept no cross-entropies, and none was quick; comparisons of latents counted all uses alone, and
-evaluations knew no median token, so that all are read again"""
+evaluations knew no median token, so that all are read again; of latents none of whose uses is
+strong all counted"""
 
 _SCHEMA = f"""
 CREATE TABLE meta (version INTEGER);

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
+from itda_core.runs.latent_scores import NONE
+
 if TYPE_CHECKING:
     from itda_core.store.database import Database
 
@@ -31,6 +33,14 @@ _FILL = """INSERT INTO strong_uses
     ORDER BY u.run, u.latent, u.prompt, u.position"""
 STRONG_OF_ALL_RUNS = _FILL.format("true")
 """Takes in those of every run that has scores"""
+_IS_NONE = f"threshold IS NULL AND why = '{NONE}'"
+NONE_STRONG = f"""
+DELETE FROM strong_uses WHERE (run, latent) IN (
+    SELECT (run, latent) FROM latent_scores WHERE {_IS_NONE});
+UPDATE latent_scores SET threshold = 'inf', filler = 1, strong = 0, strong_squares = 0
+WHERE {_IS_NONE};
+"""
+"""What an earlier version's tables hold of latents none of whose uses is strong"""
 
 
 def insert_strong_uses(cursor: duckdb.DuckDBPyConnection, number: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from itda_core.corpus.words import is_content_word
 from itda_core.errors import InputError
-from itda_core.runs.latent_scores import SCORE_COLUMNS, save_scores, scored_digest
+from itda_core.runs.latent_scores import NONE, SCORE_COLUMNS, save_scores, scored_digest
 from itda_core.runs.run import list_runs
 from itda_core.store.latent_search import LatentSearch
 from itda_core.store.store import Store
@@ -39,8 +39,8 @@ def uses_of(run):
     return uses.assign(coefficient=uses["coefficient"].astype(np.float32))
 
 
-def with_scores(run, quantile=0.7):
-    """Scores whose thresholds are a quantile of each latent's coefficients, some missing."""
+def with_scores(run, quantile=0.7, why="too few uses"):
+    """Scores whose thresholds are a quantile of each latent's coefficients, some missing, and why."""
     uses, n = uses_of(run), run.metrics["atoms"]
     threshold = uses.groupby("latent")["coefficient"].quantile(quantile).reindex(range(n))
     threshold[::5] = np.nan
@@ -52,7 +52,7 @@ def with_scores(run, quantile=0.7):
     strong = np.bincount(uses["latent"][is_strong], minlength=n)
     table["strong"] = np.where(threshold.isna(), np.nan, strong)
     table["filler"] = np.where(threshold.isna(), np.nan, 0.0)
-    table["why"] = np.where(threshold.isna(), "too few uses", "").astype(object)
+    table["why"] = np.where(threshold.isna(), why, "").astype(object)
     about = {"run_id": run.run_id, "digest": scored_digest(run), "judged": "strong",
              "embedder": "", "seed": 0, "tokens": 1, "seconds": 1.0}  # fmt: skip
     save_scores(run, about, table)
@@ -274,6 +274,33 @@ def test_strong_uses_come_and_go_with_the_scores_and_an_older_file_gets_them(fol
     (run.directory / "scores.parquet").unlink()
     store.import_new(folder)
     assert store.database.query("SELECT * FROM strong_uses").empty
+    store.close()
+
+
+def test_an_older_file_learns_of_which_latents_no_use_is_strong(tmp_path, folder):
+    """As the version before had them: no threshold, and all of their uses among the strong ones."""
+    with_scores(list_runs(folder)[0], why=NONE)
+    path = tmp_path / "explorer.duckdb"
+    store = Store(path)
+    store.import_new(folder)
+    asked = ["SELECT * FROM strong_uses ORDER BY ALL", "SELECT * FROM latent_scores ORDER BY ALL"]
+    expected = [store.database.query(one) for one in asked]
+    store.close()
+    is_none = "threshold = 'inf'"
+    with duckdb.connect(str(path)) as database:
+        [(count,)] = database.execute(
+            f"SELECT count(*) FROM latent_scores WHERE {is_none}"
+        ).fetchall()
+        assert count > 0
+        database.execute(f"""INSERT INTO strong_uses
+            SELECT run, latent, prompt, position, coefficient FROM codes
+            SEMI JOIN (SELECT * FROM latent_scores WHERE {is_none}) USING (run, latent)""")
+        database.execute(f"""UPDATE latent_scores SET threshold = NULL, filler = NULL,
+            strong = NULL, strong_squares = NULL WHERE {is_none}""")
+        database.execute("UPDATE meta SET version = 11")
+    store = Store(path)
+    for one, before in zip(asked, expected, strict=True):
+        pd.testing.assert_frame_equal(store.database.query(one), before)
     store.close()
 
 
