@@ -40,7 +40,7 @@ def uses_of(run):
 
 
 def with_scores(run, quantile=0.7, why="too few uses"):
-    """Scores whose thresholds are a quantile of each latent's coefficients, some missing, and why."""
+    """Scores whose thresholds are a quantile of each latent's coefficients, some missing."""
     uses, n = uses_of(run), run.metrics["atoms"]
     threshold = uses.groupby("latent")["coefficient"].quantile(quantile).reindex(range(n))
     threshold[::5] = np.nan
