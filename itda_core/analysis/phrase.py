@@ -14,6 +14,16 @@ def behind_a_stop(phrase: str) -> str:
     return BEFORE + phrase.strip()
 
 
+def unexplained_of_phrase(result: Decomposition) -> tuple[int, float]:
+    """How many tokens of a phrase were decomposed, and what all their terms leave of them:
+    Σ‖x − x̂‖² / Σ‖x − offset‖², in [0, 1] for pursuits; NaN of none. result: as in
+    `phrase_latents`."""
+    rows = result.tokens.spans[0][result.positions, 1] > len(BEFORE)
+    squares = np.square(result.residuals[rows].astype(np.float64))
+    whole = squares[:, 0].sum()
+    return int(rows.sum()), float(squares[:, -1].sum() / whole) if whole else np.nan
+
+
 def phrase_latents(result: Decomposition, thresholds: np.ndarray | None = None) -> pd.DataFrame:
     """The latents that the tokens of a phrase use, the strongest on it first: latent, squares (the
     sum of its squared coefficients), tokens (how many use it), and of the one with its largest

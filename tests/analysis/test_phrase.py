@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from itda_core.analysis.decomposition import decompose
-from itda_core.analysis.phrase import behind_a_stop, phrase_latents
+from itda_core.analysis.phrase import behind_a_stop, phrase_latents, unexplained_of_phrase
 from itda_core.runs.run import list_runs
 from tests.support.trained_runs import shared_runs
 
@@ -52,3 +52,15 @@ def test_latents_come_by_their_squared_coefficients_on_the_tokens_of_the_phrase(
         assert row.token == result.token_text(position)
     assert is_strong == (len(table) < len(phrase_latents(result)))
     assert "".join(result.text[s:e] for s, e in result.spans()) == f". {PHRASE}"
+
+
+def test_what_its_terms_leave_of_a_phrase_is_that_of_its_tokens_alone(result):
+    whole, left, count = 0.0, 0.0, 0
+    for row, position in enumerate(result.positions.tolist()):
+        if result.spans()[position][1] > 2:  # behind ". "
+            whole += float(result.residuals[row, 0]) ** 2
+            left += float(result.residuals[row, -1]) ** 2
+            count += 1
+    found = unexplained_of_phrase(result)
+    assert found == (count, pytest.approx(left / whole, rel=1e-6))
+    assert count == len(result.positions), "the stop before it is on the first position"

@@ -189,6 +189,9 @@ def test_the_same_layer_elsewhere_comes_before_another_layer_with_more_in_common
     pairs = likely_pairs(runs, known, shared)
     of_a3 = pairs.loc[pairs["run_a"] == "a3", "run_b"].tolist()
     assert of_a3 == ["b3", "a4", "c3", "d3"], "what can be compared first; d3 has nothing in common"
+    shared.loc[shared["run_b"] == "b3", "sources"] = 19  # too few for a median
+    pairs = likely_pairs(runs, known, shared)
+    assert pairs.loc[pairs["run_a"] == "a3", "run_b"].tolist() == ["a4", "c3", "b3", "d3"]
 
 
 def test_where_nothing_is_in_common_a_sentence_says_so(not_compared):

@@ -3,9 +3,11 @@ latents listed."""
 
 import dataclasses
 
+import numpy as np
 import streamlit as st
 
-from itda_core.analysis.phrase import behind_a_stop, phrase_latents
+from itda_core.analysis.decomposition import Decomposition
+from itda_core.analysis.phrase import behind_a_stop, phrase_latents, unexplained_of_phrase
 from itda_core.errors import ItdaError
 from itda_core.store.latent_search import LatentSearch
 from itda_core.store.word_search import CONTEXT
@@ -40,13 +42,22 @@ def ask_for_phrase(run, search: LatentSearch) -> tuple[LatentSearch, tuple[str, 
         st.warning(f"{sentence(error)} What you search for is found as text.")
         return search, ()
     warn_of_another_model(run.directory)
-    st.caption(_ON_NONE * is_on_none + _SAID)
+    st.caption(_ON_NONE * is_on_none + _SAID + _how_well_explained(result))
     reasons = tuple(
         f"{row.coefficient:+.1f} on {shown(f'“{row.token.strip()}”')}"
         + (f", on {row.tokens:,} tokens" if row.tokens > 1 else "")
         for row in found.itertuples()
     )
     return dataclasses.replace(search, ranked=tuple(found["latent"].tolist())), reasons
+
+
+def _how_well_explained(result: Decomposition) -> str:
+    """A word that the model does not know has latents too: how much of it they are."""
+    count, left = unexplained_of_phrase(result)
+    if np.isnan(left):
+        return ""
+    tokens = "its token" if count == 1 else f"its {count:,} tokens"
+    return f" All terms of {tokens}, strong or not, leave {left:.0%} of the activation unexplained."
 
 
 def _is_phrase(search: LatentSearch) -> bool:

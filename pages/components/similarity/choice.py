@@ -17,9 +17,9 @@ _KEYS = {"token": "token (same tokenizer)", "word": "word (any tokenizers)"}
 _VIEWS = {
     "layers": "Layers of two models",
     "models": "Whole models",
-    "latents": "Same latents in two models",
+    "latents": "Same latents in two dictionaries",
 }
-_OF_ONE_MODEL = {"layers": "Layers of one model", "latents": "Same latents in two layers"}
+_OF_ONE_MODEL = {"layers": "Layers of one model"}
 _ONE_MODEL = (
     "There is one model only, so that its layers are compared with each other. Train a second one "
     "on the same corpus to compare the two: on the Train page, or with “Train what is missing” "

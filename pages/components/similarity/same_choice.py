@@ -27,6 +27,8 @@ from pages.components.run_names import choose_run
 from pages.components.text import literal
 from pages.components.url import keep, linked_switch
 
+_ENOUGH_SOURCES = 20
+"""In common; the median latent of fewer says little of two dictionaries"""
 _COMPARISON = JobOffer("comparison of latents")
 
 
@@ -86,10 +88,10 @@ def _sources_in_common(runs: tuple) -> pd.DataFrame:  # noqa: ARG001 (the key)
 
 def likely_pairs(runs: pd.DataFrame, known: pd.DataFrame, in_common: pd.DataFrame) -> pd.DataFrame:
     """Every two runs, from both sides, as run_a and run_b: first those that were compared, then
-    those that were moved from one, then those that have sources in common; and of each of these
-    those of the same layer and site in another model or of another corpus before other layers,
-    with most sources in common first. runs: Store.runs.table(); known:
-    Store.namesakes.comparisons(); in_common: its in_common()."""
+    those that were moved from one, then those that have enough sources in common to be compared,
+    then those that have any; and of each of these those of the same layer and site in another model
+    or of another corpus before other layers, with most sources in common first.
+    runs: Store.runs.table(); known: Store.namesakes.comparisons(); in_common: its in_common()."""
     sides, names = runs[["run_id", "root", "layer", "site"]], ["run_a", "run_b"]
     pairs = sides.merge(sides, how="cross", suffixes=("_a", "_b"))
     pairs = pairs.rename(columns={"run_id_a": "run_a", "run_id_b": "run_b"})
@@ -97,7 +99,8 @@ def likely_pairs(runs: pd.DataFrame, known: pd.DataFrame, in_common: pd.DataFram
     pairs = pairs.merge(known[names].assign(compared=1), how="left", on=names)
     pairs = pairs.merge(in_common, how="left", on=names).fillna({"compared": 0, "sources": 0})
     pairs["moved"] = pairs["root_a"] == pairs["root_b"]
-    pairs["comparable"] = pairs["moved"] | (pairs["sources"] > 0)
+    has_any, has_enough = pairs["sources"] > 0, pairs["sources"] >= _ENOUGH_SOURCES
+    pairs["comparable"] = (has_any.astype(int) + has_enough).mask(pairs["moved"], 2)
     is_of_one_site = pairs["site_a"] == pairs["site_b"]
     pairs["same_place"] = is_of_one_site & (pairs["layer_a"] == pairs["layer_b"])
     order = ["compared", "moved", "comparable", "same_place", "sources"]

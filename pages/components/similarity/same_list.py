@@ -31,7 +31,12 @@ _ORDERS = {
     "denser": "Used more in B",
     "sparser": "Used less in B",
 }
-_MIN_USES = {20: "20 tokens or more", 5: "5 tokens or more", 100: "100 tokens or more", 0: "any"}
+_MIN_USES = {
+    20: "20 tokens or more in A or B",
+    5: "5 tokens or more in A or B",
+    100: "100 tokens or more in A or B",
+    0: "any",
+}
 _MIN_STRONG_USES = {number: _MIN_USES[number] for number in (5, 20, 100, 0)}
 
 
@@ -140,8 +145,9 @@ def show_charts(listing: SameListing, about: pd.Series, chosen: int | None) -> N
             key=key,
         )
     st.caption(
-        f"{len(points):,} of {int(about['namesakes']):,} latents with the same source. Click a "
-        "point to open its latent in both."
+        f"{len(points):,} of {int(about['namesakes']):,} latents with the same source, as the "
+        "fields above choose them; those without a correlation are in the right chart alone. Click "
+        "a point to open its latent in both."
     )
 
 
@@ -165,6 +171,8 @@ def show_same_list(pair: RunPair, listing: SameListing, chosen: int | None) -> N
     first = (place or 0) // _ROWS * _ROWS
     seen = numbers[first : first + _ROWS]
     latents = "1 latent" if len(numbers) == 1 else f"{len(numbers):,} latents"
+    if listing.order in ("most_changed", "most_alike"):
+        latents += " with a correlation"
     st.caption(
         f"{latents} · page {first // _ROWS + 1:,} of {-(-len(numbers) // _ROWS):,}"
         + ("" if place is not None or chosen is None else " · the open one is not in this list")
@@ -219,7 +227,7 @@ def _columns(table: pd.DataFrame, of_strong: bool) -> list[Column]:
             Column("percent_b", "used in B", **percent),
         ]
     return [
-        Column("token", "token", "latent", width=130),
+        Column("token", "token", width=130),  # no link: the row opens the latent in both
         *[Column("label", "label", width=200)] * bool(table["label"].any()),
         Column("correlation", "corr.", "number", digits=2, sign=True),
         Column("rank_a", "rank", "number", help=_RANK),
