@@ -56,7 +56,8 @@ claims: .venv/dev.done
 
 faults: .venv/dev.done
 	ITDA_FAULT_KILLS=200 ITDA_FAULT_INPUTS=2000 \
-		$(BIN)/python -m pytest -q --durations=20 -n 2 $(BY_FILE) tests/faults tests/cluster tests/pages/test_odd_links.py
+		$(BIN)/python -m pytest -q --durations=20 -o faulthandler_timeout=14400 -n 2 $(BY_FILE) \
+		tests/faults tests/cluster tests/pages/test_odd_links.py
 
 pictures: .venv/dev.done
 	$(BIN)/python tools/browser_setup.py
