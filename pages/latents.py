@@ -9,6 +9,7 @@ from itda_core.errors import InputError
 from itda_core.store.latent_search import LatentPage
 from pages.components.explorer import explorer
 from pages.components.frame import nothing_yet, page
+from pages.components.job_panel import watch_active_jobs
 from pages.components.keyboard import listen_for_keys
 from pages.components.latents.card import show_card
 from pages.components.latents.label_editor import edit_label
@@ -51,6 +52,7 @@ def show() -> None:
         where, search, ways, order, filters = st.columns(widths, vertical_alignment="bottom")
     with where:
         run = choose_run(runs)
+    watch_active_jobs(run.run_id)
     asked = ask_for_search(search, ways, filters)
     ordered = ask_for_order(order, run)
     asked, reasons = ask_for_phrase(run, asked)

@@ -7,10 +7,10 @@ import streamlit as st
 from itda_core.activations.recorded import folder_config
 from itda_core.config import TrainConfig
 from itda_core.errors import InputError
-from itda_core.jobs.job import Job
 from itda_core.settings import MEMORY
 from pages.components.explorer import explorer
 from pages.components.frame import or_sentence, page
+from pages.components.job_offer import answer, last_queued
 from pages.components.job_panel import show_ended_jobs, watch_active_jobs
 from pages.components.number_field import read_numbers
 from pages.components.text import literal
@@ -82,25 +82,18 @@ def _show_settings() -> Place | None:
         is_ready = or_sentence(show_needs, as_far_as_there_are(config), *place) is not False
     is_clicked = st.button("Start training", type="primary", disabled=not is_ready)
     if is_clicked and is_ready:
-        _note_start(explorer().queue.submit(config, *place))
+        answer(explorer().queue.submit(config, *place))
     _say_what_started()
     return place
 
 
-def _note_start(job: Job | None) -> None:
-    """Draw the page again, which then says beside the button what it has queued."""
-    st.session_state["_started"] = job and job.job_id
-    st.rerun()
-
-
 def _say_what_started() -> None:
     """A line while the job that was queued here is active: its card is out of sight, above."""
-    job_id = st.session_state.get("_started")
-    for job in explorer().queue.jobs():
-        if job.job_id == job_id and job.is_active:
-            words = "is queued" if job.state == "queued" else "runs"
-            title = literal(as_uploaded(job.title))
-            st.success(f"**{title}** {words}. Its progress is at the top of this page.")
+    job = last_queued("training")
+    if job is not None:
+        words = "is queued" if job.state == "queued" else "runs"
+        title = literal(as_uploaded(job.title))
+        st.success(f"**{title}** {words}. Its progress is at the top of this page.")
 
 
 def _is_trainable(config: TrainConfig) -> bool:
@@ -119,7 +112,7 @@ def _show_list() -> Place | None:
         or_sentence(show_needs_of_list, found[1], *place)
     is_clicked = st.button("Start trainings", type="primary", disabled=not is_ready)
     if is_clicked and is_ready:
-        _note_start(explorer().queue.submit_list(found[0], *place))
+        answer(explorer().queue.submit_list(found[0], *place))
     _say_what_started()
     return place
 

@@ -14,6 +14,7 @@ from itda_core.files import system_error
 from pages.components.explorer import explorer
 from pages.components.exposure import is_exposed
 from pages.components.history import keep_history
+from pages.components.job_offer import say_what_was_queued
 from pages.components.text import literal, sentence
 from pages.components.url import restore_kept
 
@@ -88,6 +89,7 @@ def page(title: str):
             "machine can't be named here; texts can be uploaded."
         )
     with errors_as_sentences():
+        say_what_was_queued()
         yield
         is_whole = True
     keep_history()

@@ -1,4 +1,5 @@
-"""What a page offers to have made by a job: the button, how long it takes, why it failed last."""
+"""What a page offers to have made by a job: the button, how long it takes, what is said once it is
+clicked, why it failed last."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import streamlit as st
 from itda_core.jobs.job import Job
 from pages.components.explorer import explorer
 from pages.components.text import literal, seconds_text
+from pages.components.upload import as_uploaded
 
 
 @dataclass(frozen=True)
@@ -51,3 +53,32 @@ def job_button(label: str, seconds: float | None = None, **options: Any) -> bool
     if seconds is not None:
         label = f"{label} (about {seconds_text(seconds)})"
     return st.button(label, **options)
+
+
+def answer(job: Job | None) -> None:
+    """Draw the page again, with the job on it. A toast says then what was queued, since the job's
+    card may be out of sight."""
+    st.session_state["_answered"] = st.session_state["_queued"] = job and job.job_id
+    st.rerun()
+
+
+def say_what_was_queued() -> None:
+    """The toast, once: by the frame of every page."""
+    job = _job(st.session_state.pop("_answered", None))
+    if job is not None:
+        ahead = explorer().queue.ahead(job) if job.state == "queued" else 0
+        how = f"is queued: {ahead:,} ahead" if ahead else "starts now"
+        st.toast(f"**{literal(as_uploaded(job.title))}** {how}.", duration="long")
+
+
+def last_queued(*kinds: str) -> Job | None:
+    """The job that was queued last on these pages, while it is active and of one of some kinds."""
+    job = _job(st.session_state.get("_queued"))
+    return job if job is not None and job.is_active and job.kind in kinds else None
+
+
+def _job(job_id: str | None) -> Job | None:
+    """None without one, and where it has been forgotten."""
+    if job_id is None:
+        return None
+    return next((job for job in explorer().queue.jobs() if job.job_id == job_id), None)

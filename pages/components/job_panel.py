@@ -10,6 +10,7 @@ from itda_core.progress import MIN_FRACTION, PREPARING
 from pages.components.explorer import explorer
 from pages.components.file_reading import on_the_page
 from pages.components.frame import errors_as_sentences
+from pages.components.job_offer import answer
 from pages.components.run_names import run_label
 from pages.components.text import literal, seconds_text
 from pages.components.upload import as_uploaded
@@ -47,17 +48,22 @@ _TOLD_AT_ONCE = 8
 _SIGNS = {"done": "✓", "failed": "✗", "cancelled": "–", "interrupted": "–"}
 
 
-def watch_active_jobs() -> bool:
-    """Show what is running or waiting and keep it up to date; true where there is anything.
+def watch_active_jobs(run_id: str = "") -> bool:
+    """Show what is running or waiting and keep it up to date; true where there is anything. run_id:
+    of a page about one run, which shows them where one of them is about it.
 
     When a run or a result is there the whole page is drawn again, so that it is on it.
     """
     active = explorer().queue.active()
-    if not active:
-        return False
-    st.session_state["_active_seen"] = sorted(job.job_id for job in active)
-    st.session_state["_stored_seen"] = explorer().store.runs.state()
-    _panel()
+    is_about = any(not run_id or run_id in job.run_ids for job in active)
+    # The place is there in any case. Else what stands below moves on by one where jobs appear, and
+    # the browser, which builds it anew then, can't keep in place what one looks at.
+    with st.container(key="jobs"):
+        if not is_about:
+            return False
+        st.session_state["_active_seen"] = sorted(job.job_id for job in active)
+        st.session_state["_stored_seen"] = explorer().store.runs.state()
+        _panel()
     return True
 
 
@@ -200,8 +206,7 @@ def _show_ended(job: Job) -> None:
     if job.state != "done":
         label = "Resume" if job.keeps_checkpoints and job.state != "failed" else "Try again"
         if buttons.button(label, key=f"resume_{job.job_id}"):
-            queue.resume(job.job_id)
-            st.rerun()
+            answer(queue.resume(job.job_id))
     if buttons.button("Forget", key=f"forget_{job.job_id}"):
         queue.forget(job.job_id)
         st.rerun()

@@ -6,12 +6,17 @@ from dataclasses import replace
 import pytest
 
 from itda_core.jobs.places import Places
-from itda_core.jobs.submissions import submit_comparison, submit_evaluation, submit_map
+from itda_core.jobs.submissions import (
+    submit_comparison,
+    submit_evaluation,
+    submit_map,
+    submit_scores,
+)
 from itda_core.progress import Progress
 from itda_core.runs.run import list_runs
 from pages.components import explorer as explorer_module
 from pages.components.text import literal
-from tests.support.app import newest, open_page
+from tests.support.app import button, newest, open_page
 
 
 @pytest.fixture
@@ -54,6 +59,44 @@ def test_a_map_that_failed_says_why_on_its_own_dictionary_and_is_offered_again(o
     assert warnings(app) == [literal("The last map failed. There is no model.")]
     assert labels(app, "Make the map")
     assert not warnings(open_page("latents", run=second.run_id, view="map"))
+
+
+def toasts(app):
+    return [one.value.replace("`", "") for one in app.toast]
+
+
+@pytest.mark.parametrize(
+    "name, view, label, title",
+    [
+        ("latents", {"view": "map"}, "Make the map", "Map of"),
+        ("latents", {}, "Find strong uses", "Scores of"),
+        ("evaluate", {}, "Evaluate", "Evaluation of"),
+        ("evaluate", {}, "Quick run", "Quick evaluation of"),
+        ("similarity", {"measure": "cka"}, "Compute (", "Comparison of"),
+        ("train", {}, "Start training", "smollm2-135m on sotu"),
+    ],
+)
+def test_what_a_click_queues_is_said_at_once_wherever_one_looks(queue, name, view, label, title):
+    app = open_page(name, **view)
+    assert not toasts(app)
+    button(app, label).click().run()
+    [told] = toasts(app)
+    assert told.startswith(f"**{title}") and told.endswith("** starts now.")
+    assert not toasts(app.run())
+
+
+def test_what_is_queued_behind_another_job_says_so(queue):
+    queue.enqueue("map", ["a"], "A")
+    app = open_page("latents", view="map")
+    button(app, "Make the map").click().run()
+    assert toasts(app)[0].endswith("is queued: 1 ahead.")
+
+
+def test_latents_show_the_jobs_about_their_own_dictionary(own_data, queue):
+    first, second = newest(own_data, 1), newest(own_data, 2)
+    submit_scores(queue, [first])
+    assert labels(open_page("latents", run=first.run_id), "Cancel")
+    assert not labels(open_page("latents", run=second.run_id), "Cancel")
 
 
 def test_a_comparison_under_way_is_not_offered_again_for_its_own_measure(own_data, queue):

@@ -10,7 +10,7 @@ from itda_core.jobs.submissions import submit_evaluation, submit_quick_evaluatio
 from pages.components.cached import loaded_run
 from pages.components.device_choice import ask_for_device, likely_device
 from pages.components.explorer import explorer
-from pages.components.job_offer import JobOffer, job_button
+from pages.components.job_offer import JobOffer, answer, job_button
 from pages.components.run_names import is_made_elsewhere
 
 EVALUATION = JobOffer("evaluation")
@@ -62,15 +62,14 @@ def offer_evaluation(missing: pd.DataFrame) -> None:
             is_quick = job_button("Quick run", quick_seconds, help=QUICK_HELP, width="stretch")
         if is_quick:
             runs = [loaded_run(path) for path in directories]
-            submit_quick_evaluation(explorer().queue, runs, device)
-            st.rerun()
+            answer(submit_quick_evaluation(explorer().queue, runs, device))
         if is_clicked:
             submit(directories, device)
 
 
 def submit(directories: list[str], device: str = ANY) -> None:
-    submit_evaluation(explorer().queue, [loaded_run(path) for path in directories], device)
-    st.rerun()
+    runs = [loaded_run(path) for path in directories]
+    answer(submit_evaluation(explorer().queue, runs, device))
 
 
 @st.cache_data(ttl=300, show_spinner=False)

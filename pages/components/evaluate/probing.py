@@ -14,7 +14,7 @@ from itda_core.runs.run import Run
 from pages.components.cached import loaded_run
 from pages.components.device_choice import ask_for_device, likely_device
 from pages.components.explorer import explorer
-from pages.components.job_offer import JobOffer, job_button
+from pages.components.job_offer import JobOffer, answer, job_button
 from pages.components.run_names import is_made_elsewhere
 from pages.components.text import escaped, literal, token_label
 from pages.components.upload import corpus_name
@@ -131,8 +131,7 @@ def _offer(offer: JobOffer, run: Run, is_again: bool) -> None:
     likely = likely_device(device)
     seconds = None if likely.trouble else _seconds(str(run.directory), likely.name)
     if job_button(label, seconds, help="Runs in the background; you can leave this page."):
-        submit_probing(explorer().queue, [run], device)
-        st.rerun()
+        answer(submit_probing(explorer().queue, [run], device))
 
 
 @st.cache_data(ttl=300, show_spinner=False)

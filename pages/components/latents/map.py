@@ -12,8 +12,7 @@ from pages.components.charts.latent_map import COLOURS, latent_map, named_region
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
 from pages.components.frame import is_dark
-from pages.components.job_offer import JobOffer, job_button
-from pages.components.job_panel import watch_active_jobs
+from pages.components.job_offer import JobOffer, answer, job_button
 from pages.components.latents.list import Listing
 from pages.components.text import literal
 from pages.components.url import choose
@@ -103,7 +102,7 @@ def _regions(directory: str, written: int | None, _table: pd.DataFrame) -> pd.Da
 def _offer(run) -> None:
     offer = JobOffer("map", run.run_id)
     if offer.active():
-        watch_active_jobs()
+        st.caption("It is being made: its card is at the top of this page.")
         return
     offer.show_last_failure()
     better = (
@@ -114,5 +113,4 @@ def _offer(run) -> None:
     )
     st.info(f"There is no map of this dictionary yet. {better}")
     if job_button("Make the map", type="primary"):
-        submit_map(explorer().queue, loaded_run(run.directory))
-        st.rerun()
+        answer(submit_map(explorer().queue, loaded_run(run.directory)))

@@ -10,7 +10,7 @@ from itda_core.jobs.submissions import submit_scores
 from itda_core.runs.latent_uses import word_at
 from pages.components.cached import loaded_run
 from pages.components.explorer import explorer
-from pages.components.job_offer import JobOffer, job_button
+from pages.components.job_offer import JobOffer, answer, job_button
 from pages.components.text import literal, quoted
 
 SURE = 0.2
@@ -60,8 +60,7 @@ def _offer(run) -> None:
     if job_button(
         "Find strong uses and score the latents", type="tertiary", help=GLOSSARY["filler"]
     ):
-        submit_scores(explorer().queue, [loaded_run(run.directory)])
-        st.rerun()
+        answer(submit_scores(explorer().queue, [loaded_run(run.directory)]))
 
 
 def strong_in_words(latent: pd.Series) -> str:

@@ -10,7 +10,7 @@ from itda_core.similarity.measures import JACCARD, MEASURES
 from pages.components.cached import loaded_run
 from pages.components.device_choice import ask_for_device
 from pages.components.explorer import explorer
-from pages.components.job_offer import JobOffer, job_button, say_under_way
+from pages.components.job_offer import JobOffer, answer, job_button, say_under_way
 from pages.components.similarity.choice import Choice
 from pages.components.similarity.values import Values
 
@@ -54,8 +54,8 @@ def _show_buttons(directories: list[str], measure: str, n_missing: int) -> None:
         )
     if is_this or is_every:
         runs = [loaded_run(directory) for directory in directories]
-        submit_comparison(explorer().queue, runs, list(MEASURES) if is_every else [measure], device)
-        st.rerun()
+        measures = list(MEASURES) if is_every else [measure]
+        answer(submit_comparison(explorer().queue, runs, measures, device))
 
 
 def _directories(choice: Choice, values: Values) -> dict[str, str]:

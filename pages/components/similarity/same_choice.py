@@ -22,7 +22,7 @@ from itda_core.runs.run import Run
 from pages.components.cached import loaded_dictionary, loaded_run
 from pages.components.device_choice import ask_for_device, likely_device
 from pages.components.explorer import explorer
-from pages.components.job_offer import JobOffer, job_button, say_under_way
+from pages.components.job_offer import JobOffer, answer, job_button, say_under_way
 from pages.components.run_names import choose_run
 from pages.components.text import literal
 from pages.components.url import keep, linked_switch
@@ -232,8 +232,7 @@ def _show_button(
     where = likely_device(device).name
     seconds = latent_comparison_seconds(dictionaries, tokens or COMPARED_TOKENS, where)
     if job_button(label, seconds, type="primary", key="compare_latents"):
-        submit(explorer().queue, *runs, device)
-        st.rerun()
+        answer(submit(explorer().queue, *runs, device))
 
 
 @st.cache_data(max_entries=256, show_spinner=False)

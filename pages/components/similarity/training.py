@@ -11,6 +11,7 @@ from itda_core.model.loading import known_models, model_shape
 from pages.components.explorer import explorer
 from pages.components.exposure import check_no_path
 from pages.components.frame import errors_as_sentences
+from pages.components.job_offer import answer
 from pages.components.similarity.model_groups import Group
 from pages.components.text import literal, seconds_text
 
@@ -131,5 +132,4 @@ def _submit(config: TrainConfig) -> None:
     if any(explorer().queue.config(job) == config for job in active):
         st.info("This training is under way.")
     elif st.button(label, type="primary"):
-        explorer().queue.submit(config)
-        st.rerun()
+        answer(explorer().queue.submit(config))

@@ -14,6 +14,7 @@ from pages.components.cached import loaded_dictionary, loaded_run
 from pages.components.device_choice import ask_for_device, ask_for_memory
 from pages.components.explorer import explorer
 from pages.components.exposure import check_no_path
+from pages.components.job_offer import answer
 from pages.components.text import literal, sentence
 
 _TITLE = "Move to another model or layer"
@@ -59,9 +60,9 @@ def _show_form(run: Run) -> None:
         config = None
     is_clicked = st.button("Move", type="primary", key="move_now", disabled=config is None)
     if is_clicked and config is not None:
-        submit_move(explorer().queue, run, config, *place)
+        job = submit_move(explorer().queue, run, config, *place)
         st.session_state[_OPEN] = None
-        st.rerun()
+        answer(job)
 
 
 def _ask(run: Run) -> tuple[TrainConfig, tuple[str, int | None]]:

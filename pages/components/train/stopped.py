@@ -7,6 +7,7 @@ from itda_core.runs.workspace import interrupted_trainings, lost_trainings
 from itda_core.training.trainer import came_to
 from pages.components.explorer import explorer
 from pages.components.frame import errors_as_sentences
+from pages.components.job_offer import answer
 from pages.components.text import literal
 from pages.components.train.fields import Place
 
@@ -49,8 +50,7 @@ def show_stopped(place: Place | None) -> None:
                 disabled=place is None,
                 help="With the device, the memory and the cluster that stand in the form.",
             ):
-                here.queue.submit(config, *place)
-                st.rerun()
+                answer(here.queue.submit(config, *place))
             if discard.button("Discard", key=f"discard_{training_id}", width="stretch"):
                 _discard(training_id)
 
