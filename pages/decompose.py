@@ -5,7 +5,6 @@ import pandas as pd
 import streamlit as st
 
 from itda_core.analysis.decomposition import Decomposition
-from itda_core.analysis.what_if import Edit
 from itda_core.errors import InputError
 from itda_core.glossary import GLOSSARY
 from pages.components.charts.camera import ask_for_format
@@ -18,12 +17,12 @@ from pages.components.decompose.edits import edited_row, edits_scope
 from pages.components.decompose.edits_url import follow_edits
 from pages.components.decompose.prompt import choose_text
 from pages.components.decompose.prompts_table import show_prompts
-from pages.components.decompose.steering import show_steering
+from pages.components.decompose.steering import Steering, ask_for_steering, show_steered
 from pages.components.decompose.strip import show_text
 from pages.components.decompose.terms import show_summary, show_token, with_labels
 from pages.components.decompose.tries import take_back_a_try
 from pages.components.decompose.two import show_two
-from pages.components.decompose.what_if import show_edits, show_what_if
+from pages.components.decompose.what_if import Asked, show_edits, show_what_if
 from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
 from pages.components.frame import nothing_yet, page
@@ -88,7 +87,7 @@ def _show_result(run, result: Decomposition) -> None:
         "first (the mean activation, or nothing)",
     )
     median.metric(
-        "of the median token",
+        "left of the median token",
         f"{np.median(result.shares_left):.1%}",
         help="The same of each token, and of these the median. A token with a massive activation "
         "can be most of what there is to explain.",
@@ -115,9 +114,11 @@ def _show_result(run, result: Decomposition) -> None:
     scope = edits_scope(run, result, edited_row(row))
     follow_edits(scope, int(run.atoms), is_shown=view == "what-if")
     with beside:
-        edits = _show_beside(view, run, result, latents, row)
-    if edits is not None:
-        show_what_if(run, result, edits, latents, row)
+        asked = _show_beside(view, run, result, latents, row)
+    if isinstance(asked, Asked):
+        show_what_if(run, result, asked, latents, row)
+    elif isinstance(asked, Steering):
+        show_steered(run, result, asked)
     elif view == "two":
         show_two(run, result, locked)
     _show_files(run, result, table)
@@ -125,7 +126,7 @@ def _show_result(run, result: Decomposition) -> None:
 
 def _places(view: str) -> tuple:
     """Of the text, and of what is said of it: beside it, and in sight while the text scrolls."""
-    if view not in ("terms", "what-if"):
+    if view not in ("terms", "what-if", "steer"):
         return st.container(), st.container()
     with st.container(key="sides"):
         return st.columns([1, 1], gap="medium")
@@ -133,14 +134,15 @@ def _places(view: str) -> tuple:
 
 def _show_beside(
     view: str, run, result: Decomposition, latents: pd.DataFrame, row: int | None
-) -> tuple[Edit, ...] | None:
-    """What stands beside the text, or begins below it; returns the edits of “What if”. row: of the
-    locked token in the result, None where none is decomposed."""
+) -> Asked | Steering | None:
+    """What stands beside the text, or begins below it; returns what “What if” or “Steer” asks, the
+    answer to which stands below both. row: of the locked token in the result, None where none is
+    decomposed."""
     if view == "what-if":
         return show_edits(run, result, latents, row)
     if view == "steer":
-        show_steering(run, result, latents, row)
-    elif view == "prompts":
+        return ask_for_steering(run, result, latents, row)
+    if view == "prompts":
         show_prompts(run)
     elif view == "terms" and row is None:
         show_summary(run, latents)

@@ -28,3 +28,56 @@ def test_a_button_that_queues_a_job_stays_in_place_and_a_toast_answers(page, add
     settled(page)
     assert abs(top(button) - before) < 2
     assert problems == []
+
+
+def test_what_an_edit_changes_is_said_in_sight_of_its_button(page, address, problems):
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(f"{address}/decompose?token=6&view=what-if")
+    row = page.locator(".rows tbody tr").first
+    row.wait_for()
+    settled(page)
+    before = top(row)
+    row.locator("button").first.click()
+    answer = page.get_by_text("changes most what comes after")
+    expect(answer).to_be_in_viewport()
+    settled(page)
+    assert abs(top(row) - before) < 2
+    expect(page.locator(".card:popover-open")).to_have_count(0)  # the mouse is on the button
+    assert problems == []
+
+
+def test_the_card_of_a_row_leaves_the_head_of_its_table_and_the_wheel_free(page, address, problems):
+    page.goto(f"{address}/decompose?token=6")
+    rows, card = page.locator(".rows"), page.locator(".card:popover-open")
+    rows.locator("tbody tr").first.wait_for()
+    for height in (640, 800, 1_000):
+        page.set_viewport_size({"width": 1280, "height": height})
+        settled(page)
+        head = rows.locator("thead").bounding_box()
+        for number in (0, 2):
+            row = rows.locator("tbody tr").nth(number)
+            row.hover(position={"x": 12, "y": 8})
+            expect(card).to_have_count(1)
+            box, line = card.bounding_box(), row.bounding_box()
+            head = rows.locator("thead").bounding_box()
+            for free in (head, line):
+                is_above = box["y"] + box["height"] <= free["y"] + 1
+                assert is_above or box["y"] >= free["y"] + free["height"] - 1
+            assert box["y"] + box["height"] <= height
+            expect(card.get_by_role("link", name="Open")).to_be_in_viewport()
+            page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=3)
+            page.wait_for_timeout(400)
+            expect(card).to_have_count(1)  # it can be reached
+            page.mouse.wheel(0, 40)
+            expect(card).to_have_count(0)
+            page.mouse.move(2, 2)
+            page.wait_for_timeout(500)  # what was scrolled comes to rest
+    assert problems == []
+
+
+def test_the_controls_of_steer_are_in_sight_when_it_opens(page, address, problems):
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(f"{address}/decompose?token=6&view=steer")
+    for label in ("Latent", "Strength"):
+        expect(page.get_by_label(label, exact=True).first).to_be_in_viewport()
+    assert problems == []

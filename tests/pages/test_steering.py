@@ -147,6 +147,16 @@ def test_nothing_of_the_text_before_is_left_beside_one_on_its_way():
     assert len(on_its_way.children) == len(whole.children)
 
 
+def test_nothing_can_be_stopped_while_nothing_is_written(data):
+    where = {"run": newest(data, 2).run_id, "text": TEXT, "view": "steer", "steer": "3"}
+    app = open_page("decompose", tokens="5", **where)
+    app.button(key="write").click().run()
+    assert app.session_state["written"].is_whole
+    assert app.button(key="nothing_to_stop").disabled
+    app.run()
+    assert [one.disabled for one in app.button if one.label == "Stop"] == [True]
+
+
 def test_texts_side_by_side_say_that_they_are_shorter(data):
     where = {"run": newest(data, 2).run_id, "text": TEXT, "view": "steer", "steer": "3"}
     said = "Side by side texts have 20 tokens at most; *Generate* writes 25."

@@ -1,5 +1,6 @@
 """What if, pressed at each term: at one token or at all, and the edits that are kept."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from pages.components.charts.what_if import divergence_by_token
 from pages.components.decompose import edits as edits_panel
 from pages.components.decompose import tries as tries_panel
 from pages.components.decompose.edits import _with_action, edits_in_words
+from pages.components.decompose.what_if import answer_in_words
 from tests.support.app import assert_no_failure, button, metrics, newest, open_page, rows_of
 
 TEXT = "The Senate will ratify the treaty."
@@ -91,6 +93,53 @@ def test_a_button_edits_the_locked_token_alone_or_all(opened, tiny_model, monkey
     assert app.query_params["at"] in ("all", ["all"])
     again = open_page("decompose", **{name: app.query_params[name] for name in app.query_params})
     assert metrics(again)["KL of the edit"] == shown
+
+
+def answer(app):
+    """The sentence beside the buttons."""
+    [told] = [one.value for one in app.markdown if "changes most what comes after" in one.value]
+    return told.replace("`", "")
+
+
+def test_beside_the_buttons_a_sentence_says_what_the_edit_changes_most(
+    opened, tiny_model, monkeypatch
+):
+    app, run, result, position = opened
+    [before] = [one.value for one in app.caption if one.value.startswith("Nothing is changed yet.")]
+    assert "the same again takes it back" in before
+    latent = int(result.codes.latents[2, 0])
+    press(app, monkeypatch, "0", latent)
+    of = tiny_model, run.dictionary(), result
+    found = what_if(*of, [Edit(latent, 0.0, None, (position,))], position)
+    most = int(found.kl_edit.argmax())
+    hidden = tiny_model.logits(result.tokens)[0].argmax(1)
+    likeliest = repr(tiny_model.tokenizer.decode([int(hidden[most])]))
+    told = answer(app)
+    assert f"({latent}) ×0 changes most what comes after {most}: " in told
+    assert f"(KL {found.kl_edit[most]:.3f} nats)" in told
+    assert f"stays {likeliest}" in told or f"was {likeliest} and is " in told
+    says_little = "Putting the reconstruction in changes more there"
+    assert (says_little in told) == (found.kl_edit[most] < found.kl_reconstruction[most])
+
+
+def test_an_edit_with_next_to_no_effect_says_so_in_words_and_on_the_axis(opened):
+    _, _, result, _ = opened
+    small, none = np.array([0.0, 0.0004]), np.zeros(2)
+    likeliest = {"before": [" a", " a"], "after": [" a", " b"]}
+    outcome = SimpleNamespace(kl_edit=small, kl_reconstruction=none, likeliest=likeliest)
+    told = answer_in_words(result, outcome, "war ×0")
+    assert "(KL under 0.001 nats): the likeliest next token was ' a' and is ' b'." in told
+    top = divergence_by_token(outcome, ["x", "y"]).layout.yaxis.range[1]
+    assert top > 100 * small.max(), "0.0004 nats are no peak"
+    outcome.kl_edit = none
+    assert answer_in_words(result, outcome, "war ×0") == "war ×0 changes no prediction."
+
+
+def test_bars_of_probabilities_go_to_one_hundred_percent(opened):
+    app = opened[0]
+    shown = next(one for one in app.dataframe if "edited" in one.value)
+    columns = json.loads(shown.proto.columns)
+    assert {columns[name]["type_config"]["max_value"] for name in ("plain", "edited")} == {100.0}
 
 
 def test_rows_are_ordered_by_what_the_edit_changed_most(opened, tiny_model, monkeypatch):

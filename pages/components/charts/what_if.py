@@ -8,6 +8,8 @@ from pages.components.text import in_chart
 
 _MOST_NAMED = 40
 """Tokens that there is room to name on the axis; of more only the numbers are there"""
+_LEAST_TOP = 0.1
+"""Nats, to which the axis goes at least: what is next to nothing looks so"""
 
 
 def divergence_by_token(outcome: WhatIf, names: list[str]) -> go.Figure:
@@ -32,11 +34,16 @@ def divergence_by_token(outcome: WhatIf, names: list[str]) -> go.Figure:
         )
     if len(names) <= _MOST_NAMED:
         figure.update_xaxes(tickvals=numbers, ticktext=names, tickangle=-45)
+    largest = max(float(outcome.kl_edit.max()), float(outcome.kl_reconstruction.max()))
     figure.update_layout(
         height=290,
         margin={"l": 10, "r": 10, "t": 30, "b": 10},
         xaxis={"title": "token", "fixedrange": True},
-        yaxis={"title": "KL, nats", "rangemode": "tozero", "fixedrange": True},
+        yaxis={
+            "title": "KL, nats",
+            "range": [0, 1.05 * max(largest, _LEAST_TOP)],
+            "fixedrange": True,
+        },
         legend={"orientation": "h", "y": 1.12, "yanchor": "bottom"},
     )
     return figure

@@ -49,7 +49,8 @@ def ask_for_edits(
     """What was changed in the table of the locked token's terms, or of the text's latents, as
     edits. run: a row of Store.runs.table(); latents: of `latents_of`; row: of the locked token."""
     if row is not None:
-        choose(st.segmented_control, "Change a latent", _WHERE, "at", required=True)
+        look = {"required": True, "label_visibility": "collapsed"}
+        choose(st.segmented_control, "Change a latent", _WHERE, "at", **look)
     edited = edited_row(row)
     scope = edits_scope(run, result, edited)
     rows, size = _rows(result, latents, row, edits_of(scope))

@@ -95,9 +95,7 @@ def _ask_for_text() -> str:
 
 
 def _ask_for_one() -> None:
-    st.text_area(
-        "Text", key="text", height=110, help="Press Ctrl+Enter to decompose what you typed."
-    )
+    st.text_area("Text", key="text", height=86, label_visibility="collapsed")
     columns = st.columns([1, 1, 1, 1, 1])
     for column, (name, starter) in zip(columns, STARTERS.items(), strict=False):
         column.button(

@@ -1,9 +1,11 @@
 """Steer: a latent's atom added while the model writes on, plain and steered side by side."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from itda_core.analysis.decomposition import Decomposition
 from itda_core.analysis.steering import (
@@ -37,37 +39,75 @@ _STRENGTHS = tuple(quarter / 4 for quarter in range(-4, 5))
 _TEXT_PIXELS = 220
 
 
-def show_steering(run, result: Decomposition, latents: pd.DataFrame, row: int | None) -> None:
-    """latents: of `latents_of`; row: of the locked token, of whose latents one is proposed."""
+@dataclass(frozen=True)
+class Steering:
+    """What is asked for."""
+
+    latent: int
+    strength: float
+    writing: Writing
+    others: Weights
+    """steered with beside the latent, by weight"""
+    texts: tuple[float, ...]
+    """the strengths of the texts to be written now; none where no button was just pressed"""
+    stop: DeltaGenerator
+    """where the button is that stops it"""
+
+
+def ask_for_steering(
+    run, result: Decomposition, latents: pd.DataFrame, row: int | None
+) -> Steering | None:
+    """Beside the text; None where a sentence says why it can't be steered, or what is wrong.
+    latents: of `latents_of`; row: of the locked token, of whose latents one is proposed."""
     model = loaded_model(loaded_run(run.directory).config.model)
     if reason := why_not_written_on(model):
         st.info(literal(reason))
-        return
-    st.caption(
-        "The text above goes on, once as the model is and once with the atom of a latent added to "
-        f"{'the output of ' if run.site == RESID_POST else ''}{layer_of(run)} at every token but "
-        "the first. Strengths count in usual norms there (the median)."
-    )
+        return None
     take_chosen()
     asked = _ask(run, result, latents, row)
     find_latents(run)
     others = ask_for_others(run, asked[0]) if asked else {}
-    write, in_a_row, stop = st.columns([1, 1, 1])
+    write, in_a_row, stop = st.columns([1, 1.4, 0.8])
     options = {"width": "stretch", "disabled": asked is None}
     is_pair = write.button("Generate", type="primary", key="write", **options)
     is_row = in_a_row.button("Strengths from −1 to 1", key="write_row", **options)
-    stop.button(
-        "Stop", width="stretch", help="What was generated so far stays.", key="stop_writing"
+    place = stop.empty()
+    where = f"{'the output of ' if run.site == RESID_POST else ''}{layer_of(run)}"
+    st.caption(
+        "The text goes on, once as the model is and once with the atom of a latent added to "
+        f"{where} at every token but the first. A strength of 1 makes it as large as the "
+        "activations there (their median norm)."
     )
     if asked is None:
+        _offer_stop(place, is_writing=False)
+        return None
+    texts = _STRENGTHS if is_row else (0.0, asked[1]) if is_pair else ()
+    _offer_stop(place, is_writing=bool(texts))
+    return Steering(*asked, others, texts, place)
+
+
+def show_steered(run, result: Decomposition, steering: Steering) -> None:
+    """Below the text: what the model writes now, or has written last. steering: of
+    `ask_for_steering`."""
+    latent, writing, others = steering.latent, steering.writing, steering.others
+    if not steering.texts:
+        _show_written(run, result.text, (latent, writing, others), steering.strength)
         return
-    latent, strength, writing = asked
-    texts = _STRENGTHS if is_row else (0.0, strength) if is_pair else None
-    if texts:
-        st.session_state["written"] = Written(run.run_id, result.text, latent, writing, others)
-        _write(run, result.text, texts, writing)
-    else:
-        _show_written(run, result.text, (latent, writing, others), strength)
+    st.session_state["written"] = Written(run.run_id, result.text, latent, writing, others)
+    _write(run, result.text, steering.texts, writing)
+    _offer_stop(steering.stop, is_writing=False)
+
+
+def _offer_stop(place: DeltaGenerator, is_writing: bool) -> None:
+    """The button that stops the model, which can be pressed while it writes alone."""
+    key = "stop_writing" if is_writing else "nothing_to_stop"
+    place.button(
+        "Stop",
+        width="stretch",
+        help="What was generated so far stays.",
+        disabled=not is_writing,
+        key=key,
+    )
 
 
 def _ask(
@@ -75,36 +115,38 @@ def _ask(
 ) -> tuple[int, float, Writing] | None:
     """Latent, strength and how to write; None where a sentence says what is wrong with them."""
     proposed = proposed_latent(run, latents if row is None else result.terms(row))
-    left, middle, right = st.columns([2, 2, 2], gap="medium")
     _fit_to_dictionary(run, proposed)
     keep("steer")
     latent = Setting("latent", "Latent", min=0, max=int(run.atoms) - 1)
+    number, propose = st.columns(2, vertical_alignment="bottom")
     latent_text = linked_number_field(
-        left,
+        number,
         latent,
         "steer",
         proposed,
         help="What you or a link chose stays when the text changes; the button proposes another.",
     )
-    source = left.empty()
-    left.button(
-        f"Take latent {proposed}",
+    propose.button(
+        f"Use the proposed one, {proposed}",
         on_click=_take,
         args=[proposed],
         disabled=latent_text == str(proposed),
         key="take_proposed",
         help=RULE,
+        width="stretch",
     )
-    strength = _number(middle.slider, "Strength", "strength", (-3.0, 3.0, 0.5, 0.25))
-    count = _number(middle.slider, "Tokens", "tokens", (5, LONGEST, 40, 5))
+    source = st.empty()
+    first, second = st.columns(2), st.columns(2)
+    strength = _number(first[0].slider, "Strength", "strength", (-3.0, 3.0, 0.5, 0.25))
+    count = _number(first[1].slider, "Tokens", "tokens", (5, LONGEST, 40, 5))
     temperature = _number(
-        right.slider,
+        second[0].slider,
         "Temperature",
         "temperature",
         (0.0, 1.5, 0.0, 0.1),
         help="0 is always the likeliest.",
     )
-    seed_text = linked_number_field(right, _SEED, "seed", 0, disabled=temperature == 0)
+    seed_text = linked_number_field(second[1], _SEED, "seed", 0, disabled=temperature == 0)
     numbers = read_numbers({latent: latent_text, _SEED: seed_text})
     if numbers is None:
         return None

@@ -98,7 +98,7 @@ def show_tries(run, result: Decomposition) -> None:
         Column("after", "after"),
         Column("next", "likeliest next token"),
         Column("reconstruction", "reconstruction", "number", digits=4, help="KL of it, there"),
-        Column("onto", "added to"),
+        Column("onto", "put into"),
         Column("l0", "L0", "number"),
     ]
     chosen = show_latent_rows(_table(result, here), columns, {}, {}, key="tries", height=300)

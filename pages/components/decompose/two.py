@@ -22,8 +22,8 @@ from pages.components.similarity.same_choice import likely_partners
 from pages.components.text import literal, shown, token_label
 
 _MEASURE = (
-    "In common: of what each side's terms explain, the share that is due to latents whose namesake "
-    "(the latent with the same source) the other uses on the same token with the same sign; the "
+    "In common: of what each side's terms explain, the share that is due to latents with a source "
+    "that a latent of the other has too, which uses it on the same token with the same sign; the "
     "mean of both sides. A pursuit takes one of several near atoms, so that a low share can mean "
     "another choice as well as another content."
 )
@@ -55,7 +55,7 @@ def show_two(run, result: Decomposition, locked: int | None) -> None:
     st.caption(_MEASURE)
     if unmatched := unmatched_in_words(found):
         st.caption(unmatched)
-    left, right = st.columns([2, 3], gap="large")
+    left, right = st.columns([5, 6], gap="large")
     with left:
         position = _choose_token(found.tokens, result.text, locked)
     with right:

@@ -1,10 +1,12 @@
 """What if: terms changed in a table, and what the model predicts then, on the Decompose page."""
 
 import functools
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from itda_core.analysis.decomposition import Decomposition
 from itda_core.analysis.what_if import Edit, Unedited, WhatIf, unedited_steps, what_if_steps
@@ -13,11 +15,11 @@ from pages.components.charts.camera import picture_config
 from pages.components.charts.what_if import divergence_by_token
 from pages.components.computed import Kept, computed, is_asked_for
 from pages.components.decompose.decomposed import OF_TEXT
-from pages.components.decompose.edits import as_dicts, ask_for_edits
+from pages.components.decompose.edits import as_dicts, ask_for_edits, edits_in_words
 from pages.components.decompose.tries import remember_try, show_tries
 from pages.components.downloads import offer_downloads
 from pages.components.reproduce import show_lines, what_if_lines
-from pages.components.text import literal, token_label
+from pages.components.text import literal, quoted, token_label
 from pages.components.url import choose, follow_url, write_url
 
 _MOST_CHANGED = 5
@@ -29,11 +31,20 @@ _COMPARED = {
     "reconstruction": ("reconstruction", "edit − reconstruction"),
 }
 """What an edit is compared with: the column of its next tokens, and the title of the change"""
+_HOW = "×0 removes a latent, ×2 doubles it, −1 turns it round; the same again takes it back."
+_ANSWER_CSS = ".st-key-answer { min-height: 4.7rem; }"
+"""Room for three lines, so that a longer answer does not move the buttons below it"""
 
 
-def show_edits(
-    run, result: Decomposition, latents: pd.DataFrame, row: int | None
-) -> tuple[Edit, ...] | None:
+@dataclass(frozen=True)
+class Asked:
+    """Edits, and the place beside their buttons for a sentence on what they change."""
+
+    edits: tuple[Edit, ...]
+    answer: DeltaGenerator
+
+
+def show_edits(run, result: Decomposition, latents: pd.DataFrame, row: int | None) -> Asked | None:
     """Beside the text: the terms of the locked token, or the latents of the whole text, to be
     changed. None where a sentence says why the model can't be edited. latents: of `latents_of`;
     row: of the locked token."""
@@ -41,18 +52,22 @@ def show_edits(
     if reason := model.why_not("splicing"):
         st.info(literal(reason))
         return None
-    st.caption(
-        "×0 removes a latent, ×2 doubles it, −1 turns it round; the same again takes it back. "
-        + ("Lock a token to change its terms alone." if row is None else "")
-    )
-    return ask_for_edits(run, result, latents, row)
+    st.html(f"<style>{_ANSWER_CSS}</style>")
+    with st.container(key="answer"):
+        answer = st.empty()
+    edits = ask_for_edits(run, result, latents, row)
+    if not edits:
+        alone = " Lock a token to change its terms alone." if row is None else ""
+        answer.caption(f"Nothing is changed yet. {_HOW}{alone}")
+    return Asked(edits, answer)
 
 
 def show_what_if(
-    run, result: Decomposition, edits: tuple[Edit, ...], latents: pd.DataFrame, row: int | None
+    run, result: Decomposition, asked: Asked, latents: pd.DataFrame, row: int | None
 ) -> None:
-    """Below the text: the next token before and after. edits: of `show_edits`; latents: of
+    """Below the text: the next token before and after. asked: of `show_edits`; latents: of
     `latents_of`; row: of the locked token."""
+    edits = asked.edits
     left, right = st.columns([3, 2], gap="large")
     with right:
         position, onto = _ask_where(result, row)
@@ -63,6 +78,9 @@ def show_what_if(
     if outcome is not None:
         names = {row.latent: token_label(row.source_token) for row in latents.itertuples()}
         remember_try(run, result, edits, onto, outcome, names)
+        if edits:
+            told = answer_in_words(result, outcome, edits_in_words(edits, names))
+            asked.answer.markdown(literal(told), help=_HOW)
         with left:
             _show_next_tokens(result, outcome, position, onto)
         st.plotly_chart(
@@ -73,7 +91,31 @@ def show_what_if(
             key="divergence",
         )
         _offer_files(run, result, edits, position, onto, outcome)
+    elif edits:
+        asked.answer.caption("Press Predict, below the text, to see what it changes.")
     show_tries(run, result)
+
+
+def answer_in_words(result: Decomposition, outcome: WhatIf, edits: str) -> str:
+    """What edits change, in a sentence or two: where they change most, and whether that is more
+    than the error of the reconstruction. edits: of `edits_in_words`."""
+    after = int(np.argmax(outcome.kl_edit))
+    effect, error = float(outcome.kl_edit[after]), float(outcome.kl_reconstruction[after])
+    if effect <= 0:
+        return f"{edits} changes no prediction."
+    before, then = (quoted(outcome.likeliest[name][after]) for name in ("before", "after"))
+    likeliest = f"stays {before}" if before == then else f"was {before} and is {then}"
+    told = (
+        f"{edits} changes most what comes after {after}: {quoted(result.token_text(after))} "
+        f"(KL {_nats(effect)}): the likeliest next token {likeliest}."
+    )
+    if effect >= error:
+        return told
+    return f"{told} Putting the reconstruction in changes more there ({_nats(error)})."
+
+
+def _nats(kl: float) -> str:
+    return f"{kl:.3f} nats" if kl >= 0.001 else "under 0.001 nats"
 
 
 def _ask_where(result: Decomposition, row: int | None) -> tuple[int, str]:
@@ -95,7 +137,7 @@ def _ask_where(result: Decomposition, row: int | None) -> tuple[int, str]:
     write_url("after", position)
     onto = choose(
         st.segmented_control,
-        "Added to",
+        "Put the change into",
         _ONTO,
         "onto",
         required=True,
@@ -154,7 +196,8 @@ def _show_divergences(outcome: WhatIf, position: int, onto: str) -> None:
         help="What putting the sum of latents in the activation's place does by itself, without "
         "any change. An edit with a smaller effect says little.",
     )
-    st.caption(_verdict(outcome, position))
+    if told := _verdict(outcome, position):
+        st.caption(told)
 
 
 def _show_most_changed(result: Decomposition, outcome: WhatIf) -> None:
@@ -177,10 +220,10 @@ def _look_after(number: int) -> None:
 
 
 def _verdict(outcome: WhatIf, position: int) -> str:
-    """What the two divergences after a token say of the edit."""
+    """What the two divergences after a token say of the edit; "" where there is none."""
     effect, error = outcome.kl_edit[position], outcome.kl_reconstruction[position]
     if not outcome.changed.size:
-        return "Nothing is changed yet: press ×0 at a latent."
+        return ""
     if position < outcome.changed.min():
         return (
             f"The first changed token is {int(outcome.changed.min())}: predictions before it "
@@ -207,8 +250,7 @@ def _show_next_tokens(result: Decomposition, outcome: WhatIf, position: int, ont
     )
     if outcome.changed.size:  # what the edit changed most stands first
         shown = shown.iloc[np.argsort(-shown["change"].abs(), kind="stable")]
-    largest = float(np.max(shown[list(columns)].to_numpy()))
-    bar = {"format": "%.1f %%", "min_value": 0.0, "max_value": max(largest, 1e-6)}
+    bar = {"format": "%.1f %%", "min_value": 0.0, "max_value": 100.0}
     st.dataframe(
         shown,
         column_order=["token", "plain", "reconstruction", "edited", "change"],

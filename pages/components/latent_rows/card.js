@@ -4,6 +4,7 @@
 // card: {latent, run, title, source, of, label, score: [sentence], used, strong,
 //   uses: [{coefficient, text}], histogram: {low, high, positive, negative, strong}}
 const CARD_DELAY = 120;
+const CARD_LEAST = 150; // pixels in which a card, cut at its end, still says what it is about
 
 function cardPart(kind, name, text) {
   const element = document.createElement(kind);
@@ -62,7 +63,17 @@ function fillCard(holder, card, said, go) {
   holder.replaceChildren();
   if (said) { holder.append(cardPart("div", "said", said)); }
   if (!card) { return; }
-  holder.append(cardPart("div", "name", card.title));
+  const links = cardPart("span", "links"); // at its head: its end may be cut
+  const of = { run: card.run, latent: card.latent };
+  links.append(
+    cardLink("Open", cardAddress("latents", of), () => go("open")),
+    cardLink("Steer with it",
+      cardAddress("decompose", { run: card.run, view: "steer", steer: card.latent }),
+      () => go("steer")),
+  );
+  const head = cardPart("div", "head");
+  head.append(cardPart("span", "name", card.title), links);
+  holder.append(head);
   if (card.label) { holder.append(cardPart("div", "label", card.label)); }
   holder.append(cardPart("div", "quote", card.source));
   holder.append(cardPart("div", "about", `latent ${card.latent} · ${card.of} · ${card.used}`));
@@ -79,15 +90,23 @@ function fillCard(holder, card, said, go) {
     holder.append(cardPart("div", "about",
       `coefficients from ${shortNumber(low)} to ${shortNumber(high)}, height √count`));
   }
-  const links = cardPart("div", "links");
-  const of = { run: card.run, latent: card.latent };
-  links.append(
-    cardLink("Open", cardAddress("latents", of), () => go("open")),
-    cardLink("Steer with it",
-      cardAddress("decompose", { run: card.run, view: "steer", steer: card.latent }),
-      () => go("steer")),
-  );
-  holder.append(links);
+}
+
+// Where a card of a height stands beside an element: [its top, the height that it may have]. Best
+// whole, then cut; below it, then between it and its table's head, then above that head.
+function cardPlace(anchor, height) {
+  const at = anchor.getBoundingClientRect();
+  const head = anchor.closest("table")?.tHead?.getBoundingClientRect() ?? { top: at.top, bottom: 0 };
+  const under = window.innerHeight - at.bottom - 10;
+  const between = at.top - 10 - Math.max(0, head.bottom);
+  const above = Math.min(at.top, head.top) - 10;
+  const below = [at.bottom + 6, under];
+  const over = (top, room) => [Math.max(4, top - 6 - Math.min(height, room)), room];
+  if (height <= under) { return below; }
+  if (height <= between) { return over(at.top, between); }
+  if (under >= CARD_LEAST) { return below; }
+  if (between >= CARD_LEAST) { return over(at.top, between); }
+  return under >= above ? below : over(above + 10, above);
 }
 
 // One card for a component, in the browser's top layer, so that nothing cuts it. Returns what makes
@@ -107,28 +126,33 @@ function cardShower(root, go) {
     const toRight = Math.min(column.right, window.innerWidth - 4);
     // The beginnings of the other rows stay free.
     const widest = within ? 0.75 * (toRight - Math.max(column.left, 0)) : window.innerWidth;
-    const [above, under] = [at.top - 10, window.innerHeight - at.bottom - 10];
     holder.style.left = "0px";
     holder.style.maxWidth = `min(30rem, 92vw, ${widest}px)`;
-    holder.style.maxHeight = `${Math.max(above, under)}px`;
+    holder.style.maxHeight = "";
     document.dispatchEvent(new CustomEvent("itda-card", { detail: holder }));
     holder.showPopover();
     const { offsetWidth: width, offsetHeight: height } = holder;
     const left = within ? toRight - width : Math.min(at.left, window.innerWidth - width - 4);
+    const [top, room] = cardPlace(anchor, height);
     holder.style.left = `${Math.max(4, left)}px`;
-    holder.style.top = `${height <= under ? at.bottom + 6 : Math.max(4, at.top - height - 6)}px`;
+    holder.style.top = `${top}px`;
+    holder.style.maxHeight = `${room}px`;
   };
   holder.addEventListener("mouseenter", () => clearTimeout(timer));
   holder.addEventListener("mouseleave", () => later(hide, CARD_DELAY));
+  holder.addEventListener("wheel", hide, { passive: true }); // what lies below it is scrolled
   window.addEventListener("scroll", hide, { capture: true, passive: true });
   const giveWay = (event) => { if (event.detail !== holder) { hide(); } }; // one on the page
   document.addEventListener("itda-card", giveWay);
-  // within: it stands no wider than the component, on its right, below the element or above it.
-  const attach = (element, card, said, key, within = false) => {
+  // within: it stands no wider than the component, on its right. parts: of the element, over which
+  // the mouse brings it.
+  const attach = (element, card, said, key, within = false, parts = [element]) => {
     if (!card && !said) { return; }
     const tell = () => show(element, card, said, key, within);
-    element.addEventListener("mouseenter", () => later(tell, CARD_DELAY));
-    element.addEventListener("mouseleave", () => later(hide, 2 * CARD_DELAY));
+    parts.forEach((part) => {
+      part.addEventListener("mouseenter", () => later(tell, CARD_DELAY));
+      part.addEventListener("mouseleave", () => later(hide, 2 * CARD_DELAY));
+    });
     element.addEventListener("focus", () => { if (element.matches(":focus-visible")) { tell(); } });
     element.addEventListener("blur", () => later(hide, CARD_DELAY));
     element.addEventListener("keydown", (event) => { if (event.key === "Escape") { hide(); } });

@@ -87,7 +87,9 @@ export default function (component) {
     line.addEventListener("keydown", (event) => {
       if (event.target === line && event.key === "Enter") { open(); }
     });
-    cards.attach(line, data.cards[row.key], "", row.key, true);
+    // Who presses a button looks at what it does.
+    const parts = [...line.children].filter((cell) => !cell.classList.contains("actions"));
+    cards.attach(line, data.cards[row.key], "", row.key, true, parts);
     return line;
   };
 
