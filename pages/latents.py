@@ -117,11 +117,12 @@ def _show_head(run, listing: Listing, shown_page: LatentPage, latent: pd.Series)
 
     st.markdown(f"#### {escaped(token_label(latent.token))}")
     outside = "" if shown_page.place is not None else " · not in this list"
+    title = f"{shown(latent.title)} · " if latent.title else ""
     origin = "" if latent.origin == latent.latent else f" (latent {latent.origin} where it is from)"
     st.caption(
         literal(
             f"{run.model} · {layer_of(run)} · latent {latent.latent}{origin} · "
-            f"{shown(latent.title or 'prompt')} · prompt {latent.prompt_id}, "
+            f"{title}prompt {latent.prompt_id}, "
             f"{words_of(run).source} {latent.position}{outside}"
         )
     )

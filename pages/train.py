@@ -36,7 +36,11 @@ from pages.components.train.method import ask_for_selection
 from pages.components.train.needs import show_needs
 from pages.components.train.site import ask_for_site
 from pages.components.train.stopped import show_stopped
-from pages.components.train.upload_tokens import as_far_as_there_are, check_has_tokens
+from pages.components.train.upload_tokens import (
+    as_far_as_there_are,
+    check_has_tokens,
+    fewer_in_words,
+)
 from pages.components.upload import as_uploaded
 from pages.components.url import keep
 
@@ -78,6 +82,8 @@ def _show_settings() -> Place | None:
         config = None
     place = or_sentence(ask_for_place, source)
     is_ready = None not in (config, place)
+    if is_ready and (told := fewer_in_words(config)):
+        st.caption(told)
     if is_ready:
         is_ready = or_sentence(show_needs, as_far_as_there_are(config), *place) is not False
     is_clicked = st.button("Start training", type="primary", disabled=not is_ready)

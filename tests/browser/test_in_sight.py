@@ -81,3 +81,15 @@ def test_the_controls_of_steer_are_in_sight_when_it_opens(page, address, problem
     for label in ("Latent", "Strength"):
         expect(page.get_by_label(label, exact=True).first).to_be_in_viewport()
     assert problems == []
+
+
+def test_the_picture_of_the_first_page_is_made_for_its_width(page, address, problems):
+    page.goto(address)
+    pictures = {name: page.locator(f".st-key-picture_{name} img") for name in ("wide", "narrow")}
+    for width, shown, hidden in ((1280, "wide", "narrow"), (390, "narrow", "wide")):
+        page.set_viewport_size({"width": width, "height": 844})
+        expect(pictures[shown]).to_be_visible()
+        expect(pictures[hidden]).to_be_hidden()
+        drawn = {"wide": 580, "narrow": 330}[shown]
+        assert pictures[shown].bounding_box()["width"] > 0.9 * drawn  # its text keeps its size
+    assert problems == []

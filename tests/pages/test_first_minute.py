@@ -9,7 +9,7 @@ from pages.components.explorer import explorer
 from pages.components.overview import first_minute
 from pages.components.overview.first_minute import SENTENCES
 from tests.pages.test_scores import scored
-from tests.support.app import newest, open_page
+from tests.support.app import dictionaries, newest, open_page
 
 
 def texts(app):
@@ -77,7 +77,7 @@ def test_a_sentence_that_is_a_prompt_gives_its_place_to_the_next(own_data, monke
 
 def test_the_table_says_what_each_fvu_was_measured_on_and_calls_files_by_their_names(own_data):
     app = open_page("overview")
-    table = app.dataframe[-1].value
+    table = dictionaries(app)
     assert set(table["corpus"]) == {"texts.jsonl"}
     held_out = [newest(own_data, layer).metrics["held_out_tokens"] for layer in table["layer"]]
     assert min(held_out) > 0

@@ -32,7 +32,34 @@ def test_an_upload_says_how_many_tokens_it_has(data, tiny_model_folder, monkeypa
     assert f"40 texts, {sum(lengths):,} tokens" in captions
     read = int(0.9 * sum(min(length, asked[-1].context_length) for length in lengths))
     assert asked[-1].max_tokens == read < sum(lengths)
+    about = f"About {read:,} tokens will be read, all that the file has beside those held out"
+    assert f"{about}: fewer than the 65,536 asked for." in captions
+    assert app.text_input(key="train_max_tokens").value == "65536"  # what a person typed stays
     assert explorer_module.explorer().queue.jobs() == []
+
+
+def test_an_upload_says_how_many_of_its_texts_are_cut(data, tiny_model_folder, monkeypatch):
+    folder = str(tiny_model_folder)
+    monkeypatch.setattr(fields, "known_models", lambda: [{"model": folder}])
+    app = open_page("train")
+    app.session_state["model"] = folder
+    app.session_state["corpus_kind"] = "Upload"
+    app.run()
+    app.file_uploader[0].upload("a.txt", "\n\n".join(TEXTS).encode(), "text/plain").run()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    lengths = sorted(len(tokenizer(text)["input_ids"]) for text in TEXTS)
+    for cut in (3, 1):
+        context = lengths[-1 - cut]
+        app.text_input(key="train_context_length").set_value(str(context)).run()
+        lost = sum(length - context for length in lengths[-cut:])
+        are = "1 text is" if cut == 1 else f"{cut} texts are"
+        told = [one.value for one in app.caption if "not read" in one.value]
+        assert told == [
+            f"{are} longer than the context length of {context} tokens: what comes after is not "
+            f"read, {lost:,} tokens. More settings has the context length."
+        ]
+    app.text_input(key="train_context_length").set_value(str(lengths[-1])).run()
+    assert not [one.value for one in app.caption if "not read" in one.value]
 
 
 @pytest.mark.parametrize("is_here", [True, False])

@@ -73,7 +73,7 @@ def edit_label(run, latent: pd.Series) -> None:
             placeholder="Type a name for a new list",
             **options("lists"),
         )
-        st.text_area("Note", max_chars=LONGEST_NOTE, height=200, **options("note"))
+        st.text_area("Note", max_chars=LONGEST_NOTE, height=110, **options("note"))
     with files.popover("Files", width="stretch"):
         _offer_files(stored)
     _say_what_was_kept(stored)

@@ -42,6 +42,36 @@ _PICTURE = """
 <text x="204" y="152" opacity="0.75">such as these: coefficient × latent;</text>
 <text x="204" y="172" opacity="0.75">what is left over is the error.</text>
 </svg>"""
+_NARROW_PICTURE = """
+<svg viewBox="0 0 330 284" role="img" xmlns="http://www.w3.org/2000/svg"
+ font-family="sans-serif" font-size="14"
+ fill="currentColor">
+<title>A source becomes an atom; another activation is a sum of three atoms, so L0 is 3</title>
+<text x="2" y="20" font-weight="600">source: a token in a text</text>
+<text x="2" y="46">…ratify the</text>
+<rect x="76" y="30" width="50" height="23" rx="4" fill="#4a90b8" fill-opacity="0.35"/>
+<text x="81" y="46">treaty</text><text x="132" y="46">with Spain…</text>
+<path d="M101 58v24m-5-8 5 8 5-8" fill="none" stroke="currentColor" stroke-width="1.5"/>
+<text x="2" y="104" font-weight="600">atom: its activation, length 1</text>
+<g fill="#4a90b8"><rect x="4" y="116" width="14" height="18" fill-opacity="0.9"/>
+<rect x="20" y="116" width="14" height="18" fill-opacity="0.3"/>
+<rect x="36" y="116" width="14" height="18" fill-opacity="0.6"/>
+<rect x="52" y="116" width="14" height="18" fill-opacity="0.15"/>
+<rect x="68" y="116" width="14" height="18" fill-opacity="0.75"/></g>
+<text x="92" y="130">= latent 812, “treaty”</text>
+<text x="2" y="176" font-weight="600">another activation: L0 = 3 terms</text>
+<text x="2" y="204">…the Senate and</text>
+<rect x="114" y="188" width="76" height="23" rx="4" fill="#d9863b" fill-opacity="0.35"/>
+<text x="119" y="204">commerce</text>
+<text x="2" y="234">≈ 31 × trade + 12 × treaty − 4 × war</text>
+<text x="2" y="256" opacity="0.75">such as these: coefficient × latent;</text>
+<text x="2" y="276" opacity="0.75">what is left over is the error.</text>
+</svg>"""
+"""The same below each other, for a page on which the text of the other would be tiny"""
+_PICTURE_CSS = """
+@media (max-width: 640px) { .st-key-picture_wide { display: none; } }
+@media (min-width: 641px) { .st-key-picture_narrow { display: none; } }
+"""
 _LATENTS = 200
 """The best by score, among which one is shown"""
 _MIN_STRONG = 20
@@ -56,7 +86,10 @@ def explain() -> None:
     """The four words, and a picture of them."""
     st.markdown(_WORDS)
     ink = "#e6e6e6" if st.context.theme.type == "dark" else "#222222"
-    st.image(_PICTURE.replace("currentColor", ink).strip(), width=560)
+    st.html(f"<style>{_PICTURE_CSS}</style>")
+    for name, picture, width in (("wide", _PICTURE, 560), ("narrow", _NARROW_PICTURE, 340)):
+        with st.container(key=f"picture_{name}"):
+            st.image(picture.replace("currentColor", ink).strip(), width=width)
 
 
 def show_examples(runs: pd.DataFrame) -> None:

@@ -1,5 +1,7 @@
-"""How many tokens an uploaded file has, by the tokenizer of the model that is chosen."""
+"""How many tokens an uploaded file has, by the tokenizer of the model that is chosen, and how many
+of them a training reads."""
 
+import contextlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,6 +34,42 @@ def say_tokens(upload: Upload, model: ModelSpec | None) -> None:
     lengths, is_whole = counts
     about = "" if is_whole else "about "
     st.caption(f"{texts}, {about}{int(lengths.sum()):,} tokens")
+    if told := _cut_in_words(lengths, _context_length()):
+        st.caption(f"{about.capitalize()}{told}")
+
+
+def _context_length() -> int:
+    """What stands in its field, which is drawn further down; the usual where that is wrong, which
+    is told there."""
+    with contextlib.suppress(SettingError):
+        setting = SETTINGS["context_length"]
+        return int(setting.read(st.session_state.get("train_context_length", "")))
+    return TrainConfig.__dataclass_fields__["context_length"].default
+
+
+def _cut_in_words(lengths: np.ndarray, context_length: int) -> str:
+    """A sentence on texts that are longer than what is read of each; "" where none is."""
+    longer = lengths[lengths > context_length]
+    if not len(longer):
+        return ""
+    are = "text is" if len(longer) == 1 else "texts are"
+    left_out = int((longer - context_length).sum())
+    return (
+        f"{len(longer):,} {are} longer than the context length of {context_length:,} tokens: what "
+        f"comes after is not read, {left_out:,} tokens. More settings has the context length."
+    )
+
+
+def fewer_in_words(config: TrainConfig) -> str:
+    """A sentence on an upload with fewer tokens than are asked for; "" where it has them, or that
+    is not known."""
+    read = as_far_as_there_are(config).max_tokens
+    if read == config.max_tokens:
+        return ""
+    return (
+        f"About {read:,} tokens will be read, all that the file has beside those held out: fewer "
+        f"than the {config.max_tokens:,} asked for."
+    )
 
 
 def as_far_as_there_are(config: TrainConfig) -> TrainConfig:
