@@ -65,9 +65,8 @@ def show() -> None:
 
 _FIELDS = ("model", "layers_text", "site", "corpus_kind", "corpus", "corpus_name")
 _FIELDS += ("selection", "pursuit", "budget", "offset", "dtype", "revision", "skip_first")
-_FIELDS += ("memory", "activations", "list_text", "source")
-"""Of the form, by their keys: those that have one key, but for "column", which Similarity has
-too"""
+_FIELDS += ("memory", "activations", "list_text", "source", "corpus_column", "device", "ray")
+"""Of the form, by their keys: those that have one key"""
 
 
 def _show_settings() -> Place | None:

@@ -53,9 +53,10 @@ def test_the_card_of_a_row_leaves_the_head_of_its_table_and_the_wheel_free(page,
     for height in (640, 800, 1_000):
         page.set_viewport_size({"width": 1280, "height": height})
         settled(page)
-        head = rows.locator("thead").bounding_box()
         for number in (0, 2):
             row = rows.locator("tbody tr").nth(number)
+            row.scroll_into_view_if_needed()
+            page.wait_for_timeout(500)  # what scrolls hides a card
             row.hover(position={"x": 12, "y": 8})
             expect(card).to_have_count(1)
             box, line = card.bounding_box(), row.bounding_box()
@@ -71,7 +72,6 @@ def test_the_card_of_a_row_leaves_the_head_of_its_table_and_the_wheel_free(page,
             page.mouse.wheel(0, 40)
             expect(card).to_have_count(0)
             page.mouse.move(2, 2)
-            page.wait_for_timeout(500)  # what was scrolled comes to rest
     assert problems == []
 
 

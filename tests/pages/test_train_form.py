@@ -20,8 +20,12 @@ def test_what_was_typed_outlasts_a_look_at_a_list_of_trainings(empty):
     assert app.selectbox(key="model").value == "tiny-6x128-0"
     assert app.selectbox(key="site").value == "mlp_out"
     assert app.multiselect(key="layers_tiny-6x128-0").value == [4]
+    app.text_input(key="ray").set_value("auto").run()
+    app.button_group(key="corpus_kind").set_value("Hub or path").run()
+    app.text_input(key="corpus_column").set_value("story").run()
     app.switch_page("pages/latents.py").run()
     app.switch_page("pages/train.py").run()
+    typed |= {"ray": "auto", "corpus_column": "story"}
     assert {key: app.text_input(key=key).value for key in typed} == typed
 
 

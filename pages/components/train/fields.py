@@ -98,7 +98,7 @@ def ask_for_corpus(model: ModelSpec | None) -> CorpusSpec | None:
             help="A data set of the hub as owner/name, or a file: .txt, .csv, .tsv, .jsonl "
             "(also as .gz or .zst) or .parquet.",
         )
-        column = st.text_input(SETTINGS["column"].label, key="column")
+        column = st.text_input(SETTINGS["column"].label, key="corpus_column")
         if not name.strip():
             return None
         check_no_path(name)
