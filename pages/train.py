@@ -57,7 +57,7 @@ def show() -> None:
         st.subheader("Dictionaries")
         show_dictionaries()
         st.subheader("Past trainings")
-        show_ended_jobs("training", "No training has ended yet.")
+        show_ended_jobs("training", "None that was started on these pages, or all are forgotten.")
         if any(job.kind == "move" and not job.is_active for job in explorer().queue.jobs()):
             st.subheader("Past moves")
             show_ended_jobs("move", "")

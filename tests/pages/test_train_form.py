@@ -1,7 +1,8 @@
 """The form of a new training: what was typed stays, and what it has queued is said beside it."""
 
+from itda_core.runs.run import list_runs
 from pages.components import explorer as explorer_module
-from tests.support.app import open_page
+from tests.support.app import newest, open_page
 
 
 def test_what_was_typed_outlasts_a_look_at_a_list_of_trainings(empty):
@@ -47,3 +48,28 @@ def test_what_was_started_is_said_beside_the_button_while_it_is_active(empty, mo
     queue.cancel(job.job_id)
     app.run()
     assert not app.success
+
+
+def test_the_list_of_dictionaries_links_to_their_latents_and_says_atoms_and_l0(data):
+    app, run = open_page("train"), newest(data, 2)
+    links = [one.proto for one in app.get("page_link") if one.proto.label == "Browse its latents"]
+    assert [f"run={one.run_id}" for one in list_runs(data / "runs")] == [
+        link.query_string for link in links
+    ]
+    told = [one.value.replace("`", "") for one in app.caption]
+    about = f"{run.metrics['atoms']:,} atoms · L0 {run.config.l0} · {run.config.selection} · "
+    assert any(one.startswith(about) for one in told)
+    assert any(f"held-out FVU {run.metrics['fvu']:.3f}" in one for one in told)
+
+
+def test_no_past_training_is_said_of_these_pages_alone(data):
+    app = open_page("train")
+    assert "None that was started on these pages, or all are forgotten." in [
+        one.value for one in app.caption
+    ]
+
+
+def test_the_estimate_says_what_it_is_made_of(data):
+    app = open_page("train")
+    [estimate] = [one for one in app.caption if "on this machine" in one.value]
+    assert "Whatever else computes here makes both longer" in estimate.help

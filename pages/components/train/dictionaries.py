@@ -22,12 +22,16 @@ def show_dictionaries() -> None:
         st.caption("None yet.")
     for run in runs.itertuples():
         with st.expander(literal(run_label(run))):
+            st.page_link(
+                "pages/latents.py", label="Browse its latents", query_params={"run": run.run_id}
+            )
             st.code(run.run_id, language=None)
             ask_for_name(run.run_id)
             fvu = "–" if run.fvu != run.fvu else f"{run.fvu:.3f}"
             st.caption(
                 literal(
-                    f"{run.method} · {corpus_name(run.corpus)} · {_tokens_read(run)} · FVU {fvu} · "
+                    f"{run.atoms:,} atoms · L0 {run.l0} · {run.method} · "
+                    f"{corpus_name(run.corpus)} · {_tokens_read(run)} · held-out FVU {fvu} · "
                     f"seed {run.seed} · {run.dtype} · "
                     f"{seconds_text(run.seconds)} of work"
                 )

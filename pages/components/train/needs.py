@@ -48,7 +48,8 @@ def show_needs(
     st.caption(
         f"About {seconds_text(guess.seconds)} on {where}, {bytes_text(guess.memory)} of "
         f"memory and {bytes_text(guess.disk)} of disk while it runs. "
-        f"{'' if lacking else fit(guess, device)}"
+        f"{'' if lacking else fit(guess, device)}",
+        help=_MADE_OF,
     )
     if guess.sweep:
         st.caption(how_it_is_read(guess.model_bytes, guess.sweep))
@@ -93,6 +94,11 @@ def how_it_is_read(model_bytes: int, sweep: SweepCost) -> str:
     )
 
 
+_MADE_OF = (
+    "The time is what the last trainings took here, where there were any, scaled to these "
+    "settings; else what the operations take at the speed at which this machine multiplies "
+    "matrices now. Whatever else computes here makes both longer."
+)
 _SHARE = 0.9
 """Of what is free: what needs more is not said to fit, since the estimate is rough."""
 
