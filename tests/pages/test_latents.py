@@ -708,3 +708,20 @@ def test_numbers_of_a_table_are_rounded_as_sentences_round_them():
     assert shown == ["0.00", "0.00", "0.00", "−0.50", "+1,234.50"]
     assert number_text(Column("latent", "no.", "number"), 1234) == "1234"
     assert number_text(Column("used", "used on", "number", digits=2, unit=" %"), 2.0) == "2.00 %"
+
+
+def test_best_match_says_what_the_list_is_sorted_by(data):
+    def count(**query):
+        app = open_page("latents", kind="all", **query)
+        return next(one for one in app.caption if "· page 1 of" in one.value)
+
+    assert count().value.endswith(" · by number") and not count().help
+    by_meaning = count(search="the")
+    assert by_meaning.value.endswith(" · best match first")
+    assert by_meaning.help.startswith("Latents whose label has it; then those with uses on it")
+    assert "by number" not in count(order="density").value
+
+
+def test_a_prompt_without_a_title_is_named_once(data):
+    caption = next(one.value for one in open_page("latents").caption if "· latent " in one.value)
+    assert caption.replace("`", "").count("prompt") == 1

@@ -34,6 +34,8 @@ _EXPLAINS = (
     "Share of what there is to explain, Σ‖x − o‖² over the text, that its steps took off when the "
     "pursuit took them."
 )
+_LABEL_PIXELS = 96
+"""Most rows have none, and would be blank there"""
 _MAX_LATENTS = 50
 _MAX_LIGHTS = 24
 
@@ -119,7 +121,10 @@ def label_column(terms: pd.DataFrame) -> list[str]:
 
 def label_columns(terms: pd.DataFrame) -> list[Column]:
     """The same for a table of rows."""
-    titles = {"label": Column("label", "label"), "label_from": Column("label_from", "from")}
+    titles = {
+        "label": Column("label", "label", width=_LABEL_PIXELS),
+        "label_from": Column("label_from", "from"),
+    }
     return [titles[name] for name in label_column(terms)]
 
 

@@ -29,6 +29,12 @@ from pages.components.url import follow_url, keep, number_below, write_url
 
 _HEIGHT = 560
 _ROWS = 15  # as many as are seen at once, so that the chosen one is
+_BY_MEANING = (
+    "Latents whose label has it; then those with uses on it or whose source it is, by the share of "
+    "their uses; then those whose uses are near it, by how far that share lies above chance; then "
+    "those with it around their source."
+)
+_BY_SOURCE = "Latents whose source token it is, then those whose token holds it, then the others."
 _ORDERS = {
     "match": "Best match",
     "number": "Number",
@@ -232,11 +238,25 @@ def _columns(run, listing: Listing, table: pd.DataFrame) -> list[Column]:
     return [columns[name] for name in names]
 
 
+def _order_in_words(listing: Listing) -> tuple[str, str | None]:
+    """What *Best match* comes to, and what that means where it takes more words; the other orders
+    are their own names."""
+    if listing.order != "match":
+        return "", None
+    if listing.asked.ranked is not None:
+        return " · best match first", None
+    if not listing.asked.text:
+        return " · by number", None
+    return " · best match first", _BY_MEANING if listing.asked.is_by_meaning else _BY_SOURCE
+
+
 def _show_count(run, listing: Listing, shown_page: LatentPage) -> None:
     pages = max(1, -(-shown_page.total // _ROWS))
     count, hidden, files = st.columns([3, 1.7, 1.2], vertical_alignment="center")
     latents = "1 latent" if shown_page.total == 1 else f"{shown_page.total:,} latents"
-    count.caption(f"{latents} · page {shown_page.first // _ROWS + 1:,} of {pages:,}")
+    page = f"page {shown_page.first // _ROWS + 1:,} of {pages:,}"
+    sorted_by, meaning = _order_in_words(listing)
+    count.caption(f"{latents} · {page}{sorted_by}", help=meaning)
     if said := says_that_all_count(run, listing.asked):
         count.caption(said)
     if listing.asked.among is not None:
