@@ -18,7 +18,7 @@ from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ExchangeError, InputError
 from itda_core.exchange.published import published_files, published_note
 from itda_core.exchange.saelens import saelens_files, saelens_note
-from itda_core.files import disk_errors_as_sentences, rename_whole, why_unreadable
+from itda_core.files import disk_errors_as_sentences, open_foreign, rename_whole, why_unreadable
 from itda_core.leftovers import temporary_name
 from itda_core.runs.checks import by_digests
 from itda_core.runs.run import ALL_FILES, Run
@@ -89,7 +89,15 @@ def run_files(run: Run) -> dict[str, bytes]:
             raise damaged
     names = [name for name in ALL_FILES if (run.directory / name).exists()]
     names = [name for name in names if name != DIGESTS_FILE]
-    files = {name: (run.directory / name).read_bytes() for name in names}
+    files = {}
+    for name in names:
+        try:
+            with open_foreign(run.directory / name) as file:
+                files[name] = file.read()
+        except ValueError as error:  # it is no file
+            raise ExchangeError(
+                f"{run.run_id} can't be exported: {error}. Move that away."
+            ) from None
     return {**files, DIGESTS_FILE: digests_of(run.directory, names)}
 
 

@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from itda_core.corpus.corpus import prompt_id
 from itda_core.errors import RunError
-from itda_core.files import disk_errors_as_sentences, read_json, why_unreadable
+from itda_core.files import check_foreign, disk_errors_as_sentences, read_json, why_unreadable
 from itda_core.runs.run import (
     ALL_FILES,
     DAMAGED,
@@ -106,6 +106,7 @@ def by_content(run: Run) -> list[DamagedFile]:
         if name in left_alone or (run.directory / name).is_dir():
             continue
         try:
+            check_foreign(run.directory / name)
             for problem in check(run, run.directory / name):
                 raise ValueError(problem)
         except Exception as error:  # whatever reading it raises says that it can't be read

@@ -20,6 +20,7 @@ from itda_core.config import TrainConfig
 from itda_core.errors import InputError, RunError, TrainingHeld, first_line
 from itda_core.files import (
     disk_errors_as_sentences,
+    read_foreign,
     read_json,
     rename_whole,
     why_unreadable,
@@ -314,7 +315,7 @@ def holder_of(directory: Path) -> str:
     """The process that holds a training, or held it last; empty where nothing is known. Earlier
     versions wrote its id alone."""
     with contextlib.suppress(OSError, ValueError):
-        return (directory / "holder").read_text()
+        return read_foreign(directory / "holder").decode()
     return ""
 
 

@@ -1,6 +1,7 @@
 """A bit that flips anywhere in a run, or beside it, is noticed by all that reads it."""
 
 import json
+import os
 import random
 import shutil
 
@@ -11,7 +12,7 @@ import pytest
 from itda_core import sealed
 from itda_core.analysis.latent_map import MAP_FILE, map_latents, read_map, save_map
 from itda_core.checkup import check_data
-from itda_core.errors import RunError
+from itda_core.errors import ExchangeError, RunError
 from itda_core.exchange.export import export_files
 from itda_core.runs.checks import by_content, by_digests, check_run, foreign_files, seal_run
 from itda_core.runs.comparisons import comparisons_folder, read_comparisons, save_comparisons
@@ -414,3 +415,20 @@ def test_a_run_whose_l0_holds_on_average_is_whole(tiny_model_folder, tiny_corpus
     [run] = list_runs(tmp_path)
     assert pd.read_parquet(run.directory / "codes.parquet")["step"].max() >= run.config.l0
     assert check_run(run, deep=True) == []
+
+
+@pytest.mark.parametrize("name", ["scores.parquet", "nearly.parquet", "progress.jsonl", MAP_FILE])
+def test_a_pipe_in_the_place_of_what_a_run_is_whole_without_is_not_waited_for(folder, name):
+    run = list_runs(folder)[0]
+    (run.directory / DIGESTS_FILE).unlink()
+    (run.directory / name).unlink(missing_ok=True)
+    os.mkfifo(run.directory / name)
+    assert f"{name} is a pipe and not a file" in " ".join(map(str, check_run(run)))
+    database = Database()
+    with pytest.raises(RunError, match=f"{name} is a pipe and not a file"):
+        Index(database).import_new(folder)
+    assert run.run_id in set(database.query("SELECT run_id FROM runs")["run_id"])
+    database.close()
+    if name in ALL_FILES:
+        with pytest.raises(ExchangeError, match=f"{name} is a pipe and not a file"):
+            export_files(run, "run")
