@@ -293,7 +293,7 @@ def use_row(
         hovers,
         boxed=int(use.position),
         around=_CONTEXT_TOKENS,
-        chip=f"{use.coefficient:+.2f}",
+        chip=f"{use.coefficient:+,.2f}",
         title=use.title,
         names=special_names(spans),
         signed=True,
