@@ -304,3 +304,19 @@ def test_how_far_the_scoring_is_stands_on_the_page(data, monkeypatch):
     assert_no_failure(app)
     [bar] = app.get("progress")
     assert bar.proto.text.startswith("Finding strong uses")
+
+
+def test_the_terms_of_a_token_that_are_filler_are_pale(data):
+    run, text = newest(data, 2), "The Senate will ratify the treaty."
+    table = scored(run, without=slice(None, None, 3))
+    app = open_page("decompose", run=run.run_id, text=text, token="3")
+    assert_no_failure(app)
+    terms = table_with(app, "percent_left")
+    sums = terms.groupby("latent")["coefficient"].sum()
+    for term in terms.itertuples():
+        threshold = table["threshold"][term.latent]
+        assert term.pale == (sums[term.latent] < threshold), "of a latent without one all count"
+    n_strong = len(terms) - terms["pale"].sum()
+    said = f"Strong uses: {n_strong} of {len(terms)} terms; the others, pale, are filler."
+    assert any(said in one.value for one in app.caption)
+    assert 0 < n_strong < len(terms)

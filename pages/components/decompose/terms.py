@@ -10,6 +10,7 @@ from pages.components.charts.latent import pursuit_waterfall
 from pages.components.explorer import explorer
 from pages.components.latent_rows.rows import Column, place_of, show_rows_of
 from pages.components.latents.elsewhere import origins
+from pages.components.latents.score import thresholds_of
 from pages.components.run_names import words_of
 from pages.components.text import literal, quoted, row_context, shown, token_label
 from pages.components.token_strip.strip import Light, light
@@ -50,7 +51,8 @@ def show_token(run, result: Decomposition, row: int) -> None:
         f"##### Token {position}: {literal(repr(result.token_text(position)))} · norm {norm:.1f}"
         f"{without}, {left:.1%} left after {terms_text(len(terms))}"
     )
-    st.caption(words_of(run).terms or _ABOUT_TERMS[run.pursuit])
+    terms = _with_filler(run, terms)
+    st.caption((words_of(run).terms or _ABOUT_TERMS[run.pursuit]) + _about_filler(terms))
     _show_terms(run, terms)
     config = picture_config(f"pursuit-{run.run_id}-token-{position}")
     st.plotly_chart(pursuit_waterfall(terms), config=config, key="waterfall")
@@ -58,6 +60,24 @@ def show_token(run, result: Decomposition, row: int) -> None:
         "Each bar is what one more term explains, from the whole norm down to the final error; "
         "blue and + for positive coefficients, orange and − for negative ones."
     )
+
+
+def _with_filler(run, terms: pd.DataFrame) -> pd.DataFrame:
+    """With `pale`, whether a term is filler: its latent's coefficient on the token lies below the
+    threshold of strong uses. As they are where nothing tells that. terms: of `with_context`."""
+    thresholds = thresholds_of(run, of_strong=True)
+    if thresholds is None:
+        return terms
+    sums = terms.groupby("latent")["coefficient"].transform("sum").to_numpy(np.float32)
+    return terms.assign(pale=sums < thresholds[terms["latent"]])
+
+
+def _about_filler(terms: pd.DataFrame) -> str:
+    """terms: of `_with_filler`."""
+    if "pale" not in terms:
+        return ""
+    n_strong = int((~terms["pale"]).sum())
+    return f" Strong uses: {n_strong:,} of {terms_text(len(terms))}; the others, pale, are filler."
 
 
 def _show_terms(run, terms: pd.DataFrame) -> None:

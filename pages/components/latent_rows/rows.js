@@ -9,6 +9,7 @@
 // data.cards: {key: card}, see card.js; data.places: {key: query of its page}
 // data.chosen: the key of the row that is open, or ""
 // data.actions: [{name, title}]; row.pressed: the name of the one that is in force
+// row.pale: whether it stands back
 // data.height: in pixels, at most
 // Sets the triggers `opened` to {what, key}, where what is "row", or "open" or "steer" for a link
 // in it or in a card, and `acted` to {action, key}.
@@ -78,7 +79,7 @@ export default function (component) {
 
   const drawRow = (row) => {
     const isChosen = Boolean(data.chosen) && row.key === data.chosen;
-    const line = cardPart("tr", isChosen ? "chosen" : "");
+    const line = cardPart("tr", [isChosen ? "chosen" : "", row.pale ? "pale" : ""].join(" ").trim());
     line.tabIndex = 0;
     if (isChosen) { line.setAttribute("aria-current", "true"); }
     data.columns.forEach((column) => line.append(drawCell(column, row)));

@@ -121,11 +121,11 @@ def show_latent_rows(
     choose: Callable[[str], None] | None = None,
 ) -> tuple[str, str] | None:
     """Draw it; a click on a row opens the page of its latent. rows: with the columns of `columns`,
-    `key`, which names a row's card and place, and where there are actions `named` and `pressed`
-    (the name of the one in force, or ""); places: what the page of each row's latent is asked for;
-    height: in pixels, at most; chosen: the key of the row that is marked as open. Returns the
-    action that was just pressed, or "open" for a click on a row without a place, and the key of the
-    row.
+    `key`, which names a row's card and place, where there are actions `named` and `pressed` (the
+    name of the one in force, or ""), and, if some rows stand back, `pale`; places: what the page of
+    each row's latent is asked for; height: in pixels, at most; chosen: the key of the row that is
+    marked as open. Returns the action that was just pressed, or "open" for a click on a row without
+    a place, and the key of the row.
 
     choose: a callback for the key of a row that is clicked, which then opens nothing by itself;
     only its links and those of its card do, where the row has a place.
@@ -135,6 +135,7 @@ def show_latent_rows(
             ["key", *(one.name for one in columns if one.kind != "actions")]
             + [one.key for one in columns]
             + ["named", "pressed"] * bool(actions)
+            + ["pale"] * ("pale" in rows)
         )
     )
     result = _rows(
