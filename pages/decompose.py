@@ -87,10 +87,10 @@ def _show_result(run, result: Decomposition) -> None:
         "first (the mean activation, or nothing)",
     )
     median.metric(
-        "left of the median token",
+        "on half of the tokens, at most",
         f"{np.median(result.shares_left):.1%}",
-        help="The same of each token, and of these the median. A token with a massive activation "
-        "can be most of what there is to explain.",
+        help="The same of each token, and of these the median: half of the tokens have less. A "
+        "token with a massive activation can be most of what there is to explain.",
     )
     counts = result.counts
     terms.metric(

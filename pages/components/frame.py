@@ -51,7 +51,10 @@ h2, h3 { font-size: 1.25rem !important; }
 @media (max-width: 900px) {
   .st-key-sides > div > [data-testid="stHorizontalBlock"] { flex-wrap: wrap; }
   .st-key-sides > div > [data-testid="stHorizontalBlock"] > [data-testid="stColumn"] {
-    min-width: 100%; position: static; max-height: none;
+    min-width: 100%;
+  }
+  .st-key-sides > div > [data-testid="stHorizontalBlock"] > [data-testid="stColumn"]:last-child {
+    position: static; max-height: none; overflow: visible;
   }
 }
 @media (max-width: 640px) {

@@ -93,3 +93,14 @@ def test_the_picture_of_the_first_page_is_made_for_its_width(page, address, prob
         drawn = {"wide": 580, "narrow": 330}[shown]
         assert pictures[shown].bounding_box()["width"] > 0.9 * drawn  # its text keeps its size
     assert problems == []
+
+
+def test_on_a_narrow_page_what_stands_below_the_text_is_whole(page, address, problems):
+    page.set_viewport_size({"width": 390, "height": 600})
+    page.goto(f"{address}/decompose?token=6&view=steer")
+    page.get_by_role("button", name="Generate").wait_for()
+    settled(page)
+    column = page.locator(".st-key-sides > div > div > .stColumn").last
+    assert column.evaluate("one => getComputedStyle(one).overflowY") == "visible"
+    assert column.evaluate("one => one.clientHeight") > 600  # more than the window shows
+    assert problems == []

@@ -391,7 +391,7 @@ def test_the_median_token_stands_beside_the_share_of_all(data, tiny_model):
     squares = result.residuals[:, [0, -1]].astype(float) ** 2
     expected = sorted(squares[:, 1] / squares[:, 0])[len(squares) // 2]
     assert len(squares) % 2 == 1
-    assert metrics(app)["left of the median token"] == f"{expected:.1%}"
+    assert metrics(app)["on half of the tokens, at most"] == f"{expected:.1%}"
 
 
 def test_strengths_stand_in_columns_from_minus_one_to_one_in_quarters(data):
@@ -448,7 +448,9 @@ def test_a_model_read_block_by_block_decomposes_with_a_bar_and_is_read_once(
     app = open_page("decompose", run=run.run_id, text=TEXT)
     expected = decompose(run.dictionary(), tiny_model, TEXT, run.config)
     assert metrics(app)["tokens decomposed"] == str(len(expected.positions))
-    assert metrics(app)["left of the median token"] == f"{np.median(expected.shares_left):.1%}"
+    assert (
+        metrics(app)["on half of the tokens, at most"] == f"{np.median(expected.shares_left):.1%}"
+    )
     assert [f"Reading block {n} of 3 from the disk …" in said for n in (1, 2, 3)] == [True] * 3
     app.run()
     assert swept().sweeps == [(0, 2)]

@@ -242,8 +242,9 @@ def test_a_point_says_in_a_sentence_what_it_leaves_and_costs(data):
     app = open_page("evaluate", compare=run.run_id)
     said = texts(app)
     assert (
-        "At L0 8 it leaves 17.1 % of the variance unexplained, 25.0 % of the median token's, and "
-        "costs the model 0.08 nats of 3.20 a prediction, 1.0 % of the 8.00 that zeros cost." in said
+        "At L0 8 it leaves 17.1 % of the variance unexplained, 25.0 % or less on half of the "
+        "tokens, and costs the model 0.08 nats of 3.20 a prediction, 1.0 % of the 8.00 that zeros "
+        "cost." in said
     )
     fitted = "8 principal components, which are fitted to these very tokens, leave 52.0 %."
     assert fitted in said
@@ -265,8 +266,9 @@ def test_the_others_at_that_l0_are_judged_in_the_same_words(data):
     evaluated_as(newest(data, 2), row=row, **entropies)
     said = texts(open_page("evaluate", run=newest(data, 1).run_id))
     assert (
-        "**layer 2** leaves 9.0 % of the variance unexplained, 8.0 % of the median token's, and "
-        "costs the model 0.10 nats of 2.40 a prediction, 2.0 % of the 5.00 that zeros cost." in said
+        "**layer 2** leaves 9.0 % of the variance unexplained, 8.0 % or less on half of the "
+        "tokens, and costs the model 0.10 nats of 2.40 a prediction, 2.0 % of the 5.00 that zeros "
+        "cost." in said
     )
     assert not any(one.startswith("**layer 1** leaves") for one in said)
     alone = open_page("evaluate", compare=newest(data, 1).run_id)
@@ -350,12 +352,13 @@ ROW = {
         (
             {"median_unexplained": 0.304},
             False,
-            "leaves 17.1 % of the variance unexplained, 30.4 % of the median token's, and costs",
+            "leaves 17.1 % of the variance unexplained, 30.4 % or less on half of the tokens, "
+            "and costs",
         ),
         (
             {"median_unexplained": 0.304, "cross_entropy": float("nan")},
             False,
-            "leaves 17.1 % of the variance unexplained, 30.4 % of the median token's.",
+            "leaves 17.1 % of the variance unexplained, 30.4 % or less on half of the tokens.",
         ),
     ],
 )

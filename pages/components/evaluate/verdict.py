@@ -14,8 +14,8 @@ NOT_KEPT = (
     "them in nats."
 )
 MEDIAN_MEANS = (
-    "The variance is a sum of squares, most of which a few tokens with a large norm can hold; the "
-    "median token's share is that of an ordinary token."
+    "The variance is a sum of squares, most of which a few tokens with a large norm can hold. What "
+    "is left on half of the tokens, the median token's share, is that of an ordinary token."
 )
 
 
@@ -30,7 +30,7 @@ def says(row: Mapping[str, Any], without_massive: bool) -> str:
     about = " but for massive activations" if without_massive and row["massive_tokens"] else ""
     left = f"leaves {_percent(fvu)} of the variance unexplained{about}"
     if not _is_missing(row["median_unexplained"]):
-        left += f", {_percent(row['median_unexplained'])} of the median token's,"
+        left += f", {_percent(row['median_unexplained'])} or less on half of the tokens,"
     if _is_missing(row["cross_entropy"]):
         return f"{left.removesuffix(',')}."
     return f"{left} and {_cost(row)}."
