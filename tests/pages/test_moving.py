@@ -13,7 +13,13 @@ from itda_core.runs.run import list_runs
 from itda_core.training.moving import move, move_config
 from pages.components.explorer import explorer
 from pages.components.train import moving
-from tests.support.app import assert_no_failure, close_explorer, newest, open_page
+from tests.support.app import (
+    assert_no_failure,
+    close_explorer,
+    dictionaries,
+    newest,
+    open_page,
+)
 from tests.support.tiny_models import save_tiny_model
 
 
@@ -69,11 +75,8 @@ def test_a_moved_dictionary_says_where_it_is_from(own_data, other_model):
     links = [one.proto.label.replace("`", "") for one in page.get("page_link")]
     assert f"Moved from {first.config.moved_from or 'tiny-llama layer 1'}" in links
     assert "moved from tiny-llama layer 1" in told(page)
-    overview = open_page("overview")
-    [table] = [one for one in overview.dataframe if "run_id" in one.value]
-    columns = json.loads(table.proto.columns)
-    assert {columns[name]["type_config"]["format"] for name in ("atoms", "tokens")} == {"localized"}
-    methods = dict(zip(table.value["run_id"], table.value["method"], strict=True))
+    table = dictionaries(open_page("overview"))
+    methods = dict(zip(table["run_id"], table["method"], strict=True))
     assert methods[moved.run_id] == "moved from tiny-llama layer 1"
     assert methods[first.run_id] == first.method
     close_explorer()
@@ -92,6 +95,7 @@ def test_a_move_that_is_over_leads_to_what_it_made(own_data, monkeypatch):
     queue._save(replace(job, state="done", ended=1.0))
     app = open_page("train")
     assert_no_failure(app)
-    links = [one.proto for one in app.get("page_link") if one.proto.label.startswith("Browse")]
+    links = [one.proto for one in app.get("page_link") if one.proto.label.startswith("Browse ")]
+    links = [one for one in links if one.label != "Browse its latents"]  # of each dictionary
     assert ["layer 2" in one.label for one in links] == [True]
     assert [one.query_string for one in links] == [f"run={made}"]
