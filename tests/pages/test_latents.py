@@ -706,7 +706,8 @@ def test_numbers_of_a_table_are_rounded_as_sentences_round_them():
     signed = Column("correlation", "corr.", "number", digits=2, sign=True)
     shown = [number_text(signed, value) for value in (-0.004, 0.004, 0.0, -0.5, 1234.5)]
     assert shown == ["0.00", "0.00", "0.00", "−0.50", "+1,234.50"]
-    assert number_text(Column("latent", "no.", "number"), 1234) == "1234"
+    assert number_text(Column("latent", "no.", "number", is_name=True), 1234) == "1234"
+    assert number_text(Column("atoms", "atoms", "number"), 2048) == "2,048"
     assert number_text(Column("used", "used on", "number", digits=2, unit=" %"), 2.0) == "2.00 %"
 
 

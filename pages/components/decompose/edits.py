@@ -100,8 +100,9 @@ def _show_buttons(run, shown: pd.DataFrame, size: str, scope: tuple) -> None:
         *label_columns(shown),
         Column(size, size, "number", digits=2, sign=size == "coefficient"),
         Column("factor", "factor", "number", digits=2),
-        *[Column("instead", "instead", "number")] * bool(rows["instead"].notna().any()),
-        Column("latent", "no.", "number"),
+        *[Column("instead", "instead", "number", is_name=True)]
+        * bool(rows["instead"].notna().any()),
+        Column("latent", "no.", "number", is_name=True),
         Column("context", f"{words_of(run).source} in context", "quote"),
     ]
     acted = show_rows_of(run, rows, columns, "edit_rows", 380, _ACTIONS)

@@ -75,7 +75,7 @@ def _show_found(run, table: pd.DataFrame, why: dict[int, str]) -> None:
         *[Column("label", "label")] * bool(rows["label"].any()),
         Column("found", "match", help=MATCH),
         Column("percent", "used on", "number", digits=2, unit=" %"),
-        Column("latent", "no.", "number"),
+        Column("latent", "no.", "number", is_name=True),
         Column("context", f"{words_of(run).source} in context", "quote"),
     ]
     acted = show_rows_of(run, rows, columns, "steer_found", 220, _ACTIONS)

@@ -95,7 +95,7 @@ def _show_terms(run, terms: pd.DataFrame) -> None:
         *label_columns(terms),
         Column("coefficient", "coefficient", "number", digits=3, sign=True),
         Column("percent_left", "left", **number, unit=" %", help="Unexplained after the step"),
-        Column("latent", "no.", "number"),
+        Column("latent", "no.", "number", is_name=True),
         Column("context", f"{words_of(run).source} in context", "quote"),
     ]
     show_rows_of(run, terms, columns, "terms", places=places)
@@ -216,7 +216,7 @@ def show_summary(run, latents: pd.DataFrame) -> None:
         Column("tokens", "tokens", "number", help="Tokens of the text that use it"),
         Column("strongest", "strongest", "number", digits=2, help="Largest |coefficient|"),
         Column("explains", "explains", "number", digits=1, unit=" %", help=_EXPLAINS),
-        Column("latent", "no.", "number"),
+        Column("latent", "no.", "number", is_name=True),
         Column("context", f"{words_of(run).source} in context", "quote"),
     ]
     show_rows_of(run, rows, columns, "latents_of_text")

@@ -31,6 +31,8 @@ class Column:
     kind: str = "text"
     """"number", "text", "quote" (of a text), "latent" (a link), or "actions" (buttons)"""
     digits: int = 0
+    is_name: bool = False
+    """whether a number is one, as that of a latent, and is written without commas"""
     sign: bool = False
     """whether positive numbers have one"""
     unit: str = ""
@@ -201,8 +203,7 @@ def number_text(column: Column, value: float | None) -> str:
     """As its column shows it; what rounds to nothing has no sign."""
     if value is None:
         return "–"
-    grouping = "," * (column.digits > 0)  # the number of a latent is a name
-    text = f"{abs(value):{grouping}.{column.digits}f}"
+    text = f"{abs(value):{'' if column.is_name else ','}.{column.digits}f}"
     sign = "" if not text.strip("0.") else "−" if value < 0 else "+" * column.sign
     return f"{sign}{text}{column.unit}"
 

@@ -207,7 +207,7 @@ def _columns(run, listing: Listing, table: pd.DataFrame) -> list[Column]:
     search, what it is found by and its source, for which there is room beside the card."""
     is_strong, percent = listing.asked.of_strong, {"kind": "number", "digits": 2, "unit": " %"}
     columns = {
-        "number": Column("latent", "no.", "number"),
+        "number": Column("latent", "no.", "number", is_name=True),
         "token": Column("token", "token", "latent", width=130),
         "auroc": Column("auroc", "score", "number", digits=2, help=_SCORE),
         "label": Column("label", "label", width=180),

@@ -42,7 +42,7 @@ def _columns(table: pd.DataFrame) -> list[Column]:
     columns = [
         Column("model", "model", "latent", width=160),
         Column("place", "layer"),
-        Column("latent", "latent", "number"),
+        Column("latent", "latent", "number", is_name=True),
         Column(
             "percent", "used on", "number", digits=2, unit=" %",
             help=USED_ON if wants_strong() else OF_ALL,

@@ -153,7 +153,7 @@ def _show_other_layers(run, latent: pd.Series) -> None:
         Column("layer", "layer", "number"),
         *[Column("site", "place")] * (set(shown["site"]) != {RESID_POST}),
         Column("own", "own"),
-        Column("latent", "latent", "number"),
+        Column("latent", "latent", "number", is_name=True),
         Column("token", "source token", "latent", width=130),
         Column("coefficient", "coefficient", "number", digits=2, sign=True),
         Column("context", "source in context", "quote"),
@@ -187,7 +187,7 @@ def _choose_latent(run, table: pd.DataFrame, columns: Sequence[Column]) -> None:
     source = words_of(run).source
     columns = [
         *columns,
-        Column("latent", "latent", "number"),
+        Column("latent", "latent", "number", is_name=True),
         Column("token", source, "latent", width=130),
         Column("context", f"{source} in context", "quote"),
     ]

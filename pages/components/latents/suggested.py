@@ -44,7 +44,7 @@ def suggest_related(run, listing: Listing, shown_page: LatentPage) -> None:
         source=[row_context(row.text, row.start, row.end) for row in rows.itertuples()],
     ).drop(columns=["text", "lists"])
     columns = [
-        Column("latent", "no.", "number"),
+        Column("latent", "no.", "number", is_name=True),
         Column("token", "token", "latent", width=130),
         Column("cosine", "cosine", "number", digits=2, sign=True),
         Column("nearest", "to", width=130),
