@@ -41,16 +41,19 @@ def write_back_labels(
     OSError or ItdaError where the file can't be read or written."""
     if path == ":memory:" or Path(path).absolute().parent.resolve() != file.parent.resolve():
         return ""
-    rows = _rows(cursor)
-    if not rows:
-        return ""
-    said = newest_fields(read_labels_file(file)[0] if changes is None else changes)
-    lost = [found for row in rows if (found := _lost(row, said))]
+    lost = lost_labels(cursor, read_labels_file(file)[0] if changes is None else changes)
     if not lost:
         return ""
     add_changes(file, [change for found in lost for change in found])
     count = "1 label" if len(lost) == 1 else f"{len(lost):,} labels"
     return f"{file} had lost {count} that the database still had: written back."
+
+
+def lost_labels(cursor: duckdb.DuckDBPyConnection, changes: Sequence[Change]) -> list[list[Change]]:
+    """What the database has and a file has not, of each latent and source. changes: of the file."""
+    rows = _rows(cursor)
+    said = newest_fields(changes) if rows else {}
+    return [found for row in rows if (found := _lost(row, said))]
 
 
 def _rows(cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:

@@ -16,10 +16,10 @@ from itda_core.errors import (
     first_line,
 )
 from itda_core.leftovers import remove, temporary_name
-from itda_core.runs.labels import labels_file
+from itda_core.runs.labels import labels_file, read_labels_file
 from itda_core.store.database import Database, connect
 from itda_core.store.index import Index
-from itda_core.store.kept_labels import write_back_labels
+from itda_core.store.kept_labels import lost_labels, write_back_labels
 from itda_core.store.look import look
 
 
@@ -50,12 +50,14 @@ def rebuild_all(path: Path, runs: Path) -> Rebuilt:
 
     The old file is replaced only when the new one is whole; one that is damaged is kept beside it,
     and labels that are in it alone are written back to their file, where they can be read. Raises
-    StoreError where the old one is open in another process, of a newer version, or good and has
-    labels that can't be written back, and RunError where no run can be taken in and the old one is
-    good: it stays.
+    StoreError where the old one is open in another process, of a newer version, good and of another
+    data folder than the runs, or good and has labels that can't be written back, and RunError where
+    no run can be taken in and the old one is good: it stays.
     """
     damage = _damage(path)
     is_kept = damage is not None and not isinstance(damage, StoreOutdatedError)
+    if path.exists() and not is_kept:
+        _check_is_of(path, runs)
     notes = _with_its_labels(path, runs, is_kept)
     temporary = path.with_name(temporary_name(path.name))
     try:
@@ -69,6 +71,29 @@ def rebuild_all(path: Path, runs: Path) -> Rebuilt:
     finally:
         remove([temporary, _log_of(temporary)])
     return Rebuilt(count, left_out, aside, notes)
+
+
+def _check_is_of(path: Path, runs: Path) -> None:
+    """Raises StoreError where a database that is not the one beside a folder of runs is of others,
+    or has labels of which no file beside those runs knows: they would be gone with it."""
+    ours, theirs = path.absolute().parent, labels_file(runs).parent
+    if ours.resolve() == theirs.resolve():
+        return
+    with contextlib.closing(connect(path)) as old:
+        try:
+            asked = old.execute("SELECT directory FROM runs").fetchall()
+            has_others = any(Path(one).parent != runs.resolve() for [one] in asked)
+            is_ours = not has_others and not lost_labels(
+                old, read_labels_file(labels_file(runs))[0]
+            )
+        except (duckdb.Error, OSError, ItdaError):  # of an earlier version, or nobody can tell
+            is_ours = False
+    if not is_ours:
+        raise StoreError(
+            f"{path} is of other runs, or has labels, that are not in {theirs}: it is left as it "
+            f"is. To make the database of {runs} anew, set ITDA_DATA={theirs}; to add single runs "
+            "to this one: python -m itda_core import"
+        )
 
 
 def _filled(path: Path, runs: Path) -> tuple[int, RunError | None]:

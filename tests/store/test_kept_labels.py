@@ -168,6 +168,34 @@ def test_a_rebuild_keeps_labels_that_the_database_alone_has(data):
     assert str(opened(data)[0]) == str(before)
 
 
+def test_a_rebuild_from_other_runs_leaves_a_database_that_has_more(data, tmp_path):
+    """The data folder's database, and --runs of another data folder."""
+    other = tmp_path / "other"
+    shutil.copytree(data / "runs", other / "runs")
+    before, _ = opened(data)
+    for empty in (other / "runs", other, tmp_path / "nothing"):
+        with pytest.raises(StoreError, match=f"left as it is.*ITDA_DATA={empty.parent}"):
+            rebuild_all(data / FILE_NAME, empty)
+    labels_file(data / "runs").unlink()  # the database alone has them now
+    shutil.move(data / "runs", tmp_path / "away")
+    with pytest.raises(StoreError, match="left as it is"):
+        rebuild_all(data / FILE_NAME, other / "runs")
+    shutil.move(tmp_path / "away", data / "runs")
+    after, [said] = opened(data)
+    assert str(after) == str(before)
+    assert "written back" in said
+
+
+def test_a_database_that_lies_elsewhere_is_made_anew_where_it_has_nothing_more(data, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    path = tmp_path / "elsewhere" / FILE_NAME
+    assert rebuild_all(path, data / "runs").runs == 3
+    assert rebuild_all(path, data / "runs").runs == 3
+    labels_file(data / "runs").unlink()
+    with pytest.raises(StoreError, match="left as it is"):
+        rebuild_all(path, data / "runs")
+
+
 @pytest.mark.parametrize("harm", ["header", "cut", "text", "flips", "meta"])
 def test_a_damaged_database_names_the_remedy_and_is_kept_aside(data, harm):
     path = data / FILE_NAME
