@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from itda_core.errors import ItdaError, RunError, first_line, is_of_memory
 from itda_core.leftovers import temporary_name
+from itda_core.write_lock import lock_opened
 
 _NEWEST_BYTES = 2**18
 _MOST_JSON_BYTES = 2**26
@@ -35,32 +36,45 @@ def write_atomically(path: Path, content: bytes) -> None:
     _sync(path.parent)
 
 
-def append_whole(path: Path, content: bytes) -> None:
-    """Add to the end of a file that may not be there yet, and bring it to the disk: all of it, or
-    nothing where the disk refuses."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+def append_lines(path: Path, content: bytes) -> None:
+    """Add whole lines to the end of a file that may not be there yet, and bring them to the disk:
+    all of them, or nothing where the disk refuses. One process after another; what a crash has cut
+    short before does not swallow them. Raises ItdaError where another process doesn't let go."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
     opened = os.open(path, flags, 0o666)
     try:
+        lock_opened(opened, path)
         before = os.fstat(opened).st_size
-        try:
-            _append(opened, content)
-        except BaseException:
-            # What another process has added since must stay.
-            with contextlib.suppress(OSError):
-                if os.fstat(opened).st_size <= before + len(content):
-                    os.ftruncate(opened, before)
-            raise
+        content = content if _ends_a_line(opened, before) else b"\n" + content
+        _append(opened, before, content)
     finally:
-        os.close(opened)
+        os.close(opened)  # which lets go of it, too
     if not before:  # its name, too
         _sync(path.parent)
 
 
-def _append(opened: int, content: bytes) -> None:
+def _ends_a_line(opened: int, size: int) -> bool:
+    """Whether what is added begins a line of its own."""
+    if not size:
+        return True
+    os.lseek(opened, size - 1, os.SEEK_SET)
+    return os.read(opened, 1) == b"\n"
+
+
+def _append(opened: int, before: int, content: bytes) -> None:
+    """All of it, or nothing: what was written is taken back, unless a program that knows nothing of
+    the lock has written behind it. before: bytes that were there."""
     left = memoryview(content)
-    while left:
-        left = left[os.write(opened, left) :]
-    os.fsync(opened)
+    try:
+        while left:
+            left = left[os.write(opened, left) :]
+        os.fsync(opened)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.lseek(opened, before, os.SEEK_SET)
+            if content.startswith(os.read(opened, len(content) + 1)):
+                os.ftruncate(opened, before)
+        raise
 
 
 def rename_whole(temporary: Path, folder: Path) -> None:

@@ -15,7 +15,7 @@ CORE = REPOSITORY / "itda_core"
 
 FLOORS = [
     "glossary", "signs", "errors", "events", "clock", "devices", "digests", "settings",
-    "memory", "hook_point", "config", "leftovers", "files", "tables", "sealed",
+    "memory", "hook_point", "config", "leftovers", "write_lock", "files", "tables", "sealed",
     "progress", "corpus", "model",
     "activations", "pursuit",
     "dictionary", "runs", "selection", "evaluation", "analysis", "similarity", "training",

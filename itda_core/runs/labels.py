@@ -21,7 +21,7 @@ from typing import Any
 from itda_core import clock
 from itda_core.errors import InputError
 from itda_core.files import (
-    append_whole,
+    append_lines,
     disk_errors_as_sentences,
     read_foreign,
     why_unreadable,
@@ -164,9 +164,7 @@ def add_changes(file: Path, changes: Iterable[Change]) -> None:
         # Of two changes of one time the later line counts, should the clock have been put back.
         newest = max([clock.now(), *(change.label.changed for change in kept)])
         dated = [change.at(min(change.label.changed or newest, newest)) for change in changes]
-        # A line that a crash cut short must not swallow this one.
-        start = "\n" if _ends_badly(file) else ""
-        append_whole(file, (start + "".join(f"{_line(one)}\n" for one in dated)).encode())
+        append_lines(file, "".join(f"{_line(one)}\n" for one in dated).encode())
 
 
 def read_changes(content: bytes) -> tuple[list[Change], list[BadLine]]:
@@ -270,13 +268,3 @@ def _checked_field(name: str, value: Any) -> Any:
     else:
         check_text(name, value, LONGEST_LABEL if name == "label" else LONGEST_NOTE)
     return value
-
-
-def _ends_badly(file: Path) -> bool:
-    """Whether the last line has no end."""
-    size = file.stat().st_size if file.exists() else 0
-    if not size:
-        return False
-    with file.open("rb") as opened:
-        opened.seek(size - 1)
-        return opened.read(1) != b"\n"
