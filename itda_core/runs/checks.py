@@ -50,6 +50,8 @@ _NOT_UNIT = 1e-4
 """How far the length of an atom may be from 1: rounding is a thousandth of that"""
 _LARGEST = float(np.finfo(np.float32).max)
 """What a coefficient stays below, which the database keeps in four bytes"""
+_FEW = 0.01
+"""The share of codes that need not be there"""
 _MOST_PROBLEMS = 5
 """Of one run, that are named"""
 
@@ -220,9 +222,24 @@ def _prompts(run: Run, path: Path) -> Iterator[str]:
         yield "it has a prompt twice"
     if table["explored"].dtype != bool:
         yield "it does not say of every prompt whether it was explored"
-    named = set(read_frame(run.directory / "sources.parquet", columns=["prompt_id"])["prompt_id"])
-    if run.kind == "itda" and not named <= set(table["prompt_id"]):
+    lengths = [(row.ends - row.starts).sum() for row in table.itertuples() if row.text.strip()]
+    if lengths and not any(lengths):
+        yield "no token of its prompts has a character"
+    if run.kind == "itda":
+        yield from _places_of_sources(run, table.set_index("prompt_id"))
+
+
+def _places_of_sources(run: Run, prompts: pd.DataFrame) -> Iterator[str]:
+    """A source stands in its prompt where its prompt's tokens say. prompts: by prompt_id."""
+    sources = read_frame(run.directory / "sources.parquet")
+    if not set(sources["prompt_id"]) <= set(prompts.index):
         yield "it lacks prompts that sources are from"
+    elif run.config.moved_from is None:  # a moved one's may end within the other tokenizer's token
+        for row in sources.itertuples():
+            starts, ends = prompts.at[row.prompt_id, "starts"], prompts.at[row.prompt_id, "ends"]
+            is_there = 0 <= row.position < len(starts)
+            if not is_there or (starts[row.position], ends[row.position]) != (row.start, row.end):
+                yield f"the source of latent {row.latent} stands elsewhere than its token"
 
 
 def _codes(run: Run, path: Path) -> Iterator[str]:
@@ -230,7 +247,8 @@ def _codes(run: Run, path: Path) -> Iterator[str]:
     prompts = read_frame(run.directory / "prompts.parquet", columns=columns)
     n_tokens = prompts["ends"].map(len).where(prompts["explored"], 0)
     explored = dict(zip(prompts["prompt_id"], n_tokens, strict=True))
-    n_atoms, is_used, n_codes = run.metrics["atoms"], np.zeros(run.metrics["atoms"], bool), 0
+    n_atoms, n_codes, n_first = run.metrics["atoms"], 0, 0
+    uses = np.zeros(n_atoms, np.int64)
     file = open_table(path, read_dictionary=["prompt_id"])
     for number in range(file.num_row_groups):
         block = file.read_row_group(number).to_pandas()
@@ -255,13 +273,34 @@ def _codes(run: Run, path: Path) -> Iterator[str]:
             and not block["step"].between(0, run.config.max_terms - 1).all()
         ):
             yield "it has steps beyond the L0"
-        is_used[latents] = True
+        uses += np.bincount(latents, minlength=n_atoms)
+        n_first += int((block["step"] == 0).sum())
+    is_used = uses > 0
     most = run.metrics["explored_tokens"] * run.config.max_terms
     if run.kind == "itda" and n_codes > most:
         yield f"it has {n_codes:,} codes, and {most:,} is what so many tokens can have"
     said = run.metrics.get("unused_share")
     if said is not None and abs(said - (1 - is_used.mean())) > 1e-9:
         yield f"it leaves {1 - is_used.mean():.4f} of the latents unused, metrics.json says {said}"
+    if run.kind == "itda":
+        yield from _lost_codes(run, n_first, uses)
+
+
+def _lost_codes(run: Run, n_first: int, uses: np.ndarray) -> Iterator[str]:
+    """Whether codes are missing, by how many tokens were explored and by how often the scores found
+    each latent used. A few may: an activation of zeros has no codes. n_first: codes of first steps;
+    uses: codes of each latent, [n_atoms]."""
+    n_tokens = run.metrics["explored_tokens"]
+    if run.config.budget == "token" and n_first < (1 - _FEW) * n_tokens:
+        yield f"it has the first step of {n_first:,} tokens, and {n_tokens:,} were explored"
+    scores = run.directory / "scores.parquet"
+    if not scores.exists():
+        return
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # which is told of itself
+        check_foreign(scores)
+        counted = read_table(scores, columns=["uses"])["uses"].to_numpy().sum()
+        if uses.sum() < (1 - _FEW) * counted:
+            yield f"it has {uses.sum():,} uses of latents, and scores.parquet tells of {counted:,}"
 
 
 def _progress(run: Run, path: Path) -> Iterator[str]:  # noqa: ARG001

@@ -52,9 +52,13 @@ _MADE_AGAIN = {
 """What is in a file that is added to a run, and what makes it again"""
 _LOOKED_AT = (*RUN_FILES, EVALUATION_FILE, SCORES_FILE)
 """Files of a run that tell whether it has changed"""
-_READ = "read_parquet({}, hive_partitioning = false)"
-"""A table of a run with the columns that it has, and none that DuckDB finds in the names of folders
-such as step=1000"""
+
+
+def _read(name: str, path: str = "?", *more: str) -> str:
+    """The known columns of a table of a run, as SQL: none that somebody added, and none that DuckDB
+    finds in the names of folders such as step=1000. path: the parameter; more: columns."""
+    columns = ", ".join(f'"{column}"' for column in (*_TABLES[name], *more))
+    return f"(SELECT {columns} FROM read_parquet({path}, hive_partitioning = false))"
 
 
 def insert_run(cursor: duckdb.DuckDBPyConnection, run: Run) -> bool:
@@ -325,12 +329,12 @@ def _insert_prompts(cursor: duckdb.DuckDBPyConnection, number: int, directory: P
         f"""INSERT INTO prompts
         SELECT (SELECT coalesce(max(prompt), 0) FROM prompts) + row_number() OVER (), prompt_id,
             text, title
-        FROM {_READ.format("?")} WHERE prompt_id NOT IN (SELECT prompt_id FROM prompts)""",
+        FROM {_read("prompts.parquet")} WHERE prompt_id NOT IN (SELECT prompt_id FROM prompts)""",
         [path],
     )
     cursor.execute(
         f"""INSERT INTO run_prompts SELECT ?, prompt, explored, starts, ends
-        FROM {_READ.format("?")} JOIN prompts USING (prompt_id)""",
+        FROM {_read("prompts.parquet")} JOIN prompts USING (prompt_id)""",
         [number, path],
     )
 
@@ -339,7 +343,7 @@ def _insert_codes(cursor: duckdb.DuckDBPyConnection, number: int, directory: Pat
     """Codes sorted by latent, so that a latent's uses lie together, then the latents."""
     cursor.execute(
         f"""INSERT INTO codes SELECT ?, latent, prompt, position, step, coefficient
-        FROM {_READ.format("?")} JOIN prompts USING (prompt_id)
+        FROM {_read("codes.parquet")} JOIN prompts USING (prompt_id)
         ORDER BY latent, prompt, position""",
         [number, _literally(directory / "codes.parquet")],
     )
@@ -347,6 +351,7 @@ def _insert_codes(cursor: duckdb.DuckDBPyConnection, number: int, directory: Pat
     named = "SELECT 1 FROM parquet_schema(?) WHERE name = 'origin'"
     is_moved = cursor.execute(named, [path]).fetchone() is not None
     origin = "s.origin" if is_moved else "s.latent"
+    sources = _read("sources.parquet", "$path", *(["origin"] if is_moved else []))
     cursor.execute(
         f"""INSERT INTO latents
         WITH uses AS (
@@ -356,7 +361,7 @@ def _insert_codes(cursor: duckdb.DuckDBPyConnection, number: int, directory: Pat
             GROUP BY latent)
         SELECT $run, s.latent, prompts.prompt, s.position, s."start", s."end", s.token,
             coalesce(u.tokens, 0), coalesce(u.strongest, 0), {CLOSES}, {origin}
-        FROM {_READ.format("$path")} s JOIN prompts USING (prompt_id)
+        FROM {sources} s JOIN prompts USING (prompt_id)
         LEFT JOIN uses u USING (latent)
         LEFT JOIN run_prompts rp ON rp.run = $run AND rp.prompt = prompts.prompt
         ORDER BY s.latent""",

@@ -293,6 +293,28 @@ def _codes_in_two_parts(directory):
             writer.write_table(whole)
 
 
+def _later_half_of_codes_with_scores(directory):
+    """All first steps are there, and every latent is still used."""
+    table = pd.read_parquet(directory / "codes.parquet")
+    uses = table.groupby("latent").size()
+    metrics = json.loads((directory / "metrics.json").read_text())
+    numbers = uses.reindex(range(metrics["atoms"]), fill_value=0)
+    pd.DataFrame({"latent": numbers.index, "uses": numbers.to_numpy()}).to_parquet(
+        directory / "scores.parquet"
+    )
+    is_kept = (table["step"] == 0) | ~table["latent"].duplicated()
+    table[is_kept].to_parquet(directory / "codes.parquet")
+
+
+def _no_spans(table):
+    nothing = table["starts"].map(lambda starts: 0 * starts)
+    return table.assign(starts=nothing, ends=nothing)
+
+
+def _moved_spans(table):
+    return table.assign(starts=table["starts"].map(lambda starts: (starts - 1).clip(0)))
+
+
 def _other_count(directory):
     metrics = json.loads((directory / "metrics.json").read_text())
     (directory / "metrics.json").write_text(json.dumps({**metrics, "atoms": metrics["atoms"] - 1}))
@@ -319,6 +341,10 @@ def _other_count(directory):
         (_changed("prompts.parquet", lambda t: t.assign(explored=None)), "whether it was explored"),
         (_changed("prompts.parquet", lambda t: t.assign(explored=False)), "not explored"),
         (_other_count, "atoms, and metrics.json says"),
+        (_changed("codes.parquet", lambda t: t.sample(frac=0.5, random_state=0)), "were explored"),
+        (_later_half_of_codes_with_scores, "scores.parquet tells of"),
+        (_changed("prompts.parquet", _no_spans), "no token of its prompts has a character"),
+        (_changed("prompts.parquet", _moved_spans), "stands elsewhere than its token"),
     ],
 )
 def test_without_digests_a_run_is_checked_by_what_it_says(folder, spoil, said):

@@ -36,6 +36,23 @@ def test_runs_hold_what_their_files_hold_in_whatever_folder(runs_folder, tmp_pat
         pd.testing.assert_frame_equal(found[0][table], found[1][table])
 
 
+@pytest.mark.parametrize("name", ["prompt", "run", "prompts", "number", "origins"])
+def test_columns_that_somebody_added_are_not_read(runs_folder, tmp_path, name):
+    runs = shutil.copytree(runs_folder, tmp_path / "runs")
+    for kind in ("codes", "prompts", "sources"):
+        for file in runs.glob(f"*/{kind}.parquet"):
+            pd.read_parquet(file).assign(**{name: 7}).to_parquet(file)
+            (file.parent / "digests.json").unlink(missing_ok=True)
+    found = []
+    for folder in (runs, runs_folder):
+        store = Store()
+        store.import_new(folder)
+        found.append(contents(store))
+        store.close()
+    for table in ("codes", "latents", "run_prompts", "prompts"):
+        pd.testing.assert_frame_equal(found[0][table], found[1][table])
+
+
 @pytest.mark.parametrize("name", ["why?", "b\\c"])
 def test_a_database_whose_folder_stands_for_another_is_refused_and_not_called_damaged(
     tmp_path, name
