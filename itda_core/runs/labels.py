@@ -26,6 +26,7 @@ from itda_core.files import (
     read_foreign,
     why_unreadable,
 )
+from itda_core.runs.grown_files import GrownFiles
 from itda_core.runs.label_checks import (
     LONGEST_ID,
     LONGEST_LABEL,
@@ -54,6 +55,8 @@ RootLatent = tuple[str, int] | tuple[str, int, str] | None
 """Of a latent of a dictionary that was moved, or that others were moved from: the run that was
 moved at first, the latent's number there, and, where it is known, the digest of its dictionary,
 since a run may be trained anew under its id; None of others, and where it is not said"""
+Newest = dict[tuple, dict[str, tuple[str, Any]]]
+"""By source and field: when it was set last, and to what"""
 _writing = threading.Lock()
 
 
@@ -150,6 +153,27 @@ class BadLine:
         return f"line {self.number:,} ({self.reason.rstrip('.')})"
 
 
+@dataclass(frozen=True)
+class Said:
+    """What a file of labels says; nothing of it is to be changed."""
+
+    newest: Newest
+    """`newest_fields` of its lines"""
+    bad: tuple[BadLine, ...]
+    last: str
+    """the latest time in it, "" where there is none"""
+    begun: object = None
+    """the same for as long as the file has only grown"""
+
+    def changed_since(self, before: "Said | None") -> Newest | None:
+        """What is said anew of which sources; None where the file has not only grown."""
+        if before is None or self.begun is not before.begun:
+            return None
+        known = before.newest
+        # What was not spoken of is the same object.
+        return {one: said for one, said in self.newest.items() if known.get(one) is not said}
+
+
 def labels_file(runs: Path) -> Path:
     """Where the labels of the runs in a folder are kept."""
     return runs.absolute().parent / LABELS_FILE
@@ -160,11 +184,17 @@ def add_changes(file: Path, changes: Iterable[Change]) -> None:
     for today, so that it can't outlast what is written tomorrow."""
     with _writing, disk_errors_as_sentences(file.parent):
         file.parent.mkdir(parents=True, exist_ok=True)
-        kept, _ = read_labels_file(file)
         # Of two changes of one time the later line counts, should the clock have been put back.
-        newest = max([clock.now(), *(change.label.changed for change in kept)])
+        newest = max(clock.now(), read_said(file).last)
         dated = [change.at(min(change.label.changed or newest, newest)) for change in changes]
         append_lines(file, "".join(f"{_line(one)}\n" for one in dated).encode())
+
+
+def read_said(file: Path) -> Said:
+    """What a file of labels says, nothing where there is none. What was read of it before is not
+    read again where it has only grown. Raises as `read_labels_file`."""
+    newest_and_bad, begun = _files.read(file, _content(file))
+    return Said(*newest_and_bad, begun)
 
 
 def read_changes(content: bytes) -> tuple[list[Change], list[BadLine]]:
@@ -186,22 +216,27 @@ def read_changes(content: bytes) -> tuple[list[Change], list[BadLine]]:
 def read_labels_file(file: Path) -> tuple[list[Change], list[BadLine]]:
     """`read_changes` of a file; nothing where there is none. Raises OSError where it can't be
     read, RunError where it is no file, or mostly holes: a pipe would be waited for."""
+    return read_changes(_content(file))
+
+
+def _content(file: Path) -> bytes:
     if not file.exists():
-        return [], []
+        return b""
     try:
-        return read_changes(read_foreign(file, _MOST_BYTES))
+        return read_foreign(file, _MOST_BYTES)
     except ValueError as error:
         remedy = "Move it away: labels that the database has are written back."
         raise why_unreadable(file, error, remedy) from error
 
 
-def newest_fields(changes: Iterable[Change]) -> dict[tuple, dict[str, tuple[str, Any]]]:
+def newest_fields(changes: Iterable[Change], before: Newest | None = None) -> Newest:
     """By source, in the order of their last changes, and by field or part of `Change.place`: when
-    it was set last, and to what; of two of one time by the later line."""
-    newest: dict[tuple, dict[str, tuple[str, Any]]] = {}
+    it was set last, and to what; of two of one time by the later line. before: of the changes
+    before these, which stays as it is."""
+    newest = dict(before or {})
     for change in changes:
         source, time = change.label.source, change.label.changed
-        fields = newest.pop(source, {})
+        fields = dict(newest.pop(source, {}))
         for name, value in (change.values | change.place).items():
             if time >= fields.get(name, ("", None))[0]:
                 fields[name] = time, value
@@ -209,17 +244,37 @@ def newest_fields(changes: Iterable[Change]) -> dict[tuple, dict[str, tuple[str,
     return newest
 
 
+def _add(
+    said: tuple[Newest, tuple[BadLine, ...], str], content: bytes, n_lines: int
+) -> tuple[Newest, tuple[BadLine, ...], str]:
+    """What `Said` has of lines and of those before them."""
+    newest, bad, last = said
+    changes, more = read_changes(content)
+    bad += tuple(dataclasses.replace(line, number=line.number + n_lines) for line in more)
+    last = max([last, *(change.label.changed for change in changes)])
+    return newest_fields(changes, newest), bad, last
+
+
+_files = GrownFiles(({}, (), ""), _add)
+
+
 def kept_labels(changes: Iterable[Change]) -> list[KeptLabel]:
     """What counts of each latent and source: its `newest_fields`. Those that say nothing are left
     out."""
-    kept = (_kept(source, fields) for source, fields in newest_fields(changes).items())
+    return labels_said(newest_fields(changes))
+
+
+def labels_said(newest: Newest) -> list[KeptLabel]:
+    """`kept_labels` of what `newest_fields` gave."""
+    kept = (_kept(source, fields) for source, fields in newest.items())
     return [one for one in kept if not one.label.is_empty]
 
 
 def _kept(source: tuple, fields: dict[str, tuple[str, Any]]) -> KeptLabel:
-    places = [fields.pop(name, ("", None))[1] for name in _PLACE]
-    times = {name: time for name, (time, _) in fields.items()}
-    values = {name: value for name, (_, value) in fields.items()}
+    places = [fields.get(name, ("", None))[1] for name in _PLACE]
+    written = {name: said for name, said in fields.items() if name not in _PLACE}
+    times = {name: time for name, (time, _) in written.items()}
+    values = {name: value for name, (_, value) in written.items()}
     return KeptLabel(Label(*source, **values, changed=max(times.values())), times, *places)
 
 
@@ -230,9 +285,8 @@ def merged(changes: Iterable[Change]) -> list[Label]:
 
 def kept_label(file: Path, label: Label) -> Label:
     """What a file has of the latent and source that a label is about."""
-    changes, _ = read_labels_file(file)
-    ours = merged(change for change in changes if change.label.source == label.source)
-    return ours[0] if ours else Label(*label.source)
+    fields = read_said(file).newest.get(label.source)
+    return _kept(label.source, fields).label if fields else Label(*label.source)
 
 
 def _line(change: Change) -> str:

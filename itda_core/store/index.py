@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from itda_core.errors import (
 )
 from itda_core.runs.checks import check_vital
 from itda_core.runs.comparisons import comparisons_folder, read_comparisons
-from itda_core.runs.labels import kept_labels, labels_file, read_labels_file
+from itda_core.runs.labels import BadLine, Said, labels_file, labels_said, read_said
 from itda_core.runs.latent_comparisons import (
     latent_comparisons_folder,
     read_latent_comparisons,
@@ -40,7 +41,7 @@ from itda_core.store.importer import (
     why_refused,
 )
 from itda_core.store.kept_labels import write_back_labels
-from itda_core.store.label_import import insert_labels, share_labels
+from itda_core.store.label_import import insert_labels, replace_labels, share_labels
 from itda_core.store.namesake_tables import insert_latent_comparisons
 from itda_core.store.score_tables import insert_scores
 
@@ -74,6 +75,9 @@ class Index:
         self._database = database
         self._looks: dict[str, _Look] = {}
         """What was seen last of each part: runs, comparisons, latents (compared), labels"""
+        self._said: Said | None = None
+        """What the file of labels said when the database last had it; None where it may have
+        other labels"""
         self.notes: list[str] = []
         """What was mended, a sentence each"""
 
@@ -267,11 +271,16 @@ class Index:
         file = labels_file(folder)
         try:
             with self._database.transaction() as cursor:  # one reader after another
-                changes, bad = read_labels_file(file)
-                if said := write_back_labels(cursor, self._database.path, file, changes):
-                    self.notes.append(said)
-                    changes, bad = read_labels_file(file)
-                insert_labels(cursor, kept_labels(changes))
+                before, self._said = self._said, None
+                said = read_said(file)
+                if (changed := said.changed_since(before)) is not None:
+                    replace_labels(cursor, changed, labels_said(changed))
+                else:
+                    if note := write_back_labels(cursor, self._database.path, file, said.newest):
+                        self.notes.append(note)
+                        said = read_said(file)
+                    insert_labels(cursor, labels_said(said.newest))
+            self._said = said
         except ItdaError as error:
             return error
         except OSError as error:
@@ -281,13 +290,7 @@ class Index:
             )
         except duckdb.Error as error:
             return why_refused(f"the labels of {file}", error)
-        if not bad:
-            return None
-        named = "; ".join(map(str, bad[:_NAMED_LINES])) + ("; …" if len(bad) > _NAMED_LINES else "")
-        return RunError(
-            f"{len(bad):,} lines of {file} can't be read: {named}. The other labels are there. "
-            "Correct or delete these lines."
-        )
+        return _bad_lines(file, said.bad)
 
     def forget_run(self, run_id: str) -> None:
         """Remove a run from the index; its directory is not touched."""
@@ -307,6 +310,17 @@ def _not_taken_in(path: Path, error: Exception) -> RunError:
     return RunError(
         f"{path} could not be taken in ({type(error).__name__}: {first_line(error)}). Its files "
         "are left as they are."
+    )
+
+
+def _bad_lines(file: Path, bad: Sequence[BadLine]) -> RunError | None:
+    """Names the lines of a file of labels that can't be read."""
+    if not bad:
+        return None
+    named = "; ".join(map(str, bad[:_NAMED_LINES])) + ("; …" if len(bad) > _NAMED_LINES else "")
+    return RunError(
+        f"{len(bad):,} lines of {file} can't be read: {named}. The other labels are there. "
+        "Correct or delete these lines."
     )
 
 

@@ -1,7 +1,6 @@
 """Labels that the database has and their file has lost: they are written back, so that an empty, a
 missing or a shortened file costs nothing."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ from itda_core.runs.labels import (
     FIELDS,
     Change,
     Label,
+    Newest,
     add_changes,
-    newest_fields,
-    read_labels_file,
+    read_said,
 )
 
 _COLUMNS = {
@@ -33,15 +32,15 @@ def write_back_labels(
     cursor: duckdb.DuckDBPyConnection,
     path: Path | str,
     file: Path,
-    changes: Sequence[Change] | None = None,
+    said: Newest | None = None,
 ) -> str:
     """Add to the file of the labels what the database has and the file has not. A sentence on what
     was added, "" where nothing was. path: of the database, whose labels are those of the file
-    beside it and of no other; changes: all that the file has, where it was read already. Raises
-    OSError or ItdaError where the file can't be read or written."""
+    beside it and of no other; said: what the file says, where it was read already. Raises OSError
+    or ItdaError where the file can't be read or written."""
     if path == ":memory:" or Path(path).absolute().parent.resolve() != file.parent.resolve():
         return ""
-    lost = lost_labels(cursor, read_labels_file(file)[0] if changes is None else changes)
+    lost = lost_labels(cursor, read_said(file).newest if said is None else said)
     if not lost:
         return ""
     add_changes(file, [change for found in lost for change in found])
@@ -49,11 +48,9 @@ def write_back_labels(
     return f"{file} had lost {count} that the database still had: written back."
 
 
-def lost_labels(cursor: duckdb.DuckDBPyConnection, changes: Sequence[Change]) -> list[list[Change]]:
-    """What the database has and a file has not, of each latent and source. changes: of the file."""
-    rows = _rows(cursor)
-    said = newest_fields(changes) if rows else {}
-    return [found for row in rows if (found := _lost(row, said))]
+def lost_labels(cursor: duckdb.DuckDBPyConnection, said: Newest) -> list[list[Change]]:
+    """What the database has and a file has not, of each latent and source. said: by the file."""
+    return [found for row in _rows(cursor) if (found := _lost(row, said))]
 
 
 def _rows(cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
@@ -77,10 +74,9 @@ def _label(row: dict[str, Any]) -> Label:
     return Label(**fields, **texts, **flags, lists=tuple(row["lists"] or ()))
 
 
-def _lost(row: dict[str, Any], said: dict[tuple, dict[str, tuple[str, Any]]]) -> list[Change]:
+def _lost(row: dict[str, Any], said: Newest) -> list[Change]:
     """What the database has of a latent and its file has not, field by field: what the file says
-    that is as new counts, and so does what was taken away there. said: `newest_fields` of the
-    file."""
+    that is as new counts, and so does what was taken away there."""
     try:
         label = _label(row)
     except InputError:  # of an earlier version that took what no file may hold: its line says so

@@ -1,6 +1,7 @@
 """What people wrote of latents, from their file into the table of the database."""
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import duckdb
@@ -31,6 +32,9 @@ _COLUMNS = pa.schema(
         "root_digest": pa.string(),
     }
 )
+_SOURCE = pa.schema(
+    [_COLUMNS.field(name) for name in ("run_id", "latent", "prompt_id", "position")]
+)
 _OF_LABEL = tuple(field.name for field in dataclasses.fields(Label))
 
 
@@ -57,13 +61,42 @@ them, else as the file says. Of a run that was trained anew, with another source
 the number is open where the file does not say it."""
 
 
+_OF_THE_SAID = """EXISTS (FROM said s WHERE s.run_id = b.run_id AND s.latent = b.latent
+    AND s.prompt_id = b.prompt_id AND s.position = b.position)"""
+
+
 def insert_labels(cursor: duckdb.DuckDBPyConnection, labels: list[KeptLabel]) -> None:
     """Have these labels instead of those that are there, and those that other runs may show."""
     cursor.execute("DELETE FROM labels")
+    _insert(cursor, labels)
+    share_labels(cursor)
+
+
+def replace_labels(
+    cursor: duckdb.DuckDBPyConnection, sources: Collection[tuple], labels: list[KeptLabel]
+) -> None:
+    """Have these labels of some sources instead of those that are there of them, and of these those
+    that other runs may show."""
+    if not sources:
+        return
+    columns = map(pa.array, zip(*sources, strict=True))
+    cursor.register("said", pa.table([*columns], schema=_SOURCE))
+    cursor.execute(f"DELETE FROM labels b WHERE {_OF_THE_SAID}")
+    cursor.execute(
+        """DELETE FROM shared_labels USING prompts p, said s
+        WHERE p.prompt = shared_labels.prompt AND s.prompt_id = p.prompt_id
+            AND s.run_id = shared_labels.run_id AND s.latent = shared_labels.latent
+            AND s.position = shared_labels.position"""
+    )
+    _insert(cursor, labels)
+    cursor.execute(f"INSERT INTO shared_labels BY NAME {_SHARED} AND {_OF_THE_SAID}")
+    cursor.unregister("said")
+
+
+def _insert(cursor: duckdb.DuckDBPyConnection, labels: list[KeptLabel]) -> None:
     cursor.register("read", pa.Table.from_pylist(list(map(_row, labels)), schema=_COLUMNS))
     cursor.execute("INSERT INTO labels BY NAME SELECT * FROM read")
     cursor.unregister("read")
-    share_labels(cursor)
 
 
 def share_labels(cursor: duckdb.DuckDBPyConnection) -> None:

@@ -16,7 +16,7 @@ from itda_core.errors import (
     first_line,
 )
 from itda_core.leftovers import remove, temporary_name
-from itda_core.runs.labels import labels_file, read_labels_file
+from itda_core.runs.labels import labels_file, read_said
 from itda_core.store.database import Database, connect
 from itda_core.store.index import Index
 from itda_core.store.kept_labels import lost_labels, write_back_labels
@@ -83,9 +83,8 @@ def _check_is_of(path: Path, runs: Path) -> None:
         try:
             asked = old.execute("SELECT directory FROM runs").fetchall()
             has_others = any(Path(one).parent != runs.resolve() for [one] in asked)
-            is_ours = not has_others and not lost_labels(
-                old, read_labels_file(labels_file(runs))[0]
-            )
+            said = read_said(labels_file(runs)).newest
+            is_ours = not has_others and not lost_labels(old, said)
         except (duckdb.Error, OSError, ItdaError):  # of an earlier version, or nobody can tell
             is_ours = False
     if not is_ours:

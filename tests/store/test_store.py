@@ -221,27 +221,23 @@ def test_no_run_is_read_again_while_nothing_has_changed(store, copied, readings)
 
 def test_a_label_that_is_written_has_nothing_else_read_again(store, copied, readings, monkeypatch):
     read = []
-    for name in ("read_comparisons", "read_latent_comparisons", "read_labels_file"):
+    for name in ("read_comparisons", "read_latent_comparisons", "read_said"):
         original = getattr(index_module, name)
         monkeypatch.setattr(
             index_module, name, lambda *a, n=name, f=original: (read.append(n), f(*a))[1]
         )
     store.import_new(copied)
-    assert sorted(read) == [
-        "read_comparisons",
-        "read_labels_file",
-        "read_latent_comparisons",
-    ]
+    assert sorted(read) == ["read_comparisons", "read_latent_comparisons", "read_said"]
     label = Label(list_runs(copied)[0].run_id, 0, "p", 1, "treaties")
     add_changes(labels_file(copied), [Change(label)])
     store.import_new(copied)
-    assert read[3:] == ["read_labels_file"]
+    assert read[3:] == ["read_said"]
     assert store.database.query("SELECT label FROM labels")["label"].tolist() == ["treaties"]
     # As the page does, which does not wait for the folder to be looked at.
     add_changes(labels_file(copied), [Change(dataclasses.replace(label, label="peace"))])
     store.index.import_labels(copied)
     store.import_new(copied)
-    assert read[4:] == ["read_labels_file"]
+    assert read[4:] == ["read_said"]
     folder = latent_comparisons_folder(copied)
     folder.mkdir(parents=True)
     (folder / "a.parquet").write_bytes(b"damaged")
