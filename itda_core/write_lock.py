@@ -19,8 +19,10 @@ ours comes so far"""
 def lock_opened(opened: int, path: Path) -> None:
     """Wait until no other one has a file's lock, and have it until the file is closed. File systems
     without locks have none. opened: of a file that may be written to; where it is read next may
-    change. Raises ItdaError where
-    another process doesn't let go."""
+    change. Raises ItdaError where another process doesn't let go.
+
+    The library `filelock`, which this project uses elsewhere, locks files of its own alone, which
+    it may remove."""
     until = time.monotonic() + _PATIENCE_SECONDS
     while not _try(opened):
         if time.monotonic() > until:
