@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from itda_core.analysis.decomposition import Decomposition
+from itda_core.evaluation.strong_uses import is_strong
 
 BEFORE = ". "
 """What a phrase is read behind: the first position of a text carries no content"""
@@ -14,11 +15,16 @@ def behind_a_stop(phrase: str) -> str:
     return BEFORE + phrase.strip()
 
 
+def _is_of_phrase(result: Decomposition, positions: np.ndarray) -> np.ndarray:
+    """Which tokens have a character of the phrase, [n] bool."""
+    return result.tokens.spans[0][positions, 1] > len(BEFORE)
+
+
 def unexplained_of_phrase(result: Decomposition) -> tuple[int, float]:
     """How many tokens of a phrase were decomposed, and what all their terms leave of them:
     Σ‖x − x̂‖² / Σ‖x − offset‖², in [0, 1] for pursuits; NaN of none. result: as in
     `phrase_latents`."""
-    rows = result.tokens.spans[0][result.positions, 1] > len(BEFORE)
+    rows = _is_of_phrase(result, result.positions)
     squares = np.square(result.residuals[rows].astype(np.float64))
     whole = squares[:, 0].sum()
     return int(rows.sum()), float(squares[:, -1].sum() / whole) if whole else np.nan
@@ -32,13 +38,11 @@ def phrase_latents(result: Decomposition, thresholds: np.ndarray | None = None) 
     result: of `behind_a_stop(phrase)`; thresholds: [n_latents], of strong uses, which alone count
     then; NaN where every use of a latent does.
     """
-    spans = result.tokens.spans[0]
     table = result.table()[["position", "token", "latent", "coefficient"]]
-    table = table[spans[table["position"], 1] > len(BEFORE)]
+    table = table[_is_of_phrase(result, table["position"].to_numpy())]
     uses = table.groupby(["latent", "position", "token"], as_index=False)["coefficient"].sum()
     if thresholds is not None:
-        least = thresholds[uses["latent"]]
-        uses = uses[np.isnan(least) | (uses["coefficient"] >= least)]
+        uses = uses[is_strong(uses["coefficient"], thresholds[uses["latent"]])]
     uses = uses.assign(squares=uses["coefficient"].astype(float) ** 2)
     largest = uses.sort_values(["squares", "position"], ascending=[False, True])
     largest = largest.drop_duplicates("latent").drop(columns="squares")

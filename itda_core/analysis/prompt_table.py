@@ -15,6 +15,7 @@ from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError
 from itda_core.evaluation.intervals import RESAMPLES
 from itda_core.evaluation.metrics import used_terms
+from itda_core.evaluation.strong_uses import is_strong
 from itda_core.model.model import Activations, Model
 from itda_core.model.steps_of_work import Step
 
@@ -141,8 +142,7 @@ def _table(
     uses = uses.assign(square=uses["coefficient"] ** 2)
     totals = uses.groupby("prompt")["square"].sum()
     if thresholds is not None:
-        least = thresholds[uses["latent"]]
-        uses = uses[np.isnan(least) | (uses["coefficient"].astype(np.float32) >= least)]
+        uses = uses[is_strong(uses["coefficient"], thresholds[uses["latent"]])]
     uses = uses.sort_values(["square", "position"], ascending=[False, True], kind="stable")
     found = uses.groupby(["prompt", "latent"], as_index=False).agg(
         tokens=("position", "size"), coefficient=("coefficient", "first"), share=("square", "sum")

@@ -55,6 +55,13 @@ def strong_thresholds(latents: np.ndarray, coefficients: np.ndarray, n_latents: 
     return Thresholds(threshold, filler, why)
 
 
+def is_strong(coefficients: np.ndarray, least: np.ndarray) -> np.ndarray:
+    """Which uses are strong, [n_uses] bool. coefficients: of the uses, terms of one latent added
+    up; least: the threshold of each one's latent, NaN where all uses count, as
+    `runs.latent_scores.thresholds_of` gives them."""
+    return ~(np.asarray(coefficients).astype(np.float32) < least)  # which thresholds are, too
+
+
 def share_thresholds(
     latents: np.ndarray, coefficients: np.ndarray, share: float, n_latents: int
 ) -> np.ndarray:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import coo_array, csc_array
 
+from itda_core.evaluation.strong_uses import is_strong
 from itda_core.pursuit.codes import Codes
 
 _CONSTANT = 1e-12
@@ -34,9 +35,8 @@ def only_strong(coefficients: csc_array, thresholds: np.ndarray) -> csc_array:
     without one. coefficients: [n_tokens, n_latents]; thresholds: as
     `runs.latent_scores.thresholds_of` gives them."""
     latents = np.repeat(np.arange(coefficients.shape[1]), np.diff(coefficients.indptr))
-    cuts = thresholds[latents]
     strong = coefficients.copy()
-    strong.data = np.where(strong.data.astype(cuts.dtype) < cuts, 0.0, strong.data)
+    strong.data = np.where(is_strong(strong.data, thresholds[latents]), strong.data, 0.0)
     strong.eliminate_zeros()
     return strong
 

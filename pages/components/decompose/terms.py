@@ -5,6 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from itda_core.analysis.decomposition import Decomposition
+from itda_core.evaluation.strong_uses import is_strong
 from pages.components.charts.camera import picture_config
 from pages.components.charts.latent import pursuit_waterfall
 from pages.components.explorer import explorer
@@ -68,8 +69,8 @@ def _with_filler(run, terms: pd.DataFrame) -> pd.DataFrame:
     thresholds = thresholds_of(run, of_strong=True)
     if thresholds is None:
         return terms
-    sums = terms.groupby("latent")["coefficient"].transform("sum").to_numpy(np.float32)
-    return terms.assign(pale=sums < thresholds[terms["latent"]])
+    sums = terms.groupby("latent")["coefficient"].transform("sum")
+    return terms.assign(pale=~is_strong(sums, thresholds[terms["latent"]]))
 
 
 def _about_filler(terms: pd.DataFrame) -> str:
