@@ -1,5 +1,7 @@
 """What a newcomer needs in the first minute: four words, a picture, and one of each, live."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 import streamlit as st
 
@@ -17,56 +19,49 @@ _WORDS = (
     "at once. Every other activation is written as a short sum of atoms, each with a coefficient. "
     "**L0** is the number of terms in that sum: more terms explain more, fewer are easier to read."
 )
-_PICTURE = """
-<svg viewBox="0 0 580 180" role="img" xmlns="http://www.w3.org/2000/svg"
+_SVG = """
+<svg viewBox="0 0 {} {}" role="img" xmlns="http://www.w3.org/2000/svg"
  font-family="sans-serif" font-size="14"
  fill="currentColor">
 <title>A source becomes an atom; another activation is a sum of three atoms, so L0 is 3</title>
-<text x="6" y="20" font-weight="600">source: a token in a text</text>
-<text x="6" y="46">…ratify the</text>
-<rect x="80" y="30" width="50" height="23" rx="4" fill="#4a90b8" fill-opacity="0.35"/>
-<text x="85" y="46">treaty</text><text x="136" y="46">with Spain…</text>
-<path d="M240 41h58m-8-5 8 5-8 5" fill="none" stroke="currentColor" stroke-width="1.5"/>
-<text x="310" y="20" font-weight="600">atom: its activation, length 1</text>
-<g fill="#4a90b8"><rect x="312" y="32" width="14" height="18" fill-opacity="0.9"/>
-<rect x="328" y="32" width="14" height="18" fill-opacity="0.3"/>
-<rect x="344" y="32" width="14" height="18" fill-opacity="0.6"/>
-<rect x="360" y="32" width="14" height="18" fill-opacity="0.15"/>
-<rect x="376" y="32" width="14" height="18" fill-opacity="0.75"/></g>
-<text x="400" y="46">= latent 812, “treaty”</text>
-<text x="6" y="98" font-weight="600">another activation, as a sum of L0 = 3 terms</text>
-<text x="6" y="128">…the Senate and</text>
-<rect x="118" y="112" width="76" height="23" rx="4" fill="#d9863b" fill-opacity="0.35"/>
-<text x="123" y="128">commerce</text>
-<text x="204" y="128">≈ 31 × trade + 12 × treaty − 4 × war</text>
-<text x="204" y="152" opacity="0.75">such as these: coefficient × latent;</text>
-<text x="204" y="172" opacity="0.75">what is left over is the error.</text>
+{}
 </svg>"""
-_NARROW_PICTURE = """
-<svg viewBox="0 0 330 284" role="img" xmlns="http://www.w3.org/2000/svg"
- font-family="sans-serif" font-size="14"
- fill="currentColor">
-<title>A source becomes an atom; another activation is a sum of three atoms, so L0 is 3</title>
-<text x="2" y="20" font-weight="600">source: a token in a text</text>
-<text x="2" y="46">…ratify the</text>
-<rect x="76" y="30" width="50" height="23" rx="4" fill="#4a90b8" fill-opacity="0.35"/>
-<text x="81" y="46">treaty</text><text x="132" y="46">with Spain…</text>
-<path d="M101 58v24m-5-8 5 8 5-8" fill="none" stroke="currentColor" stroke-width="1.5"/>
-<text x="2" y="104" font-weight="600">atom: its activation, length 1</text>
-<g fill="#4a90b8"><rect x="4" y="116" width="14" height="18" fill-opacity="0.9"/>
-<rect x="20" y="116" width="14" height="18" fill-opacity="0.3"/>
-<rect x="36" y="116" width="14" height="18" fill-opacity="0.6"/>
-<rect x="52" y="116" width="14" height="18" fill-opacity="0.15"/>
-<rect x="68" y="116" width="14" height="18" fill-opacity="0.75"/></g>
-<text x="92" y="130">= latent 812, “treaty”</text>
-<text x="2" y="176" font-weight="600">another activation: L0 = 3 terms</text>
-<text x="2" y="204">…the Senate and</text>
-<rect x="114" y="188" width="76" height="23" rx="4" fill="#d9863b" fill-opacity="0.35"/>
-<text x="119" y="204">commerce</text>
-<text x="2" y="234">≈ 31 × trade + 12 × treaty − 4 × war</text>
-<text x="2" y="256" opacity="0.75">such as these: coefficient × latent;</text>
-<text x="2" y="276" opacity="0.75">what is left over is the error.</text>
-</svg>"""
+_SOURCE = """<text y="20" font-weight="600">source: a token in a text</text>
+<text y="46">…ratify the</text>
+<rect x="74" y="30" width="50" height="23" rx="4" fill="#4a90b8" fill-opacity="0.35"/>
+<text x="79" y="46">treaty</text><text x="130" y="46">with Spain…</text>"""
+_ARROW = '<path d="{}" fill="none" stroke="currentColor" stroke-width="1.5"/>'
+_ATOM = """<text y="20" font-weight="600">atom: its activation, length 1</text>
+<g fill="#4a90b8"><rect x="2" y="32" width="14" height="18" fill-opacity="0.9"/>
+<rect x="18" y="32" width="14" height="18" fill-opacity="0.3"/>
+<rect x="34" y="32" width="14" height="18" fill-opacity="0.6"/>
+<rect x="50" y="32" width="14" height="18" fill-opacity="0.15"/>
+<rect x="66" y="32" width="14" height="18" fill-opacity="0.75"/></g>
+<text x="90" y="46">= latent 812, “treaty”</text>"""
+_TOKEN = """<text y="20" font-weight="600">another activation{}</text>
+<text y="50">…the Senate and</text>
+<rect x="112" y="34" width="76" height="23" rx="4" fill="#d9863b" fill-opacity="0.35"/>
+<text x="117" y="50">commerce</text>"""
+_SUM = """<text y="20">≈ 31 × trade + 12 × treaty − 4 × war</text>
+<text y="44" opacity="0.75">such as these: coefficient × latent;</text>
+<text y="64" opacity="0.75">what is left over is the error.</text>"""
+
+
+def _picture(width: int, height: int, arrow: str, parts: Sequence[tuple[int, int, str]]) -> str:
+    """An SVG of an arrow and of parts, each at its place."""
+    placed = [f'<g transform="translate({x} {y})">{part}</g>' for x, y, part in parts]
+    return _SVG.format(width, height, "\n".join([*placed, _ARROW.format(arrow)]))
+
+
+_PICTURE = _picture(
+    580, 180, "M240 41h58m-8-5 8 5-8 5",
+    [(6, 0, _SOURCE), (310, 0, _ATOM), (6, 78, _TOKEN.format(", as a sum of L0 = 3 terms")),
+     (204, 108, _SUM)],
+)  # fmt: skip
+_NARROW_PICTURE = _picture(
+    330, 284, "M101 58v24m-5-8 5 8 5-8",
+    [(2, 0, _SOURCE), (2, 84, _ATOM), (2, 154, _TOKEN.format(": L0 = 3 terms")), (2, 214, _SUM)],
+)  # fmt: skip
 """The same below each other, for a page on which the text of the other would be tiny"""
 _PICTURE_CSS = """
 @media (max-width: 640px) { .st-key-picture_wide { display: none; } }
