@@ -244,7 +244,7 @@ def check_foreign(path: Path, most_bytes: int | None = None) -> None:
     _check_status(path, path.stat(), most_bytes)
 
 
-def read_foreign(path: Path, most_bytes: int = _MOST_JSON_BYTES) -> bytes:
+def read_foreign(path: Path, most_bytes: int | None = _MOST_JSON_BYTES) -> bytes:
     """What a file holds that this program has not written. Raises as `open_foreign` does."""
     with open_foreign(path, most_bytes) as file:
         return file.read()

@@ -18,7 +18,7 @@ from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ExchangeError, InputError
 from itda_core.exchange.published import published_files, published_note
 from itda_core.exchange.saelens import saelens_files, saelens_note
-from itda_core.files import disk_errors_as_sentences, open_foreign, rename_whole, why_unreadable
+from itda_core.files import disk_errors_as_sentences, read_foreign, rename_whole, why_unreadable
 from itda_core.leftovers import temporary_name
 from itda_core.runs.checks import by_digests
 from itda_core.runs.run import ALL_FILES, Run
@@ -92,8 +92,7 @@ def run_files(run: Run) -> dict[str, bytes]:
     files = {}
     for name in names:
         try:
-            with open_foreign(run.directory / name) as file:
-                files[name] = file.read()
+            files[name] = read_foreign(run.directory / name, most_bytes=None)
         except ValueError as error:  # it is no file
             raise ExchangeError(
                 f"{run.run_id} can't be exported: {error}. Move that away."

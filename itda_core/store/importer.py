@@ -133,12 +133,11 @@ def stamp(folder: Path) -> list[tuple]:
             names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
     except OSError:  # there is no folder yet
         return []
-    files = ("", *_LOOKED_AT)
-    return [(name, *(_file_stamp(folder / name / file) for file in files)) for name in names]
+    return [(name, *map(_file_stamp, run_files(folder / name))) for name in names]
 
 
 def run_files(directory: Path) -> list[Path]:
-    """What is looked at to see whether a run that lies elsewhere has changed."""
+    """What is looked at to see whether a run has changed."""
     return [directory, *(directory / name for name in _LOOKED_AT)]
 
 

@@ -144,10 +144,11 @@ class Index:
     def _follow_runs(self, folder: Path, taken: list[str]) -> ItdaError | None:
         """Take in what is new of the runs, whose ids are added to `taken`; why some can't be
         read."""
-        outside = self._outside(folder)
+        known = self._known_runs()
+        outside = _outside(*known, folder)
         looked_at = [file for directory in outside for file in run_files(directory)]
         files = str(folder.absolute()), stamp(folder), file_stamps(looked_at)
-        if self._is_as_seen("runs", (files, self._known_runs())):
+        if self._is_as_seen("runs", (files, known)):
             return self._looks["runs"].failed
         listed, damaged = survey(folder)
         here = {run.run_id for run in listed}
@@ -181,12 +182,6 @@ class Index:
         if look is None or look.seen != seen:
             return False
         return look.failed is None or time.monotonic() < look.when + _RETRY_SECONDS
-
-    def _outside(self, folder: Path) -> list[Path]:
-        """The directories of runs that were taken in from elsewhere, and are there."""
-        known, here = self._directories(), Path(os.path.realpath(folder))
-        directories = (Path(directory) for directory in known.values())
-        return [path for path in directories if path.parent != here and path.exists()]
 
     def _known_runs(self) -> tuple[dict[str, str], list[str]]:
         """The runs of the database, and those of them that are there."""
@@ -322,6 +317,14 @@ def _bad_lines(file: Path, bad: Sequence[BadLine]) -> RunError | None:
         f"{len(bad):,} lines of {file} can't be read: {named}. The other labels are there. "
         "Correct or delete these lines."
     )
+
+
+def _outside(directories: dict[str, str], existing: list[str], folder: Path) -> list[Path]:
+    """The directories of runs that were taken in from elsewhere than a folder. directories,
+    existing: of all runs, and which are there."""
+    here = Path(os.path.realpath(folder))
+    there = (Path(directories[run_id]) for run_id in existing)
+    return [path for path in there if path.parent != here]
 
 
 def _existing(directories: dict[str, str]) -> list[str]:

@@ -118,8 +118,8 @@ def train_from(
     config = replace(config, corpus=corpus.spec or config.corpus)
     workspace = Workspace(runs, _training_id(config, model, corpus, expected_id))
     names = [run_id(workspace.training_id, layer) for layer in config.layers]
-    written = [is_run(runs / name) for name in names]
-    if all(written):
+    are_there = [is_run(runs / name) for name in names]
+    if all(are_there):
         workspace.remove()
         known = {"finished": names, "notes": [*corpus.notes, *_notes_of(runs / names[0])]}
         yield Progress("done", workspace.training_id, fraction=1.0, **known)

@@ -16,6 +16,15 @@ FOLDERS = {
 """Odd names, each with another folder that it would stand for as a pattern"""
 
 
+def taken_in(folder):
+    """What a database has of the runs of a folder."""
+    store = Store()
+    store.import_new(folder)
+    found = contents(store)
+    store.close()
+    return found
+
+
 @pytest.mark.parametrize(("name", "other"), FOLDERS.items())
 def test_runs_hold_what_their_files_hold_in_whatever_folder(runs_folder, tmp_path, name, other):
     runs = tmp_path / name / "runs"
@@ -24,12 +33,7 @@ def test_runs_hold_what_their_files_hold_in_whatever_folder(runs_folder, tmp_pat
         for file in shutil.copytree(runs_folder, tmp_path / other / "runs").glob("*/codes.parquet"):
             codes = pd.read_parquet(file)
             codes.assign(coefficient=codes["coefficient"] / 2).to_parquet(file)
-    found = []
-    for folder in (runs, runs_folder):
-        store = Store()
-        store.import_new(folder)
-        found.append(contents(store))
-        store.close()
+    found = [taken_in(folder) for folder in (runs, runs_folder)]
     codes = [pd.read_parquet(file) for file in runs_folder.glob("*/codes.parquet")]
     assert len(found[0]["codes"]) == sum(map(len, codes))
     for table in ("codes", "latents", "run_prompts", "prompts"):
@@ -43,12 +47,7 @@ def test_columns_that_somebody_added_are_not_read(runs_folder, tmp_path, name):
         for file in runs.glob(f"*/{kind}.parquet"):
             pd.read_parquet(file).assign(**{name: 7}).to_parquet(file)
             (file.parent / "digests.json").unlink(missing_ok=True)
-    found = []
-    for folder in (runs, runs_folder):
-        store = Store()
-        store.import_new(folder)
-        found.append(contents(store))
-        store.close()
+    found = [taken_in(folder) for folder in (runs, runs_folder)]
     for table in ("codes", "latents", "run_prompts", "prompts"):
         pd.testing.assert_frame_equal(found[0][table], found[1][table])
 

@@ -46,8 +46,9 @@ def histogram_data(
     strong, None without a threshold; `marked` is within them. The few coefficients that tower over
     all others are told in `far` instead, unless the marked one does too. coefficients: [n], any
     n."""
-    is_far = np.abs(coefficients) > usual_largest(coefficients)
-    if marked is not None and abs(marked) > usual_largest(coefficients):
+    largest = usual_largest(coefficients)
+    is_far = np.abs(coefficients) > largest
+    if marked is not None and abs(marked) > largest:
         is_far[:] = False
     far, coefficients = coefficients[is_far], coefficients[~is_far]
     values = np.append(coefficients, [] if marked is None else marked).astype(np.float64)

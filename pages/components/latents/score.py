@@ -80,28 +80,20 @@ def strong_in_words(latent: pd.Series) -> str:
             f"Strong from {above} up, but that is {strong}: too few to say how many are filler "
             f"({latent.filler:.0%} may be)."
         )
-    word, from_up = (
-        quoted(word_of(latent)),
-        f"Strong from {above} up",
-    )
+    word, from_up = word_at(latent.text, latent.start, latent.end), f"Strong from {above} up"
     if not np.isnan(latent.word_above):
         alone = max(latent.word_above, latent.threshold)
         mixed = "; mixed below" if alone > latent.threshold else ""
-        return f"{word} nine times in ten above {alone:.3g}{mixed}. {from_up}: {strong}."
+        return f"{quoted(word)} nine times in ten above {alone:.3g}{mixed}. {from_up}: {strong}."
     if np.isnan(latent.strong_on_word):
         return f"{from_up}: {strong}."
     # The shares leave out the prompt of the source, which can't speak for itself.
-    on = f"{latent.strong_on_word:.0%} of their number on {word}"
+    on = f"{latent.strong_on_word:.0%} of their number on {quoted(word)}"
     token = latent.token.strip()
-    if token and token.casefold() != word_of(latent).casefold():
+    if token and token.casefold() != word.casefold():
         on = f"{latent.strong_on_token:.0%} of their number on its token {quoted(token)}, "
-        on += f"{latent.strong_on_word:.0%} on its word {word}"
+        on += f"{latent.strong_on_word:.0%} on its word {quoted(word)}"
     return f"{from_up}: {strong}; in other prompts {on}."
-
-
-def word_of(latent: pd.Series) -> str:
-    """That its source is in, or its token. latent: a row of Store.latents.table()."""
-    return word_at(latent.text, latent.start, latent.end)
 
 
 def how_well_told(latent: pd.Series) -> str:
