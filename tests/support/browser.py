@@ -24,9 +24,12 @@ def assert_nothing_failed(page: Page) -> None:
 
 _IS_QUIET = """(milliseconds) => {
   const app = document.querySelector('[data-testid="stApp"]');
-  const seen = `${location.href} ${document.body.innerText.length}`;
+  // What a component draws has no text here, but a height; before, a skeleton holds its place.
+  const { scrollHeight } = document.querySelector('[data-testid="stMain"]') ?? document.body;
+  const seen = `${location.href} ${document.body.innerText.length} ${scrollHeight}`;
   const isRunning = app?.getAttribute("data-test-script-state") !== "notRunning";
-  if (isRunning || window.itdaSeen !== seen) {
+  const isDrawn = !document.querySelector('[data-testid="stSkeleton"]');
+  if (isRunning || !isDrawn || window.itdaSeen !== seen) {
     window.itdaSeen = seen;
     window.itdaSince = performance.now();
   }
@@ -35,8 +38,8 @@ _IS_QUIET = """(milliseconds) => {
 
 
 def settled(page: Page, milliseconds: int = 700) -> None:
-    """Wait until the page's script has ended and neither its text nor its address changes for so
-    long, on however slow a machine."""
+    """Wait until the page's script has ended, all its components are drawn, and neither its text
+    nor its height nor its address changes for so long, on however slow a machine."""
     page.evaluate("window.itdaSeen = null")  # what was quiet before may just not have begun
     page.wait_for_function(_IS_QUIET, arg=milliseconds, polling=100)
 
