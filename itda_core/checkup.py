@@ -9,6 +9,7 @@ from pathlib import Path
 
 from itda_core.errors import ItdaError, StoreInUseError, StoreOutdatedError, first_line
 from itda_core.files import why_unreadable
+from itda_core.jobs.folder_mark import folder_mark
 from itda_core.jobs.kept import listed_jobs
 from itda_core.leftovers import leftovers, leftovers_of_data
 from itda_core.runs.checks import by_digests, check_run, foreign_files, seal_run
@@ -137,6 +138,10 @@ def _jobs(data: Path) -> Iterator[Finding]:
     jobs, damaged = listed_jobs(data / "jobs")
     active = sum(job.is_active for job in jobs)
     yield Finding("jobs", f"{len(jobs):,}, {active:,} of them waiting or running", not damaged)
+    mark = folder_mark(data / "jobs")
+    elsewhere = sum(job.state == "queued" and job.folder != mark for job in jobs)
+    if elsewhere:
+        yield Finding("jobs", f"{elsewhere:,} came with the folder, and wait to be let in on Train")
     yield from (Finding("job", str(error), ok=False) for error in damaged)
 
 

@@ -64,6 +64,9 @@ class Job:
     """address of the Ray cluster that it runs on; empty where this machine does"""
     then: tuple[str, ...] = ()
     """of a training: the commands that follow it, on what it has made"""
+    folder: str = ""
+    """the mark of the folder that it was queued in, or let run in (folder_mark.py); earlier
+    versions wrote none"""
 
     @classmethod
     def from_dict(cls, said: Any) -> "Job":

@@ -29,6 +29,7 @@ from itda_core.files import (
     write_atomically,
     write_json,
 )
+from itda_core.jobs.folder_mark import folder_mark
 from itda_core.jobs.job import ANY, Job
 from itda_core.jobs.process import LIST_FILE
 from itda_core.leftovers import temporary_name
@@ -56,6 +57,7 @@ class KeptJobs:
         if not closed:
             with disk_errors_as_sentences(folder):
                 folder.mkdir(parents=True, exist_ok=True)
+        self._mark = folder_mark(folder)
 
     def jobs(self) -> list[Job]:
         """All jobs, in the order in which they were submitted."""
@@ -64,6 +66,18 @@ class KeptJobs:
     def damaged(self) -> list[ItdaError]:
         """Why jobs that are in the folder are not in the list."""
         return listed_jobs(self.folder)[1]
+
+    def is_from_elsewhere(self, job: Job) -> bool:
+        """Whether a job waits that came with the folder: of another person, disk or machine, or of
+        a version that did not write where. It starts once it is let in."""
+        return job.state == "queued" and job.folder != self._mark and not self._refusal
+
+    def let_in(self, job_id: str) -> None:
+        """Let a job from elsewhere wait for its turn as those that were queued here."""
+        with self._lock, self._written():
+            job = self._get(job_id)
+            if self.is_from_elsewhere(job):
+                self._save(replace(job, folder=self._mark))
 
     def config(self, job: Job) -> TrainConfig | None:
         """What a training trains; None for other commands, and where its settings can't be used:
@@ -167,7 +181,7 @@ class KeptJobs:
     def _enqueue(self, job: Job, config: TrainConfig | None, listed: str | None = None) -> Job:
         """listed: the list of trainings of a job that has one."""
         with self._lock, self._written():
-            job = replace(job, job_id=self._new_id())
+            job = replace(job, job_id=self._new_id(), folder=self._mark)
             directory = self.folder / job.job_id
             temporary = self.folder / temporary_name(job.job_id)
             temporary.mkdir()

@@ -24,8 +24,8 @@ _SCORED_BY_THE_QUEUE = ("train", "move")
 """Commands whose runs get their scores by a job of their own, after them"""
 
 
-def begin(job: Job, directory: Path, runs: Path) -> subprocess.Popen:
-    """Start a job's command. directory: the job's own; runs: the folder of runs."""
+def command_of(job: Job, directory: Path, runs: Path) -> list[str]:
+    """What a job runs. directory: the job's own; runs: the folder of runs."""
     command = [sys.executable, "-P", "-m", "itda_core", job.command, *job.arguments]
     command += ["--runs", str(runs), "--progress", str(directory / "progress.jsonl")]
     if (directory / "config.json").exists():
@@ -37,6 +37,12 @@ def begin(job: Job, directory: Path, runs: Path) -> subprocess.Popen:
     if job.command in _WITH_A_MODEL:
         command += ["--device", job.place] if job.place and not job.ray else []
         command += ["--memory", f"{job.memory}B"] if job.memory else []
+    return command
+
+
+def begin(job: Job, directory: Path, runs: Path) -> subprocess.Popen:
+    """Start a job's command (`command_of`)."""
+    command = command_of(job, directory, runs)
     with (directory / "log.txt").open("ab") as log:
         apart = {"env": _environment() | claiming(directory), "start_new_session": True}
         process = subprocess.Popen(

@@ -5,6 +5,7 @@ The jobs are kept in directories, so that a queue survives the app (kept.py).
 
 import contextlib
 import itertools
+import shlex
 import subprocess
 import sys
 import threading
@@ -20,7 +21,13 @@ from itda_core.jobs.claim import claimed_by, was_claimed
 from itda_core.jobs.job import ANY, Job
 from itda_core.jobs.kept import KeptJobs, Work
 from itda_core.jobs.places import Places, again, free_bytes, places_here
-from itda_core.jobs.process import PATIENCE_SECONDS, begin, is_of_job, terminate
+from itda_core.jobs.process import (
+    PATIENCE_SECONDS,
+    begin,
+    command_of,
+    is_of_job,
+    terminate,
+)
 from itda_core.jobs.submissions import submit_evaluation, submit_map, submit_scores
 from itda_core.runs.latent_scores import SCORES_FILE
 from itda_core.runs.run import read_run
@@ -79,11 +86,18 @@ class JobQueue(KeptJobs):
             return "the devices of this machine to be looked up"
         return ""
 
+    def command_line(self, job: Job) -> str:
+        """What a job runs, as one would type it."""
+        command = command_of(job, self.folder / job.job_id, self.runs)
+        return shlex.join(["python", *command[1:]])
+
     def active(self) -> list[Job]:
-        """The jobs that run, then those that wait, in the order in which they start."""
+        """The jobs that run, those that wait, in the order in which they start, and last those from
+        elsewhere, which wait to be let in."""
         jobs = self.jobs()
         running = [job for job in jobs if job.state == "running"]
-        return [*running, *in_turn([job for job in jobs if job.state == "queued"])]
+        elsewhere = [job for job in jobs if self.is_from_elsewhere(job)]
+        return [*running, *self._waiting(jobs), *elsewhere]
 
     def ahead(self, job: Job) -> int:
         """How many jobs a queued one comes after: those that run and those that wait before it, as
@@ -92,16 +106,17 @@ class JobQueue(KeptJobs):
             return 0
         others = [one for one in self.jobs() if not one.ray and one.job_id != job.job_id]
         active = [one for one in others if one.state == "running" or _is_stopping(one)]
-        waiting = in_turn([one for one in others if one.state == "queued"] + [job])
+        waiting = in_turn([*self._waiting(others), job])
         before = [*active, *waiting[: waiting.index(job)]]
         if self._places is None:
             return len(before)
         wanted = set(self._places.allowed(job))
         return sum(bool(wanted & self._may_have(one)) for one in before)
 
-    def _waiting(self) -> list[Job]:
-        """The jobs that wait, in the order in which they start."""
-        return in_turn([job for job in self.jobs() if job.state == "queued"])
+    def _waiting(self, jobs: Sequence[Job]) -> list[Job]:
+        """Those of some jobs that wait for their turn, in the order in which they start."""
+        queued = [job for job in jobs if job.state == "queued"]
+        return in_turn([job for job in queued if not self.is_from_elsewhere(job)])
 
     def _may_have(self, job: Job) -> set[str]:
         """The device that a job has, or those that it may get."""
@@ -166,7 +181,7 @@ class JobQueue(KeptJobs):
         """Notice the ends of jobs, start the next ones; true where there is anything to show."""
         if self._refusal:
             return False
-        queued = [job for job in self.jobs() if job.state == "queued" and not job.ray]
+        queued = [job for job in self._waiting(self.jobs()) if not job.ray]
         places = self._known_places(is_asked=bool(queued))
         memory = self._free_memory(queued, places)
         with self._lock:
@@ -176,7 +191,7 @@ class JobQueue(KeptJobs):
                 if code is not None:
                     self._tell()  # first its runs, then its end: a page may look in between
                     self._finish(job, code)
-            waiting, under_way = self._waiting(), [self._work(job) for job in running]
+            waiting, under_way = self._waiting(self.jobs()), [self._work(job) for job in running]
             self._start_on_clusters([job for job in waiting if job.ray], under_way)
             asked = {job.job_id for job in queued}  # what has come since waits for the next look
             ready = [job for job in waiting if job.job_id in asked]

@@ -45,6 +45,8 @@ _LINKED = 8
 """Dictionaries that a job has made, as many as are linked"""
 _TOLD_AT_ONCE = 8
 """Trainings of a list that are named while they run"""
+_LET_IN = 5
+"""Jobs from elsewhere that are shown at once, each with its command"""
 _SIGNS = {"done": "✓", "failed": "✗", "cancelled": "–", "interrupted": "–"}
 
 
@@ -79,7 +81,9 @@ def _show_panel() -> None:
     # A probing or a map leaves nothing in the database: only its end says that something is new.
     if is_new or sorted(job.job_id for job in active) != st.session_state["_active_seen"]:
         st.rerun()
-    waiting = [job for job in active if job.state == "queued"]
+    queue = explorer().queue
+    elsewhere = [job for job in active if queue.is_from_elsewhere(job)]
+    waiting = [job for job in active if job.state == "queued" and job not in elsewhere]
     for job in active:
         if job.state != "queued":
             with st.container(border=True):
@@ -88,6 +92,26 @@ def _show_panel() -> None:
         with st.container(border=True, gap="xxsmall"):
             for job in waiting:
                 _show_title(job, _queued(job))
+    if elsewhere:
+        with st.container(border=True):
+            _show_elsewhere(elsewhere)
+
+
+def _show_elsewhere(jobs: list[Job]) -> None:
+    """Jobs that came with the folder: what each would run, and whether it may."""
+    what = "This job was" if len(jobs) == 1 else f"These {len(jobs):,} jobs were"
+    st.markdown(
+        f"{what} queued in another folder, on another machine or by an earlier version. "
+        "Look at the command before you let it run: it can write files anywhere that you can."
+    )
+    for job in jobs[:_LET_IN]:
+        _show_title(job)
+        st.code(explorer().queue.command_line(job), language=None, wrap_lines=True)
+        if st.button("Let it run", key=f"let_in_{job.job_id}"):
+            explorer().queue.let_in(job.job_id)
+            st.rerun()
+    if len(jobs) > _LET_IN:
+        st.caption(f"And {len(jobs) - _LET_IN:,} more, shown when these are decided.")
 
 
 def _show_title(job: Job, told: str = "", is_over: bool = False) -> None:

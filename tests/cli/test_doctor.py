@@ -5,11 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from itda_core.cli import doctor as command
 from itda_core.config import data_directory
+from itda_core.jobs.kept import KeptJobs
 from itda_core.leftovers import temporary_name
 from itda_core.runs.run import list_runs
 from itda_core.sealed import DIGESTS_FILE
@@ -128,6 +130,17 @@ def test_all_that_can_not_be_used_is_named(cli, data):
         assert str(path) in named
     assert "line 1" in named
     assert "line 2" in named
+
+
+def test_jobs_that_came_with_the_folder_are_counted_and_nothing_to_mend(cli, data):
+    queue = KeptJobs(data / "jobs")
+    queue.enqueue("map", ["a"], "of this folder")
+    job = queue.enqueue("map", ["b"], "of another")
+    queue._save(replace(job, folder="0123456789abcdef"))
+    _, out, _ = cli("doctor", "--json")
+    said = [one["found"] for one in strict_json(out)["checks"] if one["check"] == "jobs"]
+    assert said[1:] == ["1 came with the folder, and wait to be let in on Train"]
+    assert told(cli) == (0, [])
 
 
 def test_what_the_next_start_removes_is_told_and_what_a_living_process_writes_is_not(cli, data):

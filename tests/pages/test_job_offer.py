@@ -147,6 +147,20 @@ def test_cards_stand_in_the_order_in_which_jobs_run(own_data, queue):
     assert told == ["Queued: 1 ahead.", "Queued: 2 ahead (short jobs go first)."]
 
 
+def test_a_job_from_elsewhere_shows_its_command_and_runs_once_it_is_let_in(own_data, queue):
+    job = queue.enqueue("evaluate", ["<b>a</b>", "--save"], "A *job* of somebody")
+    queue._save(replace(job, folder=""))
+    app = open_page("train")
+    assert any(one.value.startswith("This job was queued in another") for one in app.markdown)
+    line = app.code[0].value
+    assert line.startswith("python -P -m itda_core evaluate '<b>a</b>' --save --runs ")
+    assert not [one for one in captions(app) if one.startswith("Queued")]
+    button(app, "Let it run").click().run()
+    assert not labels(app, "Let it run")
+    assert "Queued: 0 ahead." in captions(app)
+    assert not queue.is_from_elsewhere(queue.jobs()[0])
+
+
 def test_of_a_job_that_has_come_to_its_end_nothing_can_be_cancelled(own_data, queue):
     job = queue.enqueue("evaluate", ["a"], "A")
     queue._save(replace(job, state="running", started=1.0))
