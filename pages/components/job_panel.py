@@ -102,20 +102,17 @@ def _show_elsewhere(jobs: list[Job]) -> None:
     what = "This job was" if len(jobs) == 1 else f"These {len(jobs):,} jobs were"
     st.markdown(
         f"{what} queued in another folder, on another machine or by an earlier version. "
-        "Look at the command before you let it run: it can write files anywhere that you can."
+        "Look at a command before you let it run: it can write files anywhere that you can."
     )
     for job in jobs[:_LET_IN]:
-        _show_title(job)
+        _show_title(job, is_let_in=False)
         st.code(explorer().queue.command_line(job), language=None, wrap_lines=True)
-        if st.button("Let it run", key=f"let_in_{job.job_id}"):
-            explorer().queue.let_in(job.job_id)
-            st.rerun()
     if len(jobs) > _LET_IN:
         st.caption(f"And {len(jobs) - _LET_IN:,} more, shown when these are decided.")
 
 
-def _show_title(job: Job, told: str = "", is_over: bool = False) -> None:
-    """Its name, what is told of it beside, and the button that cancels it."""
+def _show_title(job: Job, told: str = "", is_over: bool = False, is_let_in: bool = True) -> None:
+    """Its name, what is told of it beside, and the buttons that let it run and cancel it."""
     with st.container(
         horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
     ):
@@ -123,10 +120,13 @@ def _show_title(job: Job, told: str = "", is_over: bool = False) -> None:
             st.markdown(f"**{literal(as_uploaded(job.title))}**", width="content")
             if told:
                 st.caption(told, width="content")
-        is_cancelled = not is_over and st.button("Cancel", key=f"cancel_{job.job_id}")
-    if is_cancelled:
-        explorer().queue.cancel(job.job_id)
-        st.rerun()
+        with st.container(horizontal=True, width="content"):
+            if not is_let_in and st.button("Let it run", key=f"let_in_{job.job_id}"):
+                explorer().queue.let_in(job.job_id)
+                st.rerun()
+            if not is_over and st.button("Cancel", key=f"cancel_{job.job_id}"):
+                explorer().queue.cancel(job.job_id)
+                st.rerun()
 
 
 def _show_running(job: Job) -> None:
