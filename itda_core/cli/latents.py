@@ -18,10 +18,10 @@ the runs' scores. compared: namesakes that both use on these tokens; only_a, onl
 one uses, or none. alone_a: share of a's uses that are on tokens where b does not use the namesake;
 alone_b: of b's."""
 _CHANGED = """\
-The pairs that changed most, of those that one of the two uses{strongly} on {min_uses} tokens or
-more. rank_a: place of b's latent among all of b by the correlation with a's, 1 the best; rank_b: of
-a's among all of a. uses_a: tokens that use a's{strongly}; uses_b: that use b's; uses_both: that use
-both."""
+The pairs that changed most, by where the 95 % interval of the correlation ends, of those that one
+of the two uses{strongly} on {min_uses} tokens or more. rank_a: place of b's latent among all of b
+by the correlation with a's, 1 the best; rank_b: of a's among all of a. uses_a: tokens that use
+a's{strongly}; uses_b: that use b's; uses_both: that use both."""
 
 _OF_PAIRS = "correlation", "rank_a", "rank_b", "uses_a", "uses_b", "uses_both"
 

@@ -7,6 +7,7 @@ stay.
 
 import functools
 import gc
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -130,17 +131,26 @@ def _about(
 def most_changed(
     latents: Sequence[dict[str, Any]], count: int = 10, of_strong: bool = False
 ) -> list[dict[str, Any]]:
-    """The rows with the smallest correlation, of latents that one of the two uses on at least
-    MIN_USES tokens: a few uses say little. of_strong: by strong uses, of which MIN_STRONG_USES
-    do."""
+    """The rows whose correlation is surely small: by where its 95 % interval ends, which for a few
+    uses is far up, of latents that one of the two uses on at least MIN_USES tokens. The interval is
+    Fisher's (1921), over the tokens that either uses. of_strong: by strong uses, of which
+    MIN_STRONG_USES do."""
     prefix, min_uses = (STRONG, MIN_STRONG_USES) if of_strong else ("", MIN_USES)
-    correlation, *uses = (f"{prefix}{name}" for name in ("correlation", "uses_a", "uses_b"))
+
+    def ends(row: dict[str, Any]) -> tuple[float, float, int]:
+        correlation = row[f"{prefix}correlation"]
+        a, b, both = (row[f"{prefix}uses_{name}"] for name in ("a", "b", "both"))
+        z, either = math.atanh(max(-0.999999, min(0.999999, correlation))), a + b - both
+        half = 1.96 / math.sqrt(either - 3) if either > 3 else 99
+        return z + half, correlation, row["latent_a"]
+
     kept = [
         row
         for row in latents
-        if row[correlation] is not None and max(row[name] for name in uses) >= min_uses
+        if row[f"{prefix}correlation"] is not None
+        and max(row[f"{prefix}uses_{side}"] for side in "ab") >= min_uses
     ]
-    return sorted(kept, key=lambda row: row[correlation])[:count]
+    return sorted(kept, key=ends)[:count]
 
 
 def unseen_prompts(a: Run, b: Run, corpus: CorpusSpec | None = None) -> list[Prompt]:

@@ -12,16 +12,20 @@ from itda_core.store.label_sources import LABELLED
 from itda_core.store.latent_search import LATENT_COLUMNS
 from itda_core.store.namesake_tables import CURRENT, IS_CURRENT
 
+_Z = "atanh(greatest(-0.999999, least(0.999999, correlation)))"
+_HALF = "CASE WHEN uses_either > 3 THEN 1.96 / sqrt(uses_either - 3) ELSE 99 END"
+"""Of the 95 % interval of Fisher's z, over the tokens that either side uses"""
 ORDERS = {
-    "most_changed": "correlation, latent_a",
-    "most_alike": "correlation DESC, latent_a",
+    "most_changed": f"{_Z} + {_HALF}, correlation, latent_a",
+    "most_alike": f"{_Z} - {_HALF} DESC, correlation DESC, latent_a",
     "only_a": "uses_a DESC, latent_a",
     "only_b": "uses_b DESC, latent_a",
     "denser": "density_b - density_a DESC, latent_a",
     "sparser": "density_b - density_a, latent_a",
 }
-"""In which latents are listed; the first two list those that have a correlation, the next two those
-that only one side uses"""
+"""In which latents are listed; the first two list those that have a correlation, by the end of its
+interval, so that a few uses don't lead (`similarity.same_latents.most_changed` has the same order);
+the next two those that only one side uses"""
 _LISTED = {
     "most_changed": "correlation IS NOT NULL",
     "most_alike": "correlation IS NOT NULL",
@@ -31,6 +35,7 @@ _LISTED = {
 _NAMESAKES = f"""(
     SELECT n.latent_a, n.latent_b, s.* EXCLUDE (latent, tokens, density, strongest, run_id),
         n.correlation, n.rank_a, n.rank_b, n.uses_a, n.uses_b, n.uses_both, n.chance,
+        n.uses_a + n.uses_b - n.uses_both AS uses_either,
         n.uses_a / c.tokens AS density_a, n.uses_b / c.tokens AS density_b,
         1 - n.uses_both / nullif(n.uses_a, 0) AS alone_a,
         1 - n.uses_both / nullif(n.uses_b, 0) AS alone_b

@@ -4,6 +4,7 @@ opened in both. On a built-in model that is small enough to train in seconds."""
 
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 from playwright.sync_api import Page, expect
@@ -80,11 +81,14 @@ def compare(page: Page, address: str, left: str, right: str) -> None:
 
 
 def most_changed(data) -> list[int]:
-    """A's latents by the correlations in the file that the job wrote."""
+    """A's latents by where the intervals of the correlations end in the file that the job wrote."""
     [file] = (data / "comparisons" / "latents").glob("*.parquet")
     table = pd.read_parquet(file)
     table = table[table[["uses_a", "uses_b"]].max(axis=1) >= 20].dropna(subset="correlation")
-    return table.sort_values(["correlation", "latent_a"])["latent_a"].head(5).tolist()
+    either = table["uses_a"] + table["uses_b"] - table["uses_both"]
+    z = np.arctanh(table["correlation"].clip(-0.999999, 0.999999))
+    table = table.assign(end=z + 1.96 / np.sqrt(either - 3))
+    return table.sort_values(["end", "correlation", "latent_a"])["latent_a"].head(5).tolist()
 
 
 def open_most_changed(page: Page, numbers: list[int]) -> None:

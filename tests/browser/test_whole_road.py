@@ -263,7 +263,8 @@ def compare_by_activations(page: Page) -> None:
     choose(page, "Measure", "Source resemblance")
     expect(page.get_by_text("0 of 6 pairs are known.")).to_be_visible()
     page.get_by_role("button", name="Compute (6 pairs)").click()
-    expect(page.get_by_text("Comparison of smollm2-135m, 3 layers")).to_be_visible()
+    card = page.locator(".st-key-jobs")
+    expect(card.get_by_text("Comparison of smollm2-135m, 3 layers")).to_be_visible()
     cells = page.locator(".js-plotly-plot").first.locator(".scatterlayer .trace").first
     expect(cells.locator(".point")).to_have_count(9, timeout=PATIENCE)
     expect(page.get_by_text("of 6 pairs are known.")).to_have_count(0, timeout=PATIENCE)

@@ -49,6 +49,7 @@ from tests.support.app import (
     rows_of,
     table_with,
 )
+from tests.support.by_interval import by_interval
 from tests.support.labels import add_labels
 from tests.support.tiny_models import save_tiny_model
 
@@ -213,17 +214,18 @@ def test_sums_list_and_order_are_those_of_the_comparison(compared, result):
     assert f"{result['best_chance']:.1%} by chance" in said
     assert f"namesake is **{result['median_value']:.2f}**" in said
     assert f"{result['only_a']:,} are used in A alone" in said
-    known = [row for row in result["latents"] if row["correlation"] is not None]
-    changed = sorted(known, key=lambda row: (row["correlation"], row["latent_a"]))
-    assert listed(app)["latent_a"].tolist() == [row["latent_a"] for row in changed[:12]]
-    assert listed(app)["correlation"].tolist() == [row["correlation"] for row in changed[:12]]
+    rows = {row["latent_a"]: row for row in result["latents"]}
+    changed = by_interval(result["latents"])[:12]
+    assert listed(app)["latent_a"].tolist() == changed
+    correlations = [rows[latent]["correlation"] for latent in changed]
+    assert listed(app)["correlation"].tolist() == correlations
     app = opened(compared, uses="0", by="most_alike")
-    alike = sorted(known, key=lambda row: (-row["correlation"], row["latent_a"]))
-    assert listed(app)["latent_a"].tolist() == [row["latent_a"] for row in alike[:12]]
+    alike = by_interval(result["latents"], -1)
+    assert listed(app)["latent_a"].tolist() == alike[:12]
     app.button(key="same_Next page").click().run()
     assert_no_failure(app)
-    assert listed(app)["latent_a"].tolist() == [row["latent_a"] for row in alike[12:24]]
-    assert str(alike[12]["latent_a"]) in app.query_params["same"]
+    assert listed(app)["latent_a"].tolist() == alike[12:24]
+    assert str(alike[12]) in app.query_params["same"]
 
 
 def test_a_chosen_latent_has_its_numbers_and_both_cards(compared, result):
@@ -248,7 +250,7 @@ def test_strong_uses_count_unless_all_are_asked_for(not_compared, result):
     rows = [
         row
         | {"strong_correlation": -0.5 + number / 100, "strong_rank_a": 1, "strong_rank_b": 3}
-        | {"strong_uses_a": 5 + number, "strong_uses_b": 9, "strong_uses_both": 4}
+        | {"strong_uses_a": 500 + number, "strong_uses_b": 900, "strong_uses_both": 400}
         | {"strong_chance": 0.0}
         for number, row in enumerate(result["latents"])
     ]
@@ -261,8 +263,8 @@ def test_strong_uses_count_unless_all_are_asked_for(not_compared, result):
     assert "13 are strongly used in A alone" in said
     assert "of the strong uses of either are" in said
     assert "Correlation of strong uses -0.500" in said
-    assert "A uses it strongly on 5, B on 9, both on 4." in said
-    assert listed(app)["uses_a"].tolist() == [*range(5, 17)]
+    assert "A uses it strongly on 500, B on 900, both on 400." in said
+    assert listed(app)["uses_a"].tolist() == [*range(500, 512)]
     assert listed(app)["latent_a"].tolist() == [row["latent_a"] for row in rows[:12]]
     assert "of_strong=True" in lines_of(app)
     app.toggle(key="all_uses").set_value(True).run()

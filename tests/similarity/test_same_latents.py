@@ -29,9 +29,15 @@ from itda_core.runs.latent_comparisons import (
 )
 from itda_core.runs.run import list_runs, read_run
 from itda_core.similarity import same_latents as comparing
-from itda_core.similarity.same_latents import compare_latents, most_changed, unseen_prompts
+from itda_core.similarity.same_latents import (
+    MIN_USES,
+    compare_latents,
+    most_changed,
+    unseen_prompts,
+)
 from itda_core.similarity.same_sources import namesakes
 from itda_core.store.store import Store, rebuild
+from tests.support.by_interval import by_interval
 from tests.support.edited_runs import edit_about
 from tests.support.named_sources import NamedSources
 from tests.support.pretend_device import PretendDevice
@@ -340,11 +346,22 @@ def test_runs_that_were_moved_from_one_are_matched_by_its_numbers(runs):
 
 
 def test_the_most_changed_are_those_least_alike_that_are_used_enough():
+    """By Fisher's z with 1.96 / √(n − 3), n the tokens that either uses, by hand: 0.5 on 103 is
+    surely below tanh(0.549 + 0.196) = 0.63, 0.3 on 28 below tanh(0.310 + 0.392) = 0.61, 0 on 24
+    below tanh(0.428) = 0.40."""
     rows = [
-        {"latent_a": number, "correlation": value, "uses_a": uses, "uses_b": 1}
-        for number, (value, uses) in enumerate([(0.9, 50), (0.1, 50), (-0.2, 3), (None, 50)])
-    ]
-    assert [row["latent_a"] for row in most_changed(rows)] == [1, 0]
+        {"latent_a": number, "correlation": value, "uses_a": a, "uses_b": b, "uses_both": both}
+        for number, (value, a, b, both) in enumerate([
+            (0.5, 100, 100, 97), (0.3, 26, 20, 18), (0.0, 22, 2, 0), (-0.2, 3, 1, 0),
+            (None, 50, 0, 0), (1.0, 40, 40, 40),
+        ])
+    ]  # fmt: skip
+    assert [row["latent_a"] for row in most_changed(rows)] == [2, 1, 0, 5]
+    strong = [{"latent_a": row["latent_a"]} for row in rows]
+    for one, row in zip(strong, rows, strict=True):
+        one |= {f"strong_{name}": value for name, value in row.items()}
+    strong[2] |= {"strong_uses_a": 5, "strong_uses_b": 1}  # six: up to tanh(1.96 / √3) = 0.81
+    assert [row["latent_a"] for row in most_changed(strong, of_strong=True)] == [1, 0, 2, 5]
 
 
 def test_thresholds_come_from_the_scores_of_both_and_where_there_are_none_it_is_said(
@@ -403,12 +420,11 @@ def test_strong_uses_are_kept_and_the_store_answers_of_them(result, copied):
     assert sums.loc[(b, a), "only_b"] == 1
     assert set(store.namesakes.comparisons()["median_value"]) == {result["median_value"]}
     table = store.namesakes.table(a, b, of_strong=True)
-    expected = [row["latent_a"] for row in given["latents"]]
-    assert table["latent_a"].tolist() == expected, "from the smallest correlation of strong uses"
+    assert table["latent_a"].tolist() == by_interval(given["latents"], prefix="strong_")
     first = given["latents"][0]
     from_b = store.namesakes.pairs(b, a, [first["latent_b"]], of_strong=True).iloc[0]
     assert (from_b["uses_a"], from_b["uses_b"], from_b["rank_a"]) == (4, 3, 2)
-    assert len(store.namesakes.table(a, b, "denser")) == len(expected), "each pair once"
+    assert len(store.namesakes.table(a, b, "denser")) == len(given["latents"]), "each pair once"
     latent = first["latent_a"]
     for of_strong, known in ((True, 0.0), (False, first["correlation"])):
         other = store.latents.elsewhere(a, latent, of_strong).set_index("run_id").loc[b]
@@ -488,9 +504,11 @@ def test_the_store_answers_from_either_side(result, copied):
     there, back = store.namesakes.table(a, b), store.namesakes.table(b, a)
     assert len(there) == len(back) == result["compared"]
     assert sorted(there["latent_a"]) == sorted(back["latent_b"])
-    expected = sorted(r["correlation"] for r in result["latents"] if r["correlation"] is not None)
-    assert there["correlation"].tolist() == expected
-    assert store.namesakes.table(a, b, "most_alike")["correlation"].tolist() == expected[::-1]
+    assert there["latent_a"].tolist() == by_interval(result["latents"])
+    alike = store.namesakes.table(a, b, "most_alike")["latent_a"].tolist()
+    assert alike == by_interval(result["latents"], -1)
+    used = store.namesakes.numbers(a, b, min_uses=MIN_USES)
+    assert used[:10] == [row["latent_a"] for row in most_changed(result["latents"])]
     by_latent = {row["latent_a"]: row for row in result["latents"]}
     for row in there.to_dict("records"):
         known = by_latent[row["latent_a"]]

@@ -23,6 +23,10 @@ _RANK = (
     "Rank of B's latent among all of B's by the correlation with A's: 1 where no other latent of B "
     "is used as much like A's. The open latent has the rank of A's among all of A's too."
 )
+_ORDER = (
+    "Most changed and most alike go by the correlation that is likely after chance: by the end of "
+    "its 95 % interval, so that latents with few uses don't lead."
+)
 _ORDERS = {
     "most_changed": "Most changed",
     "most_alike": "Most alike",
@@ -68,7 +72,7 @@ class SameListing:
 def ask_for_listing(pair: RunPair, of_strong: bool) -> SameListing:
     """Order and filters, which follow the link and write it."""
     by, called, uses = st.columns([1.2, 2, 1.2], vertical_alignment="bottom")
-    order = choose(by.selectbox, "Order", _ORDERS, "by")
+    order = choose(by.selectbox, "Order", _ORDERS, "by", help=_ORDER)
     follow_url_text("called")
     label = called.text_input(
         "Label or note",
