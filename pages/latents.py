@@ -55,7 +55,7 @@ def show() -> None:
     watch_active_jobs(run.run_id)
     asked = ask_for_search(search, ways, filters)
     ordered = ask_for_order(order, run)
-    asked, reasons = ask_for_phrase(run, asked)
+    asked, reasons = ask_for_phrase(run, asked, ordered[0])
     listing = Listing(run.run_id, asked, *ordered, reasons)
     try:
         chosen, shown_page = chosen_latent(listing, int(run.atoms))

@@ -30,6 +30,14 @@ def unexplained_of_phrase(result: Decomposition) -> tuple[int, float]:
     return int(rows.sum()), float(squares[:, -1].sum() / whole) if whole else np.nan
 
 
+def pieces_of_phrase(result: Decomposition) -> list[str]:
+    """The tokens that were decomposed of a phrase, as the text has them. result: as in
+    `phrase_latents`."""
+    positions = result.positions[_is_of_phrase(result, result.positions)]
+    spans = result.tokens.spans[0][positions].tolist()
+    return [result.text[start:end].strip() for start, end in spans]
+
+
 def phrase_latents(result: Decomposition, thresholds: np.ndarray | None = None) -> pd.DataFrame:
     """The latents that the tokens of a phrase use, the strongest on it first: latent, squares (the
     sum of its squared coefficients), tokens (how many use it), and of the one with its largest

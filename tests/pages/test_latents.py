@@ -305,8 +305,9 @@ def test_a_search_says_of_each_latent_why_it_is_there(data):
     shown = table_with(app, "percent")
     assert shown["latent"].tolist() == found["latent"].tolist()[:15]
     for row, said in zip(found.itertuples(), shown["found"], strict=False):
-        by_uses = {"uses on": f"{row.on:.0%} by weight",
-                   "uses near": f"{row.on + row.near:.0%} by weight near"}  # fmt: skip
+        uses = f"{row.uses} uses" if row.uses != 1 else "1 use"
+        by_uses = {"uses on": f"{row.on:.0%}, {uses}",
+                   "uses near": f"{row.on + row.near:.0%} near, {uses}"}  # fmt: skip
         assert said == ({"source": "source", "context": "around"} | by_uses)[row.by]
     listed = Listing(run.run_id, LatentSearch("the", "meaning", "word", of_strong=True), "match")
     for row, said in zip(found.itertuples(), listed.table()["found"], strict=True):
@@ -369,6 +370,12 @@ def test_a_phrase_is_run_through_the_model_and_its_latents_are_listed(data):
     assert shown["latent"].tolist() == expected["latent"].tolist()[:15]
     first = expected.iloc[0]
     assert shown["found"][0].startswith(f"{first.coefficient:+.1f} on ")
+    assert "squared coefficients on it come first" in told(app)
+    app.selectbox(key="order").set_value("number").run()
+    by_number, seen = sorted(expected["latent"]), table_with(app, "percent")["latent"].tolist()
+    begin = by_number.index(first.latent) // 15 * 15  # the latent that is open keeps its place
+    assert seen == by_number[begin : begin + 15]
+    assert "in the order that you asked for" in told(app)
     app.toggle(key="as_text").set_value(True).run()
     assert_no_failure(app)
     assert app.query_params["as_text"] == "True"
@@ -383,7 +390,14 @@ def test_a_word_that_no_latent_is_on_is_run_through_the_model(data):
     result = decompose(run.dictionary(), loaded_model(run.config.model), ". zebrafish", run.config)
     expected = phrase_latents(result)["latent"].tolist()
     assert table_with(app, "percent")["latent"].tolist() == expected[:15]
-    for search, way in [("zebrafish", "regex"), ("9999", "word"), ("the", "word")]:
+    pieces = [result.text[start:end] for start, end in result.tokens.spans[0][1:] if end > 2]
+    assert len(pieces) > 1
+    quoted = ", ".join(f"“{piece.strip()}”" for piece in pieces)
+    assert f"The model reads it in pieces: {quoted}. With a capital" in told(app)
+    assert run.metrics["atoms"] == 64
+    app = open_page("latents", run=run.run_id, search="9999", kind="all")
+    assert "run through the model" in told(app), "no latent has that number"
+    for search, way in [("zebrafish", "regex"), ("63", "word"), ("the", "word")]:
         app = open_page("latents", run=run.run_id, search=search, match=way, kind="all")
         assert_no_failure(app)
         assert not any("run through the model" in one.value for one in app.caption), search
@@ -564,6 +578,34 @@ def test_a_latent_outside_of_the_search_is_opened_by_its_link_and_the_next_is_th
     assert app.session_state["latent"] == 2
     next(button for button in app.button if "clear" in button.label).click().run()
     assert len(table_with(app, "percent")) > 3
+
+
+def test_another_search_or_order_begins_at_the_top_and_without_one_the_latent_keeps_its_place(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, latent="60", kind="all")
+    assert 60 in table_with(app, "percent")["latent"].tolist(), "on its page, by number"
+    app.text_input(key="search").set_value("the").run()
+    assert "· page 1 of" in told(app)
+    top = table_with(app, "percent")["latent"].iloc[0]
+    assert app.session_state["latent"] == top
+    app.selectbox(key="order").set_value("density").run()
+    shown = table_with(app, "percent")
+    assert shown["percent"].is_monotonic_decreasing
+    assert app.session_state["latent"] == shown["latent"].iloc[0]
+    app.session_state["latent"] = 60
+    app.selectbox(key="order").set_value("match").run()
+    app.text_input(key="search").set_value("").run()
+    opened = app.session_state["latent"]
+    assert opened in table_with(app, "percent")["latent"].tolist()
+    assert "by number" in told(app)
+
+
+def test_where_nothing_is_found_there_is_nothing_to_export(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, search="qqqqq", match="regex", kind="all")
+    assert "No latent of this dictionary matches" in " ".join(one.value for one in app.info)
+    assert "0 latents" not in told(app)
+    assert not [one for one in app.get("popover") if "Export" in str(one.proto)]
 
 
 def test_noise_is_hidden_until_it_is_asked_for(data):

@@ -13,10 +13,11 @@ _LONG = 20
 """Characters of what was searched for that are repeated"""
 
 MATCH = (
-    "% by weight: the share of its uses that are on what you search for, by their squared "
-    "coefficients, so that strong uses count for more; its card counts each use once. % by weight "
-    "near: too few are on it, and this share of its uses is on it or at most 20 characters from "
-    "it. Source: its source is it. Around: it is at most 40 characters from its source."
+    "%: the share of its uses that are on what you search for, by their squared coefficients, so "
+    "that strong uses count for more; its card counts each use once. % near: too few are on it, "
+    "and this share of its uses is on it or at most 20 characters from it. Uses: how many these "
+    "are; a large share of few comes after a smaller one of many. Source: its source is it. "
+    "Around: it is at most 40 characters from its source."
 )
 """What the words of `in_short` mean"""
 
@@ -67,10 +68,11 @@ def in_short(run_id: str, search: LatentSearch) -> dict[int, str]:
 
 def match_of(row) -> str:
     """row: of `LatentQueries.found`."""
+    uses = "1 use" if row.uses == 1 else f"{row.uses:,} uses"
     if row.by == USES_ON:
-        return f"{row.on:.0%} by weight"
+        return f"{row.on:.0%}, {uses}"
     if row.by == USES_NEAR:
-        return f"{row.on + row.near:.0%} by weight near"
+        return f"{row.on + row.near:.0%} near, {uses}"
     return {LABEL: "label", SOURCE: "source", CONTEXT: "around"}[row.by]
 
 

@@ -31,8 +31,8 @@ _HEIGHT = 560
 _ROWS = 15  # as many as are seen at once, so that the chosen one is
 _BY_MEANING = (
     "Latents whose label has it; then those with uses on it or whose source it is, by the share of "
-    "their uses; then those whose uses are near it, by how far that share lies above chance; then "
-    "those with it around their source."
+    "their uses, which counts less where they are few; then those whose uses are near it, by the "
+    "same, function words last; then those with it around their source."
 )
 _BY_SOURCE = "Latents whose source token it is, then those whose token holds it, then the others."
 _ORDERS = {
@@ -71,6 +71,13 @@ class Listing:
         if self.reasons:
             return dict(zip(self.asked.ranked, self.reasons, strict=True))
         return (in_short if short else why_found)(self.run_id, self.asked)
+
+    @property
+    def has_a_best(self) -> bool:
+        """Whether what comes first is what was asked for, as it is not by number."""
+        if self.order == "match":
+            return bool(self.asked.text) or self.asked.ranked is not None
+        return self.order != "number"
 
     @property
     def _order(self) -> str:
@@ -146,9 +153,11 @@ def _similarities(directory: str, latent: int) -> tuple[float, ...]:
 
 def chosen_latent(listing: Listing, n_latents: int) -> tuple[int | None, LatentPage]:
     """The latent to show: the one in the URL or opened last, which need not be in the list; after
-    another search the list's first. None where there is neither. With the page that holds it."""
+    another search or order the list's first, but for the list by number, in which it stands where
+    it stands. None where there is neither. With the page that holds it."""
     is_other_run = st.session_state.get("_latent_run") != listing.run_id
-    asked = dataclasses.replace(listing.asked, of_strong=False)  # another count, no other search
+    # Another count is no other search, and what is alike follows the latent.
+    asked = dataclasses.replace(listing.asked, of_strong=False), listing.order
     is_other_search = st.session_state.get("_asked", asked) != asked
     st.session_state["_latent_run"], st.session_state["_asked"] = listing.run_id, asked
     if is_other_run:
@@ -164,8 +173,10 @@ def chosen_latent(listing: Listing, n_latents: int) -> tuple[int | None, LatentP
             st.warning(f"There is no latent {literal(wanted)} in this dictionary.")
     latent = st.session_state.get("latent")
     shown_page = listing.page(-1 if latent is None else latent)
-    if shown_page.numbers and (latent is None or (is_other_search and shown_page.place is None)):
-        latent, shown_page = shown_page.numbers[0], dataclasses.replace(shown_page, place=0)
+    is_lost = is_other_search and (shown_page.place is None or listing.has_a_best)
+    if shown_page.total and (latent is None or is_lost):
+        latent = listing.at(0, shown_page)
+        shown_page = listing.page(latent)
     st.session_state["latent"] = latent
     write_url("latent", latent)
     return latent, shown_page
@@ -211,7 +222,9 @@ def _columns(run, listing: Listing, table: pd.DataFrame) -> list[Column]:
         "token": Column("token", "token", "latent", width=130),
         "auroc": Column("auroc", "score", "number", digits=2, help=_SCORE),
         "label": Column("label", "label", width=180),
-        "found": Column("found", "match", width=215, help=MATCH),
+        "found": Column(
+            "found", "match" if listing.reasons else "match by weight", width=215, help=MATCH
+        ),
         "from": Column(
             "from", "from", width=110,
             help="The dictionary in which the same source was given the label",
@@ -256,7 +269,8 @@ def _show_count(run, listing: Listing, shown_page: LatentPage) -> None:
     latents = "1 latent" if shown_page.total == 1 else f"{shown_page.total:,} latents"
     page = f"page {shown_page.first // _ROWS + 1:,} of {pages:,}"
     sorted_by, meaning = _order_in_words(listing)
-    count.caption(f"{latents} · {page}{sorted_by}", help=meaning)
+    if shown_page.total:
+        count.caption(f"{latents} · {page}{sorted_by}", help=meaning)
     if said := says_that_all_count(run, listing.asked):
         count.caption(said)
     if listing.asked.among is not None:
@@ -271,6 +285,8 @@ def _show_count(run, listing: Listing, shown_page: LatentPage) -> None:
             help="Latents that sit on the first position of a text, or are used on more than 10 % "
             "of the tokens. They say little of any one token.",
         )
+    if not shown_page.total:
+        return
     with files.popover("Export", width="stretch"):
         st.markdown("**All latents of this list**, with sources, uses and labels")
         about = {"run": run.run_id, "order": listing.order, **vars(listing.asked)}

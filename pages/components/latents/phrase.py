@@ -7,7 +7,12 @@ import numpy as np
 import streamlit as st
 
 from itda_core.analysis.decomposition import Decomposition
-from itda_core.analysis.phrase import behind_a_stop, phrase_latents, unexplained_of_phrase
+from itda_core.analysis.phrase import (
+    behind_a_stop,
+    phrase_latents,
+    pieces_of_phrase,
+    unexplained_of_phrase,
+)
 from itda_core.errors import ItdaError
 from itda_core.store.latent_search import LatentSearch
 from itda_core.store.word_search import CONTEXT
@@ -16,19 +21,21 @@ from pages.components.decompose.decomposed import decomposed, warn_of_another_mo
 from pages.components.explorer import explorer
 from pages.components.latents.score import thresholds_of
 from pages.components.text import sentence, shown
-from pages.components.url import follow_url, keep, write_url
+from pages.components.url import follow_url, keep, number_below, write_url
 
-_SAID = (
-    "It was run through the model behind a full stop, and its tokens decomposed: the latents with "
-    "the largest squared coefficients on it come first."
-)
+_SAID = "It was run through the model behind a full stop, and its tokens decomposed"
+_LISTED = {
+    True: ": the latents with the largest squared coefficients on it come first.",
+    False: "; its latents are in the order that you asked for.",
+}
+"""Whether they are listed by how well they match"""
 _ON_NONE = "No latent has this word as its source, in its label or on much of its uses. "
 
 
-def ask_for_phrase(run, search: LatentSearch) -> tuple[LatentSearch, tuple[str, ...]]:
+def ask_for_phrase(run, search: LatentSearch, order: str) -> tuple[LatentSearch, tuple[str, ...]]:
     """Where several words are searched for by meaning, or one that no latent is on, the latents
     that the model has on them in place of the search, and of each why it is there; else the search
-    as it is. run: a row of Store.runs.table()."""
+    as it is. run: a row of Store.runs.table(); order: of the list."""
     is_on_none = _is_on_none(run, search)
     if not (is_on_none or _is_phrase(search)) or not _is_to_be_run():
         return search, ()
@@ -42,7 +49,8 @@ def ask_for_phrase(run, search: LatentSearch) -> tuple[LatentSearch, tuple[str, 
         st.warning(f"{sentence(error)} What you search for is found as text.")
         return search, ()
     warn_of_another_model(run.directory)
-    st.caption(_ON_NONE * is_on_none + _SAID + _how_well_explained(result))
+    said = _SAID + _LISTED[order == "match"] + _how_well_explained(result)
+    st.caption(_ON_NONE * is_on_none + said + _in_pieces(search.text, result))
     reasons = tuple(
         f"{row.coefficient:+.1f} on {shown(f'“{row.token.strip()}”')}"
         + (f", on {row.tokens:,} tokens" if row.tokens > 1 else "")
@@ -60,6 +68,16 @@ def _how_well_explained(result: Decomposition) -> str:
     return f" All terms of {tokens}, strong or not, leave {left:.0%} of the activation unexplained."
 
 
+def _in_pieces(text: str, result: Decomposition) -> str:
+    """Of one word that the model reads in pieces, as it may in small letters alone: which."""
+    pieces = pieces_of_phrase(result)
+    if len(text.split()) > 1 or len(pieces) < 2:
+        return ""
+    read = ", ".join(shown(f"“{piece}”") for piece in pieces)
+    capital = " With a capital letter it may be one." * text.strip().islower()
+    return f" The model reads it in pieces: {read}.{capital}"
+
+
 def _is_phrase(search: LatentSearch) -> bool:
     return search.is_by_meaning and search.way != "regex" and len(search.text.split()) > 1
 
@@ -68,7 +86,7 @@ def _is_on_none(run, search: LatentSearch) -> bool:
     """Whether one word is searched for, not a latent's number, that is at most around the sources
     of latents."""
     is_word = search.is_by_meaning and search.way != "regex" and len(search.text.split()) == 1
-    if not is_word or search.text.strip().isdecimal():
+    if not is_word or number_below(search.text.strip(), int(run.atoms)) is not None:
         return False
     found = explorer().store.latents.found(run.run_id, search)
     return bool(found["by"].eq(CONTEXT).all())

@@ -98,9 +98,9 @@ def _show_uses(runs: dict, latents: dict[str, pd.Series], of_strong: bool) -> No
     counted = [f"{'is_strong' if of_strong else 'coefficient'}_{side}" for side in _SIDES]
     n_both = int((table[counted].all(axis=1) & table[counted].notna().all(axis=1)).sum())
     st.caption(
-        f"Of the {len(table):,} explored tokens that use the one or the other{strongly}, "
-        f"{n_both:,} use both{strongly}. These are the {min(len(table), _PAIRED_USES)} strongest, "
-        "each against its latent's largest coefficient; ≠ marks those where the two differ. The "
+        f"{len(table):,} explored tokens use the one or the other{strongly}, {n_both:,} of them "
+        f"both. Below: the {min(len(table), _PAIRED_USES)} strongest of the {len(table):,}, each "
+        "against its latent's largest coefficient; ≠ marks those where the two differ. The "
         "correlation above and the order of the list are of other tokens, those compared, so that "
         "a pair can look more or less alike here."
         + ("" if has_one else " A token that ends where none of the other does stands alone.")
