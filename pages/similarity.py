@@ -1,6 +1,7 @@
 """Similarity: how alike models are, which layers correspond, which tokens differ, and which latents
 are used alike."""
 
+import numpy as np
 import streamlit as st
 
 from itda_core.similarity.measures import JACCARD
@@ -92,7 +93,9 @@ def _values(choice: Choice) -> Values:
 
 def _show_reasons(choice: Choice, values: Values) -> None:
     """Why cells are empty, and the way out where there is one."""
-    reasons = sorted(set(values.reasons[values.reasons != ""]))
+    # Of a pair of the same things the two ways round say the same.
+    told = np.triu(values.reasons) if choice.is_same else values.reasons
+    reasons = sorted({reason for reason in told.ravel() if reason})
     for reason in reasons[:3]:
         st.warning(literal(reason))
     if len(reasons) > 3:

@@ -208,9 +208,11 @@ def _model(of: Dictionary | SourceSet) -> tuple[str, str]:
 
 def sentence(a: Dictionary | SourceSet, b: Dictionary | SourceSet, reason: str) -> str:
     """An obstacle with the names of the two before it."""
-    names = (
+    names = [
         f"{dictionary.hook_point.model} {dictionary.hook_point.in_words}" for dictionary in (a, b)
-    )
+    ]
+    if names[0] == names[1]:
+        return f"Two dictionaries of {names[0]} {reason}"
     return f"{' and '.join(names)} {reason}"
 
 

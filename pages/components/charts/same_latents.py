@@ -15,11 +15,11 @@ _SCALE = [[0, ORANGE], [0.5, "#d9d9d9"], [1, BLUE]]
 
 
 def correlation_histogram(
-    bins: pd.DataFrame, median: float | None, of_strong: bool = False
+    bins: pd.DataFrame, median: float | None, of_strong: bool = False, of: str = ""
 ) -> go.Figure:
     """How many latents have which correlation with their namesake, and beside it with the one that
     chance gives. bins: low, high, latents, chance; median: of the correlations, a line; of_strong:
-    whether they are of strong uses."""
+    whether they are of strong uses; of: what is said after the median, where it is not of all."""
     figure = go.Figure()
     title = f"correlation of {'strong uses' if of_strong else 'coefficients'}"
     middle, width = (bins["low"] + bins["high"]) / 2, bins["high"] - bins["low"]
@@ -43,7 +43,7 @@ def correlation_histogram(
         figure.add_vline(median, line={"color": ORANGE, "width": 2, "dash": "dash"})
         figure.add_annotation(
             x=median, y=1, yref="paper", yanchor="bottom", showarrow=False,
-            text=f"median {median:.2f}",
+            text=f"median{of} {median:.2f}",
         )  # fmt: skip
     figure.update_layout(
         height=_HEIGHT,

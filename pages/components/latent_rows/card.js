@@ -4,6 +4,8 @@
 // card: {latent, run, title, source, of, label, score: [sentence], used, strong,
 //   uses: [{coefficient, text}], histogram: {low, high, positive, negative, strong}}
 const CARD_DELAY = 120;
+const CARD_GAP = 8;
+const CARD_BESIDE = 300; // pixels beside a component that are enough for a card
 const CARD_LEAST = 150; // pixels in which a card, cut at its end, still says what it is about
 
 function cardPart(kind, name, text) {
@@ -118,25 +120,48 @@ function cardShower(root, go) {
   let timer = null;
   const later = (act, wait) => { clearTimeout(timer); timer = setTimeout(act, wait); };
   const hide = () => { clearTimeout(timer); if (holder.isConnected) { holder.hidePopover(); } };
-  const show = (anchor, card, said, key, within) => {
-    if (!holder.isConnected || !anchor.isConnected) { return; }
-    fillCard(holder, card, said, (what) => { hide(); go(what, key); });
-    const at = anchor.getBoundingClientRect();
-    const column = root.getBoundingClientRect();
-    const toRight = Math.min(column.right, window.innerWidth - 4);
-    // The beginnings of the other rows stay free.
-    const widest = within ? 0.75 * (toRight - Math.max(column.left, 0)) : window.innerWidth;
+  // Shows it no wider than so, and returns its size.
+  const open = (widest) => {
     holder.style.left = "0px";
     holder.style.maxWidth = `min(30rem, 92vw, ${widest}px)`;
     holder.style.maxHeight = "";
     document.dispatchEvent(new CustomEvent("itda-card", { detail: holder }));
     holder.showPopover();
-    const { offsetWidth: width, offsetHeight: height } = holder;
-    const left = within ? toRight - width : Math.min(at.left, window.innerWidth - width - 4);
-    const [top, room] = cardPlace(anchor, height);
+    return [holder.offsetWidth, holder.offsetHeight];
+  };
+  const place = (left, top, room) => {
     holder.style.left = `${Math.max(4, left)}px`;
     holder.style.top = `${top}px`;
     holder.style.maxHeight = `${room}px`;
+  };
+  // On the side of the component that has more room, where all of its rows stay free.
+  const openBeside = (at, column, room) => {
+    const [width, height] = open(room);
+    const isLeft = column.left > window.innerWidth - column.right;
+    const left = isLeft ? column.left - CARD_GAP - width : column.right + CARD_GAP;
+    const top = Math.max(4, Math.min(at.top, window.innerHeight - height - 4));
+    place(left, top, window.innerHeight - 8);
+  };
+  // Over it on its right: the beginnings of the other rows stay free.
+  const openOver = (anchor, column) => {
+    const right = Math.min(column.right, window.innerWidth - 4);
+    const [width, height] = open(0.75 * (right - Math.max(column.left, 0)));
+    place(right - width, ...cardPlace(anchor, height));
+  };
+  const show = (anchor, card, said, key, within) => {
+    if (!holder.isConnected || !anchor.isConnected) { return; }
+    fillCard(holder, card, said, (what) => { hide(); go(what, key); });
+    const at = anchor.getBoundingClientRect();
+    const column = root.getBoundingClientRect();
+    const room = Math.max(column.left, window.innerWidth - column.right) - 2 * CARD_GAP;
+    if (within && room >= CARD_BESIDE) {
+      openBeside(at, column, room);
+    } else if (within) {
+      openOver(anchor, column);
+    } else {
+      const [width, height] = open(window.innerWidth);
+      place(Math.min(at.left, window.innerWidth - width - 4), ...cardPlace(anchor, height));
+    }
   };
   holder.addEventListener("mouseenter", () => clearTimeout(timer));
   holder.addEventListener("mouseleave", () => later(hide, CARD_DELAY));
@@ -144,8 +169,8 @@ function cardShower(root, go) {
   window.addEventListener("scroll", hide, { capture: true, passive: true });
   const giveWay = (event) => { if (event.detail !== holder) { hide(); } }; // one on the page
   document.addEventListener("itda-card", giveWay);
-  // within: it stands no wider than the component, on its right. parts: of the element, over which
-  // the mouse brings it.
+  // within: it stands beside the component, or over its right part where there is no room beside.
+  // parts: of the element, over which the mouse brings it.
   const attach = (element, card, said, key, within = false, parts = [element]) => {
     if (!card && !said) { return; }
     const tell = () => show(element, card, said, key, within);
@@ -162,5 +187,5 @@ function cardShower(root, go) {
     window.removeEventListener("scroll", hide, { capture: true });
     document.removeEventListener("itda-card", giveWay);
   };
-  return { attach, stop };
+  return { attach, hide, stop };
 }

@@ -83,14 +83,15 @@ export default function (component) {
     line.tabIndex = 0;
     if (isChosen) { line.setAttribute("aria-current", "true"); }
     data.columns.forEach((column) => line.append(drawCell(column, row)));
-    const open = () => go("row", row.key);
+    const open = () => { cards.hide(); go("row", row.key); };
     line.addEventListener("click", () => { if (!isSelected(line)) { open(); } });
     line.addEventListener("keydown", (event) => {
       if (event.target === line && event.key === "Enter") { open(); }
     });
     // Who presses a button looks at what it does.
     const parts = [...line.children].filter((cell) => !cell.classList.contains("actions"));
-    cards.attach(line, data.cards[row.key], "", row.key, true, parts);
+    // What is open is seen whole.
+    if (!isChosen) { cards.attach(line, data.cards[row.key], "", row.key, true, parts); }
     return line;
   };
 

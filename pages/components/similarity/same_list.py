@@ -133,8 +133,9 @@ def show_charts(listing: SameListing, about: pd.Series, chosen: int | None) -> N
         st.markdown("**How alike they are used**")
         is_all = len(points) == about["namesakes"]
         median = about["median_value"] if is_all else points["correlation"].median()
+        of = "" if is_all else " of these"
         st.plotly_chart(
-            correlation_histogram(bins, median, listing.of_strong),
+            correlation_histogram(bins, median, listing.of_strong, of),
             config=picture_config("same-latents-correlations"),
             key="same_histogram",
         )
@@ -148,10 +149,12 @@ def show_charts(listing: SameListing, about: pd.Series, chosen: int | None) -> N
             config=picture_config("same-latents-densities"),
             key=key,
         )
+    n_compared = int(points["correlation"].notna().sum())
     st.caption(
         f"{len(points):,} of {int(about['namesakes']):,} latents with the same source, as the "
-        "fields above choose them; those without a correlation are in the right chart alone. Click "
-        "a point to open its latent in both."
+        f"fields above choose them{'' if is_all else '; the sentences further up are of all'}. "
+        f"{n_compared:,} have a correlation and are in both charts, the others in the right one "
+        "alone. Click a point to open its latent in both."
     )
 
 
