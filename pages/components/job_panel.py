@@ -56,7 +56,7 @@ def watch_active_jobs(run_id: str = "") -> bool:
 
     When a run or a result is there the whole page is drawn again, so that it is on it.
     """
-    active = explorer().queue.active()
+    active = _active(run_id)
     is_about = any(not run_id or run_id in job.run_ids for job in active)
     # The place is there in any case. Else what stands below moves on by one where jobs appear, and
     # the browser, which builds it anew then, can't keep in place what one looks at.
@@ -65,18 +65,25 @@ def watch_active_jobs(run_id: str = "") -> bool:
             return False
         st.session_state["_active_seen"] = sorted(job.job_id for job in active)
         st.session_state["_stored_seen"] = explorer().store.runs.state()
-        _panel()
+        _panel(run_id)
     return True
 
 
+def _active(run_id: str) -> list[Job]:
+    """Those that run or wait; of a page about one run without those from elsewhere, which nobody
+    has looked at yet."""
+    queue = explorer().queue
+    return [job for job in queue.active() if not (run_id and queue.is_from_elsewhere(job))]
+
+
 @st.fragment(run_every=2.0)
-def _panel() -> None:
+def _panel(run_id: str) -> None:
     with errors_as_sentences():
-        _show_panel()
+        _show_panel(run_id)
 
 
-def _show_panel() -> None:
-    active = explorer().queue.active()
+def _show_panel(run_id: str) -> None:
+    active = _active(run_id)
     is_new = explorer().store.runs.state() != st.session_state["_stored_seen"]
     # A probing or a map leaves nothing in the database: only its end says that something is new.
     if is_new or sorted(job.job_id for job in active) != st.session_state["_active_seen"]:

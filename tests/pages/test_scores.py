@@ -84,15 +84,18 @@ def latent(**changes):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, "'War' nine times in ten above 52.1; mixed below. Strong from 40 up: 27 uses."),
-        ({"word_above": 31.0}, "'War' nine times in ten above 40. Strong from 40 up: 27 uses."),
+        ({}, "Strong from 40 up: 27 uses. From 52.1 up nine in ten are on 'War'; mixed below."),
+        ({"word_above": 31.0}, "Strong from 40 up: 27 uses, nine in ten of them on 'War'."),
         ({"word_above": np.nan},
-         "Strong from 40 up: 27 uses; in other prompts 93% of their number on 'War'."),
+         "Strong from 40 up: 27 uses; in other prompts 93% of them are on 'War'."),
         ({"word_above": np.nan, "strong_on_word": 0.214, "threshold": 3.14159},
-         "Strong from 3.14 up: 27 uses; in other prompts 21% of their number on 'War'."),
+         "Strong from 3.14 up: 27 uses; in other prompts 21% of them are on 'War'."),
+        ({"word_above": np.nan, "strong_on_word": 0.02, "strong_on_token": 0.02},
+         "Strong from 40 up: 27 uses; in other prompts 2% of them are on 'War': its title hardly "
+         "says when it is used."),
         ({"word_above": np.nan, "text": "lot 945", "start": 5, "end": 6, "token": "4",
           "strong_on_token": 0.5, "strong_on_word": 0.0},
-         "Strong from 40 up: 27 uses; in other prompts 50% of their number on its token '4', "
+         "Strong from 40 up: 27 uses; in other prompts 50% of them are on its token '4', "
          "0% on its word '945'."),
         ({"threshold": np.inf, "strong": 0.0, "filler": 1.0},
          "None of its uses can be told from filler: outside the prompt of its source the largest "
@@ -110,31 +113,36 @@ def test_the_numbers_are_said_in_words(changes, expected):
 
 def test_a_piece_of_a_word_is_named_by_its_word():
     piece = latent(text="to ratify it", start=2, end=6)  # " rat"
-    assert strong_in_words(piece).startswith("'ratify' nine times in ten above 52.1")
+    assert "From 52.1 up nine in ten are on 'ratify'" in strong_in_words(piece)
     middle = latent(text="to ratify it", start=6, end=9)
-    assert strong_in_words(middle).startswith("'ratify' nine times in ten above 52.1")
-    assert strong_in_words(latent(text="peace, and", start=5, end=6)).startswith(
-        "',' nine times in ten above 52.1"
-    )
+    assert "From 52.1 up nine in ten are on 'ratify'" in strong_in_words(middle)
+    comma = latent(text="peace, and", start=5, end=6)
+    assert "From 52.1 up nine in ten are on ','" in strong_in_words(comma)
 
 
 def test_how_well_a_source_tells_its_uses_is_said_with_the_interval():
     assert how_well_told(latent()) == (
-        "Its source tells them from any token 0.93 (0.81–0.98): AUROC by 20 uses, 0.5 is chance."
+        "Its source tells its strong uses from other tokens: AUROC 0.93 (0.81–0.98) by 20 uses; "
+        "0.5 is chance."
     )
     sure = latent(same_auroc=0.7, same_low=0.51, same_high=0.8, same_drawn=75)
-    assert " and from the same token elsewhere 0.70 (0.51–0.80): AUROC" in how_well_told(sure)
+    assert how_well_told(sure) == (
+        "Its source tells its strong uses from other tokens, also from the same token elsewhere: "
+        "AUROC 0.93 (0.81–0.98), and there AUROC 0.70 (0.51–0.80), by 20 uses; 0.5 is chance."
+    )
     assert told_in_detail(sure) == ""
     both = latent(same_auroc=0.6, same_low=0.4, same_high=0.8, same_drawn=75)
     assert how_well_told(both) == (
-        f"{how_well_told(latent())} From the same token elsewhere it may be chance."
+        "Its source tells its strong uses from other tokens, but perhaps not from the same token "
+        "elsewhere: AUROC 0.93 (0.81–0.98) by 20 uses; 0.5 is chance."
     )
     assert told_in_detail(both).startswith(
         "From the same token elsewhere 0.60 (0.40–0.80) by 75 uses, which may be chance"
     )
     neither = latent(auroc=0.5, auroc_low=0.3, auroc_high=0.7)
-    assert how_well_told(neither).endswith(
-        " From any token it may be chance: the interval holds 0.5."
+    assert how_well_told(neither) == (
+        "Its source may not tell its strong uses from any other token: AUROC 0.50 (0.30–0.70) by "
+        "20 uses; 0.5 is chance."
     )
     either = latent(**{**neither, **both.filter(like="same_")})
     assert told_in_detail(either) == (
@@ -244,7 +252,7 @@ def test_a_card_lists_strong_uses_until_all_are_asked_for(data):
     app = open_page("latents", run=run.run_id, latent=str(number))
     share = len(strong) / run.metrics["explored_tokens"]
     assert metrics(app)["tokens that use it strongly"] == f"{share:.2%}"
-    assert any("Its source tells them from any token" in one.value for one in app.caption)
+    assert any("Its source " in one.value and "AUROC" in one.value for one in app.caption)
     kinds = next(one for one in app.button_group if one.key == "kind_of_uses")
     assert kinds.value == [2] or kinds.value == 2
     app.session_state["kind_of_uses"] = -1

@@ -61,7 +61,7 @@ function cardLink(text, address, go) {
 }
 
 function fillCard(holder, card, said, go) {
-  const shortNumber = (value) => Number(value.toPrecision(3)).toString();
+  const shortNumber = (value) => Number(value.toPrecision(3)).toString().replace("-", "−");
   holder.replaceChildren();
   if (said) { holder.append(cardPart("div", "said", said)); }
   if (!card) { return; }

@@ -15,6 +15,8 @@ from pages.components.text import literal, quoted
 
 SURE = 0.2
 """Largest share of the strong uses that may be filler where the threshold is relied on"""
+HARDLY = 0.1
+"""Share of the strong uses on its token or word below which its title says little of them"""
 
 
 def threshold_of(latent: pd.Series) -> float | None:
@@ -82,18 +84,23 @@ def strong_in_words(latent: pd.Series) -> str:
         )
     word, from_up = word_at(latent.text, latent.start, latent.end), f"Strong from {above} up"
     if not np.isnan(latent.word_above):
-        alone = max(latent.word_above, latent.threshold)
-        mixed = "; mixed below" if alone > latent.threshold else ""
-        return f"{quoted(word)} nine times in ten above {alone:.3g}{mixed}. {from_up}: {strong}."
+        if latent.word_above <= latent.threshold:
+            return f"{from_up}: {strong}, nine in ten of them on {quoted(word)}."
+        alone = f"{latent.word_above:.3g}"
+        return (
+            f"{from_up}: {strong}. From {alone} up nine in ten are on {quoted(word)}; mixed below."
+        )
     if np.isnan(latent.strong_on_word):
         return f"{from_up}: {strong}."
     # The shares leave out the prompt of the source, which can't speak for itself.
-    on = f"{latent.strong_on_word:.0%} of their number on {quoted(word)}"
+    on = f"{latent.strong_on_word:.0%} of them are on {quoted(word)}"
     token = latent.token.strip()
     if token and token.casefold() != word.casefold():
-        on = f"{latent.strong_on_token:.0%} of their number on its token {quoted(token)}, "
+        on = f"{latent.strong_on_token:.0%} of them are on its token {quoted(token)}, "
         on += f"{latent.strong_on_word:.0%} on its word {quoted(word)}"
-    return f"{from_up}: {strong}; in other prompts {on}."
+    hardly = max(latent.strong_on_word, latent.strong_on_token) < HARDLY
+    doubt = ": its title hardly says when it is used" if hardly else ""
+    return f"{from_up}: {strong}; in other prompts {on}{doubt}."
 
 
 def how_well_told(latent: pd.Series) -> str:
@@ -101,15 +108,17 @@ def how_well_told(latent: pd.Series) -> str:
     where either may be chance. "" where it was not judged."""
     if np.isnan(latent.auroc):
         return ""
-    told = f"any token {_told(latent.auroc, latent.auroc_low, latent.auroc_high)}"
-    is_unsure = _may_be_chance(latent.same_low, latent.same_high)
-    if not np.isnan(latent.same_auroc) and not is_unsure:
-        same = _told(latent.same_auroc, latent.same_low, latent.same_high)
-        told += f" and from the same token elsewhere {same}"
-    text = f"Its source tells them from {told}: AUROC by {int(latent.drawn):,} uses, 0.5 is chance."
+    told = f"AUROC {_told(latent.auroc, latent.auroc_low, latent.auroc_high)}"
+    by = f"by {int(latent.drawn):,} uses; 0.5 is chance"
     if _may_be_chance(latent.auroc_low, latent.auroc_high):
-        return f"{text} From any token it may be chance: the interval holds 0.5."
-    return text + " From the same token elsewhere it may be chance." * is_unsure
+        return f"Its source may not tell its strong uses from any other token: {told} {by}."
+    text = "Its source tells its strong uses from other tokens"
+    if np.isnan(latent.same_auroc):
+        return f"{text}: {told} {by}."
+    if _may_be_chance(latent.same_low, latent.same_high):
+        return f"{text}, but perhaps not from the same token elsewhere: {told} {by}."
+    same = f"AUROC {_told(latent.same_auroc, latent.same_low, latent.same_high)}"
+    return f"{text}, also from the same token elsewhere: {told}, and there {same}, {by}."
 
 
 def told_in_detail(latent: pd.Series) -> str:
