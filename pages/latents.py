@@ -53,7 +53,7 @@ def show() -> None:
     with where:
         run = choose_run(runs)
     watch_active_jobs(run.run_id)
-    asked = ask_for_search(search, ways, filters)
+    asked = ask_for_search(search, ways, filters.container(gap="xsmall"))
     ordered = ask_for_order(order, run)
     asked, reasons = ask_for_phrase(run, asked, ordered[0])
     listing = Listing(run.run_id, asked, *ordered, reasons)

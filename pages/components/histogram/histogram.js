@@ -9,7 +9,7 @@
 //   that coefficient, one without a value takes it away.
 const SPACE = "http://www.w3.org/2000/svg";
 const BLUE = "#2f6f8f", ORANGE = "#c85a14", GREY = "#9aa5ab";
-const PALE = 0.35;
+const PALE = 0.5;
 const HEIGHT = 190, LEFT = 56, RIGHT = 12, BOTTOM = 36;
 
 // A step of 1, 2 or 5 times a power of ten that makes at most `most` parts of a length.

@@ -4,6 +4,7 @@
 // card: {latent, run, title, source, of, label, score: [sentence], used, strong,
 //   uses: [{coefficient, text}], histogram: {low, high, positive, negative, strong}}
 const CARD_DELAY = 120;
+const CARD_PALE = 0.5; // of filler: seen on a dark page too
 const CARD_GAP = 8;
 const CARD_BESIDE = 300; // pixels beside a component that are enough for a card
 const CARD_LEAST = 150; // pixels in which a card, cut at its end, still says what it is about
@@ -37,7 +38,7 @@ function cardHistogram(histogram) {
     const middle = histogram.low + (bin + 0.5) * (histogram.high - histogram.low) / counts.length;
     const colour = middle < 0 ? "#c85a14" : "#2f8fb8";
     const strong = histogram.strong ? histogram.strong[bin] : count;
-    draw(bin, count, colour, histogram.strong ? 0.35 : 1);
+    draw(bin, count, colour, histogram.strong ? CARD_PALE : 1);
     if (histogram.strong) { draw(bin, strong, colour, 1); }
   });
   return svg;

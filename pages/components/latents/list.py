@@ -221,7 +221,7 @@ def _columns(run, listing: Listing, table: pd.DataFrame) -> list[Column]:
         "number": Column("latent", "no.", "number", is_name=True),
         "token": Column("token", "token", "latent", width=130),
         "auroc": Column("auroc", "score", "number", digits=2, help=_SCORE),
-        "label": Column("label", "label", width=180),
+        "label": Column("label", "label", width=140),
         "found": Column(
             "found", "match" if listing.reasons else "match by weight", width=215, help=MATCH
         ),

@@ -84,12 +84,9 @@ def strong_in_words(latent: pd.Series) -> str:
         )
     word, from_up = word_at(latent.text, latent.start, latent.end), f"Strong from {above} up"
     if not np.isnan(latent.word_above):
-        if latent.word_above <= latent.threshold:
-            return f"{from_up}: {strong}, nine in ten of them on {quoted(word)}."
-        alone = f"{latent.word_above:.3g}"
-        return (
-            f"{from_up}: {strong}. From {alone} up nine in ten are on {quoted(word)}; mixed below."
-        )
+        mixed = "; mixed below" if latent.word_above > latent.threshold else ""
+        alone = f"From {latent.word_above:.3g} up nine in ten are on {quoted(word)}"
+        return f"{from_up}: {strong}. {alone}{mixed}."
     if np.isnan(latent.strong_on_word):
         return f"{from_up}: {strong}."
     # The shares leave out the prompt of the source, which can't speak for itself.
