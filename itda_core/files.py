@@ -119,6 +119,10 @@ _BROKEN = {
 _MANY_OPEN = {errno.EMFILE, errno.ENFILE}
 
 
+_LONGEST_SHOWN = 300
+"""Characters of a path that a sentence can hold"""
+
+
 @contextlib.contextmanager
 def disk_errors_as_sentences(folder: Path) -> Iterator[None]:
     """Turns what the operating system says of disks and rights into sentences."""
@@ -161,6 +165,12 @@ def disk_error(error: OSError, folder: Path) -> ItdaError | None:
         return ItdaError(
             f"More files are open than the system allows ({what}). What was stored before is "
             "unharmed. Close other programs, or raise the limit (ulimit -n), and try again."
+        )
+    if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+        shown = str(folder) if len(str(folder)) < _LONGEST_SHOWN else f"{folder!s:.100}…"
+        return ItdaError(
+            f"The system can't follow a path so long ({what}): {shown}. Choose a shorter one; "
+            "ITDA_DATA says where all is kept."
         )
     return None
 

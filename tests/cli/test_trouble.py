@@ -479,6 +479,15 @@ def test_a_full_disk(fails, cli, tmp_path, monkeypatch, tiny_model_folder, tiny_
     assert len(one_json(cli("train", "--resume", at, "--runs", tmp_path, "--json"))["runs"]) == 3
 
 
+@pytest.mark.parametrize("command", ["doctor", "rebuild"])
+def test_a_data_folder_of_a_path_too_long(fails, monkeypatch, tmp_path, command):
+    monkeypatch.setenv("ITDA_DATA", str(tmp_path / ("a" * 5_000)))
+    sentence = fails(1, command)
+    assert "can't follow a path so long (File name too long)" in sentence
+    assert "ITDA_DATA" in sentence
+    assert len(sentence) < 400
+
+
 def test_a_training_told_to_stop_keeps_a_checkpoint_and_resumes_to_the_same_runs(
     cli,
     tmp_path,
