@@ -31,6 +31,7 @@ from tests.support.app import (
     metrics,
     newest,
     open_page,
+    rows_of,
     table_with,
 )
 
@@ -328,3 +329,11 @@ def test_the_terms_of_a_token_that_are_filler_are_pale(data):
     said = f"Strong uses: {n_strong} of {len(terms)} terms; the others, pale, are filler."
     assert any(said in one.value for one in app.caption)
     assert 0 < n_strong < len(terms)
+    app = open_page("decompose", run=run.run_id, text=text, token="3", view="what-if")
+    assert_no_failure(app)
+    changed = rows_of(app, "edit_rows").set_index("latent")["pale"]
+    assert (
+        changed.to_dict() == terms.drop_duplicates("latent").set_index("latent")["pale"].to_dict()
+    )
+    app.segmented_control(key="at").set_value("all").run()
+    assert_no_failure(app)

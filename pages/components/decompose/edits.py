@@ -17,7 +17,13 @@ from pages.components.decompose.edits_url import (
     put_edits,
     write_edits,
 )
-from pages.components.decompose.terms import FROM, label_column, label_columns, with_context
+from pages.components.decompose.terms import (
+    FROM,
+    label_column,
+    label_columns,
+    with_context,
+    with_filler,
+)
 from pages.components.latent_rows.rows import Action, Column, show_rows_of
 from pages.components.run_names import words_of
 from pages.components.url import choose, follow_url, keep
@@ -53,7 +59,7 @@ def ask_for_edits(
         choose(st.segmented_control, "Change a latent", _WHERE, "at", **look)
     edited = edited_row(row)
     scope = edits_scope(run, result, edited)
-    rows, size = _rows(result, latents, row, edits_of(scope))
+    rows, size = _rows(run, result, latents, row, edits_of(scope))
     shown = with_context(run, rows)
     _show_buttons(run, shown, size, scope)
     with st.expander("Any factor, or another latent instead"):
@@ -69,19 +75,20 @@ def ask_for_edits(
 
 
 def _rows(
-    result: Decomposition, latents: pd.DataFrame, row: int | None, edits: Edits
+    run, result: Decomposition, latents: pd.DataFrame, row: int | None, edits: Edits
 ) -> tuple[pd.DataFrame, str]:
     """The latents that have a row, and the column of their size. What is changed already has one,
-    however little it explains."""
+    however little it explains. Of a token's filler is `pale`, where that is told."""
     if row is None:
         others = latents[_MAX_LATENTS:]
         is_changed = others["latent"].isin(edits)
         return pd.concat([latents.head(_MAX_LATENTS), others[is_changed]]), "strongest"
-    terms = result.terms(row).drop_duplicates("latent")
+    terms = with_filler(run, result.terms(row)).drop_duplicates("latent")
     is_elsewhere = latents["latent"].isin(edits) & ~latents["latent"].isin(terms["latent"])
     if st.session_state["at"] != "all" or not is_elsewhere.any():
         return terms, "coefficient"
-    return pd.concat([terms, latents[is_elsewhere]], ignore_index=True), "coefficient"
+    others = latents[is_elsewhere].assign(**{"pale": False} if "pale" in terms else {})
+    return pd.concat([terms, others], ignore_index=True), "coefficient"
 
 
 def _show_buttons(run, shown: pd.DataFrame, size: str, scope: tuple) -> None:
@@ -106,6 +113,8 @@ def _show_buttons(run, shown: pd.DataFrame, size: str, scope: tuple) -> None:
         Column("context", f"{words_of(run).source} in context", "quote"),
     ]
     acted = show_rows_of(run, rows, columns, "edit_rows", 380, _ACTIONS)
+    if "pale" in rows:
+        st.caption("Pale: filler on this token. The sizes of filler change with every other term.")
     if acted:
         put_edits(scope, _with_action(edits, *acted))
         st.rerun()

@@ -52,7 +52,7 @@ def show_token(run, result: Decomposition, row: int) -> None:
         f"##### Token {position}: {literal(repr(result.token_text(position)))} · norm {norm:.1f}"
         f"{without}, {left:.1%} left after {terms_text(len(terms))}"
     )
-    terms = _with_filler(run, terms)
+    terms = with_filler(run, terms)
     st.caption((words_of(run).terms or _ABOUT_TERMS[run.pursuit]) + _about_filler(terms))
     _show_terms(run, terms)
     config = picture_config(f"pursuit-{run.run_id}-token-{position}")
@@ -63,9 +63,9 @@ def show_token(run, result: Decomposition, row: int) -> None:
     )
 
 
-def _with_filler(run, terms: pd.DataFrame) -> pd.DataFrame:
+def with_filler(run, terms: pd.DataFrame) -> pd.DataFrame:
     """With `pale`, whether a term is filler: its latent's coefficient on the token lies below the
-    threshold of strong uses. As they are where nothing tells that. terms: of `with_context`."""
+    threshold of strong uses. As they are where nothing tells that. terms: all of a token."""
     thresholds = thresholds_of(run, of_strong=True)
     if thresholds is None:
         return terms
@@ -74,7 +74,7 @@ def _with_filler(run, terms: pd.DataFrame) -> pd.DataFrame:
 
 
 def _about_filler(terms: pd.DataFrame) -> str:
-    """terms: of `_with_filler`."""
+    """terms: of `with_filler`."""
     if "pale" not in terms:
         return ""
     n_strong = int((~terms["pale"]).sum())
