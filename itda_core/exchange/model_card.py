@@ -100,6 +100,12 @@ def _measures(run: Run) -> dict[str, str]:
 
 def _about_measures(run: Run) -> list[str]:
     said = ["`fvu` is the share of the variance left unexplained on held-out prompts."]
+    if count := run.metrics.get("massive_held_out_tokens"):
+        said.append(
+            f"Massive activations ({count:,} of the held-out tokens, whose norm is over 10 × the "
+            "median norm) can hold nearly all of that variance: `fvu_without_massive` leaves them "
+            "out."
+        )
     if "asked_tokens" in run.metrics:
         said.append("The texts had fewer tokens than the `asked_tokens` of the settings.")
     return said

@@ -50,6 +50,8 @@ ALL_FILES = (*RUN_FILES, NEAR_MISS_FILE, "progress.jsonl", DIGESTS_FILE)
 _ARCHITECTURES = {"standard": "Standard", "topk": "TopK", "jumprelu": "JumpReLU"}
 _ABOUT = {"run_id", "training_id", "layer", "created", "d_model", "n_layers", "dtype", "config"}
 _METRICS = {"atoms", "tokens", "explored_tokens", "fvu", "explored_fvu", "seconds"}
+_HELD_OUT_COUNTS = ("held_out_tokens", "massive_held_out_tokens")
+"""What metrics.json may say besides, as it may `fvu_without_massive`"""
 DAMAGED = "Bring back a copy of it, or delete it and train again."
 _NAMED_RUNS = 8
 """Runs that a sentence names"""
@@ -247,8 +249,13 @@ def _check(about: Any, metrics: Any) -> None:
     for name, value in counted.items():
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(f"{name} is no whole number")
-    for name in ("fvu", "explored_fvu", "seconds"):
-        if isinstance(metrics[name], bool) or not isinstance(metrics[name], int | float | None):
+    for name in _HELD_OUT_COUNTS:
+        value = metrics.get(name, 0)
+        if isinstance(value, bool) or not isinstance(value, int | None):
+            raise ValueError(f"{name} is no whole number")
+    for name in ("fvu", "explored_fvu", "seconds", "fvu_without_massive"):
+        value = metrics.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
             raise ValueError(f"{name} is no number")
 
 

@@ -117,6 +117,15 @@ def test_the_card_names_a_model_of_the_hub_as_what_it_is_based_on(run):
     assert header["base_model"] == "EleutherAI/pythia-70m"
 
 
+def test_the_card_says_what_massive_activations_do_to_the_fvu(run):
+    assert "Massive activations" not in model_card(run, NAME)
+    measured = {"massive_held_out_tokens": 6, "fvu_without_massive": 0.373, "fvu": 0.006}
+    ruled = dataclasses.replace(run, metrics={**run.metrics, **measured})
+    _, body = card_parts(model_card(ruled, NAME))
+    assert "Massive activations (6 of the held-out tokens" in body
+    assert "| fvu_without_massive | 0.3730 |" in body
+
+
 @pytest.mark.parametrize(
     ("name", "shown"),
     [

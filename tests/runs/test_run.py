@@ -120,6 +120,23 @@ def test_a_run_that_does_not_say_what_it_is_is_left_out_and_named(runs, key):
         read_run(damaged)
 
 
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"massive_held_out_tokens": "six"}, "massive_held_out_tokens is no whole number"),
+        ({"held_out_tokens": 4.5}, "held_out_tokens is no whole number"),
+        ({"fvu_without_massive": [0.3]}, "fvu_without_massive is no number"),
+    ],
+)
+def test_a_run_whose_held_out_measures_are_no_numbers_is_named(runs, said, why):
+    damaged = list_runs(runs)[1]
+    path = damaged.directory / "metrics.json"
+    path.write_text(json.dumps({**damaged.metrics, **said}))
+    assert listed(runs) == [0, 2]
+    with pytest.raises(RunError, match=why):
+        read_run(damaged.directory)
+
+
 def test_a_run_of_a_newer_version_is_left_out_and_the_remedy_is_to_update(runs):
     newer = list_runs(runs)[1].directory
     about = json.loads((newer / "config.json").read_text())

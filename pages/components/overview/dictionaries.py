@@ -1,16 +1,13 @@
 """The table of dictionaries on Overview: a row opens its latents, and its button all else that can
 be done with it."""
 
-import contextlib
-
 import pandas as pd
 import streamlit as st
 
 from itda_core.corpus.corpus import BUILT_IN as BUILT_IN_CORPORA
-from itda_core.errors import RunError
 from itda_core.glossary import GLOSSARY
-from pages.components.cached import loaded_run
 from pages.components.explorer import explorer
+from pages.components.held_out import HeldOut, held_out
 from pages.components.latent_rows.rows import Action, Column, show_latent_rows
 from pages.components.name_field import ask_for_name
 from pages.components.overview.export import show_exchange
@@ -32,12 +29,14 @@ _COLUMNS = (
     Column("l0", "L0", "number", help=GLOSSARY["L0"]),
     Column(
         "fvu", "held-out FVU", "number", 3,
-        help=f"{GLOSSARY['FVU']} On held-out tokens, which no atom was chosen from. Compare only "
-        "what was measured on the same tokens.",
+        help=f"{GLOSSARY['FVU']} On held-out tokens, which no atom was chosen from, without "
+        "massive activations. Compare only what was measured on the same tokens.",
     ),
     Column(
         "measured_on", "measured on",
-        help="Held-out tokens at the end of the training; – where there were none.",
+        help="Held-out tokens at the end of the training; – where there were none. "
+        f"{GLOSSARY['massive activation']} A few of them can hold nearly all of the variance, so "
+        "that the FVU with them says little of other tokens; Evaluate has both by L0.",
     ),
     Column("corpus", "corpus", help=f"sotu: {BUILT_IN_CORPORA['sotu']}"),
     Column("trained", "trained"),
@@ -85,6 +84,7 @@ def _rows(runs: pd.DataFrame) -> pd.DataFrame:
     store = explorer().store
     rows = runs.merge(store.known(store.labels.counts), on="run_id", how="left")
     corpora = [corpus_name(name) for name in rows["corpus"]]
+    measured = [held_out(directory) for directory in rows["directory"]]
     return rows.assign(
         key=rows["run_id"],
         named=rows["run_id"],
@@ -92,7 +92,10 @@ def _rows(runs: pd.DataFrame) -> pd.DataFrame:
         model=rows["model"].map(shown),
         thousands=rows["tokens"] / 1_000,
         corpus=[shown(name) for name in corpora],
-        measured_on=_measured_on(tuple(rows["directory"]), corpora),
+        fvu=[one.fvu for one in measured],
+        measured_on=[
+            _measured_on(one, corpus) for one, corpus in zip(measured, corpora, strict=True)
+        ],
         trained=pd.to_datetime(rows["created"]).dt.strftime("%Y-%m-%d %H:%M"),
     )
 
@@ -112,13 +115,11 @@ def _show_more(run: pd.Series) -> None:
     show_exchange(run)
 
 
-@st.cache_data(max_entries=8, show_spinner=False)
-def _measured_on(directories: tuple[str, ...], corpora: list[str]) -> list[str]:
-    """Of each dictionary, on how many held-out tokens of which corpus its FVU was measured."""
-    told = []
-    for directory, corpus in zip(directories, corpora, strict=True):
-        count = 0
-        with contextlib.suppress(RunError):  # its directory has gone: the list will know it soon
-            count = loaded_run(directory).metrics.get("held_out_tokens") or 0
-        told.append(shown(f"{count:,} tokens of {corpus}") if count else "–")
-    return told
+def _measured_on(measured: HeldOut, corpus: str) -> str:
+    """ "4,010 tokens of licences.txt; with 6 massive activations 0.006"."""
+    if not measured.tokens and not measured.is_without:
+        return "–"
+    told = f"{measured.tokens:,} tokens of {corpus}"
+    if measured.massive is None:
+        told += "; massive activations count, if there are any"
+    return shown(f"{told}; {measured.with_them}" if measured.is_without else told)

@@ -8,6 +8,7 @@ from itda_core.errors import RunError
 from pages.components.cached import loaded_run
 from pages.components.explorer import explorer
 from pages.components.frame import errors_as_sentences
+from pages.components.held_out import held_out
 from pages.components.name_field import ask_for_name
 from pages.components.run_names import run_label
 from pages.components.text import literal, seconds_text
@@ -27,11 +28,11 @@ def show_dictionaries() -> None:
             )
             st.code(run.run_id, language=None)
             ask_for_name(run.run_id)
-            fvu = "–" if run.fvu != run.fvu else f"{run.fvu:.3f}"
             st.caption(
                 literal(
                     f"{run.atoms:,} atoms · L0 {run.l0} · {run.method} · "
-                    f"{corpus_name(run.corpus)} · {_tokens_read(run)} · held-out FVU {fvu} · "
+                    f"{corpus_name(run.corpus)} · {_tokens_read(run)} · "
+                    f"{held_out(run.directory).in_words()} · "
                     f"seed {run.seed} · {run.dtype} · "
                     f"{seconds_text(run.seconds)} of work"
                 )
