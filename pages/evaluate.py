@@ -44,10 +44,11 @@ _MAX_AT_FIRST = 8
 _LOOKED_AT = "evaluated_run"
 """In the session: other pages go on with the dictionary that they were at"""
 _METRICS = (
-    ("fvu", "median_unexplained", "cosine", "norm_ratio", "mean_latents"),
+    ("median_unexplained", "cosine", "norm_ratio", "mean_latents"),
     ("ce_loss_score", "model_cross_entropy", "cross_entropy", "zeros_cross_entropy", "kl"),
 )
-"""The numbers of a point: of the reconstruction, and of what it costs the model"""
+"""The numbers of a point: of the reconstruction, behind the FVU that is chosen, and of what it
+costs the model"""
 
 
 def show() -> None:
@@ -217,7 +218,7 @@ def _show_point(evaluations: pd.DataFrame, run: Run, result: dict[str, Any], fvu
         others = autoencoders_of(run, result) if result else []
         if said := beside(l0, row["mean_l0"], pca, others, fvu):
             st.markdown(literal(said[0].upper() + said[1:]))
-        for names in _METRICS:
+        for names in ((fvu, *_METRICS[0]), _METRICS[1]):
             for place, name in zip(st.columns(len(names)), names, strict=True):
                 place.metric(COLUMNS[name].label, shown(name, row[name]), help=COLUMNS[name].help)
         if pd.isna(row["cross_entropy"]) and not pd.isna(row["ce_loss_score"]):

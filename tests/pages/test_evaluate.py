@@ -23,7 +23,7 @@ from pages.components.evaluate.columns import shown
 from pages.components.evaluate.verdict import MEDIAN_MEANS, beside, on_different_texts, verdict
 from pages.components.run_names import short_labels
 from pages.components.text import literal
-from tests.support.app import assert_no_failure, button, newest, numbers, open_page
+from tests.support.app import assert_no_failure, button, metrics, newest, numbers, open_page
 from tests.support.edited_runs import edit_about
 
 
@@ -185,8 +185,14 @@ def test_massive_activations_are_left_out_unless_asked_for(data):
     without = [row["fvu_without_massive"] for row in result["by_l0"]]
     assert curves(app)[0] == {"layer 1": without}
     assert figures(app)[3]["data"][0]["x"][-1] == "massive"
+    # The number of the point that is looked at, the run's own L0, is what curve and sentence have.
+    point = next(row for row in result["by_l0"] if row["l0"] == run.config.l0)
+    assert metrics(app)["FVU without massive"] == f"{point['fvu_without_massive']:.4f}"
+    assert "FVU" not in metrics(app)
     app.toggle(key="without").set_value(False).run()
     assert curves(app)[0] == {"layer 1": [row["fvu"] for row in result["by_l0"]]}
+    assert metrics(app)["FVU"] == f"{point['fvu']:.4f}"
+    assert "FVU without massive" not in metrics(app)
 
 
 def test_encoders_have_no_ce_loss_score_and_the_page_says_so(data):
