@@ -17,6 +17,11 @@ LONGEST = 200
 """Tokens that may be written at once"""
 NGRAM = 4
 """Tokens of a sequence that counts as repeated"""
+_LOOPS_FROM = 0.5
+"""Share of repeated sequences from which a text loops"""
+_LOOPS_SHARE, _LOOPS_LEAST, _LOOPS_ENOUGH = 0.25, 4, 12
+"""A text also loops where so much of it, and at least and at most so many tokens, stand right
+behind themselves: in 20 tokens the share of repeated sequences is hardly ever a half"""
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,28 @@ def repetition(ids: Sequence[int], n: int = NGRAM) -> float:
     """
     grams = [tuple(ids[first : first + n]) for first in range(len(ids) - n + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else float("nan")
+
+
+def at_once(ids: Sequence[int]) -> int:
+    """The longest stretch that a text repeats at once: how many tokens in a row are each the one
+    that stands p before it, for any p up to that many, so that p tokens come twice at least; 0
+    where none does. "a b a b a" has 3, of p = 2. ids: of the tokens of one text, [n]."""
+    longest = 0
+    for period in range(1, len(ids) // 2 + 1):
+        in_a_row = 0
+        for token, before in zip(ids[period:], ids, strict=False):
+            in_a_row = in_a_row + 1 if token == before else 0
+            if in_a_row >= period:
+                longest = max(longest, in_a_row)
+    return longest
+
+
+def loops(ids: Sequence[int]) -> bool:
+    """Whether a text says the same over and over: half of its sequences of NGRAM tokens came before
+    (`repetition`), or a quarter of its tokens, from 4 to 12 by its length, repeat what stands right
+    before them (`at_once`). ids: of the tokens of one text, [n]."""
+    least = min(max(_LOOPS_SHARE * len(ids), _LOOPS_LEAST), _LOOPS_ENOUGH)
+    return repetition(ids) >= _LOOPS_FROM or at_once(ids) >= least
 
 
 def usual_norm(model: Model, dictionary: Dictionary, text: str) -> float:

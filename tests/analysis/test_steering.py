@@ -8,7 +8,9 @@ import torch
 
 from itda_core.analysis.steering import (
     Writing,
+    at_once,
     judged,
+    loops,
     perplexity,
     repetition,
     steering_sum,
@@ -197,3 +199,75 @@ def test_repetition_is_the_share_of_sequences_that_came_before(ids, n, expected)
 
 def test_a_text_too_short_for_a_sequence_has_no_repetition():
     assert math.isnan(repetition([1, 2, 3]))
+
+
+def tokens_of(text):
+    """Token ids of words, by the order in which they come up."""
+    words = text.split()
+    return [list(dict.fromkeys(words)).index(word) for word in words]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", 0),
+        ("a", 0),
+        ("a b c d", 0),
+        ("a a", 1),
+        ("a a a a", 3),
+        ("a b a", 0),  # of two tokens that come twice, one has
+        ("a b a b", 2),
+        ("a b a b a", 3),
+        ("x a b c a b c a y", 4),  # bca, and the a behind it, are each the one three before it
+        ("a b c x a b c", 0),  # not at once: the stretch that comes again is of four, and not whole
+        ("a a x b c b c", 2),  # the longer of two
+    ],
+)
+def test_what_is_repeated_at_once_is_counted_behind_its_first_time(text, expected):
+    assert at_once(tokens_of(text)) == expected
+
+
+# What SmolLM2 wrote by latent 963 of the demo's layer 15, in words, each seen to loop or not.
+SHORT = {
+    "of war . of war was . of war was . of war of war of war of": True,
+    "n n This is a a a a a a a this exactly this exactly this exactly this exactly this": True,
+    "The war was ended , but the war was ended . The war was ended . The war was ended": True,
+    "n n This is the a . This is the a . This is the n n This is the": True,
+    "n n The treaty was not just about the balance of power . It was about the balance of power":
+        False,
+    "n n The above is a list of the people who have been mentioned in the list of the people":
+        False,
+    "The war was ended by the Treaty of Bell er ica , in which the king of France was": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "expected"), SHORT.items())
+def test_a_short_text_loops_though_less_than_half_of_its_sequences_came_before(text, expected):
+    ids = tokens_of(text)
+    assert 17 <= len(ids) <= 20
+    assert repetition(ids) < 0.5
+    assert loops(ids) is expected
+
+
+def test_how_much_must_be_repeated_at_once_depends_on_the_length():
+    def text(length, repeated):
+        """Of different tokens, but for the last ones, which are each the one before."""
+        return [*range(length - repeated), *[length - repeated - 1] * repeated]
+
+    # a quarter of the tokens, 4 at least and 12 at most
+    for length, least in ((8, 4), (16, 4), (20, 5), (40, 10), (48, 12), (200, 12)):
+        assert not loops(text(length, least - 1)), length
+        assert loops(text(length, least)), length
+
+
+def test_a_text_that_says_the_same_with_others_between_loops_by_half_of_its_sequences():
+    line = list(range(10, 20))
+    ids = [*line, 1, *line, 2, *line, 3, *line]  # never at once
+    assert at_once(ids) == 0
+    assert repetition(ids) > 0.5  # by hand: 40 sequences, 7 + 3 × 4 = 19 different
+    assert loops(ids)
+
+
+def test_nothing_written_does_not_loop():
+    assert not loops([])
+    assert not loops([1, 1, 1])

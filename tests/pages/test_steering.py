@@ -8,7 +8,14 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from itda_core.analysis.decomposition import decompose
-from itda_core.analysis.steering import Writing, judged, steering_vector, usual_norm, write_on
+from itda_core.analysis.steering import (
+    Writing,
+    judged,
+    loops,
+    steering_vector,
+    usual_norm,
+    write_on,
+)
 from itda_core.runs.labels import Label
 from pages.components.decompose import proposal, steered_latents
 from pages.components.decompose.terms import latents_of
@@ -120,9 +127,31 @@ def test_a_text_that_loops_is_said_to_loop_though_its_perplexity_is_low(data):
     for tokens in written.values():
         grams = ["-".join(str(one.token_id) for one in tokens[n : n + 4]) for n in range(22)]
         share = 1 - len(dict.fromkeys(grams)) / 22
-        loops = ": it loops" if share >= 0.5 else ""
-        assert f"{share:.0%} of the 4-token sequences repeated{loops}" in told(app)
+        says = ": it loops" if loops([one.token_id for one in tokens]) else ""
+        assert f"{share:.0%} of the 4-token sequences repeated{says}" in told(app)
     assert "Where it loops, the perplexity may be low" in told(app)
+
+
+def _two_texts_of_twenty_tokens():
+    import numpy as np
+
+    from itda_core.analysis.steering import WrittenToken
+    from pages.components.decompose.written import show_text
+
+    looping = "of war . of war was . of war was . of war of war of war of"  # 6 of 15 came before
+    other = "the war was ended by the treaty of one town in which the king of the land was"
+    for strength, text in ((1.0, looping), (0.25, other)):
+        words = text.split()
+        tokens = [WrittenToken(words.index(word), f" {word}", -1.0) for word in words]
+        show_text(tokens, strength, np.full(len(tokens), -2.0))
+
+
+def test_a_short_text_that_loops_is_marked_and_another_is_not():
+    app = AppTest.from_function(_two_texts_of_twenty_tokens).run()
+    assert_no_failure(app)
+    marked, plain = (one.value for one in app.caption)
+    assert marked.endswith("40% of the 4-token sequences repeated: it loops")
+    assert plain.endswith("0% of the 4-token sequences repeated")
 
 
 def _one_text_on_its_way_and_one_whole():

@@ -12,6 +12,7 @@ from itda_core.analysis.steering import (
     Writing,
     WrittenToken,
     judged,
+    loops,
     perplexity,
     repetition,
 )
@@ -21,8 +22,6 @@ from pages.components.downloads import offer_downloads
 from pages.components.text import quoted, visible
 from pages.components.token_strip.strip import show_rows, token_row
 
-_LOOPS = 0.5
-"""Share of repeated sequences from which a text is said to loop"""
 _ROW_TOKENS = 20
 """Tokens of each text where several strengths stand in a row"""
 
@@ -92,11 +91,12 @@ def _signed(value: float, digits: str = ".2f") -> str:
 
 def _repeated(tokens: list[WrittenToken]) -> str:
     """How much of a text repeats itself, as the end of a sentence; "" for a text too short."""
-    share = repetition([token.token_id for token in tokens])
+    ids = [token.token_id for token in tokens]
+    share = repetition(ids)
     if np.isnan(share):
         return ""
-    loops = ": it loops" if share >= _LOOPS else ""
-    return f" · {share:.0%} of the {NGRAM}-token sequences repeated{loops}"
+    told = ": it loops" if loops(ids) else ""
+    return f" · {share:.0%} of the {NGRAM}-token sequences repeated{told}"
 
 
 def _row(tokens: list[WrittenToken], text: str, known: np.ndarray) -> dict:
@@ -144,14 +144,18 @@ def offer_written(written: Written) -> None:
         "Where it falls apart, the perplexity is high. Where it loops, the perplexity may be low, "
         "as a repetition is easy to foresee, and sequences are repeated: of all sequences of "
         f"{NGRAM} tokens, the share that came before, 1 − different / all (seq-rep-{NGRAM} of "
-        "Welleck et al. 2020). What stands beside the strength is by the model as it generated. "
+        "Welleck et al. 2020). A text is said to loop where that is a half or more, or where a "
+        "quarter of its tokens (at least 4, and 12 are enough) repeat what stands right before "
+        "them. What stands beside the strength is by the model as it generated. "
         "Hover for both."
     )
     about = {"run": written.run_id, "latent": written.latent, "prompt": written.text}
-    about["repetition"] = {
-        str(strength): repetition([token.token_id for token in tokens])
+    ids = {
+        str(strength): [token.token_id for token in tokens]
         for strength, tokens in written.texts.items()
     }
+    about["repetition"] = {strength: repetition(of_text) for strength, of_text in ids.items()}
+    about["loops"] = {strength: loops(of_text) for strength, of_text in ids.items()}
     about["others"] = {str(latent): weight for latent, weight in written.others.items()}
     with st.popover("Export the texts"):
         offer_downloads(table, about, f"steered-{written.latent}", "steered_file")
