@@ -108,9 +108,10 @@ def _choose_runs(runs: pd.DataFrame, evaluated: pd.DataFrame) -> pd.DataFrame:
 
 def _show_evaluations(runs: pd.DataFrame, evaluations: pd.DataFrame) -> None:
     quick_ids = set(evaluations[evaluations["quick"]]["run_id"])
+    told = short_labels(runs, explorer().names, explorer().store.runs.table())
     labels = {
         run_id: label + (" · quick run" if run_id in quick_ids else "")
-        for run_id, label in short_labels(runs, explorer().names).items()
+        for run_id, label in told.items()
     }
     saes = runs[runs["kind"] == "sae"]["run_id"]
     evaluations = evaluations.assign(

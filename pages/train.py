@@ -12,6 +12,7 @@ from pages.components.explorer import explorer
 from pages.components.frame import or_sentence, page
 from pages.components.job_offer import answer, last_queued
 from pages.components.job_panel import show_ended_jobs, watch_active_jobs
+from pages.components.job_title import job_title
 from pages.components.number_field import read_numbers
 from pages.components.text import literal
 from pages.components.train.abilities import show_abilities
@@ -41,7 +42,6 @@ from pages.components.train.upload_tokens import (
     check_has_tokens,
     fewer_in_words,
 )
-from pages.components.upload import as_uploaded
 from pages.components.url import keep
 
 
@@ -97,7 +97,7 @@ def _say_what_started() -> None:
     job = last_queued("training")
     if job is not None:
         words = "is queued" if job.state == "queued" else "runs"
-        title = literal(as_uploaded(job.title))
+        title = literal(job_title(job))
         st.success(f"**{title}** {words}. Its progress is at the top of this page.")
 
 

@@ -3,9 +3,10 @@ of the same tokens."""
 
 from collections.abc import Sequence
 
-from itda_core.config import CorpusSpec, layers_in_words
+from itda_core.config import CorpusSpec
 from itda_core.jobs.job import ANY, Job
 from itda_core.jobs.kept import KeptJobs
+from itda_core.jobs.submissions import runs_in_words
 from itda_core.runs.latent_comparisons import LatentComparison
 from itda_core.runs.run import Run
 from itda_core.training.as_said import as_options
@@ -23,8 +24,6 @@ def submit_comparison_again(
     arguments = [str(run.directory.resolve()) for run in in_order]
     arguments += ["--save", f"--max-tokens={settings['max_tokens']}"]
     arguments += [] if corpus is None else as_options(CorpusSpec(**corpus))
-    names = [
-        f"{run.config.model.name}, {layers_in_words([run.layer], run.site)}" for run in in_order
-    ]
+    names = [runs_in_words([run]) for run in in_order]
     title = f"Same latents in {names[0]}, and {names[1]}, again"
     return queue.enqueue("compare-latents", arguments, title, device=device)

@@ -1,12 +1,27 @@
 """What can be queued of dictionaries that are there, each as the command that does it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from itda_core.config import TrainConfig, layers_in_words
 from itda_core.jobs.job import ANY, Job
 from itda_core.jobs.kept import KeptJobs
 from itda_core.runs.run import Run
 from itda_core.settings import RESID_POST
+
+_TITLES = {"evaluate": "Evaluation of", "probe": "Probing", "map": "Map of", "score": "Scores of"}
+"""By command, of jobs about runs and nothing else, how their titles begin"""
+_NAMED = 3
+"""Models on a corpus that a title names"""
+
+
+def title_of(command: str, arguments: Sequence[str], what: str) -> str:
+    """The title of a job about runs and nothing else; "" for other commands. what: the runs in
+    words."""
+    begins = _TITLES.get(command, "")
+    if command == "evaluate" and "--quick" in arguments:
+        begins = "Quick evaluation of"
+    return begins and f"{begins} {what}"
 
 
 def submit_move(
@@ -15,7 +30,7 @@ def submit_move(
     """Queue the move of a run's dictionary; config: of `move_config`. What was interrupted goes
     on where it stopped."""
     model, layers = config.model, ",".join(map(str, config.layers))
-    title = f"{config.moved_from.in_words} moved to {model.name}, "
+    title = f"{config.moved_from.in_words} on {_corpus_of(run)} moved to {model.name}, "
     title += layers_in_words(config.layers, config.site)
     where = ["--model", model.name, "--layer", layers, "--site", config.site]
     where += ["--revision", model.revision] if model.revision else []
@@ -25,34 +40,35 @@ def submit_move(
 
 def submit_evaluation(queue: KeptJobs, runs: Sequence[Run], device: str = ANY) -> Job:
     """Queue an evaluation on held-out prompts; each result is kept with its run."""
-    title = f"Evaluation of {_in_words(runs)}"
-    return queue.enqueue("evaluate", [*_directories(runs), "--save"], title, device=device)
+    return _enqueue(queue, "evaluate", runs, ["--save"], device)
 
 
 def submit_quick_evaluation(queue: KeptJobs, runs: Sequence[Run], device: str = ANY) -> Job:
     """Queue a quick run of evaluations, each kept with its run where that has no full one."""
-    arguments = [*_directories(runs), "--save", "--quick"]
-    title = f"Quick evaluation of {_in_words(runs)}"
-    return queue.enqueue("evaluate", arguments, title, device=device)
+    return _enqueue(queue, "evaluate", runs, ["--save", "--quick"], device)
 
 
 def submit_probing(queue: KeptJobs, runs: Sequence[Run], device: str = ANY) -> Job:
     """Queue sparse probing of held-out prompts; each result is kept with its run."""
-    title = f"Probing {_in_words(runs)}"
-    return queue.enqueue("probe", [*_directories(runs), "--save"], title, device=device)
+    return _enqueue(queue, "probe", runs, ["--save"], device)
 
 
 def submit_map(queue: KeptJobs, run: Run) -> Job:
     """Queue a map of a run's latents, which the CPU makes; it is kept with the run."""
-    title = f"Map of {run.config.model.name}, {_layers_of([run])}"
-    return queue.enqueue("map", _directories([run]), title, device="cpu")
+    return _enqueue(queue, "map", [run], [], "cpu")
 
 
 def submit_scores(queue: KeptJobs, runs: Sequence[Run]) -> Job:
     """Queue the scores of runs' latents, which the CPU finds; each table is kept with its
     run."""
-    title = f"Scores of {_in_words(runs)}"
-    return queue.enqueue("score", _directories(runs), title, device="cpu")
+    return _enqueue(queue, "score", runs, [], "cpu")
+
+
+def _enqueue(
+    queue: KeptJobs, command: str, runs: Sequence[Run], options: Sequence[str], device: str
+) -> Job:
+    title = title_of(command, options, runs_in_words(runs))
+    return queue.enqueue(command, [*_directories(runs), *options], title, device=device)
 
 
 def submit_comparison(
@@ -70,20 +86,29 @@ def submit_comparison(
 def submit_latent_comparison(queue: KeptJobs, a: Run, b: Run, device: str = ANY) -> Job:
     """Queue the comparison of the latents of two runs with the same sources; the result is
     kept."""
-    names = [f"{run.config.model.name}, {_layers_of([run])}" for run in (a, b)]
-    title = f"Same latents in {names[0]}, and {names[1]}"
+    title = f"Same latents in {runs_in_words([a])}, and {runs_in_words([b])}"
     arguments = [*_directories([a, b]), "--save"]
     return queue.enqueue("compare-latents", arguments, title, device=device)
 
 
-def _in_words(runs: Sequence[Run]) -> str:
-    """Their models, each with its layers; of many models how many there are."""
-    by_model: dict[str, list[Run]] = {}
+def runs_in_words(runs: Sequence[Run]) -> str:
+    """Their models, each with the corpus and its layers, as trainings are titled; of many how many
+    there are."""
+    alike: dict[str, list[Run]] = {}
     for run in runs:
-        by_model.setdefault(run.config.model.name, []).append(run)
-    if len(by_model) > 3:
-        return f"{len(by_model)} models, {len(runs)} layers"
-    return "; ".join(f"{model}, {_layers_of(some)}" for model, some in by_model.items())
+        alike.setdefault(f"{run.config.model.name} on {_corpus_of(run)}", []).append(run)
+    if len(alike) <= _NAMED:
+        return "; ".join(f"{name}, {_layers_of(some)}" for name, some in alike.items())
+    models = list({run.config.model.name: None for run in runs})
+    name = models[0] if len(models) == 1 else f"{len(models)} models"
+    n_corpora = len({run.config.corpus.name for run in runs})
+    on = f" on {n_corpora} corpora" if n_corpora > 1 else ""
+    return f"{name}{on}, {len(runs)} layers"
+
+
+def _corpus_of(run: Run) -> str:
+    """A file by its name, a data set of the hub without its owner."""
+    return Path(run.config.corpus.name).name
 
 
 def _layers_of(runs: Sequence[Run]) -> str:

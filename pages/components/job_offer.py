@@ -9,8 +9,8 @@ import streamlit as st
 
 from itda_core.jobs.job import Job
 from pages.components.explorer import explorer
+from pages.components.job_title import job_title
 from pages.components.text import literal, seconds_text
-from pages.components.upload import as_uploaded
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def say_what_was_queued() -> None:
     if job is not None:
         ahead = explorer().queue.ahead(job) if job.state == "queued" else 0
         how = f"is queued: {ahead:,} ahead" if ahead else "starts now"
-        st.toast(f"**{literal(as_uploaded(job.title))}** {how}.", duration="long")
+        st.toast(f"**{literal(job_title(job))}** {how}.", duration="long")
 
 
 def last_queued(*kinds: str) -> Job | None:

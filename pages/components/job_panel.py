@@ -11,6 +11,7 @@ from pages.components.explorer import explorer
 from pages.components.file_reading import on_the_page
 from pages.components.frame import errors_as_sentences
 from pages.components.job_offer import answer
+from pages.components.job_title import job_title
 from pages.components.run_names import run_label
 from pages.components.text import literal, seconds_text
 from pages.components.upload import as_uploaded
@@ -124,7 +125,7 @@ def _show_title(job: Job, told: str = "", is_over: bool = False, is_let_in: bool
         horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
     ):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**{literal(as_uploaded(job.title))}**", width="content")
+            st.markdown(f"**{literal(job_title(job))}**", width="content")
             if told:
                 st.caption(told, width="content")
         with st.container(horizontal=True, width="content"):
@@ -223,7 +224,7 @@ def show_ended_jobs(kind: str, none_yet: str) -> None:
     for job in reversed(ended):
         sign = _SIGNS.get(job.state, "")
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.ended or job.created))
-        with st.expander(f"{sign} {literal(as_uploaded(job.title))} · {job.state} · {when}"):
+        with st.expander(f"{sign} {literal(job_title(job))} · {job.state} · {when}"):
             _show_ended(job)
 
 

@@ -79,14 +79,7 @@ def full_labels(runs: pd.DataFrame, names: dict[str, str]) -> dict[str, str]:
 
     runs: rows of Store.runs.table; names: those that people gave, by run id.
     """
-    parts = {row.run_id: _parts(row, names) for row in runs.itertuples()}
-    alike: dict[str, list[str]] = {}
-    for run_id, part in parts.items():
-        alike.setdefault(_joined(part, _ALWAYS), []).append(run_id)
-    labels = {}
-    for run_ids in alike.values():
-        labels |= _told_apart({run_id: parts[run_id] for run_id in run_ids}, _ALWAYS)
-    return labels
+    return _each_its_own({row.run_id: _parts(row, names) for row in runs.itertuples()}, _ALWAYS)
 
 
 def layer_of(run) -> str:
@@ -131,27 +124,54 @@ def choose_run(runs: pd.DataFrame, label: str = "Dictionary", name: str = "run")
     return rows[chosen]
 
 
-def short_labels(runs: pd.DataFrame, names: dict[str, str]) -> dict[str, str]:
+_ALWAYS = ("name", "model", "layer", "kind", "corpus")
+_LAST_RESORTS = ("owner", "digest")
+"""Said only where two would read alike without"""
+
+
+def short_labels(
+    runs: pd.DataFrame, names: dict[str, str], among: pd.DataFrame | None = None
+) -> dict[str, str]:
     """A name for each dictionary by what tells it from the others: "layer 7", "layer 7 · L0 16".
 
-    runs: rows of Store.runs.table; names: as in `full_labels`. Imported autoencoders are always
-    named as such.
+    runs: rows of Store.runs.table; names: as in `full_labels`; among: rows of all dictionaries that
+    they are told from, where these are more, by model and corpus and what else it takes. Imported
+    autoencoders are always named as such.
     """
-    parts = {row.run_id: _parts(row, names) for row in runs.itertuples()}
-    return _told_apart(parts, ("name", "layer", "kind"))
+    chosen = {row.run_id: _parts(row, names) for row in runs.itertuples()}
+    others = {} if among is None else {row.run_id: _parts(row, names) for row in among.itertuples()}
+    parts = others | chosen
+    differ = _differing(chosen) | (_differing(parts) & {"model", "corpus"})
+    shown = {"name", "layer", "kind", *differ} - set(_LAST_RESORTS)
+    labels = _each_its_own(parts, shown)
+    return {run_id: labels[run_id] for run_id in chosen}
 
 
-_ALWAYS = ("name", "model", "layer", "kind", "corpus")
+def _each_its_own(parts: dict[str, dict[str, str]], always: Collection[str]) -> dict[str, str]:
+    """Some parts of each dictionary, and of those that would read alike those in which these
+    differ. parts: of `_parts`, by run id."""
+    alike: dict[str, list[str]] = {}
+    for run_id, part in parts.items():
+        alike.setdefault(_joined(part, always), []).append(run_id)
+    labels = {}
+    for run_ids in alike.values():
+        labels |= _told_apart({run_id: parts[run_id] for run_id in run_ids}, always)
+    return labels
 
 
-def _told_apart(parts: dict[str, dict[str, str]], always: tuple[str, ...]) -> dict[str, str]:
+def _differing(parts: dict[str, dict[str, str]]) -> set[str]:
+    """The kinds of parts in which some dictionaries differ."""
+    kinds = list(next(iter(parts.values()))) if parts else []
+    return {kind for kind in kinds if len({part[kind] for part in parts.values()} - {""}) > 1}
+
+
+def _told_apart(parts: dict[str, dict[str, str]], always: Collection[str]) -> dict[str, str]:
     """Some parts of each dictionary and those in which these differ; a digest where two are left
     alike. parts: of `_parts`, by run id."""
-    kinds = list(next(iter(parts.values()))) if parts else []
-    differ = {kind for kind in kinds if len({part[kind] for part in parts.values()} - {""}) > 1}
-    shown = {*always, *differ} - {"owner", "digest"}
+    differ = _differing(parts)
+    shown = {*always, *differ} - set(_LAST_RESORTS)
     labels = {run_id: _joined(part, shown) for run_id, part in parts.items()}
-    for last_resort in ("owner", "digest"):
+    for last_resort in _LAST_RESORTS:
         count = Counter(labels.values())
         labels = {
             run_id: f"{label} · {parts[run_id][last_resort]}"

@@ -50,7 +50,10 @@ def test_a_job_of_the_queue_is_this_command(
     config = move_config(run, model, [2, 3], "resid_pre")
     job = submit_move(JobQueue(tmp_path / "jobs", runs_folder), run, config, "any", 2**30)
     assert (job.kind, job.keeps_checkpoints, job.run_ids) == ("move", True, (run.run_id,))
-    assert job.title == f"tiny-llama layer 0 moved to {model.name}, layers 2, 3 resid_pre"
+    assert (
+        job.title
+        == f"tiny-llama layer 0 on paragraphs.txt moved to {model.name}, layers 2, 3 resid_pre"
+    )
     options = parse([job.command, *job.arguments, "--memory", f"{job.memory}B"])
     given = moved_model(run, options.model, options.revision, options.dtype)
     assert move_config(run, given, options.layer, options.site) == config

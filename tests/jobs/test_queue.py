@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from itda_core.config import ModelSpec, TrainConfig
+from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.errors import InputError, ItdaError
 from itda_core.jobs import kept
 from itda_core.jobs import queue as jobs_module
@@ -146,7 +147,7 @@ def test_an_evaluation_is_a_job_whose_result_is_kept_with_the_run(story):
     assert story.queue.config(job) is None
     kept = read_evaluation(run)
     assert kept["by_l0"][-1]["fvu"] == pytest.approx(run.metrics["fvu"], rel=1e-4)
-    assert job.title == f"Evaluation of {run.config.model.name}, layer 1"
+    assert job.title == f"Evaluation of {run.config.model.name} on long.txt, layer 1"
     story.queue.forget(job.job_id)
 
 
@@ -154,7 +155,7 @@ def test_a_probing_is_a_job_that_says_so_and_why_it_failed(story):
     [run] = list_runs(story.folder / "runs")
     job = submit_probing(story.queue, [run])
     assert (job.command, job.arguments) == ("probe", (str(run.directory.resolve()), "--save"))
-    assert job.title == f"Probing {run.config.model.name}, layer 1"
+    assert job.title == f"Probing {run.config.model.name} on long.txt, layer 1"
     ended_job = wait_until(lambda: ended(story.queue, job))
     assert ended_job.state == "failed"  # the texts of the tiny training have no labels
     assert "no labels" in ended_job.error
@@ -281,8 +282,9 @@ def test_the_runs_of_a_training_that_ends_are_scored_but_for_those_that_are(
     scoring = wait_until(lambda: queue.jobs()[2:])[0]
     assert (scoring.command, scoring.kind, scoring.device) == ("score", "scoring", "cpu")
     assert scoring.run_ids == (first.run_id, third.run_id)
-    model = first.config.model.name
-    assert scoring.title == f"Scores of {model}, layers {first.layer}, {third.layer}"
+    name, corpus = first.config.model.name, Path(first.config.corpus.name).name
+    layers = f"layers {first.layer}, {third.layer}"
+    assert scoring.title == f"Scores of {name} on {corpus}, {layers}"
     assert wait_until(lambda: ended(queue, scoring)).state == "done"
     assert len(queue.jobs()) == 3  # and scores are not scored
 
@@ -579,7 +581,7 @@ def test_a_job_about_runs_is_titled_by_the_layers_of_each_place(open_queue, conf
         SimpleNamespace(layer=layer, site=site, config=config, directory=tmp_path)
         for layer, site in places
     ]
-    name = config.model.name
+    name = f"{config.model.name} on paragraphs.txt"
     for submit, what in [
         (submit_evaluation, "Evaluation of"),
         (submit_probing, "Probing"),
@@ -589,8 +591,14 @@ def test_a_job_about_runs_is_titled_by_the_layers_of_each_place(open_queue, conf
                              site="resid_post", directory=tmp_path)
              for name in ("b", "c", "d")]  # fmt: skip
     title = submit_evaluation(queue, [*runs[1:], other[0]]).title
-    assert title == f"Evaluation of {name}, layers 0, 3; b, layer 7"
+    assert title == f"Evaluation of {name}, layers 0, 3; b on paragraphs.txt, layer 7"
     assert submit_scores(queue, [*runs, *other]).title == "Scores of 4 models, 6 layers"
+    own = [SimpleNamespace(**{**vars(runs[1]), "config": replace(config, corpus=CorpusSpec(name))})
+           for name in ("sotu", "/data/licences.txt", "owner/texts", "b.txt")]  # fmt: skip
+    title = submit_scores(queue, own[:2]).title
+    begins = f"Scores of {config.model.name} on"
+    assert title == f"{begins} sotu, layer 3; {config.model.name} on licences.txt, layer 3"
+    assert submit_scores(queue, own).title == f"{begins} 4 corpora, 4 layers"
     assert submit_map(queue, runs[0]).title == f"Map of {name}, layer 3 mlp_out"
     job = submit_latent_comparison(queue, *runs[:2])
     assert job.title == f"Same latents in {name}, layer 3 mlp_out, and {name}, layer 3"

@@ -24,7 +24,7 @@ from pages.components.evaluate.verdict import MEDIAN_MEANS, beside, on_different
 from pages.components.run_names import short_labels
 from pages.components.text import literal
 from tests.support.app import assert_no_failure, button, metrics, newest, numbers, open_page
-from tests.support.edited_runs import edit_about
+from tests.support.edited_runs import edit_about, edited_copy
 
 
 @pytest.fixture
@@ -507,6 +507,31 @@ def rows_of(**changes):
 )
 def test_labels_name_what_differs_and_no_two_are_equal(changes, labels):
     assert list(short_labels(rows_of(**changes), {}).values()) == labels
+
+
+@pytest.mark.parametrize(
+    ("changes", "labels"),
+    [
+        ({"layer": [7, 15]}, ["layer 7"]),  # all of one model and corpus
+        ({"corpus": ["sotu", "/data/licences.txt"]}, ["layer 7 · sotu"]),
+        ({"corpus": ["sotu", "/data/licences.txt"], "layer": [7, 8]}, ["layer 7 · sotu"]),
+        ({"model": ["a/m", "b/n"]}, ["m · layer 7"]),
+        ({"atoms": [2_048, 256], "seed": [0, 1]}, ["layer 7 · 2,048 latents · seed 0"]),
+        ({"layer": [7, 8], "atoms": [2_048, 256]}, ["layer 7"]),  # the layer tells them apart
+        ({"training_id": ["m-1", "m-2"]}, ["layer 7 · 1"]),
+    ],
+)
+def test_a_label_tells_a_dictionary_from_those_that_are_not_chosen(changes, labels):
+    rows = rows_of(**changes)
+    assert list(short_labels(rows.head(1), {}, rows).values()) == labels
+
+
+def test_what_is_looked_at_is_named_by_its_corpus_where_another_is_of_its_layer(data):
+    run = newest(data, 2)
+    corpus = {**run.about["config"]["corpus"], "name": "/elsewhere/other.txt"}
+    other = edited_copy(run.directory, f"{run.run_id}-other", {"corpus": corpus})
+    app = open_page("evaluate", compare=other.name)
+    assert app.selectbox(key="evaluated_run").options == ["layer 2 · other.txt"]
 
 
 def test_an_autoencoder_is_labelled_as_such():

@@ -10,6 +10,7 @@ from itda_core.jobs.submissions import (
     submit_comparison,
     submit_evaluation,
     submit_map,
+    submit_quick_evaluation,
     submit_scores,
 )
 from itda_core.progress import Progress
@@ -17,6 +18,7 @@ from itda_core.runs.run import list_runs
 from pages.components import explorer as explorer_module
 from pages.components.text import literal
 from tests.support.app import button, newest, open_page
+from tests.support.edited_runs import edited_copy
 
 
 @pytest.fixture
@@ -145,6 +147,22 @@ def test_cards_stand_in_the_order_in_which_jobs_run(own_data, queue):
     assert [card[2:5] for card in cards] == ["C**", "Map", "A**"]
     told = [one for one in captions(app) if one.startswith("Queued")]
     assert told == ["Queued: 1 ahead.", "Queued: 2 ahead (short jobs go first)."]
+
+
+def test_a_job_about_one_dictionary_is_called_by_what_tells_that_from_others(own_data, queue):
+    run = newest(own_data, 1)
+    edited_copy(run.directory, f"{run.run_id}-other", {"seed": 5})
+    explorer_module.explorer().store.import_new(own_data / "runs")  # at once, not at the next look
+    submit_scores(queue, [run])
+    queue.enqueue("evaluate", [str(own_data / "elsewhere" / run.run_id)], "Another's evaluation")
+    app = open_page("train")
+    cards = [one.value.replace("`", "") for one in app.markdown]
+    model = run.config.model.name.rsplit("/")[-1]
+    assert f"**Scores of {model} · layer 1 · texts.jsonl · seed 0**" in cards
+    assert "**Another's evaluation**" in cards  # a run of this name, but in another folder
+    submit_quick_evaluation(queue, [run])
+    cards = [one.value.replace("`", "") for one in open_page("train").markdown]
+    assert f"**Quick evaluation of {model} · layer 1 · texts.jsonl · seed 0**" in cards
 
 
 def test_a_job_from_elsewhere_shows_its_command_and_runs_once_it_is_let_in(own_data, queue):
