@@ -74,8 +74,10 @@ def _in_pieces(text: str, result: Decomposition) -> str:
     if len(text.split()) > 1 or len(pieces) < 2:
         return ""
     read = ", ".join(shown(f"“{piece}”") for piece in pieces)
-    capital = " With a capital letter it may be one." * text.strip().islower()
-    return f" The model reads it in pieces: {read}.{capital}"
+    told = f" The model reads it in pieces: {read}."
+    if text.strip().islower():
+        told += " With a capital letter it may be one."
+    return told
 
 
 def _is_phrase(search: LatentSearch) -> bool:
