@@ -86,6 +86,7 @@ def latent(**changes):
     ("changes", "expected"),
     [
         ({}, "Strong from 40 up: 27 uses. From 52.1 up nine in ten are on 'War'; mixed below."),
+        ({"word_above": 40.0}, "Strong from 40 up: 27 uses, nine in ten of them on 'War'."),
         ({"word_above": 31.0}, "Strong from 40 up: 27 uses. From 31 up nine in ten are on 'War'."),
         ({"word_above": np.nan},
          "Strong from 40 up: 27 uses; in other prompts 93% of them are on 'War'."),

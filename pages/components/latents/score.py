@@ -84,8 +84,11 @@ def strong_in_words(latent: pd.Series) -> str:
         )
     word, from_up = word_at(latent.text, latent.start, latent.end), f"Strong from {above} up"
     if not np.isnan(latent.word_above):
+        alone = f"{latent.word_above:.3g}"
+        if alone == above:
+            return f"{from_up}: {strong}, nine in ten of them on {quoted(word)}."
         mixed = "; mixed below" if latent.word_above > latent.threshold else ""
-        alone = f"From {latent.word_above:.3g} up nine in ten are on {quoted(word)}"
+        alone = f"From {alone} up nine in ten are on {quoted(word)}"
         return f"{from_up}: {strong}. {alone}{mixed}."
     if np.isnan(latent.strong_on_word):
         return f"{from_up}: {strong}."
