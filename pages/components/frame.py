@@ -46,7 +46,10 @@ h2, h3 { font-size: 1.25rem !important; }
 }
 .st-key-sides > div > [data-testid="stHorizontalBlock"] > [data-testid="stColumn"]:last-child {
   position: sticky; top: 4rem; align-self: flex-start; max-height: calc(100vh - 5rem);
-  overflow-y: auto;
+  overflow-y: auto; padding-bottom: 1rem;  /* into which the last text's margin reaches */
+}
+@media (min-width: 901px) {  /* the terms leave room for what stands around them: one scroll bar */
+  .st-key-sides .st-key-terms { --rows-room: max(10rem, calc(100vh - 34.75rem)); }
 }
 @media (max-width: 900px) {
   .st-key-sides > div > [data-testid="stHorizontalBlock"] { flex-wrap: wrap; }

@@ -75,6 +75,25 @@ def test_the_card_of_a_row_leaves_the_head_of_its_table_and_the_wheel_free(page,
     assert problems == []
 
 
+def test_the_chart_of_a_token_and_its_caption_are_in_sight_at_the_end_of_the_page(
+    page, address, problems
+):
+    for width, height in ((1280, 800), (1440, 900)):
+        page.set_viewport_size({"width": width, "height": height})
+        page.goto(f"{address}/decompose?token=6")
+        caption = page.get_by_text("Each bar is what one more term explains")
+        caption.wait_for()
+        settled(page)
+        column = page.locator(".st-key-sides > div > div > .stColumn").last
+        hidden = column.evaluate("one => one.scrollHeight - one.clientHeight")
+        assert hidden == 0  # the table alone has a scroll bar of its own
+        page.mouse.move(width / 4, height / 2)
+        page.mouse.wheel(0, 10_000)
+        for part in (page.locator(".st-key-waterfall"), caption):
+            expect(part).to_be_in_viewport(ratio=1)
+    assert problems == []
+
+
 def test_the_controls_of_steer_are_in_sight_when_it_opens(page, address, problems):
     page.set_viewport_size({"width": 1280, "height": 800})
     page.goto(f"{address}/decompose?token=6&view=steer")

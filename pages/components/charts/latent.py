@@ -26,7 +26,7 @@ def pursuit_waterfall(terms: pd.DataFrame) -> go.Figure:
         )
     )
     figure.update_layout(
-        height=260,
+        height=210,
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
         xaxis_title="step of the pursuit",
         yaxis_title="share left",

@@ -10,7 +10,7 @@
 // data.chosen: the key of the row that is open, or ""
 // data.actions: [{name, title}]; row.pressed: the name of the one that is in force
 // row.pale: whether it stands back
-// data.height: in pixels, at most
+// data.height: in pixels, at most; a page that has less room for a table says so by --rows-room
 // Sets the triggers `opened` to {what, key}, where what is "row", or "open" or "steer" for a link
 // in it or in a card, and `acted` to {action, key}.
 export default function (component) {
@@ -18,7 +18,7 @@ export default function (component) {
   const root = parentElement.querySelector(".rows");
   root.stop?.();
   root.replaceChildren();
-  root.style.maxHeight = `${data.height}px`;
+  root.style.maxHeight = `min(${data.height}px, var(--rows-room, ${data.height}px))`;
   const go = (what, key) => setTriggerValue("opened", { what, key });
   const cards = cardShower(root, go);
   root.stop = cards.stop;
