@@ -15,32 +15,42 @@ from pages.components.text import literal, seconds_text
 from pages.components.train.moving import offer_move, show_origin
 from pages.components.upload import corpus_name
 
+_SEEN, _HEIGHT = 12, 700
+"""Dictionaries that stand below each other as they are, and the pixels that more of them have"""
+
 
 def show_dictionaries() -> None:
-    """Each folded, by model and layer."""
+    """Each folded, by model and layer. Many scroll, so that what stands below stays near."""
     runs = explorer().store.runs.table()
     if runs.empty:
         st.caption("None yet.")
-    for run in runs.itertuples():
-        with st.expander(literal(run_label(run))):
-            st.page_link(
-                "pages/latents.py", label="Browse its latents", query_params={"run": run.run_id}
+    height = _HEIGHT if len(runs) > _SEEN else "content"
+    with st.container(height=height, border=False):
+        for run in runs.itertuples():
+            _show_dictionary(run)
+
+
+def _show_dictionary(run) -> None:
+    """run: a row of the store's runs."""
+    with st.expander(literal(run_label(run))):
+        st.page_link(
+            "pages/latents.py", label="Browse its latents", query_params={"run": run.run_id}
+        )
+        st.code(run.run_id, language=None)
+        ask_for_name(run.run_id)
+        st.caption(
+            literal(
+                f"{run.atoms:,} atoms · L0 {run.l0} · {run.method} · "
+                f"{corpus_name(run.corpus)} · {_tokens_read(run)} · "
+                f"{held_out(run.directory).in_words()} · "
+                f"seed {run.seed} · {run.dtype} · "
+                f"{seconds_text(run.seconds)} of work"
             )
-            st.code(run.run_id, language=None)
-            ask_for_name(run.run_id)
-            st.caption(
-                literal(
-                    f"{run.atoms:,} atoms · L0 {run.l0} · {run.method} · "
-                    f"{corpus_name(run.corpus)} · {_tokens_read(run)} · "
-                    f"{held_out(run.directory).in_words()} · "
-                    f"seed {run.seed} · {run.dtype} · "
-                    f"{seconds_text(run.seconds)} of work"
-                )
-            )
-            show_origin(run)
-            offer_move(run)
-            if st.button("Delete …", key=f"delete_{run.run_id}"):
-                _confirm_delete(run.run_id)
+        )
+        show_origin(run)
+        offer_move(run)
+        if st.button("Delete …", key=f"delete_{run.run_id}"):
+            _confirm_delete(run.run_id)
 
 
 def _tokens_read(run) -> str:
