@@ -141,7 +141,10 @@ def _jobs(data: Path) -> Iterator[Finding]:
     mark = folder_mark(data / "jobs")
     elsewhere = sum(job.state == "queued" and job.folder != mark for job in jobs)
     if elsewhere:
-        yield Finding("jobs", f"{elsewhere:,} came with the folder, and wait to be let in on Train")
+        where = "another folder, by another person, or by an earlier version"
+        yield Finding(
+            "jobs", f"{elsewhere:,} were queued in {where}: they wait to be let in on Train"
+        )
     yield from (Finding("job", str(error), ok=False) for error in damaged)
 
 

@@ -166,7 +166,9 @@ def disk_error(error: OSError, folder: Path) -> ItdaError | None:
             f"More files are open than the system allows ({what}). What was stored before is "
             "unharmed. Close other programs, or raise the limit (ulimit -n), and try again."
         )
-    if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+    if error.errno == errno.ELOOP:
+        return ItdaError(f"The links of {folder} lead in a circle ({what}). Mend them.")
+    if error.errno == errno.ENAMETOOLONG:
         shown = str(folder) if len(str(folder)) < _LONGEST_SHOWN else f"{folder!s:.100}…"
         return ItdaError(
             f"The system can't follow a path so long ({what}): {shown}. Choose a shorter one; "

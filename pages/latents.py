@@ -17,6 +17,7 @@ from pages.components.latents.list import (
     Listing,
     ask_for_order,
     chosen_latent,
+    is_from_link,
     latents_of,
     show_list,
 )
@@ -47,6 +48,7 @@ def show() -> None:
         nothing_yet()
         return
     listen_for_keys(SEARCH_LABEL)
+    is_by_link = is_from_link()
     with st.container(key="toolbar"):
         widths = [2.6, 2.6, 1.6, 1.7, 1.3]
         where, search, ways, order, filters = st.columns(widths, vertical_alignment="bottom")
@@ -58,7 +60,7 @@ def show() -> None:
     asked, reasons = ask_for_phrase(run, asked, ordered[0])
     listing = Listing(run.run_id, asked, *ordered, reasons)
     try:
-        chosen, shown_page = chosen_latent(listing, int(run.atoms))
+        chosen, shown_page = chosen_latent(listing, int(run.atoms), is_by_link)
     except InputError as error:  # an expression that is none
         st.warning(literal(str(error)))
         st.button("Show all latents", on_click=forget_search)

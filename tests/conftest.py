@@ -1,7 +1,10 @@
 """Fixtures that the tests share: tiny models, a small corpus, and the real SmolLM2."""
 
 import os
+import tempfile
 
+# What is kept of a person outside of data folders: here, and in every process of the tests.
+os.environ["XDG_STATE_HOME"] = f"{tempfile.gettempdir()}/itda-tests-{os.getuid()}"
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is first imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 

@@ -80,6 +80,9 @@ class Job:
         lacking = {"job_id", "state", "title", "created"} - set(said)
         if unknown or lacking:
             raise InputError(f"A job has no {', '.join(sorted(unknown | lacking))}.")
+        words = [value for value in said.values() if isinstance(value, str)]
+        if not all(_is_word(word) for word in [*words, *lists["arguments"], *lists["then"]]):
+            raise InputError("A job has a word that no command line can have.")
         for name, value in said.items():
             is_kind = isinstance(value, kinds[name]) and not isinstance(value, bool)
             if not is_kind or (isinstance(value, float) and not math.isfinite(value)):
@@ -127,6 +130,11 @@ class Job:
     def keeps_checkpoints(self) -> bool:
         """Whether it goes on where it stopped; other commands begin anew."""
         return self.kind in ("training", "move")
+
+
+def _is_word(word: str) -> bool:
+    """Whether a command line can have it: no lone surrogate, and no NUL."""
+    return "\0" not in word and word.encode("utf-8", "ignore").decode() == word
 
 
 def _words(said: Any) -> list[str]:

@@ -31,7 +31,7 @@ from itda_core.files import (
 )
 from itda_core.jobs.folder_mark import folder_mark
 from itda_core.jobs.job import ANY, Job
-from itda_core.jobs.process import LIST_FILE
+from itda_core.jobs.process import LIST_FILE, PROGRESS_FILE
 from itda_core.leftovers import temporary_name
 from itda_core.progress import Progress
 
@@ -68,14 +68,37 @@ class KeptJobs:
         return listed_jobs(self.folder)[1]
 
     def is_from_elsewhere(self, job: Job) -> bool:
-        """Whether a job waits that came with the folder: of another person, disk or machine, or of
-        a version that did not write where. It starts once it is let in."""
-        return job.state == "queued" and job.folder != self._mark and not self._refusal
+        """Whether a job waits that came with the folder: of another person or machine, of a copied
+        folder, or of a version that did not write where. It starts once it is let in."""
+        return job.state == "queued" and not self._is_ours(job) and not self._refusal
 
-    def let_in(self, job_id: str) -> None:
-        """Let a job from elsewhere wait for its turn as those that were queued here."""
+    def _is_ours(self, job: Job) -> bool:
+        """Whether it was queued here, or let in: what the file of another says of processes and
+        runs is not believed."""
+        return bool(self._mark) and job.folder == self._mark
+
+    def from_elsewhere(self) -> list[Job]:
+        """The jobs that wait to be let in."""
+        return [job for job in self.jobs() if self.is_from_elsewhere(job)]
+
+    def settings(self, job: Job) -> str:
+        """What else a job is given than its command line, as its files say it: the settings of a
+        training or the list of several, and what follows; "" without."""
+        files = [self.folder / job.job_id / name for name in ("config.json", LIST_FILE)]
+        with contextlib.suppress(OSError, ValueError):
+            said = [
+                read_foreign(file).decode("utf-8", "replace") for file in files if file.exists()
+            ]
+            then = [f"followed by: {', '.join(job.then)}"] if job.then else []
+            return "\n".join([*said, *then])
+        return "(unreadable)"
+
+    def let_in(self, job: Job) -> None:
+        """Let a job from elsewhere wait for its turn as those that were queued here. Raises
+        ItdaError where it is another one by now than the one that was looked at."""
         with self._lock, self._written():
-            job = self._get(job_id)
+            if self._get(job.job_id) != job:
+                raise ItdaError(f"Job {job.job_id} has changed meanwhile. Look at it once more.")
             if self.is_from_elsewhere(job):
                 self._save(replace(job, folder=self._mark))
 
@@ -116,7 +139,7 @@ class KeptJobs:
 
     def progress(self, job: Job) -> dict[str, Any] | None:
         """The newest progress of a job, as `Progress.read_line` gives it; None before the first."""
-        path = self.folder / job.job_id / "progress.jsonl"
+        path = self.folder / job.job_id / PROGRESS_FILE
         for line in reversed(newest_lines(path)):
             if (said := Progress.read_line(line)) is not None:  # the last may be half written
                 return said
@@ -178,10 +201,18 @@ class KeptJobs:
         about = {"command": command, "arguments": tuple(arguments), **where}
         return self._enqueue(Job("", "queued", title, time.time(), **about), config)
 
-    def _enqueue(self, job: Job, config: TrainConfig | None, listed: str | None = None) -> Job:
-        """listed: the list of trainings of a job that has one."""
+    def _enqueue(
+        self,
+        job: Job,
+        config: TrainConfig | None,
+        listed: str | None = None,
+        folder: str | None = None,
+    ) -> Job:
+        """listed: the list of trainings of a job that has one; folder: where it counts as queued,
+        None for here."""
         with self._lock, self._written():
-            job = replace(job, job_id=self._new_id(), folder=self._mark)
+            folder = self._mark if folder is None else folder
+            job = replace(job, job_id=self._new_id(), folder=folder)
             directory = self.folder / job.job_id
             temporary = self.folder / temporary_name(job.job_id)
             temporary.mkdir()

@@ -11,6 +11,7 @@ from statistics import median
 
 from itda_core.files import newest_lines
 from itda_core.jobs.job import Job
+from itda_core.jobs.process import PROGRESS_FILE
 from itda_core.progress import PREPARING, Progress
 
 NEWEST = 5
@@ -44,10 +45,10 @@ def measured(job: Job, folder: Path) -> Measured | None:
     if job.state != "done" or job.started is None:
         return None
     try:
-        with (folder / "progress.jsonl").open("rb") as file:
+        with (folder / PROGRESS_FILE).open("rb") as file:
             lines = filter(None, map(Progress.read_line, islice(file, _FIRST_LINES)))
             first = next((line for line in lines if line["stage"] not in PREPARING), None)
-        last = Progress.read_line(newest_lines(folder / "progress.jsonl")[-1])
+        last = Progress.read_line(newest_lines(folder / PROGRESS_FILE)[-1])
         if first is None or last is None:
             return None
         began, ended = (datetime.fromisoformat(line["time"]).timestamp() for line in (first, last))

@@ -16,6 +16,7 @@ from itda_core.jobs.job import Job
 PATIENCE_SECONDS = 30.0
 """A process that is told to stop has this long to write its checkpoint."""
 
+PROGRESS_FILE = "progress.jsonl"
 LIST_FILE = "list.toml"
 """Of a job that trains a list; JSON too, since its reader looks at the content"""
 _WITH_A_MODEL = ("train", "move", "evaluate", "probe", "score", "measure", "compare-latents")
@@ -27,7 +28,7 @@ _SCORED_BY_THE_QUEUE = ("train", "move")
 def command_of(job: Job, directory: Path, runs: Path) -> list[str]:
     """What a job runs. directory: the job's own; runs: the folder of runs."""
     command = [sys.executable, "-P", "-m", "itda_core", job.command, *job.arguments]
-    command += ["--runs", str(runs), "--progress", str(directory / "progress.jsonl")]
+    command += ["--runs", str(runs), "--progress", str(directory / PROGRESS_FILE)]
     if (directory / "config.json").exists():
         command += ["--config", str(directory / "config.json")]
     if (directory / LIST_FILE).exists():
@@ -65,12 +66,17 @@ def _environment() -> dict[str, str]:
     return found
 
 
-def is_of_job(pid: int | None, job_id: str) -> bool:
-    """Whether a process lives and is a job's; one that has ended and waits to be asked for its
-    exit code has no command line any more."""
+def is_of_job(pid: int | None, directory: Path) -> bool:
+    """Whether a process lives and does the job of a directory, by where it writes its progress; one
+    that has ended and waits to be asked for its exit code has no command line any more."""
+    if pid is None:
+        return False
+    wanted = (directory / PROGRESS_FILE).resolve()
     try:
-        return pid is not None and any(job_id in part for part in psutil.Process(pid).cmdline())
-    except psutil.Error:
+        process = psutil.Process(pid)
+        said = [part for part in process.cmdline() if part.endswith(PROGRESS_FILE)]
+        return any((Path(process.cwd()) / part).resolve() == wanted for part in said)
+    except (psutil.Error, OSError, ValueError):
         return False
 
 

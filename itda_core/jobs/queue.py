@@ -92,12 +92,11 @@ class JobQueue(KeptJobs):
         return shlex.join(["python", *command[1:]])
 
     def active(self) -> list[Job]:
-        """The jobs that run, those that wait, in the order in which they start, and last those from
+        """The jobs that run, then those that wait, in the order in which they start; not those from
         elsewhere, which wait to be let in."""
         jobs = self.jobs()
         running = [job for job in jobs if job.state == "running"]
-        elsewhere = [job for job in jobs if self.is_from_elsewhere(job)]
-        return [*running, *self._waiting(jobs), *elsewhere]
+        return [*running, *self._waiting(jobs)]
 
     def ahead(self, job: Job) -> int:
         """How many jobs a queued one comes after: those that run and those that wait before it, as
@@ -132,17 +131,19 @@ class JobQueue(KeptJobs):
                 self._save(replace(job, state="cancelled", ended=time.time()))
             elif job.state == "running" and job.pid:
                 self._save(replace(job, state="cancelled"))
-                terminate(job.pid)
+                if self._is_ours(job):
+                    terminate(job.pid)
 
     def resume(self, job_id: str) -> Job:
         """Queue a job's command again, on the same device if that is free, else on one of its
-        kind; a training goes on from its checkpoint. Raises InputError where its settings can't be
-        used."""
+        kind; a training goes on from its checkpoint. One from elsewhere waits to be let in. Raises
+        InputError where its settings can't be used."""
         job = again(self._get(job_id))
         names = ("command", "arguments", "device", "place", "memory", "ray", "then")
         kept = {name: getattr(job, name) for name in names}
         anew = Job("", "queued", job.title, time.time(), **kept)
-        return self._enqueue(anew, self._read_config(job), self._list(job))
+        folder = None if self._is_ours(job) else job.folder
+        return self._enqueue(anew, self._read_config(job), self._list(job), folder)
 
     def close(self) -> None:
         """Stop watching and stop the running processes; the next queue goes on with them."""
@@ -185,7 +186,8 @@ class JobQueue(KeptJobs):
         places = self._known_places(is_asked=bool(queued))
         memory = self._free_memory(queued, places)
         with self._lock:
-            running = [job for job in self.jobs() if job.pid and job.ended is None]
+            begun = [job for job in self.jobs() if job.pid and job.ended is None]
+            running = [job for job in begun if self._is_ours(job)]
             for job in running:
                 code = self._exit_code(job)
                 if code is not None:
@@ -251,7 +253,7 @@ class JobQueue(KeptJobs):
         """Start a job; one that can't be fails with the reason and keeps no other waiting."""
         try:
             self._start(job)
-        except (OSError, ItdaError) as error:
+        except (OSError, ValueError, ItdaError) as error:
             told = f"It could not be started: {error}. Mend that, and try again."
             self._save(replace(job, state="failed", error=told, ended=time.time()))
             return False
@@ -305,6 +307,8 @@ class JobQueue(KeptJobs):
             return
         runs = []
         for name in (self.progress(job) or {}).get("finished", []):
+            if Path(name).name != name:  # of another folder
+                continue
             with contextlib.suppress(RunError):  # deleted meanwhile
                 runs.append(read_run(self.runs / name))
         unscored = [run for run in runs if not (run.directory / SCORES_FILE).exists()]
@@ -322,15 +326,20 @@ class JobQueue(KeptJobs):
             code = self._processes[job.job_id].poll()
             # One that found the job under way has ended at once: the other one is watched on.
             return None if code and self._is_taken_up(job) else code
-        if is_of_job(job.pid, job.job_id):
+        if is_of_job(job.pid, self.folder / job.job_id):
             return None
         finished = self.progress(job) or {}
         return 0 if finished.get("stage") == "done" else 1
 
     def _take_over(self) -> None:
-        """What an earlier app left: living processes are watched on, dead ones were interrupted."""
+        """What an earlier app left: living processes are watched on, dead ones were interrupted.
+        Of a job from elsewhere nothing runs here, whatever its file says."""
         for job in self.jobs():
-            if job.ended or is_of_job(job.pid, job.job_id) or self._is_taken_up(job):
+            if not self._is_ours(job):
+                self._stop_from_elsewhere(job)
+                continue
+            directory = self.folder / job.job_id
+            if job.ended or is_of_job(job.pid, directory) or self._is_taken_up(job):
                 continue
             done = (self.progress(job) or {}).get("stage") == "done"
             if job.state == "queued" and not (done and was_claimed(self.folder / job.job_id)):
@@ -338,6 +347,13 @@ class JobQueue(KeptJobs):
             state = "done" if done else "interrupted" if job.state == "running" else job.state
             self._save(replace(job, state=state, ended=time.time(), pid=None))
             self._go_on_with_what_came(job, state)
+
+    def _stop_from_elsewhere(self, job: Job) -> None:
+        if job.state == "queued" and (job.pid or job.ended):
+            self._save(replace(job, pid=None, started=None, ended=None))
+        elif job.state != "queued" and (job.pid or not job.ended):
+            state = "interrupted" if job.state == "running" else job.state
+            self._save(replace(job, state=state, pid=None, ended=job.ended or time.time()))
 
 
 def in_turn(waiting: Sequence[Job]) -> list[Job]:

@@ -251,8 +251,8 @@ def _check(about: Any, metrics: Any) -> None:
             raise ValueError(f"{name} is no whole number")
     for name in _HELD_OUT_COUNTS:
         value = metrics.get(name, 0)
-        if isinstance(value, bool) or not isinstance(value, int | None):
-            raise ValueError(f"{name} is no whole number")
+        if isinstance(value, bool) or not isinstance(value, int | None) or (value or 0) < 0:
+            raise ValueError(f"{name} is no whole number from 0 on")
     for name in ("fvu", "explored_fvu", "seconds", "fvu_without_massive"):
         value = metrics.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float | None):

@@ -40,7 +40,8 @@ _TOTALS = """SELECT u.latent, sum(u.coefficient::DOUBLE ** 2) AS total FROM ({})
     GROUP BY u.latent ORDER BY u.latent"""
 _TOUCHED = """SELECT u.latent,
         coalesce(sum(u.coefficient::DOUBLE ** 2) FILTER (g.is_on), 0) AS "on",
-        coalesce(sum(u.coefficient::DOUBLE ** 2) FILTER (NOT g.is_on), 0) AS near, count(*) AS uses
+        coalesce(sum(u.coefficient::DOUBLE ** 2) FILTER (NOT g.is_on), 0) AS near, count(*) AS uses,
+        count(*) FILTER (g.is_on) AS uses_on
     FROM ({}) u JOIN given g USING (prompt, position) GROUP BY u.latent"""
 
 
@@ -63,7 +64,8 @@ def find_latents(database: Database, run_id: str, sought: Sought) -> pd.DataFram
 
     latent; by, one of LABEL, USES_ON, SOURCE, USES_NEAR and CONTEXT; on, near: share of its squared
     coefficients on tokens that share a character with what was searched for, and on those at most
-    NEAR characters from it; uses: how many these are. Raises InputError for an expression that is
+    NEAR characters from it; uses: how many these are, and uses_on
+    those on it. Raises InputError for an expression that is
     none.
     """
     read, occurrences = _occurrences(database, run_id, sought)
@@ -124,8 +126,8 @@ def _found(
     shares = touching.merge(totals, on="latent")
     shares = shares.assign(**{name: shares[name] / shares["total"] for name in ("on", "near")})
     sources = _sources(database, run_id, read, occurrences)
-    table = sources.merge(shares, on="latent", how="left").fillna({"on": 0, "near": 0, "uses": 0})
-    table["uses"] = table["uses"].astype(int)
+    table = sources.merge(shares, on="latent", how="left").fillna(0)
+    table = table.astype({"uses": int, "uses_on": int})
     table["is_labelled"] = table["latent"].isin(_labelled(database, run_id, sought))
     return _ranked(table, _by_chance(database, run_id, read, distances))
 
@@ -193,5 +195,5 @@ def _ranked(table: pd.DataFrame, chance: Chance) -> pd.DataFrame:
     order = np.lexsort([table["latent"], -strength, is_function, tier])
     by = np.array([LABEL, USES_ON, SOURCE, USES_NEAR, CONTEXT, ""], object)
     table = table.assign(by=by[kind])
-    columns = ["latent", "by", "on", "near", "uses"]
+    columns = ["latent", "by", "on", "near", "uses", "uses_on"]
     return table.iloc[order[: int((tier < 4).sum())]][columns]

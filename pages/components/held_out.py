@@ -38,6 +38,8 @@ class HeldOut:
     def in_words(self) -> str:
         """ "held-out FVU 0.373 (with 6 massive activations 0.006)"."""
         told = f"held-out FVU {fvu_text(self.fvu)}"
+        if self.massive is None and self.tokens:
+            return f"{told} (massive activations count, if there are any)"
         return f"{told} ({self.with_them})" if self.is_without else told
 
 
@@ -54,7 +56,8 @@ def held_out_in(metrics: dict[str, Any]) -> HeldOut:
     massive = metrics.get("massive_held_out_tokens")
     if massive is None or "fvu_without_massive" not in metrics:
         return HeldOut(of_all, tokens, None, of_all)
-    return HeldOut(_number(metrics["fvu_without_massive"]), tokens - massive, massive, of_all)
+    left = max(0, tokens - massive)
+    return HeldOut(_number(metrics["fvu_without_massive"]), left, massive, of_all)
 
 
 def fvu_text(fvu: float) -> str:

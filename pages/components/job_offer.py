@@ -27,8 +27,9 @@ class JobOffer:
         return [job for job in jobs if not self.run_id or self.run_id in job.run_ids]
 
     def active(self) -> list[Job]:
-        """Those that run or wait."""
-        return [job for job in self.jobs() if job.is_active]
+        """Those that run or wait, but for those that wait to be let in."""
+        queue = explorer().queue
+        return [job for job in self.jobs() if job.is_active and not queue.is_from_elsewhere(job)]
 
     def show_last_failure(self) -> None:
         """Why the newest came to nothing, until it is forgotten or another one starts."""
@@ -65,7 +66,9 @@ def answer(job: Job | None) -> None:
 def say_what_was_queued() -> None:
     """The toast, once: by the frame of every page."""
     job = _job(st.session_state.pop("_answered", None))
-    if job is not None:
+    if job is not None and explorer().queue.is_from_elsewhere(job):
+        st.toast(f"**{literal(job_title(job))}** was queued elsewhere: let it run on Train.")
+    elif job is not None:
         ahead = explorer().queue.ahead(job) if job.state == "queued" else 0
         how = f"is queued: {ahead:,} ahead" if ahead else "starts now"
         st.toast(f"**{literal(job_title(job))}** {how}.", duration="long")

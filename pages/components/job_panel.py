@@ -48,6 +48,8 @@ _TOLD_AT_ONCE = 8
 """Trainings of a list that are named while they run"""
 _LET_IN = 5
 """Jobs from elsewhere that are shown at once, each with its command"""
+_SHOWN = 100_000
+"""Characters of a job's settings"""
 _SIGNS = {"done": "✓", "failed": "✗", "cancelled": "–", "interrupted": "–"}
 
 
@@ -57,24 +59,27 @@ def watch_active_jobs(run_id: str = "") -> bool:
 
     When a run or a result is there the whole page is drawn again, so that it is on it.
     """
-    active = _active(run_id)
+    queue = explorer().queue
+    active, elsewhere = queue.active(), _to_let_in(run_id)
     is_about = any(not run_id or run_id in job.run_ids for job in active)
     # The place is there in any case. Else what stands below moves on by one where jobs appear, and
     # the browser, which builds it anew then, can't keep in place what one looks at.
     with st.container(key="jobs"):
-        if not is_about:
+        if not is_about and not elsewhere:
             return False
-        st.session_state["_active_seen"] = sorted(job.job_id for job in active)
+        st.session_state["_active_seen"] = _ids(active, elsewhere)
         st.session_state["_stored_seen"] = explorer().store.runs.state()
         _panel(run_id)
-    return True
+    return is_about
 
 
-def _active(run_id: str) -> list[Job]:
-    """Those that run or wait; of a page about one run without those from elsewhere, which nobody
-    has looked at yet."""
-    queue = explorer().queue
-    return [job for job in queue.active() if not (run_id and queue.is_from_elsewhere(job))]
+def _to_let_in(run_id: str) -> list[Job]:
+    """Those from elsewhere; none on a page about one run, since nobody has looked at them yet."""
+    return [] if run_id else explorer().queue.from_elsewhere()
+
+
+def _ids(active: list[Job], elsewhere: list[Job]) -> list[list[str]]:
+    return [sorted(job.job_id for job in jobs) for jobs in (active, elsewhere)]
 
 
 @st.fragment(run_every=2.0)
@@ -84,14 +89,12 @@ def _panel(run_id: str) -> None:
 
 
 def _show_panel(run_id: str) -> None:
-    active = _active(run_id)
+    active, elsewhere = explorer().queue.active(), _to_let_in(run_id)
     is_new = explorer().store.runs.state() != st.session_state["_stored_seen"]
     # A probing or a map leaves nothing in the database: only its end says that something is new.
-    if is_new or sorted(job.job_id for job in active) != st.session_state["_active_seen"]:
+    if is_new or _ids(active, elsewhere) != st.session_state["_active_seen"]:
         st.rerun()
-    queue = explorer().queue
-    elsewhere = [job for job in active if queue.is_from_elsewhere(job)]
-    waiting = [job for job in active if job.state == "queued" and job not in elsewhere]
+    waiting = [job for job in active if job.state == "queued"]
     for job in active:
         if job.state != "queued":
             with st.container(border=True):
@@ -115,6 +118,9 @@ def _show_elsewhere(jobs: list[Job]) -> None:
     for job in jobs[:_LET_IN]:
         _show_title(job, is_let_in=False)
         st.code(explorer().queue.command_line(job), language=None, wrap_lines=True)
+        if settings := explorer().queue.settings(job):
+            with st.expander("Its settings"):
+                st.code(settings[:_SHOWN], language=None, wrap_lines=True, height=300)
     if len(jobs) > _LET_IN:
         st.caption(f"And {len(jobs) - _LET_IN:,} more, shown when these are decided.")
 
@@ -130,7 +136,7 @@ def _show_title(job: Job, told: str = "", is_over: bool = False, is_let_in: bool
                 st.caption(told, width="content")
         with st.container(horizontal=True, width="content"):
             if not is_let_in and st.button("Let it run", key=f"let_in_{job.job_id}"):
-                explorer().queue.let_in(job.job_id)
+                explorer().queue.let_in(job)
                 st.rerun()
             if not is_over and st.button("Cancel", key=f"cancel_{job.job_id}"):
                 explorer().queue.cancel(job.job_id)

@@ -101,7 +101,8 @@ def end_what_follows(page: Page) -> None:
     """Scores and maps follow the trainings, then evaluations, which take minutes: these are
     cancelled, since the road makes one itself, and maps, where no picture of one is wanted."""
     followers = "^(Scores|Map) of" if PICTURES else "^Scores of"
-    for others in ("on sotu, layer", followers):  # what follows comes as a training ends
+    # What follows comes as a training ends, whose own title begins with the model.
+    for others in ("^smollm2-135m on sotu, layer", followers):
         jobs = page.get_by_text(re.compile(others))
         expect(jobs).to_have_count(0, timeout=PATIENCE)
     cancel = page.get_by_role("button", name="Cancel")

@@ -139,7 +139,10 @@ def test_jobs_that_came_with_the_folder_are_counted_and_nothing_to_mend(cli, dat
     queue._save(replace(job, folder="0123456789abcdef"))
     _, out, _ = cli("doctor", "--json")
     said = [one["found"] for one in strict_json(out)["checks"] if one["check"] == "jobs"]
-    assert said[1:] == ["1 came with the folder, and wait to be let in on Train"]
+    assert said[1:] == [
+        "1 were queued in another folder, by another person, or by an earlier version: they wait "
+        "to be let in on Train"
+    ]
     assert told(cli) == (0, [])
 
 

@@ -479,6 +479,14 @@ def test_a_full_disk(fails, cli, tmp_path, monkeypatch, tiny_model_folder, tiny_
     assert len(one_json(cli("train", "--resume", at, "--runs", tmp_path, "--json"))["runs"]) == 3
 
 
+def test_a_data_folder_whose_link_leads_to_itself(fails, monkeypatch, tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    monkeypatch.setenv("ITDA_DATA", str(tmp_path / "loop"))
+    assert "is not a folder" in fails(1, "rebuild")
+    monkeypatch.setenv("ITDA_DATA", str(tmp_path / "loop" / "inside"))
+    assert "lead in a circle (Too many levels of symbolic links)" in fails(1, "rebuild")
+
+
 @pytest.mark.parametrize("command", ["doctor", "rebuild"])
 def test_a_data_folder_of_a_path_too_long(fails, monkeypatch, tmp_path, command):
     monkeypatch.setenv("ITDA_DATA", str(tmp_path / ("a" * 5_000)))

@@ -20,6 +20,7 @@ from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.errors import InputError, ItdaError
 from itda_core.jobs import kept
 from itda_core.jobs import queue as jobs_module
+from itda_core.jobs.folder_mark import folder_mark
 from itda_core.jobs.queue import JobQueue
 from itda_core.jobs.submissions import (
     submit_evaluation,
@@ -334,7 +335,7 @@ def left_behind(tmp_path, config, **fields):
     directory.mkdir(parents=True)
     (directory / "config.json").write_text(json.dumps(config.to_dict()))
     job = jobs_module.Job("00001", "running", "a title", 1.0, started=2.0, pid=2**22 + 1)
-    job = replace(job, **fields)
+    job = replace(job, folder=folder_mark(tmp_path / "jobs"), **fields)
     (directory / "job.json").write_text(json.dumps(job.__dict__))
     return job
 
@@ -374,7 +375,7 @@ def test_a_process_number_that_now_belongs_to_another_does_not_block_the_queue(
 
 def test_a_process_that_lives_on_is_watched_by_the_next_app(open_queue, config, tmp_path):
     command = [sys.executable, "-c", "print(flush=True); import time; time.sleep(60)"]
-    command += [str(tmp_path / "jobs" / "00001")]
+    command += [str(tmp_path / "jobs" / "00001" / "progress.jsonl")]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as living:
         living.stdout.readline()  # Popen returns before the process shows its own command line
         job = left_behind(tmp_path, config, pid=living.pid)

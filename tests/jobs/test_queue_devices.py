@@ -236,7 +236,7 @@ def test_a_job_of_a_version_before_devices_may_run_on_any(open_queue, gpus, tmp_
     fields = {name: value for name, value in old.items() if name not in ("device", "place")}
     (directory / "job.json").write_text(json.dumps(fields))
     queue = open_queue()
-    queue.let_in("00001")  # it does not say in which folder it was queued
+    queue.let_in(queue.jobs()[0])  # it does not say in which folder it was queued
     wait_for(queue, {"a": "cuda:1"})
 
 

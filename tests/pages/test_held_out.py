@@ -47,7 +47,11 @@ def test_massive_activations_are_left_out_and_counted():
              "massive_held_out_tokens": 2},
             "held-out FVU – (with 2 massive activations 0.500)", 0,
         ),
-        ({"fvu": 0.136, "held_out_tokens": 400}, "held-out FVU 0.136", 400),  # of early versions
+        (  # of early versions
+            {"fvu": 0.136, "held_out_tokens": 400},
+            "held-out FVU 0.136 (massive activations count, if there are any)",
+            400,
+        ),
         ({"fvu": None, "held_out_tokens": 0}, "held-out FVU –", 0),
         ({"fvu": None}, "held-out FVU –", 0),
     ],

@@ -179,6 +179,15 @@ def test_a_job_from_elsewhere_shows_its_command_and_runs_once_it_is_let_in(own_d
     assert not queue.is_from_elsewhere(queue.jobs()[0])
 
 
+def test_a_job_from_elsewhere_is_nothing_that_is_under_way(own_data, queue):
+    first = newest(own_data, 1)
+    for job in (submit_map(queue, first), submit_scores(queue, [first])):
+        queue._save(replace(job, folder=""))
+    assert labels(open_page("latents", run=first.run_id, view="map"), "Make the map")
+    assert not labels(open_page("latents", run=first.run_id), "Let it run")
+    assert labels(open_page("train"), "Let it run") == ["Let it run"] * 2
+
+
 def test_of_a_job_that_has_come_to_its_end_nothing_can_be_cancelled(own_data, queue):
     job = queue.enqueue("evaluate", ["a"], "A")
     queue._save(replace(job, state="running", started=1.0))

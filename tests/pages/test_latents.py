@@ -305,7 +305,8 @@ def test_a_search_says_of_each_latent_why_it_is_there(data):
     shown = table_with(app, "percent")
     assert shown["latent"].tolist() == found["latent"].tolist()[:15]
     for row, said in zip(found.itertuples(), shown["found"], strict=False):
-        uses = f"{row.uses} uses" if row.uses != 1 else "1 use"
+        count = row.uses_on if row.by == "uses on" else row.uses
+        uses = f"{count} uses" if count != 1 else "1 use"
         by_uses = {"uses on": f"{row.on:.0%}, {uses}",
                    "uses near": f"{row.on + row.near:.0%} near, {uses}"}  # fmt: skip
         assert said == ({"source": "source", "context": "around"} | by_uses)[row.by]
@@ -598,6 +599,32 @@ def test_another_search_or_order_begins_at_the_top_and_without_one_the_latent_ke
     opened = app.session_state["latent"]
     assert opened in table_with(app, "percent")["latent"].tolist()
     assert "by number" in told(app)
+
+
+def test_a_step_back_opens_the_latent_that_was_open_then(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, order="density", kind="all")
+    sixth = int(table_with(app, "percent")["latent"].iloc[5])
+    app.session_state["latent"] = sixth
+    app.run()
+    assert app.session_state["latent"] == sixth
+    app.selectbox(key="order").set_value("number").run()
+    assert app.session_state["latent"] == sixth, "in the list by number it stands where it stands"
+    app.query_params["order"] = "density"
+    app.query_params["latent"] = str(sixth)
+    app.run()
+    assert app.selectbox(key="order").value == "density"
+    assert app.session_state["latent"] == sixth
+
+
+def test_all_uses_keep_the_latent_of_a_phrase(data):
+    run = newest(data, 2)
+    app = open_page("latents", run=run.run_id, search="the people of war", kind="all")
+    fifth = int(table_with(app, "percent")["latent"].iloc[4])
+    app.session_state["latent"] = fifth
+    app.run()
+    app.toggle(key="all_uses").set_value(True).run()
+    assert app.session_state["latent"] == fifth
 
 
 def test_where_nothing_is_found_there_is_nothing_to_export(data):

@@ -130,7 +130,19 @@ def test_how_well_a_source_tells_its_uses_is_said_with_the_interval():
     sure = latent(same_auroc=0.7, same_low=0.51, same_high=0.8, same_drawn=75)
     assert how_well_told(sure) == (
         "Its source tells its strong uses from other tokens, also from the same token elsewhere: "
-        "AUROC 0.93 (0.81–0.98), and there AUROC 0.70 (0.51–0.80), by 20 uses; 0.5 is chance."
+        "AUROC 0.93 (0.81–0.98) by 20 uses, and there AUROC 0.70 (0.51–0.80) by 75 uses; 0.5 is "
+        "chance."
+    )
+    turned = latent(same_auroc=0.17, same_low=0.08, same_high=0.35, same_drawn=3)
+    assert how_well_told(turned) == (
+        "Its source tells its strong uses from other tokens, but they are less like it than the "
+        "same token elsewhere is: AUROC 0.93 (0.81–0.98) by 20 uses, and there AUROC 0.17 "
+        "(0.08–0.35) by 3 uses; 0.5 is chance."
+    )
+    against = latent(auroc=0.2, auroc_low=0.1, auroc_high=0.4, threshold=np.nan)
+    assert how_well_told(against) == (
+        "Its uses are less like its source than other tokens are: AUROC 0.20 (0.10–0.40) by 20 "
+        "uses; 0.5 is chance."
     )
     assert told_in_detail(sure) == ""
     both = latent(same_auroc=0.6, same_low=0.4, same_high=0.8, same_drawn=75)
@@ -139,7 +151,7 @@ def test_how_well_a_source_tells_its_uses_is_said_with_the_interval():
         "elsewhere: AUROC 0.93 (0.81–0.98) by 20 uses; 0.5 is chance."
     )
     assert told_in_detail(both).startswith(
-        "From the same token elsewhere 0.60 (0.40–0.80) by 75 uses, which may be chance"
+        "From the same token elsewhere AUROC 0.60 (0.40–0.80) by 75 uses, which may be chance"
     )
     neither = latent(auroc=0.5, auroc_low=0.3, auroc_high=0.7)
     assert how_well_told(neither) == (
@@ -148,8 +160,8 @@ def test_how_well_a_source_tells_its_uses_is_said_with_the_interval():
     )
     either = latent(**{**neither, **both.filter(like="same_")})
     assert told_in_detail(either) == (
-        "From the same token elsewhere 0.60 (0.40–0.80) by 75 uses, which may be chance: the "
-        "interval holds 0.5."
+        "From the same token elsewhere AUROC 0.60 (0.40–0.80) by 75 uses, which may be chance: "
+        "the interval holds 0.5."
     ), "nothing says that its source tells the token"
     assert told_in_detail(both).endswith(" its source says which token they are on, and no more.")
     assert told_in_detail(latent()) == ""

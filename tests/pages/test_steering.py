@@ -127,7 +127,7 @@ def test_a_text_that_loops_is_said_to_loop_though_its_perplexity_is_low(data):
     for tokens in written.values():
         grams = ["-".join(str(one.token_id) for one in tokens[n : n + 4]) for n in range(22)]
         share = 1 - len(dict.fromkeys(grams)) / 22
-        says = ": it loops" if loops([one.token_id for one in tokens]) else ""
+        says = "; it loops" if loops([one.token_id for one in tokens]) else ""
         assert f"{share:.0%} of the 4-token sequences repeated{says}" in told(app)
     assert "Where it loops, the perplexity may be low" in told(app)
 
@@ -150,7 +150,7 @@ def test_a_short_text_that_loops_is_marked_and_another_is_not():
     app = AppTest.from_function(_two_texts_of_twenty_tokens).run()
     assert_no_failure(app)
     marked, plain = (one.value for one in app.caption)
-    assert marked.endswith("40% of the 4-token sequences repeated: it loops")
+    assert marked.endswith("40% of the 4-token sequences repeated; it loops")
     assert plain.endswith("0% of the 4-token sequences repeated")
 
 

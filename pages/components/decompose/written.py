@@ -95,7 +95,7 @@ def _repeated(tokens: list[WrittenToken]) -> str:
     share = repetition(ids)
     if np.isnan(share):
         return ""
-    told = ": it loops" if loops(ids) else ""
+    told = "; it loops" if loops(ids) else ""
     return f" · {share:.0%} of the {NGRAM}-token sequences repeated{told}"
 
 

@@ -68,12 +68,15 @@ def in_short(run_id: str, search: LatentSearch) -> dict[int, str]:
 
 def match_of(row) -> str:
     """row: of `LatentQueries.found`."""
-    uses = "1 use" if row.uses == 1 else f"{row.uses:,} uses"
     if row.by == USES_ON:
-        return f"{row.on:.0%}, {uses}"
+        return f"{row.on:.0%}, {_counted(row.uses_on)}"
     if row.by == USES_NEAR:
-        return f"{row.on + row.near:.0%} near, {uses}"
+        return f"{row.on + row.near:.0%} near, {_counted(row.uses)}"
     return {LABEL: "label", SOURCE: "source", CONTEXT: "around"}[row.by]
+
+
+def _counted(uses: int) -> str:
+    return "1 use" if uses == 1 else f"{uses:,} uses"
 
 
 def says_that_all_count(run, search: LatentSearch) -> str:

@@ -18,6 +18,7 @@ from pages.components.latents.elsewhere import origins
 from pages.components.latents.found import MATCH, in_short, says_that_all_count, why_found
 from pages.components.latents.search import (
     OF_ALL,
+    SEARCH_KEYS,
     USED_ON,
     forget_selection,
     show_everything,
@@ -151,19 +152,33 @@ def _similarities(directory: str, latent: int) -> tuple[float, ...]:
     return tuple(cosines_to(loaded_dictionary(directory), latent).tolist())
 
 
-def chosen_latent(listing: Listing, n_latents: int) -> tuple[int | None, LatentPage]:
+def is_from_link() -> bool:
+    """Whether the address is not of our own writing, before the fields follow it: a link, or a step
+    back or forth."""
+    return any(
+        st.query_params.get(name) != st.session_state.get(f"_written_{name}")
+        for name in (*SEARCH_KEYS, "order", "like", "latent")
+    )
+
+
+def chosen_latent(
+    listing: Listing, n_latents: int, is_from_link: bool = False
+) -> tuple[int | None, LatentPage]:
     """The latent to show: the one in the URL or opened last, which need not be in the list; after
     another search or order the list's first, but for the list by number, in which it stands where
-    it stands. None where there is neither. With the page that holds it."""
+    it stands. None where there is neither. With the page that holds it. is_from_link: of the
+    function of that name."""
     is_other_run = st.session_state.get("_latent_run") != listing.run_id
-    # Another count is no other search, and what is alike follows the latent.
-    asked = dataclasses.replace(listing.asked, of_strong=False), listing.order
-    is_other_search = st.session_state.get("_asked", asked) != asked
+    # Another count is no other search, what is alike follows the latent, and a link, or a step
+    # back, says itself which latent it is about.
+    asked = dataclasses.replace(listing.asked, of_strong=False, ranked=None), listing.order
+    is_other_search = st.session_state.get("_asked", asked) != asked and not is_from_link
     st.session_state["_latent_run"], st.session_state["_asked"] = listing.run_id, asked
     if is_other_run:
         st.session_state.pop("latent", None)
     wanted = st.query_params.get("latent", "")
-    is_ours = wanted == st.session_state.get("_written_latent") and not is_other_run
+    is_ours = wanted == st.session_state.get("_written_latent")
+    is_ours = is_ours and not is_other_run and not is_from_link
     if wanted and not is_ours:
         number = number_below(wanted, n_latents)
         if number is not None:

@@ -15,6 +15,7 @@ from pages.components.text import literal, quoted
 
 SURE = 0.2
 """Largest share of the strong uses that may be filler where the threshold is relied on"""
+_CHANCE = f"{CHANCE:g} is chance"
 HARDLY = 0.1
 """Share of the strong uses on its token or word below which its title says little of them"""
 
@@ -105,20 +106,25 @@ def strong_in_words(latent: pd.Series) -> str:
 
 def how_well_told(latent: pd.Series) -> str:
     """How well its source tells its uses from other tokens, and from the same token elsewhere; and
-    where either may be chance. "" where it was not judged."""
+    where either may be chance, or is the other way round. "" where it was not judged."""
     if np.isnan(latent.auroc):
         return ""
-    told = f"AUROC {_told(latent.auroc, latent.auroc_low, latent.auroc_high)}"
-    by = f"by {int(latent.drawn):,} uses; 0.5 is chance"
-    if _may_be_chance(latent.auroc_low, latent.auroc_high):
-        return f"Its source may not tell its strong uses from any other token: {told} {by}."
-    text = "Its source tells its strong uses from other tokens"
+    uses = "uses" if threshold_of(latent) is None else "strong uses"
+    told = _told(latent.auroc, latent.auroc_low, latent.auroc_high, latent.drawn)
+    if latent.auroc_high < CHANCE:
+        return f"Its {uses} are less like its source than other tokens are: {told}; {_CHANCE}."
+    if latent.auroc_low <= CHANCE:
+        return f"Its source may not tell its {uses} from any other token: {told}; {_CHANCE}."
+    text = f"Its source tells its {uses} from other tokens"
     if np.isnan(latent.same_auroc):
-        return f"{text}: {told} {by}."
+        return f"{text}: {told}; {_CHANCE}."
     if _may_be_chance(latent.same_low, latent.same_high):
-        return f"{text}, but perhaps not from the same token elsewhere: {told} {by}."
-    same = f"AUROC {_told(latent.same_auroc, latent.same_low, latent.same_high)}"
-    return f"{text}, also from the same token elsewhere: {told}, and there {same}, {by}."
+        return f"{text}, but perhaps not from the same token elsewhere: {told}; {_CHANCE}."
+    same = _told(latent.same_auroc, latent.same_low, latent.same_high, latent.same_drawn)
+    if latent.same_high < CHANCE:
+        less = "they are less like it than the same token elsewhere is"
+        return f"{text}, but {less}: {told}, and there {same}; {_CHANCE}."
+    return f"{text}, also from the same token elsewhere: {told}, and there {same}; {_CHANCE}."
 
 
 def told_in_detail(latent: pd.Series) -> str:
@@ -126,10 +132,9 @@ def told_in_detail(latent: pd.Series) -> str:
     is nothing to add."""
     if np.isnan(latent.same_auroc) or not _may_be_chance(latent.same_low, latent.same_high):
         return ""
-    same = _told(latent.same_auroc, latent.same_low, latent.same_high)
+    same = _told(latent.same_auroc, latent.same_low, latent.same_high, latent.same_drawn)
     text = (
-        f"From the same token elsewhere {same} by {int(latent.same_drawn):,} uses, which may be "
-        "chance: the interval holds 0.5."
+        f"From the same token elsewhere {same}, which may be chance: the interval holds {CHANCE:g}."
     )
     if latent.auroc_low <= CHANCE:  # then it may say nothing of the token either
         return text
@@ -138,8 +143,10 @@ def told_in_detail(latent: pd.Series) -> str:
     )
 
 
-def _told(value: float, low: float, high: float) -> str:
-    return f"{value:.2f} ({low:.2f}–{high:.2f})"
+def _told(value: float, low: float, high: float, drawn: float) -> str:
+    """drawn: uses that it is by."""
+    by = "1 use" if drawn == 1 else f"{int(drawn):,} uses"
+    return f"AUROC {value:.2f} ({low:.2f}–{high:.2f}) by {by}"
 
 
 def _may_be_chance(low: float, high: float) -> bool:

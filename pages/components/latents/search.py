@@ -36,7 +36,7 @@ _FILTERS = ("in", "kind", "least", "most", "list", "bookmarked", "labelled", "sc
 OF_ALL = GLOSSARY["density"]
 USED_ON = f"{OF_ALL} Of strong uses, or of all where there is no threshold."
 SEARCH_LABEL = "Search the latents"
-_KEYS = ("search", "match", "all_uses", "as_text", "among", *_FILTERS)
+SEARCH_KEYS = ("search", "match", "all_uses", "as_text", "among", *_FILTERS)
 _MAX_IN_LINK = 200
 """Latents drawn around on the map that a link still holds"""
 _LARGEST = 2**31
@@ -46,7 +46,7 @@ _LARGEST = 2**31
 def ask_for_search(field, ways, switch) -> LatentSearch:
     """field, ways, switch: the places of the search field, of the switches for how it is matched,
     and of the one for all uses with the filters."""
-    keep(*_KEYS)
+    keep(*SEARCH_KEYS)
     _follow_link()
     search = _ask_for_search(field, ways, switch)
     among = st.session_state.get("among")
@@ -190,7 +190,7 @@ def what_to_change(search: LatentSearch) -> str:
 
 def forget_search() -> None:
     """Everything is listed again; for callbacks, before the widgets are drawn."""
-    for key in _KEYS:
+    for key in SEARCH_KEYS:
         st.session_state.pop(key, None)
         st.query_params.pop(key, None)
         st.session_state[f"_written_{key}"] = None
@@ -212,7 +212,7 @@ def _follow_link() -> None:
     be hidden by an earlier one."""
     wanted = st.query_params.get("latent")
     is_new = wanted is not None and wanted != st.session_state.get("_written_latent")
-    if is_new and not any(key in st.query_params for key in _KEYS):
+    if is_new and not any(key in st.query_params for key in SEARCH_KEYS):
         forget_search()
     if is_new and "in_uses" not in st.query_params:
         st.session_state.pop("in_uses", None)
