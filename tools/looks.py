@@ -42,8 +42,8 @@ LONGEST = 4_000
 """Pixels of a picture from top to bottom"""
 _ON_A_SHEET = 6
 _SHEET_CSS = """
-body { display: grid; grid-template-columns: repeat(3, 1fr); gap: 12px; background: #888; }
-body { font: 16px sans-serif; } figure { margin: 0; max-height: 780px; overflow: hidden; }
+body { display: grid; gap: 12px; background: #888; font: 16px sans-serif; }
+figure { margin: 0; max-height: 780px; overflow: hidden; }
 img { width: 100%; }
 """
 _MODELS = [f"tiny-{shape}-{seed}" for shape in ("6x128", "12x96") for seed in range(4)]
@@ -57,12 +57,14 @@ class Size:
     width: int
     height: int
     colours: str
+    columns: int = 3
+    """of a sheet of its pictures"""
 
 
 SIZES = [
     Size("1280", 1280, 900, "light"),
     Size("1440-dark", 1440, 900, "dark"),
-    Size("390", 390, 844, "light"),
+    Size("390", 390, 844, "light", columns=6),
 ]
 
 
@@ -90,13 +92,14 @@ def _stretch(page: Page, window: dict) -> None:
     settled(page)
 
 
-def write_sheets(browser: Browser, folder: Path, stem: Path) -> None:
+def write_sheets(browser: Browser, folder: Path, stem: Path, columns: int) -> None:
     """The pictures of a folder side by side, each with its name: so many on a sheet that they can
-    be told. stem: where to; each sheet's number and ending are put behind it."""
+    be told. stem: where to; each sheet's number and ending are put behind it; columns: of a
+    sheet."""
     names = [name for name in PAGES if (folder / f"{name}.png").exists()]
     for number, start in enumerate(range(0, len(names), _ON_A_SHEET), 1):
         listing = folder / "sheet.html"
-        listing.write_text(_sheet(names[start : start + _ON_A_SHEET]), encoding="utf-8")
+        listing.write_text(_sheet(names[start : start + _ON_A_SHEET], columns), encoding="utf-8")
         page = browser.new_page(viewport={"width": 1_600, "height": 900})
         page.goto(listing.as_uri())
         page.wait_for_function("[...document.images].every(image => image.complete)")
@@ -105,12 +108,13 @@ def write_sheets(browser: Browser, folder: Path, stem: Path) -> None:
         listing.unlink()
 
 
-def _sheet(names: list[str]) -> str:
+def _sheet(names: list[str], columns: int) -> str:
     figures = "".join(
         f'<figure><figcaption>{html.escape(name)}</figcaption><img src="{name}.png"></figure>'
         for name in names
     )
-    return f"<meta charset=utf-8><style>{_SHEET_CSS}</style>{figures}"
+    grid = f"body {{ grid-template-columns: repeat({columns}, 1fr); }}"
+    return f"<meta charset=utf-8><style>{_SHEET_CSS}{grid}</style>{figures}"
 
 
 def make_data(state: str, data: Path) -> None:
@@ -169,7 +173,8 @@ def _show_state(browser: Browser, state: str, asked: argparse.Namespace) -> None
                 pictures.mkdir(parents=True, exist_ok=True)
                 (asked.out / "sheets").mkdir(exist_ok=True)
                 photograph(browser, address, size, asked.page, pictures)
-                write_sheets(browser, pictures, asked.out / "sheets" / f"{state}-{size.name}")
+                stem = asked.out / "sheets" / f"{state}-{size.name}"
+                write_sheets(browser, pictures, stem, size.columns)
 
 
 if __name__ == "__main__":
