@@ -38,6 +38,24 @@ def test_an_upload_says_how_many_tokens_it_has(data, tiny_model_folder, monkeypa
     assert explorer_module.explorer().queue.jobs() == []
 
 
+@pytest.mark.parametrize(("again", "told"), [(1, "1 more is a repetition"), (3, "3 more are")])
+def test_of_texts_that_are_the_same_one_counts(data, tiny_model_folder, monkeypatch, again, told):
+    folder = str(tiny_model_folder)
+    monkeypatch.setattr(fields, "known_models", lambda: [{"model": folder}])
+    app = open_page("train")
+    app.session_state["model"] = folder
+    app.session_state["corpus_kind"] = "Upload"
+    app.run()
+    content = "\n\n".join([*TEXTS, *TEXTS[5 : 5 + again]]).encode()
+    app.file_uploader[0].upload("a.txt", content, "text/plain").run()
+    assert not app.exception
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokens = sum(len(tokenizer(text)["input_ids"]) for text in TEXTS)
+    [said] = [one.value for one in app.caption if one.value.startswith("40 texts")]
+    assert said.startswith(f"40 texts ({told}")
+    assert said.endswith(f"), {tokens:,} tokens")
+
+
 def test_an_upload_says_how_many_of_its_texts_are_cut(data, tiny_model_folder, monkeypatch):
     folder = str(tiny_model_folder)
     monkeypatch.setattr(fields, "known_models", lambda: [{"model": folder}])

@@ -21,13 +21,18 @@ _MARKS = 2
 
 
 def say_tokens(upload: Upload, model: ModelSpec | None) -> None:
-    """ "200 texts, 9,949 tokens"; the texts alone where the model is not on this machine yet."""
-    texts = "1 text" if len(upload.texts) == 1 else f"{len(upload.texts):,} texts"
+    """ "200 texts, 9,949 tokens"; the texts alone where the model is not on this machine yet. Of
+    those that are the same one counts, as one is read."""
+    read = list(dict.fromkeys(upload.texts))
+    texts = "1 text" if len(read) == 1 else f"{len(read):,} texts"
     folder = weights_folder(model) if model else None  # which may be unpacked at any moment
-    counts = _counts(upload.texts, upload.spec, str(folder)) if folder else None
+    counts = _counts(read, upload.spec, str(folder)) if folder else None
     st.session_state["_counted"] = (upload.spec, model, counts)
-    most = sum(len(text.encode()) for text in upload.texts)
-    st.session_state["_bytes"] = (upload.spec, most, _MARKS * len(upload.texts))
+    most = sum(len(text.encode()) for text in read)
+    st.session_state["_bytes"] = (upload.spec, most, _MARKS * len(read))
+    again = len(upload.texts) - len(read)
+    repeated = f" ({again:,} more {'is a repetition' if again == 1 else 'are repetitions'})"
+    texts += repeated if again else ""
     if counts is None:
         st.caption(texts)
         return
