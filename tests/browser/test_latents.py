@@ -90,6 +90,8 @@ def test_a_row_of_the_list_shows_its_card_and_opens_its_latent(address, page, pr
     row, card = page.locator(".rows tbody tr").nth(7), page.locator(".card:popover-open")
     row.locator("td.latent").hover()
     expect(card).to_contain_text("latent 7 ·")
+    list_box, box = page.locator(".rows").first.bounding_box(), card.bounding_box()
+    assert box["x"] >= list_box["x"] + list_box["width"], "all rows stay free"
     expect(page.locator(".rows tr.chosen td").first).to_have_text("5")
     row.locator("td").first.click()
     expect(page.get_by_text("latent 7 ·").first).to_be_visible()

@@ -6,7 +6,7 @@
 const CARD_DELAY = 120;
 const CARD_PALE = 0.5; // of filler: seen on a dark page too
 const CARD_GAP = 8;
-const CARD_BESIDE = 300; // pixels beside a component that are enough for a card
+const CARD_BESIDE = 300; // pixels on the right of a component that are enough for a card
 const CARD_LEAST = 150; // pixels in which a card, cut at its end, still says what it is about
 
 function cardPart(kind, name, text) {
@@ -135,13 +135,11 @@ function cardShower(root, go) {
     holder.style.top = `${top}px`;
     holder.style.maxHeight = `${room}px`;
   };
-  // On the side of the component that has more room, where all of its rows stay free.
+  // On the right of the component, where all of its rows stay free; on its left is what one reads.
   const openBeside = (at, column, room) => {
-    const [width, height] = open(room);
-    const isLeft = column.left > window.innerWidth - column.right;
-    const left = isLeft ? column.left - CARD_GAP - width : column.right + CARD_GAP;
+    const [, height] = open(room);
     const top = Math.max(4, Math.min(at.top, window.innerHeight - height - 4));
-    place(left, top, window.innerHeight - 8);
+    place(column.right + CARD_GAP, top, window.innerHeight - 8);
   };
   // Over it on its right: the beginnings of the other rows stay free.
   const openOver = (anchor, column) => {
@@ -154,7 +152,7 @@ function cardShower(root, go) {
     fillCard(holder, card, said, (what) => { hide(); go(what, key); });
     const at = anchor.getBoundingClientRect();
     const column = root.getBoundingClientRect();
-    const room = Math.max(column.left, window.innerWidth - column.right) - 2 * CARD_GAP;
+    const room = window.innerWidth - column.right - 2 * CARD_GAP;
     if (within && room >= CARD_BESIDE) {
       openBeside(at, column, room);
     } else if (within) {
@@ -170,7 +168,7 @@ function cardShower(root, go) {
   window.addEventListener("scroll", hide, { capture: true, passive: true });
   const giveWay = (event) => { if (event.detail !== holder) { hide(); } }; // one on the page
   document.addEventListener("itda-card", giveWay);
-  // within: it stands beside the component, or over its right part where there is no room beside.
+  // within: it stands on the right of the component, or over its right part where there is no room.
   // parts: of the element, over which the mouse brings it.
   const attach = (element, card, said, key, within = false, parts = [element]) => {
     if (!card && !said) { return; }
