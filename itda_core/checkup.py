@@ -139,7 +139,7 @@ def _jobs(data: Path) -> Iterator[Finding]:
     active = sum(job.is_active for job in jobs)
     yield Finding("jobs", f"{len(jobs):,}, {active:,} of them waiting or running", not damaged)
     mark = folder_mark(data / "jobs")
-    elsewhere = sum(job.state == "queued" and job.folder != mark for job in jobs)
+    elsewhere = sum(job.state == "queued" and not job.is_of(mark) for job in jobs)
     if elsewhere:
         where = "another folder, by another person, or by an earlier version"
         yield Finding(

@@ -14,10 +14,10 @@ from pages.components.keyboard import listen_for_keys
 from pages.components.latents.card import show_card
 from pages.components.latents.label_editor import edit_label
 from pages.components.latents.list import (
+    IN_LINK,
     Listing,
     ask_for_order,
     chosen_latent,
-    is_from_link,
     latents_of,
     show_list,
 )
@@ -35,7 +35,7 @@ from pages.components.latents.search import (
 from pages.components.latents.suggested import suggest_related
 from pages.components.run_names import choose_run, layer_of, words_of
 from pages.components.text import escaped, literal, shown, token_label
-from pages.components.url import choose_view, number_below
+from pages.components.url import choose_view, is_from_link, number_below
 
 _VIEWS = {"list": "List", "map": "Map and list"}
 
@@ -48,7 +48,7 @@ def show() -> None:
         nothing_yet()
         return
     listen_for_keys(SEARCH_LABEL)
-    is_by_link = is_from_link()
+    is_by_link = is_from_link(*IN_LINK)
     with st.container(key="toolbar"):
         widths = [2.6, 2.6, 1.6, 1.7, 1.3]
         where, search, ways, order, filters = st.columns(widths, vertical_alignment="bottom")

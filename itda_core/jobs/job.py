@@ -91,6 +91,10 @@ class Job:
             raise InputError(f"A job can't be {said['state']!r:.60}.")
         return cls(**said)
 
+    def is_of(self, mark: str) -> bool:
+        """Whether it was queued, or let run, in the folder of a mark (`folder_mark`)."""
+        return bool(mark) and self.folder == mark
+
     @property
     def is_short(self) -> bool:
         """Whether it takes seconds, and so goes ahead of those that take minutes."""

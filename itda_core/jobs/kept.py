@@ -75,7 +75,7 @@ class KeptJobs:
     def _is_ours(self, job: Job) -> bool:
         """Whether it was queued here, or let in: what the file of another says of processes and
         runs is not believed."""
-        return bool(self._mark) and job.folder == self._mark
+        return job.is_of(self._mark)
 
     def from_elsewhere(self) -> list[Job]:
         """The jobs that wait to be let in."""
@@ -84,14 +84,17 @@ class KeptJobs:
     def settings(self, job: Job) -> str:
         """What else a job is given than its command line, as its files say it: the settings of a
         training or the list of several, and what follows; "" without."""
-        files = [self.folder / job.job_id / name for name in ("config.json", LIST_FILE)]
         with contextlib.suppress(OSError, ValueError):
-            said = [
-                read_foreign(file).decode("utf-8", "replace") for file in files if file.exists()
-            ]
+            said = [content.decode("utf-8", "replace") for content in self._contents(job)]
             then = [f"followed by: {', '.join(job.then)}"] if job.then else []
             return "\n".join([*said, *then])
         return "(unreadable)"
+
+    def _contents(self, job: Job) -> list[bytes]:
+        """Of the files that say what it does, as far as there are any. Raises OSError or ValueError
+        where one can't be read."""
+        files = [self.folder / job.job_id / name for name in ("config.json", LIST_FILE)]
+        return [read_foreign(file) for file in files if file.exists()]
 
     def let_in(self, job: Job) -> None:
         """Let a job from elsewhere wait for its turn as those that were queued here. Raises
@@ -251,10 +254,8 @@ class KeptJobs:
 
     def _work(self, job: Job) -> Work:
         """What a job does: two of the same would be in each other's way."""
-        files = [self.folder / job.job_id / name for name in ("config.json", LIST_FILE)]
         try:
-            said = b"".join(read_foreign(file) for file in files if file.exists())
-            return job.command, job.arguments, said
+            return job.command, job.arguments, b"".join(self._contents(job))
         except (OSError, ValueError):  # its process says so; until then it is work like no other
             return job.command, job.arguments, job.job_id.encode()
 

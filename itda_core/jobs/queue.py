@@ -342,7 +342,7 @@ class JobQueue(KeptJobs):
             if job.ended or is_of_job(job.pid, directory) or self._is_taken_up(job):
                 continue
             done = (self.progress(job) or {}).get("stage") == "done"
-            if job.state == "queued" and not (done and was_claimed(self.folder / job.job_id)):
+            if job.state == "queued" and not (done and was_claimed(directory)):
                 continue
             state = "done" if done else "interrupted" if job.state == "running" else job.state
             self._save(replace(job, state=state, ended=time.time(), pid=None))

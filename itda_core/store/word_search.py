@@ -64,9 +64,8 @@ def find_latents(database: Database, run_id: str, sought: Sought) -> pd.DataFram
 
     latent; by, one of LABEL, USES_ON, SOURCE, USES_NEAR and CONTEXT; on, near: share of its squared
     coefficients on tokens that share a character with what was searched for, and on those at most
-    NEAR characters from it; uses: how many these are, and uses_on
-    those on it. Raises InputError for an expression that is
-    none.
+    NEAR characters from it; uses: how many these are, and uses_on those
+    on it. Raises InputError for an expression that is none.
     """
     read, occurrences = _occurrences(database, run_id, sought)
     parts = [(sought.way, occurrences)]

@@ -30,17 +30,17 @@ class HeldOut:
         return bool(self.massive)
 
     @property
-    def with_them(self) -> str:
-        """ "with 6 massive activations 0.006"."""
-        many = f"{self.massive:,} massive activation{'s' * (self.massive != 1)}"
-        return f"with {many} {fvu_text(self.fvu_of_all)}"
+    def note(self) -> str:
+        """ "with 6 massive activations 0.006", or that they count; "" where there are none."""
+        if self.is_without:
+            many = f"{self.massive:,} massive activation{'s' * (self.massive != 1)}"
+            return f"with {many} {fvu_text(self.fvu_of_all)}"
+        is_unknown = self.massive is None and self.tokens
+        return "massive activations count, if there are any" if is_unknown else ""
 
     def in_words(self) -> str:
         """ "held-out FVU 0.373 (with 6 massive activations 0.006)"."""
-        told = f"held-out FVU {fvu_text(self.fvu)}"
-        if self.massive is None and self.tokens:
-            return f"{told} (massive activations count, if there are any)"
-        return f"{told} ({self.with_them})" if self.is_without else told
+        return f"held-out FVU {fvu_text(self.fvu)}" + (f" ({self.note})" if self.note else "")
 
 
 def held_out(directory: str) -> HeldOut:

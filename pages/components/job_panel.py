@@ -116,7 +116,7 @@ def _show_elsewhere(jobs: list[Job]) -> None:
         "Look at a command before you let it run: it can write files anywhere that you can."
     )
     for job in jobs[:_LET_IN]:
-        _show_title(job, is_let_in=False)
+        _show_title(job)
         st.code(explorer().queue.command_line(job), language=None, wrap_lines=True)
         if settings := explorer().queue.settings(job):
             with st.expander("Its settings"):
@@ -125,7 +125,7 @@ def _show_elsewhere(jobs: list[Job]) -> None:
         st.caption(f"And {len(jobs) - _LET_IN:,} more, shown when these are decided.")
 
 
-def _show_title(job: Job, told: str = "", is_over: bool = False, is_let_in: bool = True) -> None:
+def _show_title(job: Job, told: str = "", is_over: bool = False) -> None:
     """Its name, what is told of it beside, and the buttons that let it run and cancel it."""
     with st.container(
         horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
@@ -135,11 +135,13 @@ def _show_title(job: Job, told: str = "", is_over: bool = False, is_let_in: bool
             if told:
                 st.caption(told, width="content")
         with st.container(horizontal=True, width="content"):
-            if not is_let_in and st.button("Let it run", key=f"let_in_{job.job_id}"):
-                explorer().queue.let_in(job)
+            queue = explorer().queue
+            is_asked = queue.is_from_elsewhere(job)
+            if is_asked and st.button("Let it run", key=f"let_in_{job.job_id}"):
+                queue.let_in(job)
                 st.rerun()
             if not is_over and st.button("Cancel", key=f"cancel_{job.job_id}"):
-                explorer().queue.cancel(job.job_id)
+                queue.cancel(job.job_id)
                 st.rerun()
 
 

@@ -59,6 +59,14 @@ def write_url(name: str, value, key: str = "") -> None:
     st.session_state[f"_written_{key or name}"] = None if value is None else str(value)
 
 
+def is_from_link(*names: str) -> bool:
+    """Whether the link says something else of these than was written last, before widgets follow
+    it: one that was opened, or a step back or forth."""
+    return any(
+        st.query_params.get(name) != st.session_state.get(f"_written_{name}") for name in names
+    )
+
+
 def keep(*names: str) -> None:
     """Let choices outlast a look at another page, at which Streamlit would forget them."""
     st.session_state["_kept"] = {*st.session_state.get("_kept", ()), *names}

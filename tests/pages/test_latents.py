@@ -601,12 +601,16 @@ def test_another_search_or_order_begins_at_the_top_and_without_one_the_latent_ke
     assert "by number" in told(app)
 
 
+def with_row_open(run, place, **query):
+    """The page with a row of its list open, and that row's latent."""
+    app = open_page("latents", run=run.run_id, kind="all", **query)
+    latent = int(table_with(app, "percent")["latent"].iloc[place])
+    app.session_state["latent"] = latent
+    return app.run(), latent
+
+
 def test_a_step_back_opens_the_latent_that_was_open_then(data):
-    run = newest(data, 2)
-    app = open_page("latents", run=run.run_id, order="density", kind="all")
-    sixth = int(table_with(app, "percent")["latent"].iloc[5])
-    app.session_state["latent"] = sixth
-    app.run()
+    app, sixth = with_row_open(newest(data, 2), 5, order="density")
     assert app.session_state["latent"] == sixth
     app.selectbox(key="order").set_value("number").run()
     assert app.session_state["latent"] == sixth, "in the list by number it stands where it stands"
@@ -618,11 +622,7 @@ def test_a_step_back_opens_the_latent_that_was_open_then(data):
 
 
 def test_all_uses_keep_the_latent_of_a_phrase(data):
-    run = newest(data, 2)
-    app = open_page("latents", run=run.run_id, search="the people of war", kind="all")
-    fifth = int(table_with(app, "percent")["latent"].iloc[4])
-    app.session_state["latent"] = fifth
-    app.run()
+    app, fifth = with_row_open(newest(data, 2), 4, search="the people of war")
     app.toggle(key="all_uses").set_value(True).run()
     assert app.session_state["latent"] == fifth
 

@@ -14,18 +14,24 @@ from tests.support.app import open_page
 TEXTS = [(f"Text {number} of war and peace. " * (1 + number)).strip() for number in range(40)]
 
 
-def test_an_upload_says_how_many_tokens_it_has(data, tiny_model_folder, monkeypatch):
-    asked, folder = [], str(tiny_model_folder)
+def uploaded(folder, texts, monkeypatch):
+    """Train with a model chosen and a file of texts uploaded."""
     monkeypatch.setattr(fields, "known_models", lambda: [{"model": folder}])
-    monkeypatch.setattr(
-        needs_module, "likely_estimate", lambda _queue, config, *_about: asked.append(config)
-    )
     app = open_page("train")
     app.session_state["model"] = folder
     app.session_state["corpus_kind"] = "Upload"
     app.run()
-    app.file_uploader[0].upload("a.txt", "\n\n".join(TEXTS).encode(), "text/plain").run()
+    app.file_uploader[0].upload("a.txt", "\n\n".join(texts).encode(), "text/plain").run()
     assert not app.exception
+    return app
+
+
+def test_an_upload_says_how_many_tokens_it_has(data, tiny_model_folder, monkeypatch):
+    asked, folder = [], str(tiny_model_folder)
+    monkeypatch.setattr(
+        needs_module, "likely_estimate", lambda _queue, config, *_about: asked.append(config)
+    )
+    app = uploaded(folder, TEXTS, monkeypatch)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     lengths = [len(tokenizer(text)["input_ids"]) for text in TEXTS]
     captions = [one.value for one in app.caption]
@@ -41,14 +47,7 @@ def test_an_upload_says_how_many_tokens_it_has(data, tiny_model_folder, monkeypa
 @pytest.mark.parametrize(("again", "told"), [(1, "1 more is a repetition"), (3, "3 more are")])
 def test_of_texts_that_are_the_same_one_counts(data, tiny_model_folder, monkeypatch, again, told):
     folder = str(tiny_model_folder)
-    monkeypatch.setattr(fields, "known_models", lambda: [{"model": folder}])
-    app = open_page("train")
-    app.session_state["model"] = folder
-    app.session_state["corpus_kind"] = "Upload"
-    app.run()
-    content = "\n\n".join([*TEXTS, *TEXTS[5 : 5 + again]]).encode()
-    app.file_uploader[0].upload("a.txt", content, "text/plain").run()
-    assert not app.exception
+    app = uploaded(folder, [*TEXTS, *TEXTS[5 : 5 + again]], monkeypatch)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokens = sum(len(tokenizer(text)["input_ids"]) for text in TEXTS)
     [said] = [one.value for one in app.caption if one.value.startswith("40 texts")]
@@ -58,12 +57,7 @@ def test_of_texts_that_are_the_same_one_counts(data, tiny_model_folder, monkeypa
 
 def test_an_upload_says_how_many_of_its_texts_are_cut(data, tiny_model_folder, monkeypatch):
     folder = str(tiny_model_folder)
-    monkeypatch.setattr(fields, "known_models", lambda: [{"model": folder}])
-    app = open_page("train")
-    app.session_state["model"] = folder
-    app.session_state["corpus_kind"] = "Upload"
-    app.run()
-    app.file_uploader[0].upload("a.txt", "\n\n".join(TEXTS).encode(), "text/plain").run()
+    app = uploaded(folder, TEXTS, monkeypatch)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     lengths = sorted(len(tokenizer(text)["input_ids"]) for text in TEXTS)
     for cut in (3, 1):

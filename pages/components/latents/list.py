@@ -47,6 +47,8 @@ _ORDERS = {
     "strong_on_token": "Most often on its token",
     "strong_on_word": "Most often on its word",
 }
+IN_LINK = (*SEARCH_KEYS, "order", "like", "latent")
+"""What the link says of the list and of the latent that is open"""
 _SCORE = (
     "How well its source tells its strong uses from any token: AUROC, 0.5 is chance. The card has "
     "the interval. – where it has too few strong uses to tell."
@@ -152,33 +154,24 @@ def _similarities(directory: str, latent: int) -> tuple[float, ...]:
     return tuple(cosines_to(loaded_dictionary(directory), latent).tolist())
 
 
-def is_from_link() -> bool:
-    """Whether the address is not of our own writing, before the fields follow it: a link, or a step
-    back or forth."""
-    return any(
-        st.query_params.get(name) != st.session_state.get(f"_written_{name}")
-        for name in (*SEARCH_KEYS, "order", "like", "latent")
-    )
-
-
 def chosen_latent(
-    listing: Listing, n_latents: int, is_from_link: bool = False
+    listing: Listing, n_latents: int, is_by_link: bool = False
 ) -> tuple[int | None, LatentPage]:
     """The latent to show: the one in the URL or opened last, which need not be in the list; after
     another search or order the list's first, but for the list by number, in which it stands where
-    it stands. None where there is neither. With the page that holds it. is_from_link: of the
-    function of that name."""
+    it stands. None where there is neither. With the page that holds it. is_by_link: whether
+    the link says something else of IN_LINK than the page wrote."""
     is_other_run = st.session_state.get("_latent_run") != listing.run_id
     # Another count is no other search, what is alike follows the latent, and a link, or a step
     # back, says itself which latent it is about.
     asked = dataclasses.replace(listing.asked, of_strong=False, ranked=None), listing.order
-    is_other_search = st.session_state.get("_asked", asked) != asked and not is_from_link
+    is_other_search = st.session_state.get("_asked", asked) != asked and not is_by_link
     st.session_state["_latent_run"], st.session_state["_asked"] = listing.run_id, asked
     if is_other_run:
         st.session_state.pop("latent", None)
     wanted = st.query_params.get("latent", "")
     is_ours = wanted == st.session_state.get("_written_latent")
-    is_ours = is_ours and not is_other_run and not is_from_link
+    is_ours = is_ours and not is_other_run and not is_by_link
     if wanted and not is_ours:
         number = number_below(wanted, n_latents)
         if number is not None:

@@ -120,6 +120,4 @@ def _measured_on(measured: HeldOut, corpus: str) -> str:
     if not measured.tokens and not measured.is_without:
         return "–"
     told = f"{measured.tokens:,} tokens of {corpus}"
-    if measured.massive is None:
-        told += "; massive activations count, if there are any"
-    return shown(f"{told}; {measured.with_them}" if measured.is_without else told)
+    return shown(f"{told}; {measured.note}" if measured.note else told)
