@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from itda_core.errors import ItdaError, StoreInUseError, StoreOutdatedError, first_line
-from itda_core.files import why_unreadable
+from itda_core.files.disk_errors import why_unreadable
 from itda_core.jobs.folder_mark import folder_mark
 from itda_core.jobs.kept import listed_jobs
 from itda_core.leftovers import leftovers, leftovers_of_data

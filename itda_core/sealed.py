@@ -18,7 +18,9 @@ from filelock import FileLock
 
 from itda_core.digests import digest
 from itda_core.errors import RunError
-from itda_core.files import json_bytes, open_foreign, read_json, write_atomically
+from itda_core.files.foreign import open_foreign
+from itda_core.files.json_files import json_bytes, read_json
+from itda_core.files.writing import write_atomically
 
 DIGESTS_FILE = "digests.json"
 _VERSION = 1

@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 from itda_core import leftovers
-from itda_core.files import write_atomically
+from itda_core.files.writing import write_atomically
 from itda_core.leftovers import remove_leftovers, temporary_name
 from itda_core.runs.run import new_run
 from itda_core.runs.workspace import delete_interrupted

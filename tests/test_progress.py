@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from itda_core.files import newest_lines
+from itda_core.files.json_files import newest_lines
 from itda_core.progress import Progress
 from itda_core.training import report as report_module
 from itda_core.training.report import Report

@@ -17,7 +17,7 @@ from itda_core.config import CorpusSpec, HookPoint, ModelSpec, TrainConfig, run_
 from itda_core.corpus.corpus import Corpus, Prompt, load_corpus
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.digests import digest
-from itda_core.files import write_json
+from itda_core.files.json_files import write_json
 from itda_core.runs.run import new_run
 
 _TOKEN = re.compile(r"\s?\w{1,6}|\s?[^\w\s]")

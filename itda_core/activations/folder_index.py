@@ -10,7 +10,7 @@ from typing import Any
 
 from itda_core.config import CorpusSpec, ModelSpec
 from itda_core.errors import ExchangeError, InputError
-from itda_core.files import write_json
+from itda_core.files.json_files import write_json
 from itda_core.settings import RESID_POST, SITES
 
 FORMAT = 1

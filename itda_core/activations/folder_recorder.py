@@ -17,7 +17,7 @@ from itda_core.activations.folder_writer import (
 )
 from itda_core.corpus.corpus import Prompt, make_corpus
 from itda_core.errors import InputError
-from itda_core.files import disk_errors_as_sentences
+from itda_core.files.disk_errors import disk_errors_as_sentences
 from itda_core.model.tokens import TokenizedText
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import save
 from itda_core.activations.folder_index import PROMPTS_FILE, TOKENS_FILE
 from itda_core.corpus.corpus import Prompt
 from itda_core.errors import InputError
-from itda_core.files import write_atomically
+from itda_core.files.writing import write_atomically
 from itda_core.model.tokens import TokenizedText, word_table
 from itda_core.settings import RESID_POST
 from itda_core.tables import write_table

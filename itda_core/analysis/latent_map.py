@@ -19,7 +19,7 @@ from itda_core.devices import to_host
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError
 from itda_core.evaluation.batch import each_run
-from itda_core.files import disk_errors_as_sentences, why_unreadable
+from itda_core.files.disk_errors import disk_errors_as_sentences, why_unreadable
 from itda_core.progress import Progress
 from itda_core.runs.run import Run
 from itda_core.sealed import faults, write_sealed

@@ -12,7 +12,7 @@ from itda_core.cli.console import corpus_spec, follow, refuse, show, trained
 from itda_core.cli.scoring import score_trained
 from itda_core.config import ModelSpec, TrainConfig, data_directory
 from itda_core.errors import InputError
-from itda_core.files import read_foreign
+from itda_core.files.foreign import read_foreign
 from itda_core.progress import Progress
 from itda_core.runs.run import find_run, read_run
 from itda_core.training.as_said import SAID_BY_FOLDER, TRAIN_OPTIONS, config_as_said

@@ -12,7 +12,8 @@ from typing import Any
 
 from itda_core.config import CorpusSpec
 from itda_core.errors import InputError, ItdaError
-from itda_core.files import check_foreign, disk_errors_as_sentences
+from itda_core.files.disk_errors import disk_errors_as_sentences
+from itda_core.files.foreign import check_foreign
 from itda_core.progress import Progress
 from itda_core.runs.run import Run
 from itda_core.settings import RESID_POST

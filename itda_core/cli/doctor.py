@@ -12,7 +12,7 @@ from typing import Any
 from itda_core.cli.console import refuse, show
 from itda_core.config import data_directory
 from itda_core.errors import InputError, first_line
-from itda_core.files import why_closed
+from itda_core.files.disk_errors import why_closed
 
 _PACKAGES = ("torch", "transformers", "streamlit", "duckdb", "plotly", "pandas", "pyarrow", "numba")
 _LEAST_FREE = 2.0

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from itda_core.cli.parser import parse
 from itda_core.config import data_directory
 from itda_core.errors import ItdaError, SettingError
-from itda_core.files import system_error
+from itda_core.files.disk_errors import system_error
 from itda_core.jobs.claim import claim_job
 
 

@@ -13,7 +13,7 @@ from itda_core.cluster.choosing import Chosen, part_rows, parts_folder
 from itda_core.cluster.kept_parts import KeptRows, PartRows
 from itda_core.cluster.messages import Captured, Share
 from itda_core.cluster.pool import Call, Pool
-from itda_core.files import read_json, write_json
+from itda_core.files.json_files import read_json, write_json
 from itda_core.runs.training_context import TrainingContext
 from itda_core.selection.builders import Atoms
 from itda_core.training.held_out import held_out_plan

@@ -13,7 +13,7 @@ from filelock import FileLock
 from itda_core.cluster.machine import machine_name
 from itda_core.config import slug
 from itda_core.errors import InputError
-from itda_core.files import disk_errors_as_sentences
+from itda_core.files.disk_errors import disk_errors_as_sentences
 
 _PATIENCE = 5.0
 """Seconds to lock a new file, which who cleans up may hold for a moment"""

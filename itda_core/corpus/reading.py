@@ -13,7 +13,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from itda_core.errors import CorpusError
-from itda_core.files import check_unfolding, open_foreign
+from itda_core.files.foreign import check_unfolding, open_foreign
 
 TEXT_ENDINGS = (".txt", ".csv", ".jsonl", ".tsv")
 PACKED_ENDINGS = (".gz", ".zst")

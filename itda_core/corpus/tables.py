@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from itda_core.corpus import reading
 from itda_core.corpus.reading import BadRow, is_whole, not_encoded, open_lines, whole_characters
 from itda_core.errors import CorpusError
-from itda_core.files import check_parquet
+from itda_core.files.foreign import check_parquet
 
 _BATCH_ROWS = 4_096
 _KINDS = {

@@ -22,7 +22,9 @@ from itda_core.dictionary.legacy import model_digest, reads_ends, remembered
 from itda_core.dictionary.sae_encoder import SaeEncoder
 from itda_core.digests import digest
 from itda_core.errors import RunError
-from itda_core.files import check_foreign, check_parquet, why_unreadable, write_atomically
+from itda_core.files.disk_errors import why_unreadable
+from itda_core.files.foreign import check_foreign, check_parquet
+from itda_core.files.writing import write_atomically
 from itda_core.model.model import Model
 from itda_core.model.tokenizer import is_of_before
 from itda_core.pursuit.codes import Codes

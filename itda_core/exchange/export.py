@@ -18,7 +18,9 @@ from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ExchangeError, InputError
 from itda_core.exchange.published import published_files, published_note
 from itda_core.exchange.saelens import saelens_files, saelens_note
-from itda_core.files import disk_errors_as_sentences, read_foreign, rename_whole, why_unreadable
+from itda_core.files.disk_errors import disk_errors_as_sentences, why_unreadable
+from itda_core.files.foreign import read_foreign
+from itda_core.files.writing import rename_whole
 from itda_core.leftovers import temporary_name
 from itda_core.runs.checks import by_digests
 from itda_core.runs.run import ALL_FILES, Run

@@ -15,7 +15,8 @@ from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled, Repo
 from itda_core.errors import ExchangeError, HubError, InputError, RunError
 from itda_core.exchange.export import run_files
 from itda_core.exchange.model_card import model_card
-from itda_core.files import disk_errors_as_sentences, read_json
+from itda_core.files.disk_errors import disk_errors_as_sentences
+from itda_core.files.json_files import read_json
 from itda_core.leftovers import temporary_name
 from itda_core.runs.agreement import check_agreement
 from itda_core.runs.checks import check_run

@@ -21,7 +21,7 @@ from itda_core.config import IMPORTED, CorpusSpec, ModelSpec, TrainConfig
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.digests import digest
 from itda_core.errors import ExchangeError, InputError
-from itda_core.files import disk_errors_as_sentences
+from itda_core.files.disk_errors import disk_errors_as_sentences
 from itda_core.model.loading import load_model
 from itda_core.model.model import Activations, Model
 from itda_core.model.steps_of_work import Step

@@ -24,7 +24,7 @@ import yaml
 
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ExchangeError
-from itda_core.files import check_foreign, read_foreign
+from itda_core.files.foreign import check_foreign, read_foreign
 from itda_core.pursuit.orthogonal import PURSUITS
 from itda_core.runs.run import Run
 from itda_core.settings import RESID_POST

@@ -21,7 +21,7 @@ import torch
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.dictionary.sae_encoder import ARCHITECTURES, SaeEncoder
 from itda_core.errors import ExchangeError
-from itda_core.files import check_foreign, read_foreign
+from itda_core.files.foreign import check_foreign, read_foreign
 from itda_core.settings import RESID_POST, SITES
 
 CONFIG_FILE = "cfg.json"

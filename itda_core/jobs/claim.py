@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from itda_core.errors import ItdaError
-from itda_core.files import read_json, write_json
+from itda_core.files.json_files import read_json, write_json
 
 _VARIABLE = "ITDA_JOB"
 _PATIENCE = 5.0

@@ -19,16 +19,10 @@ from typing import TYPE_CHECKING, Any
 from itda_core.config import TrainConfig, layers_in_words
 from itda_core.errors import InputError, ItdaError
 from itda_core.events import tell
-from itda_core.files import (
-    disk_errors_as_sentences,
-    newest_lines,
-    read_foreign,
-    read_json,
-    rename_whole,
-    why_unreadable,
-    write_atomically,
-    write_json,
-)
+from itda_core.files.disk_errors import disk_errors_as_sentences, why_unreadable
+from itda_core.files.foreign import read_foreign
+from itda_core.files.json_files import newest_lines, read_json, write_json
+from itda_core.files.writing import rename_whole, write_atomically
 from itda_core.jobs.folder_mark import folder_mark
 from itda_core.jobs.job import ANY, Job
 from itda_core.jobs.process import LIST_FILE, PROGRESS_FILE

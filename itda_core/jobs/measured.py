@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from statistics import median
 
-from itda_core.files import newest_lines
+from itda_core.files.json_files import newest_lines
 from itda_core.jobs.job import Job
 from itda_core.jobs.process import PROGRESS_FILE
 from itda_core.progress import PREPARING, Progress

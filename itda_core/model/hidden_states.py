@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from itda_core.digests import digest
-from itda_core.files import read_json, write_json
+from itda_core.files.json_files import read_json, write_json
 
 Batch = int | tuple[str, int]
 """A batch's number, with the name of what it is one of where that is not the usual"""

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from itda_core.errors import ModelError, first_line
-from itda_core.files import check_foreign, read_json
+from itda_core.files.foreign import check_foreign
+from itda_core.files.json_files import read_json
 
 _MOST_LAYERS = 10_000
 _MOST_WIDE = 10_000_000

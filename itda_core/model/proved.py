@@ -14,7 +14,7 @@ from torch import nn
 from itda_core.config import data_directory
 from itda_core.digests import digest
 from itda_core.errors import ModelError
-from itda_core.files import read_json, write_json
+from itda_core.files.json_files import read_json, write_json
 from itda_core.model.abilities import Abilities
 from itda_core.model.blocks import block_lists
 from itda_core.model.model import Model

@@ -16,7 +16,7 @@ from torch import nn
 from itda_core.config import data_directory
 from itda_core.devices import free_memory, halving, to_device
 from itda_core.errors import ModelError
-from itda_core.files import disk_errors_as_sentences
+from itda_core.files.disk_errors import disk_errors_as_sentences
 from itda_core.model.blocks import left_out, recorded
 from itda_core.model.hidden_states import HiddenStates
 from itda_core.model.model import Model

@@ -13,7 +13,9 @@ from safetensors import safe_open
 
 from itda_core.corpus.corpus import prompt_id
 from itda_core.errors import RunError
-from itda_core.files import check_foreign, disk_errors_as_sentences, read_json, why_unreadable
+from itda_core.files.disk_errors import disk_errors_as_sentences, why_unreadable
+from itda_core.files.foreign import check_foreign
+from itda_core.files.json_files import read_json
 from itda_core.runs.run import (
     ALL_FILES,
     DAMAGED,

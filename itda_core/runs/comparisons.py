@@ -16,7 +16,7 @@ import pandas as pd
 from itda_core.clock import now
 from itda_core.digests import digest
 from itda_core.errors import RunError
-from itda_core.files import disk_errors_as_sentences, why_unreadable
+from itda_core.files.disk_errors import disk_errors_as_sentences, why_unreadable
 from itda_core.sealed import faults, write_sealed
 from itda_core.tables import read_frame, write_frame
 

@@ -9,7 +9,8 @@ import threading
 from pathlib import Path
 
 from itda_core.errors import InputError
-from itda_core.files import disk_errors_as_sentences, read_json, why_unreadable, write_json
+from itda_core.files.disk_errors import disk_errors_as_sentences, why_unreadable
+from itda_core.files.json_files import read_json, write_json
 from itda_core.signs import has_half_character
 
 NAMES_FILE = "names.json"

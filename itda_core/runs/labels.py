@@ -20,12 +20,9 @@ from typing import Any
 
 from itda_core import clock
 from itda_core.errors import InputError
-from itda_core.files import (
-    append_lines,
-    disk_errors_as_sentences,
-    read_foreign,
-    why_unreadable,
-)
+from itda_core.files.disk_errors import disk_errors_as_sentences, why_unreadable
+from itda_core.files.foreign import read_foreign
+from itda_core.files.writing import append_lines
 from itda_core.runs.grown_files import GrownFiles
 from itda_core.runs.label_checks import (
     LONGEST_ID,

@@ -20,7 +20,7 @@ from itda_core.clock import now
 from itda_core.config import CorpusSpec
 from itda_core.digests import digest
 from itda_core.errors import RunError
-from itda_core.files import disk_errors_as_sentences, why_unreadable
+from itda_core.files.disk_errors import disk_errors_as_sentences, why_unreadable
 from itda_core.runs.comparisons import comparisons_folder
 from itda_core.runs.headed_tables import checked_fields, fits, read_header, write_headed_table
 from itda_core.sealed import faults

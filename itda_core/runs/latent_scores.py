@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 from itda_core.clock import now, when_written
 from itda_core.digests import digest
 from itda_core.errors import RunError
-from itda_core.files import check_foreign, disk_errors_as_sentences, why_unreadable
+from itda_core.files.disk_errors import disk_errors_as_sentences, why_unreadable
+from itda_core.files.foreign import check_foreign
 from itda_core.runs.headed_tables import checked_fields, read_header, write_headed_table
 from itda_core.runs.run import Run
 from itda_core.tables import read_table

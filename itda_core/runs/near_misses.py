@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 
 from itda_core.dictionary.dictionary import Dictionary
-from itda_core.files import why_unreadable
+from itda_core.files.disk_errors import why_unreadable
 from itda_core.pursuit.codes import Codes
 from itda_core.pursuit.kernel_matching import ROUNDING
 from itda_core.pursuit.matching import matching_pursuit

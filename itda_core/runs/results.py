@@ -10,7 +10,8 @@ from typing import Any
 
 from itda_core.clock import now, when_written
 from itda_core.errors import RunError
-from itda_core.files import disk_errors_as_sentences, json_bytes, read_json, why_unreadable
+from itda_core.files.disk_errors import disk_errors_as_sentences, why_unreadable
+from itda_core.files.json_files import json_bytes, read_json
 from itda_core.runs.run import Run
 from itda_core.sealed import faults, write_sealed
 

@@ -21,14 +21,10 @@ from typing import TYPE_CHECKING, Any
 from itda_core.config import TrainConfig
 from itda_core.digests import digest
 from itda_core.errors import InputError, ItdaError, RunError, first_line
-from itda_core.files import (
-    check_foreign,
-    check_within,
-    disk_errors_as_sentences,
-    read_json,
-    rename_whole,
-    why_unreadable,
-)
+from itda_core.files.disk_errors import disk_errors_as_sentences, why_unreadable
+from itda_core.files.foreign import check_foreign, check_within
+from itda_core.files.json_files import read_json
+from itda_core.files.writing import rename_whole
 from itda_core.leftovers import temporary_name
 from itda_core.sealed import DIGESTS_FILE, faults, seal
 from itda_core.settings import RESID_POST

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from itda_core.digests import digest
 from itda_core.errors import InputError
-from itda_core.files import disk_errors_as_sentences, write_atomically
+from itda_core.files.disk_errors import disk_errors_as_sentences
+from itda_core.files.writing import write_atomically
 
 TEXTS_FOLDER = "texts"
 LONGEST_TEXT = 1_000_000

@@ -18,14 +18,10 @@ from filelock import FileLock, Timeout
 
 from itda_core.config import TrainConfig
 from itda_core.errors import InputError, RunError, TrainingHeld, first_line
-from itda_core.files import (
-    disk_errors_as_sentences,
-    read_foreign,
-    read_json,
-    rename_whole,
-    why_unreadable,
-    write_json,
-)
+from itda_core.files.disk_errors import disk_errors_as_sentences, why_unreadable
+from itda_core.files.foreign import read_foreign
+from itda_core.files.json_files import read_json, write_json
+from itda_core.files.writing import rename_whole
 from itda_core.leftovers import remove_leftovers
 from itda_core.progress import Progress
 from itda_core.runs.rows import Checksum, RowFile, checksum_of

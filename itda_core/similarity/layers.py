@@ -24,7 +24,7 @@ from itda_core.corpus.corpus import Corpus, load_corpus
 from itda_core.devices import free_memory, to_device
 from itda_core.errors import ComparisonError, InputError, ItdaError
 from itda_core.evaluation.batch import check_model
-from itda_core.files import disk_errors_as_sentences
+from itda_core.files.disk_errors import disk_errors_as_sentences
 from itda_core.model.loading import load_model
 from itda_core.progress import Progress
 from itda_core.runs.run import Run

@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 
 from itda_core.errors import StoreError
-from itda_core.files import disk_errors_as_sentences
+from itda_core.files.disk_errors import disk_errors_as_sentences
 from itda_core.leftovers import leftovers, remove, temporary_name
 from itda_core.store.database import Database, connect
 from itda_core.store.look import look

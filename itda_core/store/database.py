@@ -18,7 +18,8 @@ import pandas as pd
 import pyarrow as pa
 
 from itda_core.errors import StoreError, StoreNotOursError, StoreOutdatedError
-from itda_core.files import check_foreign, disk_errors_as_sentences
+from itda_core.files.disk_errors import disk_errors_as_sentences
+from itda_core.files.foreign import check_foreign
 from itda_core.store.gate import Gate
 from itda_core.store.namesake_tables import NAMESAKE_TABLES, OF_STRONG_USES
 from itda_core.store.score_tables import SCORE_TABLES

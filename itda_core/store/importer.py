@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from itda_core.config import data_directory
 from itda_core.errors import ItdaError, RunError, StoreError, first_line
-from itda_core.files import disk_error_in
+from itda_core.files.disk_errors import disk_error_in
 from itda_core.runs.comparisons import COLUMNS, comparisons_folder
 from itda_core.runs.labels import labels_file
 from itda_core.runs.latent_comparisons import latent_comparisons_folder

@@ -14,7 +14,7 @@ from itda_core.errors import (
     first_line,
     speaks_of_memory,
 )
-from itda_core.files import disk_error_in
+from itda_core.files.disk_errors import disk_error_in
 
 REBUILD = (
     "Make it anew from the run directories: Rebuild on the Overview page, or python -m itda_core "

@@ -33,7 +33,7 @@ from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.corpus.corpus import Corpus, load_corpus
 from itda_core.devices import full_memory_as_sentence
 from itda_core.errors import InputError
-from itda_core.files import disk_errors_as_sentences
+from itda_core.files.disk_errors import disk_errors_as_sentences
 from itda_core.model.loading import load_model
 from itda_core.progress import Progress
 from itda_core.runs.training_context import TrainingContext

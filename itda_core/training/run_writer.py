@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from itda_core.dictionary.dictionary import Dictionary
-from itda_core.files import write_json
+from itda_core.files.json_files import write_json
 from itda_core.runs.rows import DeviceRows, RowFile
 from itda_core.runs.run import new_run
 from itda_core.runs.training_context import TrainingContext

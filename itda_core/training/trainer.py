@@ -21,7 +21,7 @@ from itda_core.devices import full_memory_as_sentence
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.dictionary.moving import MovedSources
 from itda_core.errors import InputError, ItdaError
-from itda_core.files import disk_errors_as_sentences
+from itda_core.files.disk_errors import disk_errors_as_sentences
 from itda_core.model.loading import load_model
 from itda_core.progress import Progress
 from itda_core.pursuit.orthogonal import compile_pursuit

@@ -20,7 +20,7 @@ from typing import Any
 
 from itda_core.config import TrainConfig, layers_in_words
 from itda_core.errors import InputError, SettingError
-from itda_core.files import read_foreign
+from itda_core.files.foreign import read_foreign
 from itda_core.settings import IMPORTED, MOVED, SELECTIONS
 from itda_core.training.as_said import SAID_BY_FOLDER, TRAIN_OPTIONS, WORDS, config_as_said
 

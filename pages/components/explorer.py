@@ -21,7 +21,7 @@ from itda_core.errors import (
     StoreOutdatedError,
 )
 from itda_core.events import tell, tell_error
-from itda_core.files import why_closed
+from itda_core.files.disk_errors import why_closed
 from itda_core.jobs.queue import JobQueue
 from itda_core.leftovers import leftovers_of_data, remove
 from itda_core.model.built_in import is_installed

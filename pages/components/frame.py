@@ -10,7 +10,7 @@ from streamlit.errors import StreamlitAPIException
 from itda_core.config import data_directory
 from itda_core.errors import InputError, ItdaError
 from itda_core.events import tell_error
-from itda_core.files import system_error
+from itda_core.files.disk_errors import system_error
 from pages.components.explorer import explorer
 from pages.components.exposure import is_exposed
 from pages.components.history import keep_history

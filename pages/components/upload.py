@@ -20,7 +20,8 @@ from itda_core.corpus.reading import (
 )
 from itda_core.digests import digest
 from itda_core.errors import CorpusError
-from itda_core.files import disk_errors_as_sentences, write_atomically
+from itda_core.files.disk_errors import disk_errors_as_sentences
+from itda_core.files.writing import write_atomically
 from pages.components.explorer import explorer
 from pages.components.file_reading import ask_how_to_read, is_about_reading, on_the_page, told
 from pages.components.text import last_part, literal, visible

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from itda_core.dictionary.dictionary import Dictionary
-from itda_core.files import write_json
+from itda_core.files.json_files import write_json
 from tests.support.made_sources import P, made
 
 OLD, NEW = "0123456789abcdef", "0123456789abcdef-0000000000000000"

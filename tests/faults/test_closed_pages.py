@@ -11,7 +11,7 @@ import traceback
 import pytest
 
 from itda_core.errors import ItdaError
-from itda_core.files import write_json
+from itda_core.files.json_files import write_json
 from itda_core.jobs.submissions import submit_evaluation
 from itda_core.runs.labels import Change, Label, add_changes, labels_file
 from itda_core.runs.run import list_runs

@@ -10,7 +10,7 @@ from itda_core.analysis.decomposition import decompose
 from itda_core.config import ModelSpec, TrainConfig
 from itda_core.corpus.corpus import load_corpus
 from itda_core.evaluation.by_l0 import evaluate
-from itda_core.files import write_json
+from itda_core.files.json_files import write_json
 from itda_core.model import loading
 from itda_core.model.loading import load_model
 from itda_core.runs.run import list_runs

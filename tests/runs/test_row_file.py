@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from itda_core.errors import ItdaError
-from itda_core.files import disk_errors_as_sentences
+from itda_core.files.disk_errors import disk_errors_as_sentences
 from itda_core.runs.workspace import RowFile, Workspace
 from itda_core.sealed import DIGESTS_FILE
 from tests.support.checkpoints import load

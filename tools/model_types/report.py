@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from itda_core.files import write_atomically
+from itda_core.files.writing import write_atomically
 from itda_core.model.abilities import ABOUT, Abilities
 from itda_core.model.known_types import FILE, SWEEP
 from itda_core.model.sites import Sites

@@ -17,7 +17,6 @@ import pytest
 import safetensors.torch
 import torch
 
-from itda_core import files
 from itda_core.cli.main import main
 from itda_core.config import CorpusSpec, ModelSpec
 from itda_core.corpus.corpus import load_corpus
@@ -25,13 +24,9 @@ from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import CorpusError, ExchangeError, InputError, ModelError, RunError
 from itda_core.exchange.published import read_published
 from itda_core.exchange.saelens import read_saelens
-from itda_core.files import (
-    check_foreign,
-    check_parquet,
-    check_within,
-    open_foreign,
-    read_json,
-)
+from itda_core.files import foreign
+from itda_core.files.foreign import check_foreign, check_parquet, check_within, open_foreign
+from itda_core.files.json_files import read_json
 from itda_core.model.loading import load_model, model_shape
 from itda_core.model.plausible import check_counts
 from itda_core.runs.agreement import check_agreement
@@ -173,16 +168,16 @@ def test_a_model_of_ten_million_layers_is_refused_before_it_is_built(
 
 def test_a_file_of_a_file_system_that_counts_no_blocks_is_read(tmp_path, monkeypatch):
     """As many do that lie behind a network: only a hole that is known of is one."""
-    monkeypatch.setattr(files, "_UNFOLDED_BYTES", 2**20)
+    monkeypatch.setattr(foreign, "_UNFOLDED_BYTES", 2**20)
     size = 2**22
     path = tmp_path / "weights"
     path.write_bytes(b"x" * size)
     status = SimpleNamespace(st_mode=path.stat().st_mode, st_size=size, st_blocks=0)
-    files._check_status(path, status, None)
+    foreign._check_status(path, status, None)
     os.truncate(path, 2**20)
     os.truncate(path, size)
     with pytest.raises(ValueError, match="holes"):
-        files._check_status(path, status, None)
+        foreign._check_status(path, status, None)
 
 
 def test_usual_configurations_are_plausible():

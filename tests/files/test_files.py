@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from itda_core.errors import ItdaError
-from itda_core.files import append_lines, rename_whole, write_atomically
+from itda_core.files.writing import append_lines, rename_whole, write_atomically
 from itda_core.runs.run import new_run
 from itda_core.sealed import DIGESTS_FILE
 
@@ -147,7 +147,7 @@ def test_what_a_program_without_the_lock_wrote_behind_a_part_stays(tmp_path, mon
 WRITER = r"""
 import os, sys, time
 from pathlib import Path
-from itda_core.files import append_lines
+from itda_core.files.writing import append_lines
 file, name, fails = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "fails"
 write = os.write
 def slowly(opened, content):
