@@ -2,11 +2,12 @@
 comparisons, so that one reader follows all of them."""
 
 import dataclasses
-import json
 import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
+
+from itda_core.files.json_files import parse_json
 
 MIN_FRACTION = 0.06
 """Of the work, before which nothing is said of how long the rest takes: the first of 16 windows of
@@ -111,8 +112,8 @@ class Progress:
         """What a line of a progress file says, with what it leaves out as it is at first; None
         where it is none, such as one that is half written."""
         try:
-            said = json.loads(line)
-        except (ValueError, RecursionError):
+            said = parse_json(line)
+        except ValueError:
             return None
         if not isinstance(said, dict) or "stage" not in said:
             return None

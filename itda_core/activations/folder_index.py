@@ -1,6 +1,5 @@
 """activations.json: what a folder of activations says of itself; see docs/activations.md."""
 
-import json
 import os
 import re
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from typing import Any
 
 from itda_core.config import CorpusSpec, ModelSpec
 from itda_core.errors import ExchangeError, InputError
-from itda_core.files.json_files import write_json
+from itda_core.files.json_files import read_json, write_json
 from itda_core.settings import RESID_POST, SITES
 
 FORMAT = 1
@@ -113,8 +112,8 @@ def read_index(folder: Path) -> FolderIndex:
             "Let its capture end, or name another folder."
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
         raise ExchangeError(f"{path} can't be read: {error}.") from error
     try:
         return _index(_Fields(path, "", content))

@@ -1,7 +1,6 @@
 """What the command line's commands do; see parser.py for their options."""
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from itda_core.cli.console import corpus_spec, follow, refuse, show, trained
 from itda_core.cli.scoring import score_trained
 from itda_core.config import ModelSpec, TrainConfig, data_directory
 from itda_core.errors import InputError
-from itda_core.files.foreign import read_foreign
+from itda_core.files.json_files import read_json
 from itda_core.progress import Progress
 from itda_core.runs.run import find_run, read_run
 from itda_core.training.as_said import SAID_BY_FOLDER, TRAIN_OPTIONS, config_as_said
@@ -206,8 +205,8 @@ def _train_config(options: argparse.Namespace) -> TrainConfig:
 def _read_config(file: Path) -> TrainConfig:
     """The training that a file describes; a message names its fields as they stand there."""
     try:
-        fields = json.loads(read_foreign(file))
-    except (OSError, ValueError, RecursionError) as error:
+        fields = read_json(file)
+    except (OSError, ValueError) as error:
         raise InputError(f"{file} can't be read: {error}.") from error
     try:
         return TrainConfig.from_dict(fields)

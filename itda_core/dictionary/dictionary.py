@@ -24,6 +24,7 @@ from itda_core.digests import digest
 from itda_core.errors import RunError
 from itda_core.files.disk_errors import why_unreadable
 from itda_core.files.foreign import check_foreign, check_parquet
+from itda_core.files.json_files import parse_json
 from itda_core.files.writing import write_atomically
 from itda_core.model.model import Model
 from itda_core.model.tokenizer import is_of_before
@@ -200,7 +201,7 @@ class Dictionary:
         try:
             check_foreign(file)
             with safetensors.safe_open(file, "pt") as opened:
-                header = json.loads((opened.metadata() or {}).get("itda", "null"))
+                header = parse_json((opened.metadata() or {}).get("itda", "null"))
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         except FileNotFoundError:
             raise RunError(f"There is no dictionary at {path}. Check the path.") from None

@@ -1,7 +1,6 @@
 """What dictionary files of earlier versions do not say, from the run directory beside them."""
 
 import contextlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import pandas as pd
 from itda_core.activations.pool import CandidatePool, candidate_rows, count_seed_atoms
 from itda_core.config import TrainConfig
 from itda_core.errors import InputError
+from itda_core.files.json_files import read_json
 from itda_core.model.tokens import word_table
 from itda_core.tables import read_frame
 
@@ -31,7 +31,7 @@ def remembered(
 ) -> Remembered | None:
     """The same from the run directory of a training; None where it can't tell."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, InputError):
-        about = json.loads((directory / "config.json").read_text())
+        about = read_json(directory / "config.json")
         config = TrainConfig.of_finished(about["config"])
         if about.get("kind", "itda") != "itda" or "origin" in about:
             return None
@@ -46,7 +46,7 @@ def remembered(
 def model_digest(directory: Path) -> str:
     """The digest of a run's model; empty where the directory is of no run."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        return json.loads((directory / "config.json").read_text()).get("model_digest") or ""
+        return read_json(directory / "config.json").get("model_digest") or ""
     return ""
 
 

@@ -106,7 +106,7 @@ def _name_of(folder: Path, repository: str) -> str:
     """The id that the downloaded run gives itself, once it is known to be no path."""
     try:
         run_id = read_json(folder / "config.json")["run_id"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise ExchangeError(
             f"{repository} holds no run of this explorer: its config.json names none."
         ) from None

@@ -21,7 +21,8 @@ import torch
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.dictionary.sae_encoder import ARCHITECTURES, SaeEncoder
 from itda_core.errors import ExchangeError
-from itda_core.files.foreign import check_foreign, read_foreign
+from itda_core.files.foreign import check_foreign
+from itda_core.files.json_files import read_json
 from itda_core.settings import RESID_POST, SITES
 
 CONFIG_FILE = "cfg.json"
@@ -215,13 +216,13 @@ def read_saelens(folder: Path) -> SaelensFolder:
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     try:
-        config = json.loads(read_foreign(path))
+        config = read_json(path)
     except FileNotFoundError:
         raise ExchangeError(
             f"{folder} is no SAELens folder: it has no {CONFIG_FILE}. Give the folder that "
             "SAE.save_model wrote."
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ExchangeError(f"{path} can't be read: {error}.") from error
     if not isinstance(config, dict):
         raise ExchangeError(f"{path} holds no settings of an autoencoder.")
@@ -306,13 +307,13 @@ def _input_scale(folder: Path, config: dict[str, Any]) -> float:
         )
     path = folder / SCALER_FILE
     try:
-        factor = json.loads(read_foreign(path))["scaling_factor"]
+        factor = read_json(path)["scaling_factor"]
         if factor is None:  # folded into the weights at the end of training
             return 1.0
         if not 0 < float(factor) < float("inf"):
             raise ValueError(f"{factor} is no factor")
         return float(factor)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise ExchangeError(
             "This autoencoder was trained on activations scaled to an average norm, and the "
             f"factor is not there: it stands in {SCALER_FILE}, beside the weights of a "

@@ -12,14 +12,26 @@ _NEWEST_BYTES = 2**18
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds. Raises OSError where it can't be read, and ValueError, with what is
-    wrong, where it is no file, too large to be what it should, not text, not JSON or nested too
-    deeply."""
-    content = read_foreign(path)
+    """What a JSON file of this program's kinds holds. Raises OSError where it can't be read, and
+    ValueError, with what is wrong, where it is no file, too large to be what it should, or as
+    `parse_json` does."""
+    return parse_json(read_foreign(path))
+
+
+def parse_json(content: bytes | str) -> Any:
+    """What JSON says. Raises ValueError where it is not text, not JSON, nested too deeply, or has a
+    whole number of more than 64 bits, which no field takes and whose arithmetic would fail."""
     try:
-        return json.loads(content)
+        return json.loads(content, parse_int=_whole_number)
     except RecursionError as error:
-        raise ValueError(f"{path.name} is nested too deeply") from error
+        raise ValueError("it is nested too deeply") from error
+
+
+def _whole_number(digits: str) -> int:
+    value = int(digits)
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"no number here has {len(digits)} digits")
+    return value
 
 
 def write_json(path: Path, content: Any) -> None:

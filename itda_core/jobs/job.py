@@ -1,6 +1,5 @@
 """A job: one command of the command line, its state, and what it is about."""
 
-import math
 from dataclasses import dataclass, fields
 from itertools import takewhile
 from pathlib import Path
@@ -30,6 +29,14 @@ _KINDS_OF = {
     tuple[str, ...]: (tuple,),
 }
 """What JSON has for a field's type"""
+_LAST_SECOND = 253_402_300_799
+"""Of the year 9999, after which there is no date"""
+_RANGES = {
+    **dict.fromkeys(("created", "started", "ended"), (0, _LAST_SECOND)),
+    "pid": (1, 2**31 - 1),
+    "memory": (0, 2**63 - 1),
+}
+"""Of a job's numbers; whatever else a file says would end in an error where it is used"""
 _SHORT = ("map", "score")
 """Commands that take seconds"""
 
@@ -85,7 +92,7 @@ class Job:
             raise InputError("A job has a word that no command line can have.")
         for name, value in said.items():
             is_kind = isinstance(value, kinds[name]) and not isinstance(value, bool)
-            if not is_kind or (isinstance(value, float) and not math.isfinite(value)):
+            if not is_kind or not _is_in_range(name, value):
                 raise InputError(f"{name} of a job can't be {value!r:.60}.")
         if said["state"] not in STATES:
             raise InputError(f"A job can't be {said['state']!r:.60}.")
@@ -134,6 +141,12 @@ class Job:
     def keeps_checkpoints(self) -> bool:
         """Whether it goes on where it stopped; other commands begin anew."""
         return self.kind in ("training", "move")
+
+
+def _is_in_range(name: str, value: Any) -> bool:
+    """Of a number, which may be none; what is no number has no range."""
+    least, most = _RANGES.get(name, (None, None))
+    return least is None or value is None or least <= value <= most
 
 
 def _is_word(word: str) -> bool:

@@ -1,11 +1,11 @@
 """Folders and configurations of models that can't be what they say, refused before use."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from itda_core.errors import ModelError, first_line
-from itda_core.files.foreign import check_foreign
-from itda_core.files.json_files import read_json
+from itda_core.files.foreign import check_foreign, read_foreign
 
 _MOST_LAYERS = 10_000
 _MOST_WIDE = 10_000_000
@@ -27,8 +27,8 @@ def check_folder(folder: Path) -> None:
     except (OSError, ValueError) as error:
         raise ModelError(f"The model in {folder} can't be read: {error}.") from error
     try:
-        said = read_json(file)
-    except (OSError, ValueError) as error:
+        said = json.loads(read_foreign(file))  # numbers of any length: 10³⁰ stands for no limit
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
             f"{folder} can't be loaded as a model: {file} is damaged: it can't be read as JSON "
             f"({first_line(error)}). Get the model again."

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from itda_core.corpus.corpus import prompt_id
 from itda_core.errors import RunError
 from itda_core.files.disk_errors import disk_errors_as_sentences, why_unreadable
 from itda_core.files.foreign import check_foreign
-from itda_core.files.json_files import read_json
+from itda_core.files.json_files import parse_json, read_json
 from itda_core.runs.run import (
     ALL_FILES,
     DAMAGED,
@@ -173,7 +172,7 @@ def sealed_names_of(directory: Path) -> list[str]:
 
 def _header(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     with safe_open(path, "np") as opened:
-        header = json.loads((opened.metadata() or {}).get("itda", "null"))
+        header = parse_json((opened.metadata() or {}).get("itda", "null"))
         return header, {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from itda_core.errors import RunError
+from itda_core.files.json_files import parse_json
 from itda_core.sealed import write_sealed
 from itda_core.tables import write_table
 
@@ -29,7 +30,7 @@ def write_headed_table(
 def read_header(schema: pa.Schema, path: Path, version: int, what: str) -> dict[str, Any]:
     """The header of the file that has this schema. version: the newest that is known; what: should
     be there. Raises ValueError where there is no header, RunError for one of a newer version."""
-    header = json.loads((schema.metadata or {}).get(_METADATA, b"null"))
+    header = parse_json((schema.metadata or {}).get(_METADATA, b"null"))
     if not isinstance(header, dict) or not isinstance(header.get("version"), int):
         raise ValueError(f"it is no {what}")
     if header["version"] > version:

@@ -22,6 +22,7 @@ from itda_core import clock
 from itda_core.errors import InputError
 from itda_core.files.disk_errors import disk_errors_as_sentences, why_unreadable
 from itda_core.files.foreign import read_foreign
+from itda_core.files.json_files import parse_json
 from itda_core.files.writing import append_lines
 from itda_core.runs.grown_files import GrownFiles
 from itda_core.runs.label_checks import (
@@ -202,10 +203,10 @@ def read_changes(content: bytes) -> tuple[list[Change], list[BadLine]]:
         if not line.strip():
             continue
         try:
-            changes.append(_change(json.loads(line)))
+            changes.append(_change(parse_json(line)))
         except InputError as error:
             bad.append(BadLine(number, str(error)))
-        except (ValueError, RecursionError):
+        except ValueError:
             bad.append(BadLine(number, "it is not JSON"))
     return changes, bad
 

@@ -1,6 +1,7 @@
 """What is wrong with one job's files costs that job alone, and is named."""
 
 import json
+import math
 import os
 import shutil
 
@@ -46,6 +47,27 @@ def test_any_value_in_any_field_is_read_or_named(folder):
             jobs, errors = listed_jobs(folder)
             assert "00002" in [job.job_id for job in jobs]
             assert len(jobs) + len(errors) == 2
+
+
+@pytest.mark.parametrize("name", ["created", "started", "ended", "pid", "memory"])
+@pytest.mark.parametrize("value", [10**400, 2**63, 1e308, -1, math.inf, math.nan])
+def test_a_number_that_no_time_or_process_has_costs_its_job_alone(folder, tmp_path, name, value):
+    said = {**GOOD, "started": 2.0, "ended": 3.0, "pid": 4, "memory": 5, name: value}
+    path = folder / "00001" / "job.json"
+    path.write_text(json.dumps(said))
+    queue = JobQueue(folder, tmp_path / "runs")
+    try:
+        assert [job.job_id for job in queue.jobs()] == ["00002"]
+        assert str(path) in str(queue.damaged()[0])
+    finally:
+        queue.close()
+
+
+@pytest.mark.parametrize("name", ["tokens", "total_tokens", "tokens_per_second", "seconds_left"])
+def test_progress_of_more_than_64_bits_is_passed_over(name):
+    line = {"stage": "training", "fraction": 0.5, name: 2**63}
+    assert Progress.read_line(json.dumps(line).encode()) is None
+    assert Progress.read_line(json.dumps({**line, name: 2**63 - 1}).encode())[name] == 2**63 - 1
 
 
 def test_a_folder_in_place_of_the_file_is_named(folder):

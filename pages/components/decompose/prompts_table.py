@@ -8,6 +8,7 @@ import streamlit as st
 
 from itda_core.analysis.prompt_table import PromptTable
 from itda_core.errors import ItdaError
+from itda_core.files.json_files import parse_json
 from itda_core.runs.texts import keep_text, kept_text, texts_folder
 from pages.components.cached import loaded_dictionary
 from pages.components.decompose.prompts_compared import groups_of, show_groups, show_matrix
@@ -83,7 +84,7 @@ def _listed() -> list[str]:
 def _texts(kept: str) -> list[str]:
     """Those of a kept list; a text that is none stands for itself."""
     try:
-        found = json.loads(kept)
+        found = parse_json(kept)
     except ValueError:
         return [kept]
     return [str(one) for one in found] if isinstance(found, list) else [kept]
