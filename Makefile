@@ -55,7 +55,7 @@ claims: .venv/dev.done
 	$(BIN)/python -m benchmarks.claims
 
 faults: .venv/dev.done
-	ITDA_FAULT_KILLS=200 ITDA_FAULT_INPUTS=2000 \
+	ITDA_FAULT_KILLS=200 ITDA_FAULT_INPUTS=200 ITDA_FAULT_MANY=1000000 \
 		$(BIN)/python -m pytest -q --durations=20 -o faulthandler_timeout=14400 -n 2 $(BY_FILE) \
 		tests/faults tests/cluster tests/pages/test_odd_links.py
 

@@ -6,7 +6,6 @@ process's memory, and a disk that fails under it ends the process.
 
 import functools
 import io
-import json
 import math
 import os
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 import torch
 
 from itda_core.errors import ModelError, WeightsGone
+from itda_core.files.json_files import parse_json
 from itda_core.model.rooms import Rooms
 
 DTYPES = {
@@ -156,7 +156,7 @@ def _header(path: Path) -> dict[str, StoredTensor]:
         if not 0 < length <= min(_LONGEST_HEADER, size - 8):
             raise _damaged(path, "its header is cut short")
         try:
-            header = json.loads(file.read(length))
+            header = parse_json(file.read(length))
             header.pop("__metadata__", None)
             found = {
                 name: _stored(path, version, 8 + length, **said) for name, said in header.items()

@@ -6,36 +6,34 @@ an ItdaError may come of it, and what lies beside the file is read as before.
 
 import copy
 import json
-import math
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from itda_core.analysis.latent_map import map_latents, read_map, save_map
+from itda_core.analysis.latent_map import read_map
 from itda_core.cli.parser import parse
 from itda_core.config import TrainConfig
 from itda_core.corpus.files import read_texts, text_columns
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import ItdaError
-from itda_core.evaluation.batch import EvaluationTask, measure_runs
 from itda_core.jobs.queue import JobQueue
-from itda_core.runs.comparisons import read_comparisons, save_comparisons
-from itda_core.runs.given_names import keep_name, names_file, read_names
-from itda_core.runs.labels import LABELS_FILE, Change, Label, add_changes
+from itda_core.runs.comparisons import read_comparisons
+from itda_core.runs.given_names import names_file, read_names
+from itda_core.runs.labels import LABELS_FILE
 from itda_core.runs.near_misses import near_misses
-from itda_core.runs.results import read_evaluation, read_probing, save_probing
+from itda_core.runs.results import read_evaluation, read_probing
 from itda_core.runs.run import list_runs, survey
-from itda_core.sealed import DIGESTS_FILE
 from itda_core.store.database import Database
 from itda_core.store.index import Index
 from itda_core.training.training_list import listed_trainings
 from pages.components.url import number_below
 from tests.support.command_line import train_options
+from tests.support.many_inputs import refused_or_read
+from tests.support.odd_values import JOB, LIST, ODD, PROGRESS, TEXTS
 from tests.support.trained_runs import tiny_config
 
 N_INPUTS = int(os.environ.get("ITDA_FAULT_INPUTS", 6))
@@ -47,11 +45,6 @@ fuzzed = settings(
     derandomize="ITDA_FAULT_INPUTS" not in os.environ,
     suppress_health_check=list(HealthCheck),
 )
-ODD = [
-    None, True, -1, 0, 10**400, 2**31, 1e308, math.nan, math.inf, "", "x" * 5_000, "\ud800", "\0",
-    "../../etc/passwd", [], [[]], {}, {"a": None}, "'; DROP TABLE runs; --", "=1+1", "1" * 5_000,
-]  # fmt: skip
-"""What any field may hold"""
 MAX_CHANGES = 4
 
 
@@ -95,34 +88,6 @@ def odd(draw, said):
 
 def as_json(said) -> bytes:
     return json.dumps(said).encode("utf-8", "surrogatepass")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory, runs_folder):
-    """A data folder with one of every kind of file that is read."""
-    folder = tmp_path_factory.mktemp("fuzzed") / "data"
-    for whole in list_runs(runs_folder)[:2]:  # one that is damaged, and one beside it
-        shutil.copytree(whole.directory, folder / "runs" / whole.run_id)
-    run = list_runs(folder / "runs")[0]
-    save_map(run, map_latents(run.dictionary(), "svd"), "svd")
-    list(measure_runs(EvaluationTask((run,), max_tokens=80, save=True)))
-    save_probing(run, {"measured_on": {}, "tokens": 9, "seconds": 0.5, "results": []})
-    row = {"measure": "cka", "a": "one", "b": "two", "value": 0.5, "reason": "", "tokens": 9}
-    save_comparisons(folder / "comparisons", [row | {"unit": "token"}])
-    source = run.run_id, 3, "00000000000000aa", 5
-    add_changes(folder / LABELS_FILE, [Change(Label(*source, "war", lists=("a", "b")))])
-    keep_name(names_file(folder / "runs"), run.run_id, "the first")
-    for digests in folder.rglob(DIGESTS_FILE):
-        digests.unlink()  # as in runs of before, so that the readers see what is damaged
-    return folder
-
-
-def refused_or_read(read: Callable[[], object]) -> None:
-    """Anything but an ItdaError fails."""
-    try:
-        read()
-    except ItdaError as error:
-        assert str(error).strip(), "a refusal says why"
 
 
 def run_of(data: Path):
@@ -230,15 +195,6 @@ def test_comparisons(data, tmp_path):
     of_files()
 
 
-TEXTS = {
-    ".txt": b"one\n\ntwo three\n\nfour",
-    ".csv": b'text,label\n"one, two",a\nthree,b\n',
-    ".tsv": b"text\tlabel\none\ta\n",
-    ".jsonl": b'{"text": "one"}\n{"text": "two"}\n',
-    ".json": b'[{"text": "one"}, {"text": "two"}]',
-}
-
-
 @pytest.mark.parametrize("ending", [*TEXTS, ".parquet", ".gz", ".zip", ".exe", ""])
 def test_an_upload_under_any_ending(data, tmp_path, ending):
     parquet = (run_of(data).directory / "prompts.parquet").read_bytes()
@@ -260,7 +216,7 @@ def test_settings_and_lists_of_trainings(tiny_model_folder, tiny_corpus_file):
     said = tiny_config(tiny_model_folder, tiny_corpus_file).to_dict()
 
     @fuzzed
-    @given(odd(said), st.one_of(damaged(b'[[trainings]]\nmodel = "a"\nlayers = [1, 2]\n')))
+    @given(odd(said), st.one_of(damaged(LIST)))
     def of_settings(bad, listed):
         refused_or_read(lambda: TrainConfig.from_dict(bad))
         refused_or_read(lambda: listed_trainings(listed.decode("utf-8", "replace"), "list.toml"))
@@ -308,18 +264,13 @@ def test_a_dictionary_alone(data, tmp_path):
 
 
 def test_jobs(tmp_path):
-    folder = tmp_path / "jobs" / "0001"
+    folder = tmp_path / "jobs" / "00001"
     folder.mkdir(parents=True)
-    job = {
-        "job_id": "0001", "title": "Training", "command": "train", "arguments": ["--l0", "8"],
-        "state": "done", "created": 5.0, "started": 6.0, "ended": 7.5, "pid": 4, "memory": None,
-    }  # fmt: skip
-    line = b'{"stage": "training", "tokens": 5, "fraction": 0.5}\n'
 
     @fuzzed
     @given(
-        st.one_of(odd(job).map(as_json), damaged(as_json(job))),
-        damaged(line),
+        st.one_of(odd(JOB).map(as_json), damaged(as_json(JOB))),
+        damaged(PROGRESS),
         st.one_of(odd({"pid": 4}).map(as_json), damaged(b'{"pid": 4}')),
     )
     def of_jobs(bad, said, claim):
