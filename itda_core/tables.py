@@ -7,6 +7,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from itda_core.files.foreign import damage_as_one_error
+
 
 def write_table(table: pa.Table, where: Path | BinaryIO, compression: str = "snappy") -> None:
     """A table as a file."""
@@ -23,17 +25,24 @@ def write_frame(frame: pd.DataFrame, where: Path | BinaryIO, index: bool | None 
     frame.to_parquet(where, index=index, write_page_checksum=True)
 
 
-def read_table(where: Path | BinaryIO, **options: Any) -> pa.Table:
-    """options: those of `pyarrow.parquet.read_table`. Raises OSError where a page is not what was
-    written; a file of before has no checksums."""
-    return pq.read_table(where, page_checksum_verification=True, **options)
+def read_table(where: Path | BinaryIO, columns: list[str] | None = None) -> pa.Table:
+    """columns: which; by default all. Raises OSError where a page is not what was written (a file
+    of before has no checksums), ValueError where the table can't be read.
+
+    Rows are chosen once they are read: Arrow waits for ever where it is to filter a file whose
+    footer is damaged.
+    """
+    with damage_as_one_error():
+        return pq.read_table(where, columns=columns, page_checksum_verification=True)
 
 
-def read_frame(where: Path | BinaryIO, **options: Any) -> pd.DataFrame:
+def read_frame(where: Path | BinaryIO, columns: list[str] | None = None) -> pd.DataFrame:
     """The same as pandas has it."""
-    return pd.read_parquet(where, page_checksum_verification=True, **options)
+    with damage_as_one_error():
+        return pd.read_parquet(where, columns=columns, page_checksum_verification=True)
 
 
 def open_table(where: Path, **options: Any) -> pq.ParquetFile:
     """To be read part by part. options: those of `pyarrow.parquet.ParquetFile`."""
-    return pq.ParquetFile(where, page_checksum_verification=True, **options)
+    with damage_as_one_error():
+        return pq.ParquetFile(where, page_checksum_verification=True, **options)

@@ -198,6 +198,24 @@ def test_only_the_store_holds_sql_and_opens_the_database():
         assert not found, f"{path.name} holds SQL: {found}"
 
 
+PARQUET = {"read_table", "read_parquet", "ParquetDataset", "dataset"}
+"""What reads rows of a Parquet file, of which `tables` is the only one that asks"""
+
+
+def test_nothing_is_asked_of_a_parquet_file_on_which_arrow_ends_or_waits():
+    """Of a damaged footer, the description of a column ends the process and a filter never ends:
+    rows are chosen once they are read, and the size of a column is what its first rows say."""
+    for path in core_files():
+        for node in nodes(parse(path)):
+            if not isinstance(node, ast.Call):
+                continue
+            library, _, name = called_by(node).rpartition(".")
+            is_arrow = library in ("pq", "pd", "pa", "pyarrow")
+            assert not (is_arrow and name in PARQUET and path.name != "tables.py"), path.name
+            assert "filters" not in {keyword.arg for keyword in node.keywords}, path.name
+            assert name != "row_group" or path == CORE / "files" / "foreign.py", path.name
+
+
 FLOAT_MAKERS = {
     "empty", "zeros", "ones", "full", "eye", "rand", "randn", "linspace", "logspace", "tensor",
 }  # fmt: skip

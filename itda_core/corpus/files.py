@@ -28,7 +28,14 @@ from itda_core.corpus.reading import (
     open_lines,
     refuse_no_text,
 )
-from itda_core.corpus.tables import held_by, json_rows, json_text, parquet_columns, parquet_texts
+from itda_core.corpus.tables import (
+    held_by,
+    json_rows,
+    json_text,
+    parquet_columns,
+    parquet_sizes,
+    parquet_texts,
+)
 from itda_core.errors import CorpusError
 
 _AS_SHOWN = Reading()
@@ -73,7 +80,7 @@ def text_columns(path: Path, reading: Reading = _AS_SHOWN) -> dict[str, int]:
     Raises CorpusError where no row can be read."""
     _check(path)
     if file_format(path) == ".parquet":
-        return parquet_columns(path)[0]
+        return parquet_sizes(path)
     if file_format(path) == ".jsonl":
         return _json_columns(path, reading)[0]
     return _csv_sizes(path, reading)

@@ -15,7 +15,7 @@ from itda_core.corpus.reading import BadRow, is_whole, not_encoded, open_lines, 
 from itda_core.errors import CorpusError
 from itda_core.files.foreign import check_parquet
 
-_BATCH_ROWS = 4_096
+_BATCH_ROWS, _SAMPLED_ROWS = 4_096, 256
 _KINDS = {
     bool: ("true or false", "true or false"),
     int: ("a number", "numbers"),
@@ -95,29 +95,40 @@ def _with_whole_characters(value: Any) -> Any:
     return [_with_whole_characters(one) for one in value] if isinstance(value, list) else value
 
 
-def parquet_columns(path: Path) -> tuple[dict[str, int], dict[str, str]]:
-    """The columns that hold text with about how many bytes each, and what the others hold.
-
-    Only the file's own description is read. Raises CorpusError where it is no Parquet file.
-    """
+def parquet_columns(path: Path) -> tuple[list[str], dict[str, str]]:
+    """The columns that hold text, and what the others hold. Raises CorpusError where it is no
+    Parquet file."""
     with _parquet(path) as file:
-        sizes: Counter[str] = Counter()
-        for group in range(file.metadata.num_row_groups):
-            row_group = file.metadata.row_group(group)
-            for number in range(row_group.num_columns):
-                chunk = row_group.column(number)
-                sizes[chunk.path_in_schema] += chunk.total_uncompressed_size
         schema = _schema(path, file)
     names = Counter(schema.names)
-    texts, others = {}, {}
+    texts, others = [], {}
     for field in schema:
         if names[field.name] > 1:
             others[field.name] = "the data of two columns of this name"
         elif _is_text(field.type):
-            texts[field.name] = sizes[field.name]
+            texts.append(field.name)
         else:
             others[field.name] = _held_by(field.type)
     return texts, others
+
+
+def parquet_sizes(path: Path) -> dict[str, int]:
+    """The columns that hold text with about how many bytes each, by their first rows; 0 where
+    these can't be read. What the file itself says of a column's size is not asked: Arrow ends the
+    process where that is damaged."""
+    texts, _ = parquet_columns(path)
+    with _parquet(path) as file:
+        return {name: _likely_bytes(path, file, name) for name in texts}
+
+
+def _likely_bytes(path: Path, file: pq.ParquetFile, column: str) -> int:
+    try:
+        first = next(_batches(path, file, column, _SAMPLED_ROWS), None)
+        held = _bytes(path, column, first) if first is not None else []
+    except CorpusError:
+        return 0
+    characters = sum(len(value or b"") for value in held)
+    return round(characters * file.metadata.num_rows / len(held)) if held else 0
 
 
 def parquet_texts(path: Path, column: str) -> Iterator[str | BadRow]:
@@ -156,9 +167,11 @@ def _decoded(value: bytes | None, row: int) -> str | BadRow:
         return BadRow(row, "is not UTF-8 text", unit="row", is_encoding=True)
 
 
-def _batches(path: Path, file: pq.ParquetFile, column: str) -> Iterator[pa.RecordBatch]:
+def _batches(
+    path: Path, file: pq.ParquetFile, column: str, n_rows: int = _BATCH_ROWS
+) -> Iterator[pa.RecordBatch]:
     try:
-        yield from file.iter_batches(_BATCH_ROWS, columns=[column])
+        yield from file.iter_batches(n_rows, columns=[column])
     except (pa.ArrowException, OSError) as error:
         raise CorpusError(
             f"The column {column!r} of {path.name} is damaged: it can't be read to its end."

@@ -1,11 +1,15 @@
 """Files that others wrote: known to be files, and no larger than what they are taken for, before
 they are read."""
 
+import contextlib
 import io
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from itda_core.errors import first_line
 
 MOST_JSON_BYTES = 2**26
 """Of what is kept as JSON a thousandth is usual"""
@@ -80,9 +84,21 @@ def check_unfolding(name: str, packed: int, unfolded: int, always: int = _UNFOLD
         raise ValueError(f"{name} unfolds from {packed:,} bytes to {unfolded:,} and more")
 
 
+@contextlib.contextmanager
+def damage_as_one_error() -> Iterator[None]:
+    """Turns what Arrow and pandas raise of a damaged table, which has a dozen kinds, into
+    ValueError; errors of the disk and of memory stay what they are."""
+    try:
+        yield
+    except (OSError, MemoryError, ValueError):
+        raise
+    except Exception as error:
+        raise ValueError(first_line(error)) from error
+
+
 def check_parquet(file: Path | bytes, name: str) -> None:
     """Raises ValueError where a Parquet file unfolds to much more than it holds, by what its footer
-    says; another library's errors where it is none."""
+    says, or is none; OSError where it can't be read."""
     import pyarrow.parquet as pq
 
     if isinstance(file, Path):
@@ -95,7 +111,8 @@ def check_parquet(file: Path | bytes, name: str) -> None:
         size, end = len(file), file[-8:]
     if _LONGEST_FOOTER < int.from_bytes(end[:4], "little") < size:
         raise ValueError(f"the footer of {name} is too long")
-    about = pq.read_metadata(file if isinstance(file, Path) else io.BytesIO(file))
+    with damage_as_one_error():
+        about = pq.read_metadata(file if isinstance(file, Path) else io.BytesIO(file))
     if about.num_rows > _UNFOLDED_ROWS and about.num_rows > _ROWS_A_BYTE * size:
         raise ValueError(f"{name} has {about.num_rows:,} rows in {size:,} bytes")
     groups = (about.row_group(number) for number in range(about.num_row_groups))

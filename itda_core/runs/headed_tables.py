@@ -56,4 +56,4 @@ def fits(value: Any, kind: type) -> bool:
         return isinstance(value, int | float)
     if kind is str:
         return isinstance(value, str) and value == value.encode(errors="ignore").decode()
-    return isinstance(value, kind) and 0 <= value < 2**63
+    return isinstance(value, kind) and value >= 0

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from itda_core.dictionary.dictionary import Dictionary
@@ -103,7 +104,8 @@ def near_misses(run: Run, latent: int) -> pd.DataFrame | None:
     if not path.exists():
         return None
     try:
-        wanted = [("latent", "==", latent)]
-        return read_table(path, columns=_READ.names, filters=wanted).cast(_READ).to_pandas()
+        table = read_table(path, columns=["latent", *_READ.names])
+        its_own = table.filter(pc.equal(table["latent"], latent))
+        return its_own.select(_READ.names).cast(_READ).to_pandas()
     except Exception as error:  # whatever the file holds
         raise why_unreadable(path, error, "Delete it: the run is whole without it.") from error

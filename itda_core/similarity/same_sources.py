@@ -100,8 +100,8 @@ def _ends(dictionary: Dictionary, prompt_ids: pd.Series) -> dict[str, np.ndarray
     file = Path(dictionary.directory or "") / "prompts.parquet"
     if dictionary.directory is None or not file.exists():
         return {}
-    chosen = [("prompt_id", "in", sorted(set(prompt_ids)))]
-    table = read_frame(file, columns=["prompt_id", "ends"], filters=chosen)
+    table = read_frame(file, columns=["prompt_id", "ends"])
+    table = table[table["prompt_id"].isin(set(prompt_ids))]
     return dict(zip(table["prompt_id"], table["ends"], strict=True))
 
 

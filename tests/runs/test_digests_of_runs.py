@@ -27,7 +27,7 @@ RESULT = {
     "seconds": 1, "measured_on": {}, "tokens": 5, "massive_tokens": 0, "unused_share": 0.5,
     "by_l0": [{"l0": 1, "fvu": 0.5}], "density": {}, "errors": {},
 }  # fmt: skip
-FLIPS_A_FILE = 6
+FLIPS_A_FILE = int(os.environ.get("ITDA_FAULT_FLIPS", 6))
 
 
 @pytest.fixture

@@ -102,7 +102,9 @@ def test_an_evaluation_that_the_database_can_not_hold_is_named_and_not_its_run(
     store, evaluated_copy
 ):
     run = list_runs(evaluated_copy)[0]
-    save_evaluation(run, read_evaluation(run) | {"tokens": 2**70})
+    result = read_evaluation(run)
+    rows = [row | {"l0": 2**40} for row in result["by_l0"]]
+    save_evaluation(run, result | {"by_l0": rows})
     with pytest.raises(RunError, match=r"what .* can't hold.*--save") as failed:
         store.import_new(evaluated_copy)
     assert "elete" not in str(failed.value)

@@ -138,7 +138,7 @@ def test_a_run_with_whole_tables_is_not_to_be_deleted(store, runs_folder, tmp_pa
     copy = tmp_path / "runs"
     shutil.copytree(runs_folder, copy)
     file = list_runs(copy)[1].directory / "metrics.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"tokens": 2**70}))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"atoms": 2**40}))
     seal(file.parent)
     with pytest.raises(
         RunError, match=r"what the database can't hold .*left as they are"

@@ -8,6 +8,7 @@ import contextlib
 import copy
 import io
 import json
+import math
 import random
 import resource
 import shutil
@@ -15,8 +16,13 @@ import signal
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from itda_core.activations.folder_index import read_index
 from itda_core.analysis.latent_map import read_map
@@ -57,6 +63,12 @@ PATIENCE = 60
 
 DEEP = (b"[" * 100_000, b'{"a": ' * 50_000)
 """Nested more deeply than any reader can follow"""
+ODD_CELLS = (
+    [None], [True], [-1], [2**62], [-(2**62)], [1e308], [math.nan], [math.inf], [""], ["x" * 5_000],
+    ["\0"], [b"\xff\xfe"], [[1, 2]], [[]], [{"a": 1}], [Decimal("1.5")], [datetime(9999, 1, 1)],
+    [timedelta(days=9)],
+)  # fmt: skip
+"""What a column may be full of"""
 UPLOADS = (*TEXTS, ".parquet", ".gz", ".zip", ".exe", "")
 """Endings"""
 KINDS = (
@@ -125,14 +137,17 @@ def damaged(draw: random.Random, wholes: list[bytes]) -> bytes:
     whole = draw.choice(wholes)
     if draw.random() < 0.01:
         return draw.choice((draw.randbytes(draw.randrange(400)), *DEEP))
+    if whole.startswith(b"PAR1") and draw.random() < 0.5:
+        return odd_table(draw, whole)
     if draw.random() < 0.5:
         with contextlib.suppress(ValueError):
             return odd(draw, json.loads(whole))
     data = bytearray(whole)
     for _ in range(draw.randint(1, 4)):
-        # Headers say what the rest is, so that half of the changes are made there.
-        place = draw.randrange(1 + draw.choice((min(len(data), 256), len(data))))
-        match draw.randrange(4):
+        # Headers and footers say what the rest is, so that most changes are made there.
+        first, last = draw.choice([(0, 256), (0, len(data)), _footer(data)])
+        place = draw.randrange(first, max(first + 1, min(last, len(data))))
+        match draw.randrange(5):
             case 0 if place < len(data):
                 data[place] ^= 1 << draw.randrange(8)
             case 1:
@@ -141,7 +156,16 @@ def damaged(draw: random.Random, wholes: list[bytes]) -> bytes:
                 data[place:place] = draw.randbytes(draw.randrange(40))
             case 3:
                 data[place:place] = data[place : place + draw.randrange(5_000)]
+            case _ if place < len(data):
+                data[place] = draw.randrange(256)
     return bytes(data)
+
+
+def _footer(data: bytearray) -> tuple[int, int]:
+    """Where a Parquet file describes itself, without the length of that at its end; of others the
+    last bytes."""
+    length = int.from_bytes(data[-8:-4], "little") if data[-4:] == b"PAR1" else 256
+    return max(0, len(data) - 8 - length), max(1, len(data) - 8)
 
 
 def odd(draw: random.Random, said: object) -> bytes:
@@ -158,6 +182,29 @@ def odd(draw: random.Random, said: object) -> bytes:
             at[key] = draw.choice(ODD)
             break
     return json.dumps(said).encode("utf-8", "surrogatepass")
+
+
+def odd_table(draw: random.Random, whole: bytes) -> bytes:
+    """A table that is one, with another column in place of one of its own, or without it, or with
+    other rows."""
+    table = pq.read_table(io.BytesIO(whole))
+    place = draw.randrange(table.num_columns)
+    name, rows = table.column_names[place], table.num_rows
+    match draw.randrange(6):
+        case 0:
+            table = table.drop_columns([name])
+        case 1:
+            table = table.append_column(name, table.column(place))  # twice
+        case 2:
+            table = table.slice(0, draw.choice((0, rows // 2)))
+        case 3:
+            table = pa.concat_tables([table, table.slice(0, rows // 3)])
+        case _:
+            column = pa.array(draw.choice(ODD_CELLS)).take(pa.array([0] * rows))
+            table = table.set_column(place, name, column)
+    written = io.BytesIO()
+    pq.write_table(table, written)
+    return written.getvalue()
 
 
 def kinds(folder: Path) -> dict[str, Kind]:
