@@ -40,7 +40,7 @@ def show() -> None:
     )
     left, right = st.columns([1, 1])
     groups = groups_of(runs, explorer().names)
-    view = ask_for_view(left, len(groups))
+    view = ask_for_view(left)
     if view == "latents":
         show_same_latents(runs)
         return

@@ -232,7 +232,7 @@ def test_of_one_model_the_layers_are_compared_and_it_is_said(trained_folder, dat
     assert_no_failure(app)
     assert "There is one model only, so that its layers are compared" in told(app)
     [views] = [one for one in app.button_group if one.key == "view"]
-    assert views.options[0] == "Layers of one model"
+    assert views.options[0] == "Layer by layer"
     assert "a" not in {box.key for box in app.selectbox}, "there is nothing to choose"
 
 

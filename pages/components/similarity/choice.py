@@ -15,11 +15,10 @@ from pages.components.url import follow_url, follow_url_list, write_url
 
 _KEYS = {"token": "token (same tokenizer)", "word": "word (any tokenizers)"}
 _VIEWS = {
-    "layers": "Layers of two models",
+    "layers": "Layer by layer",
     "models": "Whole models",
     "latents": "Same latents in two dictionaries",
 }
-_OF_ONE_MODEL = {"layers": "Layers of one model"}
 _ONE_MODEL = (
     "There is one model only, so that its layers are compared with each other. Train a second one "
     "on the same corpus to compare the two: on the Train page, or with “Train what is missing” "
@@ -65,11 +64,9 @@ class Choice:
         return [item.run_ids for item in self.rows] == [item.run_ids for item in self.columns]
 
 
-def ask_for_view(place, n_models: int) -> str:
-    """What is compared: layers, whole models, or latents one by one. n_models: that there are; of
-    one alone the layers are compared with each other."""
-    views = _VIEWS if n_models > 1 else {**_VIEWS, **_OF_ONE_MODEL}
-    return _segmented(place, "Compare", views, "view")
+def ask_for_view(place) -> str:
+    """What is compared: layers, whole models, or latents one by one."""
+    return _segmented(place, "Compare", _VIEWS, "view")
 
 
 def ask(groups: dict[str, Group], view: str, place) -> Choice | None:
