@@ -102,6 +102,32 @@ def test_the_controls_of_steer_are_in_sight_when_it_opens(page, address, problem
     assert problems == []
 
 
+def test_what_opens_below_the_window_comes_into_it_and_what_a_link_opens_does_not(
+    page, address, problems
+):
+    page.set_viewport_size({"width": 1280, "height": 560})
+    page.goto(address)
+    more = page.locator(".rows tbody button").last
+    more.wait_for()
+    settled(page)
+    main = page.get_by_test_id("stMain")
+    assert main.evaluate("main => main.scrollTop") == 0
+    more.evaluate("button => button.click()")  # where it is, without scrolling there
+    expect(page.get_by_role("link", name="Evaluate it")).to_be_in_viewport()
+    settled(page)
+    main.evaluate("main => main.scrollTo(0, 0)")
+    page.locator("h1").click()
+    page.wait_for_timeout(1_000)
+    assert main.evaluate("main => main.scrollTop") == 0  # once for each click
+    page.goto(f"{address}/decompose?token=6&view=steer")
+    generate = page.get_by_role("button", name="Generate")
+    generate.wait_for()
+    settled(page)
+    generate.evaluate("button => button.click()")
+    expect(page.locator("strong", has_text="As the model is")).to_be_in_viewport()
+    assert problems == []
+
+
 def test_the_picture_of_the_first_page_is_made_for_its_width(page, address, problems):
     page.goto(address)
     pictures = {name: page.locator(f".st-key-picture_{name} img") for name in ("wide", "narrow")}

@@ -29,6 +29,7 @@ from pages.components.decompose.steered_latents import (
 from pages.components.decompose.written import Written, judge, offer_written, read_with, show_text
 from pages.components.explorer import explorer
 from pages.components.frame import tiled
+from pages.components.in_sight import bring_into_sight, note_act
 from pages.components.number_field import linked_number_field, read_numbers
 from pages.components.run_names import layer_of
 from pages.components.text import escaped, literal, snippet
@@ -81,6 +82,8 @@ def ask_for_steering(
     if asked is None:
         _offer_stop(place, is_writing=False)
         return None
+    if is_row or is_pair:
+        note_act("generate")
     texts = _STRENGTHS if is_row else (0.0, asked[1]) if is_pair else ()
     _offer_stop(place, is_writing=bool(texts))
     return Steering(*asked, others, texts, place)
@@ -90,6 +93,7 @@ def show_steered(run, result: Decomposition, steering: Steering) -> None:
     """Below the text: what the model writes now, or has written last. steering: of
     `ask_for_steering`."""
     latent, writing, others = steering.latent, steering.writing, steering.others
+    bring_into_sight("generate")
     if not steering.texts:
         _show_written(run, result.text, (latent, writing, others), steering.strength)
         return

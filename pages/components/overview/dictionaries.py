@@ -8,6 +8,7 @@ from itda_core.corpus.corpus import BUILT_IN as BUILT_IN_CORPORA
 from itda_core.glossary import GLOSSARY
 from pages.components.explorer import explorer
 from pages.components.held_out import HeldOut, held_out
+from pages.components.in_sight import bring_into_sight, note_act
 from pages.components.latent_rows.rows import Action, Column, show_latent_rows
 from pages.components.name_field import ask_for_name
 from pages.components.overview.export import show_exchange
@@ -74,6 +75,7 @@ def show_dictionaries(runs: pd.DataFrame) -> None:
     acted = show_latent_rows(rows, columns, {}, places, "runs", 420, [_MORE])
     if acted:
         st.session_state[_OPENED] = None if acted[1] == opened else acted[1]
+        note_act("more")
         st.rerun()
     if opened in set(runs["run_id"]):
         _show_more(runs[runs["run_id"] == opened].iloc[0])
@@ -101,6 +103,7 @@ def _rows(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _show_more(run: pd.Series) -> None:
+    bring_into_sight("more")
     st.markdown(f"##### {literal(run_label(run))}")
     link = {"run": run["run_id"]}
     with st.container(horizontal=True):
