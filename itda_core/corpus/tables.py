@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from itda_core.corpus import reading
 from itda_core.corpus.reading import BadRow, is_whole, not_encoded, open_lines, whole_characters
 from itda_core.errors import CorpusError
-from itda_core.files.foreign import check_parquet
+from itda_core.files.foreign import check_parquet, check_unfolding
 
 _BATCH_ROWS, _SAMPLED_ROWS = 4_096, 256
 _KINDS = {
@@ -132,32 +133,56 @@ def _likely_bytes(path: Path, file: pq.ParquetFile, column: str) -> int:
 
 
 def parquet_texts(path: Path, column: str) -> Iterator[str | BadRow]:
-    """The texts of one column, "" where there is none; no other column is read."""
-    row, characters = 0, 0
-    with _parquet(path) as file:
+    """The texts of one column, "" where there is none; no other column is read. Raises CorpusError
+    where they come to more than MAX_UNPACKED_BYTES, or to so much more than the file holds that
+    they can only be meant to fill the memory."""
+    row, n_bytes, packed = 0, 0, path.stat().st_size
+    with _parquet(path, column) as file:
         for batch in _batches(path, file, column):
-            for value in _bytes(path, column, batch):
+            texts = _encoded(path, column, batch)
+            n_bytes += pc.sum(_lengths(texts)).as_py() or 0
+            _check_size(path, packed, n_bytes)  # before a text that is there once is there often
+            for value in _values(texts):
                 row += 1
-                characters += len(value or b"")
                 yield _decoded(value, row)
-            if characters > reading.MAX_UNPACKED_BYTES:
-                limit = reading.MAX_UNPACKED_BYTES / 1e9
-                raise CorpusError(f"{path.name} holds more than {limit:g} GB of text. Use a part.")
 
 
-def _bytes(path: Path, column: str, batch: pa.RecordBatch) -> list[bytes | None]:
-    """The column's values. A batch may hold others too: Parquet writes the part `text` of a
-    structure `a` as it does a column `a.text`, and both are read when one is asked for."""
+def _encoded(path: Path, column: str, batch: pa.RecordBatch) -> pa.DictionaryArray:
+    """The column's values as bytes, each distinct one once. A batch may hold others too: Parquet
+    writes the part `text` of a structure `a` as it does a column `a.text`, and both are read when
+    one is asked for."""
     values = batch.column(batch.schema.get_field_index(column))
     try:
-        if pa.types.is_dictionary(values.type):
-            values = values.dictionary_decode()
-        return values.cast(pa.large_binary()).to_pylist()
+        if not pa.types.is_dictionary(values.type):
+            values = values.cast(pa.large_binary()).dictionary_encode()
+        texts = values.dictionary.cast(pa.large_binary())
+        return pa.DictionaryArray.from_arrays(values.indices, texts)
     except pa.ArrowException as error:
         raise CorpusError(
             f"The column {column!r} of {path.name} can't be read as text: it holds "
             f"{_held_by(values.type)}. Write it as strings."
         ) from error
+
+
+def _lengths(texts: pa.DictionaryArray) -> pa.Array:
+    """Bytes of each row's text; null where there is none."""
+    return pc.binary_length(texts.dictionary).take(texts.indices)
+
+
+def _values(texts: pa.DictionaryArray) -> Iterator[bytes | None]:
+    distinct = texts.dictionary.to_pylist()
+    for number in texts.indices.to_pylist():
+        yield None if number is None else distinct[number]
+
+
+def _check_size(path: Path, packed: int, n_bytes: int) -> None:
+    if n_bytes > reading.MAX_UNPACKED_BYTES:
+        limit = reading.MAX_UNPACKED_BYTES / 1e9
+        raise CorpusError(f"{path.name} holds more than {limit:g} GB of text. Use a part.")
+    try:
+        check_unfolding(path.name, packed, n_bytes)
+    except ValueError as error:
+        raise CorpusError(f"{error}. Use another file.") from error
 
 
 def _decoded(value: bytes | None, row: int) -> str | BadRow:
@@ -178,10 +203,12 @@ def _batches(
         ) from error
 
 
-def _parquet(path: Path) -> pq.ParquetFile:
+def _parquet(path: Path, column: str | None = None) -> pq.ParquetFile:
+    """column: that is read as the file has it, where each of its texts may stand once for many
+    rows."""
     try:
         check_parquet(path, path.name)
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(path, read_dictionary=[] if column is None else [column])
     except ValueError as error:
         if isinstance(error, pa.ArrowException):
             raise _no_parquet(path) from error

@@ -233,6 +233,20 @@ def test_a_parquet_file_that_unfolds_to_gigabytes_is_not_read(tmp_path):
         load_corpus(CorpusSpec(str(file), "text"))
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="counted by Linux")
+def test_a_parquet_text_that_is_there_once_and_used_often_is_given_up(tmp_path):
+    """Its footer counts the text once: 2,100 rows of a megabyte, in a few kilobytes."""
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 2_100, pa.int32()), ["x" * 1_000_000])
+    file = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": texts.cast(pa.string())}), file, compression="zstd")
+    assert file.stat().st_size < 100_000
+    command = [sys.executable, "-c", REFUSED, str(file)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    mebibytes, _, sentence = told.partition(" ")
+    assert "unfolds" in sentence or "more than 2 GB" in sentence
+    assert int(mebibytes) < 300
+
+
 def test_a_tensor_that_repeats_one_number_is_refused(tmp_path):
     torch.save(torch.ones(1).expand(2**20, 2**20), tmp_path / "atoms.pt")
     torch.save(torch.zeros(2, 2, dtype=torch.int64), tmp_path / "atom_indices.pt")
