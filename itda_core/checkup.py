@@ -20,7 +20,7 @@ from itda_core.runs.latent_comparisons import latent_comparisons_folder, read_la
 from itda_core.runs.run import Run, survey
 from itda_core.runs.workspace import interrupted_trainings, lost_trainings
 from itda_core.sealed import DIGESTS_FILE, faults, is_sealed
-from itda_core.store.database import FILE_NAME
+from itda_core.store.database import FILE_NAME, check_name
 from itda_core.store.look import Looked, look
 
 _NAMED = 5
@@ -84,8 +84,9 @@ def _guarded(part: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Find
 
 
 def _looked(path: Path, deep: bool) -> Looked | ItdaError | None:
-    """What the database says of itself; None where there is none."""
+    """What the database says of itself; None where there is none yet."""
     try:
+        check_name(path)
         return look(path, deep) if path.exists() else None
     except ItdaError as error:
         return error

@@ -242,6 +242,17 @@ def test_the_check_for_tensors_of_unsaid_type_finds_them():
     assert list(found) == ["torch.zeros(3)"]
 
 
+@pytest.mark.parametrize("path", product_files(), ids=name_of)
+def test_every_text_file_is_read_and_written_in_an_encoding_that_is_said(path):
+    """Else it is the machine's, which on Windows or in a country's own locale is not UTF-8."""
+    least = {"read_text": 1, "write_text": 2}
+    calls = [one for one in ast.walk(parse(path)) if isinstance(one, ast.Call)]
+    for call in calls:
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+        is_said = len(call.args) >= least.get(name, 0)
+        assert is_said or "encoding" in {one.arg for one in call.keywords}, call.lineno
+
+
 def test_only_components_hold_html():
     for path in product_files():
         if not in_components(path):

@@ -173,7 +173,7 @@ def _check_progress_file(file: Path | None) -> None:
 
 def _add_line(file: Path | None, progress: Progress) -> None:
     if file:
-        with disk_errors_as_sentences(file.parent), file.open("a") as opened:
+        with disk_errors_as_sentences(file.parent), file.open("a", encoding="utf-8") as opened:
             line = {"time": datetime.now(UTC).isoformat(), **progress.to_dict()}
             opened.write(json.dumps(line) + "\n")
 

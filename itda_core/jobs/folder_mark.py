@@ -34,7 +34,7 @@ def _secret() -> str:
         path = _secret_file()
         if not path.exists():
             _make(path)
-        kept = path.read_text()
+        kept = path.read_text("utf-8")
     except (OSError, ValueError):
         return _OF_THIS_PROCESS
     return kept if len(kept) == 2 * _BYTES else _OF_THIS_PROCESS

@@ -60,7 +60,7 @@ class Workspace:
     def add_to_log(self, line: str) -> None:
         """Raises TrainingHeld as `check_mine` does."""
         self.check_mine()
-        with self.log.open("a") as file:
+        with self.log.open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
 
     @contextmanager
@@ -89,7 +89,7 @@ class Workspace:
                 self.directory,
             ) from error
         try:
-            holder.write_text(this_process())
+            holder.write_text(this_process(), "utf-8")
             self._is_mine = True
             yield
         finally:

@@ -305,8 +305,7 @@ def check_not_taken(path: Path) -> None:
 def connect(path: Path | str, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     """Raises StoreError where the file can't be opened."""
     if path != ":memory:":
-        if any(sign in str(path) for sign in _SIGNS_OF_DUCKDB):
-            raise why_no_name(path)
+        check_name(path)
         folder = Path(path).parent
         with disk_errors_as_sentences(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -316,6 +315,14 @@ def connect(path: Path | str, read_only: bool = False) -> duckdb.DuckDBPyConnect
         return duckdb.connect(str(path), read_only, config={"python_enable_replacements": False})
     except duckdb.Error as error:
         raise why_not_opened(path, str(error)) from error
+
+
+def check_name(path: Path | str) -> None:
+    """Raises StoreOutOfReachError where DuckDB can't open a file of this name, be it there or
+    not."""
+    has_sign = any(sign in str(path) for sign in _SIGNS_OF_DUCKDB)
+    if has_sign or any("\ud800" <= one <= "\udfff" for one in str(path)):  # bytes that are no text
+        raise why_no_name(path)
 
 
 def _check_is_file(path: Path) -> None:

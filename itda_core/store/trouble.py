@@ -70,10 +70,11 @@ def why_newer(path: Path | str, version: int, known: int) -> StoreError:
 
 
 def why_no_name(path: Path | str) -> StoreError:
-    """Of a path that DuckDB takes for another one."""
+    """Of a path that DuckDB takes for another one, or none."""
     return StoreOutOfReachError(
         f"{path} can't be opened: a database can't lie in a folder whose name has a question mark "
-        "or a backslash. Rename that folder, or set ITDA_DATA to another one."
+        "or a backslash, or is no text in UTF-8. Rename that folder, or set ITDA_DATA to another "
+        "one."
     )
 
 

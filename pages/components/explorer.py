@@ -32,6 +32,7 @@ from itda_core.runs.watching import DigestWatch
 from itda_core.runs.workspace import delete_interrupted
 from itda_core.settings import MAX_COUNT, Setting
 from itda_core.store.apart import StoreApart
+from itda_core.store.database import check_name
 from itda_core.store.store import FILE_NAME, Rebuilt, Store, rebuild, rebuild_all
 
 DEMO_MODEL = "smollm2-135m"
@@ -206,8 +207,11 @@ def explorer() -> Explorer:
 
 @functools.lru_cache(8)
 def _resolved(folder: str, here: str) -> str:
-    """Pages ask for the explorer twenty times at a click, and each look at the disk costs."""
-    return str((Path(here) / folder).resolve())
+    """Pages ask for the explorer twenty times at a click, and each look at the disk costs. Raises
+    StoreOutOfReachError where no database can lie there: Streamlit remembers by texts alone."""
+    data = (Path(here) / folder).resolve()
+    check_name(data / FILE_NAME)
+    return str(data)
 
 
 def rebuild_database() -> Rebuilt:

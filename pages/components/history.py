@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 _history = st.components.v2.component(
-    "itda.history", js=(Path(__file__).parent / "history.js").read_text()
+    "itda.history", js=(Path(__file__).parent / "history.js").read_text("utf-8")
 )
 
 

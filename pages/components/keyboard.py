@@ -4,7 +4,9 @@ from pathlib import Path
 
 import streamlit as st
 
-_keys = st.components.v2.component("itda.keys", js=(Path(__file__).parent / "keys.js").read_text())
+_keys = st.components.v2.component(
+    "itda.keys", js=(Path(__file__).parent / "keys.js").read_text("utf-8")
+)
 
 
 def listen_for_keys(search_label: str) -> None:

@@ -22,7 +22,7 @@ print(repr(source["token"]), source["prompt_id"], source["position"])
 
 codes = pd.read_parquet(run / "codes.parquet", filters=[("latent", "==", latent)])
 uses = codes.groupby(["prompt_id", "position"])["coefficient"].sum()
-explored = json.loads((run / "metrics.json").read_text())["explored_tokens"]
+explored = json.loads((run / "metrics.json").read_text("utf-8"))["explored_tokens"]
 print(f"used on {{len(uses):,}} of {{explored:,}} tokens ({{len(uses) / explored:.2%}})")
 print(f"strongest coefficient {{uses.abs().max():.2f}}, negative on {{(uses < 0).sum():,}}")
 print(uses.sort_values(key=abs, ascending=False).head(20).to_string())

@@ -48,6 +48,16 @@ def test_a_damaged_database_is_made_anew_by_a_button(folder):
     assert len(explorer().store.runs.table()) == 2
 
 
+@pytest.mark.parametrize("name", ["why?", "\udcff\udcfe"])
+def test_a_folder_in_which_no_database_can_lie_is_named(monkeypatch, tmp_path, name):
+    monkeypatch.setenv("ITDA_DATA", str(tmp_path / name))
+    app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=60)
+    app.switch_page("pages/latents.py")
+    app.run()
+    [error] = app.error
+    assert "Rename that folder, or set ITDA_DATA" in error.value
+
+
 def test_a_database_that_fails_while_the_explorer_is_open_is_made_anew(folder, monkeypatch):
     here = explorer()
 

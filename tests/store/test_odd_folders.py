@@ -5,6 +5,7 @@ import shutil
 import pandas as pd
 import pytest
 
+from itda_core.checkup import check_data
 from itda_core.errors import StoreOutOfReachError
 from itda_core.store.store import Store
 from tests.support.store_contents import contents
@@ -52,10 +53,14 @@ def test_columns_that_somebody_added_are_not_read(runs_folder, tmp_path, name):
         pd.testing.assert_frame_equal(found[0][table], found[1][table])
 
 
-@pytest.mark.parametrize("name", ["why?", "b\\c"])
+@pytest.mark.parametrize("name", ["why?", "b\\c", "\udcff\udcfe"])
 def test_a_database_whose_folder_stands_for_another_is_refused_and_not_called_damaged(
     tmp_path, name
 ):
     with pytest.raises(StoreOutOfReachError, match="question mark"):
         Store(tmp_path / name / "explorer.duckdb")
     assert not list(tmp_path.iterdir())
+    [found] = [one for one in check_data(tmp_path / name, tmp_path / "runs")
+               if one.check == "database"]  # fmt: skip
+    assert not found.ok
+    assert "question mark" in found.found

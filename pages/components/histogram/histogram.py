@@ -14,8 +14,8 @@ _BINS = 40
 _histogram = st.components.v2.component(
     "itda.histogram",
     html='<div class="histogram"></div>',
-    css=(_HERE / "histogram.css").read_text(),
-    js=(_HERE / "histogram.js").read_text(),
+    css=(_HERE / "histogram.css").read_text("utf-8"),
+    js=(_HERE / "histogram.js").read_text("utf-8"),
 )
 
 

@@ -17,9 +17,9 @@ from pages.components.run_names import words_of
 from pages.components.text import shown, snippet, token_label
 
 _HERE = Path(__file__).parent
-CARD_JS = (_HERE / "card.js").read_text()
+CARD_JS = (_HERE / "card.js").read_text("utf-8")
 """Stands before the script of each component that shows cards"""
-CARD_CSS = (_HERE / "card.css").read_text()
+CARD_CSS = (_HERE / "card.css").read_text("utf-8")
 _STRONGEST = 3
 _BINS = 24
 _MOST_KEPT = 4_096

@@ -16,8 +16,8 @@ _HERE = Path(__file__).parent
 _rows = st.components.v2.component(
     "itda.latent_rows",
     html='<div class="rows"></div>',
-    css=CARD_CSS + (_HERE / "rows.css").read_text(),
-    js=CARD_JS + (_HERE / "rows.js").read_text(),
+    css=CARD_CSS + (_HERE / "rows.css").read_text("utf-8"),
+    js=CARD_JS + (_HERE / "rows.js").read_text("utf-8"),
 )
 
 

@@ -34,7 +34,7 @@ _NAMES = {
 }
 _NAMED_LINES = 5
 _drafts = st.components.v2.component(
-    "itda.drafts", js=(Path(__file__).parent / "drafts.js").read_text()
+    "itda.drafts", js=(Path(__file__).parent / "drafts.js").read_text("utf-8")
 )
 
 

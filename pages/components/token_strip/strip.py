@@ -19,8 +19,8 @@ _HERE = Path(__file__).parent
 _strip = st.components.v2.component(
     "itda.token_strip",
     html='<div class="strip"></div>',
-    css=CARD_CSS + (_HERE / "strip.css").read_text(),
-    js=CARD_JS + (_HERE / "strip.js").read_text(),
+    css=CARD_CSS + (_HERE / "strip.css").read_text("utf-8"),
+    js=CARD_JS + (_HERE / "strip.js").read_text("utf-8"),
 )
 
 Row = dict[str, Any]
