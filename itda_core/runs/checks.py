@@ -15,6 +15,7 @@ from itda_core.errors import RunError
 from itda_core.files.disk_errors import disk_errors_as_sentences, why_unreadable
 from itda_core.files.foreign import check_foreign
 from itda_core.files.json_files import parse_json, read_json
+from itda_core.runs.agreement import Said, disagreements
 from itda_core.runs.run import (
     ALL_FILES,
     DAMAGED,
@@ -184,8 +185,7 @@ def _dictionary(run: Run, path: Path) -> Iterator[str]:
         or offset.shape != atoms.shape[1:]
     ):
         yield f"it has {len(atoms):,} atoms, and metrics.json says {run.metrics['atoms']:,}"
-    if header["hook_point"]["layer"] != run.layer:
-        yield f"it is of layer {header['hook_point']['layer']}, and config.json says {run.layer}"
+    yield from (one.rstrip(".") for one in disagreements(run, Said.of_header(header)))
     if not all(
         np.isfinite(values).all() for values in tensors.values() if values.dtype.kind == "f"
     ):

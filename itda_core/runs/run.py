@@ -243,8 +243,8 @@ def _check(about: Any, metrics: Any) -> None:
     counted = {"layer": about["layer"], "d_model": about["d_model"], "n_layers": about["n_layers"]}
     counted |= {name: metrics[name] for name in ("atoms", "tokens", "explored_tokens")}
     for name, value in counted.items():
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(f"{name} is no whole number")
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise ValueError(f"{name} is no whole number from 0 on")
     for name in _HELD_OUT_COUNTS:
         value = metrics.get(name, 0)
         if isinstance(value, bool) or not isinstance(value, int | None) or (value or 0) < 0:
@@ -253,6 +253,11 @@ def _check(about: Any, metrics: Any) -> None:
         value = metrics.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float | None):
             raise ValueError(f"{name} is no number")
+        if value is not None and value < 0:
+            raise ValueError(f"{name} is below 0")
+    tokens, massive = (metrics.get(name) for name in _HELD_OUT_COUNTS)
+    if tokens is not None and massive is not None and massive > tokens:
+        raise ValueError("of its held-out tokens more are massive activations than there are")
 
 
 def find_run(name: str, folder: Path) -> Run:

@@ -320,9 +320,30 @@ def _other_count(directory):
     (directory / "metrics.json").write_text(json.dumps({**metrics, "atoms": metrics["atoms"] - 1}))
 
 
+def _says(**entries):
+    """config.json with other entries, those of `config` among them under their own names."""
+
+    def spoil(directory):
+        path = directory / "config.json"
+        about = json.loads(path.read_text())
+        for name, value in entries.items():
+            (about if name in about else about["config"])[name] = value
+        path.write_text(json.dumps(about))
+
+    return spoil
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
+        (_says(model={"name": "smollm2-135m", "revision": None, "dtype": "float32"}), "its model"),
+        (_says(site="mlp_out"), "its site"),
+        (_says(l0=60), "where its config.json makes it 60"),
+        (_says(pursuit="refit"), "its pursuit"),
+        (_says(training_id="of-another"), "its run_id"),
+        (_says(model_digest="of another"), "its model_digest"),
+        (_says(n_layers=0), "none of the model's 0"),
+        (_says(layers=[9]), "none of those that its settings name"),
         (_scale_an_atom, "the atom of latent 7 is not of length 1"),
         (_other_source, "its column position is not the one in dictionary.safetensors"),
         (_other_text, "is another one"),

@@ -123,6 +123,12 @@ def test_a_run_that_does_not_say_what_it_is_is_left_out_and_named(runs, key):
 @pytest.mark.parametrize(
     ("said", "why"),
     [
+        ({"tokens": -5}, "tokens is no whole number from 0 on"),
+        ({"fvu": -0.5}, "fvu is below 0"),
+        (
+            {"held_out_tokens": 3, "massive_held_out_tokens": 4},
+            "more are massive activations than there are",
+        ),
         ({"massive_held_out_tokens": "six"}, "massive_held_out_tokens is no whole number"),
         ({"held_out_tokens": 4.5}, "held_out_tokens is no whole number"),
         ({"fvu_without_massive": [0.3]}, "fvu_without_massive is no number"),
