@@ -156,7 +156,18 @@ def _read(folder: Path) -> dict[str, dict[str, Entry]]:
     whole = {name: kept.get(name) for name in ("files", "next")}
     if kept["version"] != _VERSION or kept.get("digest") != _own_digest(whole):
         raise ValueError("it is not what was written: its own digest is another one")
+    for entries in whole.values():
+        if not isinstance(entries, dict) or not all(map(_is_entry, entries, entries.values())):
+            raise ValueError("it holds no digests of files in its folder")
     return whole
+
+
+def _is_entry(name: str, entry: Any) -> bool:
+    """Whether this is of a file that can lie in the folder itself."""
+    is_plain = not {"/", "\\", "\0"} & set(name) and 0 < len(name.encode(errors="replace")) < 256
+    if not (is_plain and isinstance(entry, dict)):
+        return False
+    return type(entry.get("bytes")) is int and isinstance(entry.get("blake2b"), str)
 
 
 def _write(folder: Path, kept: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ import os
 import threading
 from pathlib import Path
 
-from itda_core.events import tell
+from itda_core.events import tell, tell_error
 from itda_core.runs.checks import by_digests
 from itda_core.sealed import DIGESTS_FILE
 
@@ -61,6 +61,9 @@ class DigestWatch:
             try:
                 seconds = _BETWEEN_SECONDS if self.step() else _IDLE_SECONDS
             except OSError:  # the folder may be away for a while
+                seconds = _IDLE_SECONDS
+            except Exception as error:  # whatever one run holds, the others are looked after
+                tell_error("watch-failed", error)
                 seconds = _IDLE_SECONDS
 
 

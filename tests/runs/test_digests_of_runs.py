@@ -11,13 +11,14 @@ import pytest
 
 from itda_core import sealed
 from itda_core.analysis.latent_map import MAP_FILE, map_latents, read_map, save_map
-from itda_core.checkup import check_data
+from itda_core.checkup import check_data, seal_all
 from itda_core.errors import ExchangeError, RunError
 from itda_core.exchange.export import export_files
 from itda_core.runs.checks import by_content, by_digests, check_run, foreign_files, seal_run
 from itda_core.runs.comparisons import comparisons_folder, read_comparisons, save_comparisons
 from itda_core.runs.results import EVALUATION_FILE, read_evaluation, save_evaluation
 from itda_core.runs.run import ALL_FILES, RUN_FILES, delete_run, list_runs, read_run, survey
+from itda_core.runs.watching import DigestWatch
 from itda_core.sealed import DIGESTS_FILE, faults, seal
 from itda_core.store.database import Database
 from itda_core.store.index import Index
@@ -381,6 +382,26 @@ def test_without_digests_a_run_is_checked_by_what_it_says(folder, spoil, said):
     database.close()
     with pytest.raises(RunError):
         seal_run(run.directory)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [[], None, "abc", {"config.json": 5}, {"config.json": {}}, {"../a": "ENTRY"},
+     {"/dev/zero": "ENTRY"}, {"a" * 300: "ENTRY"}, {"a\0b": "ENTRY"}],
+)  # fmt: skip
+def test_digests_that_are_none_are_told_and_cost_no_other_run(folder, files):
+    """Their own digest is right: somebody wrote them so."""
+    first, second = list_runs(folder)[:2]
+    entry = {"bytes": 5, "blake2b": "x"}
+    if isinstance(files, dict):
+        files = {name: entry if value == "ENTRY" else value for name, value in files.items()}
+    (first.directory / DIGESTS_FILE).write_bytes(sealed._content({"files": files, "next": {}}))
+    flip(second.directory / "codes.parquet", 500, 1)
+    watch = DigestWatch(folder)
+    assert [watch.step() for _ in range(2)] == [True, True]
+    assert "digests.json" in " ".join(watch.found)
+    assert "codes.parquet" in " ".join(watch.found)
+    assert all(finding.ok is False for finding in seal_all(folder))
 
 
 def test_pages_of_tables_have_checksums_that_are_read(folder):
