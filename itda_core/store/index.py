@@ -51,6 +51,8 @@ files."""
 _ADDED = {EVALUATION_FILE: insert_evaluation, SCORES_FILE: insert_scores}
 """What takes in each file that may be added to a run once it is there"""
 _NAMED_LINES = 5
+_MOST_CUTS = 10
+"""Of the file of labels, one after another, while it is read"""
 _OF_RUNS = (
     "codes", "latents", "latent_scores", "strong_uses", "scored", "run_prompts", "evaluations",
     "runs",
@@ -271,9 +273,7 @@ class Index:
                 if (changed := said.changed_since(before)) is not None:
                     replace_labels(cursor, changed, labels_said(changed))
                 else:
-                    if note := write_back_labels(cursor, self._database.path, file, said.newest):
-                        self.notes.append(note)
-                        said = read_said(file)
+                    said = self._with_what_is_lost(cursor, file, said)
                     insert_labels(cursor, labels_said(said.newest))
             self._said = said
         except ItdaError as error:
@@ -286,6 +286,20 @@ class Index:
         except duckdb.Error as error:
             return why_refused(f"the labels of {file}", error)
         return _bad_lines(file, said.bad)
+
+    def _with_what_is_lost(self, cursor: duckdb.DuckDBPyConnection, file: Path, said: Said) -> Said:
+        """What the file says once it has all that the database has: it may be cut again in
+        between, and what neither had then would be gone. Raises RunError where that goes on."""
+        for _ in range(_MOST_CUTS):
+            note = write_back_labels(cursor, self._database.path, file, said.newest)
+            if not note:
+                return said
+            self.notes.append(note)
+            said = read_said(file)
+        raise RunError(
+            f"{file} loses its lines again and again: another program cuts it. The labels that the "
+            "database has stay there. End that program, and open the explorer again."
+        )
 
     def forget_run(self, run_id: str) -> None:
         """Remove a run from the index; its directory is not touched."""

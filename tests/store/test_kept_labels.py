@@ -12,6 +12,7 @@ import pytest
 from itda_core.errors import RunError, StoreError
 from itda_core.runs.labels import Change, Label, add_changes, labels_file, read_changes
 from itda_core.runs.run import list_runs
+from itda_core.store import index
 from itda_core.store.rebuilding import rebuild_all
 from itda_core.store.store import FILE_NAME, SCHEMA_VERSION, Store
 
@@ -78,6 +79,23 @@ def test_labels_that_the_file_has_lost_are_written_back(data, lines):
     times = {one.label.changed[:10] for one in changes if one.label.latent == 0}
     assert times == {"2026-01-01"}  # as it was written, so that a newer one stays newer
     assert str(opened(data)) == str((after, []))
+
+
+def test_a_file_that_is_cut_again_while_it_is_mended_costs_nothing(data, monkeypatch):
+    before, _ = opened(data)
+    file, write_back, cuts = labels_file(data / "runs"), index.write_back_labels, []
+
+    def cut_after(*arguments):
+        told = write_back(*arguments)
+        if len(cuts) < 2:
+            cuts.append(os.truncate(file, 0))
+        return told
+
+    monkeypatch.setattr(index, "write_back_labels", cut_after)
+    os.truncate(file, 0)
+    after, _ = opened(data)
+    assert str(after) == str(before)
+    assert file.read_text().count("war") > 0
 
 
 def test_what_the_file_says_later_counts(data):
