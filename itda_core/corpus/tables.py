@@ -125,11 +125,12 @@ def parquet_sizes(path: Path) -> dict[str, int]:
 def _likely_bytes(path: Path, file: pq.ParquetFile, column: str) -> int:
     try:
         first = next(_batches(path, file, column, _SAMPLED_ROWS), None)
-        held = _bytes(path, column, first) if first is not None else []
+        if not first:
+            return 0
+        n_bytes = pc.sum(_lengths(_encoded(path, column, first))).as_py() or 0
     except CorpusError:
         return 0
-    characters = sum(len(value or b"") for value in held)
-    return round(characters * file.metadata.num_rows / len(held)) if held else 0
+    return round(n_bytes * file.metadata.num_rows / len(first))
 
 
 def parquet_texts(path: Path, column: str) -> Iterator[str | BadRow]:
@@ -208,7 +209,10 @@ def _parquet(path: Path, column: str | None = None) -> pq.ParquetFile:
     rows."""
     try:
         check_parquet(path, path.name)
-        return pq.ParquetFile(path, read_dictionary=[] if column is None else [column])
+        try:
+            return pq.ParquetFile(path, read_dictionary=[] if column is None else [column])
+        except KeyError:  # the column has parts, and is no text
+            return pq.ParquetFile(path)
     except ValueError as error:
         if isinstance(error, pa.ArrowException):
             raise _no_parquet(path) from error

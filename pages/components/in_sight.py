@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 _in_sight = st.components.v2.component(
-    "itda.in_sight", js=(Path(__file__).parent / "in_sight.js").read_text()
+    "itda.in_sight", js=(Path(__file__).parent / "in_sight.js").read_text("utf-8")
 )
 
 
