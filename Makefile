@@ -55,9 +55,9 @@ claims: .venv/dev.done
 	$(BIN)/python -m benchmarks.claims
 
 faults: .venv/dev.done
-	ITDA_FAULT_KILLS=200 ITDA_FAULT_INPUTS=200 ITDA_FAULT_MANY=1000000 \
+	ITDA_FAULT_KILLS=200 ITDA_FAULT_INPUTS=200 ITDA_FAULT_MANY=1000000 ITDA_FAULT_FLIPS=50 \
 		$(BIN)/python -m pytest -q --durations=20 -o faulthandler_timeout=14400 -n 2 $(BY_FILE) \
-		tests/faults tests/cluster tests/pages/test_odd_links.py
+		tests/faults tests/cluster tests/pages/test_odd_links.py tests/runs/test_digests_of_runs.py
 
 pictures: .venv/dev.done
 	$(BIN)/python tools/browser_setup.py
