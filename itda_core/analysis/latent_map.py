@@ -61,8 +61,7 @@ def save_map(run: Run, points: pd.DataFrame, method: str) -> None:
     """Keep what `map_latents` gave; the file appears whole or not at all."""
     table = pa.Table.from_pandas(points, preserve_index=False)
     content = io.BytesIO()
-    said = {"method": method, "run_id": run.run_id}
-    write_table(table.replace_schema_metadata(said), content)
+    write_table(table.replace_schema_metadata({"method": method}), content)
     with disk_errors_as_sentences(run.directory):
         write_sealed(run.directory / MAP_FILE, content.getvalue())
 
@@ -76,8 +75,7 @@ def read_map(run: Run) -> tuple[pd.DataFrame, str] | None:
     try:
         table = read_table(path, columns=["latent", "x", "y"])
         method = (table.schema.metadata or {})[b"method"].decode()
-        whose = table.schema.metadata.get(b"run_id", run.run_id.encode()).decode()
-        if whose != run.run_id or len(table) != run.metrics["atoms"]:
+        if len(table) != run.metrics["atoms"]:
             raise ValueError("it is of other atoms")
         for error in faults(run.directory, [MAP_FILE]).values():
             raise error

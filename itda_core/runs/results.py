@@ -33,11 +33,11 @@ def save_evaluation(run: Run, result: dict[str, Any]) -> Path:
 
 
 def read_evaluation(run: Run) -> dict[str, Any] | None:
-    """The evaluation kept of a run, None where there is none. Raises RunError where it is damaged,
-    of a newer version, or of another run."""
+    """The evaluation kept of a run, None where there is none. Raises RunError where it is damaged
+    or of a newer version."""
     remedy = f"Evaluate it again: python -m itda_core evaluate {run.run_id} --save"
-    kind = EVALUATION_FILE, EVALUATION_VERSION
-    return _read(run, *kind, _OF_EVALUATION, _check_evaluation, remedy)
+    path = run.directory / EVALUATION_FILE
+    return _read(path, EVALUATION_VERSION, _OF_EVALUATION, _check_evaluation, remedy)
 
 
 def save_probing(run: Run, result: dict[str, Any]) -> Path:
@@ -46,24 +46,22 @@ def save_probing(run: Run, result: dict[str, Any]) -> Path:
 
 
 def read_probing(run: Run) -> dict[str, Any] | None:
-    """The probing kept of a run, None where there is none. Raises RunError where it is damaged,
-    of a newer version, or of another run."""
+    """The probing kept of a run, None where there is none. Raises RunError where it is damaged
+    or of a newer version."""
     remedy = f"Probe it again: python -m itda_core probe {run.run_id} --save"
-    return _read(run, PROBING_FILE, PROBING_VERSION, _OF_PROBING, _check_probing, remedy)
+    return _read(run.directory / PROBING_FILE, PROBING_VERSION, _OF_PROBING, _check_probing, remedy)
 
 
 def _save(run: Run, file: str, version: int, result: dict[str, Any]) -> Path:
     path = run.directory / file
     created = now(later_than=when_written(lambda: read_json(path)["created"]))
     with disk_errors_as_sentences(run.directory):
-        said = {**result, "run_id": run.run_id, "version": version, "created": created}
-        write_sealed(path, json_bytes(said))
+        write_sealed(path, json_bytes({**result, "version": version, "created": created}))
     return path
 
 
 def _read(
-    run: Run,
-    file: str,
+    path: Path,
     version: int,
     fields: set[str],
     check: Callable[[dict[str, Any]], None],
@@ -71,13 +69,10 @@ def _read(
 ) -> dict[str, Any] | None:
     """fields: what a file must say; check: raises ValueError, TypeError or KeyError where what it
     says makes no sense; remedy: what to do then."""
-    path = run.directory / file
     try:
         result = read_json(path)
         if result["version"] > version:
             raise RunError(f"{path} was written by a newer version: update the explorer.")
-        if (whose := result.get("run_id", run.run_id)) != run.run_id:
-            raise RunError(f"{path} is of another run, {whose!r:.80}. {remedy}")
         lacking = fields - set(result)
         if lacking:
             raise ValueError(f"it does not say {', '.join(sorted(lacking))}")

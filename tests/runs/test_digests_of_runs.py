@@ -430,22 +430,6 @@ def test_an_export_holds_digests_of_its_files_alone_and_nothing_damaged(folder, 
         export_files(run, "run")
 
 
-def test_what_was_measured_of_another_run_is_refused_with_digests_that_fit(folder):
-    """Both have as many atoms, so that nothing else tells."""
-    one, other = list_runs(folder)[:2]
-    save_evaluation(other, RESULT)
-    save_map(other, map_latents(other.dictionary(), "svd"), "svd")
-    for name in (EVALUATION_FILE, MAP_FILE):
-        shutil.copy(other.directory / name, one.directory / name)
-    seal(one.directory)
-    with pytest.raises(RunError, match=rf"another run, '{other.run_id}'.*evaluate"):
-        read_evaluation(one)
-    with pytest.raises(RunError, match="of other atoms"):
-        read_map(one)
-    assert read_evaluation(other)["tokens"] == RESULT["tokens"]
-    assert len(read_map(other)[0]) == len(other.dictionary())
-
-
 def test_a_comparison_with_a_flipped_bit_is_named_and_left_out(tmp_path):
     rows = [
         {"measure": "m", "a": "x", "b": "y", "value": 0.25, "reason": "", "tokens": 9, "unit": "u"}
