@@ -100,7 +100,11 @@ def parquet_columns(path: Path) -> tuple[list[str], dict[str, str]]:
     """The columns that hold text, and what the others hold. Raises CorpusError where it is no
     Parquet file."""
     with _parquet(path) as file:
-        schema = _schema(path, file)
+        return _columns_of(path, file)
+
+
+def _columns_of(path: Path, file: pq.ParquetFile) -> tuple[list[str], dict[str, str]]:
+    schema = _schema(path, file)
     names = Counter(schema.names)
     texts, others = [], {}
     for field in schema:
@@ -117,8 +121,8 @@ def parquet_sizes(path: Path) -> dict[str, int]:
     """The columns that hold text with about how many bytes each, by their first rows; 0 where
     these can't be read. What the file itself says of a column's size is not asked: Arrow ends the
     process where that is damaged."""
-    texts, _ = parquet_columns(path)
     with _parquet(path) as file:
+        texts, _ = _columns_of(path, file)
         return {name: _likely_bytes(path, file, name) for name in texts}
 
 
