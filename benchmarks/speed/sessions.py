@@ -34,6 +34,8 @@ P95_SECONDS = 1.0
 THINK_SECONDS = (10.0, 2.0)
 """Between an answer and the next click, on average: of people who look at each latent, and of
 people who leaf through them"""
+WARM_SECONDS = 30.0
+"""Of clicks that are not measured: what is read once is read, and all sessions were there"""
 _CLICKS = {"Next": 6, "Previous": 1, "Random": 2, "Next page": 1}
 """What is clicked, by how often"""
 
@@ -146,6 +148,12 @@ def _server(address: str) -> psutil.Process:
     raise AssertionError(f"No process of ours listens on {address}.")
 
 
+def _held(server: psutil.Process) -> dict[str, float]:
+    """What would grow if sessions left something behind."""
+    memory = round(server.memory_info().rss / 1e9, 2)
+    return {"threads": server.num_threads(), "open files": server.num_fds(), "memory, GB": memory}
+
+
 def measure(data: Path, sessions: int, seconds: float, think: float) -> dict[str, float]:
     """Of clicks of so many sessions at once on a data folder's dictionaries."""
     store = Store(data / "explorer.duckdb")
@@ -156,7 +164,8 @@ def measure(data: Path, sessions: int, seconds: float, think: float) -> dict[str
         with open_session(address, {"run": run_ids[0]}):  # what is loaded once
             pass
         server = _server(address)
-        before, started = sum(server.cpu_times()[:2]), time.perf_counter()
+        clicked(address, run_ids, sessions, WARM_SECONDS, think)
+        held, before, started = _held(server), sum(server.cpu_times()[:2]), time.perf_counter()
         taken, silent = clicked(address, run_ids, sessions, seconds, think)
         used = sum(server.cpu_times()[:2]) - before
         wall = time.perf_counter() - started
@@ -171,8 +180,7 @@ def measure(data: Path, sessions: int, seconds: float, think: float) -> dict[str
             "slowest, s": figures[2],
             "server's processor time, s a click": used / max(1, len(taken)),
             "cores busy with it": used / wall,
-            "threads": server.num_threads(),
-            "memory, GB": server.memory_info().rss / 1e9,
+            **{what: f"{held[what]:g} → {value:g}" for what, value in _held(server).items()},
         }
 
 
