@@ -18,7 +18,7 @@ TABLES = "activations/test_folder.py::test_damaged_tables_are_told_with_file_and
 PARTS = "activations/test_folder.py::test_parts_that_end_too_soon_are_told"
 SAELENS = "exchange/test_saelens.py::test_a_damaged_folder_is_a_sentence"
 PUBLISHED = "exchange/test_published.py::test_a_file_that_lacks_or_is_cut_short_is_a_sentence"
-COMPARISONS = "faults/test_inputs.py::test_comparisons"
+ALONE = "faults/test_many_inputs.py::test_inputs_are_read_or_refused_in_a_sentence"
 CHECKPOINT = (
     "training/test_damaged_checkpoints.py::"
     "test_a_damaged_checkpoint_is_dropped_and_the_one_before_is_used"
@@ -31,7 +31,7 @@ DATABASE = "store/test_kept_labels.py::test_a_damaged_database_names_the_remedy_
 PASS = "model/test_hidden_states.py::test_what_can_not_be_gone_on_from_is_passed_over"
 DAMAGED_BY = {
     "*.f32": CHECKPOINT,
-    "*.parquet": COMPARISONS,
+    "*.parquet": ALONE,
     "*.safetensors": CHECKPOINT,
     "*.txt": "runs/test_texts.py::test_a_file_that_was_changed_is_not_taken_for_the_text",
     "*.json": "model/test_proof.py::test_what_was_remembered_and_is_damaged_is_proved_anew",
@@ -50,12 +50,12 @@ DAMAGED_BY = {
     "explorer.duckdb": DATABASE,
     "hidden-*.json": PASS,
     "job.json": JOBS,
-    "labels.jsonl": "faults/test_inputs.py::test_lines_of_labels",
-    "list.toml": JOBS,
+    "labels.jsonl": ALONE,
+    "list.toml": ALONE,
     "log.txt": JOBS,
     "map.parquet": RUN,
     "metrics.json": RUN,
-    "names.json": "faults/test_inputs.py::test_names",
+    "names.json": ALONE,
     "nearly.parquet": RUN,
     "offset.pt": PUBLISHED,
     "part-*.*.safetensors": PARTS,

@@ -1,7 +1,7 @@
-"""What any reader does with what it does not expect: it reads it, or refuses it in a sentence.
+"""What a bad file costs that others lie beside: it is read, or refused in a sentence, and they are
+read as before.
 
-Each file that the explorer reads is taken whole, damaged by Hypothesis, and read again. Nothing but
-an ItdaError may come of it, and what lies beside the file is read as before.
+Files of runs and of jobs are damaged by Hypothesis; what is read alone is in `test_many_inputs`.
 """
 
 import copy
@@ -15,26 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from itda_core.analysis.latent_map import read_map
-from itda_core.cli.parser import parse
-from itda_core.config import TrainConfig
-from itda_core.corpus.files import read_texts, text_columns
-from itda_core.dictionary.dictionary import Dictionary
-from itda_core.errors import ItdaError
 from itda_core.jobs.queue import JobQueue
-from itda_core.runs.comparisons import read_comparisons
-from itda_core.runs.given_names import names_file, read_names
-from itda_core.runs.labels import LABELS_FILE
 from itda_core.runs.near_misses import near_misses
 from itda_core.runs.results import read_evaluation, read_probing
 from itda_core.runs.run import list_runs, survey
 from itda_core.store.database import Database
 from itda_core.store.index import Index
-from itda_core.training.training_list import listed_trainings
-from pages.components.url import number_below
-from tests.support.command_line import train_options
 from tests.support.many_inputs import refused_or_read
-from tests.support.odd_values import JOB, LIST, ODD, PROGRESS, TEXTS
-from tests.support.trained_runs import tiny_config
+from tests.support.odd_values import JOB, ODD, PROGRESS
 
 N_INPUTS = int(os.environ.get("ITDA_FAULT_INPUTS", 6))
 """of each kind"""
@@ -148,119 +136,6 @@ def test_an_odd_value_in_a_run(data, tmp_path_factory, name):
         everything_of_runs(folder, file.parent)
 
     of_values()
-
-
-def test_lines_of_labels(data, tmp_path):
-    content = (data / LABELS_FILE).read_bytes()
-    line = json.loads(content)
-    lines = st.one_of(damaged(content), odd(line).map(as_json), st.binary(max_size=200))
-
-    @fuzzed
-    @given(st.lists(lines, min_size=1, max_size=4))
-    def of_lines(bad):
-        (tmp_path / LABELS_FILE).write_bytes(b"\n".join([*bad, content]))
-        database = Database()
-        try:
-            Index(database).import_labels(tmp_path / "runs")
-            kept = database.query("SELECT * FROM labels WHERE latent = 3")
-            assert len(kept), "the line that is whole"
-        finally:
-            database.close()
-
-    of_lines()
-
-
-def test_names(data, tmp_path):
-    file = names_file(tmp_path / "runs")
-    whole = names_file(data / "runs").read_bytes()
-
-    @fuzzed
-    @given(st.one_of(damaged(whole), odd(json.loads(whole)).map(as_json)))
-    def of_names(bad):
-        file.write_bytes(bad)
-        refused_or_read(lambda: read_names(file))
-
-    of_names()
-
-
-def test_comparisons(data, tmp_path):
-    whole = next((data / "comparisons").glob("*.parquet")).read_bytes()
-
-    @fuzzed
-    @given(damaged(whole))
-    def of_files(bad):
-        (tmp_path / "0.parquet").write_bytes(bad)
-        refused_or_read(lambda: read_comparisons(tmp_path))
-
-    of_files()
-
-
-@pytest.mark.parametrize("ending", [*TEXTS, ".parquet", ".gz", ".zip", ".exe", ""])
-def test_an_upload_under_any_ending(data, tmp_path, ending):
-    parquet = (run_of(data).directory / "prompts.parquet").read_bytes()
-    whole = TEXTS.get(ending, parquet)
-    others = [content for name, content in TEXTS.items() if name != ending]
-    file = tmp_path / f"upload{ending}"
-
-    @fuzzed
-    @given(st.one_of(damaged(whole), st.binary(max_size=400), st.sampled_from([*others, parquet])))
-    def of_uploads(bad):
-        file.write_bytes(bad)
-        refused_or_read(lambda: text_columns(file))
-        refused_or_read(lambda: read_texts(file))
-
-    of_uploads()
-
-
-def test_settings_and_lists_of_trainings(tiny_model_folder, tiny_corpus_file):
-    said = tiny_config(tiny_model_folder, tiny_corpus_file).to_dict()
-
-    @fuzzed
-    @given(odd(said), st.one_of(damaged(LIST)))
-    def of_settings(bad, listed):
-        refused_or_read(lambda: TrainConfig.from_dict(bad))
-        refused_or_read(lambda: listed_trainings(listed.decode("utf-8", "replace"), "list.toml"))
-
-    of_settings()
-
-
-def test_options_of_commands(tiny_model_folder, tiny_corpus_file):
-    options = train_options(tiny_config(tiny_model_folder, tiny_corpus_file))
-    words = st.one_of(st.text(max_size=20), st.sampled_from([str(value) for value in ODD]))
-
-    @fuzzed
-    @given(st.integers(1, len(options) - 1), words)
-    def of_options(place, word):
-        arguments = [*map(str, options)]
-        arguments[place] = word
-        try:
-            parse(["train", *arguments])
-        except SystemExit as stopped:
-            assert stopped.code in (0, 2)
-        except ItdaError as error:
-            assert str(error).strip()
-
-    of_options()
-
-
-@fuzzed
-@given(st.one_of(st.text(max_size=30), st.integers().map(str), st.just("9" * 5_000)))
-def test_numbers_of_a_link(text):
-    number = number_below(text, 2_048)
-    assert number is None or 0 <= number < 2_048
-
-
-def test_a_dictionary_alone(data, tmp_path):
-    file = tmp_path / "dictionary.safetensors"
-    whole = (run_of(data).directory / "dictionary.safetensors").read_bytes()
-
-    @fuzzed
-    @given(damaged(whole))
-    def of_files(bad):
-        file.write_bytes(bad)
-        refused_or_read(lambda: Dictionary.load(file))
-
-    of_files()
 
 
 def test_jobs(tmp_path):

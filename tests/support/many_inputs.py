@@ -296,7 +296,9 @@ def _of_uploads(folder: Path, run: Run) -> dict[str, Kind]:
     found = {}
     for ending in UPLOADS:
         whole, file = TEXTS.get(ending, parquet), folder / f"upload{ending}"
-        found[f"upload{ending}"] = Kind([whole, parquet], lambda bad, f=file: _uploaded(f, bad))
+        # What another ending would be, now and then.
+        wholes = [*[whole, parquet] * len(TEXTS), *TEXTS.values()]
+        found[f"upload{ending}"] = Kind(wholes, lambda bad, f=file: _uploaded(f, bad))
     return found
 
 
