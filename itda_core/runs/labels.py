@@ -171,21 +171,30 @@ class Said:
         # What was not spoken of is the same object.
         return {one: said for one, said in self.newest.items() if known.get(one) is not said}
 
+    def has(self, changes: Iterable[Change]) -> bool:
+        """Whether each of these is in it, or something newer of the same field."""
+        return all(
+            self.newest.get(one.label.source, {}).get(name, ("", None))[0] >= one.label.changed
+            for one in changes
+            for name in one.names
+        )
+
 
 def labels_file(runs: Path) -> Path:
     """Where the labels of the runs in a folder are kept."""
     return runs.absolute().parent / LABELS_FILE
 
 
-def add_changes(file: Path, changes: Iterable[Change]) -> None:
-    """Keep changes. What has no date is the newest of all; a date that is still to come is taken
-    for today, so that it can't outlast what is written tomorrow."""
+def add_changes(file: Path, changes: Iterable[Change]) -> list[Change]:
+    """Keep changes; returns them with their dates. What has no date is the newest of all; a date
+    that is still to come is taken for today, so that it can't outlast what is written tomorrow."""
     with _writing, disk_errors_as_sentences(file.parent):
         file.parent.mkdir(parents=True, exist_ok=True)
         # Of two changes of one time the later line counts, should the clock have been put back.
         newest = max(clock.now(), read_said(file).last)
         dated = [change.at(min(change.label.changed or newest, newest)) for change in changes]
         append_lines(file, "".join(f"{_line(one)}\n" for one in dated).encode())
+        return dated
 
 
 def read_said(file: Path) -> Said:

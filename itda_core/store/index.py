@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +10,13 @@ import duckdb
 from itda_core.errors import (
     ItdaError,
     RunError,
+    StoreError,
     first_line,
     together,
 )
 from itda_core.runs.checks import check_vital
 from itda_core.runs.comparisons import comparisons_folder, read_comparisons
-from itda_core.runs.labels import BadLine, Said, labels_file, labels_said, read_said
+from itda_core.runs.labels import Change, add_changes, labels_file
 from itda_core.runs.latent_comparisons import (
     latent_comparisons_folder,
     read_latent_comparisons,
@@ -40,8 +40,8 @@ from itda_core.store.importer import (
     why_not_imported,
     why_refused,
 )
-from itda_core.store.kept_labels import write_back_labels
-from itda_core.store.label_import import insert_labels, replace_labels, share_labels
+from itda_core.store.label_follower import MOST_CUTS, LabelFollower, cut_again
+from itda_core.store.label_import import share_labels
 from itda_core.store.namesake_tables import insert_latent_comparisons
 from itda_core.store.score_tables import insert_scores
 
@@ -50,9 +50,6 @@ _RETRY_SECONDS = 60.0
 files."""
 _ADDED = {EVALUATION_FILE: insert_evaluation, SCORES_FILE: insert_scores}
 """What takes in each file that may be added to a run once it is there"""
-_NAMED_LINES = 5
-_MOST_CUTS = 10
-"""Of the file of labels, one after another, while it is read"""
 _OF_RUNS = (
     "codes", "latents", "latent_scores", "strong_uses", "scored", "run_prompts", "evaluations",
     "runs",
@@ -77,11 +74,9 @@ class Index:
         self._database = database
         self._looks: dict[str, _Look] = {}
         """What was seen last of each part: runs, comparisons, latents (compared), labels"""
-        self._said: Said | None = None
-        """What the file of labels said when the database last had it; None where it may have
-        other labels"""
         self.notes: list[str] = []
         """What was mended, a sentence each"""
+        self._labels = LabelFollower(database, self.notes)
 
     def import_run(self, run: Run) -> bool:
         """Take in a run directory in one transaction, then its evaluation and scores; False where
@@ -171,7 +166,7 @@ class Index:
         files, read = {
             "comparisons": (comparison_files, self._import_comparisons),
             "latents": (latent_comparison_files, self._import_latent_comparisons),
-            "labels": (label_files, self._import_labels),
+            "labels": (label_files, self._labels.take_in),
         }[part]
         seen = str(folder.absolute()), file_stamps(files(folder))
         if not self._is_as_seen(part, seen):
@@ -264,42 +259,19 @@ class Index:
         some can't be read. What the database had of them stays where it can't be read at all."""
         return self._follow("labels", folder)
 
-    def _import_labels(self, folder: Path) -> ItdaError | None:
+    def add_labels(self, folder: Path, changes: list[Change]) -> ItdaError | None:
+        """Keep changes of labels in the file beside a folder of runs, and have them; why other
+        lines of it can't be read. Raises ItdaError where they can't be kept, or not taken in."""
+        self.import_labels(folder)  # what the file has lost goes back first: by any clock older
         file = labels_file(folder)
-        try:
-            with self._database.transaction() as cursor:  # one reader after another
-                before, self._said = self._said, None
-                said = read_said(file)
-                if (changed := said.changed_since(before)) is not None:
-                    replace_labels(cursor, changed, labels_said(changed))
-                else:
-                    said = self._with_what_is_lost(cursor, file, said)
-                    insert_labels(cursor, labels_said(said.newest))
-            self._said = said
-        except ItdaError as error:
-            return error
-        except OSError as error:
-            return RunError(
-                f"{file} can't be read ({error.strerror}); the labels shown may be older ones. "
-                "Make it readable and open the explorer again."
-            )
-        except duckdb.Error as error:
-            return why_refused(f"the labels of {file}", error)
-        return _bad_lines(file, said.bad)
-
-    def _with_what_is_lost(self, cursor: duckdb.DuckDBPyConnection, file: Path, said: Said) -> Said:
-        """What the file says once it has all that the database has: it may be cut again in
-        between, and what neither had then would be gone. Raises RunError where that goes on."""
-        for _ in range(_MOST_CUTS):
-            note = write_back_labels(cursor, self._database.path, file, said.newest)
-            if not note:
-                return said
-            self.notes.append(note)
-            said = read_said(file)
-        raise RunError(
-            f"{file} loses its lines again and again: another program cuts it. The labels that the "
-            "database has stay there. End that program, and open the explorer again."
-        )
+        for _ in range(MOST_CUTS):
+            written = add_changes(file, changes)
+            failed = self.import_labels(folder)
+            if isinstance(failed, StoreError):
+                raise failed
+            if self._labels.has(written):  # the file may have been cut before it was read
+                return failed
+        raise cut_again(file, "What was written just now is not kept")
 
     def forget_run(self, run_id: str) -> None:
         """Remove a run from the index; its directory is not touched."""
@@ -319,17 +291,6 @@ def _not_taken_in(path: Path, error: Exception) -> RunError:
     return RunError(
         f"{path} could not be taken in ({type(error).__name__}: {first_line(error)}). Its files "
         "are left as they are."
-    )
-
-
-def _bad_lines(file: Path, bad: Sequence[BadLine]) -> RunError | None:
-    """Names the lines of a file of labels that can't be read."""
-    if not bad:
-        return None
-    named = "; ".join(map(str, bad[:_NAMED_LINES])) + ("; …" if len(bad) > _NAMED_LINES else "")
-    return RunError(
-        f"{len(bad):,} lines of {file} can't be read: {named}. The other labels are there. "
-        "Correct or delete these lines."
     )
 
 

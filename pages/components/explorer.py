@@ -17,7 +17,6 @@ from itda_core.errors import (
     ItdaError,
     RunError,
     StoreDamagedError,
-    StoreError,
     StoreOutdatedError,
 )
 from itda_core.events import tell, tell_error
@@ -26,7 +25,7 @@ from itda_core.jobs.queue import JobQueue
 from itda_core.leftovers import leftovers_of_data, remove
 from itda_core.model.built_in import is_installed
 from itda_core.runs.given_names import keep_name, names_file, read_names
-from itda_core.runs.labels import Change, add_changes, labels_file
+from itda_core.runs.labels import Change
 from itda_core.runs.run import delete_run
 from itda_core.runs.watching import DigestWatch
 from itda_core.runs.workspace import delete_interrupted
@@ -118,13 +117,9 @@ class Explorer:
         """Keep what was written about latents, in the file first, with where their sources stand
         and what they were moved from. Raises ItdaError where it is not kept, or not shown."""
         self._check_open()
-        # What the file has lost goes back first, so that these are newer by any clock.
-        self.store.index.import_labels(self.runs_folder)
-        add_changes(labels_file(self.runs_folder), self.store.labels.with_places(changes))
+        placed = self.store.labels.with_places(changes)
+        failed = self.store.index.add_labels(self.runs_folder, placed)
         tell("labels-kept", latents=len({one.label.latent for one in changes}))
-        failed = self.store.index.import_labels(self.runs_folder)
-        if isinstance(failed, StoreError):
-            raise failed
         self.import_error = str(failed or self.import_error)
 
     @property

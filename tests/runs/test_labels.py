@@ -18,7 +18,7 @@ from itda_core.runs.labels import (
     read_changes,
 )
 from itda_core.runs.run import list_runs
-from itda_core.store import index as index_module
+from itda_core.store import label_follower
 from itda_core.store.latent_search import LatentSearch
 from itda_core.store.store import Store, rebuild
 from tests.support.labels import add_labels, read_labels
@@ -289,7 +289,7 @@ def test_what_the_database_refuses_is_a_sentence(copied, monkeypatch):
     def refuse(*_arguments):
         raise duckdb.TransactionException("Current transaction is aborted")
 
-    monkeypatch.setattr(index_module, "insert_labels", refuse)
+    monkeypatch.setattr(label_follower, "insert_labels", refuse)
     store = Store()
     with pytest.raises(StoreError, match=r"did not take in the labels of .*aborted"):
         store.import_new(copied)

@@ -12,7 +12,7 @@ import pytest
 from itda_core.errors import RunError, StoreError
 from itda_core.runs.labels import Change, Label, add_changes, labels_file, read_changes
 from itda_core.runs.run import list_runs
-from itda_core.store import index
+from itda_core.store import index, label_follower
 from itda_core.store.rebuilding import rebuild_all
 from itda_core.store.store import FILE_NAME, SCHEMA_VERSION, Store
 
@@ -83,7 +83,7 @@ def test_labels_that_the_file_has_lost_are_written_back(data, lines):
 
 def test_a_file_that_is_cut_again_while_it_is_mended_costs_nothing(data, monkeypatch):
     before, _ = opened(data)
-    file, write_back, cuts = labels_file(data / "runs"), index.write_back_labels, []
+    file, write_back, cuts = labels_file(data / "runs"), label_follower.write_back_labels, []
 
     def cut_after(*arguments):
         told = write_back(*arguments)
@@ -91,11 +91,40 @@ def test_a_file_that_is_cut_again_while_it_is_mended_costs_nothing(data, monkeyp
             cuts.append(os.truncate(file, 0))
         return told
 
-    monkeypatch.setattr(index, "write_back_labels", cut_after)
+    monkeypatch.setattr(label_follower, "write_back_labels", cut_after)
     os.truncate(file, 0)
     after, _ = opened(data)
     assert str(after) == str(before)
     assert file.read_text().count("war") > 0
+
+
+def test_a_label_that_is_cut_off_before_it_is_read_is_written_again(data, monkeypatch):
+    before, _ = opened(data)
+    file, cuts = labels_file(data / "runs"), []
+
+    def cut_after(*arguments):
+        size = file.stat().st_size
+        written = add_changes(*arguments)
+        if len(cuts) < 2:
+            cuts.append(os.truncate(file, size))
+        return written
+
+    monkeypatch.setattr(index, "add_changes", cut_after)
+    store = Store(data / "explorer.duckdb")
+    try:
+        store.import_new(data / "runs")
+        source = (before[name][0] for name in ("run_id", "latent", "prompt_id", "position"))
+        change = Change(Label(*source, label="written meanwhile"), ("label",))
+        assert store.index.add_labels(data / "runs", [change]) is None
+        labels = store.database.query("SELECT label FROM labels WHERE latent = 0")["label"]
+        assert list(labels) == ["written meanwhile"]
+        assert file.read_text().count("written meanwhile") == 1
+        monkeypatch.setattr(index, "MOST_CUTS", 1)
+        cuts.clear()
+        with pytest.raises(RunError, match="What was written just now is not kept"):
+            store.index.add_labels(data / "runs", [change])
+    finally:
+        store.close()
 
 
 def test_what_the_file_says_later_counts(data):

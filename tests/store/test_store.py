@@ -24,6 +24,7 @@ from itda_core.runs.run import list_runs, read_run, survey
 from itda_core.sealed import seal
 from itda_core.store import importer as importer_module
 from itda_core.store import index as index_module
+from itda_core.store import label_follower
 from itda_core.store.index import Index
 from itda_core.store.store import SCHEMA_VERSION, Store, rebuild
 from itda_core.store.trouble import of_the_file
@@ -221,11 +222,13 @@ def test_no_run_is_read_again_while_nothing_has_changed(store, copied, readings)
 
 def test_a_label_that_is_written_has_nothing_else_read_again(store, copied, readings, monkeypatch):
     read = []
-    for name in ("read_comparisons", "read_latent_comparisons", "read_said"):
-        original = getattr(index_module, name)
-        monkeypatch.setattr(
-            index_module, name, lambda *a, n=name, f=original: (read.append(n), f(*a))[1]
-        )
+    for module, name in (
+        (index_module, "read_comparisons"),
+        (index_module, "read_latent_comparisons"),
+        (label_follower, "read_said"),
+    ):
+        original = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, n=name, f=original: (read.append(n), f(*a))[1])
     store.import_new(copied)
     assert sorted(read) == ["read_comparisons", "read_latent_comparisons", "read_said"]
     label = Label(list_runs(copied)[0].run_id, 0, "p", 1, "treaties")
