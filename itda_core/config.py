@@ -38,7 +38,7 @@ def data_directory() -> Path:
     else the user's own data folder."""
     chosen = os.environ.get("ITDA_DATA")
     if chosen:
-        return Path(chosen)
+        return Path(os.path.expanduser(chosen))  # noqa: PTH111
     if is_checkout():
         return code_directory() / "data"
     import platformdirs

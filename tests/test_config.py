@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -326,6 +327,8 @@ def test_the_data_folder_is_beside_the_code_unless_the_environment_says_otherwis
 ):
     monkeypatch.setenv("ITDA_DATA", str(tmp_path))
     assert data_directory() == tmp_path
+    monkeypatch.setenv("ITDA_DATA", "~/of mine")
+    assert data_directory() == Path.home() / "of mine"
     monkeypatch.setenv("ITDA_DATA", "")
     assert data_directory().name == "data"
     assert (data_directory().parent / "itda_core" / "config.py").exists()

@@ -11,6 +11,7 @@ from itda_core.cli.values import (
     device_name,
     measure_names,
     number_list,
+    path,
     progress_file,
 )
 from itda_core.config import MAP_METHODS, TrainConfig, data_directory
@@ -57,7 +58,7 @@ def make_parser(
         added = plain_command(name, help)
         added.add_argument("--json", action="store_true", help="print one JSON object")
         added.add_argument(
-            "--runs", type=Path, default=data_directory() / "runs", help="folder of the runs"
+            "--runs", type=path, default=data_directory() / "runs", help="folder of the runs"
         )
         return added
 
@@ -197,12 +198,12 @@ def _add_train(train: argparse.ArgumentParser) -> None:
         "--keep-first", action="store_true", help="keep the first position of each prompt"
     )
     train.add_argument(
-        "--activations", type=Path, metavar="FOLDER", help=SETTINGS["activations"].help
+        "--activations", type=path, metavar="FOLDER", help=SETTINGS["activations"].help
     )
     train.add_argument("--resume", metavar="RUN_ID", help="go on with an interrupted training")
-    train.add_argument("--config", type=Path, help="a TrainConfig as JSON, instead of the options")
+    train.add_argument("--config", type=path, help="a TrainConfig as JSON, instead of the options")
     train.add_argument(
-        "--list", type=Path, metavar="FILE", help="several trainings, as TOML or JSON"
+        "--list", type=path, metavar="FILE", help="several trainings, as TOML or JSON"
     )
     train.add_argument(
         "--ray",
@@ -239,7 +240,7 @@ def _add_move(move: argparse.ArgumentParser) -> None:
 
 def _add_capture(capture: argparse.ArgumentParser) -> None:
     capture.add_argument("--json", action="store_true", help="print one JSON object")
-    capture.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder")
+    capture.add_argument("--out", type=path, required=True, metavar="FOLDER", help="a new folder")
     _add_source(capture)
     for name in ("max_tokens", "context_length", "seed"):
         _add_number(capture, SETTINGS[name], _DEFAULTS[name])
@@ -296,7 +297,7 @@ def _add_progress(command: argparse.ArgumentParser) -> None:
 def _add_exchange(command: Command) -> None:
     export = command("export", "Write a run in the format of another program.")
     export.add_argument("run", help="run id or directory")
-    export.add_argument("folder", type=Path, help="a new folder")
+    export.add_argument("folder", type=path, help="a new folder")
     export.add_argument("--format", choices=("saelens", "published", "run"), default="saelens")
     for name, help, layout in (
         ("import-sae", "Make a run of a sparse autoencoder.", "a SAELens folder"),
@@ -304,7 +305,7 @@ def _add_exchange(command: Command) -> None:
     ):
         adding = command(name, help)
         adding.set_defaults(command=name.replace("-", "_"))
-        adding.add_argument("folder", type=Path, help=layout)
+        adding.add_argument("folder", type=path, help=layout)
         adding.add_argument("--model", help="built-in name, hub id or folder (what FOLDER says)")
         _add_number(adding, _LAYER, None)
         _add_corpus(adding, "built-in name, file or hub data set")

@@ -39,16 +39,22 @@ def cluster_address(text: str) -> str:
     return checked_address(text)
 
 
+def path(text: str) -> Path:
+    """A file or folder. `~` is the user's own folder also where no shell has put it in, as behind
+    `--runs=`; of a user that there is none it stays."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111
+
+
 def progress_file(text: str) -> Path:
     """A file that lines can be added to."""
-    path = Path(text)
-    if not path.parent.is_dir():
+    file = path(text)
+    if not file.parent.is_dir():
         raise InputError(
-            f"--progress can't write {text!r}: there is no folder {path.parent}. Make it first, or "
+            f"--progress can't write {text!r}: there is no folder {file.parent}. Make it first, or "
             "name a file in another folder."
         )
-    if path.is_dir():
+    if file.is_dir():
         raise InputError(f"--progress takes a file, and {text!r} is a folder. Name a file in it.")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
         raise InputError(f"--progress can't write {text!r}: change its rights, or name another.")
-    return path
+    return file

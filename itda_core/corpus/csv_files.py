@@ -129,6 +129,7 @@ def lone_returns(path: Path) -> CorpusError:
 
 def _dialect(path: Path, lines: list[str], reading: Reading, said: str | None) -> tuple[str, str]:
     """Separator and quotation mark."""
+    lines = _first_characters(lines)  # they are parsed with every separator and quotation mark
     separator = reading.separator or said or ("\t" if file_format(path) == ".tsv" else None)
     if separator is None:
         separator = _separator(path, lines, reading.quote)
@@ -136,6 +137,14 @@ def _dialect(path: Path, lines: list[str], reading: Reading, said: str | None) -
     if quote is None:
         quote = "'" if _has_single_quotes(lines, separator) else '"'
     return separator, quote
+
+
+def _first_characters(lines: list[str]) -> list[str]:
+    """The lines without a last one that is longer than a sample is to be, or its beginning where
+    there is no other: it may be nearly the whole file."""
+    if not lines or len(lines[-1]) <= _SAMPLE_CHARACTERS:
+        return lines
+    return lines[:-1] or [lines[0][:_SAMPLE_CHARACTERS]]
 
 
 def _separator(path: Path, lines: list[str], quote: str | None) -> str:

@@ -51,6 +51,32 @@ def test_a_table_gives_its_texts_whatever_its_separator_and_quotes(tmp_path, sep
     assert content.column == "text"
 
 
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_one_row_may_be_nearly_the_whole_file(tmp_path, separator, monkeypatch):
+    monkeypatch.setattr("itda_core.corpus.csv_files._SAMPLE_CHARACTERS", 100)
+    text = "so, and on; " * 100
+    content = f'id{separator}text\n1{separator}"{text}"\n2{separator}short\n'
+    assert read_texts(write(tmp_path, "a.csv", content)).texts == [text, "short"]
+
+
+def test_a_file_of_one_long_line_is_parsed_whole_once(tmp_path, monkeypatch):
+    from itda_core.corpus import csv_files
+
+    parsed = []
+
+    def noted(lines, *more):
+        parsed.append(sum(map(len, lines)))
+        return numbered_rows(lines, *more)
+
+    numbered_rows = csv_files.numbered_rows
+    monkeypatch.setattr(csv_files, "_SAMPLE_CHARACTERS", 100)
+    monkeypatch.setattr(csv_files, "numbered_rows", noted)
+    content = ",".join(f"column {number}" for number in range(500))
+    with pytest.raises(CorpusError):
+        csv_files.csv_format(write(tmp_path, "a.csv", content), Reading())
+    assert len([n for n in parsed if n > 100]) == 1
+
+
 @pytest.mark.parametrize(
     "rows",
     ["1;Hallo, Welt\n2;Gut, gut\n", "1;a, b, c\n2;d\n3;e, f\n"],
