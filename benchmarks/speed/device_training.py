@@ -28,7 +28,7 @@ from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.corpus.corpus import Corpus, load_corpus
 from itda_core.devices import free_memory
 from itda_core.errors import ItdaError
-from itda_core.model.loading import resolved_dtype
+from itda_core.model.data_types import resolved_dtype
 from itda_core.model.model import Model
 
 _LENGTH = 128

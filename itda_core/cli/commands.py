@@ -166,7 +166,8 @@ def rebuild(options: argparse.Namespace) -> int:
 def models(options: argparse.Namespace) -> int:
     """Built-in models and those of the hub's cache on this machine; with --check what one of them
     does right, exit 1 where its activations can't be read."""
-    from itda_core.model.loading import known_models, try_model
+    from itda_core.model.loading import try_model
+    from itda_core.model.model_info import known_models
 
     if options.check:
         spec = ModelSpec(options.check, options.revision, options.dtype)

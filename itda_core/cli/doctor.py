@@ -67,7 +67,7 @@ def _disk(data: Path) -> list[tuple[str, str, bool]]:
 def _devices() -> list[dict[str, Any]]:
     """Each device with its memory, the data type that is fastest there, and its fast pursuit."""
     from itda_core.devices import Device, devices
-    from itda_core.model.loading import resolved_dtype
+    from itda_core.model.data_types import resolved_dtype
 
     def dtype(device: Device) -> str | None:
         chosen = None if device.trouble else resolved_dtype("auto", device.name)

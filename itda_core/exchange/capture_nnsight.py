@@ -22,8 +22,8 @@ from itda_core.errors import InputError, ModelError
 from itda_core.model.blocks import block_lists
 from itda_core.model.context import check_layers, context_length
 from itda_core.model.kept_rows import KeptRows
-from itda_core.model.loading import model_digest
 from itda_core.model.model import Activations
+from itda_core.model.model_files import model_digest
 from itda_core.model.sites import hidden_of
 from itda_core.model.tokenizer import put_in, tokenizer_digest
 from itda_core.model.tokens import TokenizedText, Tokens, tokenized_texts

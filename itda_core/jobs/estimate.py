@@ -15,12 +15,12 @@ from itda_core.devices import best_device, free_memory, kind_of
 from itda_core.jobs.device_memory import DeviceMemory, device_memory
 from itda_core.jobs.operations import START_SECONDS, Speed, pursuit_operations
 from itda_core.jobs.sweep_cost import SweepCost, reading_speed, sweep_cost
-from itda_core.model.loading import (
-    ModelShape,
+from itda_core.model.built_in import ModelShape
+from itda_core.model.data_types import resolved_dtype
+from itda_core.model.model_info import (
     is_swept,
     model_parts,
     model_shape,
-    resolved_dtype,
     swept_memory,
     weights_folder,
 )

@@ -12,7 +12,7 @@ from itda_core.jobs.measure_seconds import evaluation_seconds
 from itda_core.jobs.measured import Measured, by_measured, measured_jobs
 from itda_core.jobs.operations import START_SECONDS
 from itda_core.jobs.queue import JobQueue
-from itda_core.model.loading import weights_folder
+from itda_core.model.model_info import weights_folder
 from itda_core.runs.run import read_run
 
 _UNPACKING_SECONDS = 20.0

@@ -8,13 +8,8 @@ from itda_core.evaluation.by_l0 import EVALUATION_TOKENS, QUICK_TOKENS, nested_l
 from itda_core.evaluation.cost import blocks_run
 from itda_core.jobs.operations import START_SECONDS, Speed, pursuit_operations
 from itda_core.jobs.sweep_cost import reading_speed
-from itda_core.model.loading import (
-    is_swept,
-    model_parts,
-    model_shape,
-    resolved_dtype,
-    weights_folder,
-)
+from itda_core.model.data_types import resolved_dtype
+from itda_core.model.model_info import is_swept, model_parts, model_shape, weights_folder
 from itda_core.settings import RESID_POST
 from itda_core.similarity.same_latents import COMPARED_TOKENS
 

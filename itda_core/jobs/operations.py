@@ -8,7 +8,7 @@ import torch
 from itda_core.config import TrainConfig
 from itda_core.devices import kind_of
 from itda_core.jobs.product_speed import product_speed
-from itda_core.model.loading import resolved_dtype
+from itda_core.model.data_types import resolved_dtype
 
 _FORWARD_EFFICIENCY = 0.45
 """Share of a plain product's speed that a transformer's forward pass reaches."""

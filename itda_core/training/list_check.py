@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from itda_core.errors import ItdaError
 from itda_core.model.context import check_layers
-from itda_core.model.loading import check_is_there, model_shape
+from itda_core.model.model_info import check_is_there, model_shape
 from itda_core.model.pretrained import without_part
 from itda_core.training.standing import Standing
 from itda_core.training.training_list import ListedTraining

@@ -11,7 +11,7 @@ import pytest
 from itda_core.cli.parser import make_parser
 from itda_core.config import data_directory
 from itda_core.corpus.corpus import load_corpus
-from itda_core.model import loading
+from itda_core.model import data_types
 from itda_core.runs.results import read_evaluation, read_probing
 from itda_core.runs.run import list_runs
 from itda_core.similarity.dictionaries import compare, jaccard_matrix
@@ -360,7 +360,7 @@ def test_doctor_shows_every_device_with_its_memory(cli, monkeypatch):
     pretend_gpus(monkeypatch, free=(20, 22), total=24)
     capability = {"cuda:0": (9, 0), "cuda:1": (7, 5)}
     monkeypatch.setattr("torch.cuda.get_device_capability", capability.get)
-    loading._is_bfloat16_faster.cache_clear()
+    data_types._is_bfloat16_faster.cache_clear()
     told = strict_json(cli("doctor", "--json")[1])
     first, second, cpu = told["devices"]
     assert (first["name"], first["free"], first["total"]) == ("cuda:0", 20 * GIB, 24 * GIB)
@@ -375,7 +375,7 @@ def test_doctor_shows_every_device_with_its_memory(cli, monkeypatch):
     assert not check["ok"]
     assert "There is: cuda:0, cuda:1, cpu." in check["found"]
     assert "ITDA_DEVICE names it: change" in check["found"]
-    loading._is_bfloat16_faster.cache_clear()
+    data_types._is_bfloat16_faster.cache_clear()
 
 
 def test_doctor_goes_on_where_a_device_cannot_be_opened(cli, monkeypatch):

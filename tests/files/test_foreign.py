@@ -27,7 +27,8 @@ from itda_core.exchange.saelens import read_saelens
 from itda_core.files import foreign
 from itda_core.files.foreign import check_foreign, check_parquet, check_within, open_foreign
 from itda_core.files.json_files import read_json
-from itda_core.model.loading import load_model, model_shape
+from itda_core.model.loading import load_model
+from itda_core.model.model_info import model_shape
 from itda_core.model.plausible import check_counts
 from itda_core.runs.agreement import check_agreement
 from itda_core.runs.run import RUN_FILES, list_runs, read_run

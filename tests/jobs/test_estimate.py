@@ -17,7 +17,8 @@ from itda_core.jobs.measure_seconds import (
     latent_comparison_seconds,
     probing_seconds,
 )
-from itda_core.model.loading import model_shape, resolved_dtype
+from itda_core.model.data_types import resolved_dtype
+from itda_core.model.model_info import model_shape
 from tests.support.trained_runs import tiny_config, trained
 
 CONFIG = TrainConfig(ModelSpec("smollm2-135m"), CorpusSpec("sotu"), (7,))

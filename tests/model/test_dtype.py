@@ -11,7 +11,7 @@ from itda_core.config import ModelSpec, TrainConfig
 from itda_core.corpus.corpus import load_corpus
 from itda_core.evaluation.by_l0 import evaluate
 from itda_core.files.json_files import write_json
-from itda_core.model import loading
+from itda_core.model import data_types
 from itda_core.model.loading import load_model
 from itda_core.runs.run import list_runs
 from itda_core.runs.workspace import interrupted_trainings
@@ -35,7 +35,7 @@ def probe(monkeypatch):
         told.asked.append(device)
         return told.faster
 
-    monkeypatch.setattr(loading, "_is_bfloat16_faster", ask)
+    monkeypatch.setattr(data_types, "_is_bfloat16_faster", ask)
     return told
 
 
@@ -92,8 +92,8 @@ def test_bfloat16_has_to_be_worth_it_on_a_cpu(monkeypatch, float32, bfloat16, fa
     for seconds in chain.from_iterable(zip(float32, bfloat16, strict=True)):
         times += [times[-1], times[-1] + seconds]
     clock = iter(times[1:])
-    monkeypatch.setattr(loading, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    assert loading._is_bfloat16_faster.__wrapped__("cpu") is faster
+    monkeypatch.setattr(data_types, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert data_types._is_bfloat16_faster.__wrapped__("cpu") is faster
     assert next(clock, None) is None
 
 
@@ -101,12 +101,12 @@ def test_each_gpu_is_asked_for_its_own_compute_capability(monkeypatch):
     """Ampere (8.0) was the first with bfloat16; torch imitates it on those before."""
     capability = {"cuda": (9, 0), "cuda:0": (9, 0), "cuda:1": (7, 5), "cuda:2": (8, 0)}
     monkeypatch.setattr(torch.cuda, "get_device_capability", capability.get)
-    faster = loading._is_bfloat16_faster.__wrapped__
+    faster = data_types._is_bfloat16_faster.__wrapped__
     assert [faster(name) for name in capability] == [True, True, False, True]
 
 
 def test_a_device_without_such_products_takes_float32():
-    assert loading._is_bfloat16_faster.__wrapped__("mps") is False  # none is here
+    assert data_types._is_bfloat16_faster.__wrapped__("mps") is False  # none is here
 
 
 # Trainings

@@ -16,9 +16,10 @@ from transformers import BartConfig, BartForCausalLM
 
 from itda_core.config import ModelSpec, code_directory
 from itda_core.errors import InputError, ModelError
-from itda_core.model import built_in, loading
+from itda_core.model import built_in, loading, model_info
 from itda_core.model.abilities import Abilities
-from itda_core.model.loading import load_model, remembered_abilities, try_model
+from itda_core.model.loading import load_model, try_model
+from itda_core.model.model_info import remembered_abilities
 from tests.support.pretend_device import PretendDevice
 from tests.support.tiny_models import save_tiny_model, tiny_module
 
@@ -189,7 +190,7 @@ def test_an_empty_name_and_an_unknown_dtype_are_refused(tiny_model_folder):
 
 
 def test_known_models_begin_with_the_built_in_ones():
-    known = {one["model"]: one["where"] for one in loading.known_models()}
+    known = {one["model"]: one["where"] for one in model_info.known_models()}
     assert list(known)[:2] == ["smollm2-135m", "minilm-l6"]
     assert known["smollm2-135m"] == known["minilm-l6"] == "built in"
 
@@ -198,11 +199,11 @@ def test_the_shape_read_from_a_configuration_is_that_of_the_model(smollm2, tiny_
     minilm = load_model("minilm-l6")
     tiny = load_model(str(tiny_model_folder))
     for model in (smollm2, minilm, tiny):
-        shape = loading.model_shape(ModelSpec(model.name))
+        shape = model_info.model_shape(ModelSpec(model.name))
         vocabulary, width = model.module.get_input_embeddings().weight.shape
         assert (shape.n_layers, shape.d_model) == (model.n_layers, width)
         assert shape.vocabulary == vocabulary
-    assert loading.model_shape(ModelSpec("nobody/no-such-model")) is None
+    assert model_info.model_shape(ModelSpec("nobody/no-such-model")) is None
 
 
 # Built-in models
@@ -389,5 +390,5 @@ def test_the_layers_of_a_decoder_taken_from_a_family_with_an_encoder_are_its_own
     )  # fmt: skip
     module = BartForCausalLM(config)
     module.save_pretrained(tmp_path)
-    shape = loading.model_shape(ModelSpec(str(tmp_path)))
+    shape = model_info.model_shape(ModelSpec(str(tmp_path)))
     assert shape.n_layers == len(module.model.decoder.layers) == 3

@@ -17,13 +17,8 @@ from itda_core.config import ModelSpec
 from itda_core.errors import ModelError
 from itda_core.model import proof, proved
 from itda_core.model.abilities import ABOUT, Abilities
-from itda_core.model.loading import (
-    load_model,
-    model_shape,
-    remembered_abilities,
-    try_model,
-    type_abilities,
-)
+from itda_core.model.loading import load_model, try_model
+from itda_core.model.model_info import model_shape, remembered_abilities, type_abilities
 from itda_core.model.proof import prove
 from itda_core.model.steps import Steps
 from tests.support.tiny_models import TEXTS, close, save_tiny_model, tiny_tokenizer

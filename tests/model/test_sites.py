@@ -12,7 +12,8 @@ from itda_core.config import ModelSpec
 from itda_core.errors import InputError, ModelError
 from itda_core.model import proved, site_proof
 from itda_core.model.found_places import found_places
-from itda_core.model.loading import load_model, remembered_sites
+from itda_core.model.loading import load_model
+from itda_core.model.model_info import remembered_sites
 from itda_core.model.site_proof import prove_sites
 from itda_core.model.sites import Place
 from itda_core.settings import SITES

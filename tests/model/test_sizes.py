@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from itda_core.config import ModelSpec
-from itda_core.model.loading import is_swept, load_model, model_parts, model_shape, swept_memory
+from itda_core.model.loading import load_model
+from itda_core.model.model_info import is_swept, model_parts, model_shape, swept_memory
 from itda_core.model.sizes import ModelParts, likely_parts, stored_parts, swept_bytes
 from itda_core.model.weight_files import stored_tensors
 from tests.support.swept_models import both_kinds

@@ -9,7 +9,8 @@ import torch
 from itda_core.config import ModelSpec
 from itda_core.errors import ModelError
 from itda_core.model import proved
-from itda_core.model.loading import load_model, remembered_sites
+from itda_core.model.loading import load_model
+from itda_core.model.model_info import remembered_sites
 from itda_core.model.swept import SweptModel
 from itda_core.model.weight_files import StoredTensor
 from itda_core.settings import SITES

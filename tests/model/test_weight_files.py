@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from itda_core.config import ModelSpec
 from itda_core.errors import ModelError
 from itda_core.model import weight_files
-from itda_core.model.loading import is_swept, model_parts
+from itda_core.model.model_info import is_swept, model_parts
 from itda_core.model.weight_files import stored_tensors
 from tests.support.swept_models import bytes_on_disk
 from tests.support.tiny_models import save_tiny_model, tiny_module, tiny_tokenizer

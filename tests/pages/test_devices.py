@@ -8,7 +8,7 @@ import torch
 
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.jobs import operations
-from itda_core.model import loading
+from itda_core.model import data_types
 from itda_core.model.sites import Sites
 from itda_core.pursuit import gram
 from itda_core.runs.workspace import Workspace
@@ -29,9 +29,9 @@ def two_gpus(monkeypatch, nothing_starts):
     """Without bfloat16, 20 and 22 GiB free, and a speed for each."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _name: (7, 5))
     monkeypatch.setattr(operations, "product_speed", lambda *_about: 1e13)
-    loading._is_bfloat16_faster.cache_clear()
+    data_types._is_bfloat16_faster.cache_clear()
     yield pretend_gpus(monkeypatch)
-    loading._is_bfloat16_faster.cache_clear()
+    data_types._is_bfloat16_faster.cache_clear()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from itda_core.config import ModelSpec
 from itda_core.jobs.queue import JobQueue
-from itda_core.model import loading
+from itda_core.model import model_info
 from itda_core.runs.run import list_runs
 from itda_core.training.moving import move, move_config
 from pages.components.explorer import explorer
@@ -32,7 +32,7 @@ def other_model(tmp_path_factory):
 def opened(data, other_model, monkeypatch):
     """The form of the run of layer 1, and what was submitted from it."""
     there = [{"model": str(other_model), "where": "", "description": ""}]
-    monkeypatch.setattr(loading, "known_models", lambda: there)
+    monkeypatch.setattr(model_info, "known_models", lambda: there)
     submitted = []
     monkeypatch.setattr(moving, "submit_move", lambda _queue, *given: submitted.append(given))
     run, page = newest(data, 1), open_page("train")

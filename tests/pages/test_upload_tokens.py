@@ -5,7 +5,7 @@ from transformers import AutoTokenizer
 
 from itda_core.config import ModelSpec
 from itda_core.model import built_in
-from itda_core.model.loading import weights_folder
+from itda_core.model.model_info import weights_folder
 from pages.components import explorer as explorer_module
 from pages.components.train import fields, upload_tokens
 from pages.components.train import needs as needs_module

@@ -7,7 +7,7 @@ import streamlit as st
 from itda_core.config import ModelSpec, TrainConfig
 from itda_core.jobs.estimate import estimate
 from itda_core.model.built_in import BUILT_IN
-from itda_core.model.loading import known_models, model_shape
+from itda_core.model.model_info import known_models, model_shape
 from pages.components.explorer import explorer
 from pages.components.exposure import check_no_path
 from pages.components.frame import errors_as_sentences

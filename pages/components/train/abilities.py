@@ -7,13 +7,9 @@ from itda_core.devices import best_device
 from itda_core.errors import ModelError
 from itda_core.jobs.job import ANY
 from itda_core.model.abilities import Abilities
-from itda_core.model.loading import (
-    remembered_abilities,
-    remembered_sites,
-    resolved_dtype,
-    try_model,
-    type_abilities,
-)
+from itda_core.model.data_types import resolved_dtype
+from itda_core.model.loading import try_model
+from itda_core.model.model_info import remembered_abilities, remembered_sites, type_abilities
 from pages.components.text import literal
 
 _ABOUT = (

@@ -10,7 +10,7 @@ from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.corpus.corpus import BUILT_IN as BUILT_IN_CORPORA
 from itda_core.errors import InputError
 from itda_core.model.built_in import BUILT_IN
-from itda_core.model.loading import known_models, model_shape
+from itda_core.model.model_info import known_models, model_shape
 from itda_core.settings import DTYPES, SETTINGS, Setting
 from pages.components.device_choice import ask_for_device, ask_for_memory, show_only_device
 from pages.components.exposure import check_no_path

@@ -68,7 +68,7 @@ def _show_form(run: Run) -> None:
 def _ask(run: Run) -> tuple[TrainConfig, tuple[str, int | None]]:
     """Where to, and the device and memory. Raises InputError for what is missing or wrong."""
     # Here, since they bring torch in: what there is to move is shown without.
-    from itda_core.model.loading import known_models
+    from itda_core.model.model_info import known_models
     from itda_core.training.moving import check_elsewhere, move_config, moved_model
     from pages.components.train.site import ask_for_site
 
@@ -107,7 +107,7 @@ def _ask(run: Run) -> tuple[TrainConfig, tuple[str, int | None]]:
 
 
 def _ask_for_layers(run: Run, model: ModelSpec) -> tuple[int, ...]:
-    from itda_core.model.loading import model_shape
+    from itda_core.model.model_info import model_shape
 
     label, shape = SETTINGS["layers"].label, model_shape(model)
     if shape is None:

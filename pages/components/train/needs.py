@@ -12,7 +12,7 @@ from itda_core.jobs.estimate import Estimate
 from itda_core.jobs.likely import likely_estimate
 from itda_core.jobs.sweep_cost import SweepCost
 from itda_core.memory import usable_memory
-from itda_core.model.loading import resolved_dtype
+from itda_core.model.data_types import resolved_dtype
 from pages.components.device_choice import likely_device
 from pages.components.explorer import explorer
 from pages.components.text import bytes_text, literal, seconds_text

@@ -5,7 +5,7 @@ import streamlit as st
 from itda_core.config import ModelSpec
 from itda_core.devices import best_device
 from itda_core.jobs.job import ANY
-from itda_core.model.loading import remembered_sites
+from itda_core.model.model_info import remembered_sites
 from itda_core.model.sites import ABOUT, Sites
 from itda_core.settings import RESID_POST, SETTINGS
 from pages.components.text import literal

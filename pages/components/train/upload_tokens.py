@@ -9,7 +9,7 @@ import streamlit as st
 
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.errors import SettingError
-from itda_core.model.loading import weights_folder
+from itda_core.model.model_info import weights_folder
 from itda_core.settings import SETTINGS
 from pages.components.upload import Upload
 
