@@ -32,14 +32,13 @@ from itda_core.settings import RESID_POST
 if TYPE_CHECKING:
     from itda_core.dictionary.dictionary import Dictionary
 
-RUN_FILES = (
-    "config.json",
-    "dictionary.safetensors",
-    "sources.parquet",
-    "codes.parquet",
-    "prompts.parquet",
-    "metrics.json",
-)
+RUN_COLUMNS = {
+    "sources.parquet": ["latent", "prompt_id", "position", "start", "end", "token"],
+    "codes.parquet": ["prompt_id", "position", "step", "latent", "coefficient"],
+    "prompts.parquet": ["prompt_id", "text", "title", "explored", "starts", "ends"],
+}
+"""The tables of a run, and the columns that are read of each"""
+RUN_FILES = ("config.json", "dictionary.safetensors", *RUN_COLUMNS, "metrics.json")
 NEAR_MISS_FILE = "nearly.parquet"
 ALL_FILES = (*RUN_FILES, NEAR_MISS_FILE, "progress.jsonl", DIGESTS_FILE)
 """With those that a run is whole without: what is copied where a run goes."""

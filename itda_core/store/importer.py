@@ -1,25 +1,18 @@
 """A run directory into the tables of the database."""
 
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pandas as pd
-import pyarrow as pa
 
-from itda_core.config import data_directory
-from itda_core.errors import ItdaError, RunError, StoreError, first_line
-from itda_core.files.disk_errors import disk_error_in
-from itda_core.runs.comparisons import COLUMNS, comparisons_folder
-from itda_core.runs.labels import labels_file
-from itda_core.runs.latent_comparisons import latent_comparisons_folder
-from itda_core.runs.latent_scores import SCORES_FILE
-from itda_core.runs.results import EVALUATION_FILE, read_evaluation
-from itda_core.runs.run import DAMAGED, RUN_FILES, Run, read_run
+from itda_core.errors import ItdaError
+from itda_core.runs.comparisons import COLUMNS
+from itda_core.runs.results import read_evaluation
+from itda_core.runs.run import RUN_COLUMNS, Run, read_run
 from itda_core.store.database import CLOSES, Database
-from itda_core.tables import read_table
+from itda_core.store.refusals import is_of_the_database
 
 _MEASURES = (
     "mean_l0",
@@ -39,25 +32,12 @@ _OF_ONE_TRAINING = ("atoms", "tokens", "explored_tokens", "fvu", "explored_fvu",
 """What metrics.json says that tells a training from another one, with the time that it took"""
 _OPEN = dict.fromkeys(("offset", "pursuit", "budget"))
 """Columns of `runs` that say how atoms are used; an autoencoder has an encoder instead."""
-_TABLES = {
-    "sources.parquet": ["latent", "prompt_id", "position", "start", "end", "token"],
-    "codes.parquet": ["prompt_id", "position", "step", "latent", "coefficient"],
-    "prompts.parquet": ["prompt_id", "text", "title", "explored", "starts", "ends"],
-}
-"""The columns that are read of each table of a run"""
-_MADE_AGAIN = {
-    EVALUATION_FILE: ("evaluation", "Evaluate it again: python -m itda_core evaluate {} --save"),
-    SCORES_FILE: ("scores", "Score it again: python -m itda_core score {}"),
-}
-"""What is in a file that is added to a run, and what makes it again"""
-_LOOKED_AT = (*RUN_FILES, EVALUATION_FILE, SCORES_FILE)
-"""Files of a run that tell whether it has changed"""
 
 
 def _read(name: str, path: str = "?", *more: str) -> str:
     """The known columns of a table of a run, as SQL: none that somebody added, and none that DuckDB
     finds in the names of folders such as step=1000. path: the parameter; more: columns."""
-    columns = ", ".join(f'"{column}"' for column in (*_TABLES[name], *more))
+    columns = ", ".join(f'"{column}"' for column in (*RUN_COLUMNS[name], *more))
     return f"(SELECT {columns} FROM read_parquet({path}, hive_partitioning = false))"
 
 
@@ -87,7 +67,7 @@ def is_as_taken_in(database: Database, run: Run) -> bool:
     try:
         return len(database.query(asked, run.run_id, run.about["created"], *told.values())) > 0
     except (duckdb.Error, ArithmeticError, TypeError, ValueError) as error:
-        if _is_of_the_database(error):
+        if is_of_the_database(error):
             raise
         return False  # it says what the database can't hold, and so never was in it
 
@@ -120,128 +100,6 @@ def insert_comparisons(cursor: duckdb.DuckDBPyConnection, table: pd.DataFrame) -
             tokens, unit, created FROM read"""
     )
     cursor.unregister("read")
-
-
-def stamp(folder: Path) -> list[tuple]:
-    """Tells whether run directories came, went or changed, without opening a file.
-
-    [(name, identity, size and times of the directory and of each file), …] in order of names. The
-    time of the last change of rights is among them: a file can become readable by it.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
-    except OSError:  # there is no folder yet
-        return []
-    return [(name, *map(_file_stamp, run_files(folder / name))) for name in names]
-
-
-def run_files(directory: Path) -> list[Path]:
-    """What is looked at to see whether a run has changed."""
-    return [directory, *(directory / name for name in _LOOKED_AT)]
-
-
-def comparison_files(folder: Path) -> list[Path]:
-    """What is kept beside a folder of runs: the comparisons of layers,"""
-    return sorted(comparisons_folder(folder).glob("*.parquet"))
-
-
-def latent_comparison_files(folder: Path) -> list[Path]:
-    """those of latents,"""
-    return sorted(latent_comparisons_folder(folder).glob("*.parquet"))
-
-
-def label_files(folder: Path) -> list[Path]:
-    """and the labels."""
-    return [labels_file(folder)]
-
-
-def file_stamps(files: list[Path]) -> list[tuple]:
-    """Tells as `stamp` does whether any of some files changed; missing ones may be among them."""
-    return [(path.name, _file_stamp(path)) for path in files]
-
-
-def _file_stamp(path: Path) -> tuple[int, ...] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def why_not_imported(run: Run, error: duckdb.Error) -> ItdaError:
-    """The error as a sentence that tells whose fault it is. A run is called damaged only where one
-    of its files can't be read by another reader either."""
-    message = first_line(error)
-    if _is_of_the_database(error):
-        return why_refused(run.run_id, error)
-    damage = _damage_of(run)
-    if damage:
-        return RunError(f"{run.directory} is damaged ({damage}). {DAMAGED}")
-    if isinstance(error, duckdb.IOException):
-        return RunError(
-            f"{run.directory} could not be read just now ({message}). It is tried again in a "
-            "minute; its files are left as they are."
-        )
-    return RunError(
-        f"{run.directory} says what the database can't hold ({message}). Its tables can be read "
-        "and are left as they are: look at its config.json and metrics.json."
-    )
-
-
-def why_not_added(run: Run, name: str, error: Exception) -> ItdaError:
-    """The same of a file without which the run is whole. name: EVALUATION_FILE or SCORES_FILE."""
-    what, remedy = _MADE_AGAIN[name]
-    if _is_of_the_database(error):
-        return why_refused(f"the {what} of {run.run_id}", error)
-    return RunError(
-        f"{run.directory / name} says what the database can't hold ({first_line(error)}). "
-        f"{remedy.format(run.run_id)}"
-    )
-
-
-def why_refused(what: str, error: duckdb.Error) -> StoreError:
-    """Why the database did not take something in, where its files are not to blame."""
-    message = first_line(error)
-    named = re.search(r'"([^"]+)"', message)
-    if told := disk_error_in(message, Path(named[1]).parent if named else data_directory()):
-        return StoreError(str(told))
-    if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in message:
-        return StoreError(f"There is not enough memory to import {what} ({message}).")
-    return StoreError(
-        f"The database did not take in {what} ({message}). The files are left as they are. Start "
-        "the explorer again; if it stays so, make the database anew from the run directories: "
-        "python -m itda_core rebuild"
-    )
-
-
-def _is_of_the_database(error: Exception) -> bool:
-    """Whether the database itself fails: its disk, its memory, its state."""
-    own = (
-        duckdb.OutOfMemoryException,
-        duckdb.TransactionException,
-        duckdb.InternalException,
-        duckdb.FatalException,
-        duckdb.InterruptException,
-        duckdb.ConnectionException,
-    )
-    message = str(error)
-    return isinstance(error, own) or "No space left" in message or "Out of Memory" in message
-
-
-def _damage_of(run: Run) -> str:
-    """What pyarrow says of the first table of a run that it can't read; "" where it reads all."""
-    for name in RUN_FILES:
-        if not name.endswith(".parquet"):
-            continue
-        try:
-            read_table(run.directory / name, columns=_TABLES[name])
-        except OSError as error:
-            if error.errno is None:  # of the content, not of the disk or of rights
-                return f"{name}: {first_line(error)}"
-        except (pa.ArrowException, ValueError, KeyError) as error:
-            return f"{name}: {first_line(error)}"
-    return ""
 
 
 def _insert_run(cursor: duckdb.DuckDBPyConnection, number: int, run: Run) -> None:

@@ -25,24 +25,24 @@ from itda_core.runs.latent_scores import SCORES_FILE
 from itda_core.runs.results import EVALUATION_FILE
 from itda_core.runs.run import Run, read_run, survey
 from itda_core.store.database import Database
-from itda_core.store.importer import (
+from itda_core.store.file_stamps import (
     comparison_files,
     file_stamps,
-    insert_comparisons,
-    insert_evaluation,
-    insert_run,
-    is_as_taken_in,
     label_files,
     latent_comparison_files,
     run_files,
     stamp,
-    why_not_added,
-    why_not_imported,
-    why_refused,
+)
+from itda_core.store.importer import (
+    insert_comparisons,
+    insert_evaluation,
+    insert_run,
+    is_as_taken_in,
 )
 from itda_core.store.label_follower import MOST_CUTS, LabelFollower, cut_again
 from itda_core.store.label_import import share_labels
 from itda_core.store.namesake_tables import insert_latent_comparisons
+from itda_core.store.refusals import why_not_added, why_not_imported, why_refused
 from itda_core.store.score_tables import insert_scores
 
 _RETRY_SECONDS = 60.0

@@ -15,9 +15,9 @@ from itda_core.runs.labels import (
     read_said,
 )
 from itda_core.store.database import Database
-from itda_core.store.importer import why_refused
 from itda_core.store.kept_labels import write_back_labels
 from itda_core.store.label_import import insert_labels, replace_labels
+from itda_core.store.refusals import why_refused
 
 _NAMED_LINES = 5
 MOST_CUTS = 10
