@@ -15,10 +15,10 @@ from itda_core.leftovers import leftovers, leftovers_of_data
 from itda_core.runs.checks import by_digests, check_run, foreign_files, seal_run
 from itda_core.runs.comparisons import comparisons_folder, read_comparisons
 from itda_core.runs.given_names import names_file, read_names
+from itda_core.runs.interrupted import interrupted_trainings, lost_trainings
 from itda_core.runs.labels import kept_labels, labels_file, read_labels_file
 from itda_core.runs.latent_comparisons import latent_comparisons_folder, read_latent_comparisons
 from itda_core.runs.run import Run, survey
-from itda_core.runs.workspace import interrupted_trainings, lost_trainings
 from itda_core.sealed import DIGESTS_FILE, faults, is_sealed
 from itda_core.store.database import FILE_NAME, check_name
 from itda_core.store.look import Looked, look

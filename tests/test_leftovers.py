@@ -13,8 +13,8 @@ from filelock import FileLock
 from itda_core import leftovers
 from itda_core.files.writing import write_atomically
 from itda_core.leftovers import remove_leftovers, temporary_name
+from itda_core.runs.interrupted import delete_interrupted
 from itda_core.runs.run import new_run
-from itda_core.runs.workspace import delete_interrupted
 
 WRITES = """
 import sys, time

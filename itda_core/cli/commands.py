@@ -53,7 +53,7 @@ def _go_on(options: argparse.Namespace) -> str:
 
 def _training_steps(options: argparse.Namespace) -> Iterator[Progress]:
     """One training, from its beginning or its checkpoint, here or on a cluster."""
-    from itda_core.runs.workspace import interrupted_trainings
+    from itda_core.runs.interrupted import interrupted_trainings
     from itda_core.training import trainer as training
 
     runs = options.runs

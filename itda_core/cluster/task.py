@@ -63,7 +63,7 @@ class _Teller:
         """The times that this training was begun before."""
         import ray
 
-        from itda_core.runs.workspace import this_process
+        from itda_core.runs.training_lock import this_process
 
         node = ray.get_runtime_context().get_node_id()
         return self.ask("begin", self.number, node, this_process())
@@ -129,7 +129,7 @@ def _wait_until_free(directory: Path, before: list[Attempt], teller: _Teller, un
     """Whether a training that another process holds can be taken up. One whose machine is dead
     loses it once it has been silent for a while; a living one is waited for, since it may only be
     slow to notice that it was given up."""
-    from itda_core.runs.workspace import break_lock, holder_of, is_held, silent_seconds
+    from itda_core.runs.training_lock import break_lock, holder_of, is_held, silent_seconds
 
     while is_held(directory):
         is_dead = holder_of(directory) in _of_dead_machines(before)

@@ -18,15 +18,10 @@ from itda_core.devices import free_memory, in_float64, to_device, to_host
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import InputError
 from itda_core.evaluation.cost import blocks_run
+from itda_core.evaluation.losses import Losses
 from itda_core.evaluation.metrics import ReconstructionSums, SparsitySums, density_histogram
 from itda_core.evaluation.pca import MAX_WIDTH, PcaErrors, pca_errors
-from itda_core.evaluation.splicing import (
-    Losses,
-    Rebuilt,
-    SplicedBatch,
-    losses_each,
-    spliced_batches,
-)
+from itda_core.evaluation.splicing import Rebuilt, SplicedBatch, losses_each, spliced_batches
 from itda_core.evaluation.token_errors import GatheredErrors, TokenErrors
 from itda_core.model.model import Model
 from itda_core.model.steps_of_work import Step

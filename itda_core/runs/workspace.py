@@ -7,34 +7,34 @@ import contextlib
 import errno
 import os
 import shutil
-import socket
-import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from itda_core.config import TrainConfig
-from itda_core.errors import InputError, RunError, TrainingHeld, first_line
+from itda_core.errors import RunError, TrainingHeld, first_line
 from itda_core.files.disk_errors import disk_errors_as_sentences, why_unreadable
-from itda_core.files.foreign import read_foreign
 from itda_core.files.json_files import read_json, write_json
 from itda_core.files.writing import rename_whole
 from itda_core.leftovers import remove_leftovers
 from itda_core.progress import Progress
 from itda_core.runs.rows import Checksum, RowFile, checksum_of
+from itda_core.runs.training_lock import (
+    elsewhere,
+    holder_of,
+    if_gone,
+    lock_of,
+    this_process,
+)
 from itda_core.sealed import faults, seal
 
 if TYPE_CHECKING:
     from itda_core.dictionary.dictionary import Dictionary
 
     Checkpoint = tuple[dict[int, Dictionary], dict]
-
-_PATIENCE = 0.1
-"""Seconds to try for a lock: whoever asks only whether it is held has it for less, and whoever
-takes it has said by then who it is"""
 
 
 class Workspace:
@@ -47,7 +47,7 @@ class Workspace:
         self.directory = runs / (f".{training_id}" if can_resume else f".writing-{training_id}")
         self.notes: list[str] = []
         """What a person has to know of checkpoints that could not be used, a sentence each"""
-        self._lock = _lock_of(self.directory)
+        self._lock = lock_of(self.directory)
         self._is_mine = False
         self._rows: dict[str, RowFile] = {}
         """Files of rows that are open, by name"""
@@ -84,8 +84,8 @@ class Workspace:
             pid, _, host = holder_of(self.directory).partition(" on ")
             raise TrainingHeld(
                 f"The training {self.training_id} is already running "
-                f"(pid {pid or 'unknown'}{_elsewhere(host)}). Wait for it, or stop it first."
-                f"{_if_gone(host, self.directory)}",
+                f"(pid {pid or 'unknown'}{elsewhere(host)}). Wait for it, or stop it first."
+                f"{if_gone(host, self.directory)}",
                 self.directory,
             ) from error
         try:
@@ -251,117 +251,3 @@ def _may_be_whole(error: BaseException | None) -> bool:
             return not isinstance(error, FileNotFoundError | NotADirectoryError)
         error = error.__cause__ or error.__context__
     return False
-
-
-def interrupted_trainings(runs: Path) -> dict[str, TrainConfig]:
-    """Trainings that stopped before they were done, by training id; those can be resumed."""
-    read = _read_waiting(runs)
-    return {name: config for name, config in read.items() if isinstance(config, TrainConfig)}
-
-
-def lost_trainings(runs: Path) -> dict[str, str]:
-    """Those that can't be resumed, and why: their settings are damaged, of a newer version, or
-    such that they end in the same error each time. They can only be deleted."""
-    read = _read_waiting(runs)
-    lost = {name: str(error) for name, error in read.items() if isinstance(error, InputError)}
-    # A folder that no training ever held belongs to something else.
-    return {name: why for name, why in lost.items() if _lock_file(runs / f".{name}").exists()}
-
-
-def _read_waiting(runs: Path) -> dict[str, TrainConfig | InputError]:
-    """The settings of each training that nobody works on, or why they can't be used."""
-    read: dict[str, TrainConfig | InputError] = {}
-    for path in sorted(runs.glob(".*/config.json")):
-        folder = path.parent
-        is_other = folder.name.startswith((".writing-", ".deleted-"))
-        if is_other or is_held(folder):
-            continue
-        try:
-            read[folder.name[1:]] = TrainConfig.from_dict(read_json(path))
-        except InputError as error:
-            read[folder.name[1:]] = error
-        except OSError as error:
-            reason = error.strerror or error
-            read[folder.name[1:]] = InputError(f"Its settings can't be read ({reason}).")
-        except Exception:  # whatever else a file holds
-            read[folder.name[1:]] = InputError("Its settings are damaged.")
-    return read
-
-
-def delete_interrupted(runs: Path, training_id: str) -> None:
-    """Give up an interrupted training; what it has on disk is removed. Raises RunError where it
-    can't be."""
-    if training_id in interrupted_trainings(runs) or training_id in lost_trainings(runs):
-        workspace = Workspace(runs, training_id)
-        workspace.remove()
-        remove_leftovers(runs, depth=2)
-        if workspace.directory.exists() and not is_held(workspace.directory):
-            raise RunError(
-                f"{workspace.directory} can't be removed. Close what uses it, or change the rights "
-                f"of it and of {runs}, and discard it again."
-            )
-
-
-def this_process() -> str:
-    """Its id, and its machine, as the holder of a training is called."""
-    return f"{os.getpid()} on {socket.gethostname()}"
-
-
-def holder_of(directory: Path) -> str:
-    """The process that holds a training, or held it last; empty where nothing is known. Earlier
-    versions wrote its id alone."""
-    with contextlib.suppress(OSError, ValueError):
-        return read_foreign(directory / "holder").decode()
-    return ""
-
-
-def _elsewhere(host: str) -> str:
-    return f" on {host}" if host not in ("", socket.gethostname()) else ""
-
-
-def _if_gone(host: str, directory: Path) -> str:
-    """What to do where another machine can't be asked any more."""
-    if not _elsewhere(host):
-        return ""
-    return f" If {host} is gone for good, delete {_lock_file(directory)}."
-
-
-def silent_seconds(directory: Path) -> float:
-    """How long nothing has been written for a training."""
-    newest = 0.0
-    for path in directory.rglob("*"):
-        with contextlib.suppress(OSError):
-            newest = max(newest, path.stat().st_mtime)
-    return time.time() - newest
-
-
-def break_lock(directory: Path) -> None:
-    """Take a training from a machine that is gone, whose lock a file server may keep for it: a
-    new lock file is none that it holds."""
-    with contextlib.suppress(FileNotFoundError):
-        _lock_file(directory).unlink()
-
-
-def _lock_file(directory: Path) -> Path:
-    return directory / "lock"
-
-
-def _lock_of(directory: Path) -> FileLock:
-    """The lock on a training's directory, to be let go of by whatever thread ends the training."""
-    return FileLock(_lock_file(directory), timeout=_PATIENCE, thread_local=False)
-
-
-def is_held(directory: Path) -> bool:
-    """Whether a living process works on a training. What an earlier version wrote into a lock file
-    does not count."""
-    if not _lock_file(directory).exists():
-        return False
-    try:
-        with _lock_of(directory):
-            if not (directory / "config.json").exists():  # it ended meanwhile: this made it anew
-                shutil.rmtree(directory, ignore_errors=True)
-            return False
-    except Timeout:
-        return True
-    except OSError:  # a folder that can only be read: nobody trains in it
-        return False

@@ -25,9 +25,10 @@ from itda_core.files.disk_errors import disk_errors_as_sentences
 from itda_core.model.loading import load_model
 from itda_core.progress import Progress
 from itda_core.pursuit.orthogonal import compile_pursuit
+from itda_core.runs.interrupted import interrupted_trainings, lost_trainings
 from itda_core.runs.run import Run, is_run, list_runs, read_run
 from itda_core.runs.training_context import TrainingContext
-from itda_core.runs.workspace import Workspace, interrupted_trainings, lost_trainings
+from itda_core.runs.workspace import Workspace
 from itda_core.selection.builders import Builder
 from itda_core.settings import IMPORTED, MOVED
 from itda_core.training.capture import Capture

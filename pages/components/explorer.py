@@ -25,10 +25,10 @@ from itda_core.jobs.queue import JobQueue
 from itda_core.leftovers import leftovers_of_data, remove
 from itda_core.model.built_in import is_installed
 from itda_core.runs.given_names import keep_name, names_file, read_names
+from itda_core.runs.interrupted import delete_interrupted
 from itda_core.runs.labels import Change
 from itda_core.runs.run import delete_run
 from itda_core.runs.watching import DigestWatch
-from itda_core.runs.workspace import delete_interrupted
 from itda_core.settings import MAX_COUNT, Setting
 from itda_core.store.apart import StoreApart
 from itda_core.store.database import check_name

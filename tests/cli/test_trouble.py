@@ -16,12 +16,8 @@ import pytest
 from itda_core.cli import app as app_module
 from itda_core.cli.parser import make_parser
 from itda_core.config import data_directory
+from itda_core.runs.interrupted import delete_interrupted, interrupted_trainings, lost_trainings
 from itda_core.runs.run import list_runs
-from itda_core.runs.workspace import (
-    delete_interrupted,
-    interrupted_trainings,
-    lost_trainings,
-)
 from itda_core.store.store import SCHEMA_VERSION, Store
 from itda_core.training.trainer import train
 from tests.support.command_line import one_json, train_options

@@ -15,8 +15,8 @@ import torch
 
 from itda_core.cluster.capturing import ClusterCapture
 from itda_core.cluster.training import train_on_cluster
+from itda_core.runs.interrupted import interrupted_trainings
 from itda_core.runs.run import list_runs
-from itda_core.runs.workspace import interrupted_trainings
 from tests.cluster.conftest import machine
 from tests.support.swept_models import too_little
 from tests.support.trained_runs import assert_same_runs, tiny_config, trained

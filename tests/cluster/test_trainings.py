@@ -13,7 +13,8 @@ from itda_core.cluster.board import Attempt, Board
 from itda_core.cluster.machine import packages
 from itda_core.cluster.trainings import train_each_on_cluster
 from itda_core.errors import InputError, ItdaError, RunError, TrainingHeld
-from itda_core.runs.workspace import Workspace, break_lock, holder_of, is_held
+from itda_core.runs.training_lock import break_lock, holder_of, is_held
+from itda_core.runs.workspace import Workspace
 from itda_core.training.trainer import train
 from itda_core.training.training_list import ListedTraining
 from tests.cluster.conftest import machine

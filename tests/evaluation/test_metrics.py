@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import r2_score
 
 from itda_core.activations.massive import massive
+from itda_core.evaluation.losses import ce_loss_score
 from itda_core.evaluation.metrics import (
     ReconstructionSums,
     SparsitySums,
@@ -16,7 +17,6 @@ from itda_core.evaluation.metrics import (
     fvu,
     norm_ratios,
 )
-from itda_core.evaluation.splicing import ce_loss_score
 from itda_core.pursuit.matching import Codes
 
 

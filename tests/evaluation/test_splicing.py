@@ -8,7 +8,8 @@ import torch
 from itda_core.corpus.corpus import load_corpus
 from itda_core.errors import InputError
 from itda_core.evaluation.by_l0 import evaluate
-from itda_core.evaluation.splicing import Losses, SplicedBatch, SplicedPrompts
+from itda_core.evaluation.losses import Losses
+from itda_core.evaluation.splicing import SplicedBatch, SplicedPrompts
 
 
 @pytest.fixture(scope="module")

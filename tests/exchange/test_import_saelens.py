@@ -18,8 +18,8 @@ from itda_core.errors import ComparisonError, ExchangeError, InputError, RunErro
 from itda_core.evaluation.by_l0 import evaluate
 from itda_core.exchange.import_saelens import import_sae
 from itda_core.exchange.importing import ImportOptions
+from itda_core.runs.interrupted import interrupted_trainings
 from itda_core.runs.run import list_runs, read_run
-from itda_core.runs.workspace import interrupted_trainings
 from itda_core.similarity.dictionaries import SourceSet, compare_all, jaccard
 from itda_core.store.store import Store
 from itda_core.training.trainer import train

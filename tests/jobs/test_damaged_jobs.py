@@ -10,7 +10,8 @@ import pytest
 from itda_core.jobs.kept import KeptJobs, listed_jobs
 from itda_core.jobs.queue import JobQueue
 from itda_core.progress import Progress
-from itda_core.runs.workspace import holder_of, interrupted_trainings, is_held
+from itda_core.runs.interrupted import interrupted_trainings
+from itda_core.runs.training_lock import holder_of, is_held
 
 DEEP = "[" * 100_000
 GOOD = {"job_id": "00001", "state": "done", "title": "a job", "created": 1.0, "command": "map"}

@@ -30,10 +30,10 @@ from itda_core.jobs.submissions import (
     submit_scores,
 )
 from itda_core.progress import Progress
+from itda_core.runs.interrupted import interrupted_trainings
 from itda_core.runs.latent_scores import SCORES_FILE
 from itda_core.runs.results import read_evaluation
 from itda_core.runs.run import list_runs
-from itda_core.runs.workspace import interrupted_trainings
 from tests.support.stand_in import stand_in
 from tests.support.trained_runs import assert_same_runs, long_config, tiny_config, trained
 from tests.support.waiting import ended, now, wait_until

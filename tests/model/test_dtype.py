@@ -13,8 +13,8 @@ from itda_core.evaluation.by_l0 import evaluate
 from itda_core.files.json_files import write_json
 from itda_core.model import data_types
 from itda_core.model.loading import load_model
+from itda_core.runs.interrupted import interrupted_trainings
 from itda_core.runs.run import list_runs
-from itda_core.runs.workspace import interrupted_trainings
 from itda_core.store.store import Store
 from itda_core.training.trainer import train
 from tests.support.reference import unit_rows

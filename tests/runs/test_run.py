@@ -10,8 +10,8 @@ from itda_core.config import CONFIG_VERSION
 from itda_core.errors import InputError, ItdaError, RunError
 from itda_core.files.json_files import write_json
 from itda_core.leftovers import temporary_name
+from itda_core.runs.interrupted import delete_interrupted, interrupted_trainings
 from itda_core.runs.run import RUN_FILES, delete_run, find_run, list_runs, new_run, read_run
-from itda_core.runs.workspace import delete_interrupted, interrupted_trainings
 from itda_core.sealed import seal
 from tests.support.trained_runs import shared_runs, tiny_config
 

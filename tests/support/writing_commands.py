@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from itda_core.model import loading
+from itda_core.runs.interrupted import interrupted_trainings
 from itda_core.runs.results import EVALUATION_FILE
 from itda_core.runs.run import list_runs, survey
-from itda_core.runs.workspace import interrupted_trainings
 from itda_core.store.store import Store
 from tests.support import dying
 from tests.support.command_line import train_options

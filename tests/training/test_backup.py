@@ -4,8 +4,8 @@ import json
 import shutil
 
 from itda_core.runs.checks import check_run
+from itda_core.runs.interrupted import interrupted_trainings
 from itda_core.runs.run import list_runs, survey
-from itda_core.runs.workspace import interrupted_trainings
 from itda_core.store.store import FILE_NAME, Store
 from itda_core.training import trainer as training
 from itda_core.training.trainer import resume, train

@@ -14,8 +14,9 @@ import pytest
 
 from itda_core.config import run_id
 from itda_core.errors import InputError, RunError
+from itda_core.runs.interrupted import interrupted_trainings
 from itda_core.runs.run import list_runs
-from itda_core.runs.workspace import Workspace, interrupted_trainings
+from itda_core.runs.workspace import Workspace
 from itda_core.training import trainer as training
 from itda_core.training.trainer import resume, train
 from tests.support.trained_runs import (

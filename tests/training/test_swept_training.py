@@ -20,9 +20,9 @@ from itda_core.errors import ItdaError
 from itda_core.model.model import FORWARD_TOKENS
 from itda_core.model.swept import SweptModel
 from itda_core.model.weight_files import StoredTensor
+from itda_core.runs.interrupted import interrupted_trainings
 from itda_core.runs.rows import RowFile
 from itda_core.runs.run import list_runs
-from itda_core.runs.workspace import interrupted_trainings
 from itda_core.training import trainer as training
 from itda_core.training.trainer import resume, train
 from tests.support.swept_models import bytes_on_disk, too_little

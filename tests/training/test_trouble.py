@@ -12,8 +12,9 @@ from itda_core.corpus.corpus import load_corpus, prompt_id
 from itda_core.dictionary import dictionary as dictionary_module
 from itda_core.errors import CorpusError, InputError, ItdaError
 from itda_core.model.loading import load_model
+from itda_core.runs.interrupted import interrupted_trainings
 from itda_core.runs.run import list_runs
-from itda_core.runs.workspace import RowFile, interrupted_trainings
+from itda_core.runs.workspace import RowFile
 from itda_core.training import trainer as training
 from tests.support.trained_runs import (
     assert_same_runs,

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from itda_core.config import layers_in_words
-from itda_core.runs.workspace import interrupted_trainings, lost_trainings
+from itda_core.runs.interrupted import interrupted_trainings, lost_trainings
 from itda_core.training.trainer import came_to
 from pages.components.explorer import explorer
 from pages.components.frame import errors_as_sentences
