@@ -58,7 +58,7 @@ def begun(
 
 def forward_batches(model: Model, tokens: Tokens) -> list[Tokens]:
     """The texts as a capture takes them to the model."""
-    return [tokens.select(part) for part in model._forward_batches(tokens.lengths)]
+    return [tokens.select(part) for part in model.forward_batches(tokens.lengths)]
 
 
 def forward(model: Model, batches: Sequence[Tokens], layers: Sequence[int]) -> None:

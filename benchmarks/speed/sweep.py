@@ -249,7 +249,7 @@ def _batches(model: Model, n_tokens: int) -> list[Tokens]:
     """Forward passes of the built-in corpus, as a training makes them."""
     texts = [prompt.text for prompt in load_corpus(CorpusSpec("sotu")).training(0)[:n_tokens]]
     tokens = model.tokenize(texts[: max(1, n_tokens // 100)], 128)
-    return [tokens.select(part) for part in model._forward_batches(tokens.lengths)]
+    return [tokens.select(part) for part in model.forward_batches(tokens.lengths)]
 
 
 def _taken(work: Callable[[], None]) -> Taken:

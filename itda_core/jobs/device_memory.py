@@ -8,7 +8,7 @@ from itda_core.config import TrainConfig
 from itda_core.devices import kind_of
 from itda_core.model.built_in import ModelShape
 from itda_core.model.data_types import resolved_dtype
-from itda_core.model.model import FORWARD_TOKENS
+from itda_core.model.forward_batches import FORWARD_TOKENS
 from itda_core.pursuit.gram import MATCHING_TRAFFIC, gram_bytes, gram_pays, orthogonal_traffic
 
 _LIBRARIES = 2**29

@@ -22,6 +22,7 @@ from itda_core.model.context import (
     context_length,
     embedding_rows,
 )
+from itda_core.model.forward_batches import ForwardBatches
 from itda_core.model.kept_rows import KeptRows
 from itda_core.model.process_lock import PROCESS_LOCK
 from itda_core.model.sites import Place, Sites, changed, replacing
@@ -29,11 +30,6 @@ from itda_core.model.steps_of_work import Step
 from itda_core.model.tokenizer import prepared, put_in, tokenizer_digest
 from itda_core.model.tokens import TokenizedText, Tokens, padded, tokenized_texts
 from itda_core.settings import RESID_POST, SETTINGS
-
-FORWARD_TOKENS = {"cpu": 1_024, "mps": 8_192, "cuda": 16_384}
-"""Tokens of one forward pass, padding included: enough to keep the device busy."""
-_TRY_MORE_AFTER = 64
-"""Forward passes after one that filled memory, until more is tried"""
 
 
 class Activations(dict):
@@ -79,10 +75,7 @@ class Model:
         self._sites: Sites | None = None
         self.site = RESID_POST
         """Where in its blocks activations are read and replaced; see `at`"""
-        self._fitting: int | None = None
-        """Tokens of a forward pass, padding included, that memory had room for after it was full"""
-        self._passes = 0
-        """Forward passes that had room since then"""
+        self._batches = ForwardBatches()
 
     @property
     def is_causal(self) -> bool:
@@ -196,7 +189,7 @@ class Model:
         shape = (len(kept), self.d_model)
         empty = functools.partial(torch.full, shape, float("nan"), dtype=torch.float32)
         rows = {layer: empty(device=device) for layer in layers}
-        for part in self._forward_batches(tokens.lengths):
+        for part in self.forward_batches(tokens.lengths):
             places = kept.places(part)
             if not len(places):  # nothing is kept, perhaps no token is there at all
                 continue
@@ -221,15 +214,9 @@ class Model:
         for number, (tokens, fraction) in enumerate(zip(batches, _shares(batches), strict=True)):
             yield Step(fraction, number, self.capture(tokens, layers, skip_first, to))
 
-    def _forward_batches(self, lengths: np.ndarray) -> Iterator[np.ndarray]:
-        """The numbers of the texts in batches of similar length, so that little is padded."""
-        order = np.argsort(-lengths, kind="stable")
-        together = FORWARD_TOKENS.get(self.device.type, FORWARD_TOKENS["cpu"])
-        while len(order):
-            most = min(together, self._fitting or together)  # one before may have been too large
-            count = max(1, most // max(1, lengths[order[0]]))
-            yield order[:count]
-            order = order[count:]
+    def forward_batches(self, lengths: np.ndarray) -> Iterator[np.ndarray]:
+        """The numbers of texts in batches of one forward pass. lengths: tokens of each text."""
+        return self._batches.of(lengths, self.device.type)
 
     def _kept(
         self,
@@ -253,22 +240,10 @@ class Model:
 
         longest = int(tokens.lengths[part].max())
         passes = list(halving(run, len(part), len(part), self._no_room(longest)))
-        self._remember_room([count * longest for count, _ in passes])
+        self._batches.remember([count * longest for count, _ in passes])
         if len(passes) == 1:
             return passes[0][1]
         return {layer: torch.cat([rows[layer] for _, rows in passes]) for layer in layers}
-
-    def _remember_room(self, fitted: list[int]) -> None:
-        """Keep to what had room after memory was full, and try twice as much now and then: what
-        filled it may be gone. fitted: tokens of each pass that a batch took."""
-        if len(fitted) > 1:
-            self._fitting, self._passes = fitted[-2], 0  # the last one may be a small rest
-        elif self._fitting is not None:
-            self._passes += 1
-            if self._passes % _TRY_MORE_AFTER == 0:
-                self._fitting *= 2
-                if self._fitting >= max(FORWARD_TOKENS.values()):
-                    self._fitting = None
 
     def _no_room(self, n_tokens: int) -> str:
         return (

@@ -20,7 +20,7 @@ class Passes(Sequence):
         self.texts: list[tuple[int, np.ndarray]] = [
             (batch, texts)
             for batch, tokens in enumerate(batches)
-            for texts in model._forward_batches(tokens.lengths)
+            for texts in model.forward_batches(tokens.lengths)
             if len(kept[batch].places(texts))
         ]
         """of each pass the batch and the numbers of its texts in that"""

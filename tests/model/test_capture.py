@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from itda_core.errors import InputError
-from itda_core.model import model as models
+from itda_core.model import forward_batches
 from itda_core.model.tokens import batches, padded, tokenized_texts
 from tests.support.tiny_models import TEXTS, close
 
@@ -126,7 +126,7 @@ def test_a_layer_that_does_not_exist_is_refused_with_those_that_do(tiny_model, l
 def test_texts_of_mixed_lengths_arrive_in_order_as_if_each_were_alone(
     tiny_model, mixed_texts, monkeypatch, forward_tokens, skip_first
 ):
-    monkeypatch.setattr(models, "FORWARD_TOKENS", {"cpu": forward_tokens})
+    monkeypatch.setattr(forward_batches, "FORWARD_TOKENS", {"cpu": forward_tokens})
     lengths = [len(tiny_model.tokenizer(text)["input_ids"]) for text in mixed_texts]
     assert lengths not in (sorted(lengths), sorted(lengths, reverse=True))
     together = tiny_model.capture(tiny_model.tokenize(mixed_texts), [0, 2], skip_first)
@@ -152,7 +152,7 @@ def test_many_texts_keep_their_order_over_several_forward_passes(
     tokens = tiny_model.tokenize(texts)
     activations = tiny_model.capture(tokens, [0, 2])
     assert len(pass_shapes) > 1
-    assert tokens.mask.sum() > models.FORWARD_TOKENS["cpu"]
+    assert tokens.mask.sum() > forward_batches.FORWARD_TOKENS["cpu"]
     row = 0
     for number, text in enumerate(texts[:120]):
         alone = tiny_model.capture(tiny_model.tokenize([text]), [0, 2])
@@ -174,7 +174,7 @@ def test_a_forward_pass_takes_the_texts_of_similar_length(
 ):
     """By hand: of 20 tokens, padding included, 10 and 9 make a pass, then 8 and 3, then 2 and 2.
     That is 40 tokens for 34; in the order of the texts it would be 54."""
-    monkeypatch.setattr(models, "FORWARD_TOKENS", {"cpu": 20})
+    monkeypatch.setattr(forward_batches, "FORWARD_TOKENS", {"cpu": 20})
     tokens = tokens_of(tiny_model, tiny_texts[:6], [2, 9, 2, 8, 3, 10])
     activations = tiny_model.capture(tokens, [1])
     assert pass_shapes == [(2, 10), (2, 8), (2, 2)]
@@ -188,7 +188,7 @@ def test_little_of_a_forward_pass_is_padding(tiny_model, tiny_texts, monkeypatch
     lengths = [draw.randint(3, 14) for _ in range(480)]
     tokens = tokens_of(tiny_model, tiny_texts * 4, lengths)
     together = 160
-    monkeypatch.setattr(models, "FORWARD_TOKENS", {"cpu": together})
+    monkeypatch.setattr(forward_batches, "FORWARD_TOKENS", {"cpu": together})
     tiny_model.capture(tokens, [0])
     sizes = [texts * width for texts, width in pass_shapes]
     assert max(sizes) <= together
@@ -201,7 +201,7 @@ def test_little_of_a_forward_pass_is_padding(tiny_model, tiny_texts, monkeypatch
 def test_a_text_longer_than_a_forward_pass_goes_alone(
     tiny_model, mixed_texts, monkeypatch, pass_shapes
 ):
-    monkeypatch.setattr(models, "FORWARD_TOKENS", {"cpu": 1})
+    monkeypatch.setattr(forward_batches, "FORWARD_TOKENS", {"cpu": 1})
     tokens = tiny_model.tokenize(mixed_texts)
     tiny_model.capture(tokens, [0])
     # Texts of no or one token give no rows without their first position: they are not computed.

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from itda_core.errors import InputError
+from itda_core.model import forward_batches
 from itda_core.model import model as model_module
 from itda_core.model.loading import load_model
 from itda_core.model.model import Model
@@ -119,7 +120,7 @@ def test_a_pass_that_fills_memory_is_made_in_halves(
 
 def test_more_is_tried_again_once_many_passes_had_room(own_model, tiny_texts, monkeypatch):
     """What filled memory, another program's say, is gone: passes are as large as at first."""
-    monkeypatch.setattr(model_module, "_TRY_MORE_AFTER", 3)
+    monkeypatch.setattr(forward_batches, "_TRY_MORE_AFTER", 3)
     room, tried, tokens = [200], [], own_model.tokenize(tiny_texts[:40])
 
     def refuse(_module, inputs):

@@ -17,7 +17,7 @@ import torch
 import transformers
 
 from itda_core.errors import ItdaError
-from itda_core.model.model import FORWARD_TOKENS
+from itda_core.model.forward_batches import FORWARD_TOKENS
 from itda_core.model.swept import SweptModel
 from itda_core.model.weight_files import StoredTensor
 from itda_core.runs.interrupted import interrupted_trainings
@@ -267,7 +267,7 @@ CAPPED = """
     import torch
     from itda_core.config import TrainConfig
     from itda_core.model.loading import load_model
-    from itda_core.model.model import FORWARD_TOKENS
+    from itda_core.model.forward_batches import FORWARD_TOKENS
     from itda_core.training.trainer import train
 
     def counted():
