@@ -23,7 +23,7 @@ from itda_core.dictionary.sae_encoder import SaeEncoder
 from itda_core.digests import digest
 from itda_core.errors import RunError
 from itda_core.files.disk_errors import why_unreadable
-from itda_core.files.foreign import check_foreign, check_parquet
+from itda_core.files.foreign import check_foreign
 from itda_core.files.json_files import parse_json
 from itda_core.files.writing import write_atomically
 from itda_core.model.model import Model
@@ -220,7 +220,6 @@ class Dictionary:
     @classmethod
     def _from_tensors(cls, header: dict, tensors: dict[str, torch.Tensor]) -> "Dictionary":
         packed = tensors["sources"].numpy().tobytes()
-        check_parquet(packed, "its table of sources")
         table = read_frame(io.BytesIO(packed))
         prompt_ids = tensors["prompt_ids"].numpy().view(np.uint64)
         pool, encoder = CandidatePool.of_tensors(tensors), None

@@ -44,6 +44,7 @@ from itda_core.store.label_import import share_labels
 from itda_core.store.namesake_tables import insert_latent_comparisons
 from itda_core.store.refusals import why_not_added, why_not_imported, why_refused
 from itda_core.store.score_tables import insert_scores
+from itda_core.store.taking_in import TakingIn
 
 _RETRY_SECONDS = 60.0
 """What kept a run from being read may pass without a trace in its files, such as a limit of open
@@ -77,6 +78,7 @@ class Index:
         self.notes: list[str] = []
         """What was mended, a sentence each"""
         self._labels = LabelFollower(database, self.notes)
+        self._taking_in = TakingIn(database.path)
 
     def import_run(self, run: Run) -> bool:
         """Take in a run directory in one transaction, then its evaluation and scores; False where
@@ -93,12 +95,14 @@ class Index:
     def _import_dictionary(self, run: Run, damaged: list[ItdaError]) -> bool:
         """Take in a run once its files are known to be what was written. What is not, and is
         needed by nothing else, is added to `damaged`."""
+        seen = file_stamps(run_files(run.directory))
         try:
-            damaged += check_vital(run)
-            with self._database.transaction() as cursor:
-                if is_new := insert_run(cursor, run):
-                    share_labels(cursor)
-                return is_new
+            with self._taking_in.of(run.directory, seen):
+                damaged += check_vital(run)
+                with self._database.transaction() as cursor:
+                    if is_new := insert_run(cursor, run):
+                        share_labels(cursor)
+                    return is_new
         except duckdb.Error as error:  # the commit's as well: that is when a disk is full
             raise why_not_imported(run, error) from error
         except (ItdaError, MemoryError):
@@ -231,7 +235,12 @@ class Index:
 
     def _import_comparisons(self, folder: Path) -> ItdaError | None:
         """Have the comparisons that are kept beside a folder of runs; why one can't be read."""
-        table, failed = read_comparisons(comparisons_folder(folder))
+        seen = file_stamps(comparison_files(folder))
+        try:
+            with self._taking_in.of(comparisons_folder(folder), seen):
+                table, failed = read_comparisons(comparisons_folder(folder))
+        except RunError as error:
+            return error
         try:
             with self._database.transaction() as cursor:
                 insert_comparisons(cursor, table)
@@ -243,8 +252,13 @@ class Index:
 
     def _import_latent_comparisons(self, folder: Path) -> ItdaError | None:
         """The same of the comparisons of latents."""
+        seen = file_stamps(latent_comparison_files(folder))
         folder = latent_comparisons_folder(folder)
-        found, failed = read_latent_comparisons(folder)
+        try:
+            with self._taking_in.of(folder, seen):
+                found, failed = read_latent_comparisons(folder)
+        except RunError as error:
+            return error
         try:
             with self._database.transaction() as cursor:
                 insert_latent_comparisons(cursor, found)

@@ -69,6 +69,8 @@ DAMAGED_BY = {
     "seconds.json": "cluster/test_worker.py::test_seconds_of_any_content_are_a_number",
     "sources.parquet": RUN,
     "state.json": CHECKPOINT,
+    "taking-in.json": "faults/test_taking_in.py::"
+    "test_a_damaged_note_keeps_nothing_out_and_is_gone_in_the_end",
     "tokens.parquet": TABLES,
 }
 """By the test that damages it"""
