@@ -13,14 +13,8 @@ from pages.components.job_panel import watch_active_jobs
 from pages.components.keyboard import listen_for_keys
 from pages.components.latents.card import show_card
 from pages.components.latents.label_editor import edit_label
-from pages.components.latents.list import (
-    IN_LINK,
-    Listing,
-    ask_for_order,
-    chosen_latent,
-    latents_of,
-    show_list,
-)
+from pages.components.latents.list import latents_of, show_list
+from pages.components.latents.listing import IN_LINK, Listing, ask_for_order, chosen_latent
 from pages.components.latents.map import show_map
 from pages.components.latents.phrase import ask_for_phrase
 from pages.components.latents.relations import show_relations

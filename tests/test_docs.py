@@ -223,7 +223,7 @@ WORDS = {"five": 5, "ten": 10, "twenty": 20}
 @pytest.mark.parametrize(
     ("sentence", "file", "ending"),
     [
-        (r"\*\*The list\*\* shows (\S+) latents at a time", "latents/list.py", "ROWS"),
+        (r"\*\*The list\*\* shows (\S+) latents at a time", "latents/listing.py", "ROWS"),
         (r"drawn around on the map, up to (\d+)", "latents/search.py", "LINK"),
         (r"boxed among (\S+) tokens on each side", "latents/card.py", "TOKENS"),
         (r"\*\*Nearest atoms\*\*: (\S+) atoms", "latents/relations.py", "COUNT"),

@@ -22,7 +22,7 @@ from pages.components.charts.map_regions import map_regions, without_overlaps
 from pages.components.explorer import explorer
 from pages.components.latent_rows.rows import Column, number_text
 from pages.components.latents.label_editor import keep_change, left_out
-from pages.components.latents.list import Listing
+from pages.components.latents.listing import Listing
 from pages.components.latents.search import what_to_change
 from pages.components.token_strip.strip import fold_twins, token_row
 from tests.support.app import (

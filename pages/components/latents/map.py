@@ -13,7 +13,7 @@ from pages.components.downloads import offer_downloads
 from pages.components.explorer import explorer
 from pages.components.frame import is_dark
 from pages.components.job_offer import JobOffer, answer, job_button
-from pages.components.latents.list import Listing
+from pages.components.latents.listing import Listing
 from pages.components.text import literal
 from pages.components.url import choose
 

@@ -11,7 +11,8 @@ from itda_core.store.word_search import CONTEXT, LABEL, SOURCE, USES_ON
 from pages.components.cached import loaded_dictionary
 from pages.components.explorer import explorer
 from pages.components.latent_rows.rows import Column, show_rows_of
-from pages.components.latents.list import Listing, choose_from_list, latents_of
+from pages.components.latents.list import choose_from_list, latents_of
+from pages.components.latents.listing import Listing
 from pages.components.text import row_context, token_label
 
 _FEW = 10
