@@ -21,8 +21,9 @@ from itda_core.store.comparison_queries import ComparisonQueries
 from itda_core.training.trainer import train
 from pages.components import explorer as explorer_module
 from pages.components.charts import similarity as charts_similarity
+from pages.components.charts.beside_matrix import dendrogram, match_path
 from pages.components.charts.ordering import best_in_rows, cluster_order, comparable
-from pages.components.charts.similarity import Look, dendrogram, match_path
+from pages.components.charts.similarity import Look
 from pages.components.downloads import as_csv, as_json, as_parquet, as_settings
 from pages.components.similarity import choice
 from pages.components.similarity import jobs as jobs_module

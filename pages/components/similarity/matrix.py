@@ -9,15 +9,10 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from itda_core.similarity.measures import JACCARD
+from pages.components.charts.beside_matrix import dendrogram, match_path
 from pages.components.charts.camera import ask_for_format, picture_config
 from pages.components.charts.ordering import cluster_order, comparable, profile_orders
-from pages.components.charts.similarity import (
-    Look,
-    columns_beside,
-    dendrogram,
-    match_path,
-    matrix,
-)
+from pages.components.charts.similarity import Look, columns_beside, matrix
 from pages.components.downloads import offer_downloads
 from pages.components.frame import is_dark, scrolling
 from pages.components.similarity.choice import Choice, Item
