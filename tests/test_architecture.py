@@ -15,9 +15,8 @@ CORE = REPOSITORY / "itda_core"
 
 FLOORS = [
     "glossary", "signs", "errors", "events", "clock", "devices", "digests", "settings",
-    "memory", "hook_point", "config", "leftovers", "write_lock", "files", "tables", "sealed",
-    "progress", "corpus", "model",
-    "activations", "pursuit",
+    "memory", "hook_point", "data_folder", "config", "leftovers", "write_lock", "files", "tables",
+    "sealed", "progress", "corpus", "model", "activations", "pursuit",
     "dictionary", "runs", "selection", "evaluation", "analysis", "similarity", "training",
     "cluster", "store", "jobs", "exchange", "checkup", "cli",
 ]  # fmt: skip

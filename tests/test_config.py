@@ -13,10 +13,10 @@ from itda_core.config import (
     ModelSpec,
     Origin,
     TrainConfig,
-    data_directory,
     run_id,
     slug,
 )
+from itda_core.data_folder import data_directory
 from itda_core.errors import InputError, SettingError
 from itda_core.exchange.importing import ImportOptions
 from itda_core.settings import SELECTIONS, SETTINGS

@@ -98,7 +98,9 @@ def _bounds(requirement):
 
 
 def test_the_package_is_imported_from_anywhere_and_writes_into_the_users_folder(installed):
-    code = "import itda_core, itda_core.config as c; print(itda_core.jaccard, c.data_directory())"
+    code = (
+        "import itda_core, itda_core.data_folder as c; print(itda_core.jaccard, c.data_directory())"
+    )
     printed = installed("-c", code)
     assert "function jaccard" in printed
     assert "itda-explorer" in printed

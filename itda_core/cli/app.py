@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from itda_core.config import code_directory, data_directory, is_checkout
+from itda_core.data_folder import code_directory, data_directory, is_checkout
 
 ADDRESS = "127.0.0.1"
 """This machine alone; at others the pages ask for a token (pages/components/exposure.py)"""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from itda_core.cli.console import corpus_spec, follow, refuse, show, trained
 from itda_core.cli.scoring import score_trained
-from itda_core.config import ModelSpec, TrainConfig, data_directory
+from itda_core.config import ModelSpec, TrainConfig
+from itda_core.data_folder import data_directory
 from itda_core.errors import InputError
 from itda_core.files.json_files import read_json
 from itda_core.progress import Progress

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from itda_core.cli.console import refuse, show
-from itda_core.config import data_directory
+from itda_core.data_folder import data_directory
 from itda_core.errors import InputError, first_line
 from itda_core.files.disk_errors import why_closed
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 
 from itda_core.cli.parser import parse
-from itda_core.config import data_directory
+from itda_core.data_folder import data_directory
 from itda_core.errors import ItdaError, SettingError
 from itda_core.files.disk_errors import system_error
 from itda_core.jobs.claim import claim_job

@@ -14,7 +14,8 @@ from itda_core.cli.values import (
     path,
     progress_file,
 )
-from itda_core.config import MAP_METHODS, TrainConfig, data_directory
+from itda_core.config import MAP_METHODS, TrainConfig
+from itda_core.data_folder import data_directory
 from itda_core.settings import DTYPES, MAX_COUNT, MEMORY, SELECTIONS, SETTINGS, Setting
 
 _DEFAULTS = {field.name: field.default for field in TrainConfig.__dataclass_fields__.values()}

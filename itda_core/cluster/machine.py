@@ -8,7 +8,7 @@ import socket
 from importlib import metadata
 from pathlib import Path
 
-from itda_core.config import code_directory, data_directory, is_checkout
+from itda_core.data_folder import code_directory, data_directory, is_checkout
 from itda_core.digests import digest
 from itda_core.errors import InputError
 

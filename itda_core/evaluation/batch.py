@@ -14,13 +14,8 @@ from itda_core.config import CorpusSpec
 from itda_core.corpus.corpus import Corpus, Prompt, load_corpus
 from itda_core.dictionary.dictionary import Dictionary
 from itda_core.errors import CorpusError, InputError, ItdaError, RunError
-from itda_core.evaluation.by_l0 import (
-    EVALUATION_TOKENS,
-    QUICK_TOKENS,
-    Evaluation,
-    evaluate_together,
-    quick_l0s,
-)
+from itda_core.evaluation.by_l0 import EVALUATION_TOKENS, QUICK_TOKENS, evaluate_together, quick_l0s
+from itda_core.evaluation.evaluated import Evaluation
 from itda_core.evaluation.sparse_probing import PROBE_TOKENS, Probing, probe
 from itda_core.evaluation.token_errors import token_frequencies
 from itda_core.model.loading import load_model

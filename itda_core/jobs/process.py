@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from itda_core.config import code_directory, is_checkout
+from itda_core.data_folder import code_directory, is_checkout
 from itda_core.jobs.claim import claiming
 from itda_core.jobs.job import Job
 

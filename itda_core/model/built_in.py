@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from itda_core.config import code_directory, data_directory, is_checkout
+from itda_core.data_folder import code_directory, data_directory, is_checkout
 from itda_core.errors import ModelError
 from itda_core.files.writing import rename_whole
 from itda_core.leftovers import temporary_name

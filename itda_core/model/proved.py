@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from itda_core.config import data_directory
+from itda_core.data_folder import data_directory
 from itda_core.digests import digest
 from itda_core.errors import ModelError
 from itda_core.files.json_files import read_json, write_json

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from itda_core.config import data_directory
+from itda_core.data_folder import data_directory
 from itda_core.devices import free_memory, halving, to_device
 from itda_core.errors import ModelError
 from itda_core.files.disk_errors import disk_errors_as_sentences

@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from itda_core.config import data_directory
+from itda_core.data_folder import data_directory
 from itda_core.errors import ItdaError, RunError, StoreError, first_line
 from itda_core.files.disk_errors import disk_error_in
 from itda_core.runs.latent_scores import SCORES_FILE

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from itda_core.config import CorpusSpec, ModelSpec, TrainConfig, data_directory
+from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
+from itda_core.data_folder import data_directory
 from itda_core.errors import (
     ItdaError,
     RunError,

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
-from itda_core.config import data_directory
+from itda_core.data_folder import data_directory
 from itda_core.errors import InputError, ItdaError
 from itda_core.events import tell_error
 from itda_core.files.disk_errors import system_error

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from itda_core.cli.parser import make_parser
-from itda_core.config import data_directory
 from itda_core.corpus.corpus import load_corpus
+from itda_core.data_folder import data_directory
 from itda_core.model import data_types
 from itda_core.runs.results import read_evaluation, read_probing
 from itda_core.runs.run import list_runs

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from itda_core.cli import doctor as command
-from itda_core.config import data_directory
+from itda_core.data_folder import data_directory
 from itda_core.jobs.kept import KeptJobs
 from itda_core.leftovers import temporary_name
 from itda_core.runs.run import list_runs

@@ -15,7 +15,7 @@ import pytest
 
 from itda_core.cli import app as app_module
 from itda_core.cli.parser import make_parser
-from itda_core.config import data_directory
+from itda_core.data_folder import data_directory
 from itda_core.runs.interrupted import delete_interrupted, interrupted_trainings, lost_trainings
 from itda_core.runs.run import list_runs
 from itda_core.store.store import SCHEMA_VERSION, Store

@@ -14,7 +14,8 @@ import pytest
 import torch
 from transformers import BartConfig, BartForCausalLM
 
-from itda_core.config import ModelSpec, code_directory
+from itda_core.config import ModelSpec
+from itda_core.data_folder import code_directory
 from itda_core.errors import InputError, ModelError
 from itda_core.model import built_in, loading, model_info
 from itda_core.model.abilities import Abilities
