@@ -26,6 +26,9 @@ _LINKS = {
     "pages/similarity.py": "Similarity",
     "pages/evaluate.py": "Evaluate",
 }
+OPEN_QUESTION = "_open_question"
+"""In the session: what the dialog that is open asks about. A page that is drawn anew meanwhile, as
+where a job ends, shows it again, since it would close."""
 _FRAME_CSS = """
 .stMainBlockContainer { padding: 3.5rem 2.5rem 3rem; max-width: 96rem; margin: 0 auto; }
 h1 { font-size: 2rem !important; padding: 0.5rem 0 !important; }
@@ -86,6 +89,9 @@ def page(title: str):
     st.set_page_config(page_title=f"{title} · ITDA explorer", layout="wide")
     st.html(f"<style>{_FRAME_CSS}</style>")
     restore_kept()
+    if st.session_state.get("_page") != title:  # a question is gone with its page
+        st.session_state["_page"] = title
+        st.session_state.pop(OPEN_QUESTION, None)
     if not st.session_state.get("framed"):
         _show_links()
     is_whole = False

@@ -654,6 +654,8 @@ def test_deleting_a_dictionary_asks_first_and_then_leaves_nothing(trained_folder
         app = open_page("train")
         app.button(key=f"delete_{run.run_id}").click().run()
         assert any(button.label == "Delete permanently" for button in app.button)
+        app.run()  # as where a job ends meanwhile
+        assert any(button.label == "Delete permanently" for button in app.button)
         assert run.directory.exists()
         explorer_module.explorer().delete(
             run.run_id

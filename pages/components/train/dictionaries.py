@@ -7,7 +7,7 @@ import streamlit as st
 from itda_core.errors import RunError
 from pages.components.cached import loaded_run
 from pages.components.explorer import explorer
-from pages.components.frame import errors_as_sentences
+from pages.components.frame import OPEN_QUESTION, errors_as_sentences
 from pages.components.held_out import held_out
 from pages.components.name_field import ask_for_name
 from pages.components.run_names import run_label
@@ -28,6 +28,8 @@ def show_dictionaries() -> None:
     with st.container(height=height, border=False):
         for run in runs.itertuples():
             _show_dictionary(run)
+    if st.session_state.get(OPEN_QUESTION) in set(runs["run_id"]):
+        _confirm_delete(st.session_state[OPEN_QUESTION])
 
 
 def _show_dictionary(run) -> None:
@@ -50,7 +52,7 @@ def _show_dictionary(run) -> None:
         show_origin(run)
         offer_move(run)
         if st.button("Delete …", key=f"delete_{run.run_id}"):
-            _confirm_delete(run.run_id)
+            st.session_state[OPEN_QUESTION] = run.run_id
 
 
 def _tokens_read(run) -> str:
@@ -61,7 +63,11 @@ def _tokens_read(run) -> str:
     return f"{run.tokens:,} tokens" + (f" of the {asked:,} asked for" if asked else "")
 
 
-@st.dialog("Delete this dictionary?")
+def _forget_question() -> None:
+    st.session_state.pop(OPEN_QUESTION, None)
+
+
+@st.dialog("Delete this dictionary?", on_dismiss=_forget_question)
 def _confirm_delete(run_id: str) -> None:
     st.markdown(
         f"{literal(run_id)} and all that was stored with it will be gone. It can only be had back "
@@ -71,6 +77,8 @@ def _confirm_delete(run_id: str) -> None:
     if yes.button("Delete permanently", type="primary", width="stretch"):
         with errors_as_sentences():
             explorer().delete(run_id)
+            _forget_question()
             st.rerun()
     if no.button("Keep it", width="stretch"):
+        _forget_question()
         st.rerun()
