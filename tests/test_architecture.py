@@ -3,6 +3,8 @@
 import ast
 import functools
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -178,6 +180,23 @@ def test_packages_load_nothing_by_themselves():
 def test_the_core_knows_nothing_of_streamlit_or_the_pages(path):
     roots = {name.split(".")[0] for name in imports(parse(path))}
     assert not roots & {"streamlit", "pages", "app"}
+
+
+@pytest.mark.parametrize(
+    ("page", "slow"),
+    [
+        ("overview", {"torch", "scipy", "sklearn", "transformers", "numba", "ray"}),
+        ("latents", {"sklearn", "transformers", "ray"}),
+    ],
+)
+def test_a_page_is_drawn_without_what_takes_seconds_to_import_and_is_not_on_it(page, slow):
+    tree = parse(REPOSITORY / "pages" / f"{page}.py")
+    names = [node.module for node in tree.body if isinstance(node, ast.ImportFrom)]
+    code = f"import sys, {', '.join(['app', *names])}\nprint(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert not slow & set(done.stdout.split())
 
 
 def test_only_the_package_itself_imports_by_computed_name():

@@ -21,7 +21,7 @@ from itda_core.evaluation.intervals import auroc_interval
 from itda_core.evaluation.strong_uses import Thresholds, lowest_cuts, strong_thresholds
 from itda_core.model.loading import load_model
 from itda_core.progress import Progress
-from itda_core.runs.latent_scores import UNSIGNED, save_scores, scored_digest
+from itda_core.runs.latent_scores import CHANCE, UNSIGNED, save_scores, scored_digest
 from itda_core.runs.run import Run
 
 ON_WORD_FOR_EACH_OTHER, ON_WORD_USES = 9, 10
@@ -30,8 +30,6 @@ uses that must be"""
 _IN_SHORT = (
     "strong_squares", "auroc", "same_auroc", "strong_first", "strong_on_token", "strong_on_word",
 )  # fmt: skip
-CHANCE = 0.5
-"""The AUROC of a source that tells nothing"""
 _TOGETHER = 64
 """Latents whose cosines are in memory at once"""
 

@@ -13,11 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from itda_core.activations.massive import MASSIVE
 from itda_core.activations.plan import make_plan
@@ -269,6 +264,8 @@ def speech_folds(answers: np.ndarray, speeches: np.ndarray) -> list[tuple[np.nda
     There are FOLDS parts, or as many as the rarer answer has speeches. A speech lies in one part
     whole; parts have about as many prompts of each answer, and nothing is left to chance.
     """
+    from sklearn.model_selection import StratifiedGroupKFold  # takes a while: pages import this
+
     n_speeches = [len(set(speeches[answers == answer])) for answer in (0, 1)]
     folds = StratifiedGroupKFold(min(FOLDS, *n_speeches))
     return list(folds.split(answers, answers, speeches))
@@ -330,6 +327,11 @@ def _predicted(train: np.ndarray, answers: np.ndarray, test: np.ndarray) -> np.n
     Both answers weigh the same. Features are divided by their spread on the training part, so
     that the penalty (C = 1) means the same for coefficients and for activations.
     """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     regression = LogisticRegression(class_weight="balanced", max_iter=_ITERATIONS)
     pipeline = make_pipeline(StandardScaler(), regression)
     with warnings.catch_warnings():

@@ -9,8 +9,8 @@ from itda_core.leftovers import remove_leftovers
 from itda_core.runs.training_lock import (
     is_held,
     lock_file,
+    remove_if_free,
 )
-from itda_core.runs.workspace import Workspace
 
 
 def interrupted_trainings(runs: Path) -> dict[str, TrainConfig]:
@@ -52,11 +52,11 @@ def delete_interrupted(runs: Path, training_id: str) -> None:
     """Give up an interrupted training; what it has on disk is removed. Raises RunError where it
     can't be."""
     if training_id in interrupted_trainings(runs) or training_id in lost_trainings(runs):
-        workspace = Workspace(runs, training_id)
-        workspace.remove()
+        directory = runs / f".{training_id}"
+        remove_if_free(directory)
         remove_leftovers(runs, depth=2)
-        if workspace.directory.exists() and not is_held(workspace.directory):
+        if directory.exists() and not is_held(directory):
             raise RunError(
-                f"{workspace.directory} can't be removed. Close what uses it, or change the rights "
-                f"of it and of {runs}, and discard it again."
+                f"{directory} can't be removed. Close what uses it, or change the rights of it and "
+                f"of {runs}, and discard it again."
             )

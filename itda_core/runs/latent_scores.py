@@ -26,6 +26,8 @@ from itda_core.runs.headed_tables import checked_fields, read_header, write_head
 from itda_core.runs.run import Run
 from itda_core.tables import read_table
 
+CHANCE = 0.5
+"""The AUROC of a source that tells nothing"""
 SCORES_FILE = "scores.parquet"
 FORMAT_VERSION = 1
 FEW, UNSIGNED, NONE = "too few uses", "no negative coefficients", "the largest use is negative"

@@ -66,6 +66,12 @@ def lock_of(directory: Path) -> FileLock:
     return FileLock(lock_file(directory), timeout=_PATIENCE, thread_local=False)
 
 
+def remove_if_free(directory: Path) -> None:
+    """Remove the directory of a training, unless another process has taken it up meanwhile."""
+    with contextlib.suppress(OSError), lock_of(directory):  # a Timeout is an OSError, too
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 def is_held(directory: Path) -> bool:
     """Whether a living process works on a training. What an earlier version wrote into a lock file
     does not count."""

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from itda_core.analysis.latent_scores import CHANCE
 from itda_core.glossary import GLOSSARY
 from itda_core.jobs.submissions import submit_scores
+from itda_core.runs.latent_scores import CHANCE
 from itda_core.runs.latent_uses import word_at
 from pages.components.cached import loaded_run
 from pages.components.explorer import explorer

@@ -11,7 +11,6 @@ from itda_core.model.built_in import BUILT_IN
 from itda_core.runs.run import Run
 from itda_core.settings import SETTINGS
 from pages.components.cached import loaded_dictionary, loaded_run
-from pages.components.device_choice import ask_for_device, ask_for_memory
 from pages.components.explorer import explorer
 from pages.components.exposure import check_no_path
 from pages.components.job_offer import answer
@@ -70,6 +69,7 @@ def _ask(run: Run) -> tuple[TrainConfig, tuple[str, int | None]]:
     # Here, since they bring torch in: what there is to move is shown without.
     from itda_core.model.model_info import known_models
     from itda_core.training.moving import check_elsewhere, move_config, moved_model
+    from pages.components.device_choice import ask_for_device, ask_for_memory
     from pages.components.train.site import ask_for_site
 
     own = run.config.model
