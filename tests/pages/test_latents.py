@@ -239,7 +239,7 @@ def test_what_is_kept_is_said_and_what_takes_anothers_place_as_well(data, monkey
     def full(*_arguments):
         raise ItdaError("There is no space left on the disk.")
 
-    monkeypatch.setattr("pages.components.explorer.add_changes", full)
+    monkeypatch.setattr("itda_core.store.index.add_changes", full)
     monkeypatch.setattr("pages.components.latents.label_editor.kept_label", lambda _, seen: seen)
     field(other, "text_input", "Label").set_value("lost?").run()
     assert not other.exception
@@ -272,7 +272,7 @@ def test_whatever_an_import_raises_the_pages_open(data, monkeypatch):
     def fail(*_arguments):
         raise TypeError("of a kind that nobody thought of")
 
-    monkeypatch.setattr("itda_core.store.index.insert_labels", fail)
+    monkeypatch.setattr("itda_core.store.label_follower.insert_labels", fail)
     app = open_page("overview")
     assert "nobody thought of" in app.warning[0].value
     assert_no_failure(open_page("latents"))
