@@ -149,3 +149,34 @@ def test_on_a_narrow_page_what_stands_below_the_text_is_whole(page, address, pro
     assert column.evaluate("one => getComputedStyle(one).overflowY") == "visible"
     assert column.evaluate("one => one.clientHeight") > 600  # more than the window shows
     assert problems == []
+
+
+def test_a_question_stays_open_where_a_job_ends_and_is_gone_once_it_is_answered(
+    page, address, problems
+):
+    page.goto(f"{address}/train")
+    page.get_by_role("button", name="Start training").click()
+    cancel = page.get_by_role("button", name="Cancel")
+    expect(cancel).to_have_count(1)
+    settled(page)
+    page.locator("summary").filter(has_text="layer 2").first.click()
+    delete = page.get_by_role("button", name="Delete …").locator("visible=true")
+    delete.click()
+    confirm = page.get_by_role("button", name="Delete permanently")
+    expect(confirm).to_be_visible()
+    cancel.evaluate("button => button.click()")  # behind the question
+    expect(cancel).to_have_count(0)
+    settled(page, 3_000)
+    expect(confirm).to_be_visible()
+    page.get_by_role("button", name="Keep it").click()
+    expect(confirm).to_have_count(0)
+    delete.click()
+    expect(confirm).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(confirm).to_have_count(0)
+    page.get_by_role("link", name="Latents", exact=True).click()
+    page.get_by_role("link", name="Train", exact=True).click()
+    expect(page.get_by_text("Start training")).to_be_visible()
+    settled(page)
+    expect(confirm).to_have_count(0)
+    assert problems == []

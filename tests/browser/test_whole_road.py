@@ -320,6 +320,7 @@ def train_a_second_dictionary(page: Page) -> None:
     expect(page.get_by_role("button", name="Cancel")).to_be_visible()
     picture(page, "training")
     expect(dictionary_made_here(page)).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0, timeout=PATIENCE)
     settled(page)
     assert_nothing_failed(page)
 
@@ -331,10 +332,14 @@ def dictionary_made_here(page: Page) -> Locator:
 
 def delete_a_dictionary(page: Page) -> None:
     dictionary_made_here(page).click()
-    page.get_by_role("button", name="Delete …").click()
     confirm = page.get_by_role("button", name="Delete permanently")
-    expect(confirm).to_be_visible()
-    settled(page)
+    for _ in range(3):  # what follows the training draws the page anew, which a click may fall into
+        expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+        settled(page)
+        page.get_by_role("button", name="Delete …").click()
+        settled(page)
+        if confirm.count():
+            break
     picture(page, "delete")
     confirm.click()
     expect(dictionary_made_here(page)).to_have_count(0)
