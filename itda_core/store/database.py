@@ -36,6 +36,22 @@ SCHEMA_VERSION = 12
 FILE_NAME = "explorer.duckdb"
 _SIGNS_OF_DUCKDB = "?" if os.name == "nt" else "?\\"
 """For DuckDB the name of a file ends before a question mark, and a backslash is a slash"""
+_SETTINGS = {
+    # A table that is missing must not be a variable that happens to have its name.
+    "python_enable_replacements": False,
+    # No question of ours needs an extension that is not built in: none is fetched.
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+}
+_PROGRAMS = """
+SELECT 'view', view_name FROM system.main.duckdb_views() WHERE NOT internal
+UNION ALL SELECT 'function', function_name FROM system.main.duckdb_functions() WHERE NOT internal
+UNION ALL SELECT 'trigger', trigger_name FROM system.main.duckdb_triggers()
+UNION ALL SELECT 'type', type_name FROM system.main.duckdb_types() WHERE NOT internal
+LIMIT 1"""
+"""What a file can hold beside tables. All of it works when tables are read or written: it can read
+files of this machine, ask others, or give other answers than DuckDB's own functions. The names are
+whole, so that nothing in the file is asked in their place."""
 _KNOWN_ANSWERS = 1_024
 """That are remembered: a page asks for about twelve, and twenty people should not take each other's
 away. Most have some 60 KB or less."""
@@ -303,7 +319,7 @@ def check_not_taken(path: Path) -> None:
 
 
 def connect(path: Path | str, read_only: bool = False) -> duckdb.DuckDBPyConnection:
-    """Raises StoreError where the file can't be opened."""
+    """Raises StoreError where the file can't be opened, or has more in it than tables."""
     if path != ":memory:":
         check_name(path)
         folder = Path(path).parent
@@ -311,10 +327,28 @@ def connect(path: Path | str, read_only: bool = False) -> duckdb.DuckDBPyConnect
             folder.mkdir(parents=True, exist_ok=True)
         _check_is_file(Path(path))
     try:
-        # A table that is missing must not be a variable that happens to have its name.
-        return duckdb.connect(str(path), read_only, config={"python_enable_replacements": False})
+        connection = duckdb.connect(str(path), read_only, config=_SETTINGS)
     except duckdb.Error as error:
         raise why_not_opened(path, str(error)) from error
+    try:
+        _check_only_tables(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check_only_tables(connection: duckdb.DuckDBPyConnection, path: Path | str) -> None:
+    """Raises StoreDamagedError where a file that somebody else made has programs in it."""
+    try:
+        found = connection.execute(_PROGRAMS).fetchone()
+    except duckdb.Error as error:
+        raise why_not_opened(path, str(error)) from error
+    if found:
+        kind, name = found
+        raise why_damaged(
+            path, ValueError(f"it has a {kind} {name!r:.60}, and the explorer makes tables alone")
+        )
 
 
 def check_name(path: Path | str) -> None:
