@@ -27,6 +27,8 @@ _PUBLISHED = ("zero", "matching")
 _NO_ENCODINGS = ("idna", "punycode", "unicode_escape", "unicode-escape", "raw_unicode_escape",
                  "raw-unicode-escape", "undefined", "utf-7")  # fmt: skip
 """Ways of escaping, and not of writing"""
+_OF_LEFTOVERS = ("writing-", "deleted-")
+"""Begins a hidden folder that nobody comes back to (leftovers.py); one of a training must not"""
 _CHECKED = ("model", "corpus", "layers", "moved_from")
 """Fields of a training that are checked by themselves"""
 
@@ -289,7 +291,9 @@ class TrainConfig:
         if self.activations is not None:
             del fields["activations"], fields["corpus"]
         content = json.dumps(fields, sort_keys=True)
-        return f"{slug(self.model.name)}-{digest(content, size=4)}"
+        name = slug(self.model.name)
+        name = f"model-{name}" if f"{name}-".startswith(_OF_LEFTOVERS) else name
+        return f"{name}-{digest(content, size=4)}"
 
 
 def run_id(training_id: str, layer: int) -> str:

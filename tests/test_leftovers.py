@@ -11,10 +11,12 @@ import pytest
 from filelock import FileLock
 
 from itda_core import leftovers
+from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.files.writing import write_atomically
 from itda_core.leftovers import remove_leftovers, temporary_name
-from itda_core.runs.interrupted import delete_interrupted
+from itda_core.runs.interrupted import delete_interrupted, interrupted_trainings
 from itda_core.runs.run import new_run
+from itda_core.runs.workspace import Workspace
 
 WRITES = """
 import sys, time
@@ -153,3 +155,15 @@ def test_two_that_write_the_same_run_do_not_write_into_one_folder(tmp_path):
         shutil.copytree(first, tmp_path / "kept")
     write_atomically(tmp_path / "file", b"x")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "file", "kept"]
+
+
+@pytest.mark.parametrize("model", ["/models/Writing-LM", "me/deleted-scenes", "writing-", "tiny"])
+def test_a_training_that_can_go_on_is_no_leftover_whatever_its_model_is_called(tmp_path, model):
+    config = TrainConfig(ModelSpec(model), CorpusSpec("texts.txt"), (1,))
+    training_id = config.training_id("model", "corpus")
+    workspace = Workspace(tmp_path, training_id)
+    with workspace.locked(config):  # it is interrupted, and nobody has its lock
+        pass
+    os.utime(workspace.directory, (0, 0))
+    assert remove_leftovers(tmp_path) == []
+    assert interrupted_trainings(tmp_path) == {training_id: config}
