@@ -131,11 +131,18 @@ def check_run(run: Run, deep: bool = False) -> list[DamagedFile]:
 
 
 def check_vital(run: Run) -> list[DamagedFile]:
-    """Raises the first of `check_run` without whose file there is no run; returns the others."""
+    """Raises the first of `check_run` without whose file there is no run; returns the others. A
+    text has to be the one that its id names, whatever the digests say: all runs share it."""
     found = check_run(run)
     for error in found:
         if is_vital(error):
             raise error
+    path = run.directory / "prompts.parquet"
+    try:
+        for problem in _other_texts(read_frame(path, columns=["prompt_id", "text"])):
+            raise ValueError(problem)
+    except (OSError, ValueError) as error:
+        raise _error(path, error) from error
     return found
 
 
@@ -211,11 +218,10 @@ def _sources(run: Run, path: Path) -> Iterator[str]:
 
 def _prompts(run: Run, path: Path) -> Iterator[str]:
     table = read_frame(path)
+    yield from _other_texts(table)
     for name, text, starts, ends in zip(
         table["prompt_id"], table["text"], table["starts"], table["ends"], strict=True
     ):
-        if prompt_id(text) != name:
-            yield f"the text of the prompt {name} is another one"
         is_within = len(starts) == len(ends) and (starts >= 0).all() and (starts <= ends).all()
         if not is_within or (ends > len(text)).any():
             yield f"the tokens of the prompt {name} don't lie in its text"
@@ -228,6 +234,13 @@ def _prompts(run: Run, path: Path) -> Iterator[str]:
         yield "no token of its prompts has a character"
     if run.kind == "itda":
         yield from _places_of_sources(run, table.set_index("prompt_id"))
+
+
+def _other_texts(table: pd.DataFrame) -> Iterator[str]:
+    """Texts that are not those which their ids name. table: prompt_id and text."""
+    for name, text in zip(table["prompt_id"], table["text"], strict=True):
+        if prompt_id(text) != name:
+            yield f"the text of the prompt {name} is another one"
 
 
 def _places_of_sources(run: Run, prompts: pd.DataFrame) -> Iterator[str]:

@@ -215,3 +215,20 @@ def test_labels_that_are_mostly_a_hole_are_named_and_not_read(folder):
     file.touch()
     os.truncate(file, 2**40)
     assert "labels.jsonl has 1,099,511,627,776 bytes" in imported(folder)[1]
+
+
+def test_a_text_under_the_id_of_another_one_is_named_and_reaches_no_other_run(folder):
+    """Runs share texts by their ids, and a run of somebody else may say anything, with digests."""
+    spoiled, whole = list_runs(folder)[:2]
+    path = spoiled.directory / "prompts.parquet"
+    prompts = pd.read_parquet(path)
+    shared = set(pd.read_parquet(whole.directory / "prompts.parquet")["prompt_id"])
+    assert shared & set(prompts["prompt_id"])
+    prompts.assign(text=prompts["text"].str.upper()).to_parquet(path)
+    seal(spoiled.directory)
+    database = Database()
+    found, said = imported(folder, database)
+    assert spoiled.run_id not in found
+    assert whole.run_id in found
+    assert f"{path} is damaged (the text of the prompt" in said
+    assert not database.query("SELECT text FROM prompts")["text"].str.isupper().any()
