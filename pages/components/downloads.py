@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import streamlit as st
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes a cell for a formula by, or for nothing before one"""
+_FORMULA = re.compile(r"\A(?=[\t\r\n])|(?:\A|(?<=[;\t\r\n]))(?=[=+\-@＝＋－＠])")
+"""Before what a spreadsheet takes for the beginning of a formula, or for nothing before one. Where
+it parts cells by semicolons, as it does in half of Europe, or by tabs, a cell can begin in the
+midst of a text, and quotation marks around the text do not count."""
 
 
 def as_csv(table: pd.DataFrame, for_spreadsheets: bool = True) -> bytes:
@@ -21,7 +24,8 @@ def as_csv(table: pd.DataFrame, for_spreadsheets: bool = True) -> bytes:
     in a cell is JSON.
 
     for_spreadsheets: text that a spreadsheet would calculate gets an apostrophe before it, which
-    says there that it is text; numbers stay as they are. Else all text is as it was.
+    says there that it is text, also within a text where a cell may begin; numbers stay as they are.
+    Else all text is as it was.
     """
     lists = [name for name in table if table[name].map(_is_list).any()]
     flat = {name: table[name].map(lambda cell: json.dumps(_plain(cell))) for name in lists}
@@ -35,7 +39,7 @@ def as_csv(table: pd.DataFrame, for_spreadsheets: bool = True) -> bytes:
 
 
 def _as_text(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+    return _FORMULA.sub("'", cell) if isinstance(cell, str) else cell
 
 
 def as_settings(about: dict[str, Any]) -> bytes:
@@ -99,9 +103,10 @@ def offer_downloads(
         "CSV for spreadsheets",
         value=True,
         key=f"{key}_spreadsheets",
-        help="Text that begins with =, +, -, @, a tab or a carriage return gets an apostrophe "
-        "before it, since a spreadsheet would run it as a formula. For programs, switch it off or "
-        "take Parquet or JSON, which have every text as it is.",
+        help="Text that begins with =, +, -, @, a tab or a line break gets an apostrophe before "
+        "it, and such a sign within a text after a semicolon, a tab or a line break, since a "
+        "spreadsheet would run it as a formula. For programs, switch it off or take Parquet or "
+        "JSON, which have every text as it is.",
     )
 
     def content(write: Callable[..., bytes] | None) -> bytes:

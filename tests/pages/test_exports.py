@@ -147,6 +147,28 @@ def test_no_text_of_a_csv_is_a_formula_and_numbers_stay_numbers(begin):
     assert found[text].tolist() == table[text].tolist()
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_no_text_of_a_csv_has_a_formula_in_it_by_whatever_cells_are_parted(delimiter):
+    """A spreadsheet parts them as its country does, whatever the file is called; RFC 4180 of the
+    other separators is what it does then."""
+    around = [
+        "{}1+1",
+        "a;{}1+1;b",
+        "a\n{}1+1;b",
+        "a\r\n{}1+1;",
+        "a\t{}1+1\tb",
+        "\n{}1+1",
+        '";{}1;"',
+    ]
+    texts = [text.format(sign) for text in around for sign in "=+-@＝＋－＠"]
+    made = as_csv(pd.DataFrame({"text": texts, "list": [["x"]] * len(texts), "end": "z"})).decode()
+    with io.StringIO(made, newline="") as file:
+        cells = [cell for row in csv_rows(file, delimiter=delimiter) for cell in row]
+    assert [cell for cell in cells if cell.lstrip("\t\r\n")[:1] in tuple("=+-@＝＋－＠")] == []
+    if delimiter == ",":
+        assert [cell.replace("'", "") for cell in cells[3::3]] == texts
+
+
 def test_numbers_keep_their_digits_and_columns_their_names():
     table = pd.DataFrame(
         {
