@@ -10,7 +10,7 @@ from pathlib import Path
 from itda_core.errors import ItdaError, StoreInUseError, StoreOutdatedError, first_line
 from itda_core.files.disk_errors import why_unreadable
 from itda_core.jobs.folder_mark import folder_mark
-from itda_core.jobs.kept import listed_jobs
+from itda_core.jobs.kept import is_of_folder, listed_jobs
 from itda_core.leftovers import leftovers, leftovers_of_data
 from itda_core.runs.checks import by_digests, check_run, foreign_files, seal_run
 from itda_core.runs.comparisons import comparisons_folder, read_comparisons
@@ -140,9 +140,11 @@ def _jobs(data: Path) -> Iterator[Finding]:
     active = sum(job.is_active for job in jobs)
     yield Finding("jobs", f"{len(jobs):,}, {active:,} of them waiting or running", not damaged)
     mark = folder_mark(data / "jobs")
-    elsewhere = sum(job.state == "queued" and not job.is_of(mark) for job in jobs)
+    elsewhere = sum(
+        job.state == "queued" and not is_of_folder(job, data / "jobs", mark) for job in jobs
+    )
     if elsewhere:
-        where = "another folder, by another person, or by an earlier version"
+        where = "another folder, by another person or by an earlier version, or have changed since"
         yield Finding(
             "jobs", f"{elsewhere:,} were queued in {where}: they wait to be let in on Train"
         )

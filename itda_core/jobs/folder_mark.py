@@ -1,4 +1,4 @@
-"""By what a job knows the folder that it was queued in.
+"""By what a job knows the folder that it was queued in (`Job.mark`).
 
 Whoever is handed a data folder is handed its queue, whose commands may write anywhere and join any
 cluster. So a job starts by itself only in the folder where this person queued it, on this machine:

@@ -1,10 +1,13 @@
 """A job: one command of the command line, its state, and what it is about."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from itda_core.digests import digest
 from itda_core.errors import InputError
 
 STATES = ("queued", "running", "done", "failed", "cancelled", "interrupted")
@@ -72,8 +75,7 @@ class Job:
     then: tuple[str, ...] = ()
     """of a training: the commands that follow it, on what it has made"""
     folder: str = ""
-    """the mark of the folder that it was queued in, or let run in (folder_mark.py); earlier
-    versions wrote none"""
+    """its `mark` of the folder that it was queued in, or let run in; earlier versions wrote none"""
 
     @classmethod
     def from_dict(cls, said: Any) -> "Job":
@@ -98,9 +100,14 @@ class Job:
             raise InputError(f"A job can't be {said['state']!r:.60}.")
         return cls(**said)
 
-    def is_of(self, mark: str) -> bool:
-        """Whether it was queued, or let run, in the folder of a mark (`folder_mark`)."""
-        return bool(mark) and self.folder == mark
+    def mark(self, folder: str, contents: Sequence[bytes]) -> str:
+        """By what a folder knows again that it was queued there, or let run, to do just what it
+        says: who may write to the folder, or had it once, can't give a mark to another command.
+        folder: its `folder_mark`; contents: of the files that say what it does. "" where the
+        folder has none."""
+        what = [self.command, self.arguments, self.device, self.memory, self.ray, self.then]
+        said = json.dumps([folder, *what, *map(len, contents)])
+        return digest([said, *contents]) if folder else ""
 
     @property
     def is_short(self) -> bool:

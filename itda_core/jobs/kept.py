@@ -21,7 +21,7 @@ from itda_core.errors import InputError, ItdaError
 from itda_core.events import tell
 from itda_core.files.disk_errors import disk_errors_as_sentences, why_unreadable
 from itda_core.files.foreign import read_foreign
-from itda_core.files.json_files import newest_lines, read_json, write_json
+from itda_core.files.json_files import json_bytes, newest_lines, read_json, write_json
 from itda_core.files.writing import rename_whole, write_atomically
 from itda_core.jobs.folder_mark import folder_mark
 from itda_core.jobs.job import ANY, Job
@@ -69,7 +69,7 @@ class KeptJobs:
     def _is_ours(self, job: Job) -> bool:
         """Whether it was queued here, or let in: what the file of another says of processes and
         runs is not believed."""
-        return job.is_of(self._mark)
+        return is_of_folder(job, self.folder, self._mark)
 
     def from_elsewhere(self) -> list[Job]:
         """The jobs that wait to be let in."""
@@ -79,16 +79,11 @@ class KeptJobs:
         """What else a job is given than its command line, as its files say it: the settings of a
         training or the list of several, and what follows; "" without."""
         with contextlib.suppress(OSError, ValueError):
-            said = [content.decode("utf-8", "replace") for content in self._contents(job)]
+            contents = _contents(self.folder / job.job_id)
+            said = [content.decode("utf-8", "replace") for content in contents]
             then = [f"followed by: {', '.join(job.then)}"] if job.then else []
             return "\n".join([*said, *then])
         return "(unreadable)"
-
-    def _contents(self, job: Job) -> list[bytes]:
-        """Of the files that say what it does, as far as there are any. Raises OSError or ValueError
-        where one can't be read."""
-        files = [self.folder / job.job_id / name for name in ("config.json", LIST_FILE)]
-        return [read_foreign(file) for file in files if file.exists()]
 
     def let_in(self, job: Job) -> None:
         """Let a job from elsewhere wait for its turn as those that were queued here. Raises
@@ -97,7 +92,12 @@ class KeptJobs:
             if self._get(job.job_id) != job:
                 raise ItdaError(f"Job {job.job_id} has changed meanwhile. Look at it once more.")
             if self.is_from_elsewhere(job):
-                self._save(replace(job, folder=self._mark))
+                directory = self.folder / job.job_id
+                try:
+                    contents = _contents(directory)
+                except (OSError, ValueError) as error:
+                    raise why_unreadable(directory, error, "Cancel the job.") from error
+                self._save(replace(job, folder=job.mark(self._mark, contents)))
 
     def config(self, job: Job) -> TrainConfig | None:
         """What a training trains; None for other commands, and where its settings can't be used:
@@ -208,7 +208,10 @@ class KeptJobs:
         """listed: the list of trainings of a job that has one; folder: where it counts as queued,
         None for here."""
         with self._lock, self._written():
-            folder = self._mark if folder is None else folder
+            if folder is None:
+                contents = [json_bytes(config.to_dict())] if config else []
+                contents += [] if listed is None else [listed.encode()]
+                folder = job.mark(self._mark, contents)
             job = replace(job, job_id=self._new_id(), folder=folder)
             directory = self.folder / job.job_id
             temporary = self.folder / temporary_name(job.job_id)
@@ -249,7 +252,7 @@ class KeptJobs:
     def _work(self, job: Job) -> Work:
         """What a job does: two of the same would be in each other's way."""
         try:
-            return job.command, job.arguments, b"".join(self._contents(job))
+            return job.command, job.arguments, b"".join(_contents(self.folder / job.job_id))
         except (OSError, ValueError):  # its process says so; until then it is work like no other
             return job.command, job.arguments, job.job_id.encode()
 
@@ -295,6 +298,21 @@ def listed_jobs(folder: Path) -> tuple[list[Job], list[ItdaError]]:
             remedy = f"What its command has written is not in it: move {path.parent} away."
             errors.append(why_unreadable(path, error, remedy))
     return jobs, errors
+
+
+def is_of_folder(job: Job, folder: Path, mark: str) -> bool:
+    """Whether a job was queued, or let run, in a folder of jobs, to do what it says. mark: of the
+    folder (`folder_mark`)."""
+    with contextlib.suppress(OSError, ValueError):
+        return bool(mark) and job.folder == job.mark(mark, _contents(folder / job.job_id))
+    return False
+
+
+def _contents(directory: Path) -> list[bytes]:
+    """Of the files that say what a job does, as far as there are any. Raises OSError or ValueError
+    where one can't be read."""
+    files = [directory / name for name in ("config.json", LIST_FILE)]
+    return [read_foreign(file) for file in files if file.exists()]
 
 
 def _listed(text: str) -> list["ListedTraining"]:

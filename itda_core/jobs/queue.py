@@ -131,7 +131,9 @@ class JobQueue(KeptJobs):
                 self._save(replace(job, state="cancelled", ended=time.time()))
             elif job.state == "running" and job.pid:
                 self._save(replace(job, state="cancelled"))
-                if self._is_ours(job):
+                if own := self._processes.get(job_id):
+                    terminate(own.pid)
+                elif self._is_ours(job):
                     terminate(job.pid)
 
     def resume(self, job_id: str) -> Job:
@@ -153,7 +155,7 @@ class JobQueue(KeptJobs):
             running = [job for job in self.jobs() if job.state == "running" and job.pid]
             ours = [job for job in running if job.job_id in self._processes]
             for job in ours:
-                terminate(job.pid)
+                terminate(self._processes[job.job_id].pid)
             for job in ours:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._processes[job.job_id].wait(PATIENCE_SECONDS)
@@ -187,7 +189,8 @@ class JobQueue(KeptJobs):
         memory = self._free_memory(queued, places)
         with self._lock:
             begun = [job for job in self.jobs() if job.pid and job.ended is None]
-            running = [job for job in begun if self._is_ours(job)]
+            own = self._processes  # whatever has become of their files
+            running = [job for job in begun if job.job_id in own or self._is_ours(job)]
             for job in running:
                 code = self._exit_code(job)
                 if code is not None:
@@ -298,7 +301,8 @@ class JobQueue(KeptJobs):
             lines = [line for line in self.log(job).splitlines() if line.strip()]
             state, error = "failed", (lines[-1] if lines else f"It ended with code {code}.")
         self._save(replace(job, state=state, error=error, ended=time.time(), pid=None))
-        self._go_on_with_what_came(job, state)
+        if self._is_ours(job):
+            self._go_on_with_what_came(job, state)
 
     def _go_on_with_what_came(self, job: Job, state: str) -> None:
         """Queue the scores of what a training has made, but for runs that have some, and what else

@@ -5,6 +5,7 @@ from collections import Counter
 
 import streamlit as st
 
+from itda_core.digests import digest
 from itda_core.jobs.job import Job
 from itda_core.progress import MIN_FRACTION, PREPARING
 from pages.components.explorer import explorer
@@ -112,8 +113,9 @@ def _show_elsewhere(jobs: list[Job]) -> None:
     """Jobs that came with the folder: what each would run, and whether it may."""
     what = "This job was" if len(jobs) == 1 else f"These {len(jobs):,} jobs were"
     st.markdown(
-        f"{what} queued in another folder, on another machine or by an earlier version. "
-        "Look at a command before you let it run: it can write files anywhere that you can."
+        f"{what} queued in another folder, on another machine or by an earlier version, or "
+        "changed since. Look at a command before you let it run: it can write files anywhere "
+        "that you can."
     )
     for job in jobs[:_LET_IN]:
         _show_title(job)
@@ -137,12 +139,19 @@ def _show_title(job: Job, told: str = "", is_over: bool = False) -> None:
         with st.container(horizontal=True, width="content"):
             queue = explorer().queue
             is_asked = queue.is_from_elsewhere(job)
-            if is_asked and st.button("Let it run", key=f"let_in_{job.job_id}"):
+            # Of another button a click says nothing: it was of what the job did when it was drawn.
+            if is_asked and st.button("Let it run", key=f"let_in_{job.job_id}_{_does(job)}"):
                 queue.let_in(job)
                 st.rerun()
             if not is_over and st.button("Cancel", key=f"cancel_{job.job_id}"):
                 queue.cancel(job.job_id)
                 st.rerun()
+
+
+def _does(job: Job) -> str:
+    """Names what a job would do, as it is shown."""
+    queue = explorer().queue
+    return digest([queue.command_line(job), queue.settings(job)])
 
 
 def _show_running(job: Job) -> None:

@@ -335,7 +335,9 @@ def left_behind(tmp_path, config, **fields):
     directory.mkdir(parents=True)
     (directory / "config.json").write_text(json.dumps(config.to_dict()))
     job = jobs_module.Job("00001", "running", "a title", 1.0, started=2.0, pid=2**22 + 1)
-    job = replace(job, folder=folder_mark(tmp_path / "jobs"), **fields)
+    job = replace(job, **fields)
+    contents = [(directory / "config.json").read_bytes()]
+    job = replace(job, folder=job.mark(folder_mark(tmp_path / "jobs"), contents))
     (directory / "job.json").write_text(json.dumps(job.__dict__))
     return job
 
@@ -550,17 +552,22 @@ def test_a_damaged_job_is_left_out(open_queue, config, tmp_path, content):
 
 
 def test_a_job_that_cannot_be_started_fails_and_keeps_no_other_waiting(open_queue, config):
-    """Its settings are no text, and can't be read; its log can't be written."""
+    """Its settings are no text, and were let in so; they can't be read; its log can't be
+    written."""
     queue = open_queue()
     with queue._lock:
-        damaged, unreadable, good = (queue.enqueue("map", [name], name) for name in "abc")
+        damaged, unreadable, closed, good = (queue.enqueue("map", [name], name) for name in "abcd")
         (queue.folder / damaged.job_id / "config.json").write_bytes(b'{"model": "\xff"}')
         (queue.folder / damaged.job_id / "progress.jsonl").write_bytes(b"\xff\n")
-        for name in ("config.json", "log.txt"):
-            (queue.folder / unreadable.job_id / name).mkdir()
+        (queue.folder / unreadable.job_id / "config.json").mkdir()
+        (queue.folder / closed.job_id / "log.txt").mkdir()
+        queue.let_in(damaged)
     assert wait_until(lambda: ended(queue, good), 10).state == "done"
     assert now(queue, damaged).state == "done"  # the stand-in does not read them
-    failed = now(queue, unreadable)
+    assert queue.from_elsewhere() == [unreadable]
+    with pytest.raises(ItdaError, match=r"config\.json is a folder"):
+        queue.let_in(unreadable)
+    failed = now(queue, closed)
     assert failed.state == "failed"
     assert "It could not be started: " in failed.error
     assert "log.txt" in failed.error

@@ -120,9 +120,9 @@ def test_what_is_tried_again_waits_to_be_let_in_too(tmp_path, monkeypatch, opene
     assert wait_until(lambda: ended(queue, again)).state == "done", "it was let in once"
 
 
-def rewritten(folder, job, **changes):
+def rewritten(data, job, **changes):
     """What a file says that somebody else wrote."""
-    path = folder / "jobs" / job.job_id / "job.json"
+    path = data / "jobs" / job.job_id / "job.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"folder": ""} | changes))
 
 
@@ -190,6 +190,44 @@ def test_a_process_is_of_a_job_that_writes_its_progress_where_the_job_is(tmp_pat
         for one in (other, plain):
             one.kill()
             one.wait()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"arguments": ["/etc/other"]}, {"command": "export"}, {"ray": "10.0.0.1:6379"},
+     {"then": ["map"]}],
+)  # fmt: skip
+def test_a_job_that_somebody_changed_waits_though_its_mark_is_of_this_folder(
+    tmp_path, monkeypatch, opened, changes
+):
+    """Who may write here, or had the folder for a while, knows the marks and not the secret."""
+    changed, other = queued(tmp_path, monkeypatch, "evaluate", "probe")
+    rewritten(tmp_path, changed, folder=changed.folder, **changes)
+    forged = {"folder": other.folder, "command": "train", "job_id": "00003"}
+    shutil.copytree(tmp_path / "jobs" / other.job_id, tmp_path / "jobs" / "00003")
+    rewritten(tmp_path, replace(other, job_id="00003"), **forged)
+    queue = opened(tmp_path)
+    assert wait_until(lambda: ended(queue, other)).state == "done"
+    time.sleep(0.3)
+    assert [line.split()[3] for line in begun(tmp_path)] == ["probe"]
+    assert [job.job_id for job in queue.from_elsewhere()] == [changed.job_id, "00003"]
+
+
+def test_a_training_whose_settings_somebody_changed_waits(tmp_path, monkeypatch, opened):
+    config = TrainConfig(ModelSpec("tiny-6x128-0"), CorpusSpec("sotu"), layers=(2,))
+    with monkeypatch.context() as patch:
+        patch.setattr(JobQueue, "_step", lambda _self: False)
+        queue = JobQueue(tmp_path / "jobs", tmp_path / "runs")
+        changed, as_it_was = queue.submit(config), queue.submit(config.but(seed=1))
+        queue.close()
+    other = config.but(corpus=CorpusSpec("/home/me/letters.txt")).to_dict()
+    (tmp_path / "jobs" / changed.job_id / "config.json").write_text(json.dumps(other))
+    queue = opened(tmp_path)
+    assert wait_until(lambda: ended(queue, as_it_was)).state == "done"
+    assert [job.job_id for job in queue.from_elsewhere()] == [changed.job_id]
+    assert "letters.txt" in queue.settings(changed)
+    queue.let_in(queue.from_elsewhere()[0])
+    assert wait_until(lambda: ended(queue, changed)).state == "done"
 
 
 def test_what_is_let_in_is_what_was_looked_at(tmp_path, monkeypatch, opened):

@@ -179,6 +179,18 @@ def test_a_job_from_elsewhere_shows_its_command_and_runs_once_it_is_let_in(own_d
     assert not queue.is_from_elsewhere(queue.jobs()[0])
 
 
+def test_a_job_that_changed_since_it_was_shown_is_not_let_in_by_a_click(own_data, queue):
+    job = queue.enqueue("evaluate", ["a"], "A job of somebody")
+    queue._save(replace(job, folder=""))
+    app = open_page("train")
+    queue._save(replace(job, folder="", arguments=("b",)))
+    button(app, "Let it run").click().run()
+    assert queue.is_from_elsewhere(queue.jobs()[0])
+    assert "evaluate b --runs" in app.code[0].value
+    button(app, "Let it run").click().run()
+    assert not queue.is_from_elsewhere(queue.jobs()[0])
+
+
 def test_a_job_from_elsewhere_is_nothing_that_is_under_way(own_data, queue):
     first = newest(own_data, 1)
     for job in (submit_map(queue, first), submit_scores(queue, [first])):
