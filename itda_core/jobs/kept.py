@@ -48,6 +48,9 @@ class KeptJobs:
         self._lock = threading.RLock()
         self._told: dict[str, str] = {}
         """The state of each job that was noted last"""
+        self._forgotten = 0
+        """The highest number of a job that is gone: a page of before may still name it, and what is
+        clicked there must not be of another job"""
         if not closed:
             with disk_errors_as_sentences(folder):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -247,6 +250,7 @@ class KeptJobs:
             if not job.is_active and (job.pid is None or job.ended):
                 hidden = self.folder / temporary_name(f"deleted-{job_id}")
                 (self.folder / job_id).rename(hidden)
+                self._forgotten = max(self._forgotten, int(job_id))
                 shutil.rmtree(hidden, ignore_errors=True)
 
     def _work(self, job: Job) -> Work:
@@ -265,7 +269,7 @@ class KeptJobs:
     def _new_id(self) -> str:
         names = (path.name for path in self.folder.iterdir())
         numbers = [int(name) for name in names if _NUMBER.fullmatch(name)]
-        return f"{max(numbers, default=0) + 1:05d}"
+        return f"{max([*numbers, self._forgotten]) + 1:05d}"
 
     def _save(self, job: Job) -> None:
         write_json(self.folder / job.job_id / "job.json", asdict(job))

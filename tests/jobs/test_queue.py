@@ -178,6 +178,19 @@ def test_an_ended_job_can_be_forgotten(story):
 # With a stand-in for the training process, for what needs no training
 
 
+def test_the_number_of_a_forgotten_job_is_no_other_jobs(open_queue, config):
+    """A page that was drawn before would cancel that one."""
+    queue = open_queue("exec sleep 60")
+    running, last = queue.submit(config), queue.submit(replace(config, seed=1))
+    queue.cancel(last.job_id)
+    queue.forget(last.job_id)
+    other = queue.submit(replace(config, seed=2))
+    assert other.job_id not in (running.job_id, last.job_id)
+    with pytest.raises(ItdaError, match="There is no job"):
+        queue.cancel(last.job_id)
+    assert now(queue, other).state == "queued"
+
+
 @pytest.fixture
 def config(tiny_model_folder, tiny_corpus_file):
     return tiny_config(tiny_model_folder, tiny_corpus_file)
