@@ -21,7 +21,7 @@ from itda_core.errors import InputError
 from itda_core.evaluation.batch import each_run
 from itda_core.files.disk_errors import disk_errors_as_sentences, why_unreadable
 from itda_core.progress import Progress
-from itda_core.runs.run import Run
+from itda_core.runs.run import Run, check_same
 from itda_core.sealed import faults, write_sealed
 from itda_core.tables import read_table, write_table
 
@@ -62,6 +62,7 @@ def save_map(run: Run, points: pd.DataFrame, method: str) -> None:
     table = pa.Table.from_pandas(points, preserve_index=False)
     content = io.BytesIO()
     write_table(table.replace_schema_metadata({"method": method}), content)
+    check_same(run)
     with disk_errors_as_sentences(run.directory):
         write_sealed(run.directory / MAP_FILE, content.getvalue())
 

@@ -12,7 +12,7 @@ from itda_core.clock import now, when_written
 from itda_core.errors import RunError
 from itda_core.files.disk_errors import disk_errors_as_sentences, why_unreadable
 from itda_core.files.json_files import json_bytes, read_json
-from itda_core.runs.run import Run
+from itda_core.runs.run import Run, check_same
 from itda_core.sealed import faults, write_sealed
 
 EVALUATION_FILE = "evaluation.json"
@@ -54,6 +54,7 @@ def read_probing(run: Run) -> dict[str, Any] | None:
 
 def _save(run: Run, file: str, version: int, result: dict[str, Any]) -> Path:
     path = run.directory / file
+    check_same(run)
     created = now(later_than=when_written(lambda: read_json(path)["created"]))
     with disk_errors_as_sentences(run.directory):
         write_sealed(path, json_bytes({**result, "version": version, "created": created}))

@@ -259,6 +259,18 @@ def _check(about: Any, metrics: Any) -> None:
         raise ValueError("of its held-out tokens more are massive activations than there are")
 
 
+def check_same(run: Run) -> None:
+    """Raises RunError where another run has its place by now, trained anew or copied under its id:
+    what was measured meanwhile is not of that one. What is gone or can't be read is told by who
+    writes there."""
+    with contextlib.suppress(OSError, ValueError):
+        if read_json(run.directory / "config.json") != run.about:
+            raise RunError(
+                f"{run.directory} is another run by now than the one that was measured, so nothing "
+                "is kept. Measure it again."
+            )
+
+
 def find_run(name: str, folder: Path) -> Run:
     """A run by its id in `folder`, or by the path of its directory. Raises RunError where it can't
     be used, InputError where there is none."""

@@ -22,6 +22,7 @@ from itda_core.runs.watching import DigestWatch
 from itda_core.sealed import DIGESTS_FILE, faults, seal
 from itda_core.store.database import Database
 from itda_core.store.index import Index
+from tests.support.edited_runs import edit_about
 from tests.support.trained_runs import tiny_config, trained
 
 RESULT = {
@@ -475,6 +476,19 @@ def test_what_is_measured_of_a_run_that_is_deleted_meanwhile_does_not_bring_its_
     with pytest.raises(RunError, match=f"{run.run_id} is gone: {kept}"):
         save_evaluation(run, RESULT) if kept == "evaluation" else save_map(run, points, "svd")
     assert run.directory.name not in {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("kept", ["evaluation", "map"])
+def test_what_is_measured_of_a_run_is_not_kept_with_another_that_took_its_place(folder, kept):
+    run = list_runs(folder)[0]
+    points = map_latents(run.dictionary(), "svd")
+    edit_about(run.directory, created="2031-01-01T00:00:00+00:00")  # trained anew under its id
+    before = {path.name for path in run.directory.iterdir()}
+    with pytest.raises(RunError, match=f"{run.run_id} is another run by now"):
+        save_evaluation(run, RESULT) if kept == "evaluation" else save_map(run, points, "svd")
+    assert {path.name for path in run.directory.iterdir()} == before
+    again = read_run(run.directory)
+    save_evaluation(again, RESULT) if kept == "evaluation" else save_map(again, points, "svd")
 
 
 def test_a_run_whose_l0_holds_on_average_is_whole(tiny_model_folder, tiny_corpus_file, tmp_path):
