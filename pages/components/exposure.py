@@ -49,8 +49,9 @@ _PASSED_ON = (
     "A proxy has passed this on, so that others may have sent it. Start the explorer with "
     "ITDA_TOKEN, and it asks them for that."
 )
-_PROXIES_SAY = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
-"""Headers that a proxy adds, and no browser"""
+_PROXIES_SAY = ("forwarded", "via", "x-forwarded-", "x-real-", "x-client-", "x-original-",
+                "x-envoy-", "cf-", "true-client-ip", "fastly-client-ip")  # fmt: skip
+"""How headers begin that a proxy adds, and no browser; many add only one of them"""
 _FOREIGN = "Another page has asked for this. Open the explorer by its own address."
 PATHS_ARE_OFF = (
     "This explorer can be reached from other machines: files and folders of its own machine can't "
@@ -141,7 +142,7 @@ def _refusal(scope, headers: dict[str, str], given: str | None) -> str:
     # Another name than the machine's own: of a page that has its name lead here, or of a proxy.
     elif not _is_loopback(_name_of(host)):
         return _NOT_HERE
-    elif any(name in headers for name in _PROXIES_SAY):
+    elif any(name.startswith(_PROXIES_SAY) for name in headers):
         return _PASSED_ON
     return ""
 

@@ -77,7 +77,11 @@ def test_a_name_that_is_made_to_lead_here_and_another_page_stay_out(kind):
 
 
 @pytest.mark.parametrize("kind", ["http", "websocket"])
-@pytest.mark.parametrize("name", ["x-forwarded-for", "forwarded", "x-real-ip"])
+@pytest.mark.parametrize(
+    "name",
+    ["x-forwarded-for", "forwarded", "x-real-ip", "via", "x-forwarded-proto", "x-forwarded-prefix",
+     "cf-connecting-ip", "true-client-ip", "x-original-forwarded-for"],
+)  # fmt: skip
 def test_what_a_proxy_passes_on_needs_a_token_though_it_comes_from_this_machine(
     kind, name, monkeypatch
 ):
