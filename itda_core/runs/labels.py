@@ -190,8 +190,11 @@ def add_changes(file: Path, changes: Iterable[Change]) -> list[Change]:
     that is still to come is taken for today, so that it can't outlast what is written tomorrow."""
     with _writing, disk_errors_as_sentences(file.parent):
         file.parent.mkdir(parents=True, exist_ok=True)
-        # Of two changes of one time the later line counts, should the clock have been put back.
-        newest = max(clock.now(), read_said(file).last)
+        # Newer than all that is there, should the clock have been put back: of two changes of one
+        # time the later line counts, which the database could not write back once it is lost. No
+        # time is later than the last one that there is.
+        last = read_said(file).last
+        newest = max(clock.now(later_than=[last]), last)
         dated = [change.at(min(change.label.changed or newest, newest)) for change in changes]
         append_lines(file, "".join(f"{_line(one)}\n" for one in dated).encode())
         return dated

@@ -75,6 +75,18 @@ def test_so_it_is_where_the_file_was_lost_in_between(explorer, monkeypatch, hour
 
 
 @clocks
+def test_so_it_is_where_the_newest_line_was_lost_in_between(explorer, monkeypatch, hours):
+    run = list_runs(explorer.runs_folder)[0]
+    file = explorer.data / LABELS_FILE
+    for hour, text in zip(hours, ["first", "second", "third", "last"], strict=True):
+        put_clock(monkeypatch, hour)
+        explorer.keep_changes([Change(Label(*source(run), text), ("label",))])
+        file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-1]))
+        explorer.store.import_new(explorer.runs_folder)
+        assert shown(explorer, run) == [(text, "")]
+
+
+@clocks
 def test_of_two_comparisons_the_later_made_counts(tmp_path, monkeypatch, hours):
     """Also where they lie in two files, since one compared more layers."""
     for number, hour in enumerate(hours):
