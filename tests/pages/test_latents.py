@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -13,7 +15,7 @@ from itda_core.analysis.latent_map import map_latents, save_map
 from itda_core.analysis.neighbours import nearest_atoms, next_tokens
 from itda_core.analysis.phrase import phrase_latents
 from itda_core.errors import ItdaError
-from itda_core.runs.labels import BadLine, Label
+from itda_core.runs.labels import BadLine, Label, kept_label
 from itda_core.runs.run import NEAR_MISS_FILE, list_runs
 from itda_core.store.latent_search import LatentSearch
 from pages.components.cached import loaded_model
@@ -21,6 +23,7 @@ from pages.components.charts.latent_map import latent_map, narrow_pages
 from pages.components.charts.map_regions import map_regions, without_overlaps
 from pages.components.explorer import explorer
 from pages.components.latent_rows.rows import Column, number_text
+from pages.components.latents import label_editor
 from pages.components.latents.label_editor import keep_change, left_out
 from pages.components.latents.listing import Listing
 from pages.components.latents.search import what_to_change
@@ -178,6 +181,24 @@ def test_a_field_that_says_what_is_known_writes_nothing(data):
     keep_change(known, "label", "peace")
     [kept] = labels(data)
     assert (kept.label, kept.lists) == ("peace", known.lists)
+
+
+def test_two_people_who_put_a_latent_into_lists_at_once_both_have_it_there(data, monkeypatch):
+    run = newest(data, 2)
+    open_page("latents", run=run.run_id, latent="5")
+    shown = Label(run.run_id, 5, "0123456789abcdef", 3)  # to both
+
+    def slowly(file, label):
+        found = kept_label(file, label)
+        time.sleep(0.2)
+        return found
+
+    monkeypatch.setattr(label_editor, "kept_label", slowly)
+    monkeypatch.setattr(label_editor, "_tell", lambda *_said: None)  # of no session
+    with ThreadPoolExecutor(2) as both:
+        list(both.map(lambda name: keep_change(shown, "lists", [name]), ["mine", "theirs"]))
+    [kept] = labels(data)
+    assert set(kept.lists) == {"mine", "theirs"}
 
 
 def field(app, kind, label):

@@ -2,6 +2,7 @@
 wrote of the same source elsewhere."""
 
 import dataclasses
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ _NAMES = {
     "alone": "whether others are left out",
 }
 _NAMED_LINES = 5
+_editing = threading.Lock()
+"""Between what is there and what is written instead, nobody else may write: of two people who put
+a latent into a list at once both would say it is in theirs alone"""
 _drafts = st.components.v2.component(
     "itda.drafts", js=(Path(__file__).parent / "drafts.js").read_text("utf-8")
 )
@@ -129,10 +133,11 @@ def keep_change(stored: Label, name: str, value: Any) -> None:
         changed = dataclasses.replace(stored, **{name: value})
         if changed.fields[name] == stored.fields[name]:
             return
-        now = kept_label(labels_file(explorer().runs_folder), stored)
-        if name == "lists":  # another tab may have put it into other ones meanwhile
-            changed = dataclasses.replace(changed, lists=_with_others(stored, changed, now))
-        explorer().keep_changes([Change(changed, (name,))])
+        with _editing:
+            now = kept_label(labels_file(explorer().runs_folder), stored)
+            if name == "lists":  # another tab may have put it into other ones meanwhile
+                changed = dataclasses.replace(changed, lists=_with_others(stored, changed, now))
+            explorer().keep_changes([Change(changed, (name,))])
     except ItdaError as error:
         _tell(f"Not saved: {_NAMES[name]} of latent {stored.latent}. {error}", stored, False)
         return
@@ -148,18 +153,19 @@ def take_over(stored: Label, other: Any) -> None:
     added to those of now, into which another tab may have put it. stored: as the fields were drawn;
     other: a row of Store.labels.of_latent()."""
     try:
-        now = kept_label(labels_file(explorer().runs_folder), stored)
-        changed = dataclasses.replace(
-            now,
-            label=other.label or now.label,
-            note=other.note or now.note,
-            bookmarked=now.bookmarked or bool(other.bookmarked),
-            lists=tuple(dict.fromkeys([*now.lists, *other.lists])),
-            changed="",
-        )
-        names = tuple(name for name in FIELDS if changed.fields[name] != now.fields[name])
-        if names:
-            explorer().keep_changes([Change(changed, names)])
+        with _editing:
+            now = kept_label(labels_file(explorer().runs_folder), stored)
+            changed = dataclasses.replace(
+                now,
+                label=other.label or now.label,
+                note=other.note or now.note,
+                bookmarked=now.bookmarked or bool(other.bookmarked),
+                lists=tuple(dict.fromkeys([*now.lists, *other.lists])),
+                changed="",
+            )
+            names = tuple(name for name in FIELDS if changed.fields[name] != now.fields[name])
+            if names:
+                explorer().keep_changes([Change(changed, names)])
     except ItdaError as error:
         _tell(f"Not copied to latent {stored.latent}. {error}", stored, False)
         return
