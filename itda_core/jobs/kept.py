@@ -239,6 +239,11 @@ class KeptJobs:
         """Around what writes: raises ItdaError where the folder refuses."""
         if self._refusal:
             raise ItdaError(self._refusal)
+        if not self.folder.is_dir():
+            raise ItdaError(
+                f"{self.folder} is gone: it was moved or removed, or its disk taken away. Bring it "
+                "back, or start the explorer again."
+            )
         with disk_errors_as_sentences(self.folder):
             yield
 

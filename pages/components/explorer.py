@@ -98,7 +98,7 @@ class Explorer:
 
     def rebuild(self) -> Rebuilt:
         """Make the database anew, whatever has become of it; other sessions wait meanwhile."""
-        self._check_open()
+        self._check_open(needs_database=False)
         path = self.data / FILE_NAME
         return _told(self.store.anew(lambda: rebuild_all(path, self.runs_folder)))
 
@@ -163,12 +163,31 @@ class Explorer:
         delete_interrupted(self.runs_folder, training_id)
         tell("training-discarded", training=training_id)
 
-    def _check_open(self) -> None:
+    def _check_open(self, needs_database: bool = True) -> None:
         """Raises ItdaError where nothing can be kept."""
-        if self.closed:
-            raise ItdaError(self.closed)
+        why_not = self.closed or self._why_gone(needs_database)
+        if why_not:
+            raise ItdaError(why_not)
+
+    def _why_gone(self, needs_database: bool = True) -> str:
+        """Why what is at the data folder's place is not what was opened, a sentence; "" where it
+        is. What is written there would be in another folder, or under the place of a disk that
+        comes back."""
+        if self.closed:  # its database lies elsewhere
+            return ""
+        looked_at = self.data / FILE_NAME if needs_database else self.data
+        if looked_at.exists():
+            return ""
+        return (
+            f"{looked_at} is gone: it was moved or removed, or its disk taken away, since the "
+            "explorer was opened. Nothing is kept meanwhile. Bring it back, or start the explorer "
+            "again."
+        )
 
     def _import_finished(self) -> None:
+        if why_gone := self._why_gone():
+            self.import_error = why_gone
+            return
         try:
             for run_id in self.store.import_new(self.runs_folder):
                 tell("run-taken-in", run=run_id)
