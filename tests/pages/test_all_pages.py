@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from itda_core.analysis.decomposition import decompose
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
 from itda_core.dictionary.dictionary import Dictionary
-from itda_core.errors import InputError, RunError
+from itda_core.errors import InputError, ItdaError, RunError
 from itda_core.exchange.import_saelens import import_sae
 from itda_core.exchange.importing import ImportOptions
 from itda_core.jobs.job import Job
@@ -662,6 +662,18 @@ def test_deleting_a_dictionary_asks_first_and_then_leaves_nothing(trained_folder
         )  # what the dialog's button does; a browser test clicks it
         assert not run.directory.exists()
         assert explorer_module.explorer().store.runs.table()["layer"].tolist() == [2]
+    finally:
+        close_explorer()
+
+
+@pytest.mark.parametrize("run_id", ["../runs", "..", ".", "", "a/b", "/tmp"])
+def test_nothing_outside_the_folder_of_runs_is_deleted(trained_folder, data_folder, run_id):
+    shutil.copytree(trained_folder / "runs", data_folder / "runs")
+    before = sorted(data_folder.rglob("*"))
+    try:
+        with pytest.raises(ItdaError, match="is no name of a run"):
+            explorer_module.explorer().delete(run_id)
+        assert set(before) <= set(data_folder.rglob("*"))
     finally:
         close_explorer()
 
