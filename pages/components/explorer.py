@@ -150,10 +150,8 @@ class Explorer:
         """Remove a run's directory, its rows and its name; a damaged directory goes too. Raises
         ItdaError where the folder refuses, or the id leads out of it."""
         self._check_open()
-        if Path(run_id).name != run_id or run_id in (
-            "",
-            "..",
-        ):  # of a database that somebody else made
+        # What a database says may be what somebody else wrote there.
+        if Path(run_id).name != run_id or run_id in ("", ".."):
             raise ItdaError(f"{run_id!r} is no name of a run. Nothing was removed.")
         delete_run(self.runs_folder / run_id)
         if run_id in self.names:
