@@ -11,7 +11,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -255,7 +255,7 @@ class KeptJobs:
             if not job.is_active and (job.pid is None or job.ended):
                 hidden = self.folder / temporary_name(f"deleted-{job_id}")
                 (self.folder / job_id).rename(hidden)
-                self._forgotten = max(self._forgotten, int(job_id))
+                self._forgotten = max([self._forgotten, *_numbers([job_id])])
                 shutil.rmtree(hidden, ignore_errors=True)
 
     def _work(self, job: Job) -> Work:
@@ -272,8 +272,7 @@ class KeptJobs:
         raise ItdaError(f"There is no job {job_id!r} any more.")
 
     def _new_id(self) -> str:
-        names = (path.name for path in self.folder.iterdir())
-        numbers = [int(name) for name in names if _NUMBER.fullmatch(name)]
+        numbers = _numbers(path.name for path in self.folder.iterdir())
         return f"{max([*numbers, self._forgotten]) + 1:05d}"
 
     def _save(self, job: Job) -> None:
@@ -307,6 +306,11 @@ def listed_jobs(folder: Path) -> tuple[list[Job], list[ItdaError]]:
             remedy = f"What its command has written is not in it: move {path.parent} away."
             errors.append(why_unreadable(path, error, remedy))
     return jobs, errors
+
+
+def _numbers(names: Iterable[str]) -> list[int]:
+    """Those of jobs; a folder that somebody put among them may have any name."""
+    return [int(name) for name in names if _NUMBER.fullmatch(name)]
 
 
 def is_of_folder(job: Job, folder: Path, mark: str) -> bool:

@@ -191,6 +191,21 @@ def test_the_number_of_a_forgotten_job_is_no_other_jobs(open_queue, config):
     assert now(queue, other).state == "queued"
 
 
+@pytest.mark.parametrize("name", ["a-copy", "99999999999"])
+def test_a_job_whose_folder_has_another_name_is_forgotten_like_others(open_queue, config, name):
+    queue = open_queue()
+    (queue.folder / name).mkdir()
+    job = jobs_module.Job(name, "done", "a title", 1.0, started=2.0, ended=3.0)
+    (queue.folder / name / "job.json").write_text(json.dumps(job.__dict__))
+    queue.forget(name)
+    assert queue.jobs() == []
+    assert list(queue.folder.iterdir()) == []
+    assert [queue.submit(replace(config, seed=seed)).job_id for seed in (1, 2)] == [
+        "00001",
+        "00002",
+    ]
+
+
 @pytest.fixture
 def config(tiny_model_folder, tiny_corpus_file):
     return tiny_config(tiny_model_folder, tiny_corpus_file)
