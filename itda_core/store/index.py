@@ -10,7 +10,6 @@ import duckdb
 from itda_core.errors import (
     ItdaError,
     RunError,
-    StoreError,
     first_line,
     together,
 )
@@ -281,7 +280,7 @@ class Index:
         for _ in range(MOST_CUTS):
             written = add_changes(file, changes)
             failed = self.import_labels(folder)
-            if isinstance(failed, StoreError):
+            if failed and not self._labels.is_known:  # else it is of other lines
                 raise failed
             if self._labels.has(written):  # the file may have been cut before it was read
                 return failed

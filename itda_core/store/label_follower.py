@@ -38,15 +38,7 @@ class LabelFollower:
         database had of them stays where the file can't be read at all."""
         file = labels_file(folder)
         try:
-            with self._database.transaction() as cursor:  # one reader after another
-                before, self._said = self._said, None
-                said = read_said(file)
-                if (changed := said.changed_since(before)) is not None:
-                    replace_labels(cursor, changed, labels_said(changed))
-                else:
-                    said = self._with_what_is_lost(cursor, file, said)
-                    insert_labels(cursor, labels_said(said.newest))
-            self._said = said
+            said = self._taken_in(file)
         except ItdaError as error:
             return error
         except OSError as error:
@@ -57,6 +49,27 @@ class LabelFollower:
         except duckdb.Error as error:
             return why_refused(f"the labels of {file}", error)
         return _bad_lines(file, said.bad)
+
+    def _taken_in(self, file: Path) -> Said:
+        """What the file says, once the database has it."""
+        try:
+            with self._database.transaction() as cursor:  # one reader after another
+                said = read_said(file)
+                if (changed := said.changed_since(self._said)) is not None:
+                    replace_labels(cursor, changed, labels_said(changed))
+                else:
+                    said = self._with_what_is_lost(cursor, file, said)
+                    insert_labels(cursor, labels_said(said.newest))
+                self._said = said
+        except BaseException:
+            self._said = None
+            raise
+        return said
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the database has what the file said when it was read last."""
+        return self._said is not None
 
     def has(self, changes: Iterable[Change]) -> bool:
         """Whether what was taken in has these, or something newer; also where that is not known."""

@@ -127,6 +127,34 @@ def test_a_label_that_is_cut_off_before_it_is_read_is_written_again(data, monkey
         store.close()
 
 
+def test_a_label_that_neither_file_nor_database_has_is_not_said_to_be_kept(data, monkeypatch):
+    """Another program empties the file whenever anything was written."""
+    before, _ = opened(data)
+    file, write_back = labels_file(data / "runs"), label_follower.write_back_labels
+
+    def emptied(write):
+        def writing(*arguments):
+            told = write(*arguments)
+            os.truncate(file, 0)
+            return told
+
+        return writing
+
+    store = Store(data / FILE_NAME)
+    try:
+        store.import_new(data / "runs")
+        monkeypatch.setattr(index, "add_changes", emptied(add_changes))
+        monkeypatch.setattr(label_follower, "write_back_labels", emptied(write_back))
+        source = (before[name][0] for name in ("run_id", "latent", "prompt_id", "position"))
+        change = Change(Label(*source, label="written meanwhile"), ("label",))
+        with pytest.raises(RunError, match="loses its lines again and again"):
+            store.index.add_labels(data / "runs", [change])
+        labels = store.database.query("SELECT label FROM labels WHERE latent = 0")["label"]
+        assert list(labels) == ["war"]
+    finally:
+        store.close()
+
+
 def test_what_the_file_says_later_counts(data):
     """A label that was taken away, or changed, while the database was not looked at."""
     file = labels_file(data / "runs")
