@@ -2,12 +2,13 @@
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from safetensors import safe_open
 
 from itda_core.corpus.corpus import prompt_id
@@ -20,6 +21,7 @@ from itda_core.runs.run import (
     ALL_FILES,
     DAMAGED,
     NEAR_MISS_FILE,
+    RUN_COLUMNS,
     RUN_FILES,
     Run,
     read_run,
@@ -54,6 +56,12 @@ _LARGEST = float(np.finfo(np.float32).max)
 """What a coefficient stays below, which the database keeps in four bytes"""
 _FEW = 0.01
 """The share of codes that need not be there"""
+_BYTES = (
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_binary_view,
+    pa.types.is_fixed_size_binary,
+)
 _MOST_PROBLEMS = 5
 """Of one run, that are named"""
 
@@ -132,17 +140,22 @@ def check_run(run: Run, deep: bool = False) -> list[DamagedFile]:
 
 def check_vital(run: Run) -> list[DamagedFile]:
     """Raises the first of `check_run` without whose file there is no run; returns the others. A
-    text has to be the one that its id names, whatever the digests say: all runs share it."""
+    text has to be the one that its id names, whatever the digests say: all runs share it. And what
+    is checked has to be what the database reads."""
     found = check_run(run)
     for error in found:
         if is_vital(error):
             raise error
-    path = run.directory / "prompts.parquet"
-    try:
-        for problem in _other_texts(read_frame(path, columns=["prompt_id", "text"])):
-            raise ValueError(problem)
-    except (OSError, ValueError) as error:
-        raise _error(path, error) from error
+    for name, columns in RUN_COLUMNS.items():
+        path = run.directory / name
+        try:
+            for problem in _read_otherwise(path, columns):
+                raise ValueError(problem)
+            if name == "prompts.parquet":
+                for problem in _other_texts(read_frame(path, columns=["prompt_id", "text"])):
+                    raise ValueError(problem)
+        except (OSError, ValueError) as error:
+            raise _error(path, error) from error
     return found
 
 
@@ -241,6 +254,20 @@ def _other_texts(table: pd.DataFrame) -> Iterator[str]:
     for name, text in zip(table["prompt_id"], table["text"], strict=True):
         if prompt_id(text) != name:
             yield f"the text of the prompt {name} is another one"
+
+
+def _read_otherwise(path: Path, columns: Sequence[str]) -> Iterator[str]:
+    """Columns that DuckDB, which takes a run in, reads otherwise than Arrow, which checks it: upper
+    and lower case are one name to it, of which the first column counts, and bytes that are not
+    marked as text become text in which `é` is `\\xC3\\xA9`."""
+    with open_table(path) as file:
+        schema = file.schema_arrow
+    for field in schema:
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if field.name not in columns and field.name.lower() in columns:
+            yield f"{field.name!r:.60} can't be told from {field.name.lower()}"
+        if field.name in columns and any(is_kind(kind) for is_kind in _BYTES):
+            yield f"{field.name} is bytes and not text"
 
 
 def _places_of_sources(run: Run, prompts: pd.DataFrame) -> Iterator[str]:

@@ -232,3 +232,24 @@ def test_a_text_under_the_id_of_another_one_is_named_and_reaches_no_other_run(fo
     assert whole.run_id in found
     assert f"{path} is damaged (the text of the prompt" in said
     assert not database.query("SELECT text FROM prompts")["text"].str.isupper().any()
+
+
+@pytest.mark.parametrize("kind", ["another case", "bytes"])
+def test_a_text_that_the_database_reads_otherwise_is_named_and_reaches_no_other_run(folder, kind):
+    """What is checked is the column `text`, read as Arrow reads it."""
+    spoiled, whole = list_runs(folder)[:2]
+    path = spoiled.directory / "prompts.parquet"
+    prompts = pd.read_parquet(path)
+    if kind == "bytes":
+        prompts = prompts.assign(text=prompts["text"].str.encode("utf-8"))
+    else:
+        prompts.insert(0, "TEXT", prompts["text"].str.upper())
+    prompts.to_parquet(path)
+    seal(spoiled.directory)
+    database = Database()
+    found, said = imported(folder, database)
+    assert spoiled.run_id not in found
+    assert whole.run_id in found
+    problem = "text is bytes" if kind == "bytes" else "'TEXT' can't be told from text"
+    assert f"{path} is damaged ({problem}" in said
+    assert not database.query("SELECT text FROM prompts")["text"].str.isupper().any()
