@@ -3,10 +3,6 @@
 import os
 from pathlib import Path
 
-from itda_core.hook_point import HookPoint as HookPoint
-from itda_core.hook_point import layer_in_words as layer_in_words
-from itda_core.hook_point import layers_in_words as layers_in_words
-
 
 def data_directory() -> Path:
     """Where everything is written: the environment variable ITDA_DATA, else `data/` of a checkout,
