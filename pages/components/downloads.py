@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import streamlit as st
 
-_FORMULA = re.compile(r"\A(?=[\t\r\n])|(?:\A|(?<=[;\t\r\n]))(?=[=+\-@＝＋－＠])")
+_FORMULA = re.compile(r"\A(?=[\t\r\n=+\-@＝＋－＠])|(?<=[;\t\r\n])(?=\"*[=+\-@＝＋－＠])")
 """Before what a spreadsheet takes for the beginning of a formula, or for nothing before one. Where
 it parts cells by semicolons, as it does in half of Europe, or by tabs, a cell can begin in the
-midst of a text, and quotation marks around the text do not count."""
+midst of a text; quotation marks around the text do not count, and those before the sign are taken
+for the marks of an empty text, as they stand twice in the file."""
 
 
 def as_csv(table: pd.DataFrame, for_spreadsheets: bool = True) -> bytes:
