@@ -666,6 +666,26 @@ def test_deleting_a_dictionary_asks_first_and_then_leaves_nothing(trained_folder
         close_explorer()
 
 
+def test_a_question_about_a_dictionary_that_went_is_not_asked_of_another_one(
+    trained_folder, data_folder
+):
+    """Another page deletes it, and one that is trained anew has its id."""
+    shutil.copytree(trained_folder / "runs", data_folder / "runs")
+    try:
+        run = newest(data_folder, 1)
+        app = open_page("train")
+        app.button(key=f"delete_{run.run_id}").click().run()
+        explorer_module.explorer().delete(run.run_id)
+        app.run()
+        shutil.copytree(trained_folder / "runs" / run.run_id, run.directory)
+        explorer_module.explorer()._import_finished()
+        app.run()
+        assert app.button(key=f"delete_{run.run_id}").label == "Delete …"
+        assert not any(button.label == "Delete permanently" for button in app.button)
+    finally:
+        close_explorer()
+
+
 @pytest.mark.parametrize("run_id", ["../runs", "..", ".", "", "a/b", "/tmp"])
 def test_nothing_outside_the_folder_of_runs_is_deleted(trained_folder, data_folder, run_id):
     shutil.copytree(trained_folder / "runs", data_folder / "runs")

@@ -28,8 +28,11 @@ def show_dictionaries() -> None:
     with st.container(height=height, border=False):
         for run in runs.itertuples():
             _show_dictionary(run)
-    if st.session_state.get(OPEN_QUESTION) in set(runs["run_id"]):
-        _confirm_delete(st.session_state[OPEN_QUESTION])
+    asked = st.session_state.get(OPEN_QUESTION)
+    if asked in set(runs["run_id"]):
+        _confirm_delete(asked)
+    else:  # it went meanwhile, and another one may come under its id
+        _forget_question()
 
 
 def _show_dictionary(run) -> None:
