@@ -23,7 +23,7 @@ def folder_mark(folder: Path) -> str:
     restart and a renaming, another one for a copy beside it, and to anybody else. Empty where
     there is no such folder."""
     with contextlib.suppress(OSError):
-        said = f"{_secret()} {folder.stat().st_ino}"
+        said = f"jobs {_secret()} {folder.stat().st_ino}"  # not as it was written into jobs before
         return blake2b(said.encode(), digest_size=8).hexdigest()
     return ""
 

@@ -90,7 +90,7 @@ class KeptJobs:
 
     def let_in(self, job: Job) -> None:
         """Let a job from elsewhere wait for its turn as those that were queued here. Raises
-        ItdaError where it is another one by now than the one that was looked at."""
+        ItdaError where its job.json is another one by now than the one that was looked at."""
         with self._lock, self._written():
             if self._get(job.job_id) != job:
                 raise ItdaError(f"Job {job.job_id} has changed meanwhile. Look at it once more.")

@@ -32,7 +32,9 @@ class TakingIn:
         """Within this context a file or folder is taken in. seen: tells whether it has changed.
         Raises RunError where as many processes as may be have ended in it since then."""
         name = digest(repr((str(path), seen)))
-        ends = self._ends().get(name, 0)
+        ends = 0
+        with contextlib.suppress(OSError):
+            ends = self._ends().get(name, 0)
         if ends >= MOST_ENDS:
             raise RunError(
                 f"{path} is left out: the explorer has ended {ends} times while it took it in, "
@@ -46,10 +48,11 @@ class TakingIn:
             self._note(name, 0)
 
     def _ends(self) -> dict[str, int]:
-        """How many processes ended, by what they took in; nothing where that can't be read."""
+        """How many processes ended, by what they took in; nothing where the file is damaged. Raises
+        OSError where it can't be read now."""
         if self._file is None or not self._file.exists():
             return {}
-        with contextlib.suppress(OSError, ValueError, ItdaError):
+        with contextlib.suppress(ValueError, ItdaError):
             said = read_json(self._file)
             if isinstance(said, dict):
                 return {name: ends for name, ends in said.items() if isinstance(ends, int)}

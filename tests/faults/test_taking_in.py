@@ -1,5 +1,6 @@
 """What ends the process that takes it in is left out in the end, and keeps nothing else out."""
 
+import errno
 import os
 import shutil
 import signal
@@ -11,7 +12,7 @@ from itda_core.errors import ItdaError
 from itda_core.runs.run import list_runs
 from itda_core.store import index
 from itda_core.store.store import FILE_NAME, Store
-from itda_core.store.taking_in import MOST_ENDS, TAKING_IN_FILE
+from itda_core.store.taking_in import MOST_ENDS, TAKING_IN_FILE, TakingIn
 from tests.support import dying
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
@@ -65,6 +66,20 @@ def test_a_run_that_ends_the_process_each_time_is_left_out_until_it_changes(copi
     assert taken_in(copied) == ({fatal, *others}, "")
     (copied / TAKING_IN_FILE).unlink()
     assert taken_in(copied) == ({fatal, *others}, "")
+
+
+def test_a_note_that_can_not_be_read_now_is_left_as_it_is(tmp_path, monkeypatch):
+    taking_in = TakingIn(tmp_path / FILE_NAME)
+    noted = tmp_path / TAKING_IN_FILE
+    noted.write_text('{"another": 2}')
+
+    def refused(_path):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("itda_core.store.taking_in.read_json", refused)
+    with taking_in.of(tmp_path / "run", 1):
+        pass
+    assert noted.read_text() == '{"another": 2}'
 
 
 @pytest.mark.parametrize("content", ["", "[]", "null", '{"a": "b"}', '{"a": 1e999}', "\0"])
