@@ -140,11 +140,12 @@ class JobQueue(KeptJobs):
         """Queue a job's command again, on the same device if that is free, else on one of its
         kind; a training goes on from its checkpoint. One from elsewhere waits to be let in. Raises
         InputError where its settings can't be used."""
-        job = again(self._get(job_id))
+        found = self._get(job_id)
+        job = again(found)
         names = ("command", "arguments", "device", "place", "memory", "ray", "then")
         kept = {name: getattr(job, name) for name in names}
         anew = Job("", "queued", job.title, time.time(), **kept)
-        folder = None if self._is_ours(job) else job.folder
+        folder = None if self._is_ours(found) else job.folder
         return self._enqueue(anew, self._read_config(job), self._list(job), folder)
 
     def close(self) -> None:

@@ -140,8 +140,8 @@ def test_jobs_that_came_with_the_folder_are_counted_and_nothing_to_mend(cli, dat
     _, out, _ = cli("doctor", "--json")
     said = [one["found"] for one in strict_json(out)["checks"] if one["check"] == "jobs"]
     assert said[1:] == [
-        "1 were queued in another folder, by another person, or by an earlier version: they wait "
-        "to be let in on Train"
+        "1 were queued in another folder, by another person or by an earlier version, or have "
+        "changed since: they wait to be let in on Train"
     ]
     assert told(cli) == (0, [])
 

@@ -591,7 +591,8 @@ def test_a_job_that_cannot_be_started_fails_and_keeps_no_other_waiting(open_queu
         (queue.folder / closed.job_id / "log.txt").mkdir()
         queue.let_in(damaged)
     assert wait_until(lambda: ended(queue, good), 10).state == "done"
-    assert now(queue, damaged).state == "done"  # the stand-in does not read them
+    # The stand-in does not read them.
+    assert wait_until(lambda: ended(queue, damaged)).state == "done"
     assert queue.from_elsewhere() == [unreadable]
     with pytest.raises(ItdaError, match=r"config\.json is a folder"):
         queue.let_in(unreadable)
