@@ -10,7 +10,6 @@ import sys
 import threading
 from pathlib import Path
 
-import pandas as pd
 import streamlit as st
 
 from itda_core.config import CorpusSpec, ModelSpec, TrainConfig
@@ -35,10 +34,6 @@ from itda_core.settings import MAX_COUNT, Setting
 from itda_core.store.apart import StoreApart
 from itda_core.store.database import check_name
 from itda_core.store.store import FILE_NAME, Rebuilt, Store, rebuild, rebuild_all
-
-# Pages read small tables row by row: of strings that Arrow holds each cell is made anew, so that
-# the same steps took two to three times as long.
-pd.set_option("mode.string_storage", "python")
 
 DEMO_MODEL = "smollm2-135m"
 DEMO_LAYERS = ((7,), (15, 22))
