@@ -131,8 +131,8 @@ class JobQueue(KeptJobs):
                 self._save(replace(job, state="cancelled", ended=time.time()))
             elif job.state == "running" and job.pid:
                 self._save(replace(job, state="cancelled"))
-                if own := self._processes.get(job_id):
-                    terminate(own.pid)
+                if process := self._processes.get(job_id):
+                    terminate(process.pid)
                 elif self._is_ours(job):
                     terminate(job.pid)
 
@@ -140,12 +140,12 @@ class JobQueue(KeptJobs):
         """Queue a job's command again, on the same device if that is free, else on one of its
         kind; a training goes on from its checkpoint. One from elsewhere waits to be let in. Raises
         InputError where its settings can't be used."""
-        found = self._get(job_id)
-        job = again(found)
+        earlier = self._get(job_id)
+        job = again(earlier)
         names = ("command", "arguments", "device", "place", "memory", "ray", "then")
         kept = {name: getattr(job, name) for name in names}
         anew = Job("", "queued", job.title, time.time(), **kept)
-        folder = None if self._is_ours(found) else job.folder
+        folder = None if self._is_ours(earlier) else job.folder
         return self._enqueue(anew, self._read_config(job), self._list(job), folder)
 
     def close(self) -> None:
@@ -190,8 +190,8 @@ class JobQueue(KeptJobs):
         memory = self._free_memory(queued, places)
         with self._lock:
             begun = [job for job in self.jobs() if job.pid and job.ended is None]
-            own = self._processes  # whatever has become of their files
-            running = [job for job in begun if job.job_id in own or self._is_ours(job)]
+            # Those of this queue's own processes, whatever has become of their files.
+            running = [job for job in begun if job.job_id in self._processes or self._is_ours(job)]
             for job in running:
                 code = self._exit_code(job)
                 if code is not None:

@@ -66,9 +66,10 @@ def lock_of(directory: Path) -> FileLock:
     return FileLock(lock_file(directory), timeout=_PATIENCE, thread_local=False)
 
 
-def remove_if_free(directory: Path) -> None:
-    """Remove the directory of a training, unless another process has taken it up meanwhile."""
-    with contextlib.suppress(OSError), lock_of(directory):  # a Timeout is an OSError, too
+def remove_if_free(directory: Path, lock: FileLock | None = None) -> None:
+    """Remove the directory of a training, unless another process has taken it up meanwhile. lock:
+    that of who may hold it already."""
+    with contextlib.suppress(OSError), lock or lock_of(directory):  # a Timeout is an OSError, too
         shutil.rmtree(directory, ignore_errors=True)
 
 

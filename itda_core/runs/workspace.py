@@ -3,7 +3,6 @@
 runs/.<training_id>/     a training under way
 """
 
-import contextlib
 import errno
 import os
 import shutil
@@ -27,6 +26,7 @@ from itda_core.runs.training_lock import (
     holder_of,
     if_gone,
     lock_of,
+    remove_if_free,
     this_process,
 )
 from itda_core.sealed import faults, seal
@@ -204,8 +204,7 @@ class Workspace:
 
     def remove(self) -> None:
         """Remove the directory, unless another process has taken it up meanwhile."""
-        with contextlib.suppress(OSError), self._lock:  # a Timeout is an OSError, too
-            shutil.rmtree(self.directory, ignore_errors=True)
+        remove_if_free(self.directory, self._lock)
 
     def _checkpoints(self) -> list[Path]:
         return sorted(self.directory.glob("checkpoint-*"))

@@ -28,9 +28,9 @@ def show_dictionaries() -> None:
     with st.container(height=height, border=False):
         for run in runs.itertuples():
             _show_dictionary(run)
-    asked = st.session_state.get(OPEN_QUESTION)
-    if asked in set(runs["run_id"]):
-        _confirm_delete(asked)
+    run_id = st.session_state.get(OPEN_QUESTION)
+    if run_id in set(runs["run_id"]):
+        _confirm_delete(run_id)
     else:  # it went meanwhile, and another one may come under its id
         _forget_question()
 
