@@ -1,4 +1,9 @@
-"""Parquet files whose pages have checksums, which are checked wherever a file is read."""
+"""Parquet files whose pages have checksums, which are checked wherever a file is read.
+
+All are read by Arrow's plain reader, in the thread that asks. The reader of datasets, which
+`pyarrow.parquet.read_table` and pandas take, waits for ever where one of its own threads has no
+memory left, or is to filter a file whose footer is damaged.
+"""
 
 import io
 from pathlib import Path
@@ -27,30 +32,35 @@ def write_frame(frame: pd.DataFrame, where: Path | BinaryIO, index: bool | None 
 
 
 def read_table(where: Path | BinaryIO, columns: list[str] | None = None) -> pa.Table:
-    """columns: which; by default all. Raises OSError where a page is not what was written (a file
-    of before has no checksums), ValueError where the table can't be read or unfolds to much more
-    than its file holds.
-
-    Rows are chosen once they are read: Arrow waits for ever where it is to filter a file whose
-    footer is damaged.
-    """
-    _check(where)
-    with damage_as_one_error():
-        return pq.read_table(where, columns=columns, page_checksum_verification=True)
+    """columns: which, in this order; by default all. Raises OSError where a page is not what was
+    written (a file of before has no checksums), ValueError where the table can't be read, lacks a
+    column or has it twice, or unfolds to much more than its file holds."""
+    with open_table(where) as file, damage_as_one_error():
+        if columns is None:
+            return file.read(use_threads=False)
+        for name in columns:
+            if file.schema_arrow.names.count(name) != 1:
+                raise ValueError(f"it has no single column {name}")
+        return file.read(columns, use_threads=False).select(columns)
 
 
 def read_frame(where: Path | BinaryIO, columns: list[str] | None = None) -> pd.DataFrame:
     """The same as pandas has it."""
-    _check(where)
+    table = read_table(where, columns)
     with damage_as_one_error():
-        return pd.read_parquet(where, columns=columns, page_checksum_verification=True)
+        return as_frame(table)
 
 
-def open_table(where: Path, **options: Any) -> pq.ParquetFile:
+def as_frame(table: pa.Table | pa.RecordBatch) -> pd.DataFrame:
+    """A table of Arrow's as pandas has it."""
+    return table.to_pandas(use_threads=False)
+
+
+def open_table(where: Path | BinaryIO, **options: Any) -> pq.ParquetFile:
     """To be read part by part. options: those of `pyarrow.parquet.ParquetFile`."""
     _check(where)
     with damage_as_one_error():
-        return pq.ParquetFile(where, page_checksum_verification=True, **options)
+        return pq.ParquetFile(where, page_checksum_verification=True, pre_buffer=False, **options)
 
 
 def _check(where: Path | BinaryIO) -> None:

@@ -271,6 +271,18 @@ def test_every_text_file_is_read_and_written_in_an_encoding_that_is_said(path):
         assert is_said or "encoding" in {one.arg for one in call.keywords}, call.lineno
 
 
+TABLE_READERS = {"read_table", "read_parquet", "dataset", "to_pandas"}
+
+
+@pytest.mark.parametrize("path", core_files(), ids=name_of)
+def test_tables_are_read_in_one_place(path):
+    """By `itda_core.tables`, whose reader ends also where there is no memory."""
+    calls = [one for one in nodes(parse(path)) if isinstance(one, ast.Call)]
+    names = {called_by(one) for one in calls if "." in called_by(one)}
+    found = {name for name in names if name.rpartition(".")[2] in TABLE_READERS}
+    assert path.name == "tables.py" or not found
+
+
 def test_only_components_hold_html():
     for path in product_files():
         if not in_components(path):

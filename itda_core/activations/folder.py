@@ -28,7 +28,7 @@ from itda_core.corpus.corpus import Prompt, prompt_id
 from itda_core.digests import digest, sample_of
 from itda_core.errors import ExchangeError, first_line
 from itda_core.model.tokens import TokenizedText, word_table
-from itda_core.tables import read_table
+from itda_core.tables import as_frame, read_table
 
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 _OPTIONAL = ("cut", "first_start", "first_end")
@@ -73,7 +73,7 @@ class ActivationFolder:
     @functools.cached_property
     def prompts(self) -> pd.DataFrame:
         """prompt_id, text, title, held_out, cut, first_start, first_end (-1 where not known)."""
-        table = self._table(PROMPTS_FILE, PROMPT_SCHEMA, _OPTIONAL).to_pandas()
+        table = as_frame(self._table(PROMPTS_FILE, PROMPT_SCHEMA, _OPTIONAL))
         for row, (name, text) in enumerate(zip(table["prompt_id"], table["text"], strict=True)):
             if prompt_id(text) != name:
                 raise self._damage(PROMPTS_FILE, row, f"{name!r} is not the id of its text")

@@ -23,7 +23,7 @@ from itda_core.files.disk_errors import disk_errors_as_sentences, why_unreadable
 from itda_core.progress import Progress
 from itda_core.runs.run import Run, check_same
 from itda_core.sealed import faults, write_sealed
-from itda_core.tables import read_table, write_table
+from itda_core.tables import as_frame, read_table, write_table
 
 MAP_FILE = "map.parquet"
 _NEIGHBOURS = 15
@@ -83,7 +83,7 @@ def read_map(run: Run) -> tuple[pd.DataFrame, str] | None:
     except Exception as error:  # whatever the file holds
         remedy = f"Map it again: python -m itda_core map {run.run_id}"
         raise why_unreadable(path, error, remedy) from error
-    return table.to_pandas(), method
+    return as_frame(table), method
 
 
 def map_latents(dictionary: Dictionary, method: str) -> pd.DataFrame:

@@ -201,7 +201,7 @@ def _batches(
     path: Path, file: pq.ParquetFile, column: str, n_rows: int = _BATCH_ROWS
 ) -> Iterator[pa.RecordBatch]:
     try:
-        yield from file.iter_batches(n_rows, columns=[column])
+        yield from file.iter_batches(n_rows, columns=[column], use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise CorpusError(
             f"The column {column!r} of {path.name} is damaged: it can't be read to its end."
@@ -214,9 +214,10 @@ def _parquet(path: Path, column: str | None = None) -> pq.ParquetFile:
     try:
         check_parquet(path, path.name)
         try:
-            return pq.ParquetFile(path, read_dictionary=[] if column is None else [column])
+            texts = [] if column is None else [column]
+            return pq.ParquetFile(path, read_dictionary=texts, pre_buffer=False)
         except KeyError:  # the column has parts, and is no text
-            return pq.ParquetFile(path)
+            return pq.ParquetFile(path, pre_buffer=False)
     except ValueError as error:
         if isinstance(error, pa.ArrowException):
             raise _no_parquet(path) from error

@@ -34,7 +34,7 @@ from itda_core.sealed import (
     seal,
     sealed_names,
 )
-from itda_core.tables import open_table, read_frame, read_table
+from itda_core.tables import as_frame, open_table, read_frame, read_table
 
 _REMEDIES = {
     "evaluation.json": "Evaluate it again: python -m itda_core evaluate {} --save",
@@ -292,7 +292,7 @@ def _codes(run: Run, path: Path) -> Iterator[str]:
     uses = np.zeros(n_atoms, np.int64)
     file = open_table(path, read_dictionary=["prompt_id"])
     for number in range(file.num_row_groups):
-        block = file.read_row_group(number).to_pandas()
+        block = as_frame(file.read_row_group(number, use_threads=False))
         if any(block[name].dtype.kind not in "iu" for name in ("latent", "position", "step")):
             yield "it has latents, positions or steps that are no whole numbers"
         n_codes += len(block)
@@ -355,7 +355,7 @@ def _any_file(run: Run, path: Path) -> Iterator[str]:
     if path.suffix == ".json":
         read_json(path)
     elif path.suffix == ".parquet" and path.name not in RUN_FILES:
-        table = read_table(path).to_pandas()
+        table = read_frame(path)
         n_atoms = run.metrics["atoms"]
         is_whole = path.name == NEAR_MISS_FILE or len(table) == n_atoms
         if "latent" not in table or not is_whole or not _is_within(table["latent"], n_atoms):

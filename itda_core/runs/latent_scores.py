@@ -163,7 +163,7 @@ def thresholds_of(run: Run) -> np.ndarray | None:
     scores = read_scores(run)
     if scores is None or scores.about["judged"] != "strong":
         return None
-    return scores.latents["threshold"].to_pandas().to_numpy(np.float32)
+    return scores.latents["threshold"].to_numpy().astype(np.float32)
 
 
 def _remedy(run: Run) -> str:

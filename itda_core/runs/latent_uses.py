@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from itda_core.tables import open_table
+from itda_core.tables import as_frame, open_table
 
 
 class ReadTokens(NamedTuple):
@@ -161,7 +161,7 @@ class CodeTable:
         file = open_table(self._path, read_dictionary=["prompt_id"])
         for number in range(file.num_row_groups):
             columns = ["latent", "prompt_id", "position", "step", "coefficient"]
-            block = file.read_row_group(number, columns).to_pandas()
+            block = as_frame(file.read_row_group(number, columns, use_threads=False))
             ids = block["prompt_id"].cat
             prompts = self._prompt_ids.get_indexer(ids.categories)[ids.codes]
             token = self._tokens.offsets[prompts] + block["position"]

@@ -18,7 +18,7 @@ from itda_core.pursuit.codes import Codes
 from itda_core.pursuit.kernel_matching import ROUNDING
 from itda_core.pursuit.matching import matching_pursuit
 from itda_core.runs.run import NEAR_MISS_FILE, Run
-from itda_core.tables import read_table, write_table
+from itda_core.tables import as_frame, read_table, write_table
 
 _READ = pa.schema(
     [("prompt_id", pa.string()), ("position", pa.int32()), ("coefficient", pa.float32())]
@@ -106,6 +106,6 @@ def near_misses(run: Run, latent: int) -> pd.DataFrame | None:
     try:
         table = read_table(path, columns=["latent", *_READ.names])
         its_own = table.filter(pc.equal(table["latent"], latent))
-        return its_own.select(_READ.names).cast(_READ).to_pandas()
+        return as_frame(its_own.select(_READ.names).cast(_READ))
     except Exception as error:  # whatever the file holds
         raise why_unreadable(path, error, "Delete it: the run is whole without it.") from error

@@ -2,18 +2,22 @@
 
 import errno
 import os
+import signal
 
+import pyarrow as pa
 import pytest
 
+from itda_core.tables import read_frame, write_table
 from tests.faults.test_disks import files_of_runs, what_it_said
 from tests.faults.test_real_disks import NAMES, confined
 from tests.support import dying
-from tests.support.confined import Little
+from tests.support.confined import Little, little_memory
 from tests.support.dying import Trouble
 from tests.support.writing_commands import assert_runs_are_whole
 
 N_SIZES = int(os.environ.get("ITDA_FAULT_KILLS", 1))
 """of each kind"""
+TABLE_SIZES = [2**19 + number * 2**18 for number in range(40)]
 pytestmark = pytest.mark.skipif(
     not os.path.exists("/proc/self/statm"),  # noqa: PTH110
     reason="the limit is set by what Linux tells",
@@ -40,6 +44,24 @@ def test_an_allocation_that_fails_says_so(writing, name, tmp_path):
         before = files_of_runs(folder)
         life = writing.run(name, folder, Trouble(moment, errno.ENOMEM))
         _assert_nothing_lost(writing, name, folder, life, before, f"moment {moment}")
+
+
+def _read_with_little_memory(folder, _sender, room):
+    signal.alarm(60)
+    little_memory(room)
+    try:
+        read_frame(folder / "table.parquet")
+    except (OSError, MemoryError):
+        return 1
+
+
+def test_a_table_is_read_or_refused_in_a_process_without_memory(tmp_path):
+    """Arrow's reader of datasets waits for ever, or ends the process."""
+    table = pa.table({"latent": range(200), "text": [str(number) for number in range(200)]})
+    write_table(table, tmp_path / "table.parquet")
+    for room in TABLE_SIZES:
+        life = dying.live(_read_with_little_memory, tmp_path, room)
+        assert life.code in (0, 1), (room, life.code, life.printed)
 
 
 def _assert_nothing_lost(writing, name, folder, life, before, why):

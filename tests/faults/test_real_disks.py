@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import stat
 
 import pytest
@@ -34,6 +35,7 @@ def confined(writing, name, folder, confine):
 
 
 def _confined(folder, _sender, confine, texts, prepare):
+    signal.alarm(dying.PATIENCE)
     try:
         confine(folder)
     except OSError as error:

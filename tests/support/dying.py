@@ -33,6 +33,8 @@ _SERVER = multiprocessing.get_context("forkserver") if hasattr(os, "fork") else 
 _PRELOADED = ["tests.support.dying", "tests.support.warm"]
 """What a child finds done"""
 KILLED = -signal.SIGKILL if hasattr(signal, "SIGKILL") else -9
+PATIENCE = 900
+"""seconds: a command of a child that takes longer hangs, and ends by SIGALRM"""
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,7 @@ def _command(
 ) -> int:
     from itda_core.cli.main import main
 
+    signal.alarm(PATIENCE)
     if prepare:
         prepare(folder)
     Moments(folder, sender.send).begin(trouble)
