@@ -16,11 +16,13 @@ from pages.components.latent_rows.card import CARD_CSS, CARD_JS, Card
 from pages.components.text import pieces, shown, visible
 
 _HERE = Path(__file__).parent
+CSS = CARD_CSS + (_HERE / "strip.css").read_text("utf-8")
+JS = CARD_JS + (_HERE / "strip.js").read_text("utf-8")
 _strip = st.components.v2.component(
     "itda.token_strip",
     html='<div class="strip"></div>',
-    css=CARD_CSS + (_HERE / "strip.css").read_text("utf-8"),
-    js=CARD_JS + (_HERE / "strip.js").read_text("utf-8"),
+    css=CSS,
+    js=JS,
 )
 
 Row = dict[str, Any]
