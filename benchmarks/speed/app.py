@@ -29,6 +29,7 @@ ROUNDS = 9
 _CHART = ".js-plotly-plot:not([data-old])"
 LATENT, DECOMPOSE, HEATMAP, FIRST_PAGE = 0.3, 0.5, 1.0, 1.0
 EDIT, FIRST_TOKEN = 1.0, 1.0
+_NEXT = re.compile("^Next(?! page)")  # latent; another button turns the page of the list
 
 
 def main() -> None:
@@ -123,14 +124,14 @@ def _first_page(report: Report, page: Page, address: str) -> None:
 
 def _latents(report: Report, page: Page, address: str, run_id: str) -> None:
     page.goto(f"{address}/latents?run={run_id}")
-    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    expect(page.get_by_text("Strongest uses", exact=True)).to_be_visible()
     _settled(page)
     head = page.get_by_text(re.compile(r" · latent \d+ · ")).first
     seconds = []
     for number in range(ROUNDS + 1):
         before = head.inner_text()
         taken = _seconds(
-            lambda: page.get_by_role("button", name="Next").click(),
+            lambda: page.get_by_role("button", name=_NEXT).click(),
             lambda before=before: page.wait_for_function(
                 """before => [...document.querySelectorAll('p')].some(
                     p => / · latent \\d+ · /.test(p.innerText) && p.innerText !== before)
@@ -167,9 +168,8 @@ def _decompose(report: Report, page: Page, address: str, run_id: str) -> None:
     )
 
 
-_IS_OTHER = "([element, text]) => element.innerText !== text"
-_FACTOR = {"x": 60 + 95 + 30, "y": 35 + 17}
-"""Where the table of edits has the factor of its first row"""
+_IS_OTHER = """text => [...document.querySelectorAll('[data-testid="stMetric"]')].some(
+  one => one.innerText.includes("KL of the edit") && !one.innerText.includes(text))"""
 _TEXT = " ".join((_SENTENCE.split() * 5)[:61])  # 64 tokens
 
 
@@ -182,15 +182,12 @@ def _what_if(report: Report, page: Page, address: str, run_id: str) -> None:
     for number in range(ROUNDS + 1):
         _settled(page)
         before = told.inner_text()
-        page.locator("[data-testid=stDataFrame] .dvn-scroller").first.click(position=_FACTOR)
-        page.keyboard.press("Enter")
-        page.locator("#portal input").fill(f"{-5 - number}")
+        row = page.locator(".rows tbody tr").nth(number)
+        remove = row.get_by_role("button", name=re.compile("^Remove "))
         taken = _seconds(
-            lambda: page.keyboard.press("Enter"),
+            lambda remove=remove: remove.click(),
             # In every frame: `expect` would look after 0.1, 0.35, 0.85 and 1.85 s.
-            lambda before=before: page.wait_for_function(
-                _IS_OTHER, arg=[told.element_handle(), before], polling="raf"
-            ),
+            lambda before=before: page.wait_for_function(_IS_OTHER, arg=before, polling="raf"),
         )
         seconds += [taken] if number else []
     report.target(
@@ -208,7 +205,7 @@ _WATCH = r"""() => {
     const said = document.querySelector('[data-testid="stMain"]').textContent;
     const passed = performance.now() - times.click;
     const isThere = /Strength \+0\.5 · mean/.test(said);
-    if (times.click && !times.sign && said.includes("Writing …")) { times.sign = passed; }
+    if (times.click && !times.sign && said.includes("Generating …")) { times.sign = passed; }
     if (times.sign && !isThere) { times.gone = passed; }
     if (times.gone && isThere) { times.first = passed; } else { requestAnimationFrame(look); }
   };
@@ -218,7 +215,7 @@ _WATCH = r"""() => {
 
 def _steer(report: Report, page: Page, address: str, run_id: str) -> None:
     page.goto(f"{address}/decompose?run={run_id}&text={_TEXT}&view=steer&strength=0.5&tokens=10")
-    write = page.get_by_role("button", name="Write")
+    write = page.get_by_role("button", name="Generate", exact=True)
     signs, firsts = [], []
     for number in range(ROUNDS + 1):
         expect(write).to_be_enabled()

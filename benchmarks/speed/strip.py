@@ -3,8 +3,6 @@
 .venv/bin/python -m benchmarks.speed.strip
 """
 
-from pathlib import Path
-
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
@@ -15,7 +13,6 @@ from tools.browser_setup import BROWSER_OPTIONS, find_browser
 TOKENS, LIGHTS, ROUNDS = 2_000, 24, 20
 DRAW, HOVER = 0.1, 0.016
 """Seconds: what seems instant, and one frame of a screen"""
-_HERE = Path(token_strip.__file__).parent
 
 # Each time ends when the browser has laid out what changed.
 _MEASURE = """async ({ source, css, data, rounds }) => {
@@ -55,8 +52,8 @@ def measure(page: Page) -> dict[str, list[float]]:
     """Seconds of each drawing, and of each time that the mouse comes onto a token or a latent."""
     page.goto("about:blank")
     arguments = {
-        "source": (_HERE / "strip.js").read_text(),
-        "css": (_HERE / "strip.css").read_text(),
+        "source": token_strip.JS,
+        "css": token_strip.CSS,
         "data": _data(),
         "rounds": ROUNDS + 1,
     }

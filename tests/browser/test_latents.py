@@ -16,7 +16,7 @@ pytestmark = [
 
 def test_slash_goes_to_the_search_and_the_arrows_through_the_latents(address, page, problems):
     page.goto(f"{address}/latents?kind=all")
-    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    expect(page.get_by_text("Strongest uses", exact=True)).to_be_visible()
     settled(page)
     search = page.get_by_role("textbox", name="Search the latents")
     page.keyboard.press("/")
@@ -108,7 +108,7 @@ def test_a_row_of_the_list_shows_its_card_and_opens_its_latent(address, page, pr
 
 def test_a_token_is_marked_in_the_histogram_of_its_latent(address, page, problems):
     page.goto(f"{address}/latents?latent=5&kind=all")
-    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    expect(page.get_by_text("Strongest uses", exact=True)).to_be_visible()
     settled(page)
     line = page.locator(".histogram .token-mark")
     at = []
@@ -137,7 +137,7 @@ def test_a_token_is_marked_in_the_histogram_of_its_latent(address, page, problem
 
 def test_the_mark_in_a_histogram_outlives_a_change_of_its_width(address, page, problems):
     page.goto(f"{address}/latents?latent=5&kind=all")
-    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    expect(page.get_by_text("Strongest uses", exact=True)).to_be_visible()
     settled(page)
     page.evaluate(  # a row that is drawn anew tells of no value
         "document.addEventListener('itda-mark', (event) => {"

@@ -23,7 +23,7 @@ from tests.support.browser import (
 )
 from tools.browser_setup import find_browser, running_app
 
-DEMO_TOKENS = "4096"
+DEMO_TOKENS = "3072"
 SPECIAL = "A 👩‍👩‍👧 family & <script>alert(1)</script> with $x^2$, **stars**, שלום and `code`."
 
 pytestmark = [
@@ -65,7 +65,7 @@ def test_the_whole_road_from_an_empty_folder_to_a_second_dictionary(address, pag
 def test_a_copied_link_opens_the_same_latent_in_a_fresh_browser(address, page, problems):
     page.goto(f"{address}/latents?latent=11")
     expect(page.get_by_text("latent 11 ·")).to_be_visible()
-    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    expect(page.get_by_text("Strongest uses", exact=True)).to_be_visible()
     assert_nothing_failed(page)
     assert problems == []
 
@@ -98,28 +98,30 @@ def build_the_demo(page: Page) -> None:
 
 
 def end_what_follows(page: Page) -> None:
-    """Scores and maps follow the trainings, then evaluations, which take minutes: these are
-    cancelled, since the road makes one itself, and maps, where no picture of one is wanted."""
-    followers = "^(Scores|Map) of" if PICTURES else "^Scores of"
+    """Maps, scores and evaluations follow the trainings, and take minutes: they are cancelled,
+    since the road makes an evaluation itself, and pictures alone need maps and scores."""
     # What follows comes as a training ends, whose own title begins with the model.
-    for others in ("^smollm2-135m on sotu, layer", followers):
+    trainings, needed = "^smollm2-135m on sotu, layer", "^(Scores|Map) of"
+    for others in (trainings, needed) if PICTURES else (trainings,):
         jobs = page.get_by_text(re.compile(others))
         expect(jobs).to_have_count(0, timeout=PATIENCE)
+    if not PICTURES:
+        expect(page.get_by_text(re.compile(needed)).first).to_be_visible()
     cancel = page.get_by_role("button", name="Cancel")
     while cancel.count():
         cancel.first.click()
-        page.wait_for_timeout(3_000)
+        settled(page)
 
 
 def browse_latents(page: Page) -> None:
     page.get_by_role("link", name="Browse latents").click()
-    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    expect(page.get_by_text("Strongest uses", exact=True)).to_be_visible()
     count = page.get_by_text(re.compile(r"latents · page 1 of"))
     everything = count.inner_text()
     page.get_by_role("textbox", name="Search the latents").fill("commerce")
     page.keyboard.press("Enter")
     expect(count).not_to_have_text(everything)
-    expect(page.get_by_text("Strongest uses")).to_be_visible()
+    expect(page.get_by_text("Strongest uses", exact=True)).to_be_visible()
     settled(page)
     first = page.url
     to_next(page).click()
@@ -224,7 +226,7 @@ def compare_layers(page: Page) -> None:
     cells.locator(".point").nth(1).click(force=True)
     expect(page.get_by_role("heading", name="A layer 7 and B layer 15")).to_be_visible()
     page.wait_for_url(re.compile("row=7&column=15"))
-    cards = page.get_by_text("Strongest uses").locator("visible=true")
+    cards = page.get_by_text("Strongest uses", exact=True).locator("visible=true")
     expect(cards).to_have_count(2)  # of a shared token, in A and in B
     page.mouse.move(5, 5)
     picture(page, "similarity", documented=True)
