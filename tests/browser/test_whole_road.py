@@ -11,8 +11,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from playwright.sync_api import Locator, Page, expect
 
+from itda_core.model.built_in import built_in_folder
 from tests.support.browser import (
     PATIENCE,
     PICTURES,
@@ -35,9 +37,16 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """The app on an empty data folder, in its own process."""
+def address(tmp_path_factory, model_cache):
+    """The app on a data folder that holds nothing but an unpacked SmolLM2, in its own process:
+    test_loading.py unpacks it."""
     data = tmp_path_factory.mktemp("data")
+    model_cache.mkdir(parents=True, exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch, FileLock(model_cache / "lock"):
+        patch.setenv("ITDA_DATA", str(model_cache))
+        unpacked = built_in_folder("smollm2-135m")
+    (data / "cache" / "models").mkdir(parents=True)
+    (data / "cache" / "models" / unpacked.name).symlink_to(unpacked, target_is_directory=True)
     variables = {} if PICTURES else {"ITDA_DEMO_TOKENS": DEMO_TOKENS}
     try:
         with running_app(data, **variables) as address:
