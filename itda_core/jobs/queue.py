@@ -149,7 +149,8 @@ class JobQueue(KeptJobs):
         return self._enqueue(anew, self._read_config(job), self._list(job), folder)
 
     def close(self) -> None:
-        """Stop watching and stop the running processes; the next queue goes on with them."""
+        """Stop watching and stop the running processes; the next queue goes on with their jobs.
+        Closed again it does nothing: they are that queue's by then."""
         self._closed.set()
         self._thread.join(PATIENCE_SECONDS)
         with self._lock:
@@ -161,6 +162,7 @@ class JobQueue(KeptJobs):
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._processes[job.job_id].wait(PATIENCE_SECONDS)
                 self._save(replace(job, state="queued", started=None, pid=None))
+            self._processes.clear()
 
     # The thread
 

@@ -138,7 +138,10 @@ def test_what_ran_when_the_app_ended_goes_on_where_it_was(open_queue, gpus):
     wait_for(queue, {"a": "cuda:1", "b": "cuda:0"})
     queue.close()
     assert {job.state for job in queue.jobs()} == {"queued"}
-    wait_for(open_queue(), {"a": "cuda:1", "b": "cuda:0"})
+    next_queue = open_queue()
+    wait_for(next_queue, {"a": "cuda:1", "b": "cuda:0"})
+    queue.close()  # once more
+    assert running(next_queue) == {"a": "cuda:1", "b": "cuda:0"}
 
 
 def test_with_one_gpu_one_job_runs_at_a_time(open_queue, monkeypatch, tmp_path):
